@@ -1,0 +1,194 @@
+"""The composition root: Settings in, a wired ASGI application out.  The only place where parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from broker import schema
+from broker.audit.log import AuditLog
+from broker.base.clock import Clock, now_ms
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.outbound import Outbound
+from broker.config import Settings
+from broker.credentials.verification import Verification
+from broker.identity.access import AccessTokens
+from broker.identity.oauth import TokenEndpoint
+from broker.identity.operators import offer_bootstrap
+from broker.identity.signing import SigningKeys
+from broker.intake.deposit import Deposit
+from broker.intake.links import Links
+from broker.intake.throttle import Throttle
+from broker.keystore import internal
+from broker.keystore.envelope import EnvelopeKeystore
+from broker.keystore.keystore import Keystore
+from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from broker.leases.leasing import Leasing
+from broker.leases.standing import Standings
+from broker.providers import catalog
+from broker.proxy.call import Proxy
+from broker.web import errors, proxy
+from broker.web.api import ROUTERS
+from broker.web.console import intake as intake_pages
+from broker.web.middleware import Edge, Metrics
+from broker.web.session import Services
+from broker.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker's parts."""
+
+    services: Services
+    worker: Worker
+    outbound: Outbound
+
+
+def local_keystore(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
+    """The keystore over local master keys; ``may_create`` lets a first start make the file.
+
+    Raises:
+        MasterKeysUnusable: names the file and the mend.
+    """
+    if settings.master_keys is not None:
+        keys = MasterKeys.from_text(settings.master_keys.get_secret_value(), "BROKER_MASTER_KEYS")
+        return EnvelopeKeystore(LocalKeyWrapper(keys))
+    path = settings.key_file()
+    if may_create and not path.exists():
+        MasterKeys({}, "").with_new_key().write_file(path)
+    return EnvelopeKeystore(LocalKeyWrapper(MasterKeys.from_file(path), path))
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of these settings, its folder made where it is the embedded default."""
+    if settings.database_url is None:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Database(settings.database())
+
+
+async def prepare(settings: Settings, db: Database) -> Keystore:
+    """Check the database and open the keystore; the embedded SQLite is brought up to date first.
+
+    Raises:
+        SchemaUnusable, MasterKeysUnusable: names the mend.
+    """
+    empty = await schema.is_empty(db)
+    if db.dialect == "sqlite":
+        keystore = local_keystore(settings, may_create=empty)
+        await schema.upgrade(db)
+    else:
+        await schema.check(db)
+        keystore = local_keystore(settings, may_create=False)
+    return keystore
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[Broker]:
+    """A wired broker, its audit writer running; closed again at the end."""
+    db = open_database(settings)
+    outbound = Outbound()
+    audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
+    try:
+        keystore = await prepare(settings, db)
+        keys = await internal.load(db, keystore, clock())
+        signing = SigningKeys(db, keystore)
+        await signing.load(clock())
+        await audit.start()
+        yield _wire(settings, db, audit, keystore, keys, signing, outbound, clock)
+    finally:
+        await audit.stop()
+        await outbound.close()
+        await db.close()
+
+
+def _wire(
+    settings: Settings,
+    db: Database,
+    audit: AuditLog,
+    keystore: Keystore,
+    keys: internal.InternalKeys,
+    signing: SigningKeys,
+    outbound: Outbound,
+    clock: Clock,
+) -> Broker:
+    providers = catalog.load(settings.providers_dir)
+    verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
+    leasing = Leasing(db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, clock=clock)
+    throttle = Throttle(db, keys.link, clock)
+    deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
+    services = Services(
+        db=db,
+        audit=audit,
+        keystore=keystore,
+        keys=keys,
+        catalog=providers,
+        signing=signing,
+        access_tokens=AccessTokens(settings.public_url, signing, clock),
+        token_endpoint=TokenEndpoint(
+            db,
+            audit,
+            signing,
+            issuer=settings.public_url,
+            token_hash_key=keys.token_hash,
+            allow_client_secrets=settings.allow_client_secrets,
+            clock=clock,
+        ),
+        verification=verification,
+        leasing=leasing,
+        links=Links(db, audit, throttle, keys.link, clock),
+        deposit=deposit,
+        proxy=Proxy(leasing, audit, providers, outbound, clock),
+        metrics=Metrics(),
+        clock=clock,
+        public_url=settings.public_url,
+        vendor_name=settings.vendor_name,
+        vendor_contact=settings.vendor_contact,
+        allow_client_secrets=settings.allow_client_secrets,
+    )
+    return Broker(services, Worker(db, audit, verification, deposit, throttle, clock), outbound)
+
+
+async def bootstrap_token(services: Services) -> str | None:
+    """The one-time token for the first operator, while there is none."""
+    async with services.db.write(EVERY_TENANT) as session:
+        return await offer_bootstrap(session, services.keys.token_hash, services.clock())
+
+
+def asgi(broker: Broker, *, with_worker: bool) -> FastAPI:
+    """The ASGI application over a running broker; ``with_worker`` also does the periodic work in this process."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(broker.worker.run(), name="worker") if with_worker else None
+        yield
+        if working is not None:
+            working.cancel()
+            with suppress(asyncio.CancelledError):
+                await working
+
+    services = broker.services
+    app = FastAPI(
+        title="Keybroker",
+        version="1",
+        summary="Short-lived, audited access to the API keys that customers share.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={
+            code: {
+                "description": "A problem (RFC 9457).",
+                "content": {"application/problem+json": {"schema": errors.PROBLEM}},
+            }
+            for code in ("4XX", "5XX")
+        },
+    )
+    app.state.services = services
+    errors.install(app)
+    for router in (*ROUTERS, proxy.router, intake_pages.router):
+        app.include_router(router)
+    app.add_middleware(Edge, metrics=services.metrics, hsts=services.public_url.startswith("https:"))
+    return app

@@ -1,0 +1,249 @@
+"""The one door for everything that reveals or uses a secret: ``append(event, guards)``.
+
+Events queue in the process and are written in groups: whatever queued while the last commit ran is the next batch.
+There is no fixed wait.  When ``append`` returns, the event is durable, its guards held at that moment, and the rows
+that belong to it were written in the same transaction.  When it raises, nothing may be revealed or used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Executable, insert, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.audit.events import Event
+from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
+from broker.audit.tables import BatchRow
+from broker.base.clock import Clock, now_ms
+from broker.base.db import Database
+from broker.base.errors import Unavailable
+from broker.formats.event import Committed
+
+_log = structlog.get_logger()
+
+BATCH_MAX = 256
+QUEUE_MAX = 4_096
+
+
+class AuditUnavailable(Unavailable):
+    """The event could not be made durable in time, so the answer is no."""
+
+    code = "audit_unavailable"
+    title = "The audit record can't be written just now"
+
+
+class GuardMoved(Exception):
+    """Something the decision relied on has changed since; decide again on fresh state.  Never shown to a caller."""
+
+
+class RowRefused(Exception):
+    """The event's own rows contradict stored ones (an id in use); nothing was written.  Never shown to a caller."""
+
+
+Write = tuple[Executable, Mapping[str, Any]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    event: Event
+    committed: Committed
+    guards: Mapping[str, int]
+    writes: Sequence[Write]
+    raises: Sequence[str]
+    done: asyncio.Future[Receipt]
+
+
+class AuditLog:
+    """The batcher of one process.  ``deadline`` is in seconds."""
+
+    def __init__(self, db: Database, *, deadline: float = 2.0, clock: Clock = now_ms) -> None:
+        self._db = db
+        self._deadline = deadline
+        self._clock = clock
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to write."""
+        self._writer = asyncio.create_task(self._write_batches(), name="audit-writer")
+
+    async def stop(self) -> None:
+        """Stop writing; whatever still waits is refused."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        for waiting in self._queue:
+            _refuse(waiting, AuditUnavailable("The broker is shutting down; try again."))
+        self._queue.clear()
+
+    @property
+    def depth(self) -> int:
+        """How many events wait."""
+        return len(self._queue)
+
+    async def append(
+        self,
+        event: Event,
+        guards: Mapping[str, int] | None = None,
+        writes: Sequence[Write] = (),
+        raises: Sequence[str] = (),
+    ) -> Receipt:
+        """Make ``event`` durable, together with ``writes``, if every guard still has the epoch it was decided on.
+
+        Args:
+            event: what is about to happen, or was refused.
+            guards: ids and the epochs (from one snapshot) that the decision relied on.
+            writes: statements and parameters for rows that belong to the event.
+            raises: ids whose epoch this event raises, which ends whatever relies on them.
+
+        Raises:
+            GuardMoved: nothing was written; decide again.
+            RowRefused: nothing was written; ``writes`` contradict stored rows.
+            AuditUnavailable: not known to be durable within the deadline; answer no.
+        """
+        if len(self._queue) >= QUEUE_MAX:
+            raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
+        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, done))
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await done
+        except TimeoutError:
+            raise AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1) from None
+
+    async def _write_batches(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._next_batch()
+            if batch:
+                await self._commit(batch)
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < BATCH_MAX:
+            waiting = self._queue.popleft()
+            if not waiting.done.done():  # its caller gave up before anything was sent
+                batch.append(waiting)
+        if not self._queue:
+            self._arrived.clear()
+        return batch
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        """Commit a batch, trying again with the same batch id while anybody still waits for it.
+
+        A COMMIT whose answer was lost may have happened: the batch row, read under the head lock, tells.
+        """
+        attempt = _Attempt(batch, str(uuid.uuid4()), self._clock())
+        while any(not waiting.done.done() for waiting in batch):
+            try:
+                async with self._db.write_connection() as connection:
+                    await attempt.write(connection)
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                attempt.repeated = True
+                if _is_a_refused_row(error):
+                    await self._commit_apart(batch)
+                    return
+                await asyncio.sleep(0.05)
+            except Exception:  # noqa: BLE001 - the writer outlives a defect; its callers are answered no
+                _log.exception("audit.batch_failed")
+                for waiting in batch:
+                    _refuse(waiting, AuditUnavailable("The event could not be recorded."))
+                return
+            else:
+                attempt.settle()
+                return
+
+    async def _commit_apart(self, batch: list[_Waiting]) -> None:
+        """One bad row must not refuse its neighbours."""
+        if len(batch) == 1:
+            _refuse(batch[0], RowRefused())
+            return
+        for waiting in batch:
+            await self._commit([waiting])
+
+
+class _Attempt:
+    """One batch on its way, and what it decided when it last reached its COMMIT."""
+
+    def __init__(self, batch: list[_Waiting], batch_id: str, time: int) -> None:
+        self.repeated = False
+        self._batch = batch
+        self._id = batch_id
+        self._time = time
+        self._accepted: list[_Waiting] = []
+        self._receipts: list[Receipt] = []
+
+    async def write(self, connection: AsyncConnection) -> None:
+        base = await lock_head(connection)
+        if self.repeated and await _committed_before(connection, self._id):
+            return
+        present = await epochs(connection, {guard for waiting in self._batch for guard in waiting.guards})
+        self._accepted = _standing(self._batch, present)
+        self._receipts = []
+        if not self._accepted:
+            return
+        await connection.execute(
+            _INSERT_BATCH, {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
+        )
+        self._receipts = await insert_events(
+            connection, base, [(waiting.event, waiting.committed) for waiting in self._accepted]
+        )
+        for statement, rows in _grouped(self._accepted).items():
+            await connection.execute(statement, rows)
+        raised = [{"guard_id": guard} for waiting in self._accepted for guard in waiting.raises]
+        if raised:
+            await connection.execute(raise_statement(connection.dialect.name), raised)
+
+    def settle(self) -> None:
+        """Tell every caller what the committed transaction decided."""
+        for waiting, receipt in zip(self._accepted, self._receipts, strict=True):
+            if not waiting.done.done():
+                waiting.done.set_result(receipt)
+        for waiting in self._batch:
+            _refuse(waiting, GuardMoved())
+
+
+_INSERT_BATCH = insert(BatchRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+
+
+def _standing(batch: Sequence[_Waiting], present: Mapping[str, int]) -> list[_Waiting]:
+    """Those whose guards hold, also against what earlier events of the same batch raise."""
+    standing: list[_Waiting] = []
+    raised: set[str] = set()
+    for waiting in batch:
+        if all(present[guard] == epoch and guard not in raised for guard, epoch in waiting.guards.items()):
+            standing.append(waiting)
+            raised.update(waiting.raises)
+    return standing
+
+
+async def _committed_before(connection: AsyncConnection, batch_id: str) -> bool:
+    return (await connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id))).first() is not None
+
+
+def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str, Any]]]:
+    groups: dict[Executable, list[Mapping[str, Any]]] = {}
+    for waiting in accepted:
+        for statement, row in waiting.writes:
+            groups.setdefault(statement, []).append(row)
+    return groups
+
+
+def _is_a_refused_row(error: BaseException) -> bool:
+    """Whether the database is up and refused a row, rather than being away or busy."""
+    return isinstance(error, DBAPIError) and type(error).__name__ in {"IntegrityError", "DataError"}
+
+
+def _refuse(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(error)

@@ -1,0 +1,109 @@
+"""Write events inside a transaction that holds the record's head: dense indices in commit order.
+
+The head row is locked first, and everything the decision relied on is compared in a *later statement*: under READ
+COMMITTED its snapshot then is newer than the wait for the lock, so a revocation that committed while this transaction
+waited is seen.  A single statement (a CTE) would compare against a snapshot from before the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from broker.audit.events import Event
+from broker.audit.tables import EventRow, GuardRow, HeadRow
+from broker.formats.event import Committed
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that an event is on the record: its dense index, id and commitment."""
+
+    index: int
+    id: str
+    entry: bytes
+
+
+_LOCK_HEAD = select(HeadRow.size).where(HeadRow.id == 1).with_for_update()
+_MOVE_HEAD = update(HeadRow).where(HeadRow.id == 1).values(size=bindparam("to_size"))
+_INSERT_EVENTS = insert(EventRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_EPOCHS = select(GuardRow.id, GuardRow.epoch).where(GuardRow.id.in_(bindparam("ids", expanding=True)))
+
+_RAISE = {
+    module.__name__.rsplit(".", 1)[-1]: module.insert(GuardRow)
+    .values(id=bindparam("guard_id"), epoch=1)
+    .on_conflict_do_update(index_elements=[GuardRow.id], set_={"epoch": GuardRow.epoch + 1})
+    for module in (postgresql, sqlite)
+}
+
+
+async def lock_head(connection: AsyncConnection) -> int:
+    """Take the head row until the transaction ends; the number of events so far."""
+    size = (await connection.execute(_LOCK_HEAD)).scalar_one()
+    assert isinstance(size, int)
+    return size
+
+
+async def epochs(connection: AsyncConnection | AsyncSession, ids: Iterable[str]) -> dict[str, int]:
+    """The present epoch of each id."""
+    wanted = list(ids)
+    found = await connection.execute(_EPOCHS, {"ids": wanted}) if wanted else ()
+    return dict.fromkeys(wanted, 0) | {row.id: row.epoch for row in found}
+
+
+def raise_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
+    """The statement that raises one epoch (parameter ``guard_id``), for a batch's own writes."""
+    return _RAISE[dialect]
+
+
+async def raise_epoch(session: AsyncSession, *ids: str) -> None:
+    """Make every decision that relied on these things, on any replica, be decided again.
+
+    Call it in the transaction that changes them, before :func:`record`.
+    """
+    statement = _RAISE[session.get_bind().dialect.name]
+    await session.flush()
+    for guard_id in sorted(ids):
+        await session.execute(statement, {"guard_id": guard_id})
+
+
+async def record(session: AsyncSession, *events: Event) -> None:
+    """Put events on the record in the session's own transaction; the last thing that a transaction does."""
+    await session.flush()
+    connection = await session.connection()
+    base = await lock_head(connection)
+    await insert_events(connection, base, [(event, event.committed()) for event in events])
+
+
+async def insert_events(
+    connection: AsyncConnection, base: int, events: Sequence[tuple[Event, Committed]]
+) -> list[Receipt]:
+    """Insert events from index ``base`` on; the caller holds the head."""
+    rows = [_row(base + offset, event, committed) for offset, (event, committed) in enumerate(events)]
+    await connection.execute(_INSERT_EVENTS, rows)
+    await connection.execute(_MOVE_HEAD, {"to_size": base + len(rows)})
+    return [Receipt(row["idx"], row["id"], row["entry"]) for row in rows]
+
+
+def _row(index: int, event: Event, committed: Committed) -> Mapping[str, Any]:
+    return {
+        "idx": index,
+        "id": event.id,
+        "time": event.time,
+        "kind": event.kind,
+        "decision": event.decision,
+        "organization_id": event.organization,
+        "actor_id": event.actor.id,
+        "credential_id": event.credential,
+        "lease_id": event.lease,
+        "core": committed.core,
+        "personal": committed.personal,
+        "salt_core": committed.salt_core,
+        "salt_personal": committed.salt_personal,
+        "entry": committed.entry,
+    }

@@ -1,0 +1,73 @@
+"""The rows of the record: a head that hands out dense indices, events, batches and the epochs that guards compare."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table
+
+
+class HeadRow(Table):
+    """The one hot row: how many events there are.  Its lock is the order of the record."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int]
+
+
+class EventRow(Table):
+    """An event: its canonical bytes and salts, and columns to search by.
+
+    ``organization_id`` is empty for events of no tenant.  Kept out of the ORM's tenant mixin because the record is
+    written in batches over tenants; its fences are the search (which always names a scope) and row-level security.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("ix_audit_events_organization", "organization_id", "idx"),
+        Index("ix_audit_events_credential", "credential_id", "idx"),
+        Index("ix_audit_events_actor", "actor_id", "idx"),
+        Index("ix_audit_events_lease", "lease_id", "idx"),
+        Index("ix_audit_events_kind", "kind", "idx"),
+        Index("ix_audit_events_time", "time"),
+    )
+
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[str]
+    time: Mapped[int]
+    kind: Mapped[str]
+    decision: Mapped[str]
+    organization_id: Mapped[str]
+    actor_id: Mapped[str]
+    credential_id: Mapped[str]
+    lease_id: Mapped[str]
+    core: Mapped[bytes]
+    personal: Mapped[bytes]
+    salt_core: Mapped[bytes]
+    salt_personal: Mapped[bytes]
+    entry: Mapped[bytes]
+
+
+class BatchRow(Table):
+    """One committed batch; settles whether a COMMIT whose answer was lost had happened."""
+
+    __tablename__ = "audit_batches"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[int]
+    count: Mapped[int]
+    time: Mapped[int]
+
+
+class GuardRow(Table):
+    """The epoch of something that decisions rely on; no row means epoch 0.
+
+    Raised in the transaction of the event that changes what may be decided (a revocation, a new grant).
+    """
+
+    __tablename__ = "guards"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int]

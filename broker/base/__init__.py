@@ -1,0 +1,1 @@
+"""Plumbing without product words: database, errors, secret type, outbound HTTP, clock, logs."""

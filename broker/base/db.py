@@ -1,0 +1,229 @@
+"""Sessions on SQLite and PostgreSQL, each fenced to the tenants that its caller may touch.
+
+Two fences, independent of each other: this module adds the tenant filter to every ORM statement of a session, and on
+PostgreSQL the same scope is handed to row-level security (``broker.tenants``), which also covers SQL that bypasses
+the ORM.  A session without a scope does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import BigInteger, MetaData, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    mapped_column,
+    with_loader_criteria,
+)
+
+from broker.base.errors import BrokerError, Unavailable
+
+
+class OutOfScope(BrokerError):
+    """Code tried to write a row of a tenant outside its session's scope: a defect, never a caller's fault."""
+
+    status = 500
+    code = "internal"
+    title = "Internal error"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The tenants that a session may see: their ids, or every one (:data:`EVERY_TENANT`)."""
+
+    organizations: frozenset[str] | None
+
+    @classmethod
+    def of(cls, *organizations: str) -> Scope:
+        """The scope of just these organizations."""
+        return cls(frozenset(organizations))
+
+    def holds(self, organization: str) -> bool:
+        """Whether this organization is inside."""
+        return self.organizations is None or organization in self.organizations
+
+    def setting(self) -> str:
+        """The value of ``broker.tenants`` that row-level security compares with."""
+        return "*" if self.organizations is None else ",".join(sorted(self.organizations))
+
+
+EVERY_TENANT: Final = Scope(None)
+
+
+class Table(DeclarativeBase):
+    """Base of every mapped row; times are milliseconds since the epoch (BIGINT)."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy's own declaration
+
+
+class TenantOwned:
+    """Mixin of rows that belong to one organization; the session's scope filters them."""
+
+    organization_id: Mapped[str] = mapped_column(index=True)
+
+
+class TenantRoot:
+    """Mixin of the organization row itself, whose own id is the tenant."""
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
+def _fence_orm_statement(state: ORMExecuteState) -> None:
+    scope: Scope = state.session.info["scope"]
+    if scope.organizations is None or state.is_column_load or state.is_relationship_load:
+        return
+    ids = sorted(scope.organizations)
+    state.statement = state.statement.options(
+        with_loader_criteria(TenantOwned, lambda row: row.organization_id.in_(ids), include_aliases=True),
+        with_loader_criteria(TenantRoot, lambda row: row.id.in_(ids), include_aliases=True),
+    )
+
+
+def _fence_flush(session: Session, _context: object, _instances: object) -> None:
+    scope: Scope = session.info["scope"]
+    for row in (*session.new, *session.dirty, *session.deleted):
+        if isinstance(row, TenantOwned) and not scope.holds(row.organization_id):
+            raise OutOfScope("A row of another tenant was about to be written.")
+        if isinstance(row, TenantRoot) and not scope.holds(row.id):
+            raise OutOfScope("Another tenant was about to be written.")
+
+
+def _tell_row_level_security(session: Session, _tx: SessionTransaction, connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(_SET_TENANTS, {"tenants": session.info["scope"].setting()})
+
+
+_SET_TENANTS = text("SELECT set_config('broker.tenants', :tenants, true)")
+
+
+class FencedSession(Session):
+    """The session class that carries the first fence."""
+
+
+event.listen(FencedSession, "do_orm_execute", _fence_orm_statement)
+event.listen(FencedSession, "before_flush", _fence_flush)
+event.listen(FencedSession, "after_begin", _tell_row_level_security)
+
+
+class DatabaseUnavailable(Unavailable):
+    """No connection could be had."""
+
+    code = "database_unavailable"
+
+
+async def _connected(connecting: Awaitable[AsyncConnection]) -> None:
+    # The drivers' own errors of a refused or lost address are not SQLAlchemy's.
+    try:
+        await connecting
+    except OSError:
+        raise DatabaseUnavailable(
+            "The database can't be reached; nothing was changed. Try again shortly.", retry_after=2
+        ) from None
+
+
+class Database:
+    """One engine; ``read`` and ``write`` hand out fenced sessions, ``write`` commits at its end."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine: AsyncEngine = _engine(url, pool_size)
+        self.dialect = self.engine.dialect.name
+        # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
+        # processes on the same file meet.
+        self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+
+    @asynccontextmanager
+    async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
+        """A session on one consistent snapshot; nothing it changes is kept."""
+        options = {"isolation_level": "REPEATABLE READ"} if self.dialect == "postgresql" else {}
+        async with self._session(scope) as session:
+            await _connected(session.connection(execution_options=options))
+            yield session
+
+    @asynccontextmanager
+    async def write(self, scope: Scope) -> AsyncIterator[AsyncSession]:
+        """A session that commits when the block ends well and rolls back when it raises."""
+        async with self._writing(), self._session(scope) as session:
+            await _connected(session.connection(execution_options={"write": True}))
+            yield session
+            await session.commit()
+
+    @asynccontextmanager
+    async def write_connection(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction over every tenant without the ORM, for the audit log's batches."""
+        async with self._writing(), self.engine.connect() as connection:
+            await connection.execution_options(write=True)
+            async with connection.begin():
+                if self.dialect == "postgresql":
+                    await connection.execute(_SET_TENANTS, {"tenants": EVERY_TENANT.setting()})
+                yield connection
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        if self._writer is None:
+            yield
+        else:
+            async with self._writer:
+                yield
+
+    def _session(self, scope: Scope) -> AsyncSession:
+        return AsyncSession(
+            self.engine, sync_session_class=FencedSession, info={"scope": scope}, expire_on_commit=False
+        )
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    if url.startswith("sqlite"):
+        engine = create_async_engine(url, connect_args={"timeout": 5}, pool_size=pool_size, hide_parameters=True)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 10,
+            # A frozen replica must not hold the audit head for ever.
+            "server_settings": {"idle_in_transaction_session_timeout": "10000", "lock_timeout": "5000"},
+        },
+    )
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    # The driver's implicit BEGIN is switched off so that ours decides between reading and writing.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A write that began as a read can fail half-way with SQLITE_BUSY_SNAPSHOT; IMMEDIATE takes the lock at once.
+    writing = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,0 +1,95 @@
+"""``broker lease``: a job's short-lived access; ``revoke`` and ``list --all`` are an operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from broker.cli.output import AsJson, listing, show
+from broker.cli.session import call, fail, fail_call, pages
+from broker.client.client import Client
+from broker.client.errors import CallFailed
+from broker.client.identity import IdentityUnusable, read
+
+app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
+
+IdentityFile = Annotated[
+    Path, typer.Option("--identity", envvar="BROKER_IDENTITY", help="The job's file from `broker workload add`.")
+]
+Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
+_COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_at", "expires_at"]
+
+
+def _as_job(identity: Path, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        client = Client(read(identity))
+    except IdentityUnusable as error:
+        fail(str(error))
+    try:
+        return work(client)
+    except CallFailed as error:
+        fail_call(error)
+    finally:
+        client.close()
+
+
+@app.command()
+def issue(
+    identity: IdentityFile,
+    org: Annotated[str, typer.Option("--org", help="Organization: slug or id.")],
+    provider: Annotated[str, typer.Option(help="Provider id.")],
+    label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
+    mode: Annotated[str, typer.Option(help="use (through the proxy) or reveal (the key itself).")] = "use",
+    purpose: Annotated[str, typer.Option(help="What the access is for.")] = "",
+    ttl: Ttl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
+    issued = _as_job(identity, lambda job: job.lease(org, provider, label=label, mode=mode, purpose=purpose, ttl=ttl))
+    if as_json:
+        show(issued, as_json)
+        return
+    shown = {name: issued[name] for name in ("token", "proxy_url", "expires_at", "last4", "key") if issued[name]}
+    show({"lease": issued["lease"]["id"], **shown}, as_json)
+
+
+@app.command("list")
+def list_(
+    identity: Annotated[
+        Path | None, typer.Option("--identity", envvar="BROKER_IDENTITY", help="Only this job's.")
+    ] = None,
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization (as an operator).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Leases: a job's own, or as an operator those of the organizations you see."""
+    items = _as_job(identity, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
+    listing(items, _COLUMNS, as_json)
+
+
+@app.command("show")
+def show_(lease_id: str, as_json: AsJson = False) -> None:
+    """One lease, as an operator."""
+    show(call("GET", f"/v1/leases/{lease_id}"), as_json)
+
+
+@app.command()
+def renew(lease_id: str, identity: IdentityFile, ttl: Ttl = None, as_json: AsJson = False) -> None:
+    """Extend a lease."""
+    show(_as_job(identity, lambda job: job.renew(lease_id, ttl)), as_json)
+
+
+@app.command()
+def end(lease_id: str, identity: IdentityFile, as_json: AsJson = False) -> None:
+    """Give a lease back."""
+    show(_as_job(identity, lambda job: job.end(lease_id)), as_json)
+
+
+@app.command()
+def revoke(
+    lease_id: str, reason: Annotated[str, typer.Option(help="For the record.")] = "", as_json: AsJson = False
+) -> None:
+    """Cut a lease off, as an operator."""
+    show(call("POST", f"/v1/leases/{lease_id}/revoke", json={"reason": reason}), as_json)

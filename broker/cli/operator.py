@@ -1,0 +1,63 @@
+"""``broker operator``: people's accounts."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from broker.cli.output import AsJson, listing, show
+from broker.cli.session import broker_url, call, fail, pages, remember, send
+
+app = typer.Typer(no_args_is_help=True, help="People's accounts.")
+
+
+def read_secret(what: str) -> str:
+    """A secret from standard input: asked for without echo on a terminal, else one line."""
+    value = typer.prompt(what, hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    if not str(value).strip():
+        fail(f"{what}: nothing came on standard input.")
+    return str(value).strip()
+
+
+@app.command()
+def bootstrap(
+    name: Annotated[str, typer.Option(help="The first admin's name.")],
+) -> None:
+    """Make the first admin with the one-time token that the first start printed (from standard input)."""
+    token = read_secret("One-time token")
+    made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
+    path = remember(broker_url(), made["token"])
+    typer.echo(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
+
+
+def login() -> None:
+    """Keep the address (BROKER_URL) and an operator's token (from standard input) for later commands."""
+    token = read_secret("Operator token")
+    me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
+    typer.echo(f"You are {me['name']} ({', '.join(me['roles'])}). Token kept in {remember(broker_url(), token)}.")
+
+
+@app.command()
+def add(
+    name: str,
+    role: Annotated[list[str], typer.Option(help="operator, security or admin; may be repeated.")],
+    org: Annotated[list[str] | None, typer.Option(help="Only these customers; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a named account; its token is printed this once."""
+    made = call("POST", "/v1/operators", json={"name": name, "roles": role, "organizations": org or None})
+    show({**made["operator"], "token": made["token"]}, as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Every account."""
+    listing(pages("/v1/operators"), ["id", "name", "roles", "organizations", "state", "expires_at"], as_json)
+
+
+@app.command()
+def revoke(operator_id: str, as_json: AsJson = False) -> None:
+    """End an account."""
+    show(call("POST", f"/v1/operators/{operator_id}/revoke"), as_json)

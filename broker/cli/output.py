@@ -1,0 +1,55 @@
+"""What commands print: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+_STATE_COLOURS = {"active": "green", "accepted": "green", "allowed": "green", "open": "cyan", "verifying": "yellow"}
+_BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "held"}
+
+
+def show(item: Mapping[str, Any], as_json: bool) -> None:
+    """One thing: its fields below each other."""
+    if as_json:
+        typer.echo(json.dumps(item))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in item.items():
+        table.add_row(f"[bold]{name}[/]", _cell(name, value))
+    Console().print(table)
+
+
+def listing(items: Sequence[Mapping[str, Any]], columns: Iterable[str], as_json: bool) -> None:
+    """Many things: a row each."""
+    if as_json:
+        typer.echo(json.dumps(list(items)))
+        return
+    if not items:
+        typer.echo("Nothing yet.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for item in items:
+        table.add_row(*(_cell(column, item.get(column)) for column in columns))
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
+    if value is None or value == "":
+        return "[dim]-[/]"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text.replace("[", r"\[")
+    if name in {"state", "decision"}:
+        colour = _STATE_COLOURS.get(text, "red" if text in _BAD else "")
+        return f"[{colour}]{text}[/]" if colour else text
+    return text

@@ -1,0 +1,90 @@
+"""An operator's calls from the command line: where the broker is, whose token, what comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx2
+import typer
+
+from broker.client.errors import CallFailed, answer, unreachable
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def account_file() -> Path:
+    """Where ``broker operator bootstrap`` and ``broker login`` keep the address and token."""
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return base / "keybroker" / "account.json"
+
+
+def remember(url: str, token: str) -> Path:
+    """Store the account, readable by its owner only; the file."""
+    path = account_file()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    staged = path.with_suffix(".new")
+    staged.unlink(missing_ok=True)
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"url": url, "token": token}, file)
+    staged.replace(path)
+    return path
+
+
+def _stored() -> dict[str, str]:
+    try:
+        document = json.loads(account_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def broker_url() -> str:
+    """The broker's address: BROKER_URL, the stored account's, or this machine's default."""
+    return (os.environ.get("BROKER_URL") or _stored().get("url") or DEFAULT_URL).rstrip("/")
+
+
+def call(method: str, path: str, **options: Any) -> dict[str, Any]:
+    """One call as the operator; ends the command with a plain text where it fails."""
+    token = os.environ.get("BROKER_TOKEN") or _stored().get("token")
+    if not token:
+        fail("There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`.")
+    return send(method, path, headers={"Authorization": f"Bearer {token}"}, **options)
+
+
+def send(method: str, path: str, **options: Any) -> dict[str, Any]:
+    """One call as nobody in particular; ends the command where it fails."""
+    url = broker_url()
+    try:
+        return answer(httpx2.request(method, url + path, timeout=60, **options))
+    except httpx2.HTTPError as error:
+        fail_call(unreachable(url, error))
+    except CallFailed as error:
+        fail_call(error)
+
+
+def pages(path: str, **params: Any) -> list[dict[str, Any]]:
+    """Every item of a list, page by page."""
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        wanted = {name: value for name, value in params.items() if value is not None}
+        found = call("GET", path, params={**wanted, "limit": 500, "cursor": cursor})
+        items += found["items"]
+        if not found["next"]:
+            return items
+        cursor = found["next"]
+
+
+def fail_call(error: CallFailed) -> NoReturn:
+    """End the command with what the broker said."""
+    fail(f"{error} [{error.code}]")
+
+
+def fail(text: str) -> NoReturn:
+    """End the command with ``text`` on standard error and status 1."""
+    typer.secho(f"error: {text}", err=True, fg="red")
+    raise typer.Exit(1)

@@ -1,0 +1,97 @@
+"""A job's identity: a key pair made and kept on the job's side, and the assertions it signs (RFC 7523)."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
+
+# RFC 9864 renames the algorithm to Ed25519; RFC 8037's EdDSA is what deployed libraries still write and expect.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
+
+Algorithm = Literal["EdDSA", "ES256", "RS256"]
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_LIFETIME_S = 60
+
+
+class IdentityUnusable(Exception):
+    """The identity file can't be used; the text names the mend."""
+
+
+def generate(algorithm: Algorithm = "EdDSA") -> dict[str, Any]:
+    """A fresh private key as a JWK (RFC 7517) that names its algorithm."""
+    parameters: KeyParameters = {"use": "sig", "alg": algorithm}
+    key: OKPKey | ECKey | RSAKey
+    if algorithm == "EdDSA":
+        key = OKPKey.generate_key("Ed25519", parameters, auto_kid=True)
+    elif algorithm == "ES256":
+        key = ECKey.generate_key("P-256", parameters, auto_kid=True)
+    else:
+        key = RSAKey.generate_key(3072, parameters, auto_kid=True)
+    return dict(key.as_dict(private=True))
+
+
+def public(private_jwk: dict[str, Any]) -> dict[str, Any]:
+    """The JWK Set to register: the public half only."""
+    key = KeySet.import_key_set({"keys": [private_jwk]}).keys[0]
+    return {"keys": [dict(key.as_dict(private=False))]}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """Who a job is and the key it proves that with."""
+
+    broker: str
+    client_id: str
+    private_jwk: dict[str, Any]
+
+    def assertion(self) -> str:
+        """A fresh assertion for the token endpoint; good once and for a minute."""
+        now = int(time.time())
+        algorithm = str(self.private_jwk["alg"])
+        claims = {
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": f"{self.broker}/oauth/token",
+            "iat": now,
+            "exp": now + _LIFETIME_S,
+            "jti": secrets.token_urlsafe(16),
+        }
+        header = {"alg": algorithm, "kid": self.private_jwk["kid"]}
+        keys = KeySet.import_key_set({"keys": [self.private_jwk]})
+        return jwt.encode(header, claims, keys, algorithms=[algorithm])
+
+    def write(self, path: Path) -> None:
+        """Store the identity, readable by its owner only; refuses to replace a file."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"broker": self.broker, "client_id": self.client_id, "jwk": self.private_jwk}, file, indent=2)
+            file.write("\n")
+
+
+def read(path: Path) -> Identity:
+    """The identity that :meth:`Identity.write` stored.
+
+    Raises:
+        IdentityUnusable: missing, readable by others, or not such a file.
+    """
+    try:
+        mode = path.stat().st_mode
+        document = json.loads(path.read_text())
+        identity = Identity(document["broker"], document["client_id"], document["jwk"])
+    except OSError as error:
+        raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
+    except (ValueError, KeyError, TypeError):
+        raise IdentityUnusable(f"{path}: is not an identity file; make one with `broker workload add`.") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise IdentityUnusable(f"{path}: others can read it; run: chmod 600 {path}")
+    return identity

@@ -1,0 +1,111 @@
+"""Settings: read once from ``BROKER_*`` and one TOML file, handed down from there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class SettingsUnusable(Exception):
+    """A setting is wrong; the text names it and the mend."""
+
+
+class Settings(BaseSettings):
+    """What a deployment decides.  Environment variables win over the file (``BROKER_CONFIG``, TOML, same names)."""
+
+    model_config = SettingsConfigDict(env_prefix="BROKER_", extra="forbid", frozen=True)
+
+    state_dir: Path = Field(Path("var"), description="Where the embedded default keeps all its state.")
+    database_url: SecretStr | None = Field(
+        None, description="sqlite+aiosqlite:///PATH or postgresql+asyncpg://…; left out, a SQLite file in state_dir."
+    )
+    keystore: Literal["local"] = Field("local", description="Where master keys live.")
+    master_key_file: Path | None = Field(None, description="TOML of master keys, mode 0600; default in state_dir.")
+    master_keys: SecretStr | None = Field(None, description="id:base64,id:base64 instead of the file, active first.")
+    public_url: str = Field("http://127.0.0.1:8080", description="How customers and jobs reach the broker; no path.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed, by comma.")
+    vendor_name: str = Field("The vendor", min_length=1, max_length=200, description="Named on customers' pages.")
+    vendor_contact: str = Field("", max_length=200, description="E-mail or telephone on customers' pages.")
+    providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
+    allow_client_secrets: bool = Field(False, description="Development only: workloads without a key pair.")
+    audit_deadline: float = Field(2.0, gt=0, le=30, description="Seconds until an event that isn't durable is a no.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Given values, then the environment, then the file."""
+        path = os.environ.get("BROKER_CONFIG")
+        if path is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path))
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_origin(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.path.strip("/") or url.query or url.fragment:
+            raise ValueError("must be an origin such as https://keys.vendor.example")
+        if url.scheme == "http" and not _is_loopback(url.hostname):
+            raise ValueError("must be https: customers seal their keys on a page served from it")
+        return value.rstrip("/")
+
+    def database(self) -> str:
+        """The database URL in force."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.state_dir.absolute()}/broker.db"
+
+    def key_file(self) -> Path:
+        """The master key file in force, where the environment holds none."""
+        return self.master_key_file or self.state_dir / "master-keys.toml"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(**given: object) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsUnusable: names each wrong setting and its mend.
+    """
+    path = os.environ.get("BROKER_CONFIG")
+    if path is not None and not Path(path).is_file():
+        raise SettingsUnusable(f"BROKER_CONFIG: {path} is not a file; write one or unset the variable.")
+    if path is not None and Path(path).stat().st_mode & stat.S_IWOTH:
+        raise SettingsUnusable(f"BROKER_CONFIG: everybody can write {path}; run: chmod o-w {path}")
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
+    except ValidationError as error:
+        lines = [_mend(str(item["loc"][0]), item["type"], item["msg"]) for item in error.errors()]
+        raise SettingsUnusable("\n".join(lines)) from None
+
+
+def _mend(field: str, kind: str, message: str) -> str:
+    name = f"BROKER_{field.upper()}"
+    if kind == "extra_forbidden":
+        return f"{name}: there is no such setting; `broker doctor --settings` lists them."
+    description = Settings.model_fields[field].description if field in Settings.model_fields else ""
+    return f"{name}: {message.removeprefix('Value error, ')} ({description})"

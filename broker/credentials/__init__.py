@@ -1,0 +1,1 @@
+"""Customers' keys: credentials, their numbered versions and the lawful moves between their states."""

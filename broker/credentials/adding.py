@@ -1,0 +1,59 @@
+"""Take a key that came another way, pasted by an operator: staged and verified as one from a link."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.base.db import Scope
+from broker.base.errors import BrokerError, Invalid
+from broker.base.secret import Secret
+from broker.credentials.tables import VersionRow
+from broker.credentials.verification import Verdict, Verification
+from broker.credentials.versions import KeyOfAnotherOrganization, Place, stage
+
+
+class KeyRefused(Invalid):
+    """Upstream says the key is not valid; nothing was kept."""
+
+    code = "key_refused_upstream"
+    title = "The key was refused"
+
+
+async def add(
+    verification: Verification, actor: Actor, place: Place, key: Secret, variables: dict[str, str]
+) -> tuple[VersionRow, Verdict]:
+    """Stage and verify ``key``.
+
+    Returns:
+        The version and what verification came to; UNREACHABLE leaves it with the worker.
+
+    Raises:
+        KeyFormat, KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, KeyRefused: nothing was kept.
+    """
+    async with verification.db.write(Scope.of(place.organization)) as session:
+        row = await stage(
+            session,
+            verification.keystore,
+            verification.keys,
+            actor,
+            place,
+            key,
+            variables,
+            intake_id=None,
+            now=verification.clock(),
+        )
+    try:
+        verdict = await verification.run(place.organization, row.credential_id, row.number, nothing_more)
+    except BrokerError:
+        verdict = Verdict.UNREACHABLE  # sealed and durable: the worker goes on
+    if verdict is Verdict.BAD_KEY:
+        raise KeyRefused(f"{place.definition.title} says that this key is not valid; nothing was kept.")
+    if verdict is Verdict.OTHER_ORGANIZATION:
+        raise KeyOfAnotherOrganization
+    async with verification.db.read(Scope.of(place.organization)) as session:
+        return await session.get_one(VersionRow, (row.credential_id, row.number)), verdict
+
+
+async def nothing_more(_session: AsyncSession, _row: VersionRow, _verdict: Verdict) -> None:
+    """What follows verification where there is no intake."""

@@ -1,0 +1,77 @@
+"""Ask an upstream whether a key works: its provider's verification request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlencode, urlsplit
+
+from aiohttp import ClientResponse
+
+from broker.audit.events import Outcome, Target
+from broker.base.outbound import Outbound, Unreachable
+from broker.base.secret import Secret
+from broker.providers.definition import Definition
+from broker.providers.identity import evidence
+
+_BODY_MAX = 1_048_576
+
+
+class Answer(StrEnum):
+    """What upstream said about the key."""
+
+    GOOD = "good"
+    BAD_KEY = "bad_key"
+    UNREACHABLE = "unreachable"  # an outage, a limit or nonsense: says nothing about the key
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One verification request and what came of it; ``ids`` are those upstream returned."""
+
+    answer: Answer
+    outcome: Outcome
+    ids: frozenset[str] = frozenset()
+
+
+def target(definition: Definition, variables: Mapping[str, str]) -> Target:
+    """What a probe will ask, for the record, without the key."""
+    url = urlsplit(definition.url(variables) + definition.verify.path)
+    return Target(url.hostname or "", definition.verify.method, url.path)
+
+
+async def probe(outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret) -> Probed:
+    """Send the verification request with ``key``.  Its event must be durable before this is called."""
+    placement = definition.place(key)
+    url = definition.url(variables) + definition.verify.path
+    if placement.query:
+        url += ("&" if "?" in url else "?") + urlencode(placement.query)
+    headers = [("Accept-Encoding", "identity"), *definition.required_headers.items(), *placement.headers]
+    started = time.monotonic()
+    try:
+        async with outbound.call(
+            definition.verify.method, url, headers=headers, private=definition.host.private
+        ) as response:
+            body = await _bounded(response)
+            status = response.status
+    except Unreachable:
+        return Probed(Answer.UNREACHABLE, Outcome(None, _ms_since(started)))
+    outcome = Outcome(status, _ms_since(started), bytes_in=len(body))
+    if status in definition.verify.good:
+        return Probed(Answer.GOOD, outcome, evidence(definition, body))
+    return Probed(Answer.BAD_KEY if status in definition.verify.bad_key else Answer.UNREACHABLE, outcome)
+
+
+async def _bounded(response: ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _BODY_MAX:
+            raise Unreachable("the answer is too long to be one")
+    return bytes(body)
+
+
+def _ms_since(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)

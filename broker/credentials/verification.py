@@ -1,0 +1,137 @@
+"""Verify a staged version with its upstream and act on what comes back.
+
+The probe uses the key, so ``credential.probe.authorized`` is durable before the key is opened.  A crash anywhere
+leaves the version staged with a time at which the worker tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER, Event
+from broker.audit.log import AuditLog
+from broker.audit.record import raise_epoch, record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.outbound import Outbound
+from broker.credentials import evidence
+from broker.credentials.evidence import Evidence
+from broker.credentials.lifecycle import Move, State
+from broker.credentials.probe import Answer, Probed, probe, target
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.versions import apply_move, event, release_claim, versions_of
+from broker.keystore.internal import InternalKeys
+from broker.keystore.keystore import Keystore
+from broker.providers.catalog import Catalog
+
+_RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
+
+
+class Verdict(StrEnum):
+    """What verification came to."""
+
+    ACTIVE = "active"
+    HELD = "held"  # the key works, its organization is unproven: an operator decides
+    BAD_KEY = "bad_key"
+    OTHER_ORGANIZATION = "other_organization"
+    UNREACHABLE = "unreachable"  # asked again later
+    SETTLED = "settled"  # somebody else came first
+
+
+Also = Callable[[AsyncSession, VersionRow, Verdict], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What verification needs; one for the process."""
+
+    db: Database
+    audit: AuditLog
+    keystore: Keystore
+    keys: InternalKeys
+    catalog: Catalog
+    outbound: Outbound
+    clock: Clock
+
+    async def run(self, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
+        """Probe a staged version and settle it; ``also`` runs in the settling transaction before its events."""
+        scope = Scope.of(organization)
+        async with self.db.read(scope) as session:
+            row = await session.get(VersionRow, (credential_id, number))
+            credential = await session.get(CredentialRow, credential_id)
+        if row is None or credential is None or row.state != State.STAGED or row.sealed is None:
+            return Verdict.SETTLED
+        definition = self.catalog.get(row.provider)
+        intent = event(row, "credential.probe.authorized", BROKER, self.clock())
+        await self.audit.append(replace(intent, target=target(definition, credential.variables)))
+        key = await self.keystore.open(row.sealed, row.binding)
+        probed = await probe(self.outbound, definition, credential.variables, key)
+        seen = frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
+        async with self.db.write(scope) as session:
+            return await self._settle(session, row, probed, seen, also)
+
+    async def _settle(
+        self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also
+    ) -> Verdict:
+        versions = await versions_of(session, before.credential_id)
+        row = versions.get(before.number)
+        if row is None or row.state != State.STAGED:
+            return Verdict.SETTLED
+        verdict = await self._verdict(session, row, probed, seen)
+        now = self.clock()
+        row.verdict = verdict
+        if verdict is Verdict.UNREACHABLE:
+            row.next_probe_at = now + _RETRY_MS[min(row.probes, len(_RETRY_MS) - 1)]
+            row.probes += 1
+        elif verdict in {Verdict.ACTIVE, Verdict.HELD}:
+            row.next_probe_at = None
+            await evidence.remember(session, row.provider, row.organization_id, seen)
+            apply_move(versions, row.number, Move.VERIFY, now)
+            if verdict is Verdict.ACTIVE:
+                apply_move(versions, row.number, Move.ACTIVATE, now)
+                await raise_epoch(session, row.credential_id)
+        else:
+            apply_move(versions, row.number, Move.DESTROY, now)
+            await release_claim(session, row)
+        await also(session, row, verdict)
+        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        await record(session, replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now))
+        return verdict
+
+    async def _verdict(self, session: AsyncSession, row: VersionRow, probed: Probed, seen: frozenset[str]) -> Verdict:
+        if probed.answer is Answer.UNREACHABLE:
+            return Verdict.UNREACHABLE
+        if probed.answer is Answer.BAD_KEY:
+            return Verdict.BAD_KEY
+        if self.catalog.get(row.provider).identity is None:
+            return Verdict.ACTIVE
+        found = await evidence.weigh(session, row.provider, row.organization_id, seen)
+        if found is Evidence.OTHER:
+            return Verdict.OTHER_ORGANIZATION
+        return Verdict.HELD if found is Evidence.UNPROVEN else Verdict.ACTIVE
+
+    async def due(self, limit: int = 50) -> list[VersionRow]:
+        """Staged versions whose next probe is due, of every tenant."""
+        async with self.db.read(EVERY_TENANT) as session:
+            rows = await session.scalars(
+                select(VersionRow)
+                .where(VersionRow.state == State.STAGED, VersionRow.next_probe_at <= self.clock())
+                .order_by(VersionRow.next_probe_at)
+                .limit(limit)
+            )
+            return list(rows)
+
+
+def _outcomes(row: VersionRow, verdict: Verdict, now: int) -> list[Event]:
+    kinds = {
+        Verdict.ACTIVE: ("credential.version.verified", "credential.version.activated"),
+        Verdict.HELD: ("credential.version.verified", "credential.version.held"),
+        Verdict.BAD_KEY: ("credential.version.refused",),
+        Verdict.OTHER_ORGANIZATION: ("credential.version.refused",),
+    }
+    return [event(row, kind, BROKER, now, reason=verdict) for kind in kinds.get(verdict, ())]

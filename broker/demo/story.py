@@ -1,0 +1,267 @@
+"""The story, step by step: each one says what it shows, how long it took and whether it held."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+from rich.console import Console
+from rich.table import Table
+
+from broker.cli.audit import row as audit_row
+from broker.client.client import Client
+from broker.client.deposit import deposit
+from broker.client.errors import CallFailed
+from broker.client.identity import Identity, generate, public
+from broker.demo.stage import Stage, stage
+
+_console = Console()
+
+
+class StepFailed(Exception):
+    """A step did not show what it should."""
+
+
+def expect(truth: bool, what: str) -> None:
+    """Raises StepFailed, saying ``what`` was to be true."""
+    if not truth:
+        raise StepFailed(what)
+
+
+async def play(*, port: int, stay: bool) -> bool:
+    """Play the story; True where every step held.  ``stay`` then keeps serving until interrupted."""
+    async with stage(port) as scene:
+        story = Story(scene)
+        held = await story.run()
+        if stay and held:
+            await story.show_what_is_left()
+            await asyncio.Event().wait()
+    return held
+
+
+class Story:
+    """One telling; what a step learns, later steps use."""
+
+    def __init__(self, scene: Stage) -> None:
+        self._scene = scene
+        self._http = httpx2.AsyncClient(base_url=scene.broker, timeout=30)
+        self._operator: dict[str, str] = {}
+        self._links: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        self._job: Client | None = None
+        self._lease: dict[str, Any] = {}
+        self._credential = ""
+
+    async def run(self) -> bool:
+        """Every step in order; stops at the first that fails."""
+        steps: tuple[tuple[str, Callable[[], Awaitable[str]]], ...] = (
+            ("An upstream is declared, not coded", self.provider),
+            ("The first admin, by the one-time token", self.bootstrap),
+            ("Two customers, two isolated tenants", self.organizations),
+            ("Ask each for a key: a one-time link", self.request_keys),
+            ("A link-preview robot fetches the page", self.preview_robot),
+            ("The customer submits, sealed on their side", self.submit),
+            ("A key of another organization is refused", self.wrong_key),
+            ("A job registers its public key", self.workload),
+            ("It gets a right to one customer's key", self.grant),
+            ("The job proves itself and leases", self.lease),
+            ("It uses the key without seeing it", self.use),
+            ("Another tenant's data: refused", self.wrong_tenant),
+            ("A path that reads two ways: refused", self.wrong_path),
+            ("Seeing the key: not granted, refused", self.reveal),
+            ("Security revokes the key", self.revoke),
+            ("The very next call is refused", self.use_after_revoke),
+            ("Everything is on the record", self.audit),
+        )
+        for number, (title, step) in enumerate(steps, 1):
+            started = time.perf_counter()
+            try:
+                shown = await step()
+            except (StepFailed, CallFailed, httpx2.HTTPError, AssertionError) as error:
+                _console.print(f"[red]✗ {number:2} {title}: {error}[/]")
+                return False
+            elapsed = (time.perf_counter() - started) * 1000
+            _console.print(
+                f"[green]✓[/] {number:2} [bold]{title}[/] [dim]({elapsed:.0f} ms)[/]\n      {shown}", soft_wrap=True
+            )
+        return True
+
+    async def _call(self, method: str, path: str, *, status: int = 200, **options: Any) -> dict[str, Any]:
+        response = await self._http.request(method, path, headers=self._operator, **options)
+        expect(
+            response.status_code == status, f"{method} {path} answered {response.status_code}: {response.text[:200]}"
+        )
+        answer = response.json()
+        assert isinstance(answer, dict)
+        return answer
+
+    async def provider(self) -> str:
+        providers = await self._http.get("/v1/providers")
+        expect(providers.status_code == 401, "without an operator even the list of providers is closed")
+        return f"raptor-comply points at the bundled sandbox, {self._scene.upstream}; nobody gets in without a token."
+
+    async def bootstrap(self) -> str:
+        made = await self._call(
+            "POST", "/v1/bootstrap", status=201, json={"token": self._scene.bootstrap, "name": "ada"}
+        )
+        again = await self._http.post("/v1/bootstrap", json={"token": self._scene.bootstrap, "name": "eve"})
+        expect(again.status_code == 401, "the token works once")
+        self._operator = {"Authorization": f"Bearer {made['token']}"}
+        return "ada is admin; the same token a second time is refused."
+
+    async def organizations(self) -> str:
+        for slug, name in (("acme", "Acme Power"), ("globex", "Globex Energy"), ("initech", "Initech Grid")):
+            await self._call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": name})
+            upstream = await self._scene.upstream_admin.post("/_admin/organizations", json={"name": name})
+            minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{upstream.json()['id']}/keys")
+            self._keys[slug] = minted.json()["key"]
+        return "acme, globex and initech here; upstream, their admins made a key each (rc_live_…)."
+
+    async def request_keys(self) -> str:
+        for slug in ("acme", "globex", "initech"):
+            wanted = {"organization": slug, "provider": "raptor-comply", "contact": f"admin@{slug}.example"}
+            made = await self._call("POST", "/v1/intakes", status=201, json=wanted)
+            self._links[slug] = made["link"]
+        return f"{self._links['acme'].partition('#')[0]}#… (the secret part never reaches a server's log)"
+
+    async def preview_robot(self) -> str:
+        page = await self._http.get(self._links["acme"].partition("#")[0])
+        expect(
+            page.status_code == 200 and "acme" not in page.text.lower(), "the page says nothing to who lacks the secret"
+        )
+        return "It learns nothing and spends nothing."
+
+    async def submit(self) -> str:
+        receipts = [
+            await asyncio.to_thread(deposit, self._links[slug], self._keys[slug].encode())
+            for slug in ("acme", "globex")
+        ]
+        for receipt in receipts:
+            expect(receipt["state"] == "accepted", f"the sandbox verifies the key, the state is {receipt['state']}")
+        receipt = receipts[0]["receipt"]
+        whose = f"{receipt['organization']}, …{receipt['last4']}, fingerprint {receipt['fingerprint']}"
+        return f"Verified upstream. Receipt: {whose}."
+
+    async def wrong_key(self) -> str:
+        try:
+            await asyncio.to_thread(deposit, self._links["initech"], self._keys["globex"].encode())
+        except CallFailed as refusal:
+            expect(refusal.code == "key_other_organization", f"refused as {refusal.code}")
+            return "Globex's key, submitted for Initech, is recognised by its keyed fingerprint."
+        raise StepFailed("it was accepted")
+
+    async def workload(self) -> str:
+        private = generate("EdDSA")
+        made = await self._call(
+            "POST", "/v1/workloads", status=201, json={"name": "nightly-sync", "jwks": public(private)}
+        )
+        self._job = Client(Identity(self._scene.broker, made["id"], private))
+        return f"nightly-sync is {made['id']}; its private key never left it."
+
+    async def grant(self) -> str:
+        wanted = {
+            "workload": "nightly-sync",
+            "organizations": ["acme"],
+            "provider": "raptor-comply",
+            "modes": ["use"],
+            "max_ttl": 900,
+        }
+        made = await self._call("POST", "/v1/grants", status=201, json=wanted)
+        return f"{made['items'][0]['id']}: use, not reveal; 15 minutes at most; acme only."
+
+    async def lease(self) -> str:
+        assert self._job is not None
+        self._lease = await asyncio.to_thread(self._job.lease, "acme", "raptor-comply", purpose="nightly sync")
+        expect(self._lease["key"] is None, "the lease holds no key")
+        self._credential = self._lease["lease"]["credential"]
+        return f"private_key_jwt → access token → {self._lease['lease']['id']}, until {self._lease['expires_at']}."
+
+    async def _proxied(self, path: str, organization: str = "acme") -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {self._lease['token']}"}
+        return await self._http.get(f"/proxy/{organization}/raptor-comply{path}", headers=headers)
+
+    async def use(self) -> str:
+        answer = await self._proxied("/facilities")
+        expect(answer.status_code == 200, f"GET /facilities answered {answer.status_code}")
+        names = ", ".join(facility["name"] for facility in answer.json())
+        expect(self._keys["acme"] not in answer.text + str(answer.headers), "the key is nowhere in the answer")
+        return f"GET /facilities → 200: {names}"
+
+    async def wrong_tenant(self) -> str:
+        elsewhere = await self._proxied("/facilities", "globex")
+        expect(elsewhere.status_code == 403, f"the proxy answered {elsewhere.status_code}")
+        assert self._job is not None
+        try:
+            await asyncio.to_thread(self._job.lease, "globex", "raptor-comply")
+        except CallFailed as refusal:
+            return f"acme's lease at globex: {elsewhere.json()['code']}; a lease for globex: {refusal.code}."
+        raise StepFailed("a lease for globex was issued")
+
+    async def wrong_path(self) -> str:
+        answer = await self._proxied("/facilities/%2e%2e/admin")
+        expect(answer.status_code == 422, f"the proxy answered {answer.status_code}")
+        return f"/facilities/%2e%2e/admin: {answer.json()['code']}."
+
+    async def reveal(self) -> str:
+        assert self._job is not None
+        try:
+            await asyncio.to_thread(self._job.lease, "acme", "raptor-comply", mode="reveal")
+        except CallFailed as refusal:
+            return f"{refusal.code}: {refusal}"
+        raise StepFailed("the key was revealed")
+
+    async def revoke(self) -> str:
+        path = f"/v1/credentials/{self._credential}/revoke"
+        revoked = await self._call("POST", path, json={"reason": "seen in a public repository"})
+        expect(revoked["state"] == "revoked", "it is revoked")
+        return f"{self._credential} is cut off; in force when answered."
+
+    async def use_after_revoke(self) -> str:
+        answer = await self._proxied("/facilities")
+        expect(answer.status_code == 403, f"the proxy answered {answer.status_code}")
+        return f"GET /facilities → 403 {answer.json()['code']}: {answer.json()['detail']}"
+
+    async def audit(self) -> str:
+        found = await self._call("GET", "/v1/audit/events", params={"limit": 500})
+        events = found["items"]
+        expect([event["index"] for event in events] == list(range(len(events))), "the index is dense")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        columns = ("#", "time", "event", "decision", "who", "what")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for event in events:
+            shown = audit_row(event)
+            table.add_row(*(str(shown[column]).replace("[", r"\[") for column in columns))
+        _console.print(table)
+        return (
+            f"{len(events)} events, indices 0 to {len(events) - 1} without a gap, each durable before what it allows."
+        )
+
+    async def show_what_is_left(self) -> None:
+        """For who stays: where things are, and a fresh link to open in a browser."""
+        fresh = await self._call(
+            "POST",
+            "/v1/intakes",
+            status=201,
+            json={
+                "organization": "acme",
+                "provider": "raptor-comply",
+                "label": "try-me",
+                "contact": "admin@acme.example",
+                "purpose": "Nightly synchronisation of cyber assets.",
+            },
+        )
+        upstream = await self._scene.upstream_admin.post("/_admin/organizations", json={"name": "Acme Power"})
+        minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{upstream.json()['id']}/keys")
+        _console.print(
+            f"\n[bold]Keybroker serves {self._scene.broker}[/] (API description: {self._scene.broker}/openapi.json)\n"
+            f"Open the customer's page:   {fresh['link']}\n"
+            f"with a key of the sandbox:  {minted.json()['key']}\n"
+            f"As operator on the CLI:     export BROKER_URL={self._scene.broker} "
+            f"BROKER_TOKEN={self._operator['Authorization'].removeprefix('Bearer ')}\n"
+            "Ctrl-C ends it.",
+            soft_wrap=True,
+        )

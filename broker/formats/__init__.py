@@ -1,0 +1,1 @@
+"""Bytes that outlive a process: pure, versioned, specified in the docstrings, with vectors in ``tests/vectors``."""

@@ -1,0 +1,79 @@
+"""Bearer tokens of the broker: a searchable prefix, the secret part and a checksum.
+
+::
+
+    kbo_<43 base64url: 32 random bytes><6 base64url: CRC>      operator, bootstrap (kbb_), development client (kbc_)
+    kbl_<54 base64url: 16-byte lease id | 24-byte tag>          lease
+
+The prefix lets scanners find a leaked token; the checksum lets a caller tell a cut-off paste from a wrong token
+without asking a server.  A lease token carries no random part: its tag is HMAC-SHA256 over the lease id under a key
+that only the keystore can open, so the database holds nothing from which a lease token could be made.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+
+_TOKEN = re.compile(r"(kb[obc])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
+_LEASE = re.compile(r"kbl_([A-Za-z0-9_-]{54})")
+_TAG_BYTES = 24
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _checksum(body: str) -> str:
+    return _text(hashlib.sha256(b"keybroker/token/v1\0" + body.encode()).digest()[:4])
+
+
+def new(prefix: str) -> str:
+    """A fresh token with 256 random bits; ``prefix`` is ``kbo``, ``kbb`` or ``kbc``."""
+    body = f"{prefix}_{_text(secrets.token_bytes(32))}"
+    token = body + _checksum(body)
+    if not is_token(token, prefix):
+        raise ValueError(f"{prefix!r} is no token prefix")
+    return token
+
+
+def is_token(text: str, prefix: str) -> bool:
+    """Whether ``text`` has the form of a token with this prefix and its checksum holds."""
+    match = _TOKEN.fullmatch(text)
+    return match is not None and match[1] == prefix and _checksum(text[:-6]) == match[3]
+
+
+def keyed_hash(key: bytes, token: str) -> bytes:
+    """HMAC-SHA256 of a token: what is stored in its place."""
+    return hmac.digest(key, b"keybroker/token-hash/v1\0" + token.encode(), "sha256")
+
+
+def lease_token(key: bytes, lease_id: str) -> str:
+    """The token of the lease ``lse_…`` under the lease-token key."""
+    raw = uuid.UUID(lease_id.removeprefix("lse_")).bytes
+    return "kbl_" + _text(raw + _lease_tag(key, raw))
+
+
+def lease_id_of(key: bytes, token: str) -> str | None:
+    """The lease that ``token`` speaks for, or None where it is no token made under ``key`` (constant time)."""
+    match = _LEASE.fullmatch(token)
+    if match is None:
+        return None
+    data = _bytes(match[1])
+    raw, tag = data[:16], data[16:]
+    # Base64 has spare bits at its end: only the one spelling that we print is accepted.
+    if not hmac.compare_digest(tag, _lease_tag(key, raw)) or _text(data) != match[1]:
+        return None
+    return "lse_" + raw.hex()
+
+
+def _lease_tag(key: bytes, raw: bytes) -> bytes:
+    return hmac.digest(key, b"keybroker/lease-token/v1\0" + raw, "sha256")[:_TAG_BYTES]

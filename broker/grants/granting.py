@@ -1,0 +1,117 @@
+"""Give and take back grants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.base.errors import Conflict, Invalid, NotFound
+from broker.formats import ids
+from broker.grants.policy import Mode, Terms
+from broker.grants.tables import GrantRow
+from broker.identity.tables import WorkloadRow
+from broker.organizations.tables import OrganizationRow
+
+LONGEST_TTL_S = 86_400
+
+
+async def create(
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    workload: WorkloadRow,
+    organizations: Sequence[OrganizationRow],
+    provider: str,
+    label: str | None,
+    modes: Sequence[Mode],
+    max_ttl: int,
+    purpose_required: bool,
+    expires_at: int | None,
+    now: int,
+) -> list[GrantRow]:
+    """One grant for each organization, all or none.
+
+    Raises:
+        Invalid: an expiry in the past. Conflict: the workload was revoked.
+    """
+    if workload.state != "active":
+        raise Conflict(f"Workload {workload.name!r} was revoked; register a new one.")
+    if expires_at is not None and expires_at <= now:
+        raise Invalid("expires_at: lies in the past; name a later time or leave it out.")
+    rows = [
+        GrantRow(
+            id=ids.new("grt"),
+            organization_id=organization.id,
+            workload_id=workload.id,
+            provider=provider,
+            label=label,
+            modes=sorted({str(mode) for mode in modes}),
+            max_ttl=max_ttl,
+            purpose_required=purpose_required,
+            expires_at=expires_at,
+            state="active",
+            created_at=now,
+            created_by=actor.id,
+            revoked_at=None,
+        )
+        for organization in organizations
+    ]
+    session.add_all(rows)
+    # Decisions made without these grants are to be made again.
+    await raise_epoch(session, workload.id)
+    await record(session, *(_event(row, "grant.created", actor, now, reason=",".join(row.modes)) for row in rows))
+    return rows
+
+
+async def find(session: AsyncSession, grant_id: str) -> GrantRow:
+    """The grant of that id.
+
+    Raises:
+        NotFound: none inside the session's scope.
+    """
+    row = await session.scalar(select(GrantRow).where(GrantRow.id == grant_id))
+    if row is None:
+        raise NotFound("There is no such grant for you; `broker grant list` shows those that are.")
+    return row
+
+
+async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: str, now: int) -> GrantRow:
+    """Take a grant back: no lease or use under it from the commit on.  Again: no change."""
+    row = await find(session, grant_id)
+    if row.state != "revoked":
+        row.state, row.revoked_at = "revoked", now
+        await raise_epoch(session, row.id)
+        await record(session, _event(row, "grant.revoked", actor, now, note=note))
+    return row
+
+
+def terms(row: GrantRow) -> Terms:
+    """The row as policy sees it."""
+    return Terms(
+        row.id,
+        row.provider,
+        row.label,
+        frozenset(Mode(mode) for mode in row.modes),
+        row.max_ttl,
+        row.purpose_required,
+        row.expires_at,
+        row.state == "active",
+    )
+
+
+def _event(row: GrantRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
+    return Event(
+        kind=kind,
+        time=now,
+        actor=actor,
+        organization=row.organization_id,
+        provider=row.provider,
+        workload=row.workload_id,
+        grant=row.id,
+        reason=reason,
+        note=note,
+    )

@@ -1,0 +1,1 @@
+"""Who calls: operators (people), workloads (jobs) and customers with a link."""

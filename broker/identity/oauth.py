@@ -1,0 +1,277 @@
+"""The token endpoint: OAuth 2.0 ``client_credentials`` (RFC 6749 §4.4) with ``private_key_jwt`` (RFC 7523).
+
+authlib checks the request; this module gives it what it needs beforehand (its hooks are synchronous, our database is
+not) and commits the assertion's ``jti`` together with the event before the token leaves.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidClientError, OAuth2Error, OAuth2Request
+from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
+from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.log import AuditLog
+from broker.audit.record import record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.formats import ids, token
+from broker.identity.access import AccessTokenGenerator
+from broker.identity.signing import SigningKeys
+from broker.identity.tables import AssertionRow, WorkloadRow
+
+ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
+LEEWAY_S = 10
+ASSERTION_LIFETIME_S = 300
+_JTI_MAX = 256
+
+_ADVICE = (
+    "Client authentication failed. Check the client id, that the assertion is signed with the registered key "
+    "(EdDSA, ES256 or RS256), names this endpoint as its audience, is fresh, lasts at most five minutes and has a "
+    "jti that was not used before."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What the endpoint answers: RFC 6749 §5.1 or §5.2."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class TokenEndpoint:
+    """Answers token requests.  ``url`` is the endpoint's own public address, one of the accepted audiences."""
+
+    def __init__(
+        self,
+        db: Database,
+        audit: AuditLog,
+        keys: SigningKeys,
+        *,
+        issuer: str,
+        token_hash_key: bytes,
+        allow_client_secrets: bool,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._audit = audit
+        self._keys = keys
+        self._issuer = issuer
+        self._hash_key = token_hash_key
+        self._allow_client_secrets = allow_client_secrets
+        self._clock = clock
+
+    @property
+    def auth_methods(self) -> list[str]:
+        """The client authentication methods on offer, by their registered names."""
+        return ["private_key_jwt"] + (["client_secret_basic"] if self._allow_client_secrets else [])
+
+    async def answer(self, form: Mapping[str, str], headers: Mapping[str, str], address: str) -> TokenAnswer:
+        """Check a token request and answer it; the token leaves only after its event is durable."""
+        client_id = _unverified_client_id(form, headers)
+        async with self._db.read(EVERY_TENANT) as session:
+            row = await session.get(WorkloadRow, client_id) if client_id else None
+        exchange = _Exchange(self, row)
+        try:
+            status, body = exchange.create_token_response(_request(form, headers))
+        except OAuth2Error as error:  # authlib answers most errors itself, but not those of a missing grant
+            status, body = error.status_code, dict(error.get_body())
+        if status != 200 or row is None:
+            return await self._refused(status, body, row, exchange.why, address)
+        actor = Actor("workload", row.id, row.name, address)
+        try:
+            async with self._db.write(EVERY_TENANT) as session:
+                await self._commit(session, actor, exchange.jti, exchange.jti_expires_ms)
+        except IntegrityError:
+            return await self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
+        return TokenAnswer(200, body)
+
+    async def _commit(self, session: AsyncSession, actor: Actor, jti: str, expires_ms: int) -> None:
+        if jti:
+            session.add(AssertionRow(workload_id=actor.id, jti=jti, expires_at=expires_ms))
+        event = Event(kind="auth.token_issued", time=self._clock(), actor=actor, workload=actor.id)
+        await record(session, event)
+
+    async def _refused(
+        self, status: int, body: dict[str, Any], row: WorkloadRow | None, why: str, address: str
+    ) -> TokenAnswer:
+        if row is not None:
+            await self._audit.append(
+                Event(
+                    kind="auth.token_refused",
+                    time=self._clock(),
+                    actor=Actor("stranger", "unverified", address=address),
+                    workload=row.id,
+                    decision="denied",
+                    reason=why or str(body.get("error", "invalid_request")),
+                )
+            )
+        if body.get("error") == "invalid_client":
+            # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
+            return TokenAnswer(401, {"error": "invalid_client", "error_description": _ADVICE})
+        return TokenAnswer(status, body)
+
+
+def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    """The client the request claims to be, before anything is checked; empty where it doesn't say."""
+    if assertion := form.get("client_assertion"):
+        try:
+            claims = json.loads(jws.extract_compact(assertion.encode()).payload)
+        except (JoseError, ValueError):
+            return ""
+        subject = claims.get("sub") if isinstance(claims, dict) else None
+    else:
+        subject = _basic(headers)[0]
+    return subject if isinstance(subject, str) and ids.is_id(subject, "wkl") else ""
+
+
+def _basic(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
+    try:
+        client_id, secret = extract_basic_authorization(headers)
+    except ValueError:
+        return None, None
+    return client_id, secret
+
+
+def _request(form: Mapping[str, str], headers: Mapping[str, str]) -> OAuth2Request:
+    # authlib insists on https in the URI; ours is decided by the edge (public_url), which config checks.
+    request = _FormRequest("POST", "https://localhost/oauth/token", headers=dict(headers))
+    request.payload = BasicOAuth2Payload(dict(form))
+    return request
+
+
+class _FormRequest(OAuth2Request):  # type: ignore[misc]  # authlib has no types
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(self.payload.data)
+
+    @property
+    def args(self) -> dict[str, str]:
+        return {}
+
+
+class _Client:
+    """A workload as authlib's ClientMixin wants to see it."""
+
+    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow) -> None:
+        self._endpoint = endpoint
+        self.row = row
+
+    def get_client_id(self) -> str:
+        return self.row.id
+
+    def get_allowed_scope(self, _scope: str) -> str:
+        return ""
+
+    def check_endpoint_auth_method(self, method: str, _endpoint: str) -> bool:
+        if method == "client_secret_basic":
+            return self.row.secret_hash is not None and "client_secret_basic" in self._endpoint.auth_methods
+        return method == str(JWTBearerClientAssertion.CLIENT_AUTH_METHOD)
+
+    def check_client_secret(self, secret: str) -> bool:
+        stored = self.row.secret_hash or b""
+        presented = token.keyed_hash(self._endpoint._hash_key, secret)  # noqa: SLF001 - one unit
+        return hmac.compare_digest(stored, presented)
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type == "client_credentials"
+
+
+class _Grant(ClientCredentialsGrant):  # type: ignore[misc]  # authlib has no types
+    TOKEN_ENDPOINT_AUTH_METHODS = [JWTBearerClientAssertion.CLIENT_AUTH_METHOD, "client_secret_basic"]  # noqa: RUF012
+
+
+class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no types
+    """authlib's server for one request, with the claimed client at hand."""
+
+    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow | None) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+        self._row = row
+        self.why = ""
+        self.jti = ""
+        self.jti_expires_ms = 0
+        self.register_grant(_Grant)
+        self.register_client_auth_method(JWTBearerClientAssertion.CLIENT_AUTH_METHOD, _Assertion(self, endpoint))
+        self.register_token_generator(
+            "default",
+            # The underscored names are of this module's own classes: one unit.
+            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name if row else "", endpoint._clock),  # noqa: SLF001
+        )
+
+    def query_client(self, client_id: str) -> _Client | None:
+        if self._row is None or self._row.id != client_id:
+            return None
+        if self._row.state != "active":
+            self.why = "workload_revoked"
+            return None
+        return _Client(self._endpoint, self._row)
+
+    def save_token(self, _token: object, _request: object) -> None:
+        """Tokens are not kept: they are short-lived and checked against the workload's epoch."""
+
+    def send_signal(self, *_args: object, **_kwargs: object) -> None:
+        pass
+
+    def create_oauth2_request(self, request: OAuth2Request) -> OAuth2Request:
+        return request
+
+    def handle_response(self, status: int, body: dict[str, Any], _headers: object) -> tuple[int, dict[str, Any]]:
+        return status, dict(body)
+
+
+class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has no types
+    """RFC 7523 client authentication, stricter than authlib's default: named algorithms and a bounded lifetime."""
+
+    def __init__(self, exchange: _Exchange, endpoint: TokenEndpoint) -> None:
+        super().__init__(leeway=LEEWAY_S)
+        self._exchange = exchange
+        self._endpoint = endpoint
+
+    def get_audiences(self) -> list[str]:
+        issuer = self._endpoint._issuer  # noqa: SLF001 - one unit
+        return [issuer, f"{issuer}/oauth/token"]
+
+    def resolve_client_public_key(self, client: _Client) -> KeySet:
+        if not client.row.jwks["keys"]:
+            self._exchange.why = "no_public_key"
+            raise InvalidClientError
+        return KeySet.import_key_set(client.row.jwks)  # type: ignore[arg-type]  # stored JSON
+
+    def process_assertion_claims(self, assertion: str, resolve_key: KeySet) -> dict[str, Any]:
+        try:
+            verified = jwt.decode(assertion, resolve_key, algorithms=ALGORITHMS)
+        except (JoseError, ValueError) as error:
+            self._exchange.why = "bad_signature"
+            raise InvalidClientError from error
+        try:
+            self.verify_claims(verified.claims)
+        except InvalidClientError as error:
+            self._exchange.why = f"bad_claim: {error.description}"[:120]
+            raise
+        return dict(verified.claims)
+
+    def validate_jti(self, claims: dict[str, Any], jti: object) -> bool:
+        """Note the ``jti`` for the commit; bound its size and how long it must be remembered."""
+        expires_s = int(claims["exp"])
+        if expires_s > self._endpoint._clock() // 1000 + ASSERTION_LIFETIME_S + LEEWAY_S:  # noqa: SLF001 - one unit
+            raise InvalidClientError(description="lasts longer than five minutes")
+        if not isinstance(jti, str) or not 0 < len(jti) <= _JTI_MAX:
+            return False
+        self._exchange.jti = jti
+        self._exchange.jti_expires_ms = (expires_s + LEEWAY_S) * 1000
+        return True

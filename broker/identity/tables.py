@@ -1,0 +1,71 @@
+"""Rows of operators, workloads, the assertions they used and the keys that sign access tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table
+
+
+class OperatorRow(Table):
+    """A person's account.  Only the keyed hash of the token is kept."""
+
+    __tablename__ = "operators"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    roles: Mapped[list[str]] = mapped_column(JSON)
+    organizations: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    state: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+
+
+class BootstrapRow(Table):
+    """The one-time token with which the first operator is made; gone once used."""
+
+    __tablename__ = "bootstrap"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token_hash: Mapped[bytes]
+    expires_at: Mapped[int]
+
+
+class WorkloadRow(Table):
+    """A job: its public keys, and in development a keyed hash of a client secret."""
+
+    __tablename__ = "workloads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    jwks: Mapped[dict[str, Any]] = mapped_column(JSON)
+    secret_hash: Mapped[bytes | None]
+    state: Mapped[str]
+    created_at: Mapped[int]
+    created_by: Mapped[str]
+    revoked_at: Mapped[int | None]
+
+
+class AssertionRow(Table):
+    """An assertion id (``jti``) that was used; kept until the assertion has expired."""
+
+    __tablename__ = "used_assertions"
+
+    workload_id: Mapped[str] = mapped_column(primary_key=True)
+    jti: Mapped[str] = mapped_column(primary_key=True)
+    expires_at: Mapped[int] = mapped_column(index=True)
+
+
+class SigningKeyRow(Table):
+    """An Ed25519 key that signs access tokens, sealed."""
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    created_at: Mapped[int]

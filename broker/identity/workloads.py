@@ -1,0 +1,112 @@
+"""Jobs: register their public keys, end them.  The private key is made and stays on the job's side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.base.errors import Conflict, Invalid, NotFound
+from broker.formats import ids, token
+from broker.identity.tables import WorkloadRow
+
+_MAX_KEYS = 5
+
+
+async def create(
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    name: str,
+    jwks: dict[str, Any] | None,
+    secret_hash_key: bytes | None,
+    now: int,
+) -> tuple[WorkloadRow, str | None]:
+    """Register a job under public keys, or (``secret_hash_key`` given) with a development client secret.
+
+    Returns:
+        The row, and the client secret where one was made: shown this once.
+
+    Raises:
+        Invalid: the key set is not usable. Conflict: the name is taken.
+    """
+    if (jwks is None) == (secret_hash_key is None):
+        raise Invalid("jwks: register public keys, or ask for a development client secret, not both and not neither.")
+    if await session.scalar(select(WorkloadRow.id).where(WorkloadRow.name == name)):
+        raise Conflict(f"name: a workload {name!r} exists already; choose another.")
+    secret = token.new("kbc") if secret_hash_key is not None else None
+    row = WorkloadRow(
+        id=ids.new("wkl"),
+        name=name,
+        jwks=public_key_set(jwks) if jwks is not None else {"keys": []},
+        secret_hash=token.keyed_hash(secret_hash_key, secret) if secret_hash_key and secret else None,
+        state="active",
+        created_at=now,
+        created_by=actor.id,
+        revoked_at=None,
+    )
+    session.add(row)
+    await record(session, Event(kind="workload.created", time=now, actor=actor, workload=row.id, note=name))
+    return row, secret
+
+
+def public_key_set(unverified: dict[str, Any]) -> dict[str, Any]:
+    """The public halves of a JWK Set (RFC 7517) of Ed25519, P-256 or RSA (2048 bits or more) keys, each with a ``kid``.
+
+    Raises:
+        Invalid: names what to mend; also for a private key, which belongs on the job's side only.
+    """
+    keys = unverified.get("keys")
+    if not isinstance(keys, list) or not 0 < len(keys) <= _MAX_KEYS:
+        raise Invalid(f'jwks: needs "keys" with 1 to {_MAX_KEYS} public keys.')
+    return {"keys": [_public_key(key, index) for index, key in enumerate(keys)]}
+
+
+def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON a caller sent
+    try:
+        key: Key = KeySet.import_key_set({"keys": [unverified]}).keys[0]
+        private = key.is_private
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        raise Invalid(f"jwks.keys[{index}]: is not a JWK; send an Ed25519, P-256 or RSA public key.") from None
+    if private:
+        raise Invalid(
+            f"jwks.keys[{index}]: holds a private key. Keep it on the job's side and register the public part."
+        )
+    strong = (
+        (isinstance(key, OKPKey) and key.curve_name == "Ed25519")
+        or (isinstance(key, ECKey) and key.curve_name == "P-256")
+        or (isinstance(key, RSAKey) and key.public_key.key_size >= 2048)
+    )
+    if not strong:
+        raise Invalid(f"jwks.keys[{index}]: use Ed25519 (EdDSA), P-256 (ES256) or RSA of at least 2048 bits (RS256).")
+    key.ensure_kid()
+    return dict(key.as_dict(private=False))
+
+
+async def find(session: AsyncSession, reference: str) -> WorkloadRow:
+    """The workload of that id or name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = await session.scalar(
+        select(WorkloadRow).where(or_(WorkloadRow.id == reference, WorkloadRow.name == reference))
+    )
+    if row is None:
+        raise NotFound("There is no such workload; `broker workload list` shows those that are.")
+    return row
+
+
+async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> WorkloadRow:
+    """End a workload: no token, lease or use from the commit on.  Again: no change."""
+    row = await find(session, reference)
+    if row.state != "revoked":
+        row.state, row.revoked_at = "revoked", now
+        await raise_epoch(session, row.id)
+        await record(session, Event(kind="workload.revoked", time=now, actor=actor, workload=row.id, note=reason))
+    return row

@@ -1,0 +1,1 @@
+"""Receive a customer's key through a one-time link, sealed in the customer's browser."""

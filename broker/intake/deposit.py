@@ -1,0 +1,153 @@
+"""Take a sealed submission: open it, stage the key, verify it, spend the link.
+
+The link is spent in the transaction that stages the key, and given back if upstream says the key is bad.  After that
+transaction the key is safe: a crash or an outage leaves it to the worker, and nobody has to paste again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER, Actor
+from broker.audit.log import AuditLog
+from broker.audit.record import record
+from broker.base.clock import Clock
+from broker.base.db import Database, Scope
+from broker.base.errors import BrokerError, Conflict, Invalid
+from broker.base.secret import Secret
+from broker.credentials.tables import VersionRow
+from broker.credentials.verification import Verdict, Verification
+from broker.credentials.versions import KeyOfAnotherOrganization, Place, stage
+from broker.formats import sealed
+from broker.intake.links import SPENT, event
+from broker.intake.tables import IntakeRow
+from broker.keystore.internal import InternalKeys
+from broker.keystore.keystore import Keystore
+from broker.providers.catalog import Catalog
+
+
+class LinkSpent(Conflict):
+    """A key was submitted over this link before."""
+
+    code = "intake_spent"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A key was submitted over this link before. To send another one, ask the vendor for a new link."
+        )
+
+
+class SealInvalid(Invalid):
+    """The submission doesn't open: altered, or sealed for another request."""
+
+    code = "seal_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("The submission could not be opened. Load the page again from the link and submit once more.")
+
+
+class KeyRefusedUpstream(Invalid):
+    """Upstream says the key is not valid."""
+
+    code = "key_refused_upstream"
+    title = "The key was refused"
+
+
+class Deposit:
+    """Takes submissions."""
+
+    def __init__(
+        self,
+        db: Database,
+        audit: AuditLog,
+        keystore: Keystore,
+        keys: InternalKeys,
+        catalog: Catalog,
+        verification: Verification,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._audit = audit
+        self._keystore = keystore
+        self._keys = keys
+        self._catalog = catalog
+        self._verification = verification
+        self._clock = clock
+
+    async def submit(self, intake: IntakeRow, actor: Actor, sealed_key: bytes, variables: dict[str, str]) -> IntakeRow:
+        """Take the key of a submission whose proof was checked; the intake as it then is.
+
+        Raises:
+            LinkSpent: somebody submitted before. SealInvalid, KeyFormat, KeyHeld, KeyOfAnotherOrganization,
+            KeyRefusedUpstream: nothing was kept and the link still works; recorded.
+        """
+        if intake.state in SPENT:
+            raise LinkSpent
+        try:
+            version = await self._stage(intake, actor, await self._open(intake, sealed_key), variables)
+        except LinkSpent:
+            raise
+        except BrokerError as refusal:
+            await self._audit.append(event(intake, "intake.refused", actor, self._clock(), reason=refusal.code))
+            raise
+        verdict = await self._verify(version)
+        if verdict is Verdict.BAD_KEY:
+            title = self._catalog.get(intake.provider).title
+            raise KeyRefusedUpstream(
+                f"{title} says that this key is not valid. Check that it was not revoked, or create a new key, and "
+                "submit it here: this link still works."
+            )
+        if verdict is Verdict.OTHER_ORGANIZATION:
+            raise KeyOfAnotherOrganization
+        async with self._db.read(Scope.of(intake.organization_id)) as session:
+            fresh = await session.get(IntakeRow, intake.id)
+        assert fresh is not None
+        return fresh
+
+    async def _open(self, intake: IntakeRow, sealed_key: bytes) -> Secret:
+        if intake.private_sealed is None:
+            raise LinkSpent
+        private = await self._keystore.open(intake.private_sealed, intake.binding)
+        try:
+            return Secret(sealed.open_sealed(sealed_key, private.reveal(), intake.context))
+        except sealed.CannotOpen:
+            raise SealInvalid from None
+
+    async def _stage(self, intake: IntakeRow, actor: Actor, key: Secret, variables: dict[str, str]) -> VersionRow:
+        now = self._clock()
+        place = Place(intake.organization_id, self._catalog.get(intake.provider), intake.label)
+        async with self._db.write(Scope.of(intake.organization_id)) as session:
+            row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
+            if row is None or row.state != "open":
+                raise LinkSpent
+            version = await stage(
+                session, self._keystore, self._keys, actor, place, key, variables, intake_id=row.id, now=now
+            )
+            row.state, row.submitted_at, row.refusal = "verifying", now, ""
+            row.credential_id, row.version = version.credential_id, version.number
+            await record(session, event(row, "intake.submitted", actor, now))
+        return version
+
+    async def _verify(self, version: VersionRow) -> Verdict:
+        try:
+            return await self._verification.run(
+                version.organization_id, version.credential_id, version.number, self.settle
+            )
+        except BrokerError:
+            # The key is sealed and durable: to the customer it is received, and the worker goes on.
+            return Verdict.UNREACHABLE
+
+    async def settle(self, session: AsyncSession, version: VersionRow, verdict: Verdict) -> None:
+        """Bring the intake in line with what verification found, in the same transaction."""
+        row = await session.scalar(select(IntakeRow).where(IntakeRow.id == version.intake_id).with_for_update())
+        if row is None or row.state != "verifying":
+            return
+        now = self._clock()
+        if verdict in {Verdict.ACTIVE, Verdict.HELD}:
+            row.state = "accepted" if verdict is Verdict.ACTIVE else "held"
+            row.settled_at, row.private_sealed = now, None
+            await record(session, event(row, "intake.accepted", BROKER, now, reason=verdict))
+        elif verdict is not Verdict.UNREACHABLE:
+            row.state, row.refusal = "open", verdict
+            await record(session, event(row, "intake.refused", BROKER, now, reason=verdict))

@@ -1,0 +1,230 @@
+"""Make, prove, cancel and expire one-time links.
+
+The secret is in the URL's fragment, which browsers send to nobody; the page proves that it knows it, and the database
+holds a keyed hash of the proof.  Fetching the page spends nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER, Actor, Event
+from broker.audit.log import AuditLog
+from broker.audit.record import record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.errors import Gone, NotFound
+from broker.base.secret import Secret
+from broker.credentials.versions import Place, refuse_if_in_use
+from broker.formats import ids, linksecret, sealed
+from broker.intake.tables import IntakeRow
+from broker.intake.throttle import Throttle
+from broker.keystore.keystore import Keystore
+from broker.organizations.tables import OrganizationRow
+
+DEFAULT_HOURS = 72
+LONGEST_HOURS = 24 * 30
+
+OVER = frozenset({"cancelled", "expired"})
+SPENT = frozenset({"verifying", "held", "accepted"})
+
+
+class LinkInvalid(NotFound):
+    """Unknown link or wrong secret: one answer, which tells a stranger nothing."""
+
+    code = "link_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("This link does not work. Open the whole link as it was sent to you, or ask for a new one.")
+
+
+class LinkExpired(Gone):
+    """The link's time is over."""
+
+    code = "intake_expired"
+
+    def __init__(self) -> None:
+        super().__init__("This link has expired. Ask the vendor for a new one.")
+
+
+class LinkCancelled(Gone):
+    """The vendor took the request back."""
+
+    code = "intake_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("This request was cancelled. Nothing needs to be done; the vendor can send a new link.")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an operator asks a customer for.  ``hours`` is how long the link lasts."""
+
+    place: Place
+    contact: str
+    purpose: str
+    hours: int
+    requested_by: str
+
+
+def status_secret(link_key: bytes, intake_id: str) -> str:
+    """The secret part of an intake's status link: made again when needed, stored nowhere."""
+    return linksecret.encode(hmac.digest(link_key, b"status\0" + intake_id.encode(), "sha256")[:20])
+
+
+def proof_hash(link_key: bytes, proof: str) -> bytes:
+    """What is stored in place of a proof."""
+    return hmac.digest(link_key, b"proof\0" + proof.encode(), "sha256")
+
+
+async def request(
+    session: AsyncSession, keystore: Keystore, link_key: bytes, actor: Actor, wanted: Wanted, *, now: int
+) -> tuple[IntakeRow, str]:
+    """A new link: the row, and the link's secret part, shown this once.
+
+    Raises:
+        ActiveKeyExists: the credential holds a key already.
+    """
+    await refuse_if_in_use(session, wanted.place)
+    private, public = sealed.generate()
+    secret = linksecret.new()
+    row = IntakeRow(
+        id=ids.new("int"),
+        organization_id=wanted.place.organization,
+        provider=wanted.place.definition.id,
+        label=wanted.place.label,
+        contact=wanted.contact,
+        purpose=wanted.purpose,
+        requested_by=wanted.requested_by,
+        state="open",
+        proof_hash=proof_hash(link_key, linksecret.proof(secret)),
+        public_key=public,
+        credential_id=None,
+        version=None,
+        refusal="",
+        created_at=now,
+        expires_at=now + wanted.hours * 3_600_000,
+        submitted_at=None,
+        settled_at=None,
+    )
+    row.private_sealed = await keystore.seal(Secret(private), row.binding)
+    session.add(row)
+    await record(session, event(row, "intake.requested", actor, now, note=wanted.contact))
+    return row, secret
+
+
+def event(row: IntakeRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
+    """An event about this intake."""
+    return Event(
+        kind=kind,
+        time=now,
+        actor=actor,
+        organization=row.organization_id,
+        provider=row.provider,
+        credential=row.credential_id or "",
+        version=row.version or 0,
+        intake=row.id,
+        decision="denied" if kind in {"intake.refused", "intake.proof_refused"} else "allowed",
+        reason=reason,
+        note=note,
+    )
+
+
+async def get(session: AsyncSession, intake_id: str) -> IntakeRow:
+    """The intake of that id; raises NotFound."""
+    row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+    if row is None:
+        raise NotFound("There is no such request for you; `broker key list` shows those that are.")
+    return row
+
+
+async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
+    """Take an open request back.  One that is over or spent already stays as it is."""
+    row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id).with_for_update())
+    if row is None:
+        return await get(session, intake_id)
+    if row.state == "open":
+        row.state, row.private_sealed, row.settled_at = "cancelled", None, now
+        await record(session, event(row, "intake.cancelled", actor, now))
+    return row
+
+
+async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
+    """Close open links whose time is over, destroying their private keys; how many."""
+    async with db.write(EVERY_TENANT) as session:
+        now = clock()
+        rows = list(
+            await session.scalars(
+                select(IntakeRow)
+                .where(IntakeRow.state == "open", IntakeRow.expires_at <= now)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+        )
+        for row in rows:
+            row.state, row.private_sealed, row.settled_at = "expired", None, now
+        if rows:
+            await record(session, *(event(row, "intake.expired", BROKER, now) for row in rows))
+    return len(rows)
+
+
+class Links:
+    """Checks the proofs that pages send."""
+
+    def __init__(self, db: Database, audit: AuditLog, throttle: Throttle, link_key: bytes, clock: Clock) -> None:
+        self._db = db
+        self._audit = audit
+        self._throttle = throttle
+        self._key = link_key
+        self._clock = clock
+
+    async def proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
+        """The intake whose link's secret the caller proved to know.
+
+        Raises:
+            TooMany: too many wrong ones. LinkInvalid: unknown or wrong. LinkExpired, LinkCancelled: over, told only
+                to who holds the secret.
+        """
+        row = await self._row(intake_id)
+        expected = row.proof_hash if row else b"\0" * 32
+        await self._match(row, intake_id, expected, proof, address)
+        assert row is not None
+        if row.state == "cancelled" or await self._organization_state(row) != "active":
+            raise LinkCancelled
+        if row.state == "expired" or (row.state == "open" and row.expires_at <= self._clock()):
+            raise LinkExpired
+        return row
+
+    async def status_proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
+        """The intake whose *status* link's secret the caller proved to know; raises TooMany or LinkInvalid."""
+        row = await self._row(intake_id)
+        expected = proof_hash(self._key, linksecret.proof(status_secret(self._key, intake_id)))
+        await self._match(row if row and row.submitted_at else None, intake_id, expected, proof, address)
+        assert row is not None
+        return row
+
+    async def _match(self, row: IntakeRow | None, intake_id: str, expected: bytes, proof: str, address: str) -> None:
+        await self._throttle.check(address, intake_id)
+        # Compared also where there is no row, so that both take the same time.
+        right = hmac.compare_digest(expected, proof_hash(self._key, proof))
+        if row is not None and right:
+            return
+        await self._throttle.count(address, intake_id)
+        if row is not None:
+            actor = Actor("stranger", "unverified", address=address)
+            await self._audit.append(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))
+        raise LinkInvalid
+
+    async def _row(self, intake_id: str) -> IntakeRow | None:
+        if not ids.is_id(intake_id, "int"):
+            return None
+        async with self._db.read(EVERY_TENANT) as session:
+            return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+
+    async def _organization_state(self, row: IntakeRow) -> str | None:
+        async with self._db.read(Scope.of(row.organization_id)) as session:
+            return await session.scalar(select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id))

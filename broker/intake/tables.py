@@ -1,0 +1,57 @@
+"""Rows of one-time links and of the throttle on wrong ones."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table, TenantOwned
+from broker.formats.envelope import Binding
+from broker.formats.sealed import SealContext
+
+
+class IntakeRow(TenantOwned, Table):
+    """A request for a key.
+
+    ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
+    ``accepted``, ``cancelled`` or ``expired``.  ``private_sealed`` is gone once no submission can come any more.
+    """
+
+    __tablename__ = "intakes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str]
+    label: Mapped[str]
+    contact: Mapped[str]
+    purpose: Mapped[str]
+    requested_by: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    proof_hash: Mapped[bytes]
+    public_key: Mapped[bytes]
+    private_sealed: Mapped[bytes | None]
+    credential_id: Mapped[str | None]
+    version: Mapped[int | None]
+    refusal: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    submitted_at: Mapped[int | None]
+    settled_at: Mapped[int | None]
+
+    @property
+    def binding(self) -> Binding:
+        """The place the sealed private key belongs to."""
+        return Binding("intake", self.organization_id, self.id, 0, self.provider)
+
+    @property
+    def context(self) -> SealContext:
+        """What a submission is sealed to."""
+        return SealContext(self.id, self.organization_id, self.provider, self.expires_at)
+
+
+class ThrottleRow(Table):
+    """How many wrong proofs came in one window, by a keyed hash of who or what they concern."""
+
+    __tablename__ = "throttles"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    window: Mapped[int] = mapped_column(index=True)
+    count: Mapped[int]

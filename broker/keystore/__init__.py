@@ -1,0 +1,1 @@
+"""Seal and open: the only code that meets a master key."""

@@ -1,0 +1,52 @@
+"""Envelope encryption (NIST SP 800-57): a fresh AES-256-GCM data key per value, wrapped by a key wrapper."""
+
+from __future__ import annotations
+
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from broker.base.secret import Secret
+from broker.formats.envelope import NONCE_BYTES, Binding, Malformed, Sealed
+from broker.keystore.keystore import CannotOpen, KeyWrapper
+
+
+class EnvelopeKeystore:
+    """A :class:`~broker.keystore.keystore.Keystore` over any key wrapper."""
+
+    def __init__(self, wrapper: KeyWrapper) -> None:
+        self._wrapper = wrapper
+
+    async def seal(self, value: Secret, binding: Binding) -> bytes:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        data_key = AESGCM.generate_key(bit_length=256)
+        kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
+        nonce = os.urandom(NONCE_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(nonce, value.reveal(), binding.associated_data())
+        return Sealed(kek_id, wrapped, nonce, ciphertext).encode()
+
+    async def open(self, sealed: bytes, binding: Binding) -> Secret:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        parts = _parts(sealed)
+        data_key = await self._wrapper.unwrap(parts.kek_id, parts.wrapped_key, binding)
+        try:
+            return Secret(AESGCM(data_key).decrypt(parts.nonce, parts.ciphertext, binding.associated_data()))
+        except InvalidTag:
+            raise CannotOpen("a sealed value was altered") from None
+
+    async def rewrap(self, sealed: bytes, binding: Binding) -> bytes | None:
+        """See :class:`~broker.keystore.keystore.Keystore`; the value itself is not touched."""
+        parts = _parts(sealed)
+        if parts.kek_id == self._wrapper.active:
+            return None
+        data_key = await self._wrapper.unwrap(parts.kek_id, parts.wrapped_key, binding)
+        kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
+        return Sealed(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
+
+
+def _parts(sealed: bytes) -> Sealed:
+    try:
+        return Sealed.decode(sealed)
+    except Malformed as error:
+        raise CannotOpen(str(error)) from None

@@ -1,0 +1,79 @@
+"""The broker's own keys: one random root, sealed in the database, and a subkey per use by HKDF (RFC 5869).
+
+Replacing the master key re-wraps the root and changes nothing below it, so fingerprints and tokens stay stable.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from contextlib import suppress
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import EVERY_TENANT, Database, Table
+from broker.base.secret import Secret
+from broker.formats.envelope import Binding
+from broker.keystore.keystore import Keystore
+
+ROOT = Binding("internal-root")
+
+
+class InternalKeyRow(Table):
+    """The sealed root."""
+
+    __tablename__ = "internal_keys"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    created_at: Mapped[int]
+
+
+class InternalKeys:
+    """Subkeys of the root, 32 bytes each."""
+
+    def __init__(self, root: Secret) -> None:
+        self._root = root
+        self.token_hash = self._subkey("token-hash")
+        self.lease_token = self._subkey("lease-token")
+        self._fingerprint = self._subkey("fingerprint")
+        self._evidence = self._subkey("evidence")
+        self.link = self._subkey("link")
+
+    def _subkey(self, use: str) -> bytes:
+        return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
+
+    def fingerprint(self, key: Secret) -> str:
+        """The keyed fingerprint of a customer's key: 128 bits in hexadecimal, equal for equal keys."""
+        return hmac.digest(self._fingerprint, key.reveal(), "sha256")[:16].hex()
+
+    def evidence(self, provider: str, identifier: str) -> str:
+        """The keyed hash under which an id that upstream returned is remembered."""
+        return hmac.digest(self._evidence, f"{provider}\0{identifier}".encode(), "sha256").hex()
+
+
+async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
+    """The internal keys, made on first start.
+
+    Raises:
+        CannotOpen, KeystoreUnavailable: the loaded master keys did not seal this database's root.
+    """
+    sealed = await _stored(db)
+    if sealed is None:
+        fresh = await keystore.seal(Secret(secrets.token_bytes(32)), ROOT)
+        # Of two replicas that start on an empty database, the first to insert decides.
+        with suppress(IntegrityError):
+            async with db.write(EVERY_TENANT) as session:
+                session.add(InternalKeyRow(name="root", sealed=fresh, created_at=now))
+        sealed = await _stored(db)
+    assert sealed is not None
+    return InternalKeys(await keystore.open(sealed, ROOT))
+
+
+async def _stored(db: Database) -> bytes | None:
+    async with db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(InternalKeyRow.sealed).where(InternalKeyRow.name == "root"))

@@ -1,0 +1,181 @@
+"""Master keys held by the broker itself: by id, from a file that only its owner reads or from the environment.
+
+The file is TOML::
+
+    active = "2026-11"
+
+    [keys]
+    2026-11 = "<base64 of 32 random bytes>"
+    2025-10 = "<an older key, kept until `broker keystore rewrap` has moved everything off it>"
+
+The same in one environment value: ``2026-11:<base64>,2025-10:<base64>`` with the active key first.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import stat
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from broker.base.secret import Secret
+from broker.formats.envelope import NONCE_BYTES, Binding
+from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
+
+_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class MasterKeysUnusable(Exception):
+    """The declared master keys can't be used; the text names the place and the mend, never a key."""
+
+
+class MasterKeys:
+    """Master keys by id, one of them active."""
+
+    def __init__(self, keys: Mapping[str, Secret], active: str) -> None:
+        self.keys = dict(keys)
+        self.active = active
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> MasterKeys:
+        """Keys from ``id:base64,id:base64``, the active one first; ``where`` names the setting in errors."""
+        pairs = [part.partition(":") for part in text.split(",") if part.strip()]
+        if not pairs:
+            raise MasterKeysUnusable(f"{where}: holds no key; write id:base64 pairs, the active one first")
+        keys = {name.strip(): _key(value, f"{where}: key {name.strip()!r}") for name, _, value in pairs}
+        return cls(_checked(keys, where), pairs[0][0].strip())
+
+    @classmethod
+    def from_file(cls, path: Path) -> MasterKeys:
+        """Keys from a TOML file.
+
+        Raises:
+            MasterKeysUnusable: missing, readable by others, or malformed.
+        """
+        try:
+            mode = path.stat().st_mode
+            text = path.read_text()
+        except OSError as error:
+            raise MasterKeysUnusable(f"{path}: {error.strerror}; restore the file from your backup") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise MasterKeysUnusable(f"{path}: others can read it (mode {mode & 0o777:04o}); run: chmod 600 {path}")
+        try:
+            document = tomllib.loads(text)
+            keys = {name: _key(value, f"{path}: keys.{name}") for name, value in document["keys"].items()}
+            active = document["active"]
+        except (tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError):
+            raise MasterKeysUnusable(f'{path}: needs active = "ID" and a [keys] table of ID = "base64"') from None
+        if active not in keys:
+            raise MasterKeysUnusable(f"{path}: active names {active!r}, which is not in [keys]")
+        return cls(_checked(keys, str(path)), active)
+
+    def write_file(self, path: Path) -> None:
+        """Store the keys at ``path``, mode 0600, replacing the file in one step."""
+        lines = [f'active = "{self.active}"', "", "[keys]"]
+        lines += [f'"{name}" = "{base64.b64encode(key.reveal()).decode()}"' for name, key in self.keys.items()]
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        staged = path.with_name(path.name + ".new")
+        staged.unlink(missing_ok=True)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+
+    def with_new_key(self) -> MasterKeys:
+        """These keys and a fresh active one, named by the present time."""
+        name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%f")
+        return MasterKeys({name: Secret(secrets.token_bytes(32)), **self.keys}, name)
+
+    def without(self, kek_id: str) -> MasterKeys:
+        """These keys less one that is not active."""
+        if kek_id == self.active or kek_id not in self.keys:
+            raise MasterKeysUnusable(f"{kek_id!r} is not an inactive key here; inactive: {self.inactive()}")
+        return MasterKeys({name: key for name, key in self.keys.items() if name != kek_id}, self.active)
+
+    def inactive(self) -> list[str]:
+        """Ids of keys that nothing new is wrapped with."""
+        return [name for name in self.keys if name != self.active]
+
+
+def _key(value: str, where: str) -> Secret:
+    try:
+        key = base64.b64decode(value, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise MasterKeysUnusable(f"{where}: must be base64 of 32 random bytes; make one with: openssl rand -base64 32")
+    return Secret(key)
+
+
+def _checked(keys: dict[str, Secret], where: str) -> dict[str, Secret]:
+    for name in keys:
+        if not _KEY_ID.fullmatch(name):
+            raise MasterKeysUnusable(f"{where}: a key id is 1 to 64 letters, digits, dots or dashes, not {name!r}")
+    return keys
+
+
+class LocalKeyWrapper:
+    """Wraps data keys with AES-256-GCM under local master keys.
+
+    ``path`` is read again when an unknown key id or a changed file is met, so a key added by ``broker keystore
+    rotate`` reaches running brokers without a restart.
+    """
+
+    def __init__(self, keys: MasterKeys, path: Path | None = None) -> None:
+        self._keys = keys
+        self._path = path
+        self._stamp = _stamp(path)
+
+    @property
+    def active(self) -> str:
+        """The id of the key that new data keys are wrapped with."""
+        self._reload()
+        return self._keys.active
+
+    async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        kek_id, nonce = self.active, os.urandom(NONCE_BYTES)
+        kek = AESGCM(self._keys.keys[kek_id].reveal())
+        return kek_id, nonce + kek.encrypt(nonce, data_key, _wrap_data(kek_id, binding))
+
+    async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        if kek_id not in self._keys.keys:
+            self._reload()
+        if kek_id not in self._keys.keys:
+            raise KeystoreUnavailable(
+                "The master key that sealed this value is not loaded; an operator must restore it."
+            )
+        kek = AESGCM(self._keys.keys[kek_id].reveal())
+        try:
+            return kek.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], _wrap_data(kek_id, binding))
+        except (InvalidTag, ValueError):
+            raise CannotOpen("a wrapped data key does not belong here") from None
+
+    def _reload(self) -> None:
+        stamp = _stamp(self._path)
+        if self._path is not None and stamp is not None and stamp != self._stamp:
+            self._keys, self._stamp = MasterKeys.from_file(self._path), stamp
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    """What changes when the file is replaced; None where there is none, so that loaded keys stay in use."""
+    try:
+        status = path.stat() if path else None
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_ino) if status else None
+
+
+def _wrap_data(kek_id: str, binding: Binding) -> bytes:
+    return b"wrap\0" + kek_id.encode() + b"\0" + binding.associated_data()

@@ -1,0 +1,1 @@
+"""Short rights to use a key."""

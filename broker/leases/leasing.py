@@ -1,0 +1,421 @@
+"""Issue, renew and end leases.  A lease stands only while everything it was decided on stands."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+
+from broker.audit.events import Actor, Event
+from broker.audit.log import AuditLog, GuardMoved, RowRefused
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from broker.base.secret import Secret
+from broker.formats import ids, token
+from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide
+from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
+from broker.leases.standing import SealedKey, Standing, Standings, Subject
+from broker.leases.tables import LeaseRow
+
+_TRIES = 4
+_REMEMBERED = 20_000
+
+
+class LeaseDenied(Forbidden):
+    """Policy said no; ``code`` is its reason."""
+
+    def __init__(self, denied: Denied) -> None:
+        super().__init__(denied.need)
+        self.denied = denied
+        self.code = denied.reason  # type: ignore[misc]  # the reason is the stable code
+
+
+class LeaseOver(Conflict):
+    """The lease has ended or expired."""
+
+    code = "lease_over"
+
+
+class NoSuchLease(NotFound):
+    """No such lease for this caller."""
+
+    code = "unknown_lease"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such lease for you; ask for a new one.")
+
+
+class Lease(NamedTuple):
+    """A lease as it is now.  Times are milliseconds since the epoch."""
+
+    id: str
+    organization: str
+    workload: str
+    grant: str
+    credential: str
+    version: int
+    provider: str
+    label: str
+    mode: Mode
+    purpose: str
+    issued_at: int
+    expires_at: int
+    until: int
+    ended_at: int | None = None
+    end_reason: str = ""
+
+    def stands(self, now: int) -> bool:
+        """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
+        return self.ended_at is None and self.expires_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A lease with its token, and for ``reveal`` the key."""
+
+    lease: Lease
+    token: str
+    key: SealedKey
+    revealed: Secret | None
+
+
+_INSERT = insert(LeaseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_RENEW = update(LeaseRow.__table__).where(LeaseRow.id == bindparam("lease")).values(expires_at=bindparam("to"))  # type: ignore[arg-type]
+_END = (
+    update(LeaseRow.__table__)  # type: ignore[arg-type]
+    .where(LeaseRow.id == bindparam("lease"), LeaseRow.ended_at.is_(None))
+    .values(ended_at=bindparam("at"), end_reason=bindparam("why"))
+)
+
+
+class Leasing:
+    """Leases of one process over the shared database."""
+
+    def __init__(
+        self,
+        db: Database,
+        audit: AuditLog,
+        keystore: Keystore,
+        standings: Standings,
+        *,
+        token_key: bytes,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._audit = audit
+        self._keystore = keystore
+        self.standings = standings
+        self._token_key = token_key
+        self._clock = clock
+        self._leases: OrderedDict[str, Lease] = OrderedDict()
+
+    async def issue(self, actor: Actor, subject: Subject, ask: Ask, *, idempotency_key: str = "") -> Issued:
+        """Lease a key.  The lease and its event are durable before the key is opened.
+
+        Args:
+            actor: the workload, as the record names it.
+            subject: whose request for which key.
+            ask: mode, purpose and time.
+            idempotency_key: a repeat with the same one answers with the same lease.
+
+        Raises:
+            LeaseDenied: policy said no; recorded.
+            AuditUnavailable, KeystoreUnavailable: nothing was revealed.
+        """
+        lease_id = self._id_for(actor, idempotency_key) if idempotency_key else ids.new("lse")
+        if idempotency_key and (earlier := await self._stored(lease_id)):
+            return await self._replay(actor, subject, ask, earlier)
+        for attempt in range(_TRIES):
+            standing = await self.standings.get(subject, fresh=attempt > 0)
+            now = self._clock()
+            decision = decide(ask, standing.facts, now)
+            if isinstance(decision, Denied):
+                await self.deny(actor, subject, standing, decision, ask)
+            assert isinstance(decision, Allowed)
+            assert standing.key is not None
+            lease = _new(lease_id, subject, standing, standing.key, ask, decision, now)
+            try:
+                await self._audit.append(
+                    self._event("lease.issued", actor, lease, note=ask.purpose),
+                    standing.guards(subject, lease.grant),
+                    [(_INSERT, _row(lease))],
+                )
+            except GuardMoved:
+                continue
+            except RowRefused:  # the same idempotency key, at the same moment
+                if earlier := await self._stored(lease_id):
+                    return await self._replay(actor, subject, ask, earlier)
+                continue
+            self._remember(lease)
+            return await self._issued(lease, standing.key, subject)
+        raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> None:
+        """Put a refusal on the record, then raise it.
+
+        Raises:
+            LeaseDenied: always.
+        """
+        await self._audit.append(
+            Event(
+                kind="lease.denied",
+                time=self._clock(),
+                actor=actor,
+                organization=standing.organization,
+                workload=subject.workload,
+                provider=ask.provider,
+                mode=ask.mode,
+                decision="denied",
+                reason=denied.reason,
+                note=f"{subject.organization}: {ask.purpose}",
+            )
+        )
+        raise LeaseDenied(denied)
+
+    async def _issued(self, lease: Lease, key: SealedKey, subject: Subject) -> Issued:
+        revealed = await self.open(key, subject) if lease.mode is Mode.REVEAL else None
+        return Issued(lease, token.lease_token(self._token_key, lease.id), key, revealed)
+
+    async def open(self, key: SealedKey, subject: Subject) -> Secret:
+        """The key itself; its event is durable already."""
+        try:
+            return await self._keystore.open(key.sealed, key.binding)
+        except (CannotOpen, KeystoreUnavailable):
+            # The sealed bytes may have been re-wrapped since the snapshot.
+            again = (await self.standings.get(subject, fresh=True)).key
+            if again is None or (again.credential, again.number) != (key.credential, key.number):
+                raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
+            try:
+                return await self._keystore.open(again.sealed, again.binding)
+            except CannotOpen:
+                raise KeystoreUnavailable("The stored key can't be opened; an operator must look.") from None
+
+    async def _replay(self, actor: Actor, subject: Subject, ask: Ask, lease: Lease) -> Issued:
+        lease, standing = await self.standing_of(lease)
+        asked = (subject.provider, subject.label, ask.mode, ask.purpose)
+        same_organization = subject.organization in {standing.organization, standing.slug}
+        if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
+            raise Invalid("Idempotency-Key: was used for another request; use a new one.")
+        assert standing.key is not None
+        event = self._event("lease.replayed", actor, lease)
+        try:
+            await self._audit.append(event, self.guards_of(lease, standing))
+        except GuardMoved:
+            raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
+        return await self._issued(lease, standing.key, subject_of(lease))
+
+    def id_of(self, unverified_token: str) -> str:
+        """The lease that a token speaks for; raises NoSuchLease."""
+        lease_id = token.lease_id_of(self._token_key, unverified_token)
+        if lease_id is None:
+            raise NoSuchLease
+        return lease_id
+
+    async def find(self, lease_id: str, *, scope: Scope = EVERY_TENANT, workload: str | None = None) -> Lease:
+        """The lease of that id; ``workload`` limits it to that workload's own.
+
+        Raises:
+            NoSuchLease: there is none for this caller.
+        """
+        lease = await self._stored(lease_id)
+        if lease is None or not scope.holds(lease.organization) or workload not in {None, lease.workload}:
+            raise NoSuchLease
+        return lease
+
+    async def standing_of(self, lease: Lease) -> tuple[Lease, Standing]:
+        """A lease that still stands with the snapshot it is judged on.
+
+        Raises:
+            LeaseOver: ended or expired. LeaseDenied: something it relies on is gone.
+        """
+        now = self._clock()
+        if not lease.stands(now):
+            raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
+        subject = subject_of(lease)
+        standing = await self.standings.get(subject)
+        if _no_longer(lease, standing, now) is not None:
+            standing = await self.standings.get(subject, fresh=True)
+        if denied := _no_longer(lease, standing, now):
+            raise LeaseDenied(denied)
+        return lease, standing
+
+    def guards_of(self, lease: Lease, standing: Standing) -> dict[str, int]:
+        """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
+        return standing.guards(subject_of(lease), lease.grant) | {lease.id: 0}
+
+    async def known(self, lease_id: str) -> Lease:
+        """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
+        lease = self._leases.get(lease_id)
+        if lease is None or not lease.stands(self._clock()):
+            lease = await self.find(lease_id)
+            self._remember(lease)
+        return lease
+
+    async def renew(self, actor: Actor, lease: Lease, ttl: int | None) -> Lease:
+        """Extend a lease to ``ttl`` seconds from now, never beyond what its grant allowed in all.
+
+        Raises:
+            LeaseOver, LeaseDenied: it can't be renewed any more.
+        """
+        for _ in range(_TRIES):
+            lease, standing = await self.standing_of(lease)
+            to = min(self._clock() + (ttl or DEFAULT_TTL_S) * 1000, lease.until)
+            if to <= lease.expires_at:
+                return lease
+            renewed = lease._replace(expires_at=to)
+            try:
+                await self._audit.append(
+                    self._event("lease.renewed", actor, renewed),
+                    self.guards_of(lease, standing),
+                    [(_RENEW, {"lease": lease.id, "to": to})],
+                )
+            except GuardMoved:
+                lease = await self.find(lease.id)
+                await self.standings.get(subject_of(lease), fresh=True)
+                continue
+            self._remember(renewed)
+            return renewed
+        raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    async def end(self, actor: Actor, lease: Lease, *, kind: str, reason: str) -> Lease:
+        """End a lease now: ``lease.ended`` by its workload, ``lease.revoked`` by an operator.  Again: no change."""
+        if lease.ended_at is not None or lease.expires_at <= self._clock():
+            return lease
+        now = self._clock()
+        try:
+            await self._audit.append(
+                replace(self._event(kind, actor, lease, note=reason), time=now),
+                {lease.id: 0},
+                [(_END, {"lease": lease.id, "at": now, "why": kind})],
+                raises=[lease.id],
+            )
+        except GuardMoved:  # somebody else ended it
+            return await self.find(lease.id)
+        ended = lease._replace(ended_at=now, end_reason=kind)
+        self._leases.pop(lease.id, None)
+        return ended
+
+    async def page(
+        self, scope: Scope, *, workload: str | None, organization: str | None, after: str, limit: int
+    ) -> list[Lease]:
+        """Leases by id after ``after``, newest last."""
+        query = select(LeaseRow).where(LeaseRow.id > after).order_by(LeaseRow.id).limit(limit)
+        if workload is not None:
+            query = query.where(LeaseRow.workload_id == workload)
+        if organization is not None:
+            query = query.where(LeaseRow.organization_id == organization)
+        async with self._db.read(scope) as session:
+            return [_lease(row) for row in await session.scalars(query)]
+
+    async def _stored(self, lease_id: str) -> Lease | None:
+        async with self._db.read(EVERY_TENANT) as session:
+            row = await session.get(LeaseRow, lease_id)
+        return None if row is None else _lease(row)
+
+    def _remember(self, lease: Lease) -> None:
+        self._leases[lease.id] = lease
+        self._leases.move_to_end(lease.id)
+        if len(self._leases) > _REMEMBERED:
+            self._leases.popitem(last=False)
+
+    def _id_for(self, actor: Actor, idempotency_key: str) -> str:
+        text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
+        return "lse_" + hmac.digest(self._token_key, text, hashlib.sha256)[:16].hex()
+
+    def _event(self, kind: str, actor: Actor, lease: Lease, *, note: str = "") -> Event:
+        return Event(
+            kind=kind,
+            time=self._clock(),
+            actor=actor,
+            organization=lease.organization,
+            credential=lease.credential,
+            version=lease.version,
+            provider=lease.provider,
+            workload=lease.workload,
+            grant=lease.grant,
+            lease=lease.id,
+            mode=lease.mode,
+            note=note,
+        )
+
+
+def subject_of(lease: Lease) -> Subject:
+    """Whose request for which key a lease answers."""
+    return Subject(lease.workload, lease.organization, lease.provider, lease.label)
+
+
+def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
+    """Why a standing lease may no longer be used; None where it may."""
+    facts = standing.facts
+    grant = next((terms for terms in facts.grants if terms.id == lease.grant), None)
+    if not facts.workload_active:
+        return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
+    if not facts.organization_active:
+        return Denied("organization_revoked", "This organization was cut off.")
+    if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
+        return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
+    if not facts.credential_active or standing.key is None or standing.key.number != lease.version:
+        return Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
+    return None
+
+
+def _new(
+    lease_id: str, subject: Subject, standing: Standing, key: SealedKey, ask: Ask, allowed: Allowed, now: int
+) -> Lease:
+    terms = next(terms for terms in standing.facts.grants if terms.id == allowed.grant)
+    until = now + terms.max_ttl * 1000
+    if allowed.until is not None:
+        until = min(until, allowed.until)
+    return Lease(
+        id=lease_id,
+        organization=standing.organization,
+        workload=subject.workload,
+        grant=allowed.grant,
+        credential=key.credential,
+        version=key.number,
+        provider=ask.provider,
+        label=ask.label,
+        mode=ask.mode,
+        purpose=ask.purpose,
+        issued_at=now,
+        expires_at=min(now + allowed.ttl * 1000, until),
+        until=until,
+    )
+
+
+def _row(lease: Lease) -> dict[str, object]:
+    row = lease._asdict()
+    row["mode"] = str(lease.mode)
+    for column, field in (
+        ("organization_id", "organization"),
+        ("workload_id", "workload"),
+        ("grant_id", "grant"),
+        ("credential_id", "credential"),
+    ):
+        row[column] = row.pop(field)
+    return row
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(
+        id=row.id,
+        organization=row.organization_id,
+        workload=row.workload_id,
+        grant=row.grant_id,
+        credential=row.credential_id,
+        version=row.version,
+        provider=row.provider,
+        label=row.label,
+        mode=Mode(row.mode),
+        purpose=row.purpose,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        until=row.until,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+    )

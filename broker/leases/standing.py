@@ -1,0 +1,152 @@
+"""What a workload's requests for one key are decided on: a snapshot with the epochs that guard it.
+
+Kept in memory and never trusted on its own: every decision is committed with its guards, so a stale snapshot costs a
+second look-up and can't let anything through.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.record import epochs
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats.envelope import Binding
+from broker.grants.granting import terms
+from broker.grants.policy import Facts, Terms
+from broker.grants.tables import GrantRow
+from broker.identity.tables import WorkloadRow
+from broker.organizations.tables import OrganizationRow
+
+_REMEMBERED = 20_000
+_FRESH_MS = 60_000
+
+
+class Subject(NamedTuple):
+    """Whose request for which key."""
+
+    workload: str
+    organization: str  # id or slug, as the caller wrote it
+    provider: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """The active version, still sealed."""
+
+    credential: str
+    number: int
+    sealed: bytes
+    binding: Binding
+    fingerprint: str
+    last4: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One consistent snapshot.  ``organization`` and ``slug`` are empty where it doesn't exist."""
+
+    organization: str
+    slug: str
+    facts: Facts
+    key: SealedKey | None
+    epochs: Mapping[str, int]
+    loaded_at: int
+
+    def guards(self, subject: Subject, grant: str) -> dict[str, int]:
+        """What a decision under ``grant`` relied on."""
+        relied = [subject.workload, self.organization, grant] + ([self.key.credential] if self.key else [])
+        return {guard: self.epochs[guard] for guard in relied}
+
+
+class Standings:
+    """Snapshots by subject, the most recently used ones kept."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._kept: OrderedDict[Subject, Standing] = OrderedDict()
+
+    async def get(self, subject: Subject, *, fresh: bool = False) -> Standing:
+        """The snapshot for ``subject``; ``fresh`` reads it again."""
+        kept = None if fresh else self._kept.get(subject)
+        if kept is not None and self._clock() - kept.loaded_at < _FRESH_MS:
+            self._kept.move_to_end(subject)
+            return kept
+        standing = await self._load(subject)
+        self._kept.pop(subject, None)
+        if standing.key is not None:  # what was refused may be granted the next moment: never remembered
+            self._kept[subject] = standing
+            if len(self._kept) > _REMEMBERED:
+                self._kept.popitem(last=False)
+        return standing
+
+    async def _load(self, subject: Subject) -> Standing:
+        organization = await self._resolve(subject.organization)
+        if organization is None:
+            async with self._db.read(EVERY_TENANT) as session:
+                workload = await session.get(WorkloadRow, subject.workload)
+            facts = Facts(_active(workload) or False, None, None, None, ())
+            return Standing("", "", facts, None, {}, self._clock())
+        # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
+        async with self._db.read(Scope.of(organization)) as session:
+            return await self._snapshot(session, subject, organization)
+
+    async def _resolve(self, reference: str) -> str | None:
+        async with self._db.read(EVERY_TENANT) as session:
+            return await session.scalar(
+                select(OrganizationRow.id).where(
+                    or_(OrganizationRow.id == reference, OrganizationRow.slug == reference)
+                )
+            )
+
+    async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> Standing:
+        workload = await session.get(WorkloadRow, subject.workload)
+        organization = await session.get(OrganizationRow, organization_id)
+        grants = await _grants(session, subject)
+        credential, key = await _active_key(session, subject)
+        relied = [subject.workload, organization_id, *(grant.id for grant in grants)]
+        relied += [credential.id] if credential else []
+        facts = Facts(
+            _active(workload) or False, _active(organization), _active(credential), key.number if key else None, grants
+        )
+        slug = organization.slug if organization else ""
+        return Standing(organization_id, slug, facts, key, await epochs(session, relied), self._clock())
+
+
+def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:
+    return None if row is None else row.state == "active"
+
+
+async def _grants(session: AsyncSession, subject: Subject) -> list[Terms]:
+    rows = await session.scalars(
+        select(GrantRow).where(GrantRow.workload_id == subject.workload, GrantRow.provider == subject.provider)
+    )
+    return [terms(row) for row in rows]
+
+
+async def _active_key(session: AsyncSession, subject: Subject) -> tuple[CredentialRow | None, SealedKey | None]:
+    credential = await session.scalar(
+        select(CredentialRow).where(CredentialRow.provider == subject.provider, CredentialRow.label == subject.label)
+    )
+    if credential is None:
+        return None, None
+    row = await session.scalar(
+        select(VersionRow).where(VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
+    )
+    if row is None or row.sealed is None:
+        return credential, None
+    key = SealedKey(
+        credential.id, row.number, row.sealed, row.binding, row.fingerprint, row.last4, dict(credential.variables)
+    )
+    return credential, key

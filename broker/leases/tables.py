@@ -1,0 +1,46 @@
+"""Rows of leases and of the uses made under them; written in the transaction of their events."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table, TenantOwned
+
+
+class LeaseRow(TenantOwned, Table):
+    """A lease.  It can be renewed up to ``until``; ``ended_at`` is set when it was ended or revoked early."""
+
+    __tablename__ = "leases"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    workload_id: Mapped[str] = mapped_column(index=True)
+    grant_id: Mapped[str]
+    credential_id: Mapped[str] = mapped_column(index=True)
+    version: Mapped[int]
+    provider: Mapped[str]
+    label: Mapped[str]
+    mode: Mapped[str]
+    purpose: Mapped[str]
+    issued_at: Mapped[int]
+    expires_at: Mapped[int]
+    until: Mapped[int]
+    ended_at: Mapped[int | None]
+    end_reason: Mapped[str]
+
+
+class UseRow(TenantOwned, Table):
+    """One proxied call: authorized before it, completed after; an open one whose process died is closed as unknown."""
+
+    __tablename__ = "uses"
+    __table_args__ = (Index("ix_uses_open", "completed_at", "authorized_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    lease_id: Mapped[str] = mapped_column(index=True)
+    credential_id: Mapped[str]
+    version: Mapped[int]
+    workload_id: Mapped[str]
+    method: Mapped[str]
+    authorized_at: Mapped[int]
+    completed_at: Mapped[int | None]
+    status: Mapped[int | None]

@@ -1,0 +1,76 @@
+"""Create, find and cut off organizations."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.base.errors import Conflict, Invalid, NotFound
+from broker.formats import ids
+from broker.organizations.tables import OrganizationRow
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class UnknownOrganization(NotFound):
+    """No such organization is visible to the caller."""
+
+    code = "unknown_organization"
+
+
+async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, now: int) -> OrganizationRow:
+    """A new organization.
+
+    Raises:
+        Invalid: the slug is not lower-case letters, digits and inner dashes.
+        Conflict: the slug is taken.
+    """
+    if not _SLUG.fullmatch(slug):
+        raise Invalid("slug: use 1 to 63 lower-case letters, digits and inner dashes, for example acme-power.")
+    if await session.scalar(select(OrganizationRow.id).where(OrganizationRow.slug == slug)):
+        raise Conflict(f"slug: an organization {slug!r} exists already; choose another.")
+    row = OrganizationRow(id=ids.new("org"), slug=slug, name=name, state="active", created_at=now, revoked_at=None)
+    session.add(row)
+    await record(
+        session, Event(kind="organization.created", time=now, actor=actor, organization=row.id, note=f"{slug}: {name}")
+    )
+    return row
+
+
+async def find(session: AsyncSession, reference: str) -> OrganizationRow:
+    """The organization of that id or slug.
+
+    Raises:
+        UnknownOrganization: none inside the session's scope.
+    """
+    row = await session.scalar(
+        select(OrganizationRow).where(or_(OrganizationRow.id == reference, OrganizationRow.slug == reference))
+    )
+    if row is None:
+        raise UnknownOrganization("There is no such organization for you; `broker org list` shows those that are.")
+    return row
+
+
+async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
+    """As :func:`find`, and not cut off (raises Conflict)."""
+    row = await find(session, reference)
+    if row.state != "active":
+        raise Conflict(f"Organization {row.slug!r} was cut off; nothing new can be made for it.", state=row.state)
+    return row
+
+
+async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> OrganizationRow:
+    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Again: no change."""
+    row = await find(session, reference)
+    if row.state != "revoked":
+        row.state, row.revoked_at = "revoked", now
+        await raise_epoch(session, row.id)
+        await record(
+            session,
+            Event(kind="organization.revoked", time=now, actor=actor, organization=row.id, note=reason),
+        )
+    return row

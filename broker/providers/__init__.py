@@ -1,0 +1,1 @@
+"""Upstreams, declared in TOML and not coded."""

@@ -1,0 +1,97 @@
+"""Load and check every provider file at start."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from broker.base.errors import BrokerError, NotFound
+from broker.providers.definition import Definition
+
+_BUNDLED = Path(__file__).parent / "definitions"
+
+
+class ProviderInvalid(BrokerError):
+    """A provider file is wrong; the text names file, field and mend, a line each."""
+
+    code = "provider_invalid"
+    title = "A provider file is not valid"
+
+
+class UnknownProvider(NotFound):
+    """No such upstream is declared."""
+
+    code = "unknown_provider"
+
+
+class Catalog:
+    """The declared upstreams by id."""
+
+    def __init__(self, definitions: Mapping[str, Definition]) -> None:
+        self._definitions = dict(sorted(definitions.items()))
+
+    def get(self, provider: str) -> Definition:
+        """The definition of that id; raises UnknownProvider."""
+        if provider not in self._definitions:
+            raise UnknownProvider("There is no such provider; `broker provider list` shows those that are declared.")
+        return self._definitions[provider]
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(self._definitions.values())
+
+
+def load(extra: Path | None = None) -> Catalog:
+    """The bundled definitions and those of the directory ``extra``, which replace bundled ones of the same id.
+
+    Raises:
+        ProviderInvalid: lists every fault of every file.
+    """
+    if extra is not None and not extra.is_dir():
+        raise ProviderInvalid(f"{extra}: is not a directory; BROKER_PROVIDERS_DIR must name one.")
+    definitions: dict[str, Definition] = {}
+    faults: list[str] = []
+    for directory in (_BUNDLED, *([extra] if extra else [])):
+        for path in sorted(directory.glob("*.toml")):
+            try:
+                definition = check(path)
+            except ProviderInvalid as error:
+                faults.append(error.public)
+            else:
+                definitions[definition.id] = definition
+    if faults:
+        raise ProviderInvalid("\n".join(faults))
+    return Catalog(definitions)
+
+
+def check(path: Path) -> Definition:
+    """The definition in one file.
+
+    Raises:
+        ProviderInvalid: names file, field and mend, a line each.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Definition.model_validate(document)
+    except OSError as error:
+        raise ProviderInvalid(f"{path.name}: {error.strerror}; name a file that can be read") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProviderInvalid(f"{path.name}: is not TOML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{path.name}: {_field(item['loc'])}: {_mend(item['type'], item['msg'])}" for item in error.errors()]
+        raise ProviderInvalid("\n".join(lines)) from None
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    # The middle part is the name of the chosen kind of auth, which stands in no file.
+    return ".".join(str(part) for part in location if part not in {"header", "query", "basic"}) or "file"
+
+
+def _mend(kind: str, message: str) -> str:
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "extra_forbidden":
+        return "is not a field of a provider file; check its spelling or remove it"
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,1 @@
+"""One call to an upstream, the key never leaving the broker."""

@@ -1,0 +1,102 @@
+"""Strip first, inject last: what of a caller's request goes to the upstream, and the key into its one slot.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, quote_plus, unquote_plus
+
+from broker.base.errors import Invalid
+from broker.providers.definition import Placement
+
+# RFC 9110 §7.6.1, and what only this hop is meant to read.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_OURS = frozenset(
+    {
+        "authorization",
+        "accept-encoding",
+        "content-length",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "via",
+        "x-real-ip",
+        "x-request-id",
+    }
+)
+_STAY_BEHIND = frozenset(
+    {"set-cookie", "set-cookie2", "www-authenticate", "authentication-info", "alt-svc", "server", "date"}
+)
+
+Headers = list[tuple[str, str]]
+
+
+def _alias(name: str) -> str:
+    """Spellings that some servers treat as one: case, and underscore for dash."""
+    return name.lower().replace("_", "-")
+
+
+def request_headers(caller: Iterable[tuple[str, str]], required: Iterable[tuple[str, str]], slot: Placement) -> Headers:
+    """The headers to send: the caller's less hop-by-hop ones and ours, the provider's fixed ones, the key last.
+
+    Raises:
+        Invalid: a header value that HTTP can't carry.
+    """
+    caller = list(caller)
+    named = {
+        _alias(token.strip()) for name, value in caller if _alias(name) == "connection" for token in value.split(",")
+    }
+    fixed = {_alias(name) for name, _ in required} | {_alias(name) for name, _ in slot.headers}
+    dropped = _HOP_BY_HOP | _OURS | named | fixed
+    kept = [
+        (name, value)
+        for name, value in caller
+        if _alias(name) not in dropped and not _alias(name).startswith(("x-forwarded-", "x-broker-"))
+    ]
+    for name, value in kept:
+        if any(character in value for character in "\r\n\0"):
+            raise Invalid(f"{name}: a header value holds a line break or NUL.")
+    # An answer in an encoding that the broker can't read could carry the key past it.
+    return [*kept, ("Accept-Encoding", "identity"), *required, *slot.headers]
+
+
+def query(caller: str, slot: Placement) -> str:
+    """The query to send: the caller's bytes less every spelling of the injected parameter, the key last."""
+    injected = {name.lower() for name, _ in slot.query}
+    pairs = [pair for pair in caller.split("&") if pair and _parameter(pair) not in injected]
+    pairs += [f"{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
+    return "&".join(pairs)
+
+
+def _parameter(pair: str) -> str:
+    name = pair.partition("=")[0]
+    while (decoded := unquote_plus(name)) != name:
+        name = decoded
+    return name.partition("[")[0].strip().lower()
+
+
+def query_names(raw: str) -> tuple[str, ...]:
+    """The parameter names of a query, for the record: values stay out of it."""
+    return tuple(sorted({name[:64] for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)}))[:32]
+
+
+def response_headers(upstream: Iterable[tuple[str, str]]) -> Headers:
+    """The headers to hand back: a session cookie is a credential too, and stays behind."""
+    upstream = list(upstream)
+    named = {
+        _alias(token.strip()) for name, value in upstream if _alias(name) == "connection" for token in value.split(",")
+    }
+    dropped = _HOP_BY_HOP | _STAY_BEHIND | named
+    return [(name, value) for name, value in upstream if _alias(name) not in dropped]

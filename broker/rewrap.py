@@ -1,0 +1,116 @@
+"""Move every sealed value to the active master key while brokers serve.
+
+Each row is changed only if its sealed bytes are still those that were read, so a value that is replaced or destroyed
+meanwhile is left alone; running again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import InstrumentedAttribute
+
+from broker.audit.events import BROKER, Event
+from broker.audit.record import record
+from broker.base.db import EVERY_TENANT, Database, Table
+from broker.credentials.tables import VersionRow
+from broker.formats.envelope import Binding, Sealed
+from broker.identity.signing import binding as signing_binding
+from broker.identity.tables import SigningKeyRow
+from broker.intake.tables import IntakeRow
+from broker.keystore.internal import ROOT, InternalKeyRow
+from broker.keystore.keystore import Keystore
+from broker.web.session import Services
+from broker.web.tables import IdempotencyRow
+
+Advance = Callable[[int, int], None]
+_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A column of sealed bytes, the row's key, and where its values belong."""
+
+    table: type[Table]
+    sealed: InstrumentedAttribute[Any]
+    key: tuple[InstrumentedAttribute[Any], ...]
+    binding: Callable[[Any], Binding]
+
+
+_PLACES = (
+    _Place(InternalKeyRow, InternalKeyRow.sealed, (InternalKeyRow.name,), lambda _row: ROOT),
+    _Place(SigningKeyRow, SigningKeyRow.sealed, (SigningKeyRow.kid,), lambda row: signing_binding(row.kid)),
+    _Place(VersionRow, VersionRow.sealed, (VersionRow.credential_id, VersionRow.number), lambda row: row.binding),
+    _Place(IntakeRow, IntakeRow.private_sealed, (IntakeRow.id,), lambda row: row.binding),
+    _Place(
+        IdempotencyRow,
+        IdempotencyRow.answer_sealed,
+        (IdempotencyRow.principal_id, IdempotencyRow.key),
+        lambda row: row.binding,
+    ),
+)
+
+
+async def rewrap_all(
+    services: Services, *, count_only: bool = False, advance: Advance = lambda _done, _total: None
+) -> dict[str, int]:
+    """Re-wrap everything (or only look); how many sealed values each master key holds afterwards.
+
+    Args:
+        services: a running broker's parts.
+        count_only: change nothing.
+        advance: told how many values of how many are done.
+    """
+    held: Counter[str] = Counter()
+    keys = [(place, key) for place in _PLACES for key in await _keys(services.db, place)]
+    for start in range(0, len(keys), _CHUNK):
+        for place, key in keys[start : start + _CHUNK]:
+            if kek_id := await _rewrap(services.db, services.keystore, place, key, count_only=count_only):
+                held[kek_id] += 1
+        advance(min(start + _CHUNK, len(keys)), len(keys))
+    if not count_only:
+        event = Event(
+            kind="keystore.rewrapped",
+            time=services.clock(),
+            actor=BROKER,
+            note=", ".join(sorted(held)),
+            subject="local",
+        )
+        async with services.db.write(EVERY_TENANT) as session:
+            await record(session, event)
+    return dict(held)
+
+
+async def _keys(db: Database, place: _Place) -> list[tuple[Any, ...]]:
+    async with db.read(EVERY_TENANT) as session:
+        rows = await session.execute(select(*place.key).where(place.sealed.is_not(None)).order_by(*place.key))
+        return [tuple(row) for row in rows]
+
+
+async def _rewrap(
+    db: Database, keystore: Keystore, place: _Place, key: tuple[Any, ...], *, count_only: bool
+) -> str | None:
+    """The id of the master key that holds the value afterwards; None where it is gone."""
+    matches = [column == value for column, value in zip(place.key, key, strict=True)]
+    while True:
+        async with db.read(EVERY_TENANT) as session:
+            row = await session.scalar(select(place.table).where(*matches))
+        sealed = getattr(row, place.sealed.key, None)
+        if sealed is None:
+            return None
+        fresh = None if count_only else await keystore.rewrap(sealed, place.binding(row))
+        if fresh is None:
+            return Sealed.decode(sealed).kek_id
+        async with db.write(EVERY_TENANT) as session:
+            changed = await session.execute(
+                update(place.table)
+                .where(*matches, place.sealed == sealed)
+                .values({place.sealed.key: fresh})
+                .returning(*place.key)
+            )
+            if changed.first() is not None:
+                return Sealed.decode(fresh).kek_id

@@ -1,0 +1,93 @@
+"""The sandbox's data, in memory: organizations, their keys (digests only) and what they own."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+import string
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+_ALPHABET = string.ascii_letters + string.digits
+READ_ONLY = ("facilities", "control-centers", "cyber-systems")
+PREFIXES = {"facilities": "fac", "control-centers": "cc", "cyber-systems": "cs", "cyber-assets": "ca"}
+_NAMES = {
+    "facilities": ("Riverside Substation", "North Ridge Solar", "Harbor Switchyard"),
+    "control-centers": ("Primary Control Center", "Backup Control Center"),
+    "cyber-systems": ("EMS", "Protection Relays"),
+    "cyber-assets": ("RTU 1", "Firewall A"),
+}
+
+
+@dataclass(slots=True)
+class Organization:
+    """One tenant and what it owns, by kind and id."""
+
+    id: str
+    name: str
+    owned: dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(slots=True)
+class Key:
+    """An API key: never its text."""
+
+    id: str
+    organization: Organization
+    state: str = "active"
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong on purpose.  ``status`` answers every call with it while ``outage`` is set."""
+
+    latency_ms: int = 0
+    outage: bool = False
+    status: int = 503
+    rate_limit_per_minute: int | None = None
+
+
+class State:
+    """Everything that the sandbox knows."""
+
+    def __init__(self) -> None:
+        self.organizations: dict[str, Organization] = {}
+        self.keys: dict[str, Key] = {}
+        self._by_digest: dict[bytes, Key] = {}
+        self.faults = Faults()
+        self.requests: deque[dict[str, Any]] = deque(maxlen=1_000)
+        self._count = itertools.count(1)
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh id such as ``fac_01hq…``."""
+        return f"{prefix}_{next(self._count):04d}{secrets.token_hex(6)}"
+
+    def add_organization(self, name: str, facilities: int = 3) -> Organization:
+        """A tenant with some of everything."""
+        owned: dict[str, dict[str, dict[str, Any]]] = {}
+        for kind, names in _NAMES.items():
+            count = facilities if kind == "facilities" else len(names)
+            items = [{"id": self.new_id(PREFIXES[kind]), "name": names[i % len(names)]} for i in range(count)]
+            owned[kind] = {item["id"]: item for item in items}
+        organization = Organization(self.new_id("org"), name, owned)
+        self.organizations[organization.id] = organization
+        return organization
+
+    def add_key(self, organization: Organization) -> tuple[Key, str]:
+        """A key and its text, which is shown this once.  Older keys stay valid."""
+        text = "rc_live_" + "".join(secrets.choice(_ALPHABET) for _ in range(64))
+        key = Key(self.new_id("key"), organization)
+        self.keys[key.id] = key
+        self._by_digest[_digest(text)] = key
+        return key, text
+
+    def key_of(self, text: str) -> Key | None:
+        """The key of that text, whatever its state."""
+        return self._by_digest.get(_digest(text))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

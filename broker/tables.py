@@ -1,0 +1,14 @@
+"""Every mapped table, for Alembic and the tests."""
+
+import broker.audit.tables
+import broker.credentials.tables
+import broker.grants.tables
+import broker.identity.tables
+import broker.intake.tables
+import broker.keystore.internal
+import broker.leases.tables
+import broker.organizations.tables
+import broker.web.tables  # noqa: F401
+from broker.base.db import Table
+
+METADATA = Table.metadata

@@ -1,0 +1,1 @@
+"""The edge: parse, authenticate, call one domain function, render.  No rules."""

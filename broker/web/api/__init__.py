@@ -1,0 +1,31 @@
+"""JSON: bodies and routes together, one file a resource; mounts the routers."""
+
+from fastapi import APIRouter
+
+from broker.web.api import (
+    audit,
+    credentials,
+    grants,
+    health,
+    intakes,
+    leases,
+    oauth,
+    operators,
+    organizations,
+    providers,
+    workloads,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    operators.router,
+    organizations.router,
+    providers.router,
+    workloads.router,
+    grants.router,
+    intakes.router,
+    credentials.router,
+    leases.router,
+    audit.router,
+    oauth.router,
+    health.router,
+)

@@ -1,0 +1,94 @@
+"""/v1/audit: the record, for security teams.  Reading it is itself on the record."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from broker.audit.events import Event
+from broker.audit.search import Filter, Recorded, search
+from broker.base.clock import rfc3339
+from broker.base.errors import Invalid
+from broker.organizations import tenants
+from broker.web.api.fields import Cursor, Limit, Page, Reference, View, after, page
+from broker.web.session import SECURED, BySecurity
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=SECURED)
+
+
+class EventView(View):
+    """An event: the core as committed, and the personal part beside it."""
+
+    index: int
+    time: str
+    kind: str
+    decision: str
+    core: dict[str, Any]
+    personal: dict[str, Any]
+    commitment: str
+
+
+def show(recorded: Recorded) -> EventView:
+    """The event as answers show it."""
+    return EventView(
+        index=recorded.index,
+        time=rfc3339(recorded.core["time"]),
+        kind=recorded.core["kind"],
+        decision=recorded.core["decision"],
+        core=recorded.core,
+        personal=recorded.personal,
+        commitment=base64.b64encode(recorded.entry).decode(),
+    )
+
+
+@router.get("/events")
+async def events(
+    call: BySecurity,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: Annotated[Reference | None, Query()] = None,
+    kind: Annotated[
+        str | None, Query(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", max_length=60, description="Or a group: `lease.*`.")
+    ] = None,
+    actor: Annotated[Reference | None, Query(description="The actor's id.")] = None,
+    credential: Annotated[Reference | None, Query()] = None,
+    lease: Annotated[Reference | None, Query()] = None,
+    decision: Annotated[Literal["allowed", "denied"] | None, Query()] = None,
+    since: Annotated[AwareDatetime | None, Query()] = None,
+    until: Annotated[AwareDatetime | None, Query()] = None,
+    order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
+) -> Page[EventView]:
+    """Search the record."""
+    wired = call.services
+    if organization is not None:
+        async with wired.db.read(call.scope) as session:
+            organization = (await tenants.find(session, organization)).id
+    wanted = Filter(
+        organization=organization or "",
+        kind=kind or "",
+        actor=actor or "",
+        credential=credential or "",
+        lease=lease or "",
+        decision=decision or "",
+        since=None if since is None else int(since.timestamp() * 1000),
+        until=None if until is None else int(until.timestamp() * 1000),
+        after=_index(cursor),
+        newest=order == "newest",
+    )
+    await wired.audit.append(
+        Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=repr(wanted))
+    )
+    found = await search(wired.db, call.scope, wanted, limit + 1)
+    return page(found, limit, show, lambda recorded: str(recorded.index))
+
+
+def _index(cursor: str) -> int | None:
+    position = after(cursor)
+    if not position:
+        return None
+    if not position.isascii() or not position.isdecimal() or len(position) > 15:
+        raise Invalid("cursor: is not one of ours; take `next` of the page before.")
+    return int(position)

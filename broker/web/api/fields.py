@@ -1,0 +1,88 @@
+"""The fields that requests and answers are made of, each with its bounds."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from broker.base.clock import rfc3339
+from broker.base.errors import Invalid
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class View(BaseModel):
+    """What an answer shows."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _printable(value: str) -> str:
+    if any(character < " " or character == "\x7f" for character in value):
+        raise ValueError("control characters are not accepted")
+    return value
+
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
+Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
+IdPath = Annotated[str, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
+Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
+Variables = Annotated[dict[Reference, Line], Field(max_length=8)]
+Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
+Cursor = Annotated[str, Query(max_length=120, pattern=r"^[A-Za-z0-9_=-]*$", description="`next` of the page before.")]
+
+Row = TypeVar("Row")
+Shown = TypeVar("Shown")
+
+
+class Page(View, Generic[Shown]):
+    """One page of a list; ``next`` is the cursor of the following one, None at the end."""
+
+    items: list[Shown]
+    next: str | None
+
+
+def page(rows: Sequence[Row], limit: int, show: Callable[[Row], Shown], position: Callable[[Row], str]) -> Page[Shown]:
+    """The first ``limit`` of ``rows`` (one more was asked for, to know whether there is a next page)."""
+    more = len(rows) > limit
+    shown = rows[:limit]
+    following = base64.urlsafe_b64encode(position(shown[-1]).encode()).decode() if more else None
+    return Page(items=[show(row) for row in shown], next=following)
+
+
+def after(cursor: str) -> str:
+    """The position that a cursor stands for; empty for the beginning.  Raises Invalid."""
+    try:
+        return _printable(base64.urlsafe_b64decode(cursor).decode())
+    except ValueError:
+        raise Invalid("cursor: is not one of ours; take `next` of the page before.") from None
+
+
+def when(ms: int | None) -> str | None:
+    """A time as answers show it."""
+    return None if ms is None else rfc3339(ms)
+
+
+def from_base64url(text: str, field: str) -> bytes:
+    """The bytes of unpadded base64url; raises Invalid."""
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise Invalid(f"{field}: is not base64url.") from None
+
+
+class Reason(Body):
+    """Why something is cut off; personal part of the record."""
+
+    reason: Note = ""

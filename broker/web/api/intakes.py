@@ -1,0 +1,146 @@
+"""/v1/intakes: ask a customer for a key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import Field, StringConstraints
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.credentials.versions import Place
+from broker.intake import links
+from broker.intake.tables import IntakeRow
+from broker.organizations import tenants
+from broker.web.api.fields import (
+    Body,
+    Cursor,
+    IdPath,
+    Label,
+    Limit,
+    Note,
+    Page,
+    Reference,
+    View,
+    after,
+    page,
+    when,
+)
+from broker.web.session import SECURED, ByAnyone, ByOperator
+
+router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
+
+Contact = Annotated[str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$")]
+
+
+class NewIntake(Body):
+    """Whom to ask for which key.  The link is sent by the operator, over their own channel."""
+
+    organization: Reference
+    provider: Label
+    label: Label = "default"
+    contact: Annotated[Contact, Field(description="The Organization Admin's e-mail address, for the record.")]
+    purpose: Annotated[Note, Field(description="Shown to the customer: what the key will be used for.")] = ""
+    hours: Annotated[int, Field(ge=1, le=links.LONGEST_HOURS, description="How long the link lasts.")] = (
+        links.DEFAULT_HOURS
+    )
+
+
+class IntakeView(View):
+    """A request for a key."""
+
+    id: str
+    organization: str
+    provider: str
+    label: str
+    contact: str
+    purpose: str
+    requested_by: str
+    state: str
+    refusal: str
+    credential: str | None
+    version: int | None
+    created_at: str | None
+    expires_at: str | None
+    submitted_at: str | None
+    settled_at: str | None
+
+
+class IntakeCreated(View):
+    """A new request and its one-time link, shown this once."""
+
+    intake: IntakeView
+    link: str
+
+
+def show(row: IntakeRow) -> IntakeView:
+    """The row as answers show it."""
+    return IntakeView(
+        id=row.id,
+        organization=row.organization_id,
+        provider=row.provider,
+        label=row.label,
+        contact=row.contact,
+        purpose=row.purpose,
+        requested_by=row.requested_by,
+        state=row.state,
+        refusal=row.refusal,
+        credential=row.credential_id,
+        version=row.version,
+        created_at=when(row.created_at),
+        expires_at=when(row.expires_at),
+        submitted_at=when(row.submitted_at),
+        settled_at=when(row.settled_at),
+    )
+
+
+@router.post("", status_code=201, response_model=IntakeCreated)
+async def create(body: NewIntake, call: ByOperator) -> Response:
+    """Make a one-time link for a customer's Organization Admin."""
+    wired = call.services
+    definition = wired.catalog.get(body.provider)
+
+    async def work(session: AsyncSession) -> IntakeCreated:
+        organization = await tenants.find_active(session, body.organization)
+        wanted = links.Wanted(
+            Place(organization.id, definition, body.label), body.contact, body.purpose, body.hours, call.operator.name
+        )
+        row, secret = await links.request(session, wired.keystore, wired.keys.link, call.actor, wanted, now=call.now)
+        return IntakeCreated(intake=show(row), link=f"{wired.public_url}/intake/{row.id}#{secret}")
+
+    return await call.change(body, work, 201)
+
+
+@router.get("")
+async def listed(
+    call: ByAnyone,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: Annotated[Reference | None, Query()] = None,
+) -> Page[IntakeView]:
+    """Requests, of one organization where named."""
+    query = select(IntakeRow).where(IntakeRow.id > after(cursor)).order_by(IntakeRow.id).limit(limit + 1)
+    async with call.services.db.read(call.scope) as session:
+        if organization is not None:
+            query = query.where(IntakeRow.organization_id == (await tenants.find(session, organization)).id)
+        rows = (await session.scalars(query)).all()
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/{intake_id}")
+async def one(intake_id: IdPath, call: ByAnyone) -> IntakeView:
+    """One request; its link is not shown again."""
+    async with call.services.db.read(call.scope) as session:
+        return show(await links.get(session, intake_id))
+
+
+@router.post("/{intake_id}/cancel", response_model=IntakeView)
+async def cancel(intake_id: IdPath, call: ByOperator) -> Response:
+    """Take an open request back; its link stops working with the answer."""
+
+    async def work(session: AsyncSession) -> IntakeView:
+        return show(await links.cancel(session, call.actor, intake_id, now=call.now))
+
+    return await call.change(None, work)

@@ -1,0 +1,204 @@
+"""/v1/leases: short-lived access."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from broker.base.db import EVERY_TENANT
+from broker.grants.granting import LONGEST_TTL_S
+from broker.grants.policy import Ask, Mode
+from broker.leases.leasing import Issued, Lease
+from broker.leases.standing import Subject
+from broker.organizations import tenants
+from broker.web.api.fields import (
+    Body,
+    Cursor,
+    IdPath,
+    Label,
+    Limit,
+    Note,
+    Page,
+    Reason,
+    Reference,
+    View,
+    after,
+    page,
+    when,
+)
+from broker.web.session import (
+    SECURED,
+    ByEither,
+    ByJob,
+    ByJobOrOperator,
+    Call,
+    IdempotencyKey,
+    Job,
+    Services,
+    Wired,
+    checked_key,
+)
+
+router = APIRouter(prefix="/v1/leases", tags=["leases"], dependencies=SECURED)
+
+Seconds = Annotated[int, Field(ge=1, le=LONGEST_TTL_S, description="Seconds; capped by the grant.")]
+
+
+class NewLease(Body):
+    """What a job asks for."""
+
+    organization: Reference
+    provider: Label
+    label: Label = "default"
+    mode: Mode = Mode.USE
+    purpose: Note = ""
+    ttl: Seconds | None = None
+
+
+class Renewal(Body):
+    """For how long from now; left out, five minutes."""
+
+    ttl: Seconds | None = None
+
+
+class LeaseView(View):
+    """A lease; its token is shown only when it is issued."""
+
+    id: str
+    organization: str
+    workload: str
+    grant: str
+    credential: str
+    version: int
+    provider: str
+    label: str
+    mode: str
+    purpose: str
+    state: Annotated[
+        str, Field(description="`active`, `expired`, `ended` or `revoked`; a cut-off above it shows there.")
+    ]
+    issued_at: str | None
+    expires_at: str | None
+    renewable_until: str | None
+    ended_at: str | None
+
+
+class LeaseIssued(View):
+    """A new lease, its token and where to use it; `key` only for mode `reveal`."""
+
+    lease: LeaseView
+    token: str
+    expires_at: str | None
+    proxy_url: str
+    fingerprint: str
+    last4: str
+    key: str | None = None
+
+
+def show(lease: Lease, now: int) -> LeaseView:
+    """The lease as answers show it."""
+    state = "active" if lease.stands(now) else "expired"
+    if lease.ended_at is not None:
+        state = "revoked" if lease.end_reason == "lease.revoked" else "ended"
+    return LeaseView(
+        id=lease.id,
+        organization=lease.organization,
+        workload=lease.workload,
+        grant=lease.grant,
+        credential=lease.credential,
+        version=lease.version,
+        provider=lease.provider,
+        label=lease.label,
+        mode=lease.mode,
+        purpose=lease.purpose,
+        state=state,
+        issued_at=when(lease.issued_at),
+        expires_at=when(lease.expires_at),
+        renewable_until=when(lease.until),
+        ended_at=when(lease.ended_at),
+    )
+
+
+def _issued(issued: Issued, wired: Services) -> LeaseIssued:
+    lease = issued.lease
+    return LeaseIssued(
+        lease=show(lease, wired.clock()),
+        token=issued.token,
+        expires_at=when(lease.expires_at),
+        proxy_url=f"{wired.public_url}/proxy/{lease.organization}/{lease.provider}",
+        fingerprint=issued.key.fingerprint,
+        last4=issued.key.last4,
+        key=None if issued.revealed is None else issued.revealed.reveal_text(),
+    )
+
+
+@router.post("", status_code=201)
+async def issue(body: NewLease, job: ByJob, wired: Wired, idempotency_key: IdempotencyKey = None) -> LeaseIssued:
+    """Lease a key: to use it through the proxy, or (where granted) to see it."""
+    subject = Subject(job.workload.id, body.organization, body.provider, body.label)
+    ask = Ask(body.provider, body.label, body.mode, body.purpose, body.ttl)
+    return _issued(
+        await wired.leasing.issue(job.actor, subject, ask, idempotency_key=checked_key(idempotency_key)), wired
+    )
+
+
+@router.get("")
+async def listed(
+    caller: ByJobOrOperator,
+    wired: Wired,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: Annotated[Reference | None, Query()] = None,
+) -> Page[LeaseView]:
+    """A job's own leases, or for an operator those of the organizations they see."""
+    # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
+    scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
+    if organization is not None:
+        async with wired.db.read(scope) as session:
+            organization = (await tenants.find(session, organization)).id
+    rows = await wired.leasing.page(
+        scope, workload=_own(caller), organization=organization, after=after(cursor), limit=limit + 1
+    )
+    now = wired.clock()
+    return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
+
+
+@router.get("/{lease_id}")
+async def one(lease_id: IdPath, caller: ByJobOrOperator, wired: Wired) -> LeaseView:
+    """One lease."""
+    return show(await _find(lease_id, caller, wired), wired.clock())
+
+
+@router.post("/{lease_id}/renew")
+async def renew(lease_id: IdPath, body: Renewal, job: ByJob, wired: Wired) -> LeaseView:
+    """Extend a lease that still stands; never beyond what its grant allows in all."""
+    lease = await _find(lease_id, job, wired)
+    return show(await wired.leasing.renew(job.actor, lease, body.ttl), wired.clock())
+
+
+@router.post("/{lease_id}/end")
+async def end(lease_id: IdPath, job: ByJob, wired: Wired) -> LeaseView:
+    """Give a lease back; its token stops working with the answer."""
+    lease = await _find(lease_id, job, wired)
+    return show(await wired.leasing.end(job.actor, lease, kind="lease.ended", reason=""), wired.clock())
+
+
+@router.post("/{lease_id}/revoke")
+async def revoke(lease_id: IdPath, body: Reason, call: ByEither) -> LeaseView:
+    """Cut one lease off; its token stops working with the answer."""
+    wired = call.services
+    lease = await _find(lease_id, call, wired)
+    ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
+    return show(ended, wired.clock())
+
+
+def _own(caller: Job | Call) -> str | None:
+    return caller.workload.id if isinstance(caller, Job) else None
+
+
+async def _find(lease_id: str, caller: Job | Call, wired: Services) -> Lease:
+    if isinstance(caller, Job):
+        return await wired.leasing.find(lease_id, workload=caller.workload.id)
+    return await wired.leasing.find(lease_id, scope=caller.scope)

@@ -1,0 +1,134 @@
+"""/v1/bootstrap and /v1/operators: people's accounts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.db import EVERY_TENANT
+from broker.identity import operators
+from broker.identity.principal import Role
+from broker.identity.tables import OperatorRow
+from broker.organizations import tenants
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
+from broker.web.session import SECURED, ByAdmin, ByAnyone, Wired, address
+
+router = APIRouter(prefix="/v1", tags=["operators"])
+
+
+class Bootstrap(Body):
+    """The one-time token that the first start printed, and the first admin's name."""
+
+    token: Annotated[str, Field(max_length=100)]
+    name: Line
+
+
+class NewOperator(Body):
+    """A named account; ``organizations`` limits it to some customers."""
+
+    name: Line
+    roles: Annotated[list[Role], Field(min_length=1, max_length=3)]
+    organizations: Annotated[list[Reference], Field(max_length=1000)] | None = None
+
+
+class OperatorView(View):
+    """An account, never its token."""
+
+    id: str
+    name: str
+    roles: list[str]
+    organizations: list[str] | None
+    state: str
+    created_at: str | None
+    expires_at: str | None
+
+
+class OperatorCreated(View):
+    """A new account and its token, shown this once."""
+
+    operator: OperatorView
+    token: str
+
+
+def show(row: OperatorRow) -> OperatorView:
+    """The row as answers show it."""
+    return OperatorView(
+        id=row.id,
+        name=row.name,
+        roles=row.roles,
+        organizations=row.organizations,
+        state=row.state,
+        created_at=when(row.created_at),
+        expires_at=when(row.expires_at),
+    )
+
+
+@router.post("/bootstrap", status_code=201)
+async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
+    """Make the first admin with the one-time token that the first start printed."""
+    async with wired.db.write(EVERY_TENANT) as session:
+        row, token = await operators.bootstrap(
+            session,
+            wired.keys.token_hash,
+            address(request),
+            bootstrap_token=body.token,
+            name=body.name,
+            now=wired.clock(),
+        )
+    return OperatorCreated(operator=show(row), token=token)
+
+
+@router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
+async def create(body: NewOperator, call: ByAdmin) -> Response:
+    """Make an account; the token is shown this once."""
+
+    async def work(session: AsyncSession) -> OperatorCreated:
+        organizations = None
+        if body.organizations is not None:
+            organizations = [(await tenants.find(session, reference)).id for reference in body.organizations]
+        row, token = await operators.create(
+            session,
+            call.services.keys.token_hash,
+            call.actor,
+            name=body.name,
+            roles=body.roles,
+            organizations=organizations,
+            now=call.now,
+        )
+        return OperatorCreated(operator=show(row), token=token)
+
+    return await call.change(body, work, 201)
+
+
+@router.get("/operators", dependencies=SECURED)
+async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
+    """Every account."""
+    async with call.services.db.read(call.scope) as session:
+        rows = (
+            await session.scalars(
+                select(OperatorRow).where(OperatorRow.id > after(cursor)).order_by(OperatorRow.id).limit(limit + 1)
+            )
+        ).all()
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/operators/me", dependencies=SECURED)
+async def me(call: ByAnyone) -> OperatorView:
+    """The account whose token this is."""
+    async with call.services.db.read(EVERY_TENANT) as session:
+        return show(await session.get_one(OperatorRow, call.operator.id))
+
+
+@router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
+async def revoke(operator_id: IdPath, call: ByAdmin) -> Response:
+    """End an account; its token stops working with the answer."""
+
+    async def work(session: AsyncSession) -> OperatorView:
+        return show(await operators.revoke(session, call.actor, operator_id, now=call.now))
+
+    return await call.change(None, work)

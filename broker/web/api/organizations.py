@@ -1,0 +1,103 @@
+"""/v1/organizations: tenants."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.errors import Forbidden
+from broker.organizations import tenants
+from broker.organizations.tables import OrganizationRow
+from broker.web.api.fields import (
+    Body,
+    Cursor,
+    Label,
+    Limit,
+    Line,
+    Page,
+    Reason,
+    ReferencePath,
+    View,
+    after,
+    page,
+    when,
+)
+from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+
+router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
+
+
+class NewOrganization(Body):
+    """A customer organization; the slug never changes."""
+
+    slug: Label
+    name: Line
+
+
+class OrganizationView(View):
+    """A customer organization."""
+
+    id: str
+    slug: str
+    name: str
+    state: str
+    created_at: str | None
+    revoked_at: str | None
+
+
+def show(row: OrganizationRow) -> OrganizationView:
+    """The row as answers show it."""
+    return OrganizationView(
+        id=row.id,
+        slug=row.slug,
+        name=row.name,
+        state=row.state,
+        created_at=when(row.created_at),
+        revoked_at=when(row.revoked_at),
+    )
+
+
+@router.post("", status_code=201, response_model=OrganizationView)
+async def create(body: NewOrganization, call: ByOperator) -> Response:
+    """Add a customer organization."""
+    if call.operator.organizations is not None:
+        raise Forbidden("Your account is limited to some organizations; ask an admin to add this one.")
+
+    async def work(session: AsyncSession) -> OrganizationView:
+        return show(await tenants.create(session, call.actor, slug=body.slug, name=body.name, now=call.now))
+
+    return await call.change(body, work, 201)
+
+
+@router.get("")
+async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
+    """The organizations that you may see."""
+    async with call.services.db.read(call.scope) as session:
+        rows = (
+            await session.scalars(
+                select(OrganizationRow)
+                .where(OrganizationRow.id > after(cursor))
+                .order_by(OrganizationRow.id)
+                .limit(limit + 1)
+            )
+        ).all()
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/{organization}")
+async def one(organization: ReferencePath, call: ByAnyone) -> OrganizationView:
+    """One organization, by id or slug."""
+    async with call.services.db.read(call.scope) as session:
+        return show(await tenants.find(session, organization))
+
+
+@router.post("/{organization}/revoke", response_model=OrganizationView)
+async def revoke(organization: ReferencePath, body: Reason, call: ByEither) -> Response:
+    """Cut an organization off: no lease, use or submission under it once this is answered."""
+
+    async def work(session: AsyncSession) -> OrganizationView:
+        return show(await tenants.revoke(session, call.actor, organization, reason=body.reason, now=call.now))
+
+    return await call.change(body, work)

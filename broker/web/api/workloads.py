@@ -1,0 +1,113 @@
+"""/v1/workloads: jobs and their public keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.errors import Forbidden
+from broker.identity import workloads
+from broker.identity.tables import WorkloadRow
+from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, after, page, when
+from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+
+router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
+
+
+class NewWorkload(Body):
+    """A job: a JWK Set of public keys, or a client secret where this deployment allows them (development)."""
+
+    name: Reference
+    jwks: Annotated[dict[str, Any], Field(max_length=8)] | None = None
+    client_secret: bool = False
+
+
+class WorkloadView(View):
+    """A job."""
+
+    id: str
+    name: str
+    key_ids: list[str]
+    has_client_secret: bool
+    state: str
+    created_at: str | None
+    revoked_at: str | None
+
+
+class WorkloadCreated(WorkloadView):
+    """A new job; ``client_secret`` is shown this once."""
+
+    client_secret: str | None
+
+
+def _members(row: WorkloadRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "key_ids": [str(key.get("kid")) for key in row.jwks["keys"]],
+        "has_client_secret": row.secret_hash is not None,
+        "state": row.state,
+        "created_at": when(row.created_at),
+        "revoked_at": when(row.revoked_at),
+    }
+
+
+def show(row: WorkloadRow) -> WorkloadView:
+    """The row as answers show it."""
+    return WorkloadView(**_members(row))
+
+
+@router.post("", status_code=201, response_model=WorkloadCreated)
+async def create(body: NewWorkload, call: ByOperator) -> Response:
+    """Register a job."""
+    if body.client_secret and not call.services.allow_client_secrets:
+        raise Forbidden(
+            "Client secrets are for development only and off here (BROKER_ALLOW_CLIENT_SECRETS); register a public key."
+        )
+
+    async def work(session: AsyncSession) -> WorkloadCreated:
+        row, secret = await workloads.create(
+            session,
+            call.actor,
+            name=body.name,
+            jwks=body.jwks,
+            secret_hash_key=call.services.keys.token_hash if body.client_secret else None,
+            now=call.now,
+        )
+        return WorkloadCreated(**_members(row), client_secret=secret)
+
+    return await call.change(body, work, 201)
+
+
+@router.get("")
+async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
+    """Every job."""
+    async with call.services.db.read(call.scope) as session:
+        rows = (
+            await session.scalars(
+                select(WorkloadRow).where(WorkloadRow.id > after(cursor)).order_by(WorkloadRow.id).limit(limit + 1)
+            )
+        ).all()
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/{workload}")
+async def one(workload: ReferencePath, call: ByAnyone) -> WorkloadView:
+    """One job, by id or name."""
+    async with call.services.db.read(call.scope) as session:
+        return show(await workloads.find(session, workload))
+
+
+@router.post("/{workload}/revoke", response_model=WorkloadView)
+async def revoke(workload: ReferencePath, body: Reason, call: ByEither) -> Response:
+    """End a job: no token, lease or use by it once this is answered."""
+
+    async def work(session: AsyncSession) -> WorkloadView:
+        return show(await workloads.revoke(session, call.actor, workload, reason=body.reason, now=call.now))
+
+    return await call.change(body, work)

@@ -1,0 +1,218 @@
+"""The customer's page: one shell for every link, and the JSON that its script speaks."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.base.clock import rfc3339
+from broker.base.db import Scope
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import VersionRow
+from broker.intake.links import SPENT, status_secret
+from broker.intake.tables import IntakeRow
+from broker.organizations import tenants
+from broker.providers.definition import Definition
+from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
+from broker.web.session import Services, Wired, address
+
+router = APIRouter(tags=["customer"])
+
+_HERE = Path(__file__).parent
+_STATIC = {"intake.js": "text/javascript", "page.css": "text/css"}
+_TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=select_autoescape())
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_PAGE_HEADERS = {
+    "Content-Security-Policy": CSP,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "clipboard-read=(self), clipboard-write=(self), camera=(), microphone=(), geolocation=()",
+    "X-Robots-Tag": "noindex",
+}
+
+Proof = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="SHA-256 proof of the link's secret.")]
+
+
+class Opening(Body):
+    """Proof that the caller holds the link."""
+
+    proof: Proof
+
+
+class Submission(Opening):
+    """A key, sealed in the browser."""
+
+    sealed: Base64Url
+    variables: Annotated[Variables, Field(default_factory=dict)]
+
+
+@router.get("/intake/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
+async def intake_page() -> HTMLResponse:
+    """The same page for every id: it says nothing about what exists, and fetching it spends nothing."""
+    return _page("intake.html")
+
+
+@router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
+async def status_page() -> HTMLResponse:
+    """The same page for every id."""
+    return _page("status.html")
+
+
+@router.get("/static/{name}", include_in_schema=False)
+async def static(name: Literal["intake.js", "page.css"]) -> FileResponse:
+    """The page's one script and one style sheet."""
+    return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
+
+
+def _page(template: str) -> HTMLResponse:
+    return HTMLResponse(_TEMPLATES.get_template(template).render(), headers=_PAGE_HEADERS)
+
+
+@router.post("/intake/{intake_id}/open")
+async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """What the page shows to who holds the link."""
+    row = await wired.links.proved(intake_id, body.proof, address(request))
+    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        common = await _common(session, wired, row)
+        if row.state in SPENT:
+            return {**common, "state": row.state, "receipt": await _receipt(session, wired, row)}
+    return {
+        **common,
+        "state": "open",
+        "intake": row.id,
+        "requested_by": row.requested_by,
+        "purpose": row.purpose or None,
+        "variables": _variables(wired.catalog.get(row.provider)),
+        "expires_at": rfc3339(row.expires_at),
+        "passphrase": False,
+        "last_refusal": _refusal(row),
+        "seal": {
+            "public_key": _base64url(row.public_key),
+            "context": {
+                "intake": row.id,
+                "organization": row.organization_id,
+                "provider": row.provider,
+                "expires_ms": row.expires_at,
+            },
+        },
+    }
+
+
+@router.post("/intake/{intake_id}/submit")
+async def submit(intake_id: str, body: Submission, request: Request, wired: Wired) -> dict[str, Any]:
+    """Take a sealed key; answers with the receipt."""
+    row = await wired.links.proved(intake_id, body.proof, address(request))
+    actor = Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
+    done = await wired.deposit.submit(row, actor, from_base64url(body.sealed, "sealed"), dict(body.variables))
+    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        return {"state": done.state, "receipt": await _receipt(session, wired, done)}
+
+
+@router.post("/status/{intake_id}/open")
+async def open_status(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """What became of a submitted key, for who holds the status link."""
+    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        version = await session.get_one(VersionRow, (row.credential_id, row.version))
+        common = await _common(session, wired, row)
+    return {
+        **common,
+        "contact": wired.vendor_contact,
+        "key": {
+            "last4": version.last4,
+            "fingerprint": version.fingerprint,
+            "state": _key_state(version),
+            "received_at": when(version.staged_at),
+            "active_since": when(version.activated_at),
+            "revoked_at": when(version.revoked_at or version.destroyed_at),
+        },
+    }
+
+
+async def _common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+    organization = await tenants.find(session, row.organization_id)
+    definition = wired.catalog.get(row.provider)
+    return {
+        "organization": {"id": organization.id, "name": organization.name},
+        "vendor": {"name": wired.vendor_name, "contact": wired.vendor_contact},
+        "provider": {
+            "id": definition.id,
+            "title": definition.title,
+            "docs": str(definition.docs),
+            "key_label": definition.key.label,
+            "pattern": definition.key.pattern,
+            "example": definition.key.example,
+            "where": list(definition.admin.where),
+            "revoke": list(definition.admin.revoke),
+            "role": definition.admin.role,
+            "link": str(definition.admin.link) if definition.admin.link else None,
+        },
+    }
+
+
+async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+    version = await session.get_one(VersionRow, (row.credential_id, row.version))
+    organization = await tenants.find(session, row.organization_id)
+    return {
+        "organization": organization.name,
+        "vendor": wired.vendor_name,
+        "provider": wired.catalog.get(row.provider).title,
+        "last4": version.last4,
+        "fingerprint": version.fingerprint,
+        "received_at": when(version.staged_at),
+        "state": row.state,
+        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row.id)}",
+    }
+
+
+def _key_state(version: VersionRow) -> str:
+    if version.state == State.DESTROYED and version.verdict in {"bad_key", "other_organization"}:
+        return "refused"
+    return {State.STAGED: "verifying", State.VERIFIED: "held", State.RETIRING: "active"}.get(
+        State(version.state), version.state
+    )
+
+
+def _variables(definition: Definition) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "title": variable.title,
+            "pattern": variable.pattern,
+            "choices": list(variable.choices) if variable.choices else None,
+        }
+        for name, variable in definition.host.variables.items()
+    ]
+
+
+def _refusal(row: IntakeRow) -> dict[str, str] | None:
+    messages = {
+        "bad_key": (
+            "key_refused_upstream",
+            "The key you sent was refused as not valid. Create a new one and submit it.",
+        ),
+        "other_organization": (
+            "key_other_organization",
+            "The key you sent belongs to another organization. Check that you are signed in to the right one.",
+        ),
+    }
+    if row.refusal not in messages:
+        return None
+    code, message = messages[row.refusal]
+    return {"code": code, "message": message}
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,124 @@
+"""Every refusal as RFC 9457 ``application/problem+json`` with a stable ``code``; nothing internal leaves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from broker.base.errors import BrokerError
+from broker.keystore.keystore import CannotOpen
+
+_log = structlog.get_logger()
+_CODE = re.compile(r"[a-z][a-z0-9_]*")
+
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What to mend."},
+        "code": {"type": "string", "description": "Stable; for programs."},
+    },
+}
+
+
+def problem(status: int, code: str, title: str, detail: str, members: Mapping[str, Any] | None = None) -> JSONResponse:
+    """A problem response; ``members`` are extension members (RFC 9457 §3.2)."""
+    members = dict(members or {})
+    headers = {"Cache-Control": "no-store"}
+    if "retry_after" in members:
+        headers["Retry-After"] = str(members["retry_after"])
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = {"type": f"urn:keybroker:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return JSONResponse({**members, **body}, status, headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Give ``app`` its one error shape."""
+    app.add_exception_handler(BrokerError, _broker_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(SQLAlchemyError, _database_down)
+    app.add_exception_handler(CannotOpen, _cannot_open)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _broker_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BrokerError)
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _unexpected(_request, error)
+    return problem(error.status, error.code, error.title, error.public, error.members)
+
+
+async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Only where and what: pydantic's own report would repeat the input, which may hold a key.
+    fields = [
+        {"field": ".".join(str(part) for part in item["loc"] if part != "body") or "body", "problem": str(item["msg"])}
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{field['field']}: {field['problem']}" for field in fields[:5])
+    return problem(422, "invalid", "A field is not valid", detail, {"errors": fields[:20]})
+
+
+async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, BrokerError):  # FastAPI wraps what reading the body raised
+        return await _broker_error(_request, error.__cause__)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
+    response = problem(
+        error.status_code, code if _CODE.fullmatch(code) else "http_error", phrase, _HINTS.get(code, phrase)
+    )
+    response.headers.update(error.headers or {})
+    return response
+
+
+_HINTS = {
+    "not_found": "There is nothing at this address; /openapi.json lists what there is.",
+    "method_not_allowed": "This address takes other methods; /openapi.json lists them.",
+    "bad_request": "The body could not be read; send valid JSON.",
+}
+
+
+async def _database_down(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("database.unavailable", error=type(error).__name__)
+    return problem(
+        503,
+        "database_unavailable",
+        "Not available just now",
+        "The database can't be reached; nothing was changed. Try again shortly.",
+        {"retry_after": 2},
+    )
+
+
+async def _cannot_open(_request: Request, _error: Exception) -> JSONResponse:
+    _log.error("keystore.cannot_open")
+    return problem(
+        503,
+        "keystore_unavailable",
+        "Not available just now",
+        "A stored value can't be opened with the master keys that are loaded; an operator must look.",
+    )
+
+
+async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("request.failed", error=type(error).__name__, exc_info=error)
+    return problem(
+        500,
+        "internal",
+        "Internal error",
+        "Something went wrong on our side and was logged; nothing was revealed. Try again, and quote the X-Request-Id.",
+    )

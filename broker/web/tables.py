@@ -1,0 +1,26 @@
+"""Answers kept for repeats of a request with the same ``Idempotency-Key``, sealed because they may hold a secret."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table
+from broker.formats.envelope import Binding
+
+
+class IdempotencyRow(Table):
+    """One answered request."""
+
+    __tablename__ = "idempotency"
+
+    principal_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    status: Mapped[int]
+    answer_sealed: Mapped[bytes]
+    expires_at: Mapped[int] = mapped_column(index=True)
+
+    @property
+    def binding(self) -> Binding:
+        """The place the sealed answer belongs to."""
+        return Binding("idempotency", credential=self.principal_id, provider=self.request_hash)

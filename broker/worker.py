@@ -1,0 +1,106 @@
+"""Periodic work: verify what upstream could not answer for, close what is over, forget what is spent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import delete, select
+
+from broker.audit.events import BROKER, Event
+from broker.audit.log import AuditLog
+from broker.audit.tables import BatchRow
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.credentials.verification import Verification
+from broker.identity.tables import AssertionRow
+from broker.intake.deposit import Deposit
+from broker.intake.links import expire_due
+from broker.intake.throttle import Throttle
+from broker.leases.tables import UseRow
+from broker.proxy.call import COMPLETE_USE
+from broker.web.tables import IdempotencyRow
+
+_log = structlog.get_logger()
+
+# Longer than any proxied call may take: an open use that is older has lost its process.
+LOST_AFTER_MS = 120_000
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The work of one process; every piece is safe to run on several at once."""
+
+    db: Database
+    audit: AuditLog
+    verification: Verification
+    deposit: Deposit
+    throttle: Throttle
+    clock: Clock
+    interval: float = 5.0
+
+    async def run(self) -> None:
+        """Work until cancelled; a fault in one piece is logged and tried again next time."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self.interval)
+
+    async def once(self) -> None:
+        """Every piece of work, once."""
+        pieces: tuple[Callable[[], Awaitable[None]], ...] = (
+            self.verify_due,
+            self.expire_links,
+            self.close_lost_uses,
+            self.forget,
+        )
+        for piece in pieces:
+            try:
+                await piece()
+            except Exception:  # noqa: BLE001 - the next piece and the next round must still run
+                _log.exception("worker.failed", piece=piece.__name__)
+
+    async def verify_due(self) -> None:
+        """Ask upstream again about keys that it could not answer for."""
+        for row in await self.verification.due():
+            await self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+
+    async def expire_links(self) -> None:
+        """Close links whose time is over."""
+        while await expire_due(self.db, self.clock):
+            pass
+
+    async def close_lost_uses(self) -> None:
+        """Close uses whose outcome never came: the process that made them died."""
+        before = self.clock() - LOST_AFTER_MS
+        async with self.db.read(EVERY_TENANT) as session:
+            rows = list(
+                await session.scalars(
+                    select(UseRow).where(UseRow.completed_at.is_(None), UseRow.authorized_at < before).limit(500)
+                )
+            )
+        for row in rows:
+            now = self.clock()
+            event = Event(
+                kind="use.outcome_unknown",
+                time=now,
+                actor=BROKER,
+                organization=row.organization_id,
+                credential=row.credential_id,
+                version=row.version,
+                workload=row.workload_id,
+                lease=row.lease_id,
+                use=row.id,
+            )
+            await self.audit.append(event, writes=[(COMPLETE_USE, {"use": row.id, "at": now, "answer": None})])
+
+    async def forget(self) -> None:
+        """Drop what only mattered for a while."""
+        now = self.clock()
+        await self.throttle.forget()
+        async with self.db.write(EVERY_TENANT) as session:
+            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now))
+            await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
+            await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))

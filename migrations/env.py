@@ -1,0 +1,37 @@
+"""Alembic's environment: runs on the connection that ``broker.schema`` hands over, or on BROKER_DATABASE_URL."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+
+from broker import config
+from broker.base.db import Database
+from broker.tables import METADATA
+
+
+def run(connection: Connection) -> None:
+    """Migrate on ``connection``, in its transaction."""
+    context.configure(
+        connection=connection,
+        target_metadata=METADATA,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_on_settings() -> None:
+    """For the ``alembic`` command itself."""
+    db = Database(config.load().database())
+    async with db.write_connection() as connection:
+        await connection.run_sync(run)
+    await db.close()
+
+
+handed_over = context.config.attributes.get("connection")
+if handed_over is None:
+    asyncio.run(run_on_settings())
+else:
+    run(handed_over)

