@@ -10,6 +10,8 @@ import typer
 from broker.cli.output import AsJson, listing
 from broker.cli.session import call
 
+COLUMNS = ("#", "time", "event", "decision", "who", "what")
+
 app = typer.Typer(no_args_is_help=True, help="What happened.")
 
 
@@ -46,7 +48,7 @@ def search(
     if as_json:
         typer.echo(json.dumps(events))
         return
-    listing([row(event) for event in events], ["#", "time", "event", "decision", "who", "what"], False)
+    listing([row(event) for event in events], COLUMNS, False)
 
 
 def _newest(wanted: dict[str, str], limit: int) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ def row(event: dict[str, Any]) -> dict[str, Any]:
         what.append(f"→ {core['outcome']['status']} in {core['outcome']['ms']} ms")
     return {
         "#": event["index"],
-        "time": event["time"],
+        "time": event["time"].replace("T", " ").rstrip("Z"),
         "event": event["kind"],
         "decision": event["decision"],
         "who": personal.get("actor_name") or core["actor"]["id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
+_UNLIMITED = 400
 _STATE_COLOURS = {"active": "green", "accepted": "green", "allowed": "green", "open": "cyan", "verifying": "yellow"}
 _BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "held"}
 
@@ -35,13 +37,18 @@ def listing(items: Sequence[Mapping[str, Any]], columns: Iterable[str], as_json:
     if not items:
         typer.echo("Nothing yet.")
         return
+    print_table(items, columns)
+
+
+def print_table(items: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    """A row each, as wide as its content where nobody's terminal limits it."""
+    names = list(columns)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column in names:
         table.add_column(column, overflow="fold")
     for item in items:
-        table.add_row(*(_cell(column, item.get(column)) for column in columns))
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)
+        table.add_row(*(_cell(column, item.get(column)) for column in names))
+    Console(width=None if sys.stdout.isatty() else _UNLIMITED).print(table)
 
 
 def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON

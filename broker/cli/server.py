@@ -14,10 +14,10 @@ from broker import app as composition
 from broker import schema
 from broker.base.diagnostics import configure
 from broker.base.errors import BrokerError
+from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing
 from broker.cli.session import fail
 from broker.config import Settings, SettingsUnusable, load
-from broker.demo.story import play
 from broker.keystore.keystore import CannotOpen
 from broker.keystore.local import MasterKeys, MasterKeysUnusable
 from broker.rewrap import rewrap_all

@@ -59,7 +59,7 @@ class Verification:
     clock: Clock
 
     async def run(self, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
-        """Probe a staged version and settle it; ``also`` runs in the settling transaction before its events."""
+        """Probe a staged version and settle it; ``also`` runs at the end of the settling transaction."""
         scope = Scope.of(organization)
         async with self.db.read(scope) as session:
             row = await session.get(VersionRow, (credential_id, number))
@@ -98,9 +98,9 @@ class Verification:
         else:
             apply_move(versions, row.number, Move.DESTROY, now)
             await release_claim(session, row)
-        await also(session, row, verdict)
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         await record(session, replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now))
+        await also(session, row, verdict)
         return verdict
 
     async def _verdict(self, session: AsyncSession, row: VersionRow, probed: Probed, seen: frozenset[str]) -> Verdict:

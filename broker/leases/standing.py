@@ -58,6 +58,7 @@ class Standing:
 
     organization: str
     slug: str
+    workload_name: str
     facts: Facts
     key: SealedKey | None
     epochs: Mapping[str, int]
@@ -97,7 +98,7 @@ class Standings:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, subject.workload)
             facts = Facts(_active(workload) or False, None, None, None, ())
-            return Standing("", "", facts, None, {}, self._clock())
+            return Standing("", "", workload.name if workload else "", facts, None, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
         async with self._db.read(Scope.of(organization)) as session:
             return await self._snapshot(session, subject, organization)
@@ -121,7 +122,8 @@ class Standings:
             _active(workload) or False, _active(organization), _active(credential), key.number if key else None, grants
         )
         slug = organization.slug if organization else ""
-        return Standing(organization_id, slug, facts, key, await epochs(session, relied), self._clock())
+        name = workload.name if workload else ""
+        return Standing(organization_id, slug, name, facts, key, await epochs(session, relied), self._clock())
 
 
 def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:

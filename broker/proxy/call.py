@@ -139,7 +139,8 @@ class Proxy:
             if request.provider != lease.provider or request.organization not in {standing.slug, lease.organization}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
             assert standing.key is not None
-            use = self._event("use.authorized", lease, actor, self._target(definition, standing, request, path))
+            named = replace(actor, name=standing.workload_name)
+            use = self._event("use.authorized", lease, named, self._target(definition, standing, request, path))
             row = {
                 "id": use.use,
                 "organization_id": lease.organization,
@@ -184,6 +185,8 @@ class Proxy:
         )
 
     async def _deny(self, lease: Lease, actor: Actor, request: Request, refusal: BrokerError) -> None:
+        standing = await self._leasing.standings.get(subject_of(lease))
+        actor = replace(actor, name=standing.workload_name)
         asked = Target("", request.method, request.raw_path.decode("ascii", "replace"))
         event = replace(
             self._event("use.denied", lease, actor, asked),

@@ -15,9 +15,9 @@ import httpx2
 
 from broker import app as composition
 from broker.base.clock import now_ms
+from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
-from broker.demo.stage import sandbox_provider
 from broker.formats import linksecret, sealed
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox

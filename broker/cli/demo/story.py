@@ -9,14 +9,15 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
-from rich.table import Table
 
+from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
 from broker.cli.audit import row as audit_row
+from broker.cli.demo.stage import Stage, stage
+from broker.cli.output import print_table
 from broker.client.client import Client
 from broker.client.deposit import deposit
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate, public
-from broker.demo.stage import Stage, stage
 
 _console = Console()
 
@@ -228,14 +229,7 @@ class Story:
         found = await self._call("GET", "/v1/audit/events", params={"limit": 500})
         events = found["items"]
         expect([event["index"] for event in events] == list(range(len(events))), "the index is dense")
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        columns = ("#", "time", "event", "decision", "who", "what")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for event in events:
-            shown = audit_row(event)
-            table.add_row(*(str(shown[column]).replace("[", r"\[") for column in columns))
-        _console.print(table)
+        print_table([audit_row(event) for event in events], AUDIT_COLUMNS)
         return (
             f"{len(events)} events, indices 0 to {len(events) - 1} without a gap, each durable before what it allows."
         )

@@ -1,0 +1,31 @@
+// One call to the broker: its JSON, or a Problem that says what to do.
+
+export class Problem extends Error {
+  constructor(code, detail, status, retryAfter) {
+    super(detail);
+    this.code = code;
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export async function post(path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+      referrerPolicy: "no-referrer",
+    });
+  } catch {
+    throw new Problem("network", "", 0);
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const code = answer.code ?? (response.status >= 500 ? "unavailable" : "unknown");
+  throw new Problem(code, answer.detail ?? "", response.status, Number(response.headers.get("Retry-After")) || 0);
+}

@@ -1,0 +1,94 @@
+"""A real browser on the real page of a real broker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+
+from broker.sandbox.serve import running as serving
+from tests.support.world import World, running_world, settings_for, upstream
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine; `make test` as root on Debian installs it")
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        await launched.close()
+
+
+@dataclass
+class Visit:
+    """A customer's browser: its page, everything it sent, and everything it complained about."""
+
+    page: Page
+    context: BrowserContext
+    url: str
+    world: World
+    requests: list[Request] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    async def open(self, link: tuple[str, str], page: str = "intake") -> None:
+        """Open a link as it was sent."""
+        intake, secret = link
+        await self.page.goto(f"{self.url}/{page}/{intake}#{secret}")
+        await self.page.wait_for_selector("h1")
+
+    async def title(self) -> str:
+        """The heading of the present state."""
+        return await self.page.inner_text("h1")
+
+    async def submit(self, key: str) -> None:
+        """Paste a key and submit it; waits for the next state."""
+        await self.page.fill("#key", key)
+        await self.page.click("button[type=submit]")
+        await self.page.wait_for_selector("form[aria-busy=false] #trouble h2, h1:not(:has(~ form))")
+
+
+@pytest.fixture
+async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[World, str]]:
+    async with (
+        upstream() as (state, upstream_url),
+        running_world(settings_for(tmp_path, sqlite_url, upstream_url), state, upstream_url) as world,
+        serving(world.app) as url,
+    ):
+        yield world, url
+
+
+@pytest.fixture(params=["desktop-light", "phone-dark"])
+async def visit(
+    request: pytest.FixtureRequest, browser: Browser, page_world: tuple[World, str]
+) -> AsyncIterator[Visit]:
+    world, url = page_world
+    phone = request.param == "phone-dark"
+    context = await browser.new_context(
+        viewport={"width": 360, "height": 740} if phone else {"width": 1100, "height": 800},
+        color_scheme="dark" if phone else "light",
+        locale="en-GB",
+        timezone_id="UTC",
+    )
+    page = await context.new_page()
+    made = Visit(page, context, url, world)
+    page.on("request", made.requests.append)
+    page.on("console", lambda message: made.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: made.complaints.append(str(error)))
+    yield made
+    await context.close()
