@@ -1,0 +1,71 @@
+"""A process that is killed at any moment loses nothing that it acknowledged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from sqlalchemy import select
+
+from broker.audit.tables import BatchRow, EventRow, HeadRow
+from broker.base.db import EVERY_TENANT, Database
+from broker.leases.tables import UseRow
+
+WRITER = textwrap.dedent(
+    """
+    import asyncio, sys
+    from sqlalchemy import insert
+    from broker.audit.events import BROKER, Event
+    from broker.audit.log import AuditLog
+    from broker.base.db import Database
+    from broker.leases.tables import UseRow
+    INSERT = insert(UseRow.__table__)
+
+    async def write(log, name):
+        for number in range(100_000):
+            use = f"{name}-{number}"
+            row = dict(id=use, organization_id="o", lease_id="l", credential_id="c", version=1, workload_id="w",
+                       method="GET", authorized_at=1, completed_at=None, status=None)
+            event = Event(kind="use.authorized", time=1, actor=BROKER, use=use)
+            receipt = await log.append(event, writes=[(INSERT, row)])
+            print(receipt.index, receipt.id, use, flush=True)
+
+    async def main():
+        log = AuditLog(Database(sys.argv[1]))
+        await log.start()
+        await asyncio.gather(*(write(log, str(n)) for n in range(16)))
+
+    asyncio.run(main())
+    """
+)
+
+
+@pytest.mark.parametrize("milliseconds", [300, 700])
+async def test_kill_9_loses_no_acknowledged_event(database_url: str, milliseconds: int) -> None:
+    # given a process that appends as fast as it can and prints what was acknowledged
+    process = subprocess.Popen([sys.executable, "-c", WRITER, database_url], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    time.sleep(milliseconds / 1000)
+    # when it is killed
+    process.kill()
+    lines += process.stdout.read().splitlines()
+    process.stdout.close()
+    process.wait()
+    acknowledged = [line.split() for line in lines if len(line.split()) == 3]
+    assert len(acknowledged) > 10
+
+    # then every acknowledged event is there, at its index, with its row, and there is no gap
+    db = Database(database_url)
+    async with db.read(EVERY_TENANT) as session:
+        stored = {row.idx: row.id for row in await session.scalars(select(EventRow))}
+        uses = set(await session.scalars(select(UseRow.id)))
+        size = await session.scalar(select(HeadRow.size))
+        batches = (await session.scalars(select(BatchRow).order_by(BatchRow.base))).all()
+    await db.close()
+    assert all(stored[int(index)] == event_id and use in uses for index, event_id, use in acknowledged)
+    assert sorted(stored) == list(range(len(stored)))
+    assert size == len(stored) == len(uses) == sum(batch.count for batch in batches)

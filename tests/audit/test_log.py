@@ -1,0 +1,267 @@
+"""The commit point: what append promises, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.audit import log as log_module
+from broker.audit.events import BROKER, Event
+from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
+from broker.audit.record import raise_epoch, record
+from broker.audit.search import Filter, search
+from broker.audit.tables import EventRow, HeadRow
+from broker.base.clock import now_ms
+from broker.base.db import EVERY_TENANT, Database
+from broker.formats.event import entry_of
+from broker.leases.tables import UseRow
+
+INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]
+
+
+def event(kind: str = "audit.read", **fields: Any) -> Event:
+    return Event(kind=kind, time=now_ms(), actor=BROKER, **fields)
+
+
+def use_row(use: str) -> dict[str, Any]:
+    return {
+        "id": use,
+        "organization_id": "org_1",
+        "lease_id": "lse_1",
+        "credential_id": "crd_1",
+        "version": 1,
+        "workload_id": "wkl_1",
+        "method": "GET",
+        "authorized_at": 1,
+        "completed_at": None,
+        "status": None,
+    }
+
+
+@pytest.fixture
+async def log(db: Database) -> AsyncIterator[AuditLog]:
+    made = AuditLog(db, deadline=2)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def indices(db: Database) -> list[int]:
+    async with db.read(EVERY_TENANT) as session:
+        return list(await session.scalars(select(EventRow.idx).order_by(EventRow.idx)))
+
+
+async def test_an_appended_event_is_durable_with_a_dense_index(db: Database, log: AuditLog) -> None:
+    # when many events are appended at once
+    receipts = await asyncio.gather(*(log.append(event()) for _ in range(300)))
+    # then each has its own index, without a gap, and the head agrees
+    assert sorted(receipt.index for receipt in receipts) == list(range(300)) == await indices(db)
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(HeadRow.size)) == 300
+
+
+async def test_concurrent_events_share_commits(db: Database, log: AuditLog) -> None:
+    await asyncio.gather(*(log.append(event()) for _ in range(300)))
+    async with db.read(EVERY_TENANT) as session:
+        batches = await session.scalar(text("SELECT count(*) FROM audit_batches"))
+    assert batches is not None
+    assert batches < 30
+
+
+async def test_the_stored_bytes_are_what_the_commitment_commits_to(db: Database, log: AuditLog) -> None:
+    receipt = await log.append(event(note="a path of a person"))
+    async with db.read(EVERY_TENANT) as session:
+        row = await session.get_one(EventRow, receipt.index)
+    assert entry_of(row.core, row.salt_core, row.personal, row.salt_personal) == row.entry == receipt.entry
+    assert b"a path of a person" in row.personal
+    assert b"a path of a person" not in row.core
+
+
+async def test_rows_of_an_event_are_written_in_its_transaction(db: Database, log: AuditLog) -> None:
+    await log.append(event("use.authorized"), writes=[(INSERT_USE, use_row("use_1"))])
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(UseRow.id)) == "use_1"
+
+
+async def test_a_moved_guard_refuses_the_event_and_its_rows(db: Database, log: AuditLog) -> None:
+    # given a decision that relied on epoch 0, and a revocation since
+    async with db.write(EVERY_TENANT) as session:
+        await raise_epoch(session, "grt_1")
+        await record(session, event("grant.revoked"))
+    # when it is to be committed, then nothing is written
+    with pytest.raises(GuardMoved):
+        await log.append(event("use.authorized"), {"grt_1": 0}, [(INSERT_USE, use_row("use_1"))])
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(UseRow.id)) is None
+    assert await indices(db) == [0]
+
+
+async def test_what_one_event_of_a_batch_raises_refuses_the_later_ones(log: AuditLog) -> None:
+    # given an end and a use of the same lease that meet in one batch
+    ended = asyncio.create_task(log.append(event("lease.ended"), {"lse_1": 0}, raises=["lse_1"]))
+    used = asyncio.create_task(log.append(event("use.authorized"), {"lse_1": 0}))
+    await ended
+    # then the use is not recorded behind the end
+    with pytest.raises(GuardMoved):
+        await used
+
+
+async def test_a_revocation_that_commits_while_a_batch_waits_for_the_head_is_seen(db: Database, log: AuditLog) -> None:
+    """The interleaving that a check in the head-locking statement itself would miss: its snapshot is older."""
+    async with db.write(EVERY_TENANT) as session:
+        # given a revocation that holds the head and has not committed
+        await raise_epoch(session, "crd_1")
+        await record(session, event("credential.revoked"))
+        # when a use that relied on the state before arrives and waits for the head
+        used = asyncio.create_task(log.append(event("use.authorized"), {"crd_1": 0}))
+        await waits_for_the_head(db)
+        assert not used.done()
+    # then, the revocation committed, the use is refused
+    with pytest.raises(GuardMoved):
+        await used
+    assert await indices(db) == [0]
+
+
+async def waits_for_the_head(db: Database) -> None:
+    if db.dialect == "sqlite":  # waits for this process's writer lock, before its snapshot
+        await asyncio.sleep(0.2)
+        return
+    for _ in range(200):
+        async with db.read(EVERY_TENANT) as session:
+            if await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the batch never waited")
+
+
+async def test_an_event_that_is_not_durable_in_time_is_a_no(db: Database) -> None:
+    # given a head that somebody holds for longer than the deadline
+    log = AuditLog(db, deadline=0.3)
+    await log.start()
+    async with db.write(EVERY_TENANT) as session:
+        await record(session, event())
+        # then the answer is no, not late
+        with pytest.raises(AuditUnavailable):
+            await log.append(event("lease.issued"))
+    await log.stop()
+
+
+async def test_a_full_queue_is_a_no(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "QUEUE_MAX", 2)
+    log = AuditLog(db, deadline=0.2)  # not started: nothing drains it
+    waiting = [asyncio.create_task(log.append(event())) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(AuditUnavailable, match="Too many"):
+        await log.append(event())
+    assert [type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == [AuditUnavailable] * 2
+
+
+async def test_whoever_gave_up_before_the_batch_is_not_recorded(db: Database) -> None:
+    log = AuditLog(db, deadline=0.05)
+    with pytest.raises(AuditUnavailable):
+        await log.append(event("lease.issued"))
+    await log.start()
+    await log.append(event())
+    assert await indices(db) == [0]
+    await log.stop()
+
+
+async def test_a_bad_row_is_refused_alone(db: Database, log: AuditLog) -> None:
+    await log.append(event("use.authorized"), writes=[(INSERT_USE, use_row("use_1"))])
+    # when events of one batch bring a row that exists already, and good ones
+    outcomes = await asyncio.gather(
+        log.append(event("use.authorized"), writes=[(INSERT_USE, use_row("use_1"))]),
+        *(log.append(event("use.authorized"), writes=[(INSERT_USE, use_row(f"use_{n}"))]) for n in range(2, 6)),
+        return_exceptions=True,
+    )
+    # then the good ones stand and the index stays dense
+    assert isinstance(outcomes[0], RowRefused)
+    assert not any(isinstance(outcome, BaseException) for outcome in outcomes[1:])
+    assert await indices(db) == list(range(5))
+
+
+async def test_a_commit_whose_answer_is_lost_happens_once(
+    db: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a connection that is lost just after the first COMMIT was carried out
+    lost: list[bool] = []
+    original = db.write_connection
+
+    @asynccontextmanager
+    async def losing() -> AsyncIterator[AsyncConnection]:
+        async with original() as connection:
+            yield connection
+        if not lost:
+            lost.append(True)
+            raise ConnectionResetError
+
+    monkeypatch.setattr(db, "write_connection", losing)
+    # when an event is appended, then it is acknowledged and stands once
+    receipt = await log.append(event("lease.issued"), writes=[(INSERT_USE, use_row("use_1"))])
+    assert lost
+    assert receipt.index == 0
+    assert await indices(db) == [0]
+
+
+async def test_a_commit_that_did_not_happen_is_repeated(
+    db: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[bool] = []
+    original = db.write_connection
+
+    @asynccontextmanager
+    async def losing() -> AsyncIterator[AsyncConnection]:
+        async with original() as connection:
+            yield connection
+            if not lost:
+                lost.append(True)
+                raise ConnectionResetError
+
+    monkeypatch.setattr(db, "write_connection", losing)
+    assert (await log.append(event())).index == 0
+    assert await indices(db) == [0]
+
+
+async def test_the_record_only_grows(db: Database, log: AuditLog) -> None:
+    await log.append(event())
+    for change in ("UPDATE audit_events SET kind = 'x'", "DELETE FROM audit_events"):
+        with pytest.raises(DBAPIError, match="only grows"):
+            async with db.write(EVERY_TENANT) as session:
+                await session.execute(text(change))
+
+
+async def test_an_event_outside_the_catalogue_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="catalogue"):
+        event("lease.borrowed")
+
+
+async def test_control_characters_do_not_reach_the_record(db: Database, log: AuditLog) -> None:
+    await log.append(event(note="one\ntwo\x1b[31m\ud800"))
+    found = await search(db, EVERY_TENANT, Filter(), 10)
+    assert found[0].personal["note"] == "one\ufffdtwo\ufffd[31m\ufffd"
+
+
+async def test_search_finds_by_every_filter(db: Database, log: AuditLog) -> None:
+    await log.append(event("lease.issued", organization="org_a", credential="crd_a", lease="lse_a"))
+    await log.append(event("lease.denied", organization="org_b", decision="denied"))
+    await log.append(event("grant.created", organization="org_b"))
+
+    async def kinds(**wanted: Any) -> list[str]:
+        return [found.core["kind"] for found in await search(db, EVERY_TENANT, Filter(**wanted), 10)]
+
+    assert await kinds(organization="org_b") == ["lease.denied", "grant.created"]
+    assert await kinds(kind="lease.*") == ["lease.issued", "lease.denied"]
+    assert await kinds(kind="grant.created") == ["grant.created"]
+    assert await kinds(decision="denied") == ["lease.denied"]
+    assert await kinds(credential="crd_a") == await kinds(lease="lse_a") == ["lease.issued"]
+    assert await kinds(actor="broker", newest=True) == ["grant.created", "lease.denied", "lease.issued"]
+    assert await kinds(after=0) == ["lease.denied", "grant.created"]
+    assert await kinds(until=1) == []
+    assert len(await kinds(since=1)) == 3

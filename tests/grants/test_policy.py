@@ -1,0 +1,130 @@
+"""Policy as a state machine and by its table of refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Facts, Mode, Terms, decide
+
+NOW = 1_000_000
+TERMS = Terms("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
+FACTS = Facts(True, True, True, 1, (TERMS,))
+ASK = Ask("raptor-comply", "default", Mode.USE)
+
+terms = st.builds(
+    Terms,
+    st.sampled_from(["grt_1", "grt_2", "grt_3"]),
+    st.sampled_from(["raptor-comply", "github"]),
+    st.sampled_from([None, "default", "other"]),
+    st.frozensets(st.sampled_from(Mode)),
+    st.integers(1, 86_400),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(NOW - 10, NOW + 10)),
+    st.booleans(),
+)
+facts = st.builds(
+    Facts,
+    st.booleans(),
+    st.sampled_from([None, True, False]),
+    st.sampled_from([None, True, False]),
+    st.sampled_from([None, 1, 2]),
+    st.lists(terms, max_size=4).map(tuple),
+)
+asks = st.builds(
+    Ask,
+    st.sampled_from(["raptor-comply", "github", "stripe"]),
+    st.sampled_from(["default", "other"]),
+    st.sampled_from(Mode),
+    st.sampled_from(["", " ", "audit"]),
+    st.one_of(st.none(), st.integers(1, 90_000)),
+)
+
+
+def reason(decision: Allowed | Denied) -> str:
+    return decision.reason if isinstance(decision, Denied) else "allowed"
+
+
+@given(ask=asks, known=facts)
+def test_what_is_allowed_is_covered_by_one_standing_grant(ask: Ask, known: Facts) -> None:
+    decision = decide(ask, known, NOW)
+    assert decide(ask, known, NOW) == decision, "pure"
+    if isinstance(decision, Denied):
+        assert decision.reason
+        assert decision.need
+        return
+    grants = [grant for grant in known.grants if grant.id == decision.grant]
+    assert any(
+        grant.active
+        and grant.provider == ask.provider
+        and grant.label in {None, ask.label}
+        and ask.mode in grant.modes
+        and (grant.expires_at is None or grant.expires_at > NOW)
+        and (ask.purpose.strip() or not grant.purpose_required)
+        and decision.ttl <= grant.max_ttl
+        for grant in grants
+    )
+    assert known.workload_active
+    assert known.organization_active
+    assert known.credential_active
+    assert known.version is not None
+    assert 0 < decision.ttl <= (ask.ttl or DEFAULT_TTL_S)
+
+
+def test_each_refusal_has_its_name() -> None:
+    assert reason(decide(ASK, FACTS, NOW)) == "allowed"
+    assert reason(decide(ASK, replace(FACTS, workload_active=False), NOW)) == "workload_revoked"
+    assert reason(decide(ASK, replace(FACTS, grants=()), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, active=False),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, expires_at=NOW),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, label="other"),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(FACTS, organization_active=False), NOW)) == "organization_revoked"
+    assert reason(decide(replace(ASK, mode=Mode.REVEAL), FACTS, NOW)) == "mode_not_granted"
+    needs_purpose = replace(FACTS, grants=(replace(TERMS, purpose_required=True),))
+    assert reason(decide(ASK, needs_purpose, NOW)) == "purpose_required"
+    assert reason(decide(replace(ASK, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
+    assert reason(decide(ASK, replace(FACTS, credential_active=None), NOW)) == "no_active_key"
+    assert reason(decide(ASK, replace(FACTS, version=None), NOW)) == "no_active_key"
+
+
+def test_without_a_grant_an_unknown_organization_looks_like_a_known_one() -> None:
+    known = decide(ASK, replace(FACTS, grants=()), NOW)
+    unknown = decide(ASK, Facts(True, None, None, None, ()), NOW)
+    cut_off = decide(ASK, replace(FACTS, grants=(), organization_active=False), NOW)
+    assert known == unknown == cut_off
+
+
+def test_time_is_capped_by_the_grant() -> None:
+    assert decide(replace(ASK, ttl=7200), FACTS, NOW) == Allowed("grt_1", 900, None)
+    assert decide(ASK, FACTS, NOW) == Allowed("grt_1", 300, None)
+
+
+class Granting(RuleBasedStateMachine):
+    """Grants come and go: taking one back never allows more, adding one never allows less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grants: list[Terms] = []
+
+    def allowed(self, ask: Ask) -> bool:
+        return isinstance(decide(ask, replace(FACTS, grants=tuple(self.grants)), NOW), Allowed)
+
+    @rule(grant=terms, ask=asks)
+    def give(self, grant: Terms, ask: Ask) -> None:
+        before = self.allowed(ask)
+        self.grants.append(grant)
+        assert self.allowed(ask) or not before
+
+    @rule(ask=asks, index=st.integers(0, 10))
+    def take_back(self, ask: Ask, index: int) -> None:
+        if self.grants:
+            before = self.allowed(ask)
+            index %= len(self.grants)
+            self.grants[index] = replace(self.grants[index], active=False)
+            assert before or not self.allowed(ask)
+
+
+TestGranting = Granting.TestCase

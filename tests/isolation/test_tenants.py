@@ -1,0 +1,266 @@
+"""Two fences between tenants, each tried on its own, then every endpoint together."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from broker import schema
+from broker.base.db import EVERY_TENANT, Database, OutOfScope, Scope
+from broker.base.errors import BrokerError
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats import ids, linksecret
+from broker.grants.tables import GrantRow
+from broker.intake.tables import IntakeRow
+from broker.leases.tables import LeaseRow, UseRow
+from broker.organizations.tables import OrganizationRow
+from tests.support.databases import Postgres
+from tests.support.world import Job, World
+
+TENANT_TABLES = [CredentialRow, VersionRow, GrantRow, IntakeRow, LeaseRow, UseRow]
+
+
+async def two_tenants(world: World) -> tuple[Job, dict[str, str]]:
+    """acme and globex, alike in everything; ids of globex's things by path parameter."""
+    credentials = {slug: await world.key_for(slug) for slug in ("acme", "globex")}
+    job, other = await world.job("acme-job"), await world.job("globex-job")
+    await world.grant(job, "acme")
+    foreign_grant = await world.grant(other, "globex")
+    await job.lease("acme")
+    foreign_lease = await other.lease("globex")
+    await world.proxied(foreign_lease, "/facilities")
+    await world.request_key("acme", label="second")
+    foreign_intake, _ = await world.request_key("globex", label="second")
+    return job, {
+        "organization": "globex",
+        "credential_id": credentials["globex"],
+        "grant_id": foreign_grant,
+        "lease_id": foreign_lease["lease"]["id"],
+        "intake_id": foreign_intake,
+    }
+
+
+async def test_the_orm_sees_only_the_tenants_in_scope(world: World) -> None:
+    await two_tenants(world)
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    async with world.services.db.read(Scope.of(acme)) as session:
+        for table in TENANT_TABLES:
+            owners = set(await session.scalars(select(table.organization_id)))
+            assert owners <= {acme}, table
+        assert list(await session.scalars(select(OrganizationRow.slug))) == ["acme"]
+        assert await session.scalar(select(func.count()).select_from(CredentialRow)) == 1
+
+
+async def test_the_orm_writes_only_inside_the_scope(world: World) -> None:
+    _, foreign = await two_tenants(world)
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    globex = (await world.call("GET", "/v1/organizations/globex"))["id"]
+    # a bulk update reaches nothing of another tenant
+    async with world.services.db.write(Scope.of(acme)) as session:
+        await session.execute(
+            update(CredentialRow).where(CredentialRow.id == foreign["credential_id"]).values(state="x")
+        )
+    assert (await world.call("GET", f"/v1/credentials/{foreign['credential_id']}"))["state"] == "active"
+    # a new row of another tenant is refused
+    with pytest.raises(OutOfScope):
+        async with world.services.db.write(Scope.of(acme)) as session:
+            session.add(
+                CredentialRow(
+                    id="crd_x",
+                    organization_id=globex,
+                    provider="p",
+                    label="l",
+                    state="active",
+                    variables={},
+                    created_at=1,
+                )
+            )
+
+
+async def test_row_level_security_stops_sql_that_bypasses_the_orm(
+    prepared_postgres: Postgres, postgres_url: str
+) -> None:
+    db = Database(postgres_url)
+    row = {"provider": "p", "label": "l", "state": "active", "variables": {}, "created_at": 1}
+    credentials: Any = CredentialRow.__table__
+    async with db.write(EVERY_TENANT) as session:
+        for owner in ("org_a", "org_b"):
+            await session.execute(insert(credentials).values(id=f"crd_{owner}", organization_id=owner, **row))
+    async with db.read(Scope.of("org_a")) as session:
+        # Core and plain text are not seen by the ORM's fence
+        assert list(await session.scalars(select(credentials.c.id))) == ["crd_org_a"]
+        assert list(await session.scalars(text("SELECT id FROM credentials"))) == ["crd_org_a"]
+    with pytest.raises(DBAPIError, match="row-level security"):
+        async with db.write(Scope.of("org_a")) as session:
+            await session.execute(
+                insert(credentials).values(id="crd_2", organization_id="org_b", **row | {"label": "2"})
+            )
+    # a connection that names no tenant sees none
+    async with db.engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM credentials"))).scalar_one() == 0
+    await db.close()
+
+
+async def test_every_tenant_table_is_fenced_on_postgresql(postgres_url: str) -> None:
+    db = Database(postgres_url)
+    async with db.engine.connect() as connection:
+        columns = await connection.execute(
+            text("SELECT table_name FROM information_schema.columns WHERE column_name = 'organization_id'")
+        )
+        tables = {row[0] for row in columns} | {"organizations"}
+        fenced = await connection.execute(
+            text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
+        )
+        assert tables == {row[0] for row in fenced}
+    await db.close()
+
+
+async def test_a_role_that_bypasses_row_level_security_may_not_serve(
+    prepared_postgres: Postgres, postgres_url: str
+) -> None:
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    db = Database(prepared_postgres.url(name, role="postgres"))
+    with pytest.raises(schema.SchemaUnusable, match=r"BROKER_DATABASE_URL.*bypasses row-level security"):
+        await schema.check(db)
+    await db.close()
+
+
+def _calls(world: World, own: dict[str, str]) -> list[tuple[str, str]]:
+    """Every operation of the API that names a thing of a tenant."""
+    found = []
+    for path, operations in world.app.openapi()["paths"].items():
+        names = set(re.findall(r"{(\w+)}", path))
+        if names & set(own) and path.startswith("/v1/"):
+            found += [(method.upper(), path) for method in operations]
+    return found
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "revoke": {"reason": "x"},
+    "renew": {"ttl": 60},
+}
+
+
+async def _answer(world: World, method: str, path: str, values: dict[str, str], headers: dict[str, str]) -> Any:
+    url = path.format(**{"number": 1, **values})
+    body = BODIES.get(url.rsplit("/", 1)[-1])
+    response = await world.http.request(method, url, headers=headers, json=body)
+    return response.status_code, response.json().get("code"), response.json().get("detail")
+
+
+async def test_another_tenants_id_answers_like_an_unknown_one_at_every_endpoint(world: World) -> None:
+    # given an operator and a job that are limited to acme
+    job, foreign = await two_tenants(world)
+    operator = await world.operator("olga", "operator", "security", organizations=["acme"])
+    unknown = {
+        "organization": "unknown-org",
+        "credential_id": ids.new("crd"),
+        "grant_id": ids.new("grt"),
+        "lease_id": ids.new("lse"),
+        "intake_id": ids.new("int"),
+    }
+    calls = _calls(world, foreign)
+    assert len(calls) >= 15
+    for method, path in calls:
+        for headers in (operator, await job.headers()):
+            # when they name a thing of globex
+            got = await _answer(world, method, path, foreign, headers)
+            # then they can't tell it from one that doesn't exist, and it is not changed
+            assert got == await _answer(world, method, path, unknown, headers), (method, path)
+            assert got[0] in {401, 404}, (method, path, got)
+    assert (await world.call("GET", "/v1/organizations/globex"))["state"] == "active"
+    assert (await world.call("GET", f"/v1/credentials/{foreign['credential_id']}"))["state"] == "active"
+    assert (await world.call("GET", f"/v1/grants/{foreign['grant_id']}"))["state"] == "active"
+    assert (await world.call("GET", f"/v1/leases/{foreign['lease_id']}"))["state"] == "active"
+    assert (await world.call("GET", f"/v1/intakes/{foreign['intake_id']}"))["state"] == "open"
+
+
+async def test_lists_and_searches_show_nothing_of_another_tenant(world: World) -> None:
+    job, foreign = await two_tenants(world)
+    operator = await world.operator("olga", "operator", "security", organizations=["acme"])
+    globex = (await world.call("GET", "/v1/organizations/globex"))["id"]
+    for path, operations in world.app.openapi()["paths"].items():
+        if "get" not in operations or "{" in path or not path.startswith("/v1/"):
+            continue
+        for headers in (operator, await job.headers()):
+            response = await world.http.get(path, headers=headers)
+            body = response.text
+            assert response.status_code in {200, 401, 403}, path
+            if path != "/v1/workloads":  # jobs are the vendor's, not a tenant's
+                assert "globex" not in body, path
+            for value in (globex, *foreign.values()):
+                assert f'"{value}"' not in body, path
+
+
+async def test_bodies_that_name_another_tenant_are_refused_like_unknown_ones(world: World) -> None:
+    job, _ = await two_tenants(world)
+    operator = await world.operator("olga", "operator", organizations=["acme"])
+    key = world.upstream_keys["acme"]
+    for path, body in (
+        ("/v1/intakes", {"organization": "{}", "provider": "raptor-comply", "contact": "a@b.example"}),
+        ("/v1/credentials", {"organization": "{}", "provider": "raptor-comply", "key": key}),
+        (
+            "/v1/grants",
+            {"workload": "acme-job", "organizations": ["{}"], "provider": "raptor-comply", "modes": ["use"]},
+        ),
+    ):
+        answers = []
+        for slug in ("globex", "unknown-org"):
+            filled = {
+                name: [slug] if value == ["{}"] else slug if value == "{}" else value for name, value in body.items()
+            }
+            response = await world.http.post(path, headers=operator, json=filled)
+            answers.append((response.status_code, response.json()["code"], response.json()["detail"]))
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 404
+    refusals = [(await job.ask(slug)).json() for slug in ("globex", "unknown-org")]
+    assert refusals[0] == refusals[1]
+    assert refusals[0]["code"] == "no_grant"
+
+
+async def test_a_lease_works_at_its_own_tenant_and_provider_only(world: World) -> None:
+    job, _ = await two_tenants(world)
+    lease = await job.lease("acme")
+    upstream_calls = len(world.upstream.requests)
+    for organization in ("globex", "unknown-org"):
+        refused = await world.proxied(lease, "/facilities", organization=organization)
+        assert (refused.status_code, refused.json()["code"]) == (403, "lease_elsewhere")
+    other = await world.http.get("/proxy/acme/github/user", headers={"Authorization": f"Bearer {lease['token']}"})
+    assert other.json()["code"] == "lease_elsewhere"
+    assert len(world.upstream.requests) == upstream_calls, "nothing reached upstream"
+    assert (await world.events(kind="use.denied"))[0]["core"]["reason"] == "lease_elsewhere"
+
+
+async def test_a_links_secret_opens_its_own_intake_only(world: World) -> None:
+    await world.organization("acme")
+    await world.organization("globex")
+    _, secret = await world.request_key("acme")
+    foreign, _ = await world.request_key("globex")
+    crossed = await world.open(foreign, secret)
+    unknown = await world.open(ids.new("int"), linksecret.new())
+    assert (crossed.status_code, crossed.json()) == (unknown.status_code, unknown.json())
+    assert crossed.json()["code"] == "link_invalid"
+
+
+async def test_a_sealed_key_that_is_moved_to_another_tenant_does_not_open(world: World) -> None:
+    # given somebody with write access to the database who copies globex's sealed key into acme's row
+    job, foreign = await two_tenants(world)
+    async with world.services.db.write(EVERY_TENANT) as session:
+        rows = {row.credential_id: row for row in await session.scalars(select(VersionRow))}
+        source = rows[foreign["credential_id"]]
+        target = next(row for row in rows.values() if row.credential_id != source.credential_id)
+        target.sealed = source.sealed
+    world.clock.forward(seconds=120)  # past every memory of the old row
+    # when acme's job uses its key, then the broker refuses rather than mix two tenants
+    lease = await job.lease("acme")
+    answer = await world.proxied(lease, "/facilities")
+    assert (answer.status_code, answer.json()["code"]) == (503, "keystore_unavailable")
+
+
+async def test_scope_errors_never_reach_a_caller_in_detail() -> None:
+    assert issubclass(OutOfScope, BrokerError)
+    assert OutOfScope.status == 500
