@@ -114,6 +114,8 @@ class Outbound:
         except ForbiddenAddress:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(getattr(error, "os_error", None), ForbiddenAddress):  # aiohttp wraps what its resolver raised
+                raise ForbiddenAddress("the host has no public address") from None
             raise Unreachable(type(error).__name__) from None
 
     async def close(self) -> None:

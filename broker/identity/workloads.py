@@ -68,11 +68,14 @@ def public_key_set(unverified: dict[str, Any]) -> dict[str, Any]:
 
 
 def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON a caller sent
+    refusal = Invalid(f"jwks.keys[{index}]: is not a JWK of an Ed25519, P-256 or RSA public key; send one.")
+    if not isinstance(unverified, dict) or unverified.get("kty") not in {"OKP", "EC", "RSA"}:
+        raise refusal
     try:
         key: Key = KeySet.import_key_set({"keys": [unverified]}).keys[0]
         private = key.is_private
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-        raise Invalid(f"jwks.keys[{index}]: is not a JWK; send an Ed25519, P-256 or RSA public key.") from None
+        raise refusal from None
     if private:
         raise Invalid(
             f"jwks.keys[{index}]: holds a private key. Keep it on the job's side and register the public part."

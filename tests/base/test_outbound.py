@@ -1,0 +1,64 @@
+"""Only checked addresses are dialled."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from broker.base.outbound import CheckedResolver, ForbiddenAddress, Outbound, is_public
+
+NOT_PUBLIC = [
+    "127.0.0.1", "0.0.0.0", "0.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "198.18.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
+    "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
+    "2002:a9fe:a9fe::", "fd00:ec2::254", "2001:db8::1", "not an address", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_addresses_inside_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+)
+def test_addresses_on_the_internet_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+class Fixed(AbstractResolver):
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
+            for address in self.addresses
+        ]
+
+    async def close(self) -> None: ...
+
+
+async def test_a_name_that_also_points_inside_is_dialled_outside_only() -> None:
+    found = await CheckedResolver(Fixed("127.0.0.1", "93.184.216.34")).resolve("rebinding.example", 443)
+    assert [result["host"] for result in found] == ["93.184.216.34"]
+    with pytest.raises(ForbiddenAddress):
+        await CheckedResolver(Fixed("10.0.0.1")).resolve("inside.example", 443)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://[::1]:1/", "http://169.254.169.254/latest", "http://localhost:1/"]
+)
+async def test_a_private_address_is_not_called(url: str) -> None:
+    outbound = Outbound()
+    try:
+        with pytest.raises(ForbiddenAddress):
+            async with outbound.call("GET", url, headers=[]):
+                pass
+    finally:
+        await outbound.close()

@@ -1,0 +1,77 @@
+"""People's accounts: the one-time start, roles, and their end."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from broker import app as composition
+from broker.base.db import EVERY_TENANT
+from broker.identity.tables import BootstrapRow, OperatorRow
+from tests.support.world import World
+
+
+async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operator(world: World) -> None:
+    # given a broker that has its first admin, then the token is gone and no other is made
+    async with world.services.db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(BootstrapRow)) is None
+    assert await composition.bootstrap_token(world.services) is None
+    refused = await world.http.post("/v1/bootstrap", json={"token": "kbb_" + "a" * 49, "name": "eve"})
+    assert refused.status_code == 401
+
+
+async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
+    token = world.admin["Authorization"].removeprefix("Bearer ")
+    async with world.services.db.read(EVERY_TENANT) as session:
+        row = await session.scalar(select(OperatorRow))
+    assert row is not None
+    assert token.encode() not in row.token_hash
+    assert len(row.token_hash) == 32
+
+
+async def test_each_role_does_its_own_work_and_refusals_are_recorded(world: World) -> None:
+    credential = await world.key_for("acme")
+    operator = await world.operator("olga", "operator")
+    security = await world.operator("sven", "security")
+    intake = {"organization": "acme", "provider": "raptor-comply", "label": "two", "contact": "a@b.example"}
+    # operators ask for keys and don't read the record
+    await world.call("POST", "/v1/intakes", status=201, as_=operator, json=intake)
+    refused = await world.call("GET", "/v1/audit/events", status=403, as_=operator)
+    assert refused["detail"] == "This needs the role admin or security; ask an admin."
+    # security reads the record and cuts off, and neither asks for keys nor grants
+    await world.call("GET", "/v1/audit/events", as_=security)
+    await world.call("POST", "/v1/intakes", status=403, as_=security, json=intake)
+    grant = {"workload": "x", "organizations": ["acme"], "provider": "raptor-comply", "modes": ["reveal"]}
+    await world.call("POST", "/v1/grants", status=403, as_=security, json=grant)
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", as_=security, json={"reason": "exposed"})
+    # neither makes accounts
+    account = {"name": "eve", "roles": ["admin"]}
+    for headers in (operator, security):
+        await world.call("POST", "/v1/operators", status=403, as_=headers, json=account)
+    assert len(await world.events(kind="auth.denied")) == 5
+
+
+async def test_no_operator_of_any_role_is_shown_a_key(world: World) -> None:
+    await world.key_for("acme")
+    key = world.upstream_keys["acme"]
+    for path in ("/v1/credentials", "/v1/intakes", "/v1/leases", "/v1/audit/events", "/v1/providers"):
+        assert key not in (await world.http.get(path, headers=world.admin)).text
+    lease = {"organization": "acme", "provider": "raptor-comply", "mode": "reveal"}
+    assert (await world.http.post("/v1/leases", headers=world.admin, json=lease)).status_code == 401
+
+
+async def test_a_revoked_or_expired_account_is_out(world: World) -> None:
+    olga = await world.operator("olga", "operator")
+    account = await world.call("GET", "/v1/operators/me", as_=olga)
+    await world.call("POST", f"/v1/operators/{account['id']}/revoke")
+    await world.call("GET", "/v1/organizations", as_=olga, status=401)
+    again = await world.call("POST", f"/v1/operators/{account['id']}/revoke")
+    assert again["state"] == "revoked"
+    assert len(await world.events(kind="operator.revoked")) == 1
+    world.clock.forward(hours=24 * 91)
+    await world.call("GET", "/v1/organizations", status=401)
+
+
+async def test_the_last_admin_stays(world: World) -> None:
+    me = await world.call("GET", "/v1/operators/me")
+    refused = await world.call("POST", f"/v1/operators/{me['id']}/revoke", status=409)
+    assert "last active admin" in refused["detail"]

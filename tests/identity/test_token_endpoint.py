@@ -1,0 +1,196 @@
+"""The token endpoint: RFC 7523 client authentication and RFC 9068 access tokens."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from broker.client.identity import Algorithm, Identity, generate, public
+from broker.formats import ids
+from tests.support.world import PUBLIC_URL, Job, World
+
+TOKEN_URL = f"{PUBLIC_URL}/oauth/token"
+
+
+def sign(job: Job, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
+    now = int(time.time())
+    private = job.identity.private_jwk
+    base = {"iss": job.id, "sub": job.id, "aud": TOKEN_URL, "iat": now, "exp": now + 60, "jti": ids.new("req")}
+    merged = {name: value for name, value in {**base, **claims}.items() if value is not None}
+    algorithm = private["alg"]
+    keys = KeySet.import_key_set({"keys": [private]})
+    return jwt.encode({"alg": algorithm, "kid": private["kid"], **(header or {})}, merged, keys, algorithms=[algorithm])
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256", "RS256"])
+async def test_each_named_algorithm_gets_a_short_access_token(world: World, algorithm: Algorithm) -> None:
+    private = generate(algorithm)
+    made = await world.call("POST", "/v1/workloads", status=201, json={"name": "sync", "jwks": public(private)})
+    job = Job(world, Identity(PUBLIC_URL, made["id"], private))
+    answer = await job.token()
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body["token_type"] == "Bearer"
+    assert body["expires_in"] <= 600
+
+    # the token is an RFC 9068 JWT that verifies with the published keys
+    keys = KeySet.import_key_set((await world.http.get("/.well-known/jwks.json")).json())
+    token = jwt.decode(body["access_token"], keys, algorithms=["EdDSA"])
+    assert token.header["typ"] == "at+jwt"
+    assert token.header["kid"]
+    assert token.claims["iss"] == token.claims["aud"] == PUBLIC_URL
+    assert token.claims["sub"] == token.claims["client_id"] == job.id
+    assert token.claims["exp"] - token.claims["iat"] <= 600
+    assert [event["core"]["workload"] for event in await world.events(kind="auth.token_issued")] == [job.id]
+
+
+async def test_published_keys_hold_no_private_part(world: World) -> None:
+    for key in (await world.http.get("/.well-known/jwks.json")).json()["keys"]:
+        assert "d" not in key
+    metadata = (await world.http.get("/.well-known/oauth-authorization-server")).json()
+    assert metadata["issuer"] == PUBLIC_URL
+    assert metadata["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+
+
+async def test_an_assertion_works_once(world: World) -> None:
+    job = await world.job()
+    assertion = sign(job)
+    assert (await job.token(client_assertion=assertion)).status_code == 200
+    again = await job.token(client_assertion=assertion)
+    assert (again.status_code, again.json()["error"]) == (401, "invalid_client")
+    assert [event["core"]["reason"] for event in await world.events(kind="auth.token_refused")] == [
+        "assertion_replayed"
+    ]
+
+
+async def test_of_the_same_assertion_twice_at_once_one_is_taken(world: World) -> None:
+    import asyncio
+
+    job = await world.job()
+    assertion = sign(job)
+    answers = await asyncio.gather(*(job.token(client_assertion=assertion) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "another audience": {"aud": "https://elsewhere.example/oauth/token"},
+    "no audience": {"aud": None},
+    "expired beyond the leeway": {"exp": int(time.time()) - 30},
+    "no expiry": {"exp": None},
+    "lasts an hour": {"exp": int(time.time()) + 3600},
+    "not yet valid": {"nbf": int(time.time()) + 120},
+    "another issuer": {"iss": "wkl_" + "0" * 32},
+    "no jti": {"jti": None},
+    "an endless jti": {"jti": "x" * 300},
+    "a jti that is no text": {"jti": 7},
+}
+
+
+@pytest.mark.parametrize("fault", sorted(WRONG))
+async def test_a_wrong_assertion_is_refused_in_one_way(world: World, fault: str) -> None:
+    job = await world.job()
+    refused = await job.token(client_assertion=sign(job, **WRONG[fault]))
+    unknown = await job.token(client_assertion=sign(job, sub=ids.new("wkl"), iss=ids.new("wkl")))
+    assert refused.status_code == 401, fault
+    assert refused.json() == unknown.json(), "a stranger can't tell why, nor whether the workload exists"
+    assert "audience" in refused.json()["error_description"], "the text says what to check"
+
+
+async def test_a_small_difference_of_clocks_is_tolerated(world: World) -> None:
+    job = await world.job()
+    assert (await job.token(client_assertion=sign(job, exp=int(time.time()) - 5))).status_code == 200
+
+
+async def test_another_key_does_not_sign_for_the_workload(world: World) -> None:
+    job, other = await world.job("one"), await world.job("two")
+    forged = sign(Job(world, Identity(PUBLIC_URL, job.id, other.identity.private_jwk)))
+    assert (await job.token(client_assertion=forged)).status_code == 401
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+async def test_unnamed_algorithms_are_refused(world: World, algorithm: str) -> None:
+    job = await world.job()
+    _, payload, signature = sign(job).split(".")
+    header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm}).encode()).rstrip(b"=").decode()
+    for forged in (f"{header}.{payload}.", f"{header}.{payload}.{signature}"):
+        assert (await job.token(client_assertion=forged)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"grant_type": "password"},
+        {"grant_type": ""},
+        {"client_assertion": "x"},
+        {"client_assertion": "a.b.c"},
+        {"client_assertion": ""},
+        {"client_assertion_type": "urn:other"},
+    ],
+)
+async def test_malformed_requests_get_an_oauth_error(world: World, form: dict[str, str]) -> None:
+    job = await world.job()
+    answer = await job.token(**form)
+    assert answer.status_code in {400, 401}
+    assert answer.json()["error"]
+
+
+async def test_a_repeated_parameter_is_refused(world: World) -> None:
+    body = "grant_type=client_credentials&grant_type=client_credentials"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await world.http.post("/oauth/token", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+async def test_a_revoked_workload_gets_no_token_and_its_token_no_lease(world: World) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    await job.headers()
+    await world.call("POST", "/v1/workloads/sync/revoke", json={"reason": "retired"})
+    assert (await job.token()).status_code == 401
+    assert (await job.ask("acme")).json()["code"] == "workload_revoked"
+
+
+@pytest.mark.parametrize("change", ["cut", "other key", "other type", "expired"])
+async def test_only_our_own_access_tokens_are_taken(world: World, change: str) -> None:
+    job = await world.job()
+    token = (await job.headers())["Authorization"].removeprefix("Bearer ")
+    if change == "cut":
+        token = token[:-4]
+    elif change == "other key":
+        token = sign(job, aud=PUBLIC_URL, client_id=job.id, header={"typ": "at+jwt"})
+    elif change == "other type":
+        key = world.services.signing.current
+        claims = jwt.decode(token, key, algorithms=["EdDSA"]).claims
+        token = jwt.encode({"alg": "EdDSA", "kid": key.kid}, claims, key, algorithms=["EdDSA"])
+    else:
+        world.clock.forward(seconds=700)
+    answer = await world.http.get("/v1/leases", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_only_public_keys_are_registered(world: World) -> None:
+    private = generate("EdDSA")
+    for jwks, mend in (
+        ({"keys": [private]}, "private"),
+        ({"keys": []}, "1 to 5"),
+        ({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}, "is not a JWK"),
+        ({"keys": ["x"]}, "is not a JWK"),
+        ({"nothing": 1}, "1 to 5"),
+    ):
+        body = {"name": "sync", "jwks": jwks}
+        refused = await world.call("POST", "/v1/workloads", status=422, json=body)
+        assert mend in refused["detail"]
+        assert str(private["d"]) not in str(refused)
+
+
+async def test_client_secrets_are_off_unless_asked_for(world: World) -> None:
+    refused = await world.call("POST", "/v1/workloads", status=403, json={"name": "dev", "client_secret": True})
+    assert "BROKER_ALLOW_CLIENT_SECRETS" in refused["detail"]

@@ -1,0 +1,249 @@
+"""Short-lived access and cutting it off, over HTTP on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from broker.audit.log import AuditUnavailable
+from broker.base.db import EVERY_TENANT
+from broker.leases.tables import LeaseRow
+from tests.support.world import Job, World
+
+
+async def ready(world: World, *modes: str, **more: Any) -> tuple[Job, str, str]:
+    """A job with a right to acme's key; the credential and the grant."""
+    credential = await world.key_for("acme")
+    job = await world.job()
+    return job, credential, await world.grant(job, "acme", modes=modes or ("use",), **more)
+
+
+async def test_a_lease_lasts_five_minutes_unless_the_grant_says_less(world: World) -> None:
+    job, credential, grant = await ready(world, max_ttl=120)
+    lease = await job.lease("acme")
+    assert lease["lease"]["credential"] == credential
+    assert lease["lease"]["grant"] == grant
+    assert lease["key"] is None
+    assert lease["proxy_url"].endswith(f"/proxy/{lease['lease']['organization']}/raptor-comply")
+    world.clock.forward(seconds=119)
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    world.clock.forward(seconds=2)
+    refused = await world.proxied(lease, "/facilities")
+    assert (refused.status_code, refused.json()["code"]) == (409, "lease_over")
+
+
+async def test_reveal_shows_the_key_and_is_never_cached(world: World) -> None:
+    job, _, _ = await ready(world, "use", "reveal")
+    answer = await job.ask("acme", mode="reveal", purpose="migration")
+    assert answer.json()["key"] == world.upstream_keys["acme"]
+    assert answer.headers["cache-control"] == "no-store"
+    issued = (await world.events(kind="lease.issued"))[-1]
+    assert (issued["core"]["mode"], issued["personal"]["note"]) == ("reveal", "migration")
+
+
+async def test_nothing_is_revealed_when_the_record_cannot_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _, _ = await ready(world, "use", "reveal")
+    await job.headers()
+    opened: list[object] = []
+
+    async def down(*_: object, **__: object) -> None:
+        raise AuditUnavailable("The record is away.", retry_after=1)
+
+    async def open_(*arguments: object) -> None:
+        opened.append(arguments)
+
+    monkeypatch.setattr(type(world.services.audit), "append", down)
+    monkeypatch.setattr(type(world.services.keystore), "open", open_)
+    refused = await job.ask("acme", mode="reveal")
+    assert (refused.status_code, refused.json()["code"]) == (503, "audit_unavailable")
+    assert refused.headers["retry-after"] == "1"
+    assert opened == [], "the key was not even opened"
+
+
+async def test_the_event_is_durable_before_the_key_is_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _, _ = await ready(world, "use", "reveal")
+    await job.headers()
+    seen: list[list[str]] = []
+    original = type(world.services.keystore).open
+
+    async def watching(self: Any, *arguments: Any) -> Any:
+        async with world.services.db.read(EVERY_TENANT) as session:
+            seen.append(list(await session.scalars(select(LeaseRow.mode))))
+        return await original(self, *arguments)
+
+    monkeypatch.setattr(type(world.services.keystore), "open", watching)
+    await job.lease("acme", mode="reveal")
+    assert seen == [["reveal"]]
+
+
+async def test_denials_say_what_is_needed_and_are_recorded(world: World) -> None:
+    job, _, _ = await ready(world, purpose_required=True)
+    for more, code in (({}, "purpose_required"), ({"mode": "reveal", "purpose": "x"}, "mode_not_granted")):
+        refused = await job.ask("acme", **more)
+        assert (refused.status_code, refused.json()["code"]) == (403, code)
+        assert refused.json()["detail"]
+    assert [event["core"]["reason"] for event in await world.events(kind="lease.denied")] == [
+        "purpose_required",
+        "mode_not_granted",
+    ]
+
+
+async def test_renewal_goes_as_far_as_the_grant_allows(world: World) -> None:
+    job, _, _ = await ready(world, max_ttl=400)
+    lease = (await job.lease("acme", ttl=100))["lease"]
+    headers = await job.headers()
+
+    async def renew(ttl: int | None = None, status: int = 200) -> Any:
+        return await world.call(
+            "POST", f"/v1/leases/{lease['id']}/renew", as_=headers, status=status, json={"ttl": ttl}
+        )
+
+    world.clock.forward(seconds=90)
+    assert (await renew(200))["expires_at"] > lease["expires_at"]
+    assert (await renew(9999))["expires_at"] == lease["renewable_until"]
+    world.clock.forward(seconds=311)
+    assert (await renew(10, status=409))["code"] == "lease_over"
+
+
+async def test_a_job_sees_and_ends_its_own_leases_only(world: World) -> None:
+    job, _, _ = await ready(world)
+    other = await world.job("other")
+    lease = await job.lease("acme")
+    path = f"/v1/leases/{lease['lease']['id']}"
+    own, foreign = await job.headers(), await other.headers()
+    assert (await world.call("GET", path, as_=own))["state"] == "active"
+    assert len((await world.call("GET", "/v1/leases", as_=own))["items"]) == 1
+    assert (await world.call("GET", "/v1/leases", as_=foreign))["items"] == []
+    for action in ("renew", "end"):
+        await world.call("POST", f"{path}/{action}", as_=foreign, status=404, json={})
+    assert (await world.call("POST", f"{path}/end", as_=own))["state"] == "ended"
+    assert (await world.call("POST", f"{path}/end", as_=own))["state"] == "ended", "ending again changes nothing"
+    assert (await world.proxied(lease, "/facilities")).json()["code"] == "lease_over"
+    assert len(await world.events(kind="lease.ended")) == 1
+
+
+async def test_the_same_idempotency_key_gives_the_same_lease(world: World) -> None:
+    job, _, _ = await ready(world, "use", "reveal")
+    headers = {"Idempotency-Key": "run-7"}
+    first = await job.lease("acme", mode="reveal", headers=headers)
+    again = await job.lease("acme", mode="reveal", headers=headers)
+    assert (again["lease"]["id"], again["token"], again["key"]) == (first["lease"]["id"], first["token"], first["key"])
+    assert len(await world.events(kind="lease.issued")) == 1
+    assert len(await world.events(kind="lease.replayed")) == 1, "the key was shown again, so that is on the record"
+    # another request under the same key is a mistake
+    other = await job.ask("acme", mode="use", headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "invalid")
+    # at once, too
+    at_once = await asyncio.gather(*(job.lease("acme", headers={"Idempotency-Key": "run-8"}) for _ in range(5)))
+    assert len({lease["lease"]["id"] for lease in at_once}) == 1
+
+
+Cut = Callable[[World, Job, dict[str, Any]], Awaitable[Any]]
+
+
+def revoking(path: str) -> Cut:
+    async def cut(world: World, _job: Job, lease: dict[str, Any]) -> Any:
+        return await world.call("POST", path.format(**lease["lease"]), json={"reason": "test"})
+
+    return cut
+
+
+CUTS: dict[str, tuple[Cut, str, str]] = {
+    "lease": (revoking("/v1/leases/{id}/revoke"), "lease_over", "lease.revoked"),
+    "grant": (revoking("/v1/grants/{grant}/revoke"), "grant_revoked", "grant.revoked"),
+    "workload": (revoking("/v1/workloads/{workload}/revoke"), "workload_revoked", "workload.revoked"),
+    "version": (
+        revoking("/v1/credentials/{credential}/versions/1/revoke"),
+        "key_revoked",
+        "credential.version.revoked",
+    ),
+    "credential": (revoking("/v1/credentials/{credential}/revoke"), "key_revoked", "credential.revoked"),
+    "organization": (
+        revoking("/v1/organizations/{organization}/revoke"),
+        "organization_revoked",
+        "organization.revoked",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", sorted(CUTS))
+async def test_a_cut_off_is_in_force_when_answered_idempotent_and_recorded(world: World, what: str) -> None:
+    cut, code, kind = CUTS[what]
+    job, _, _ = await ready(world)
+    lease = await job.lease("acme")
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    reached = len(world.upstream.requests)
+    # when it is cut off, twice
+    first, second = await cut(world, job, lease), await cut(world, job, lease)
+    assert first == second
+    # then nothing under it is used, renewed or issued
+    refused = await world.proxied(lease, "/facilities")
+    assert (refused.status_code in {403, 409}, refused.json()["code"]) == (True, code)
+    assert len(world.upstream.requests) == reached
+    headers = await job.headers()
+    path = f"/v1/leases/{lease['lease']['id']}/renew"
+    assert (await world.http.post(path, headers=headers, json={})).status_code in {403, 409}
+    if what != "lease":
+        assert (await job.ask("acme")).status_code == 403
+    # and it is on the record once
+    assert len(await world.events(kind=kind)) == 1
+
+
+@pytest.mark.parametrize("what", sorted(CUTS))
+async def test_a_stale_memory_lets_nothing_through(world: World, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replica: its memory is from before the cut-off, and only the guards stand between."""
+    from broker.leases.standing import Standings
+
+    cut, _, _ = CUTS[what]
+    job, _, _ = await ready(world)
+    lease = await job.lease("acme")
+    await world.proxied(lease, "/facilities")
+    stale_standings = dict(world.services.leasing.standings._kept)
+    stale_leases = dict(world.services.leasing._leases)
+    assert stale_standings
+    assert stale_leases
+    await cut(world, job, lease)
+    world.services.leasing.standings._kept.update(stale_standings)
+    world.services.leasing._leases.update(stale_leases)
+    reached = len(world.upstream.requests)
+    assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
+    world.services.leasing.standings._kept.update(stale_standings)
+    if what != "lease":
+        assert (await job.ask("acme")).status_code == 403
+    assert len(world.upstream.requests) == reached
+    assert Standings is type(world.services.leasing.standings)
+
+
+async def test_uses_and_a_revocation_at_once_leave_no_use_behind_it(world: World) -> None:
+    """Concurrent callers: in the record, no authorized use stands behind the revocation."""
+    job, credential, _ = await ready(world)
+    lease = await job.lease("acme")
+
+    async def use() -> None:
+        for _ in range(10):
+            await world.proxied(lease, "/facilities")
+
+    async def revoke() -> None:
+        await asyncio.sleep(0.05)
+        await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
+
+    await asyncio.gather(*(use() for _ in range(8)), revoke())
+    kinds = [event["kind"] for event in await world.events(limit=500)]
+    revoked = kinds.index("credential.revoked")
+    assert "use.authorized" in kinds[:revoked]
+    assert "use.authorized" not in kinds[revoked:]
+    assert kinds.count("use.authorized") == len(world.upstream.requests) - 1  # one was the verification
+
+
+async def test_a_grant_made_later_helps_at_once(world: World) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    assert (await job.ask("acme")).json()["code"] == "no_grant"
+    await world.grant(job, "acme")
+    assert (await job.ask("acme")).status_code == 201
