@@ -18,6 +18,8 @@ from broker.base.errors import BrokerError
 from broker.keystore.keystore import CannotOpen
 
 _log = structlog.get_logger()
+# A field's name can be the caller's own text, even a misplaced key; ours look like this.
+_FIELD = re.compile(r"[a-z_-]{1,30}|[A-Za-z]+(?:-[A-Za-z]+)+|[0-9]{1,6}")
 _CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 PROBLEM = {
@@ -66,11 +68,18 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Only where and what: pydantic's own report would repeat the input, which may hold a key.
     fields = [
-        {"field": ".".join(str(part) for part in item["loc"] if part != "body") or "body", "problem": str(item["msg"])}
+        {
+            "field": ".".join(_name(part) for part in item["loc"] if part != "body") or "body",
+            "problem": str(item["msg"]),
+        }
         for item in error.errors()
     ]
     detail = "; ".join(f"{field['field']}: {field['problem']}" for field in fields[:5])
     return problem(422, "invalid", "A field is not valid", detail, {"errors": fields[:20]})
+
+
+def _name(part: object) -> str:
+    return str(part) if _FIELD.fullmatch(str(part)) else "(unknown field)"
 
 
 async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
