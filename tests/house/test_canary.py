@@ -1,0 +1,242 @@
+"""Plant keys and search everything the program writes, says or shows for every encoding of them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from broker.cli.demo.stage import sandbox_provider
+from broker.client.client import Client
+from broker.client.deposit import deposit
+from broker.client.identity import Identity, generate, public
+from broker.keystore.local import MasterKeys
+from broker.sandbox.app import create_sandbox
+from broker.sandbox.serve import running as serving
+from broker.sandbox.state import Faults, State
+from tests.support.databases import Postgres
+
+
+def encodings(secret: bytes) -> Iterator[bytes]:
+    """The forms in which a secret might lie about."""
+    yield secret
+    yield secret.hex().encode()
+    yield secret.hex().upper().encode()
+    yield urllib.parse.quote(secret, safe="").encode()
+    yield json.dumps(secret.decode("latin-1")).strip('"').encode()
+    yield secret[::-1]
+    yield secret.decode("latin-1").encode("utf-16-le")
+    for shift in range(3):  # wherever it begins within a base64 text
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(b"\0" * shift + secret)
+            yield text[8 : len(text) // 4 * 4 - 4]
+
+
+def found(secrets: dict[str, bytes], where: str, data: bytes) -> list[str]:
+    """Which secrets stand in ``data``."""
+    return [f"{name} in {where}" for name, secret in secrets.items() if any(form in data for form in encodings(secret))]
+
+
+@pytest.mark.parametrize("encode", [bytes, base64.b64encode, bytes.hex, urllib.parse.quote, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("prefix", [b"", b"a", b"ab", b"abc"])
+def test_the_search_itself_finds_every_encoding(encode: Any, prefix: bytes) -> None:
+    secret = b"rc_live_" + bytes(range(65, 91))
+    hidden = encode(prefix + secret + b"tail")
+    data = b"noise " + (hidden.encode() if isinstance(hidden, str) else hidden) + b" noise"
+    assert found({"it": secret}, "here", data) == ["it in here"]
+    assert found({"it": b"rc_live_" + bytes(range(66, 92))}, "here", data) == []
+
+
+class Program:
+    """The broker as a process of its own."""
+
+    def __init__(self, directory: Path, database_url: str, upstream: str, port: int) -> None:
+        sandbox_provider(directory / "providers", upstream)
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = directory / "log.txt"
+        environment = {
+            **os.environ,
+            "BROKER_STATE_DIR": str(directory),
+            "BROKER_DATABASE_URL": database_url,
+            "BROKER_PROVIDERS_DIR": str(directory / "providers"),
+            "BROKER_PUBLIC_URL": self.url,
+            "BROKER_PORT": str(port),
+            "BROKER_LOG_LEVEL": "debug",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment = environment
+        self.output = self.log.open("wb")
+        command = [sys.executable, "-m", "broker", "serve"]
+        self.process = subprocess.Popen(command, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
+        for _ in range(400):
+            if b"serves" in self.log.read_bytes():
+                return
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    @property
+    def bootstrap(self) -> str:
+        return next(line.strip() for line in self.log.read_text().splitlines() if line.strip().startswith("kbb_"))
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        self.output.close()
+
+
+async def dump(postgres: Postgres, url: str) -> bytes:
+    """Every row of every table, bytes in clear."""
+    name = url.partition("@/")[2].partition("?")[0]
+    connection = await asyncpg.connect(host=postgres.socket, user="postgres", database=name)
+    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [
+        value if isinstance(value, bytes) else str(value).encode()
+        for table in tables
+        for row in await connection.fetch(f"SELECT * FROM {table['tablename']}")
+        for value in row.values()
+    ]
+    await connection.close()
+    return b"\n".join(rows)
+
+
+async def test_planted_secrets_are_found_nowhere(
+    tmp_path: Path, database_url: str, prepared_postgres: Postgres
+) -> None:
+    master = MasterKeys({}, "").with_new_key()
+    master.write_file(tmp_path / "master-keys.toml")
+    state = State()
+    async with serving(create_sandbox("canary-admin-token", state)) as upstream:
+        program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, _free_port())
+        try:
+            secrets, said = await asyncio.to_thread(live, program, state)
+            processes = processes_of(program.process.pid)
+        finally:
+            await asyncio.to_thread(program.stop)
+    secrets |= {f"master key {name}": key.reveal() for name, key in master.keys.items()}
+
+    leaks = [leak for where, data in said for leak in found(secrets, where, data)]
+    leaks += found(secrets, "process listing", processes)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name != "master-keys.toml":
+            # The one-time token is printed to whoever started the broker: that is its way out.
+            allowed = {"bootstrap token"} if path.name == "log.txt" else set()
+            leaks += found({n: s for n, s in secrets.items() if n not in allowed}, path.name, path.read_bytes())
+    if database_url.startswith("postgresql"):
+        leaks += found(secrets, "database", await dump(prepared_postgres, database_url))
+        directory = Path(prepared_postgres.socket)
+        for path in directory.rglob("*"):
+            if path.is_file() and not path.is_socket():
+                leaks += found(secrets, str(path.relative_to(directory)), path.read_bytes())
+    assert leaks == []
+    assert secrets.keys() >= {"customer key", "revealed key", "lease token", "access token", "operator token", "link"}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def processes_of(pid: int) -> bytes:
+    """Command line, title and environment as others can see them."""
+    listing = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout
+    return listing + Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[str, bytes]]]:
+    """The main job and all that goes wrong in it; the secrets that were about, and every answer with its origin."""
+    said: list[tuple[str, bytes]] = []
+    http = httpx2.Client(base_url=program.url, timeout=30)
+
+    def call(method: str, path: str, *, hands_over: bool = False, **options: Any) -> Any:
+        response = http.request(method, path, **options)
+        if not hands_over:
+            said.append((f"{method} {path}", response.content + str(response.headers).encode()))
+        return response
+
+    operator_token = call(
+        "POST", "/v1/bootstrap", hands_over=True, json={"token": program.bootstrap, "name": "ada"}
+    ).json()["token"]
+    http.headers["Authorization"] = f"Bearer {operator_token}"
+    keys = {}
+    for slug in ("acme", "globex"):
+        call("POST", "/v1/organizations", json={"slug": slug, "name": slug})
+        keys[slug] = state.add_key(state.add_organization(slug))[1]
+    wanted = {"organization": "acme", "provider": "raptor-comply", "contact": "a@b.example"}
+    link = call("POST", "/v1/intakes", hands_over=True, json=wanted).json()["link"]
+    never = "rc_live_" + "C4nary9Z" * 8
+    for wrong in ("rc_live_C4naryShort", never):
+        with pytest.raises(Exception, match=r"key|Raptor"):
+            deposit(link, wrong.encode())
+    state.faults = Faults(outage=True)
+    receipt = deposit(link, keys["acme"].encode())
+    said.append(("receipt", json.dumps({**receipt["receipt"], "status_url": ""}).encode()))
+    state.faults = Faults()
+    call("POST", "/v1/credentials", json={"organization": "globex", "provider": "raptor-comply", "key": keys["acme"]})
+    call("POST", "/v1/credentials", json={"organization": "globex", "provider": "raptor-comply", "key": keys["globex"]})
+    call("POST", "/v1/credentials", json={"key": keys["acme"], keys["globex"]: [keys["acme"]]})
+
+    private = generate()
+    workload = call("POST", "/v1/workloads", json={"name": "sync", "jwks": public(private)}).json()
+    call("POST", "/v1/workloads", json={"name": "leaky", "jwks": {"keys": [private]}})
+    grant = {"workload": "sync", "organizations": ["globex"], "provider": "raptor-comply", "modes": ["use", "reveal"]}
+    call("POST", "/v1/grants", json=grant)
+    client = Client(Identity(program.url, workload["id"], private))
+    access_token = client.token()
+    lease = client.lease("globex", "raptor-comply", purpose="canary")
+    revealed = client.lease("globex", "raptor-comply", mode="reveal")
+    assert revealed["key"] == keys["globex"]
+    under = {"Authorization": f"Bearer {lease['token']}"}
+    call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
+    call("POST", "/proxy/globex/raptor-comply/cyber-assets", headers=under, content=b"{not json")
+    call("GET", "/proxy/globex/raptor-comply/a/../b", headers=under)
+    call("GET", "/proxy/acme/raptor-comply/facilities", headers=under)
+    call("POST", f"/v1/leases/{lease['lease']['id']}/revoke", json={})
+    call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
+    client.close()
+    for path in (
+        "credentials",
+        "intakes",
+        "organizations",
+        "workloads",
+        "grants",
+        "leases",
+        "operators",
+        "audit/events",
+    ):
+        call("GET", f"/v1/{path}")
+    call("GET", "/metrics")
+    call("GET", "/openapi.json")
+    call("GET", "/readyz")
+    command = [sys.executable, "-m", "broker", "key", "list", "--json"]
+    environment = {**program.environment, "BROKER_URL": program.url, "BROKER_TOKEN": operator_token}
+    listed = subprocess.run(command, env=environment, capture_output=True, check=True)
+    said.append(("broker key list", listed.stdout + listed.stderr))
+    http.close()
+    secrets = {
+        "customer key": keys["acme"],
+        "revealed key": keys["globex"],
+        "refused key": never,
+        "lease token": lease["token"],
+        "access token": access_token,
+        "operator token": operator_token,
+        "bootstrap token": program.bootstrap,
+        "link": link.partition("#")[2],
+        "status link": receipt["receipt"]["status_url"].partition("#")[2],
+        "job's private key": private["d"],
+    }
+    return {name: secret.encode() for name, secret in secrets.items()}, said

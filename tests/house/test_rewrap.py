@@ -1,0 +1,101 @@
+"""Moving to a new master key, online."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from broker.base.secret import Secret
+from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
+from broker.keystore.local import MasterKeys, MasterKeysUnusable
+from broker.rewrap import rewrap_all
+from tests.support.world import World, running_world
+
+
+async def test_everything_moves_to_the_new_key_while_jobs_go_on(world: World) -> None:
+    # given keys, an open intake, an idempotent answer and a job at work
+    await world.key_for("acme")
+    await world.key_for("globex")
+    await world.organization("initech")
+    intake, secret = await world.request_key("initech")
+    slug = {"slug": "umbrella", "name": "Umbrella"}
+    headers = {"Idempotency-Key": "once"}
+    first = await world.call("POST", "/v1/organizations", status=201, json=slug, headers=headers)
+    job = await world.job()
+    await world.grant(job, "acme", "globex")
+    lease = await job.lease("acme")
+    path = world.settings.key_file()
+    old = MasterKeys.from_file(path)
+    fresh = old.with_new_key()
+    fresh.write_file(path)
+
+    async def works() -> None:
+        for _ in range(15):
+            assert (await world.proxied(lease, "/facilities")).status_code == 200
+
+    # when everything is re-wrapped meanwhile
+    held, _ = await asyncio.gather(rewrap_all(world.services), works())
+    # then nothing needs the old key, and it can go
+    assert set(held) == {fresh.active}
+    assert held[fresh.active] >= 6
+    fresh.without(old.active).write_file(path)
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    assert (await job.ask("globex")).status_code == 201
+    again = await world.call("POST", "/v1/organizations", status=201, json=slug, headers=headers)
+    assert again == first
+    assert (await world.submit(intake, secret, world.upstream_keys["initech"])).json()["state"] == "accepted"
+    assert len(await world.events(kind="keystore.rewrapped")) == 1
+    # and a restart finds everything
+    async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False) as restarted:
+        restarted.admin = world.admin
+        assert (await restarted.proxied(lease, "/facilities")).status_code == 200
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.key_for("acme")
+    await world.key_for("globex")
+    path = world.settings.key_file()
+    MasterKeys.from_file(path).with_new_key().write_file(path)
+    original = type(world.services.keystore).rewrap
+    done: list[bytes] = []
+
+    async def stops(self: object, sealed: bytes, binding: object) -> bytes | None:
+        if len(done) == 2:
+            raise Stopped
+        done.append(sealed)
+        return await original(self, sealed, binding)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.services.keystore), "rewrap", stops)
+        with pytest.raises(Stopped):
+            await rewrap_all(world.services)
+    counted = await rewrap_all(world.services, count_only=True)
+    assert len(counted) == 2
+    assert set(await rewrap_all(world.services)) == {MasterKeys.from_file(path).active}
+
+
+async def test_without_its_master_key_a_database_is_refused_not_replaced(world: World, tmp_path: Path) -> None:
+    await world.key_for("acme")
+    path = world.settings.key_file()
+    kept = path.read_bytes()
+    path.unlink()
+    with pytest.raises(MasterKeysUnusable, match="restore the file from your backup"):
+        async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False):
+            pass
+    assert not path.exists(), "no new key is made over existing data"
+    MasterKeys({}, "").with_new_key().write_file(path)
+    with pytest.raises((CannotOpen, KeystoreUnavailable)):
+        async with running_world(world.settings, world.upstream, world.upstream_url, bootstrap=False):
+            pass
+    path.write_bytes(kept)
+
+
+def test_a_secret_does_not_print() -> None:
+    secret = Secret("rc_live_canary")
+    assert "canary" not in f"{secret} {secret!r} {secret!s} {[secret]} {secret:>20}"
