@@ -73,12 +73,12 @@ async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Wor
         yield world, url
 
 
-@pytest.fixture(params=["desktop-light", "phone-dark"])
+@pytest.fixture
 async def visit(
     request: pytest.FixtureRequest, browser: Browser, page_world: tuple[World, str]
 ) -> AsyncIterator[Visit]:
     world, url = page_world
-    phone = request.param == "phone-dark"
+    phone = getattr(request, "param", "desktop-light") == "phone-dark"
     context = await browser.new_context(
         viewport={"width": 360, "height": 740} if phone else {"width": 1100, "height": 800},
         color_scheme="dark" if phone else "light",
@@ -87,7 +87,7 @@ async def visit(
     )
     page = await context.new_page()
     made = Visit(page, context, url, world)
-    page.on("request", made.requests.append)
+    page.on("request", lambda request: made.requests.append(request))  # noqa: PLW0108 - playwright wants a function
     page.on("console", lambda message: made.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: made.complaints.append(str(error)))
     yield made
