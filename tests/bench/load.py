@@ -1,0 +1,112 @@
+"""A load generator in a process of its own: one request repeated over keep-alive connections, closed loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import cast
+
+import uvloop
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Requests per second and latencies in milliseconds; ``failed`` counts answers other than 2xx."""
+
+    rate: float
+    p50: float
+    p99: float
+    failed: int
+
+
+def run(port: int, request: bytes, *, connections: int, seconds: float) -> Measured:
+    """Send ``request`` to 127.0.0.1:``port`` for ``seconds`` (after a warm-up of one)."""
+    settings = {"port": port, "connections": connections, "seconds": seconds, "request": request.decode("latin-1")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load"],
+        input=json.dumps(settings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Measured(**json.loads(done.stdout))
+
+
+def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """The bytes of one HTTP/1.1 request."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class _Connection(asyncio.Protocol):
+    """Sends the next request as soon as an answer is whole."""
+
+    def __init__(self, request: bytes, times: list[tuple[float, float, bool]]) -> None:
+        self._request = request
+        self._times = times
+        self._buffer = b""
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
+        self._send()
+
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator or not _whole(head, body):
+            return
+        now = time.perf_counter()
+        self._times.append((now, now - self._sent, head[9:10] == b"2"))
+        self._buffer = b""
+        self._send()
+
+
+def _whole(head: bytes, body: bytes) -> bool:
+    lowered = head.lower()
+    at = lowered.find(b"content-length:")
+    if at >= 0:
+        return len(body) >= int(lowered[at + 15 :].split(b"\r\n", 1)[0])
+    return body.endswith(b"0\r\n\r\n")
+
+
+async def _generate(port: int, connections: int, seconds: float, request: str) -> Measured:
+    times: list[tuple[float, float, bool]] = []
+    loop = asyncio.get_running_loop()
+    transports = [
+        (await loop.create_connection(lambda: _Connection(request.encode("latin-1"), times), "127.0.0.1", port))[0]
+        for _ in range(connections)
+    ]
+    await asyncio.sleep(1)
+    started = time.perf_counter()
+    await asyncio.sleep(seconds)
+    ended = time.perf_counter()
+    for transport in transports:
+        transport.abort()
+    counted = [(latency, good) for at, latency, good in times if started <= at <= ended]
+    latencies = sorted(latency * 1000 for latency, _ in counted)
+    return Measured(
+        rate=len(counted) / (ended - started),
+        p50=latencies[len(latencies) // 2],
+        p99=latencies[int(len(latencies) * 0.99)],
+        failed=sum(not good for _, good in counted),
+    )
+
+
+def main() -> None:
+    """Read settings from standard input, print what was measured."""
+    print(json.dumps(vars(uvloop.run(_generate(**json.loads(sys.stdin.read()))))))
+
+
+if __name__ == "__main__":
+    main()
