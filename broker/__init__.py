@@ -1,1 +1,29 @@
-"""Keybroker."""
+"""Keybroker: a credential broker for API keys that customers share with a vendor.  This docstring is the map.
+
+Vocabulary.  An *organization* is a customer of the upstream SaaS: a tenant.  A *provider* is a declared upstream.  A
+*credential* is organization × provider × label; its keys are numbered *versions*.  An *intake* is a request for a key
+over a one-time link.  A *workload* is a job; a *grant* is its right to a credential; a *lease* is minutes of that
+right; a *use* is one proxied call under a lease.  An *operator* is a person at the vendor.
+
+Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
+
+    __main__ cli          operator, job and server commands; the demo
+    rewrap app worker schema tables config
+                          composition root, periodic work, migrations, settings
+    web                   the edge: api, console, proxy, session, middleware, errors.  No rules
+    proxy | intake        one proxied call | receiving a key
+    leases                short rights to use
+    grants                who may use what, and how; policy is a pure function
+    credentials           versions and their lawful moves; lifecycle is a pure function
+    identity              who calls: workloads, operators
+    organizations         tenants
+    providers             upstreams, declared
+    audit | keystore      the record, which is the commit point | seal and open
+    client                the job's side; imports only formats
+    base | sandbox        plumbing without product words | the reference upstream's stand-in
+    formats               bytes that outlive a process: pure, versioned
+
+The path of one proxied call: ``web/proxy`` → ``proxy/call`` → ``leases/leasing`` → ``leases/standing`` →
+``proxy/path`` → ``audit/log`` (durable, guards hold) → ``keystore/envelope`` → ``proxy/inject`` → ``base/outbound`` →
+``audit/log`` (outcome).
+"""

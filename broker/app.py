@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from broker import schema
 from broker.audit.log import AuditLog
@@ -32,9 +33,9 @@ from broker.leases.standing import Standings
 from broker.providers import catalog
 from broker.proxy.call import Proxy
 from broker.web import errors, proxy
-from broker.web.api import ROUTERS
+from broker.web.api import ROUTERS, leases
 from broker.web.console import intake as intake_pages
-from broker.web.middleware import Edge, Metrics
+from broker.web.middleware import Direct, Edge, Metrics
 from broker.web.session import Services
 from broker.worker import Worker
 
@@ -158,8 +159,11 @@ async def bootstrap_token(services: Services) -> str | None:
         return await offer_bootstrap(session, services.keys.token_hash, services.clock())
 
 
-def asgi(broker: Broker, *, with_worker: bool) -> FastAPI:
-    """The ASGI application over a running broker; ``with_worker`` also does the periodic work in this process."""
+def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
+    """The API over a running broker, and the same behind its edge, which is what is served.
+
+    ``with_worker`` also does the periodic work in this process.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -190,5 +194,5 @@ def asgi(broker: Broker, *, with_worker: bool) -> FastAPI:
     errors.install(app)
     for router in (*ROUTERS, proxy.router, intake_pages.router):
         app.include_router(router)
-    app.add_middleware(Edge, metrics=services.metrics, hsts=services.public_url.startswith("https:"))
-    return app
+    direct = Direct(app, {("POST", "/v1/leases"): leases.issue})
+    return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))

@@ -195,6 +195,8 @@ _CORE_FIELDS = (
 
 def _printable(value: str) -> str:
     """Text a terminal or a log viewer can show: control characters and lone surrogates become U+FFFD, cut at 1,000."""
+    if value.isprintable() and len(value) <= _TEXT_MAX:
+        return value
     return "".join(
         "\ufffd" if character < " " or "\ud800" <= character <= "\udfff" or character == "\x7f" else character
         for character in value[:_TEXT_MAX]

@@ -8,6 +8,7 @@ that belong to it were written in the same transaction.  When it raises, nothing
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Executable, insert, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Executable, insert
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from broker.audit.events import Event
 from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
@@ -25,6 +25,7 @@ from broker.audit.tables import BatchRow
 from broker.base.clock import Clock, now_ms
 from broker.base.db import Database
 from broker.base.errors import Unavailable
+from broker.base.prepared import Transaction, execute_many
 from broker.formats.event import Committed
 
 _log = structlog.get_logger()
@@ -146,9 +147,8 @@ class AuditLog:
         attempt = _Attempt(batch, str(uuid.uuid4()), self._clock())
         while any(not waiting.done.done() for waiting in batch):
             try:
-                async with self._db.write_connection() as connection:
-                    await attempt.write(connection)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                await self._db.transact(attempt.write)
+            except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError) as error:
                 attempt.repeated = True
                 if _is_a_refused_row(error):
                     await self._commit_apart(batch)
@@ -183,26 +183,25 @@ class _Attempt:
         self._accepted: list[_Waiting] = []
         self._receipts: list[Receipt] = []
 
-    async def write(self, connection: AsyncConnection) -> None:
-        base = await lock_head(connection)
-        if self.repeated and await _committed_before(connection, self._id):
+    def write(self, transaction: Transaction) -> None:
+        base = lock_head(transaction)
+        if self.repeated and _committed_before(transaction, self._id):
             return
-        present = await epochs(connection, {guard for waiting in self._batch for guard in waiting.guards})
+        present = epochs(transaction, {guard for waiting in self._batch for guard in waiting.guards})
         self._accepted = _standing(self._batch, present)
         self._receipts = []
         if not self._accepted:
             return
-        await connection.execute(
-            _INSERT_BATCH, {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
-        )
-        self._receipts = await insert_events(
-            connection, base, [(waiting.event, waiting.committed) for waiting in self._accepted]
+        batch = {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
+        execute_many(transaction, _INSERT_BATCH, [batch])
+        self._receipts = insert_events(
+            transaction, base, [(waiting.event, waiting.committed) for waiting in self._accepted]
         )
         for statement, rows in _grouped(self._accepted).items():
-            await connection.execute(statement, rows)
+            execute_many(transaction, statement, rows)
         raised = [{"guard_id": guard} for waiting in self._accepted for guard in waiting.raises]
         if raised:
-            await connection.execute(raise_statement(connection.dialect.name), raised)
+            execute_many(transaction, raise_statement(transaction.dialect.name), raised)
 
     def settle(self) -> None:
         """Tell every caller what the committed transaction decided."""
@@ -227,8 +226,9 @@ def _standing(batch: Sequence[_Waiting], present: Mapping[str, int]) -> list[_Wa
     return standing
 
 
-async def _committed_before(connection: AsyncConnection, batch_id: str) -> bool:
-    return (await connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id))).first() is not None
+def _committed_before(transaction: Transaction, batch_id: str) -> bool:
+    placeholder = "$1" if transaction.dialect.name == "postgresql" else "?"
+    return bool(transaction.rows(f"SELECT id FROM audit_batches WHERE id = {placeholder}", (batch_id,)))  # noqa: S608
 
 
 def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str, Any]]]:
@@ -241,7 +241,7 @@ def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str,
 
 def _is_a_refused_row(error: BaseException) -> bool:
     """Whether the database is up and refused a row, rather than being away or busy."""
-    return isinstance(error, DBAPIError) and type(error).__name__ in {"IntegrityError", "DataError"}
+    return isinstance(error, (IntegrityError, DataError, sqlite3.IntegrityError))
 
 
 def _refuse(waiting: _Waiting, error: Exception) -> None:

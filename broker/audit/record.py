@@ -7,16 +7,18 @@ waited is seen.  A single statement (a CTE) would compare against a snapshot fro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal_column, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, GuardRow, HeadRow
+from broker.base.prepared import OnConnection, Transaction, execute_many
 from broker.formats.event import Committed
 
 
@@ -29,31 +31,48 @@ class Receipt:
     entry: bytes
 
 
-_LOCK_HEAD = select(HeadRow.size).where(HeadRow.id == 1).with_for_update()
-_MOVE_HEAD = update(HeadRow).where(HeadRow.id == 1).values(size=bindparam("to_size"))
+# Text in the dialect's own words where SQLAlchemy would render it anew for every batch (an IN list of any length).
+_LOCK_HEAD = {
+    "postgresql": "SELECT size FROM audit_head WHERE id = 1 FOR UPDATE",
+    "sqlite": "SELECT size FROM audit_head WHERE id = 1",  # BEGIN IMMEDIATE holds the only write lock there is
+}
+_EPOCHS = {
+    "postgresql": "SELECT id, epoch FROM guards WHERE id = ANY($1::varchar[])",
+    "sqlite": "SELECT id, epoch FROM guards WHERE id IN (SELECT value FROM json_each(?))",
+}
+_MOVE_HEAD = update(HeadRow).where(HeadRow.id == literal_column("1")).values(size=bindparam("to_size"))
 _INSERT_EVENTS = insert(EventRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
-_EPOCHS = select(GuardRow.id, GuardRow.epoch).where(GuardRow.id.in_(bindparam("ids", expanding=True)))
 
+_ONE: ColumnElement[int] = literal_column("1")
 _RAISE = {
     module.__name__.rsplit(".", 1)[-1]: module.insert(GuardRow)
-    .values(id=bindparam("guard_id"), epoch=1)
-    .on_conflict_do_update(index_elements=[GuardRow.id], set_={"epoch": GuardRow.epoch + 1})
+    .values(id=bindparam("guard_id"), epoch=_ONE)
+    .on_conflict_do_update(index_elements=[GuardRow.id], set_={"epoch": GuardRow.epoch + _ONE})
     for module in (postgresql, sqlite)
 }
 
 
-async def lock_head(connection: AsyncConnection) -> int:
+def lock_head(transaction: Transaction) -> int:
     """Take the head row until the transaction ends; the number of events so far."""
-    size = (await connection.execute(_LOCK_HEAD)).scalar_one()
+    ((size,),) = transaction.rows(_LOCK_HEAD[transaction.dialect.name])
     assert isinstance(size, int)
     return size
 
 
-async def epochs(connection: AsyncConnection | AsyncSession, ids: Iterable[str]) -> dict[str, int]:
+def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
     """The present epoch of each id."""
     wanted = list(ids)
-    found = await connection.execute(_EPOCHS, {"ids": wanted}) if wanted else ()
-    return dict.fromkeys(wanted, 0) | {row.id: row.epoch for row in found}
+    if not wanted:
+        return {}
+    given = json.dumps(wanted) if transaction.dialect.name == "sqlite" else wanted
+    found = transaction.rows(_EPOCHS[transaction.dialect.name], (given,))
+    return dict.fromkeys(wanted, 0) | {guard: epoch for guard, epoch in found}  # noqa: C416 - a Row is no pair to dict()
+
+
+async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]:
+    """As :func:`epochs`, in the snapshot of a session."""
+    connection = await session.connection()
+    return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
 
 
 def raise_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
@@ -75,18 +94,21 @@ async def raise_epoch(session: AsyncSession, *ids: str) -> None:
 async def record(session: AsyncSession, *events: Event) -> None:
     """Put events on the record in the session's own transaction; the last thing that a transaction does."""
     await session.flush()
+    committed = [(event, event.committed()) for event in events]
     connection = await session.connection()
-    base = await lock_head(connection)
-    await insert_events(connection, base, [(event, event.committed()) for event in events])
+    await connection.run_sync(_append, committed)
 
 
-async def insert_events(
-    connection: AsyncConnection, base: int, events: Sequence[tuple[Event, Committed]]
-) -> list[Receipt]:
+def _append(connection: Connection, committed: Sequence[tuple[Event, Committed]]) -> None:
+    transaction = OnConnection(connection)
+    insert_events(transaction, lock_head(transaction), committed)
+
+
+def insert_events(transaction: Transaction, base: int, events: Sequence[tuple[Event, Committed]]) -> list[Receipt]:
     """Insert events from index ``base`` on; the caller holds the head."""
     rows = [_row(base + offset, event, committed) for offset, (event, committed) in enumerate(events)]
-    await connection.execute(_INSERT_EVENTS, rows)
-    await connection.execute(_MOVE_HEAD, {"to_size": base + len(rows)})
+    execute_many(transaction, _INSERT_EVENTS, rows)
+    execute_many(transaction, _MOVE_HEAD, [{"to_size": base + len(rows)}])
     return [Receipt(row["idx"], row["id"], row["entry"]) for row in rows]
 
 

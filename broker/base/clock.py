@@ -16,7 +16,8 @@ def now_ms() -> int:
 
 def rfc3339(ms: int) -> str:
     """``ms`` since the epoch as RFC 3339 UTC with milliseconds, the form of every time in the API."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    whole = datetime.fromtimestamp(ms // 1000, UTC).isoformat(timespec="seconds")
+    return f"{whole[:-6]}.{ms % 1000:03d}Z"
 
 
 def parse_rfc3339(text: str) -> int:

@@ -8,10 +8,12 @@ the ORM.  A session without a scope does not exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import BigInteger, MetaData, event, text
 from sqlalchemy.engine import Connection
@@ -28,6 +30,9 @@ from sqlalchemy.orm import (
 )
 
 from broker.base.errors import BrokerError, Unavailable
+from broker.base.prepared import OnConnection, OnSqlite, Transaction
+
+Result = TypeVar("Result")
 
 
 class OutOfScope(BrokerError):
@@ -149,6 +154,7 @@ class Database:
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._thread = _SqliteThread(url) if self.dialect == "sqlite" else None
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -176,8 +182,21 @@ class Database:
                     await connection.execute(_SET_TENANTS, {"tenants": EVERY_TENANT.setting()})
                 yield connection
 
+    async def transact(self, work: Callable[[Transaction], Result]) -> Result:
+        """Run ``work`` in one transaction over every tenant, without the ORM; for the audit log's batches.
+
+        On SQLite the whole transaction runs in one thread of its own: one hop instead of one per statement.
+        """
+        if self._thread is not None:
+            async with self._writing():
+                return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
+        async with self.write_connection() as connection:
+            return await connection.run_sync(lambda sync: work(OnConnection(sync)))
+
     async def close(self) -> None:
         """Close every pooled connection."""
+        if self._thread is not None:
+            self._thread.close()
         await self.engine.dispose()
 
     @asynccontextmanager
@@ -194,9 +213,44 @@ class Database:
         )
 
 
+class _SqliteThread:
+    """The driver's own connection and the one thread that uses it."""
+
+    def __init__(self, url: str) -> None:
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._path = url.partition(":///")[2]
+        self._connection: sqlite3.Connection | None = None
+
+    def run(self, work: Callable[[Transaction], Result]) -> Result:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+            _set_pragmas(self._connection)
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(OnSqlite(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def close(self) -> None:
+        self.executor.submit(self._close)
+        self.executor.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+_BUSY_S = 5
+
+
 def _engine(url: str, pool_size: int) -> AsyncEngine:
     if url.startswith("sqlite"):
-        engine = create_async_engine(url, connect_args={"timeout": 5}, pool_size=pool_size, hide_parameters=True)
+        engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
@@ -217,6 +271,10 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     # The driver's implicit BEGIN is switched off so that ours decides between reading and writing.
     connection.isolation_level = None
+    _set_pragmas(connection)
+
+
+def _set_pragmas(connection: DBAPIConnection | sqlite3.Connection) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")

@@ -12,7 +12,11 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes | str) -> None:
-        self._value = value.encode() if isinstance(value, str) else bytes(value)
+        # A codec's error would carry the value it failed on.
+        try:
+            self._value = value.encode() if isinstance(value, str) else bytes(value)
+        except UnicodeEncodeError:
+            raise ValueError("a secret text holds a lone surrogate") from None
 
     def reveal(self) -> bytes:
         """The secret itself."""
@@ -22,9 +26,12 @@ class Secret:
         """The secret itself, as text.
 
         Raises:
-            UnicodeDecodeError: it is not UTF-8.
+            ValueError: it is not UTF-8; the error doesn't hold it.
         """
-        return self._value.decode()
+        try:
+            return self._value.decode()
+        except UnicodeDecodeError:
+            raise ValueError("a secret is not text") from None
 
     def __repr__(self) -> str:
         return "Secret(…)"

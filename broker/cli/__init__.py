@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 
 import typer
 
 from broker.cli import audit, grant, key, lease, operator, org, provider, workload
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Keybroker: short-lived, audited access to the API keys that customers share.",
-)
+# Their imports take a second that the other commands need not wait for.
+_SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore"})
 
-app.add_typer(operator.app, name="operator")
-app.command("login")(operator.login)
-app.add_typer(org.app, name="org")
-app.add_typer(key.app, name="key")
-app.add_typer(workload.app, name="workload")
-app.add_typer(grant.app, name="grant")
-app.add_typer(lease.app, name="lease")
-app.add_typer(audit.app, name="audit")
-app.add_typer(provider.app, name="provider")
 
-# A job installs the package without the server's parts; the commands that need them are then absent.
-if find_spec("fastapi") is not None:
-    from broker.cli.server import register
-
-    register(app)
+def build(words: Sequence[str]) -> typer.Typer:
+    """The command with what ``words`` (its arguments) can mean; every command where they ask for help."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Keybroker: short-lived, audited access to the API keys that customers share.",
+    )
+    app.add_typer(operator.app, name="operator")
+    app.command("login")(operator.login)
+    for name, group in (
+        ("org", org.app),
+        ("key", key.app),
+        ("workload", workload.app),
+        ("grant", grant.app),
+        ("lease", lease.app),
+        ("audit", audit.app),
+        ("provider", provider.app),
+    ):
+        app.add_typer(group, name=name)
+    # A job installs the package without the server's parts; the commands that need them are then absent.
+    asked = not words or words[0].startswith("-") or words[0] in _SERVER_COMMANDS
+    if asked and find_spec("fastapi") is not None:
+        import_module("broker.cli.server").register(app)
+    return app
 
 
 def main() -> None:
     """The entry point."""
-    app()
+    build(sys.argv[1:])()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
+import uvloop
 from rich.progress import Progress
 
 from broker import app as composition
@@ -47,7 +48,7 @@ def _settings() -> Settings:
 def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run ``work``; what keeps the broker from starting ends the command with its mend, not with a trace."""
     try:
-        asyncio.run(work)
+        uvloop.run(work)
     except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable) as error:
         fail(str(error))
     except BrokerError as error:
@@ -78,7 +79,8 @@ def serve(
         async with composition.running(settings) as broker:
             _announce(await composition.bootstrap_token(broker.services), settings)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
-            await uvicorn.Server(server_config(composition.asgi(broker, with_worker=with_worker), settings)).serve()
+            _, edge = composition.asgi(broker, with_worker=with_worker)
+            await uvicorn.Server(server_config(edge, settings)).serve()
 
     _run(run())
 

@@ -174,7 +174,7 @@ async def stage(
 def _text(key: Secret, definition: Definition) -> str:
     try:
         text = key.reveal_text()
-    except UnicodeDecodeError:
+    except ValueError:
         text = ""
     if not definition.matches(text):
         raise KeyFormat(

@@ -50,6 +50,9 @@ def encode(part: dict[str, Json]) -> bytes:
 
 
 def _check(value: Json) -> None:
+    kind = type(value)
+    if kind is str or value is None:
+        return
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii():
@@ -61,7 +64,7 @@ def _check(value: Json) -> None:
     elif isinstance(value, int):
         if abs(value) >= _LARGEST:
             raise NotCanonical("integers stay below 2**53")
-    elif value is not None and not isinstance(value, str):
+    elif not isinstance(value, str):
         raise NotCanonical(f"{type(value).__name__} has no canonical form here")
 
 
@@ -79,6 +82,8 @@ class Committed:
 def commit(core: dict[str, Json], personal: dict[str, Json], salts: bytes | None = None) -> Committed:
     """Encode both parts and commit to them; ``salts`` (64 bytes) only to check a stored event again."""
     salts = os.urandom(64) if salts is None else salts
+    if len(salts) != 64:
+        raise ValueError("two salts of 32 bytes each are needed")
     core_bytes, personal_bytes = encode(core), encode(personal)
     entry = entry_of(core_bytes, salts[:32], personal_bytes, salts[32:])
     return Committed(core_bytes, personal_bytes, salts[:32], salts[32:], entry)

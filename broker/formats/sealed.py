@@ -93,6 +93,7 @@ def open_sealed(message: bytes, private: bytes, context: SealContext) -> bytes:
         raise CannotOpen("the message does not open here") from None
     length = int.from_bytes(padded[:2], "big")
     key, padding = padded[2 : 2 + length], padded[2 + length :]
-    if len(padded) % _BLOCK or len(key) != length or any(padding) or len(padding) >= _BLOCK:
+    whole = padded and len(padded) % _BLOCK == 0 and len(key) == length <= KEY_MAX
+    if not whole or any(padding) or len(padding) >= _BLOCK:
         raise CannotOpen("the padding is not ours")
     return key

@@ -19,10 +19,11 @@ import re
 import secrets
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -30,6 +31,9 @@ from broker.base.secret import Secret
 from broker.formats.envelope import NONCE_BYTES, Binding
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 
+_log = structlog.get_logger()
+
+_SHOWN_MAX = 32  # a key is 44 characters of base64
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -48,10 +52,10 @@ class MasterKeys:
     def from_text(cls, text: str, where: str) -> MasterKeys:
         """Keys from ``id:base64,id:base64``, the active one first; ``where`` names the setting in errors."""
         pairs = [part.partition(":") for part in text.split(",") if part.strip()]
-        if not pairs:
+        keys = [(name.strip(), _key(value.strip(), f"{where}: key {_shown(name.strip())}")) for name, _, value in pairs]
+        if not keys:
             raise MasterKeysUnusable(f"{where}: holds no key; write id:base64 pairs, the active one first")
-        keys = {name.strip(): _key(value, f"{where}: key {name.strip()!r}") for name, _, value in pairs}
-        return cls(_checked(keys, where), pairs[0][0].strip())
+        return cls(_checked(keys, where), keys[0][0])
 
     @classmethod
     def from_file(cls, path: Path) -> MasterKeys:
@@ -62,20 +66,26 @@ class MasterKeys:
         """
         try:
             mode = path.stat().st_mode
-            text = path.read_text()
+            data = path.read_bytes()
         except OSError as error:
             raise MasterKeysUnusable(f"{path}: {error.strerror}; restore the file from your backup") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise MasterKeysUnusable(f"{path}: others can read it (mode {mode & 0o777:04o}); run: chmod 600 {path}")
+        form = MasterKeysUnusable(f'{path}: needs active = "ID" and a [keys] table of ID = "base64"')
         try:
-            document = tomllib.loads(text)
-            keys = {name: _key(value, f"{path}: keys.{name}") for name, value in document["keys"].items()}
-            active = document["active"]
-        except (tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError):
-            raise MasterKeysUnusable(f'{path}: needs active = "ID" and a [keys] table of ID = "base64"') from None
+            document = tomllib.loads(data.decode())
+        except ValueError:  # not UTF-8, or not TOML
+            raise form from None
+        table, active = document.get("keys"), document.get("active")
+        if not isinstance(table, dict) or not isinstance(active, str):
+            raise form
+        if not all(isinstance(value, str) for value in table.values()):
+            raise form
+        named = [(name, _key(value, f"{path}: keys.{_shown(name, bare=True)}")) for name, value in table.items()]
+        keys = _checked(named, str(path))
         if active not in keys:
-            raise MasterKeysUnusable(f"{path}: active names {active!r}, which is not in [keys]")
-        return cls(_checked(keys, str(path)), active)
+            raise MasterKeysUnusable(f"{path}: active names {_shown(active)}, which is not in [keys]")
+        return cls(keys, active)
 
     def write_file(self, path: Path) -> None:
         """Store the keys at ``path``, mode 0600, replacing the file in one step."""
@@ -107,9 +117,16 @@ class MasterKeys:
         return [name for name in self.keys if name != self.active]
 
 
-def _key(value: str, where: str) -> Secret:
+def _shown(name: str, *, bare: bool = False) -> str:
+    """A key's id for a message; not one so long that it could be a key, put where the id belongs."""
+    if len(name) > _SHOWN_MAX:
+        return "(an id as long as a key: not shown)"
+    return name if bare else repr(name)
+
+
+def _key(value: object, where: str) -> Secret:
     try:
-        key = base64.b64decode(value, validate=True)
+        key = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except ValueError:
         key = b""
     if len(key) != 32:
@@ -117,11 +134,16 @@ def _key(value: str, where: str) -> Secret:
     return Secret(key)
 
 
-def _checked(keys: dict[str, Secret], where: str) -> dict[str, Secret]:
-    for name in keys:
+def _checked(keys: Sequence[tuple[str, Secret]], where: str) -> dict[str, Secret]:
+    for name, _ in keys:
         if not _KEY_ID.fullmatch(name):
-            raise MasterKeysUnusable(f"{where}: a key id is 1 to 64 letters, digits, dots or dashes, not {name!r}")
-    return keys
+            raise MasterKeysUnusable(
+                f"{where}: a key id is 1 to 64 letters, digits, dots or dashes, not {_shown(name)}"
+            )
+    found = dict(keys)
+    if len(found) != len(keys):
+        raise MasterKeysUnusable(f"{where}: two keys have the same id; give each its own")
+    return found
 
 
 class LocalKeyWrapper:
@@ -134,7 +156,8 @@ class LocalKeyWrapper:
     def __init__(self, keys: MasterKeys, path: Path | None = None) -> None:
         self._keys = keys
         self._path = path
-        self._stamp = _stamp(path)
+        # Of no version yet, so that a change between reading the keys and now is met at the first use.
+        self._stamp: tuple[int, int] | None = None
 
     @property
     def active(self) -> str:
@@ -164,8 +187,13 @@ class LocalKeyWrapper:
 
     def _reload(self) -> None:
         stamp = _stamp(self._path)
-        if self._path is not None and stamp is not None and stamp != self._stamp:
-            self._keys, self._stamp = MasterKeys.from_file(self._path), stamp
+        if self._path is None or stamp is None or stamp == self._stamp:
+            return
+        try:
+            self._keys = MasterKeys.from_file(self._path)
+        except MasterKeysUnusable as error:  # the loaded keys still work; the text holds no key
+            _log.error("keystore.file_unusable", error=str(error))
+        self._stamp = stamp
 
 
 def _stamp(path: Path | None) -> tuple[int, int] | None:

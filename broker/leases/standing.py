@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.record import epochs
+from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials.lifecycle import State
@@ -123,7 +123,15 @@ class Standings:
         )
         slug = organization.slug if organization else ""
         name = workload.name if workload else ""
-        return Standing(organization_id, slug, name, facts, key, await epochs(session, relied), self._clock())
+        return Standing(
+            organization_id,
+            slug,
+            name,
+            facts,
+            key,
+            await epochs_of(session, relied),
+            self._clock(),
+        )
 
 
 def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:

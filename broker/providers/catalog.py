@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from broker.base.errors import BrokerError, NotFound
+from broker.providers import faults
 from broker.providers.definition import Definition
 
 _BUNDLED = Path(__file__).parent / "definitions"
@@ -52,18 +53,33 @@ def load(extra: Path | None = None) -> Catalog:
     if extra is not None and not extra.is_dir():
         raise ProviderInvalid(f"{extra}: is not a directory; BROKER_PROVIDERS_DIR must name one.")
     definitions: dict[str, Definition] = {}
-    faults: list[str] = []
+    wrong: list[str] = []
     for directory in (_BUNDLED, *([extra] if extra else [])):
-        for path in sorted(directory.glob("*.toml")):
-            try:
-                definition = check(path)
-            except ProviderInvalid as error:
-                faults.append(error.public)
-            else:
-                definitions[definition.id] = definition
-    if faults:
-        raise ProviderInvalid("\n".join(faults))
+        found, faulty = _read(directory)
+        definitions |= found
+        wrong += faulty
+    if wrong:
+        raise ProviderInvalid("\n".join(wrong))
     return Catalog(definitions)
+
+
+def _read(directory: Path) -> tuple[dict[str, Definition], list[str]]:
+    """The definitions of one directory by id, and what is wrong there."""
+    definitions: dict[str, Definition] = {}
+    files: dict[str, str] = {}
+    wrong: list[str] = []
+    for path in sorted(directory.glob("*.toml")):
+        try:
+            definition = check(path)
+        except ProviderInvalid as error:
+            wrong.append(error.public)
+            continue
+        if files.setdefault(definition.id, path.name) != path.name:
+            wrong.append(
+                f"{path.name}: id: {definition.id!r} is declared by {files[definition.id]} too; give each its own"
+            )
+        definitions[definition.id] = definition
+    return definitions, wrong
 
 
 def check(path: Path) -> Definition:
@@ -80,18 +96,4 @@ def check(path: Path) -> Definition:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProviderInvalid(f"{path.name}: is not TOML: {error}") from None
     except ValidationError as error:
-        lines = [f"{path.name}: {_field(item['loc'])}: {_mend(item['type'], item['msg'])}" for item in error.errors()]
-        raise ProviderInvalid("\n".join(lines)) from None
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    # The middle part is the name of the chosen kind of auth, which stands in no file.
-    return ".".join(str(part) for part in location if part not in {"header", "query", "basic"}) or "file"
-
-
-def _mend(kind: str, message: str) -> str:
-    if kind == "missing":
-        return "is missing; add it"
-    if kind == "extra_forbidden":
-        return "is not a field of a provider file; check its spelling or remove it"
-    return message.removeprefix("Value error, ")
+        raise ProviderInvalid("\n".join(faults.lines(path.name, error))) from None

@@ -24,11 +24,19 @@ def evidence(definition: Definition, body: bytes) -> frozenset[str]:
         return frozenset()
     found: set[str] = set()
     for value in _walk(document, _STEP.findall(definition.identity.path)):
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and 0 < len(str(value)) <= _ID_LENGTH_MAX:
-            found.add(str(value))
+        if (text := _id(value)) is not None:
+            found.add(text)
         if len(found) >= _IDS_MAX:
             break
     return frozenset(found)
+
+
+def _id(value: Any) -> str | None:  # noqa: ANN401 - any JSON
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    text = str(value)
+    # Neither NUL nor half a surrogate pair can be stored; neither is printable.
+    return text if 0 < len(text) <= _ID_LENGTH_MAX and text.isprintable() else None
 
 
 def _walk(value: Any, steps: list[str]) -> Iterator[Any]:  # noqa: ANN401 - any JSON

@@ -11,24 +11,39 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp
 
+_NOT_STARTED = "the application did not start"
+
 
 @asynccontextmanager
 async def running(
     app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, lifespan: Literal["on", "off"] = "off"
 ) -> AsyncIterator[str]:
-    """The base URL of ``app``, served until the context closes; ``port`` 0 takes any free one."""
-    bound = socket.create_server((host, port))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, lifespan=lifespan, server_header=False)
-    )
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    """The base URL of ``app``, served until the context closes; ``port`` 0 takes any free one.
+
+    Raises:
+        OSError: the port is taken.
+        RuntimeError: the application did not start.
+    """
+    with socket.create_server((host, port)) as bound:
+        address = f"http://{host}:{bound.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan=lifespan, server_header=False)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(_serve(server, bound))
+        try:
+            while not server.started:
+                await asyncio.wait({serving}, timeout=0.005)
+                if serving.done() and not server.started:
+                    await serving
+                    raise RuntimeError(_NOT_STARTED)
+            yield address
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def _serve(server: uvicorn.Server, bound: socket.socket) -> None:
     try:
-        while not server.started:
-            await asyncio.sleep(0.005)
-            if serving.done():
-                await serving
-        yield f"http://{host}:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
-        bound.close()
+        await server.serve(sockets=[bound])
+    except SystemExit:
+        # Out of a task it would end the whole event loop, past every handler of the caller.
+        raise RuntimeError(_NOT_STARTED) from None

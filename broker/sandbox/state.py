@@ -10,6 +10,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.sandbox.faults import Faults
+
+__all__ = ["PREFIXES", "READ_ONLY", "Faults", "Key", "Organization", "State"]
+
 _ALPHABET = string.ascii_letters + string.digits
 READ_ONLY = ("facilities", "control-centers", "cyber-systems")
 PREFIXES = {"facilities": "fac", "control-centers": "cc", "cyber-systems": "cs", "cyber-assets": "ca"}
@@ -38,16 +42,6 @@ class Key:
     organization: Organization
     state: str = "active"
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong on purpose.  ``status`` answers every call with it while ``outage`` is set."""
-
-    latency_ms: int = 0
-    outage: bool = False
-    status: int = 503
-    rate_limit_per_minute: int | None = None
 
 
 class State:

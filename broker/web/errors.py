@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -49,22 +49,24 @@ def problem(status: int, code: str, title: str, detail: str, members: Mapping[st
 
 def install(app: FastAPI) -> None:
     """Give ``app`` its one error shape."""
-    app.add_exception_handler(BrokerError, _broker_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(SQLAlchemyError, _database_down)
-    app.add_exception_handler(CannotOpen, _cannot_open)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
 
 
-async def _broker_error(_request: Request, error: Exception) -> JSONResponse:
+async def render(error: Exception) -> JSONResponse:
+    """The answer to ``error``, as the framework would have it rendered."""
+    handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return await handler(None, error)
+
+
+async def _broker_error(_request: Request | None, error: Exception) -> JSONResponse:
     assert isinstance(error, BrokerError)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _unexpected(_request, error)
     return problem(error.status, error.code, error.title, error.public, error.members)
 
 
-async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(_request: Request | None, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Only where and what: pydantic's own report would repeat the input, which may hold a key.
     fields = [
@@ -82,7 +84,7 @@ def _name(part: object) -> str:
     return str(part) if _FIELD.fullmatch(str(part)) else "(unknown field)"
 
 
-async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(_request: Request | None, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BrokerError):  # FastAPI wraps what reading the body raised
         return await _broker_error(_request, error.__cause__)
@@ -102,7 +104,7 @@ _HINTS = {
 }
 
 
-async def _database_down(_request: Request, error: Exception) -> JSONResponse:
+async def _database_down(_request: Request | None, error: Exception) -> JSONResponse:
     _log.error("database.unavailable", error=type(error).__name__)
     return problem(
         503,
@@ -113,7 +115,7 @@ async def _database_down(_request: Request, error: Exception) -> JSONResponse:
     )
 
 
-async def _cannot_open(_request: Request, _error: Exception) -> JSONResponse:
+async def _cannot_open(_request: Request | None, _error: Exception) -> JSONResponse:
     _log.error("keystore.cannot_open")
     return problem(
         503,
@@ -123,7 +125,7 @@ async def _cannot_open(_request: Request, _error: Exception) -> JSONResponse:
     )
 
 
-async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(_request: Request | None, error: Exception) -> JSONResponse:
     _log.error("request.failed", error=type(error).__name__, exc_info=error)
     return problem(
         500,
@@ -131,3 +133,13 @@ async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
         "Internal error",
         "Something went wrong on our side and was logged; nothing was revealed. Try again, and quote the X-Request-Id.",
     )
+
+
+_HANDLERS: dict[Any, Callable[[Any, Exception], Awaitable[JSONResponse]]] = {
+    BrokerError: _broker_error,
+    RequestValidationError: _invalid_request,
+    HTTPException: _http_exception,
+    SQLAlchemyError: _database_down,
+    CannotOpen: _cannot_open,
+    Exception: _unexpected,
+}

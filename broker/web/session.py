@@ -67,8 +67,8 @@ class Services:
     allow_client_secrets: bool
 
 
-def services(request: Request) -> Services:
-    """The wired services of this application."""
+async def services(request: Request) -> Services:
+    """The wired services of this application (a coroutine, as FastAPI runs plain functions in a thread)."""
     wired = request.app.state.services
     assert isinstance(wired, Services)
     return wired

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.audit import log as log_module
 from broker.audit.events import BROKER, Event
@@ -20,6 +18,7 @@ from broker.audit.search import Filter, search
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.prepared import Transaction
 from broker.formats.event import entry_of
 from broker.leases.tables import UseRow
 
@@ -192,17 +191,15 @@ async def test_a_commit_whose_answer_is_lost_happens_once(
 ) -> None:
     # given a connection that is lost just after the first COMMIT was carried out
     lost: list[bool] = []
-    original = db.write_connection
+    original = db.transact
 
-    @asynccontextmanager
-    async def losing() -> AsyncIterator[AsyncConnection]:
-        async with original() as connection:
-            yield connection
+    async def losing(work: Any) -> None:
+        await original(work)
         if not lost:
             lost.append(True)
             raise ConnectionResetError
 
-    monkeypatch.setattr(db, "write_connection", losing)
+    monkeypatch.setattr(db, "transact", losing)
     # when an event is appended, then it is acknowledged and stands once
     receipt = await log.append(event("lease.issued"), writes=[(INSERT_USE, use_row("use_1"))])
     assert lost
@@ -214,17 +211,18 @@ async def test_a_commit_that_did_not_happen_is_repeated(
     db: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[bool] = []
-    original = db.write_connection
+    original = db.transact
 
-    @asynccontextmanager
-    async def losing() -> AsyncIterator[AsyncConnection]:
-        async with original() as connection:
-            yield connection
+    async def losing(work: Any) -> None:
+        def fails(transaction: Transaction) -> None:
+            work(transaction)
             if not lost:
                 lost.append(True)
                 raise ConnectionResetError
 
-    monkeypatch.setattr(db, "write_connection", losing)
+        await original(fails)
+
+    monkeypatch.setattr(db, "transact", losing)
     assert (await log.append(event())).index == 0
     assert await indices(db) == [0]
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ def _prepare(url: str, log: Path, state: State) -> str:
     bootstrap = next(line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_"))
     with httpx2.Client(base_url=url, timeout=30) as http:
 
-        def call(path: str, body: dict[str, object]) -> dict[str, object]:
+        def call(path: str, body: Mapping[str, object]) -> dict[str, object]:
             response = http.post(path, json=body)
             response.raise_for_status()
             answer = response.json()

@@ -13,7 +13,7 @@ from broker.tables import METADATA
 
 
 def drift(connection: Connection) -> list[object]:
-    return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA)
+    return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA))
 
 
 async def tables(db: Database) -> set[str]:

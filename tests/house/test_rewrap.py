@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,11 +66,11 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
     original = type(world.services.keystore).rewrap
     done: list[bytes] = []
 
-    async def stops(self: object, sealed: bytes, binding: object) -> bytes | None:
+    async def stops(self: Any, sealed: bytes, binding: Any) -> Any:
         if len(done) == 2:
             raise Stopped
         done.append(sealed)
-        return await original(self, sealed, binding)  # type: ignore[arg-type]
+        return await original(self, sealed, binding)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(world.services.keystore), "rewrap", stops)

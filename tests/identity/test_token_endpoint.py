@@ -185,7 +185,7 @@ async def test_only_public_keys_are_registered(world: World) -> None:
         ({"keys": ["x"]}, "is not a JWK"),
         ({"nothing": 1}, "1 to 5"),
     ):
-        body = {"name": "sync", "jwks": jwks}
+        body: dict[str, Any] = {"name": "sync", "jwks": jwks}
         refused = await world.call("POST", "/v1/workloads", status=422, json=body)
         assert mend in refused["detail"]
         assert str(private["d"]) not in str(refused)

@@ -21,7 +21,7 @@ from broker.organizations.tables import OrganizationRow
 from tests.support.databases import Postgres
 from tests.support.world import Job, World
 
-TENANT_TABLES = [CredentialRow, VersionRow, GrantRow, IntakeRow, LeaseRow, UseRow]
+TENANT_TABLES: list[Any] = [CredentialRow, VersionRow, GrantRow, IntakeRow, LeaseRow, UseRow]
 
 
 async def two_tenants(world: World) -> tuple[Job, dict[str, str]]:

@@ -230,7 +230,8 @@ async def test_uses_and_a_revocation_at_once_leave_no_use_behind_it(world: World
             await world.proxied(lease, "/facilities")
 
     async def revoke() -> None:
-        await asyncio.sleep(0.05)
+        while len(world.upstream.requests) < 10:
+            await asyncio.sleep(0.005)
         await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
 
     await asyncio.gather(*(use() for _ in range(8)), revoke())

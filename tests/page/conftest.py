@@ -68,7 +68,7 @@ async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Wor
     async with (
         upstream() as (state, upstream_url),
         running_world(settings_for(tmp_path, sqlite_url, upstream_url), state, upstream_url) as world,
-        serving(world.app) as url,
+        serving(world.edge) as url,
     ):
         yield world, url
 

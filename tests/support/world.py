@@ -47,6 +47,7 @@ class World:
 
     broker: composition.Broker
     app: Any
+    edge: Any
     http: httpx2.AsyncClient
     upstream: State
     upstream_url: str
@@ -231,10 +232,10 @@ async def running_world(
     clock = Clock()
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(composition.running(settings, clock=clock))
-        app = composition.asgi(broker, with_worker=False)
-        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        app, edge = composition.asgi(broker, with_worker=False)
+        transport = httpx2.ASGITransport(app=edge)
         http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))
-        world = World(broker, app, http, state, upstream_url, settings, clock)
+        world = World(broker, app, edge, http, state, upstream_url, settings, clock)
         if bootstrap:
             token = await composition.bootstrap_token(broker.services)
             made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "ada"})

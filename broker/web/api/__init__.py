@@ -17,6 +17,7 @@ from broker.web.api import (
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
+    leases.router,  # first: routes are matched in order, and this one is asked most
     operators.router,
     organizations.router,
     providers.router,
@@ -24,7 +25,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     grants.router,
     intakes.router,
     credentials.router,
-    leases.router,
     audit.router,
     oauth.router,
     health.router,

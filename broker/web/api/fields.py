@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
@@ -17,6 +18,17 @@ class Body(BaseModel):
     """A request body: unknown fields are refused, so a misspelt one is noticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Parsed = TypeVar("Parsed", bound=Body)
+
+
+def parsed(model: type[Parsed], body: bytes) -> Parsed:
+    """The body as ``model``; raises RequestValidationError, which the edge renders."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
 
 
 class View(BaseModel):

@@ -1,0 +1,86 @@
+"""The hottest transaction's own way to the database: compiled statements and plain rows.
+
+A statement is written with SQLAlchemy and compiled once for its dialect; its per-execution work (cache look-ups, value
+processing that text, integers and bytes don't need) is spared.  On SQLite the driver itself executes; on PostgreSQL
+and inside ORM sessions SQLAlchemy's connection does, with the compiled text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Executable
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+
+
+class Transaction(Protocol):
+    """What a transaction offers to the audit log."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose words statements are in."""
+        ...
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
+        """The rows of a query in the dialect's own words."""
+        ...
+
+    def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Execute a statement once for every row of parameters."""
+        ...
+
+
+class OnConnection:
+    """A transaction that SQLAlchemy's connection is in."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
+        """See :class:`Transaction`."""
+        return self._connection.exec_driver_sql(sql, parameters).all()
+
+    def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See :class:`Transaction`."""
+        self._connection.exec_driver_sql(sql, list(rows))
+
+
+class OnSqlite:
+    """A transaction on the driver itself."""
+
+    dialect: Dialect = sqlite.dialect()
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
+        """See :class:`Transaction`."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See :class:`Transaction`."""
+        self._connection.executemany(sql, rows)
+
+
+_kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
+
+
+def execute_many(transaction: Transaction, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Execute an INSERT or UPDATE for every row; a row has a value for every parameter, all rows the same keys."""
+    sql, order = _prepared(transaction.dialect, statement, rows[0])
+    transaction.many(sql, [tuple([row[name] for name in order]) for row in rows])
+
+
+def _prepared(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    key = (dialect.name, statement)
+    if key not in _kept:
+        compiled = statement.compile(dialect=dialect, column_keys=list(row))  # type: ignore[attr-defined]
+        assert isinstance(compiled, SQLCompiler)
+        assert compiled.positiontup is not None
+        _kept[key] = (str(compiled), tuple(compiled.positiontup))
+    return _kept[key]

@@ -1,0 +1,211 @@
+"""The command line as people and machines use it, against a broker in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.client.deposit import deposit
+from broker.sandbox.app import create_sandbox
+from broker.sandbox.serve import running as serving
+from broker.sandbox.state import State
+from tests.house.test_canary import Program, _free_port
+
+MINIMAL = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@dataclass
+class Shell:
+    """Somebody's shell."""
+
+    environment: dict[str, str]
+    directory: Path
+
+    def run(self, *words: str, given: str = "", status: int = 0) -> str:
+        """One command; its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "broker", *words],
+            check=False,
+            input=given,
+            env=self.environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    def json(self, *words: str, given: str = "") -> Any:
+        """One command with ``--json``."""
+        return json.loads(self.run(*words, "--json", given=given))
+
+
+@pytest.fixture
+async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Shell, Program, State]]:
+    state = State()
+    from broker.keystore.local import MasterKeys
+
+    MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
+    async with serving(create_sandbox("x", state)) as upstream:
+        program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream, _free_port())
+        home = tmp_path / "home"
+        home.mkdir()
+        yield Shell({**program.environment, "HOME": str(home), "BROKER_URL": program.url}, home), program, state
+        await asyncio.to_thread(program.stop)
+
+
+async def test_the_whole_tour(shell: tuple[Shell, Program, State]) -> None:
+    await asyncio.to_thread(tour, *shell)
+
+
+def tour(shell: Shell, program: Program, state: State) -> None:
+    # without an account the next step is named
+    assert "broker operator bootstrap" in shell.run("org", "list", status=1)
+    said = shell.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+    assert "You are ada (admin)" in said
+    account = shell.directory / ".config/keybroker/account.json"
+    assert stat.S_IMODE(account.stat().st_mode) == 0o600
+
+    shell.run("org", "add", "acme", "--name", "Acme Power")
+    key = state.add_key(state.add_organization("acme"))[1]
+    request = shell.json(
+        "key", "request", "--org", "acme", "--provider", "raptor-comply", "--from", "admin@acme.example"
+    )
+    assert shell.json("key", "list")[0]["state"] == "requested"
+    assert deposit(request["link"], key.encode())["state"] == "accepted"
+    held = shell.json("key", "list")[0]
+    assert (held["state"], held["last4"]) == ("active", key[-4:])
+
+    made = shell.json("workload", "add", "nightly")
+    identity = shell.directory / made["identity"]
+    assert stat.S_IMODE(identity.stat().st_mode) == 0o600
+    assert "exists already" in shell.run("workload", "add", "nightly", status=1)
+    grant = shell.json("grant", "add", "--workload", "nightly", "--org", "acme", "--provider", "raptor-comply")[0]
+    asked = ("lease", "issue", "--identity", str(identity), "--org", "acme", "--provider", "raptor-comply")
+    lease = shell.json(*asked)
+    assert lease["key"] is None
+    assert "[mode_not_granted]" in shell.run(*asked, "--mode", "reveal", status=1)
+    lease_id = lease["lease"]["id"]
+    assert shell.json("lease", "list")[0]["id"] == lease_id
+    assert shell.json("lease", "renew", lease_id, "--identity", str(identity), "--ttl", "600")["state"] == "active"
+    assert shell.json("lease", "end", lease_id, "--identity", str(identity))["state"] == "ended"
+    lease_id = shell.json(*asked)["lease"]["id"]
+
+    # cutting off, each one command, twice
+    for words, state_ in (
+        (("lease", "revoke", lease_id), "revoked"),
+        (("grant", "revoke", grant["id"]), "revoked"),
+        (("workload", "revoke", "nightly"), "revoked"),
+        (("key", "revoke", held["credential"], "--version", "1"), "revoked"),
+        (("key", "destroy", held["credential"], "1"), "destroyed"),
+        (("key", "revoke", held["credential"]), "revoked"),
+        (("org", "revoke", "acme"), "revoked"),
+    ):
+        assert shell.json(*words)["state"] == shell.json(*words)["state"] == state_
+    assert "[unknown_organization]" in shell.run("org", "revoke", "nobody", status=1)
+
+    kinds = [event["kind"] for event in shell.json("audit", "search", "--limit", "500")]
+    assert {"organization.revoked", "lease.issued", "lease.denied", "credential.version.destroyed"} <= set(kinds)
+    assert "lease.issued" in shell.run("audit", "search", "--kind", "lease.*")
+    assert all(event["kind"].startswith("lease.") for event in shell.json("audit", "search", "--kind", "lease.*"))
+
+    # accounts
+    other = shell.json("operator", "add", "sven", "--role", "security")
+    assert "You are sven (security)" in shell.run("login", given=other["token"] + "\n")
+    assert "needs the role" in shell.run("org", "add", "globex", status=1)
+
+
+async def test_a_pasted_key_comes_from_standard_input_only(shell: tuple[Shell, Program, State]) -> None:
+    def paste() -> None:
+        user, program, state = shell
+        user.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+        user.run("org", "add", "acme")
+        key = state.add_key(state.add_organization("acme"))[1]
+        words = ("key", "add", "--org", "acme", "--provider", "raptor-comply")
+        assert "No such option" in user.run(*words, "--key", key, status=2)
+        assert "nothing came" in user.run(*words, status=1)
+        assert user.json(*words, given=key + "\n")["state"] == "active"
+
+    await asyncio.to_thread(paste)
+
+
+def test_provider_files_are_checked_with_field_and_mend(tmp_path: Path) -> None:
+    shell = Shell(MINIMAL, tmp_path)
+    bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
+    assert "is valid" in shell.run("provider", "check", str(bundled))
+    broken = tmp_path / "mine.toml"
+    broken.write_text(bundled.read_text().replace("[verify]", "[verfy]"))
+    said = shell.run("provider", "check", str(broken), status=1)
+    assert "mine.toml" in said
+    assert "verfy" in said
+    assert "verify" in said
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"BROKER_PORT": "x"}, "BROKER_PORT"),
+        ({"BROKER_PUBLIC_URL": "http://keys.example"}, "BROKER_PUBLIC_URL: must be https"),
+        ({"BROKER_PUBLIC_URL": "https://keys.example/path"}, "BROKER_PUBLIC_URL: must be an origin"),
+        ({"BROKER_KEYSTORE": "paper"}, "BROKER_KEYSTORE"),
+        ({"BROKER_CONFIG": "/nowhere.toml"}, "BROKER_CONFIG"),
+        ({"BROKER_MASTER_KEYS": "a:c2hvcnQ="}, "BROKER_MASTER_KEYS: key 'a'"),
+        ({"BROKER_PROVIDERS_DIR": "/nowhere"}, "BROKER_PROVIDERS_DIR"),
+        ({"BROKER_DATABASE_URL": "postgresql+asyncpg://x@127.0.0.1:1/x"}, "BROKER_DATABASE_URL"),
+    ],
+)
+def test_serve_refuses_to_start_and_names_the_setting(tmp_path: Path, environment: dict[str, str], named: str) -> None:
+    said = Shell({**MINIMAL, **environment}, tmp_path).run("serve", status=1)
+    assert named in said
+
+
+def test_settings_come_from_a_file_too_and_a_misspelt_one_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text('vendor_nam = "Gridwise"\n')
+    said = Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
+    assert "BROKER_VENDOR_NAM: there is no such setting" in said
+    config.write_text('vendor_name = "Gridwise"\n')
+    assert "ok" in Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("doctor")
+
+
+def test_every_setting_is_documented(tmp_path: Path) -> None:
+    rows = Shell(MINIMAL, tmp_path).json("doctor", "--settings")
+    assert len(rows) >= 15
+    assert all(row["meaning"] for row in rows)
+
+
+def test_migrate_prints_the_one_time_token_and_goes_down_again(tmp_path: Path) -> None:
+    shell = Shell(MINIMAL, tmp_path)
+    said = shell.run("migrate")
+    assert "kbb_" in said
+    assert stat.S_IMODE((tmp_path / "var/master-keys.toml").stat().st_mode) == 0o600
+    assert "at base" in shell.run("migrate", "base", "--down")
+
+
+def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
+    shell = Shell(MINIMAL, tmp_path)
+    shell.run("migrate")
+    (old,) = shell.json("keystore", "status")
+    shell.run("keystore", "rotate")
+    assert "still need" in shell.run("keystore", "drop", old["master key"], status=1)
+    assert old["master key"] not in shell.run("keystore", "rewrap")
+    assert "Removed" in shell.run("keystore", "drop", old["master key"])
+
+
+def test_the_demo_holds(tmp_path: Path) -> None:
+    said = Shell(MINIMAL, tmp_path).run("demo", "--exit", "--port", "0")
+    assert said.count("✓") == 17
+    assert "lease.issued" in said
+    assert "credential.revoked" in said

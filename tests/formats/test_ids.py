@@ -1,0 +1,54 @@
+"""Ids name their kind and sort by creation."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.formats import ids
+
+
+@pytest.mark.parametrize("prefix", ids.PREFIXES)
+def test_a_new_id_is_one_of_its_kind_and_of_no_other(prefix: str) -> None:
+    made = ids.new(prefix)
+    assert [kind for kind in ids.PREFIXES if ids.is_id(made, kind)] == [prefix]
+    assert uuid.UUID(made[4:]).version == 7
+
+
+def test_ids_sort_by_creation() -> None:
+    made = [ids.new("evt") for _ in range(2_000)]
+    assert made == sorted(set(made))
+
+
+@pytest.mark.parametrize("prefix", ["", "ORG", "lease", "xyz", "org_"])
+def test_an_unknown_prefix_makes_no_id(prefix: str) -> None:
+    with pytest.raises(ValueError, match="no id prefix"):
+        ids.new(prefix)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda text: text.upper(),
+        lambda text: text[:-1],
+        lambda text: text + "0",
+        lambda text: text + "\n",
+        lambda text: " " + text,
+        lambda text: text.replace("_", "-"),
+        lambda text: text[:-1] + "g",
+        lambda text: text[:-1] + "٣",
+        lambda text: text[4:],
+        lambda text: "org_" + str(uuid.UUID(text[4:])),
+    ],
+)
+def test_another_spelling_is_no_id(alter: Callable[[str], str]) -> None:
+    assert not ids.is_id(alter(ids.new("org")), "org")
+
+
+@given(st.text())
+def test_any_text_can_be_asked_about(text: str) -> None:
+    assert not ids.is_id(text, "org") or len(text) == 36
