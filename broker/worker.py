@@ -63,9 +63,17 @@ class Worker:
                 _log.exception("worker.failed", piece=piece.__name__)
 
     async def verify_due(self) -> None:
-        """Ask upstream again about keys that it could not answer for."""
-        for row in await self.verification.due():
-            await self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+        """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
+        asked = await asyncio.gather(
+            *(
+                self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+                for row in await self.verification.due()
+            ),
+            return_exceptions=True,
+        )
+        for failure in asked:
+            if isinstance(failure, Exception):
+                _log.error("worker.verification_failed", error=type(failure).__name__)
 
     async def expire_links(self) -> None:
         """Close links whose time is over."""

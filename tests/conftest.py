@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,8 +20,12 @@ settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with postgres_server(tmp_path_factory.mktemp("pg")) as server:
+def postgres() -> Iterator[Postgres]:
+    # Not under pytest's own directory: a socket's path must be short, and later runs clean that up.
+    with (
+        tempfile.TemporaryDirectory(prefix="kb-pg-", ignore_cleanup_errors=True) as directory,
+        postgres_server(Path(directory)) as server,
+    ):
         yield server
 
 

@@ -122,6 +122,17 @@ class Call:
             raise
         return _json(answer, status)
 
+    async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
+        """As :meth:`change`, for work that is more than one transaction: its answer is kept once it is done."""
+        digest = self._digest(body)
+        if self.idempotency_key and (earlier := await self._earlier(digest)):
+            return earlier
+        answer = (await work()).model_dump_json().encode()
+        if self.idempotency_key:
+            async with self.services.db.write(self.scope) as session:
+                await self._keep(session, digest, status, answer)
+        return _json(answer, status)
+
     def _digest(self, body: BaseModel | None) -> str:
         text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
         return hmac.digest(self.services.keys.link, text, hashlib.sha256).hex()

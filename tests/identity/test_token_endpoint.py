@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from broker.base.db import EVERY_TENANT
 from broker.client.identity import Algorithm, Identity, generate, public
 from broker.formats import ids
-from tests.support.world import PUBLIC_URL, Job, World
+from broker.identity.tables import WorkloadRow
+from tests.support.world import PUBLIC_URL, Job, World, running_world, settings_for, upstream
 
 TOKEN_URL = f"{PUBLIC_URL}/oauth/token"
 
@@ -85,7 +88,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "expired beyond the leeway": {"exp": int(time.time()) - 30},
     "no expiry": {"exp": None},
     "lasts an hour": {"exp": int(time.time()) + 3600},
-    "not yet valid": {"nbf": int(time.time()) + 120},
+    "not yet valid": {"nbf": int(time.time()) + 86_400},
     "another issuer": {"iss": "wkl_" + "0" * 32},
     "no jti": {"jti": None},
     "an endless jti": {"jti": "x" * 300},
@@ -194,3 +197,24 @@ async def test_only_public_keys_are_registered(world: World) -> None:
 async def test_client_secrets_are_off_unless_asked_for(world: World) -> None:
     refused = await world.call("POST", "/v1/workloads", status=403, json={"name": "dev", "client_secret": True})
     assert "BROKER_ALLOW_CLIENT_SECRETS" in refused["detail"]
+
+
+async def test_a_development_client_secret_works_where_allowed_and_is_stored_hashed(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    async with (
+        upstream() as (state, url),
+        running_world(settings_for(tmp_path, sqlite_url, url, allow_client_secrets=True), state, url) as world,
+    ):
+        made = await world.call("POST", "/v1/workloads", status=201, json={"name": "dev", "client_secret": True})
+        secret = made["client_secret"]
+        async with world.services.db.read(EVERY_TENANT) as session:
+            row = await session.get_one(WorkloadRow, made["id"])
+        assert secret.encode() not in row.secret_hash
+        form = {"grant_type": "client_credentials"}
+        assert (await world.http.post("/oauth/token", data=form, auth=(made["id"], secret))).status_code == 200
+        wrong = await world.http.post("/oauth/token", data=form, auth=(made["id"], secret[:-1] + "x"))
+        assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
+        # a workload with a key pair has no secret to guess
+        job = await world.job("keyed")
+        assert (await world.http.post("/oauth/token", data=form, auth=(job.id, ""))).status_code == 401

@@ -52,6 +52,7 @@ class Story:
         self._operator: dict[str, str] = {}
         self._links: dict[str, str] = {}
         self._keys: dict[str, str] = {}
+        self._upstream_ids: dict[str, str] = {}
         self._job: Client | None = None
         self._lease: dict[str, Any] = {}
         self._credential = ""
@@ -99,6 +100,11 @@ class Story:
         assert isinstance(answer, dict)
         return answer
 
+    async def _mint(self, slug: str) -> str:
+        """A key, made by the customer's admin at the upstream."""
+        minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{self._upstream_ids[slug]}/keys")
+        return str(minted.json()["key"])
+
     async def provider(self) -> str:
         providers = await self._http.get("/v1/providers")
         expect(providers.status_code == 401, "without an operator even the list of providers is closed")
@@ -117,8 +123,8 @@ class Story:
         for slug, name in (("acme", "Acme Power"), ("globex", "Globex Energy"), ("initech", "Initech Grid")):
             await self._call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": name})
             upstream = await self._scene.upstream_admin.post("/_admin/organizations", json={"name": name})
-            minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{upstream.json()['id']}/keys")
-            self._keys[slug] = minted.json()["key"]
+            self._upstream_ids[slug] = upstream.json()["id"]
+            self._keys[slug] = await self._mint(slug)
         return "acme, globex and initech here; upstream, their admins made a key each (rc_live_…)."
 
     async def request_keys(self) -> str:
@@ -248,12 +254,11 @@ class Story:
                 "purpose": "Nightly synchronisation of cyber assets.",
             },
         )
-        upstream = await self._scene.upstream_admin.post("/_admin/organizations", json={"name": "Acme Power"})
-        minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{upstream.json()['id']}/keys")
+        another_key = await self._mint("acme")
         _console.print(
             f"\n[bold]Keybroker serves {self._scene.broker}[/] (API description: {self._scene.broker}/openapi.json)\n"
             f"Open the customer's page:   {fresh['link']}\n"
-            f"with a key of the sandbox:  {minted.json()['key']}\n"
+            f"with a key of the sandbox:  {another_key}\n"
             f"As operator on the CLI:     export BROKER_URL={self._scene.broker} "
             f"BROKER_TOKEN={self._operator['Authorization'].removeprefix('Bearer ')}\n"
             "Ctrl-C ends it.",

@@ -1,0 +1,114 @@
+"""What holds of every resource: repeats, pages, times, ids."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from broker.base.db import EVERY_TENANT
+from broker.web.tables import IdempotencyRow
+from tests.support.world import World
+
+KEY = {"Idempotency-Key": "once"}
+
+
+async def test_a_repeat_with_the_same_key_answers_the_same_and_does_nothing(world: World) -> None:
+    body = {"slug": "acme", "name": "Acme"}
+    first = await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY)
+    again = await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY)
+    assert again == first
+    assert len(await world.events(kind="organization.created")) == 1
+    # a new link's secret is answered again too, and is not readable where it is kept
+    wanted = {"organization": "acme", "provider": "raptor-comply", "contact": "a@b.example"}
+    link_key = {"Idempotency-Key": "link"}
+    made = await world.call("POST", "/v1/intakes", status=201, json=wanted, headers=link_key)
+    repeated = await world.call("POST", "/v1/intakes", status=201, json=wanted, headers=link_key)
+    assert repeated["link"] == made["link"]
+    async with world.services.db.read(EVERY_TENANT) as session:
+        kept = list(await session.scalars(select(IdempotencyRow.answer_sealed)))
+    assert not any(made["link"].encode() in answer for answer in kept)
+
+
+async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> None:
+    await world.call("POST", "/v1/organizations", status=201, json={"slug": "a", "name": "A"}, headers=KEY)
+    other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)
+    assert "Idempotency-Key" in other["detail"]
+
+
+async def test_repeats_at_once_do_it_once(world: World) -> None:
+    body = {"slug": "acme", "name": "Acme"}
+    answers = await asyncio.gather(
+        *(world.http.post("/v1/organizations", json=body, headers={**world.admin, **KEY}) for _ in range(6))
+    )
+    assert len({answer.text for answer in answers if answer.status_code == 201}) == 1
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len(await world.events(kind="organization.created")) == 1
+
+
+async def test_a_repeated_paste_answers_the_same(world: World) -> None:
+    await world.organization("acme")
+    body = {"organization": "acme", "provider": "raptor-comply", "key": world.upstream_keys["acme"]}
+    first = await world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY)
+    assert await world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY) == first
+    other = {**body, "key": "rc_live_" + "Z" * 64}
+    assert (await world.call("POST", "/v1/credentials", status=422, json=other, headers=KEY))["code"] == "invalid"
+
+
+async def test_keys_are_forgotten_after_a_day(world: World) -> None:
+    await world.call("POST", "/v1/organizations", status=201, json={"slug": "a", "name": "A"}, headers=KEY)
+    world.clock.forward(hours=25)
+    await world.broker.worker.once()
+    async with world.services.db.read(EVERY_TENANT) as session:
+        assert list(await session.scalars(select(IdempotencyRow.key))) == []
+
+
+async def test_lists_page_by_cursor_without_gap_or_repeat(world: World) -> None:
+    for number in range(7):
+        await world.call("POST", "/v1/organizations", status=201, json={"slug": f"org-{number}", "name": "x"})
+    for path, count in (("/v1/organizations", 7), ("/v1/audit/events", 8)):
+        seen: list[Any] = []
+        cursor = ""
+        for _ in range(10):
+            page = await world.call("GET", path, params={"limit": 3, "cursor": cursor})
+            seen += [item.get("id") or item["index"] for item in page["items"]]
+            cursor = page["next"]
+            if not cursor or len(seen) >= count:
+                break
+        assert len(seen) == len(set(seen))
+        assert len(seen) >= count
+
+
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "LTE=", "MTIzNDU2Nzg5MDEyMzQ1Njc4OTA="])
+async def test_a_cursor_that_is_not_ours_is_refused_or_empty(world: World, cursor: str) -> None:
+    answer = await world.http.get("/v1/audit/events", params={"cursor": cursor}, headers=world.admin)
+    assert answer.status_code in {200, 422}
+
+
+async def test_times_are_rfc_3339_utc_and_ids_carry_their_type(world: World) -> None:
+    made = await world.organization("acme")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made["created_at"])
+    assert re.fullmatch(r"org_[0-9a-f]{32}", made["id"])
+
+
+async def test_readiness_names_the_part_that_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await world.http.get("/readyz")).json() == {"status": "ok", "database": "ok", "keystore": "ok"}
+
+    async def down(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.services.keystore), "seal", down)
+        answer = await world.http.get("/readyz")
+    assert (answer.status_code, answer.json()["keystore"], answer.json()["database"]) == (503, "ConnectionError", "ok")
+
+
+async def test_metrics_name_routes_and_no_tenant(world: World) -> None:
+    await world.organization("acme")
+    await world.call("GET", "/v1/organizations/acme")
+    text = (await world.http.get("/metrics")).text
+    assert 'keybroker_requests_total{method="GET",route="/v1/organizations/{organization}",status="200"} 1.0' in text
+    assert "acme" not in text
