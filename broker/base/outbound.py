@@ -19,6 +19,23 @@ from multidict import CIMultiDict
 from yarl import URL
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# Never an upstream, although not every Python's table of special addresses says so: local NAT64 (RFC 8215),
+# IPv4-compatible and site-local forms, documentation, SRv6 segments, and metadata services of clouds at addresses
+# that look public (Azure 168.63.129.16, Oracle 192.0.0.192).
+_NEVER: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "64:ff9b:1::/48",
+        "::/96",
+        "fec0::/10",
+        "3fff::/20",
+        "5f00::/16",
+        "168.63.129.16/32",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+    )
+)
+_READ_BYTES = 131_072
 
 
 class Unreachable(Exception):
@@ -34,6 +51,8 @@ def is_public(address: str) -> bool:
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
+        return False
+    if any(ip in network for network in _NEVER):
         return False
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -65,26 +84,43 @@ class CheckedResolver(AbstractResolver):
 
 
 class Outbound:
-    """Calls to upstreams.  ``private`` hosts (sandboxes) use their own connections and skip the address check."""
+    """Calls to upstreams.  ``private`` hosts (sandboxes) use their own connections and skip the address check.
 
-    def __init__(self, *, connect_timeout: float = 5, total_timeout: float = 30, connections: int = 256) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout)
+    With an ``egress_proxy`` (the URL of an HTTP proxy) every other host is reached through it, and it is the proxy
+    that resolves names and has to refuse addresses inside.  Times are in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 5,
+        total_timeout: float = 30,
+        connections: int = 1024,
+        egress_proxy: str | None = None,
+    ) -> None:
+        self._whole = aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout)
+        self._streamed = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._connections = connections
+        self._egress_proxy = egress_proxy
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     def _session(self, *, private: bool) -> aiohttp.ClientSession:
         if private not in self._sessions:
+            unchecked = private or self._egress_proxy is not None
             connector = aiohttp.TCPConnector(
-                limit=self._connections, resolver=None if private else CheckedResolver(), happy_eyeballs_delay=0.25
+                limit=self._connections, resolver=None if unchecked else CheckedResolver(), happy_eyeballs_delay=0.25
             )
-            self._sessions[private] = aiohttp.ClientSession(
+            session = self._sessions[private] = aiohttp.ClientSession(
                 connector=connector,
-                timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
+                read_bufsize=_READ_BYTES,
+                proxy=None if private else self._egress_proxy,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
+            # It would send an idempotent request twice where a kept connection broke: a use that nobody recorded.
+            session._retry_connection = False  # noqa: SLF001 - aiohttp has no public setting; a test watches it
         return self._sessions[private]
 
     @asynccontextmanager
@@ -96,8 +132,17 @@ class Outbound:
         headers: Sequence[tuple[str, str]],
         body: AsyncIterator[bytes] | bytes | None = None,
         private: bool = False,
+        streamed: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request, its answer streamed; ``url`` is sent byte for byte as given.
+
+        Args:
+            method: the HTTP method.
+            url: encoded already.
+            headers: all that are sent beside ``Host`` and the framing; a Content-Length among them frames ``body``.
+            body: what is sent.
+            private: the provider file says that the host may have a private address.
+            streamed: the caller limits the time itself, from the connection on.
 
         Raises:
             Unreachable: no answer; the text names no header and no query.
@@ -108,7 +153,12 @@ class Outbound:
             raise ForbiddenAddress("the host is an address that may not be dialled")
         try:
             async with self._session(private=private).request(
-                method, target, headers=CIMultiDict(headers), data=body, allow_redirects=False
+                method,
+                target,
+                headers=CIMultiDict(headers),
+                data=body,
+                allow_redirects=False,
+                timeout=self._streamed if streamed else self._whole,
             ) as response:
                 yield response
         except ForbiddenAddress:
