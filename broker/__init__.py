@@ -18,12 +18,14 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     identity              who calls: workloads, operators
     organizations         tenants
     providers             upstreams, declared
+    notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open
     client                the job's side; imports only formats
     base | sandbox        plumbing without product words | the reference upstream's stand-in
     formats               bytes that outlive a process: pure, versioned
 
-The path of one proxied call: ``web/proxy`` → ``proxy/call`` → ``leases/leasing`` → ``leases/standing`` →
-``proxy/path`` → ``audit/log`` (durable, guards hold) → ``keystore/envelope`` → ``proxy/inject`` → ``base/outbound`` →
-``audit/log`` (outcome).
+The path of one proxied call: ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/standing`` →
+``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/envelope`` → ``proxy/inject`` →
+``base/outbound`` → ``proxy/answer``, ``proxy/redact`` → ``audit/log`` (outcome); all within ``proxy/flights``, which
+cuts it the moment something it relies on is revoked.
 """

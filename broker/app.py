@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker import schema
 from broker.audit.log import AuditLog
@@ -16,6 +16,7 @@ from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.outbound import Outbound
 from broker.config import Settings
+from broker.credentials.health import HealthCheck
 from broker.credentials.verification import Verification
 from broker.identity.access import AccessTokens
 from broker.identity.oauth import TokenEndpoint
@@ -31,11 +32,15 @@ from broker.keystore.local import LocalKeyWrapper, MasterKeys
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
 from broker.providers import catalog
+from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
-from broker.web import errors, proxy
+from broker.proxy.flights import Flights, Limits
+from broker.proxy.forward import Forwarder
+from broker.web import errors
 from broker.web.api import ROUTERS, leases
 from broker.web.console import intake as intake_pages
 from broker.web.middleware import Direct, Edge, Metrics
+from broker.web.proxy import Forwarding
 from broker.web.session import Services
 from broker.worker import Worker
 
@@ -91,7 +96,7 @@ async def prepare(settings: Settings, db: Database) -> Keystore:
 async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[Broker]:
     """A wired broker, its audit writer running; closed again at the end."""
     db = open_database(settings)
-    outbound = Outbound()
+    outbound = Outbound(egress_proxy=settings.egress_proxy)
     audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
     try:
         keystore = await prepare(settings, db)
@@ -99,7 +104,13 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
         signing = SigningKeys(db, keystore)
         await signing.load(clock())
         await audit.start()
-        yield _wire(settings, db, audit, keystore, keys, signing, outbound, clock)
+        broker = _wire(settings, db, audit, keystore, keys, signing, outbound, clock)
+        watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
+        try:
+            yield broker
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
     finally:
         await audit.stop()
         await outbound.close()
@@ -119,6 +130,13 @@ def _wire(
     providers = catalog.load(settings.providers_dir)
     verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
     leasing = Leasing(db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, clock=clock)
+    limits = Limits(
+        calls=settings.proxy_calls,
+        seconds=settings.proxy_seconds,
+        idle_seconds=settings.proxy_idle_seconds,
+        bytes_each_way=settings.proxy_bytes,
+    )
+    flights = Flights(db, leasing, clock, limits)
     throttle = Throttle(db, keys.link, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
     services = Services(
@@ -142,7 +160,8 @@ def _wire(
         leasing=leasing,
         links=Links(db, audit, throttle, keys.link, clock),
         deposit=deposit,
-        proxy=Proxy(leasing, audit, providers, outbound, clock),
+        flights=flights,
+        proxy=Proxy(Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), flights),
         metrics=Metrics(),
         clock=clock,
         public_url=settings.public_url,
@@ -150,7 +169,37 @@ def _wire(
         vendor_contact=settings.vendor_contact,
         allow_client_secrets=settings.allow_client_secrets,
     )
-    return Broker(services, Worker(db, audit, verification, deposit, throttle, clock), outbound)
+    worker = Worker(
+        db,
+        audit,
+        verification,
+        HealthCheck(db, verification, clock),
+        deposit,
+        throttle,
+        clock,
+        # Longer than any proxied call may take: an open use that is older has lost its process.
+        lost_after_ms=int(settings.proxy_seconds * 1000) + 60_000,
+    )
+    return Broker(services, worker, outbound)
+
+
+class Served:
+    """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves."""
+
+    def __init__(self, settings: Settings, *, with_worker: bool) -> None:
+        self._settings = settings
+        self._with_worker = with_worker
+        self._edge: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the lifespan that every other one lies within."""
+        if scope["type"] != "lifespan":
+            assert self._edge is not None
+            await self._edge(scope, receive, send)
+            return
+        async with running(self._settings) as broker:
+            _, self._edge = asgi(broker, with_worker=self._with_worker)
+            await self._edge(scope, receive, send)
 
 
 async def bootstrap_token(services: Services) -> str | None:
@@ -192,7 +241,7 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
     )
     app.state.services = services
     errors.install(app)
-    for router in (*ROUTERS, proxy.router, intake_pages.router):
+    for router in (*ROUTERS, intake_pages.router):
         app.include_router(router)
-    direct = Direct(app, {("POST", "/v1/leases"): leases.issue})
+    direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))

@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
     allow_client_secrets: bool = Field(False, description="Development only: workloads without a key pair.")
     audit_deadline: float = Field(2.0, gt=0, le=30, description="Seconds until an event that isn't durable is a no.")
+    egress_proxy: str | None = Field(
+        None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."
+    )
+    proxy_calls: int = Field(1_000, ge=1, description="Proxied calls under way at once, per process.")
+    proxy_seconds: float = Field(900, gt=0, le=86_400, description="Seconds that one proxied call may take.")
+    proxy_idle_seconds: float = Field(120, gt=0, le=86_400, description="Seconds without a byte that end a call.")
+    proxy_bytes: int = Field(5 * 1024**3, ge=1, description="Bytes that one proxied call may carry each way.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod
@@ -64,6 +71,14 @@ class Settings(BaseSettings):
         if url.scheme == "http" and not _is_loopback(url.hostname):
             raise ValueError("must be https: customers seal their keys on a page served from it")
         return value.rstrip("/")
+
+    @field_validator("egress_proxy")
+    @classmethod
+    def _a_proxy(cls, value: str | None) -> str | None:
+        url = urlsplit(value or "http://none")
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/"):
+            raise ValueError("must be a proxy such as http://egress.vendor.example:3128, without a password in it")
+        return value or None
 
     def database(self) -> str:
         """The database URL in force."""

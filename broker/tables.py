@@ -7,6 +7,7 @@ import broker.identity.tables
 import broker.intake.tables
 import broker.keystore.internal
 import broker.leases.tables
+import broker.notifications.tables
 import broker.organizations.tables
 import broker.web.tables  # noqa: F401
 from broker.base.db import Table

@@ -14,19 +14,18 @@ from broker.audit.log import AuditLog
 from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
+from broker.credentials.health import HealthCheck
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
 from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
 from broker.intake.throttle import Throttle
 from broker.leases.tables import UseRow
-from broker.proxy.call import COMPLETE_USE
+from broker.proxy.forward import COMPLETE_USE
 from broker.web.tables import IdempotencyRow
 
 _log = structlog.get_logger()
 
-# Longer than any proxied call may take: an open use that is older has lost its process.
-LOST_AFTER_MS = 120_000
 _DAY_MS = 86_400_000
 
 
@@ -37,9 +36,11 @@ class Worker:
     db: Database
     audit: AuditLog
     verification: Verification
+    health: HealthCheck
     deposit: Deposit
     throttle: Throttle
     clock: Clock
+    lost_after_ms: int
     interval: float = 5.0
 
     async def run(self) -> None:
@@ -52,6 +53,7 @@ class Worker:
         """Every piece of work, once."""
         pieces: tuple[Callable[[], Awaitable[None]], ...] = (
             self.verify_due,
+            self.check_health,
             self.expire_links,
             self.close_lost_uses,
             self.forget,
@@ -64,16 +66,17 @@ class Worker:
 
     async def verify_due(self) -> None:
         """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
-        asked = await asyncio.gather(
+        await _together(
+            "verification",
             *(
                 self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
                 for row in await self.verification.due()
             ),
-            return_exceptions=True,
         )
-        for failure in asked:
-            if isinstance(failure, Exception):
-                _log.error("worker.verification_failed", error=type(failure).__name__)
+
+    async def check_health(self) -> None:
+        """Ask upstream about keys that a job's call made suspect, and about failing ones."""
+        await _together("health", *(self.health.check(row) for row in await self.health.due()))
 
     async def expire_links(self) -> None:
         """Close links whose time is over."""
@@ -82,7 +85,7 @@ class Worker:
 
     async def close_lost_uses(self) -> None:
         """Close uses whose outcome never came: the process that made them died."""
-        before = self.clock() - LOST_AFTER_MS
+        before = self.clock() - self.lost_after_ms
         async with self.db.read(EVERY_TENANT) as session:
             rows = list(
                 await session.scalars(
@@ -112,3 +115,10 @@ class Worker:
             await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
             await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))
+
+
+async def _together(piece: str, *work: Awaitable[object]) -> None:
+    """Do it all at once; what fails is logged and falls due again."""
+    for failure in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(failure, Exception):
+            _log.error("worker.failed", piece=piece, error=type(failure).__name__)

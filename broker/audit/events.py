@@ -44,6 +44,8 @@ KINDS = frozenset(
         "credential.version.refused",
         "credential.version.revoked",
         "credential.version.destroyed",
+        "credential.version.failing",
+        "credential.version.recovered",
         "lease.issued",
         "lease.denied",
         "lease.replayed",

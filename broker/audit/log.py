@@ -8,6 +8,7 @@ that belong to it were written in the same transaction.  When it raises, nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import uuid
 from collections import deque
@@ -19,6 +20,7 @@ import structlog
 from sqlalchemy import Executable, insert
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
+from broker.audit.allowance import Allowance, Exhausted, keep, numbers
 from broker.audit.events import Event
 from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
 from broker.audit.tables import BatchRow
@@ -60,6 +62,7 @@ class _Waiting:
     guards: Mapping[str, int]
     writes: Sequence[Write]
     raises: Sequence[str]
+    takes: Sequence[Allowance]
     done: asyncio.Future[Receipt]
 
 
@@ -72,6 +75,7 @@ class AuditLog:
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
+        self._writing = False
         self._writer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,13 +83,22 @@ class AuditLog:
         self._writer = asyncio.create_task(self._write_batches(), name="audit-writer")
 
     async def stop(self) -> None:
-        """Stop writing; whatever still waits is refused."""
+        """Stop writing once what waits is written, or the deadline is over; what still waits then is refused."""
         if self._writer is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._deadline):
+                    while self._queue or self._writing:  # noqa: ASYNC110 - once, at the end
+                        await asyncio.sleep(0.005)
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
         for waiting in self._queue:
             _refuse(waiting, AuditUnavailable("The broker is shutting down; try again."))
         self._queue.clear()
+
+    @property
+    def dialect(self) -> str:
+        """The database's, for statements that differ."""
+        return self._db.dialect
 
     @property
     def depth(self) -> int:
@@ -98,6 +111,7 @@ class AuditLog:
         guards: Mapping[str, int] | None = None,
         writes: Sequence[Write] = (),
         raises: Sequence[str] = (),
+        takes: Sequence[Allowance] = (),
     ) -> Receipt:
         """Make ``event`` durable, together with ``writes``, if every guard still has the epoch it was decided on.
 
@@ -106,16 +120,18 @@ class AuditLog:
             guards: ids and the epochs (from one snapshot) that the decision relied on.
             writes: statements and parameters for rows that belong to the event.
             raises: ids whose epoch this event raises, which ends whatever relies on them.
+            takes: allowances that this event takes from, all or none.
 
         Raises:
             GuardMoved: nothing was written; decide again.
+            Exhausted: nothing was written; an allowance is used up.
             RowRefused: nothing was written; ``writes`` contradict stored rows.
             AuditUnavailable: not known to be durable within the deadline; answer no.
         """
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, done))
+        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, takes, done))
         self._arrived.set()
         try:
             async with asyncio.timeout(self._deadline):
@@ -123,13 +139,29 @@ class AuditLog:
         except TimeoutError:
             raise AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1) from None
 
+    def post(self, event: Event, writes: Sequence[Write] = ()) -> bool:
+        """Put what has already happened on the record, in the order of appends, without waiting for it.
+
+        Returns:
+            False where too much waits already: then nothing will be written.
+        """
+        if len(self._queue) >= QUEUE_MAX:
+            return False
+        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_note_refusal)
+        self._queue.append(_Waiting(event, event.committed(), {}, writes, (), (), done))
+        self._arrived.set()
+        return True
+
     async def _write_batches(self) -> None:
         while True:
             await self._arrived.wait()
             await self._gather()
             batch = self._next_batch()
             if batch:
+                self._writing = True
                 await self._commit(batch)
+                self._writing = False
 
     async def _gather(self) -> None:
         """Let whoever is already under way in these turns of the loop share the commit; no wait in time.
@@ -167,17 +199,19 @@ class AuditLog:
                     await self._commit_apart(batch)
                     return
                 await asyncio.sleep(0.05)
-            except Exception:  # noqa: BLE001 - the writer outlives a defect; its callers are answered no
+            except Exception:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
+                if len(batch) > 1:
+                    await self._commit_apart(batch)
+                    return
                 _log.exception("audit.batch_failed")
-                for waiting in batch:
-                    _refuse(waiting, AuditUnavailable("The event could not be recorded."))
+                _refuse(batch[0], AuditUnavailable("The event could not be recorded."))
                 return
             else:
                 attempt.settle()
                 return
 
     async def _commit_apart(self, batch: list[_Waiting]) -> None:
-        """One bad row must not refuse its neighbours."""
+        """One bad row, or a defect in one event, must not refuse its neighbours."""
         if len(batch) == 1:
             _refuse(batch[0], RowRefused())
             return
@@ -195,16 +229,22 @@ class _Attempt:
         self._time = time
         self._accepted: list[_Waiting] = []
         self._receipts: list[Receipt] = []
+        self._exhausted: dict[int, Exhausted] = {}
 
     def write(self, transaction: Transaction) -> None:
         base = lock_head(transaction)
         if self.repeated and _committed_before(transaction, self._id):
             return
         present = epochs(transaction, {guard for waiting in self._batch for guard in waiting.guards})
-        self._accepted = _standing(self._batch, present)
+        before = numbers(transaction, {taken.id for waiting in self._batch for taken in waiting.takes})
+        after = dict(before)
+        self._exhausted = {}
+        self._accepted = [waiting for waiting in _standing(self._batch, present) if self._takes(waiting, after)]
         self._receipts = []
         if not self._accepted:
             return
+        if changed := {name: value for name, value in after.items() if value != before[name]}:
+            keep(transaction, changed)
         batch = {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
         execute_many(transaction, _INSERT_BATCH, [batch])
         self._receipts = insert_events(
@@ -216,13 +256,22 @@ class _Attempt:
         if raised:
             execute_many(transaction, raise_statement(transaction.dialect.name), raised)
 
+    def _takes(self, waiting: _Waiting, after: dict[str, int]) -> bool:
+        """Take from every allowance of an event, or from none."""
+        try:
+            after |= {taken.id: taken.take(after[taken.id], waiting.event.time) for taken in waiting.takes}
+        except Exhausted as exhausted:
+            self._exhausted[id(waiting)] = exhausted
+            return False
+        return True
+
     def settle(self) -> None:
         """Tell every caller what the committed transaction decided."""
         for waiting, receipt in zip(self._accepted, self._receipts, strict=True):
             if not waiting.done.done():
                 waiting.done.set_result(receipt)
         for waiting in self._batch:
-            _refuse(waiting, GuardMoved())
+            _refuse(waiting, self._exhausted.get(id(waiting)) or GuardMoved())
 
 
 _INSERT_BATCH = insert(BatchRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
@@ -255,6 +304,11 @@ def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str,
 def _is_a_refused_row(error: BaseException) -> bool:
     """Whether the database is up and refused a row, rather than being away or busy."""
     return isinstance(error, (IntegrityError, DataError, sqlite3.IntegrityError))
+
+
+def _note_refusal(done: asyncio.Future[Receipt]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _log.error("audit.not_recorded", error=type(error).__name__)
 
 
 def _refuse(waiting: _Waiting, error: Exception) -> None:

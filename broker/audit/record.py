@@ -7,7 +7,6 @@ waited is seen.  A single statement (a CTE) would compare against a snapshot fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, GuardRow, HeadRow
-from broker.base.prepared import OnConnection, Transaction, execute_many
+from broker.base.prepared import OnConnection, Transaction, execute_many, present
 from broker.formats.event import Committed
 
 
@@ -61,12 +60,7 @@ def lock_head(transaction: Transaction) -> int:
 
 def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
     """The present epoch of each id."""
-    wanted = list(ids)
-    if not wanted:
-        return {}
-    given = json.dumps(wanted) if transaction.dialect.name == "sqlite" else wanted
-    found = transaction.rows(_EPOCHS[transaction.dialect.name], (given,))
-    return dict.fromkeys(wanted, 0) | {guard: epoch for guard, epoch in found}  # noqa: C416 - a Row is no pair to dict()
+    return present(transaction, _EPOCHS, ids)
 
 
 async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]:

@@ -71,3 +71,12 @@ class GuardRow(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     epoch: Mapped[int]
+
+
+class AllowanceRow(Table):
+    """A number that events take from (:mod:`broker.audit.allowance`); no row means 0."""
+
+    __tablename__ = "allowances"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]

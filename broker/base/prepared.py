@@ -7,8 +7,9 @@ and inside ORM sessions SQLAlchemy's connection does, with the compiled text.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Executable
@@ -65,6 +66,16 @@ class OnSqlite:
     def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See :class:`Transaction`."""
         self._connection.executemany(sql, rows)
+
+
+def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
+    """The whole number that ``query`` (by dialect, one parameter: the ids) finds for each id; 0 where it finds none."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    name = transaction.dialect.name
+    found = transaction.rows(query[name], (json.dumps(wanted) if name == "sqlite" else wanted,))
+    return dict.fromkeys(wanted, 0) | {id_: number for id_, number in found}  # noqa: C416 - a Row is no pair to dict()
 
 
 _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import call, pages
+from broker.cli.session import call, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Who may use what.")
 
-_COLUMNS = ["id", "workload", "organization", "provider", "label", "modes", "max_ttl", "expires_at", "state"]
+_COLUMNS = ["id", "workload", "organization", "provider", "label", "modes", "limits", "max_ttl", "expires_at", "state"]
+_RATES = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 
 
 @app.command()
@@ -24,6 +25,16 @@ def add(
     max_ttl: Annotated[int, typer.Option(help="Seconds a lease may last in all.")] = 3600,
     expires: Annotated[str | None, typer.Option(help="RFC 3339 time.")] = None,
     purpose_required: Annotated[bool, typer.Option(help="Every lease must say what it is for.")] = False,
+    preset: Annotated[
+        list[str] | None, typer.Option(help="A set of rules of the provider file, such as read-only; may be repeated.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="'GET,POST /facilities/*': methods and a path; * in a segment, ** across; may be repeated."),
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="At most so many uses: 60/min, 5/s, 1000/h, 5000/day.")] = None,
+    max_uses: Annotated[int | None, typer.Option(help="At most so many uses in all.")] = None,
+    implicit: Annotated[bool, typer.Option(help="Calls with the access token alone, without a lease.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a job a right to these organizations' keys."""
@@ -35,9 +46,44 @@ def add(
         "modes": mode or ["use"],
         "max_ttl": max_ttl,
         "purpose_required": purpose_required,
+        "presets": preset or [],
+        "rules": [_rule(text) for text in allow or []],
+        "rate": _rate(rate) if rate else None,
+        "max_uses": max_uses,
+        "implicit": implicit,
         "expires_at": expires,
     }
-    listing(call("POST", "/v1/grants", json=wanted)["items"], _COLUMNS, as_json)
+    _listing(call("POST", "/v1/grants", json=wanted)["items"], as_json)
+
+
+def _rule(text: str) -> dict[str, list[str]]:
+    methods, _, path = text.partition(" ")
+    if not path.startswith("/"):
+        fail(f"--allow {text!r}: write methods, a space and a path, for example 'GET,POST /facilities/*'.")
+    return {"methods": methods.upper().split(","), "paths": [path]}
+
+
+def _rate(text: str) -> dict[str, int]:
+    uses, _, unit = text.partition("/")
+    if not uses.isdecimal() or unit not in _RATES:
+        fail(f"--rate {text!r}: write for example 60/min; units are {', '.join(_RATES)}.")
+    return {"uses": int(uses), "seconds": _RATES[unit]}
+
+
+def _listing(items: list[dict[str, Any]], as_json: bool) -> None:
+    listing(items if as_json else [{**item, "limits": _limits(item)} for item in items], _COLUMNS, as_json)
+
+
+def _limits(grant: dict[str, Any]) -> str:
+    """What the grant limits, in a cell."""
+    words = [f"{','.join(rule['methods'])} {','.join(rule['paths'])}" for rule in grant["rules"]]
+    if grant["presets"]:
+        words = list(grant["presets"]) + words[len(grant["presets"]) :]
+    if grant["rate"]:
+        words.append(f"{grant['rate']['uses']} in {grant['rate']['seconds']} s")
+    if grant["max_uses"]:
+        words.append(f"{grant['max_uses']} uses")
+    return "; ".join(words)
 
 
 @app.command("list")
@@ -47,7 +93,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Grants."""
-    listing(pages("/v1/grants", organization=org, workload=workload), _COLUMNS, as_json)
+    _listing(pages("/v1/grants", organization=org, workload=workload), as_json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 import uvicorn
 import uvloop
 from rich.progress import Progress
+from starlette.types import ASGIApp
 
 from broker import app as composition
 from broker import schema
@@ -71,34 +72,50 @@ def _announce(token: str | None, settings: Settings) -> None:
 
 def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
 ) -> None:
     """Run the broker."""
     settings = _settings()
 
     async def run() -> None:
         async with composition.running(settings) as broker:
+            if workers > 1 and broker.services.db.dialect == "sqlite":
+                fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
             _announce(await composition.bootstrap_token(broker.services), settings)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
-            _, edge = composition.asgi(broker, with_worker=with_worker)
-            await uvicorn.Server(server_config(edge, settings)).serve()
+            if workers == 1:
+                _, edge = composition.asgi(broker, with_worker=with_worker)
+                await uvicorn.Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
 
     _run(run())
+    if workers > 1:
+        factory = f"{__name__}:{(served if with_worker else served_without_worker).__name__}"
+        uvicorn.run(factory, factory=True, workers=workers, **_uvicorn(settings))
 
 
-def server_config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - any ASGI application
-    """How uvicorn runs ``app``: its own access log is off, as it would write query strings."""
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        date_header=True,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.trusted_proxies,
-        timeout_graceful_shutdown=10,
-    )
+def served() -> ASGIApp:
+    """What each of several processes serves; called in it."""
+    return composition.Served(_settings(), with_worker=True)
+
+
+def served_without_worker() -> ASGIApp:
+    """As :func:`served`, the periodic work being done elsewhere."""
+    return composition.Served(_settings(), with_worker=False)
+
+
+def _uvicorn(settings: Settings) -> dict[str, Any]:
+    """How uvicorn runs the broker: its own access log is off, as it would write query strings."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "access_log": False,
+        "log_level": "warning",
+        "server_header": False,
+        "date_header": True,
+        "proxy_headers": True,
+        "forwarded_allow_ips": settings.trusted_proxies,
+        "timeout_graceful_shutdown": 10,
+    }
 
 
 def worker() -> None:

@@ -28,6 +28,13 @@ class State(StrEnum):
     DESTROYED = "destroyed"
 
 
+class Health(StrEnum):
+    """What upstream last said about a key in use."""
+
+    HEALTHY = "healthy"
+    FAILING = "failing"
+
+
 class Move(StrEnum):
     """What can be done to a version."""
 

@@ -25,7 +25,10 @@ class CredentialRow(TenantOwned, Table):
 
 
 class VersionRow(TenantOwned, Table):
-    """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found."""
+    """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found.
+
+    ``health`` of a key in use is ``healthy``, or ``failing`` once upstream said that it is a bad key.
+    """
 
     __tablename__ = "credential_versions"
     __table_args__ = (Index("ix_credential_versions_due", "state", "next_probe_at"),)
@@ -39,6 +42,8 @@ class VersionRow(TenantOwned, Table):
     last4: Mapped[str]
     intake_id: Mapped[str | None]
     verdict: Mapped[str]
+    health: Mapped[str] = mapped_column(server_default="healthy")
+    health_at: Mapped[int | None]
     probes: Mapped[int]
     next_probe_at: Mapped[int | None]
     staged_at: Mapped[int]

@@ -29,7 +29,8 @@ from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.providers.catalog import Catalog
 
-_RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
+# How long until upstream is asked again, by how often it was.
+RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
 
 
 class Verdict(StrEnum):
@@ -66,14 +67,19 @@ class Verification:
             credential = await session.get(CredentialRow, credential_id)
         if row is None or credential is None or row.state != State.STAGED or row.sealed is None:
             return Verdict.SETTLED
+        probed = await self.ask(row, credential)
+        seen = frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
+        async with self.db.write(scope) as session:
+            return await self._settle(session, row, probed, seen, also)
+
+    async def ask(self, row: VersionRow, credential: CredentialRow) -> Probed:
+        """Send the verification request with a version's key; that it will be sent is on the record first."""
+        assert row.sealed is not None
         definition = self.catalog.get(row.provider)
         intent = event(row, "credential.probe.authorized", BROKER, self.clock())
         await self.audit.append(replace(intent, target=target(definition, credential.variables)))
         key = await self.keystore.open(row.sealed, row.binding)
-        probed = await probe(self.outbound, definition, credential.variables, key)
-        seen = frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
-        async with self.db.write(scope) as session:
-            return await self._settle(session, row, probed, seen, also)
+        return await probe(self.outbound, definition, credential.variables, key)
 
     async def _settle(
         self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also
@@ -86,7 +92,7 @@ class Verification:
         now = self.clock()
         row.verdict = verdict
         if verdict is Verdict.UNREACHABLE:
-            row.next_probe_at = now + _RETRY_MS[min(row.probes, len(_RETRY_MS) - 1)]
+            row.next_probe_at = now + RETRY_MS[min(row.probes, len(RETRY_MS) - 1)]
             row.probes += 1
         elif verdict in {Verdict.ACTIVE, Verdict.HELD}:
             row.next_probe_at = None

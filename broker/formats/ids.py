@@ -20,6 +20,7 @@ PREFIXES = {
     "lse": "lease",
     "use": "use",
     "evt": "audit event",
+    "ntc": "notice",
     "req": "request",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,12 +12,24 @@ from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.formats import ids
-from broker.grants.policy import Mode, Terms
+from broker.grants.policy import Mode, Rate, Terms
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.organizations.tables import OrganizationRow
+from broker.providers.rule import Rule
 
 LONGEST_TTL_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a granted key may be used; as in :class:`~broker.grants.policy.Terms`.  ``presets`` name some ``rules``."""
+
+    presets: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    rate: Rate | None = None
+    max_uses: int | None = None
+    implicit: bool = False
 
 
 async def create(
@@ -31,13 +44,16 @@ async def create(
     max_ttl: int,
     purpose_required: bool,
     expires_at: int | None,
+    limits: Limits,
     now: int,
 ) -> list[GrantRow]:
     """One grant for each organization, all or none.
 
     Raises:
-        Invalid: an expiry in the past. Conflict: the workload was revoked.
+        Invalid: an expiry in the past, or limits on a key that may be seen. Conflict: the workload was revoked.
     """
+    if Mode.REVEAL in modes and (limits.rules or limits.rate or limits.max_uses):
+        raise Invalid("modes: a key that was seen can be used in any way; grant use alone to limit how it is used.")
     if workload.state != "active":
         raise Conflict(f"Workload {workload.name!r} was revoked; register a new one.")
     if expires_at is not None and expires_at <= now:
@@ -52,6 +68,12 @@ async def create(
             modes=sorted({str(mode) for mode in modes}),
             max_ttl=max_ttl,
             purpose_required=purpose_required,
+            presets=list(limits.presets),
+            rules=[rule.model_dump(mode="json") for rule in limits.rules],
+            rate_uses=limits.rate.uses if limits.rate else None,
+            rate_seconds=limits.rate.seconds if limits.rate else None,
+            max_uses=limits.max_uses,
+            implicit=limits.implicit,
             expires_at=expires_at,
             state="active",
             created_at=now,
@@ -100,6 +122,10 @@ def terms(row: GrantRow) -> Terms:
         row.purpose_required,
         row.expires_at,
         row.state == "active",
+        tuple(Rule.model_validate(rule) for rule in row.rules),
+        Rate(row.rate_uses, row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
+        row.max_uses,
+        row.implicit,
     )
 
 

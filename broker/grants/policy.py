@@ -1,4 +1,4 @@
-"""Who may lease what: one pure function from facts to a decision.
+"""Who may lease what, and what a use may do: pure functions from facts to a decision.
 
 A decision is a value, so that its event can be recorded before it is answered.  Facts come from one snapshot; whether
 they still hold is the guards' question, at commit.
@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+
+from broker.providers.rule import Rule
 
 DEFAULT_TTL_S = 300
 
@@ -20,9 +24,28 @@ class Mode(StrEnum):
     REVEAL = "reveal"
 
 
+class Call(NamedTuple):
+    """A proxied call: method in capitals, path as it will be sent, query as received."""
+
+    method: str
+    path: str
+    query: str = ""
+
+
+class Rate(NamedTuple):
+    """So many uses at once, refilled evenly over so many seconds."""
+
+    uses: int
+    seconds: int
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds; ``label`` None covers every label."""
+    """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds; ``label`` None covers every label.
+
+    ``rules`` empty allows every method and path; ``rate`` and ``max_uses`` None don't limit.  ``implicit`` lets the
+    job call the proxy with its access token alone.
+    """
 
     id: str
     provider: str
@@ -32,6 +55,10 @@ class Terms:
     purpose_required: bool
     expires_at: int | None
     active: bool
+    rules: tuple[Rule, ...] = ()
+    rate: Rate | None = None
+    max_uses: int | None = None
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +70,23 @@ class Facts:
     credential_active: bool | None
     version: int | None
     grants: Sequence[Terms]
+    key_failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a workload asks for.  ``ttl`` is in seconds; None for the default."""
+    """What a workload asks for.  ``ttl`` is in seconds; None for the default.
+
+    ``grant`` names one of several grants.  ``call`` is the proxied call that an implicit lease is for.
+    """
 
     provider: str
     label: str
     mode: Mode
     purpose: str = ""
     ttl: int | None = None
+    grant: str = ""
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,7 @@ class Denied:
 
     reason: str
     need: str
+    allowed: tuple[str, ...] = ()
 
 
 def decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
@@ -85,16 +119,59 @@ def decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
         return Denied("no_grant", "No standing grant covers this organization and provider; ask an operator for one.")
     if not facts.organization_active:
         return Denied("organization_revoked", "This organization was cut off.")
+    fitting = _fitting(ask, standing)
+    if isinstance(fitting, Denied):
+        return fitting
+    if not facts.credential_active or facts.version is None:
+        return Denied("no_active_key", "There is no active key here; an operator can request one from the customer.")
+    if facts.key_failing:
+        return KEY_FAILING
+    # The least restricted one, then the longest: a job that means another names it.
+    grant = max(fitting, key=lambda terms: (not terms.rules, terms.max_ttl, terms.id))
+    return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
+
+
+KEY_FAILING = Denied(
+    "key_failing", "The upstream refuses this key. Operators were told; the customer has to give a new one."
+)
+
+
+def _fitting(ask: Ask, standing: Sequence[Terms]) -> Sequence[Terms] | Denied:
+    """The standing grants that carry what is asked, or why none does."""
     fitting = [grant for grant in standing if ask.mode in grant.modes]
     if not fitting:
         return Denied("mode_not_granted", f"The grant doesn't include {ask.mode!s}; ask an operator for that mode.")
     fitting = [grant for grant in fitting if ask.purpose.strip() or not grant.purpose_required]
     if not fitting:
         return Denied("purpose_required", "The grant needs a purpose; say in `purpose` what the access is for.")
-    if not facts.credential_active or facts.version is None:
-        return Denied("no_active_key", "There is no active key here; an operator can request one from the customer.")
-    grant = max(fitting, key=lambda terms: (terms.max_ttl, terms.id))
-    return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
+    if ask.call is None:
+        return fitting
+    fitting = [grant for grant in fitting if grant.implicit]
+    if not fitting:
+        return Denied(
+            "lease_required",
+            "The grant doesn't allow calls without a lease; get one (POST /v1/leases) and send its token.",
+        )
+    allowing = [grant for grant in fitting if refuse_call(grant, ask.call) is None]
+    return allowing or refuse_call(fitting[0], ask.call) or fitting
+
+
+def refuse_call(grant: Terms, call: Call) -> Denied | None:
+    """Why the grant's rules refuse a proxied call; None where they allow it."""
+    if not grant.rules:
+        return None
+    if any(rule.allows(call.method, call.path) for rule in grant.rules):
+        # Some frameworks take the method from here, and would do another than the one that was judged.
+        if any(unquote_plus(pair.partition("=")[0]).lower() == "_method" for pair in call.query.split("&")):
+            return Denied("rule_refused", "The grant limits methods, so `_method` in the query is refused; remove it.")
+        return None
+    allowed = tuple(str(rule) for rule in grant.rules)
+    return Denied(
+        "rule_refused",
+        f"Grant {grant.id} allows only {' | '.join(allowed)}. {call.method} on this path needs a grant with a rule "
+        "for it; ask an operator (`broker grant add … --allow`).",
+        allowed,
+    )
 
 
 def _covers(grant: Terms, ask: Ask, now: int) -> bool:
@@ -102,5 +179,6 @@ def _covers(grant: Terms, ask: Ask, now: int) -> bool:
         grant.active
         and grant.provider == ask.provider
         and grant.label in {None, ask.label}
+        and ask.grant in {"", grant.id}
         and (grant.expires_at is None or grant.expires_at > now)
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
 
 
 class GrantRow(TenantOwned, Table):
-    """A right to lease.  ``label`` None covers every label; ``max_ttl`` is in seconds."""
+    """A right to lease.  ``label`` None covers every label; ``max_ttl`` is in seconds.
+
+    ``rules`` are written out when the grant is made, presets too: a provider file that changes later widens no grant.
+    """
 
     __tablename__ = "grants"
 
@@ -20,6 +23,12 @@ class GrantRow(TenantOwned, Table):
     modes: Mapped[list[str]] = mapped_column(JSON)
     max_ttl: Mapped[int]
     purpose_required: Mapped[bool]
+    presets: Mapped[list[str]] = mapped_column(JSON, server_default="[]")
+    rules: Mapped[list[dict[str, list[str]]]] = mapped_column(JSON, server_default="[]")
+    rate_uses: Mapped[int | None]
+    rate_seconds: Mapped[int | None]
+    max_uses: Mapped[int | None]
+    implicit: Mapped[bool] = mapped_column(server_default=false())
     expires_at: Mapped[int | None]
     state: Mapped[str]
     created_at: Mapped[int]

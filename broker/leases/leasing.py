@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -17,8 +16,9 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.secret import Secret
 from broker.formats import ids, token
-from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide
+from broker.grants.policy import DEFAULT_TTL_S, KEY_FAILING, Allowed, Ask, Denied, Mode, decide
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
+from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
 
@@ -30,7 +30,7 @@ class LeaseDenied(Forbidden):
     """Policy said no; ``code`` is its reason."""
 
     def __init__(self, denied: Denied) -> None:
-        super().__init__(denied.need)
+        super().__init__(denied.need, **({"allowed": denied.allowed} if denied.allowed else {}))
         self.denied = denied
         self.code = denied.reason  # type: ignore[misc]  # the reason is the stable code
 
@@ -48,30 +48,6 @@ class NoSuchLease(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such lease for you; ask for a new one.")
-
-
-class Lease(NamedTuple):
-    """A lease as it is now.  Times are milliseconds since the epoch."""
-
-    id: str
-    organization: str
-    workload: str
-    grant: str
-    credential: str
-    version: int
-    provider: str
-    label: str
-    mode: Mode
-    purpose: str
-    issued_at: int
-    expires_at: int
-    until: int
-    ended_at: int | None = None
-    end_reason: str = ""
-
-    def stands(self, now: int) -> bool:
-        """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
-        return self.ended_at is None and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +119,9 @@ class Leasing:
             lease = _new(lease_id, subject, standing, standing.key, ask, decision, now)
             try:
                 await self._audit.append(
-                    self._event("lease.issued", actor, lease, note=ask.purpose),
+                    event_of(lease, "lease.issued", actor, now, note=ask.purpose),
                     standing.guards(subject, lease.grant),
-                    [(_INSERT, _row(lease))],
+                    [(_INSERT, row_of(lease))],
                 )
             except GuardMoved:
                 continue
@@ -204,12 +180,12 @@ class Leasing:
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert standing.key is not None
-        event = self._event("lease.replayed", actor, lease)
+        event = event_of(lease, "lease.replayed", actor, self._clock())
         try:
             await self._audit.append(event, self.guards_of(lease, standing))
         except GuardMoved:
             raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
-        return await self._issued(lease, standing.key, subject_of(lease))
+        return await self._issued(lease, standing.key, lease.subject)
 
     def id_of(self, unverified_token: str) -> str:
         """The lease that a token speaks for; raises NoSuchLease."""
@@ -238,7 +214,7 @@ class Leasing:
         now = self._clock()
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
-        subject = subject_of(lease)
+        subject = lease.subject
         standing = await self.standings.get(subject)
         if _no_longer(lease, standing, now) is not None:
             standing = await self.standings.get(subject, fresh=True)
@@ -248,7 +224,7 @@ class Leasing:
 
     def guards_of(self, lease: Lease, standing: Standing) -> dict[str, int]:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
-        return standing.guards(subject_of(lease), lease.grant) | {lease.id: 0}
+        return standing.guards(lease.subject, lease.grant) | {lease.id: 0}
 
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
@@ -272,13 +248,13 @@ class Leasing:
             renewed = lease._replace(expires_at=to)
             try:
                 await self._audit.append(
-                    self._event("lease.renewed", actor, renewed),
+                    event_of(renewed, "lease.renewed", actor, self._clock()),
                     self.guards_of(lease, standing),
                     [(_RENEW, {"lease": lease.id, "to": to})],
                 )
             except GuardMoved:
                 lease = await self.find(lease.id)
-                await self.standings.get(subject_of(lease), fresh=True)
+                await self.standings.get(lease.subject, fresh=True)
                 continue
             self._remember(renewed)
             return renewed
@@ -291,7 +267,7 @@ class Leasing:
         now = self._clock()
         try:
             await self._audit.append(
-                replace(self._event(kind, actor, lease, note=reason), time=now),
+                event_of(lease, kind, actor, now, note=reason),
                 {lease.id: 0},
                 [(_END, {"lease": lease.id, "at": now, "why": kind})],
                 raises=[lease.id],
@@ -312,12 +288,12 @@ class Leasing:
         if organization is not None:
             query = query.where(LeaseRow.organization_id == organization)
         async with self._db.read(scope) as session:
-            return [_lease(row) for row in await session.scalars(query)]
+            return [lease_of(row) for row in await session.scalars(query)]
 
     async def _stored(self, lease_id: str) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(LeaseRow, lease_id)
-        return None if row is None else _lease(row)
+        return None if row is None else lease_of(row)
 
     def _remember(self, lease: Lease) -> None:
         self._leases[lease.id] = lease
@@ -329,32 +305,11 @@ class Leasing:
         text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
         return "lse_" + hmac.digest(self._token_key, text, hashlib.sha256)[:16].hex()
 
-    def _event(self, kind: str, actor: Actor, lease: Lease, *, note: str = "") -> Event:
-        return Event(
-            kind=kind,
-            time=self._clock(),
-            actor=actor,
-            organization=lease.organization,
-            credential=lease.credential,
-            version=lease.version,
-            provider=lease.provider,
-            workload=lease.workload,
-            grant=lease.grant,
-            lease=lease.id,
-            mode=lease.mode,
-            note=note,
-        )
-
-
-def subject_of(lease: Lease) -> Subject:
-    """Whose request for which key a lease answers."""
-    return Subject(lease.workload, lease.organization, lease.provider, lease.label)
-
 
 def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
     """Why a standing lease may no longer be used; None where it may."""
     facts = standing.facts
-    grant = next((terms for terms in facts.grants if terms.id == lease.grant), None)
+    grant = standing.terms(lease.grant)
     if not facts.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     if not facts.organization_active:
@@ -363,13 +318,14 @@ def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
     if not facts.credential_active or standing.key is None or standing.key.number != lease.version:
         return Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
-    return None
+    return KEY_FAILING if facts.key_failing else None
 
 
 def _new(
     lease_id: str, subject: Subject, standing: Standing, key: SealedKey, ask: Ask, allowed: Allowed, now: int
 ) -> Lease:
-    terms = next(terms for terms in standing.facts.grants if terms.id == allowed.grant)
+    terms = standing.terms(allowed.grant)
+    assert terms is not None
     until = now + terms.max_ttl * 1000
     if allowed.until is not None:
         until = min(until, allowed.until)
@@ -387,37 +343,4 @@ def _new(
         issued_at=now,
         expires_at=min(now + allowed.ttl * 1000, until),
         until=until,
-    )
-
-
-def _row(lease: Lease) -> dict[str, object]:
-    row = lease._asdict()
-    row["mode"] = str(lease.mode)
-    for column, field in (
-        ("organization_id", "organization"),
-        ("workload_id", "workload"),
-        ("grant_id", "grant"),
-        ("credential_id", "credential"),
-    ):
-        row[column] = row.pop(field)
-    return row
-
-
-def _lease(row: LeaseRow) -> Lease:
-    return Lease(
-        id=row.id,
-        organization=row.organization_id,
-        workload=row.workload_id,
-        grant=row.grant_id,
-        credential=row.credential_id,
-        version=row.version,
-        provider=row.provider,
-        label=row.label,
-        mode=Mode(row.mode),
-        purpose=row.purpose,
-        issued_at=row.issued_at,
-        expires_at=row.expires_at,
-        until=row.until,
-        ended_at=row.ended_at,
-        end_reason=row.end_reason,
     )

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials.lifecycle import State
+from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
 from broker.grants.granting import terms
@@ -50,6 +50,7 @@ class SealedKey:
     fingerprint: str
     last4: str
     variables: Mapping[str, str]
+    failing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Standing:
     key: SealedKey | None
     epochs: Mapping[str, int]
     loaded_at: int
+
+    def terms(self, grant: str) -> Terms | None:
+        """The terms of one of the grants."""
+        return next((terms for terms in self.facts.grants if terms.id == grant), None)
 
     def guards(self, subject: Subject, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""
@@ -119,7 +124,12 @@ class Standings:
         relied = [subject.workload, organization_id, *(grant.id for grant in grants)]
         relied += [credential.id] if credential else []
         facts = Facts(
-            _active(workload) or False, _active(organization), _active(credential), key.number if key else None, grants
+            _active(workload) or False,
+            _active(organization),
+            _active(credential),
+            key.number if key else None,
+            grants,
+            key_failing=key is not None and key.failing,
         )
         slug = organization.slug if organization else ""
         name = workload.name if workload else ""
@@ -157,6 +167,13 @@ async def _active_key(session: AsyncSession, subject: Subject) -> tuple[Credenti
     if row is None or row.sealed is None:
         return credential, None
     key = SealedKey(
-        credential.id, row.number, row.sealed, row.binding, row.fingerprint, row.last4, dict(credential.variables)
+        credential.id,
+        row.number,
+        row.sealed,
+        row.binding,
+        row.fingerprint,
+        row.last4,
+        dict(credential.variables),
+        row.health == Health.FAILING,
     )
     return credential, key

@@ -40,6 +40,7 @@ class UseRow(TenantOwned, Table):
     credential_id: Mapped[str]
     version: Mapped[int]
     workload_id: Mapped[str]
+    grant_id: Mapped[str] = mapped_column(server_default="")
     method: Mapped[str]
     authorized_at: Mapped[int]
     completed_at: Mapped[int | None]

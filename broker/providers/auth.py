@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -40,6 +40,12 @@ class HeaderAuth(Part):
         """The header that carries the key; empty where none does."""
         return self.name
 
+    def carried(self, value: str) -> str:
+        """What stands where the key goes in a header's ``value``; empty where it isn't of this form."""
+        before, _, after = self.format.partition(HOLE)
+        inside = value.startswith(before) and value.endswith(after)
+        return value[len(before) : len(value) - len(after)].strip() if inside else ""
+
     def place(self, key: str) -> Placement:
         """``key`` in its header."""
         return Placement(headers=((self.name, self.format.replace(HOLE, key)),))
@@ -54,6 +60,10 @@ class QueryAuth(Part):
     @property
     def header(self) -> str:
         """The header that carries the key; empty where none does."""
+        return ""
+
+    def carried(self, _value: str) -> str:
+        """No header carries it."""
         return ""
 
     def place(self, key: str) -> Placement:
@@ -81,6 +91,17 @@ class BasicAuth(Part):
     def header(self) -> str:
         """The header that carries the key; empty where none does."""
         return "Authorization"
+
+    def carried(self, value: str) -> str:
+        """What stands where the key goes in an Authorization header's ``value``; empty where it isn't Basic."""
+        scheme, _, pair = value.partition(" ")
+        try:
+            username, _, password = b64decode(pair).decode().partition(":")
+        except ValueError:
+            return ""
+        if scheme.lower() != "basic":
+            return ""
+        return username if HOLE in self.username else password
 
     def place(self, key: str) -> Placement:
         """``key`` in the Authorization header."""

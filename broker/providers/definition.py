@@ -30,6 +30,7 @@ from broker.providers.part import (
     form,
 )
 from broker.providers.pattern import Shape, shape
+from broker.providers.rule import Rule
 
 __all__ = ["Definition", "Placement"]
 
@@ -97,18 +98,6 @@ class Identity(Part):
     ]
 
 
-class Preset(Part):
-    """A named set of methods and path patterns; ``*`` stays within a segment, ``**`` crosses them."""
-
-    methods: Annotated[tuple[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], ...], Field(min_length=1)]
-    paths: Annotated[tuple[Path, ...], Field(min_length=1)]
-
-    def faults(self) -> Iterator[Fault]:
-        for path in self.paths:
-            if "?" in path or "***" in path or "//" in path:
-                yield Fault("paths", f"{path!r} holds ?, *** or an empty segment, which never match; remove them")
-
-
 class Retry(Part):
     """How the upstream says "too fast"."""
 
@@ -148,7 +137,7 @@ class Definition(Part):
     verify: Verify
     admin: Admin
     identity: Identity | None = None
-    presets: dict[Slug, Preset] = Field(default_factory=dict)
+    presets: dict[Slug, Rule] = Field(default_factory=dict)
     retry: Retry = Retry()
     rotation: Rotation | None = None
     required_headers: dict[str, str] = Field(default_factory=dict)

@@ -1,15 +1,15 @@
-"""Strip first, inject last: what of a caller's request goes to the upstream, and the key into its one slot.  Pure."""
+"""Strip first, inject last: what of a caller's request goes upstream, and the key into its one slot.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import parse_qsl, quote_plus, unquote_plus
+from collections.abc import Collection, Iterable
+from urllib.parse import parse_qsl, quote_plus, unquote, unquote_plus
 
 from broker.base.errors import Invalid
 from broker.providers.definition import Placement
 
 # RFC 9110 §7.6.1, and what only this hop is meant to read.
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         "connection",
         "keep-alive",
@@ -34,36 +34,46 @@ _OURS = frozenset(
         "via",
         "x-real-ip",
         "x-request-id",
+        # Some frameworks take another method or path from these than the ones that were judged.
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
     }
 )
-_STAY_BEHIND = frozenset(
-    {"set-cookie", "set-cookie2", "www-authenticate", "authentication-info", "alt-svc", "server", "date"}
-)
+_OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 
 Headers = list[tuple[str, str]]
 
 
-def _alias(name: str) -> str:
-    """Spellings that some servers treat as one: case, and underscore for dash."""
-    return name.lower().replace("_", "-")
+def alias(name: str) -> str:
+    """Spellings that some servers treat as one: case, underscore for dash, percent-encoding."""
+    return (unquote(name) if "%" in name else name).lower().replace("_", "-")
 
 
-def request_headers(caller: Iterable[tuple[str, str]], required: Iterable[tuple[str, str]], slot: Placement) -> Headers:
+def named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
+    """The headers that ``Connection`` names as being for this hop only (RFC 9110 §7.6.1)."""
+    return {
+        alias(token.strip()) for name, value in headers if alias(name) == "connection" for token in value.split(",")
+    }
+
+
+def request_headers(
+    caller: Iterable[tuple[str, str]], required: Collection[tuple[str, str]], slot: Placement
+) -> Headers:
     """The headers to send: the caller's less hop-by-hop ones and ours, the provider's fixed ones, the key last.
 
     Raises:
         Invalid: a header value that HTTP can't carry.
     """
-    caller = list(caller)
-    named = {
-        _alias(token.strip()) for name, value in caller if _alias(name) == "connection" for token in value.split(",")
-    }
-    fixed = {_alias(name) for name, _ in required} | {_alias(name) for name, _ in slot.headers}
-    dropped = _HOP_BY_HOP | _OURS | named | fixed
+    aliased_caller = [(alias(name), name, value) for name, value in caller]
+    fixed = {alias(name) for name, _ in (*required, *slot.headers)}
+    dropped = HOP_BY_HOP | _OURS | fixed | named_by_connection((name, value) for _, name, value in aliased_caller)
     kept = [
         (name, value)
-        for name, value in caller
-        if _alias(name) not in dropped and not _alias(name).startswith(("x-forwarded-", "x-broker-"))
+        for aliased, name, value in aliased_caller
+        if aliased not in dropped and not aliased.startswith(_OURS_BY_PREFIX)
     ]
     for name, value in kept:
         if any(character in value for character in "\r\n\0"):
@@ -90,13 +100,3 @@ def _parameter(pair: str) -> str:
 def query_names(raw: str) -> tuple[str, ...]:
     """The parameter names of a query, for the record: values stay out of it."""
     return tuple(sorted({name[:64] for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)}))[:32]
-
-
-def response_headers(upstream: Iterable[tuple[str, str]]) -> Headers:
-    """The headers to hand back: a session cookie is a credential too, and stays behind."""
-    upstream = list(upstream)
-    named = {
-        _alias(token.strip()) for name, value in upstream if _alias(name) == "connection" for token in value.split(",")
-    }
-    dropped = _HOP_BY_HOP | _STAY_BEHIND | named
-    return [(name, value) for name, value in upstream if _alias(name) not in dropped]

@@ -22,7 +22,8 @@ _log = structlog.get_logger()
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 BODY_MAX = 65_536
-PROXY_BODY_MAX = 10 * 1_048_576
+PROXY = "/proxy/"
+_JOB_LEFT = 499  # nginx's word for a client that closed its request
 
 _HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -48,14 +49,18 @@ class Direct:
     """Answers the hottest routes before the framework's own layers, which would take most of their time.
 
     The routes are declared in the framework as well (that is where their documentation comes from) and share the
-    endpoint: what is answered, and every error, is the same.
+    endpoint: what is answered, and every error, is the same.  The proxy is an application of its own.
     """
 
-    def __init__(self, app: FastAPI, routes: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(self, app: FastAPI, routes: Mapping[tuple[str, str], Endpoint], proxy: ASGIApp) -> None:
         self._app = app
         self._routes = routes
+        self._proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path", "").startswith(PROXY):
+            await self._proxy(scope, receive, send)
+            return
         endpoint = self._routes.get((scope.get("method", ""), scope.get("path", "")))
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -82,7 +87,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
-        request_id = ids.new("req")
+        request_id = scope["request_id"] = ids.new("req")
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -94,17 +99,18 @@ class Edge:
                 headers += [pair for pair in self._fixed if pair[0] not in present]
             await send(message)
 
-        limit = PROXY_BODY_MAX if scope["path"].startswith("/proxy/") else BODY_MAX
         declared = Headers(scope=scope).get("content-length", "")
         try:
-            if declared.isdecimal() and int(declared) > limit:
-                await _too_large(limit)(scope, receive, sending)
+            if scope["path"].startswith(PROXY):  # has caps of its own, as it streams
+                await self._app(scope, receive, sending)
+            elif declared.isdecimal() and int(declared) > BODY_MAX:
+                await _too_large(BODY_MAX)(scope, receive, sending)
             else:
-                await self._app(scope, _Capped(receive, limit), sending)
+                await self._app(scope, _Capped(receive, BODY_MAX), sending)
         except Exception:  # noqa: BLE001 - logged where the answer was rendered, or the answer is cut off here
             _log.error("request.aborted", request_id=request_id)
         finally:
-            self._note(scope, status, time.perf_counter() - started, request_id)
+            self._note(scope, _JOB_LEFT if scope.get("job_left") else status, time.perf_counter() - started, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = scope.get("direct") or getattr(scope.get("route"), "path", "unrouted")

@@ -1,56 +1,189 @@
-"""/proxy/{organization}/{provider}/{path}: a job's call through the broker."""
+"""/proxy/{organization}/{provider}/{path}: a job's call through the broker, streamed both ways."""
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import asyncio
+import re
+from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request as Received
+from starlette.types import Message, Receive, Scope, Send
 
 from broker.audit.events import Actor
-from broker.proxy.call import Request as Forward
-from broker.web.session import Services, Wired, address, bearer
+from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
+from broker.providers.catalog import UnknownProvider
+from broker.proxy.implicit import Job
+from broker.proxy.payload import Body
+from broker.proxy.use import Request
+from broker.web.errors import render
+from broker.web.session import Services, address
 
-router = APIRouter(tags=["proxy"])
-
+ROUTE = "/proxy/{organization}/{provider}/{path}"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-@router.api_route(
-    "/proxy/{organization}/{provider}/{path:path}",
-    methods=["GET", "POST", "PATCH", "DELETE"],
-    include_in_schema=False,
-)
-async def forward(organization: str, provider: str, request: Request, wired: Wired) -> StreamingResponse:
-    """Forward a call under a lease: ``Authorization: Bearer <lease token>``; the key is put in on the way."""
-    raw = bytes(request.scope.get("raw_path") or b"").partition(b"?")[0]
-    call = Forward(
-        organization=organization,
-        provider=provider,
-        method=request.method,
-        raw_path=b"/" + b"/".join(raw.split(b"/")[_PREFIX_SEGMENTS:]),
-        raw_query=request.scope["query_string"].decode("ascii", "replace"),
-        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
-        body=await request.body(),
-    )
-    actor = Actor("stranger", "unverified", address=address(request), agent=request.headers.get("user-agent", ""))
-    return await _stream(wired, bearer(request), actor, call)
+class MethodNotForwarded(BrokerError):
+    """TRACE, CONNECT and inventions stay here."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method Not Allowed"
 
 
-async def _stream(wired: Services, token: str, actor: Actor, call: Forward) -> StreamingResponse:
-    """Enter the call for the status and headers; the response leaves it, whether or not the job still listens."""
-    stack = AsyncExitStack()
-    answer = await stack.enter_async_context(wired.proxy.call(token, actor, call))
-    response = _Forwarded(answer.body, answer.status)
-    response.stack = stack
-    response.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    return response
+class Forwarding:
+    """The proxy as an ASGI application of its own: nothing between the sockets may hold a body back."""
 
-
-class _Forwarded(StreamingResponse):
-    stack: AsyncExitStack
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self.stack:
-            await super().__call__(scope, receive, send)
+        """Answer one request."""
+        scope["direct"] = ROUTE
+        received = Received(scope)
+        job = _JobSide(receive, _declared(received))
+        reply = _Reply(send)
+        leaving = asyncio.create_task(job.leaves())
+        try:
+            request, caller, actor = await self._understood(received, job)
+            async with self._services.proxy.call(caller, actor, request) as answer:
+                await reply.start(answer.status, answer.headers)
+                async for chunk in answer.body:
+                    await reply.write(chunk)
+            await reply.end()
+        except asyncio.CancelledError:
+            if not job.left:
+                raise
+            _this_task().uncancel()
+            scope["job_left"] = True
+        except Exception as error:
+            if reply.started:
+                raise  # too late for a problem: the connection is broken off instead of ended well
+            await (await render(error))(scope, receive, send)
+        finally:
+            leaving.cancel()
+
+    async def _understood(self, received: Received, job: _JobSide) -> tuple[Request, str | Job, Actor]:
+        if received.method not in METHODS:
+            raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
+        raw = bytes(received.scope.get("raw_path") or b"").partition(b"?")[0]
+        segments = raw.split(b"/")
+        if len(segments) < _PREFIX_SEGMENTS:
+            raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
+        organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
+        actor = Actor("stranger", "unverified", address=address(received), agent=received.headers.get("user-agent", ""))
+        request = Request(
+            organization=organization,
+            provider=provider,
+            method=received.method,
+            raw_path=b"/" + b"/".join(segments[_PREFIX_SEGMENTS:]),
+            raw_query=received.scope["query_string"].decode("ascii", "replace"),
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers.raw],
+            body=Body(job.declared, job.chunks()),
+            proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
+            id=received.scope["request_id"],
+        )
+        return request, await self._caller(received, provider), actor
+
+    async def _caller(self, received: Received, provider: str) -> str | Job:
+        """The lease token, or the job whose access token came instead; a stranger is refused."""
+        scheme, _, value = received.headers.get("authorization", "").partition(" ")
+        token = value.strip() if scheme.lower() == "bearer" else ""
+        if not token:
+            token = self._in_the_keys_place(received, provider)
+        if token.count(".") != 2:  # not a JWT
+            return token
+        workload = await self._services.access_tokens.verify(token)
+        label = received.headers.get("x-broker-label", "default")
+        if not _LABEL.fullmatch(label):
+            raise Invalid("X-Broker-Label: is not a credential's label.")
+        purpose = received.headers.get("x-broker-purpose", "")[:1000]
+        actor = workload.actor(address(received), received.headers.get("user-agent", ""))
+        return Job(workload.id, actor, label, purpose)
+
+    def _in_the_keys_place(self, received: Received, provider: str) -> str:
+        """The lease token where a client of the upstream would put the key; raises Unauthenticated."""
+        where = ""
+        try:
+            auth = self._services.catalog.get(provider).auth
+        except UnknownProvider:
+            pass
+        else:
+            where = f", or the lease's token in {auth.header}" if auth.header else ""
+            if token := auth.carried(received.headers.get(auth.header, "")) if auth.header else "":
+                return token
+        raise Unauthenticated(f"Send `Authorization: Bearer TOKEN` with a lease's token{where}.")
+
+
+def _declared(received: Received) -> int | None:
+    """What the framing says of the body's length: None where it comes in chunks (RFC 9112 §6.3)."""
+    if "transfer-encoding" in received.headers:
+        return None
+    length = received.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else None
+
+
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+class _JobSide:
+    """The job's end of the connection: the body as it comes, and whether the job is still there."""
+
+    def __init__(self, receive: Receive, declared: int | None) -> None:
+        self._receive = receive
+        self._read = asyncio.Event()
+        self._task = _this_task()
+        self.declared = declared
+        self.left = False
+        if declared == 0:
+            self._read.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body; the call is cancelled where the job leaves within it."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                raise ConnectionResetError("the job left")
+            if chunk := message.get("body", b""):
+                yield chunk
+            more = message.get("more_body", False)
+        self._read.set()
+
+    async def leaves(self) -> None:
+        """Wait for the job to leave once its body was read, then cancel the call."""
+        await self._read.wait()
+        message: Message = {"type": "http.request"}
+        while message["type"] != "http.disconnect":
+            message = await self._receive()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.left = True
+        self._task.cancel()
+
+
+class _Reply:
+    """What is sent back, by ASGI."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in raw):
+            raw.append((b"x-accel-buffering", b"no"))  # nginx before the broker would hold events back
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def write(self, chunk: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})

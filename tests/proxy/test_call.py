@@ -10,7 +10,6 @@ from broker.base.db import EVERY_TENANT
 from broker.base.outbound import Unreachable
 from broker.leases.tables import UseRow
 from broker.sandbox.state import Faults
-from broker.worker import LOST_AFTER_MS
 from tests.support.world import World
 
 
@@ -56,7 +55,7 @@ async def test_an_upstream_that_gives_no_answer_is_a_502_and_recorded(world: Wor
     lease = await leased(world)
     world.upstream.faults = Faults(outage=True, status=500)
     assert (await world.proxied(lease, "/facilities")).status_code == 500, "its own answers pass"
-    world.services.proxy._outbound.call = _unreachable
+    world.services.proxy._forwarder._outbound.call = _unreachable
     refused = await world.proxied(lease, "/facilities")
     assert (refused.status_code, refused.json()["code"]) == (502, "upstream_unreachable")
     assert (await world.events(kind="use.completed"))[-1]["core"]["outcome"]["status"] is None
@@ -74,23 +73,16 @@ class _unreachable:  # noqa: N801 - stands in for a method
 async def test_a_use_whose_process_died_is_closed_as_unknown(world: World) -> None:
     lease = await leased(world)
     await world.proxied(lease, "/facilities")
+    await world.events(kind="use.completed")  # the record is in order: what comes after the outcome finds it written
     async with world.services.db.write(EVERY_TENANT) as session:
         use = (await session.scalars(select(UseRow))).one()
         use.completed_at, use.status = None, None
     await world.broker.worker.once()
     assert await world.events(kind="use.outcome_unknown") == [], "it may still be under way"
-    world.clock.forward(seconds=LOST_AFTER_MS / 1000 + 1)
+    world.clock.forward(seconds=world.broker.worker.lost_after_ms / 1000 + 1)
     await world.broker.worker.once()
     await world.broker.worker.once()
     assert len(await world.events(kind="use.outcome_unknown")) == 1
-
-
-async def test_redirects_are_handed_back_not_followed(world: World) -> None:
-    lease = await leased(world)
-    # the sandbox redirects a trailing slash, as Starlette does
-    answer = await world.proxied(lease, "/facilities/", follow_redirects=False)
-    assert answer.status_code in {307, 404}
-    assert len([seen for seen in world.upstream.requests if seen["path"] == "/facilities"]) == 1  # the verification
 
 
 async def test_forged_and_foreign_tokens_say_nothing(world: World) -> None:
@@ -103,9 +95,3 @@ async def test_forged_and_foreign_tokens_say_nothing(world: World) -> None:
         )
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_lease")
     assert (await world.http.get("/proxy/acme/raptor-comply/facilities")).status_code == 401
-
-
-async def test_a_body_over_the_cap_is_refused(world: World) -> None:
-    lease = await leased(world)
-    answer = await world.proxied(lease, "/cyber-assets", "POST", content=b"x" * (10 * 1_048_576 + 1))
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")

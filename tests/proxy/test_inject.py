@@ -6,7 +6,7 @@ import pytest
 
 from broker.base.errors import Invalid
 from broker.providers.definition import Placement
-from broker.proxy.inject import query, query_names, request_headers, response_headers
+from broker.proxy.inject import query, query_names, request_headers
 
 SLOT = Placement(headers=(("X-API-Key", "K"),))
 QUERY_SLOT = Placement(query=(("api_token", "K&=1"),))
@@ -83,17 +83,6 @@ def test_other_parameters_are_sent_byte_for_byte() -> None:
 
 def test_only_names_of_parameters_reach_the_record() -> None:
     assert query_names("token=secret&limit=5&limit=6") == ("limit", "token")
-
-
-def test_an_upstreams_own_credentials_stay_behind() -> None:
-    upstream = [
-        ("Set-Cookie", "s=1"),
-        ("WWW-Authenticate", "Basic"),
-        ("Connection", "X-Hop"),
-        ("X-Hop", "1"),
-        ("ETag", "e"),
-    ]
-    assert response_headers(upstream) == [("ETag", "e")]
 
 
 def test_a_placement_does_not_print_its_key() -> None:

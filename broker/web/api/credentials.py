@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -27,10 +28,10 @@ from broker.web.api.fields import (
     Reference,
     Variables,
     View,
-    after,
     page,
     when,
 )
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=SECURED)
@@ -54,6 +55,7 @@ class VersionView(View):
     number: int
     state: str
     verdict: str
+    health: Annotated[str, Field(description="`healthy`, or `failing`: upstream refuses the key.")]
     last4: str
     fingerprint: str
     intake: str | None
@@ -92,6 +94,7 @@ def show_version(row: VersionRow) -> VersionView:
         number=row.number,
         state=row.state,
         verdict=row.verdict,
+        health=row.health,
         last4=row.last4,
         fingerprint=row.fingerprint,
         intake=row.intake_id,
@@ -118,7 +121,7 @@ def show(row: CredentialRow, held: list[VersionRow]) -> CredentialView:
     )
 
 
-async def _with_versions(session: AsyncSession, rows: list[CredentialRow]) -> list[CredentialView]:
+async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow]) -> list[CredentialView]:
     found = await session.scalars(
         select(VersionRow)
         .where(VersionRow.credential_id.in_([row.id for row in rows]))
@@ -156,11 +159,11 @@ async def listed(
     organization: Annotated[Reference | None, Query()] = None,
 ) -> Page[CredentialView]:
     """Credentials, of one organization where named."""
-    query = select(CredentialRow).where(CredentialRow.id > after(cursor)).order_by(CredentialRow.id).limit(limit + 1)
     async with call.services.db.read(call.scope) as session:
+        query = select(CredentialRow)
         if organization is not None:
             query = query.where(CredentialRow.organization_id == (await tenants.find(session, organization)).id)
-        views = await _with_versions(session, list(await session.scalars(query)))
+        views = await _with_versions(session, await rows_of(session, query, CredentialRow.id, limit, cursor))
     return page(views, limit, lambda view: view, lambda view: view.id)
 
 
@@ -185,7 +188,7 @@ async def revoke(credential_id: IdPath, body: Reason, call: ByEither) -> Respons
         row = await versions.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
         return (await _with_versions(session, [row]))[0]
 
-    return await call.change(body, work)
+    return await call.cut(body, work)
 
 
 @router.post("/{credential_id}/versions/{number}/revoke", response_model=VersionView)
@@ -198,7 +201,7 @@ async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason
         )
         return show_version(row)
 
-    return await call.change(body, work)
+    return await call.cut(body, work, credential_id)
 
 
 @router.post("/{credential_id}/versions/{number}/activate", response_model=VersionView)

@@ -7,15 +7,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.errors import Invalid
 from broker.grants import granting
-from broker.grants.policy import Mode
+from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity import workloads
 from broker.organizations import tenants
+from broker.providers import faults
+from broker.providers.definition import Definition
+from broker.providers.rule import Rule
 from broker.web.api.fields import (
     Body,
     Cursor,
@@ -26,13 +30,27 @@ from broker.web.api.fields import (
     Reason,
     Reference,
     View,
-    after,
     page,
     when,
 )
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
+
+
+class RuleBody(Body):
+    """Methods and anchored path patterns below the base URL: `*` stays within a segment, `**` crosses them."""
+
+    methods: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1, max_length=6)]
+    paths: Annotated[list[Annotated[str, Field(max_length=500)]], Field(min_length=1, max_length=100)]
+
+
+class RateBody(Body):
+    """So many uses at once, refilled evenly over so many seconds, for all leases under the grant together."""
+
+    uses: Annotated[int, Field(ge=1, le=1_000_000)]
+    seconds: Annotated[int, Field(ge=1, le=86_400)]
 
 
 class NewGrant(Body):
@@ -47,7 +65,40 @@ class NewGrant(Body):
         3600
     )
     purpose_required: bool = False
+    presets: Annotated[
+        tuple[Label, ...], Field(max_length=10, description="Sets of rules that the provider file names.")
+    ] = ()
+    rules: Annotated[
+        tuple[RuleBody, ...],
+        Field(max_length=50, description="Further rules; where there are none, all is allowed."),
+    ] = ()
+    rate: RateBody | None = None
+    max_uses: Annotated[int | None, Field(ge=1, le=10**12, description="Uses in all.")] = None
+    implicit: Annotated[bool, Field(description="Calls with the access token alone, without asking for a lease.")] = (
+        False
+    )
     expires_at: AwareDatetime | None = None
+
+    def limits(self, definition: Definition) -> granting.Limits:
+        """What the grant limits, with presets written out.
+
+        Raises:
+            Invalid: names the preset or rule and the mend.
+        """
+        if unknown := sorted(set(self.presets) - set(definition.presets)):
+            known = ", ".join(sorted(definition.presets)) or "none"
+            raise Invalid(f"presets: {definition.title} has no {unknown[0]!r}; it has: {known}.")
+        rules = [definition.presets[name] for name in self.presets]
+        rules += [_rule(at, rule) for at, rule in enumerate(self.rules)]
+        rate = Rate(self.rate.uses, self.rate.seconds) if self.rate else None
+        return granting.Limits(self.presets, tuple(rules), rate, self.max_uses, self.implicit)
+
+
+def _rule(at: int, body: RuleBody) -> Rule:
+    try:
+        return Rule.model_validate(body.model_dump())
+    except ValidationError as error:
+        raise Invalid("; ".join(faults.lines(f"rules[{at}]", error))) from None
 
 
 class GrantView(View):
@@ -61,6 +112,11 @@ class GrantView(View):
     modes: list[str]
     max_ttl: int
     purpose_required: bool
+    presets: list[str]
+    rules: list[RuleBody]
+    rate: RateBody | None
+    max_uses: int | None
+    implicit: bool
     expires_at: str | None
     state: str
     created_at: str | None
@@ -84,6 +140,11 @@ def show(row: GrantRow) -> GrantView:
         modes=row.modes,
         max_ttl=row.max_ttl,
         purpose_required=row.purpose_required,
+        presets=row.presets,
+        rules=[RuleBody.model_validate(rule) for rule in row.rules],
+        rate=RateBody(uses=row.rate_uses, seconds=row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
+        max_uses=row.max_uses,
+        implicit=row.implicit,
         expires_at=when(row.expires_at),
         state=row.state,
         created_at=when(row.created_at),
@@ -98,7 +159,7 @@ def _ms(moment: datetime | None) -> int | None:
 @router.post("", status_code=201, response_model=Granted)
 async def create(body: NewGrant, call: ByOperator) -> Response:
     """Give a job a right to keys of these organizations: all of them, or none."""
-    call.services.catalog.get(body.provider)
+    limits = body.limits(call.services.catalog.get(body.provider))
 
     async def work(session: AsyncSession) -> Granted:
         wanted = dict.fromkeys([(await tenants.find_active(session, ref)) for ref in body.organizations])
@@ -113,6 +174,7 @@ async def create(body: NewGrant, call: ByOperator) -> Response:
             max_ttl=body.max_ttl,
             purpose_required=body.purpose_required,
             expires_at=_ms(body.expires_at),
+            limits=limits,
             now=call.now,
         )
         return Granted(items=[show(row) for row in rows])
@@ -129,13 +191,13 @@ async def listed(
     workload: Annotated[Reference | None, Query()] = None,
 ) -> Page[GrantView]:
     """Grants, of one organization or job where named."""
-    query = select(GrantRow).where(GrantRow.id > after(cursor)).order_by(GrantRow.id).limit(limit + 1)
+    query = select(GrantRow)
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await tenants.find(session, organization)).id)
         if workload is not None:
             query = query.where(GrantRow.workload_id == (await workloads.find(session, workload)).id)
-        rows = (await session.scalars(query)).all()
+        rows = await rows_of(session, query, GrantRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
@@ -153,4 +215,4 @@ async def revoke(grant_id: IdPath, body: Reason, call: ByEither) -> Response:
     async def work(session: AsyncSession) -> GrantView:
         return show(await granting.revoke(session, call.actor, grant_id, note=body.reason, now=call.now))
 
-    return await call.change(body, work)
+    return await call.cut(body, work)

@@ -24,10 +24,10 @@ from broker.web.api.fields import (
     Page,
     Reference,
     View,
-    after,
     page,
     when,
 )
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByOperator
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
@@ -121,11 +121,11 @@ async def listed(
     organization: Annotated[Reference | None, Query()] = None,
 ) -> Page[IntakeView]:
     """Requests, of one organization where named."""
-    query = select(IntakeRow).where(IntakeRow.id > after(cursor)).order_by(IntakeRow.id).limit(limit + 1)
+    query = select(IntakeRow)
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(IntakeRow.organization_id == (await tenants.find(session, organization)).id)
-        rows = (await session.scalars(query)).all()
+        rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 

@@ -11,7 +11,8 @@ from pydantic import Field
 from broker.base.db import EVERY_TENANT
 from broker.grants.granting import LONGEST_TTL_S
 from broker.grants.policy import Ask, Mode
-from broker.leases.leasing import Issued, Lease
+from broker.leases.lease import Lease
+from broker.leases.leasing import Issued
 from broker.leases.standing import Subject
 from broker.organizations import tenants
 from broker.web.api.fields import (
@@ -58,6 +59,7 @@ class NewLease(Body):
     mode: Literal["use", "reveal"] = "use"
     purpose: Note = ""
     ttl: Seconds | None = None
+    grant: Annotated[str, Field(max_length=80, description="One of several grants; left out, the broadest.")] = ""
 
 
 class Renewal(Body):
@@ -156,7 +158,7 @@ async def issue(request: Request) -> Response:
     job = await establish_job(request, wired)
     body = parsed(NewLease, await request.body())
     subject = Subject(job.workload.id, body.organization, body.provider, body.label)
-    ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl)
+    ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl, body.grant)
     key = checked_key(request.headers.get("idempotency-key"))
     issued = _issued(await wired.leasing.issue(job.actor, subject, ask, idempotency_key=key), wired)
     return Response(issued.model_dump_json(), 201, media_type="application/json")
@@ -200,7 +202,9 @@ async def renew(lease_id: IdPath, body: Renewal, job: ByJob, wired: Wired) -> Le
 async def end(lease_id: IdPath, job: ByJob, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
     lease = await _find(lease_id, job, wired)
-    return show(await wired.leasing.end(job.actor, lease, kind="lease.ended", reason=""), wired.clock())
+    ended = await wired.leasing.end(job.actor, lease, kind="lease.ended", reason="")
+    await wired.flights.settled(lease.id)
+    return show(ended, wired.clock())
 
 
 @router.post("/{lease_id}/revoke")
@@ -209,6 +213,7 @@ async def revoke(lease_id: IdPath, body: Reason, call: ByEither) -> LeaseView:
     wired = call.services
     lease = await _find(lease_id, call, wired)
     ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
+    await wired.flights.settled(lease.id)
     return show(ended, wired.clock())
 
 

@@ -15,7 +15,8 @@ from broker.identity import operators
 from broker.identity.principal import Role
 from broker.identity.tables import OperatorRow
 from broker.organizations import tenants
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, page, when
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAdmin, ByAnyone, Wired, address
 
 router = APIRouter(prefix="/v1", tags=["operators"])
@@ -109,11 +110,7 @@ async def create(body: NewOperator, call: ByAdmin) -> Response:
 async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
     """Every account."""
     async with call.services.db.read(call.scope) as session:
-        rows = (
-            await session.scalars(
-                select(OperatorRow).where(OperatorRow.id > after(cursor)).order_by(OperatorRow.id).limit(limit + 1)
-            )
-        ).all()
+        rows = await rows_of(session, select(OperatorRow), OperatorRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 

@@ -20,10 +20,10 @@ from broker.web.api.fields import (
     Reason,
     ReferencePath,
     View,
-    after,
     page,
     when,
 )
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
@@ -75,14 +75,7 @@ async def create(body: NewOrganization, call: ByOperator) -> Response:
 async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
     """The organizations that you may see."""
     async with call.services.db.read(call.scope) as session:
-        rows = (
-            await session.scalars(
-                select(OrganizationRow)
-                .where(OrganizationRow.id > after(cursor))
-                .order_by(OrganizationRow.id)
-                .limit(limit + 1)
-            )
-        ).all()
+        rows = await rows_of(session, select(OrganizationRow), OrganizationRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
@@ -100,4 +93,4 @@ async def revoke(organization: ReferencePath, body: Reason, call: ByEither) -> R
     async def work(session: AsyncSession) -> OrganizationView:
         return show(await tenants.revoke(session, call.actor, organization, reason=body.reason, now=call.now))
 
-    return await call.change(body, work)
+    return await call.cut(body, work)

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.errors import Forbidden
 from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
-from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, after, page, when
+from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, page, when
+from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
@@ -88,11 +89,7 @@ async def create(body: NewWorkload, call: ByOperator) -> Response:
 async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
     """Every job."""
     async with call.services.db.read(call.scope) as session:
-        rows = (
-            await session.scalars(
-                select(WorkloadRow).where(WorkloadRow.id > after(cursor)).order_by(WorkloadRow.id).limit(limit + 1)
-            )
-        ).all()
+        rows = await rows_of(session, select(WorkloadRow), WorkloadRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
@@ -110,4 +107,4 @@ async def revoke(workload: ReferencePath, body: Reason, call: ByEither) -> Respo
     async def work(session: AsyncSession) -> WorkloadView:
         return show(await workloads.revoke(session, call.actor, workload, reason=body.reason, now=call.now))
 
-    return await call.change(body, work)
+    return await call.cut(body, work)

@@ -1,0 +1,117 @@
+"""What may be used up: counted in the transaction of the event that uses it, so exactly, on every replica.
+
+An allowance is one whole number by id (no row means 0) and the rule that takes from it.  Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import bindparam, case
+from sqlalchemy.dialects import postgresql, sqlite
+
+from broker.audit.tables import AllowanceRow
+from broker.base.prepared import Transaction, execute_many, present
+
+
+class Exhausted(Exception):
+    """The allowance is used up; ``wait`` is the milliseconds until it isn't, None where it stays so."""
+
+    def __init__(self, allowance: str, wait: int | None) -> None:
+        super().__init__(allowance)
+        self.allowance = allowance
+        self.wait = wait
+
+
+class Allowance(Protocol):
+    """Something that events take from."""
+
+    @property
+    def id(self) -> str:
+        """Which number it is."""
+        ...
+
+    def take(self, value: int, now: int) -> int:
+        """The number after one more event; raises Exhausted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """At most ``limit`` events in all."""
+
+    id: str
+    limit: int
+
+    def take(self, value: int, now: int) -> int:  # noqa: ARG002 - time doesn't matter to a total
+        """See :class:`Allowance`."""
+        if value >= self.limit:
+            raise Exhausted(self.id, None)
+        return value + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``events`` at once, refilled evenly over ``period``: the generic cell rate algorithm (ITU-T I.371)."""
+
+    id: str
+    events: int
+    period: int
+
+    def take(self, value: int, now: int) -> int:
+        """See :class:`Allowance`; the number is the theoretical arrival time, in microseconds."""
+        now *= 1_000
+        period = self.period * 1_000
+        # Never further ahead than a whole period, also where the clock was set back.
+        arrival = min(max(value, now), now + period) + period // self.events
+        if (late := arrival - now - period) > 0:
+            raise Exhausted(self.id, -(-late // 1_000))
+        return arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """No event until the time that the number is, which lies at most ``longest`` ahead."""
+
+    id: str
+    longest: int
+
+    def take(self, value: int, now: int) -> int:
+        """See :class:`Allowance`."""
+        if value > now:
+            raise Exhausted(self.id, min(value - now, self.longest))
+        return value
+
+
+_NUMBERS = {
+    "postgresql": "SELECT id, value FROM allowances WHERE id = ANY($1::varchar[])",
+    "sqlite": "SELECT id, value FROM allowances WHERE id IN (SELECT value FROM json_each(?))",
+}
+_SET = {}
+_PAUSE = {}
+for _module in (postgresql, sqlite):
+    _name = _module.__name__.rsplit(".", 1)[-1]
+    _insert = _module.insert(AllowanceRow).values(id=bindparam("allowance"), value=bindparam("number"))
+    _SET[_name] = _insert.on_conflict_do_update(
+        index_elements=[AllowanceRow.id], set_={"value": _insert.excluded.value}
+    )
+    _later = case((_insert.excluded.value > AllowanceRow.value, _insert.excluded.value), else_=AllowanceRow.value)
+    _PAUSE[_name] = _insert.on_conflict_do_update(index_elements=[AllowanceRow.id], set_={"value": _later})
+
+
+def pause_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
+    """The statement that sets a :class:`Pause` (parameters ``allowance``, ``number``), for an event's own writes."""
+    return _PAUSE[dialect]
+
+
+def numbers(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
+    """The present number of each id."""
+    return present(transaction, _NUMBERS, ids)
+
+
+def keep(transaction: Transaction, changed: Mapping[str, int]) -> None:
+    """Store changed numbers."""
+    rows = [{"allowance": name, "number": value} for name, value in changed.items()]
+    execute_many(transaction, _SET[transaction.dialect.name], rows)

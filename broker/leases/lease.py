@@ -1,0 +1,91 @@
+"""A lease as a value: its row, and the events about it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from broker.audit.events import Actor, Event
+from broker.grants.policy import Mode
+from broker.leases.standing import Subject
+from broker.leases.tables import LeaseRow
+
+
+class Lease(NamedTuple):
+    """A lease as it is now.  Times are milliseconds since the epoch."""
+
+    id: str
+    organization: str
+    workload: str
+    grant: str
+    credential: str
+    version: int
+    provider: str
+    label: str
+    mode: Mode
+    purpose: str
+    issued_at: int
+    expires_at: int
+    until: int
+    ended_at: int | None = None
+    end_reason: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        """Whose request for which key it answers."""
+        return Subject(self.workload, self.organization, self.provider, self.label)
+
+    def stands(self, now: int) -> bool:
+        """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
+        return self.ended_at is None and self.expires_at > now
+
+
+def event_of(lease: Lease, kind: str, actor: Actor, time: int, **more: Any) -> Event:
+    """An event about a lease; ``more`` are further fields of :class:`~broker.audit.events.Event`."""
+    return Event(
+        kind=kind,
+        time=time,
+        actor=actor,
+        organization=lease.organization,
+        credential=lease.credential,
+        version=lease.version,
+        provider=lease.provider,
+        workload=lease.workload,
+        grant=lease.grant,
+        lease=lease.id,
+        **{"mode": lease.mode, **more},
+    )
+
+
+def row_of(lease: Lease) -> dict[str, object]:
+    """The values of its row."""
+    row = lease._asdict()
+    row["mode"] = str(lease.mode)
+    for column, field in (
+        ("organization_id", "organization"),
+        ("workload_id", "workload"),
+        ("grant_id", "grant"),
+        ("credential_id", "credential"),
+    ):
+        row[column] = row.pop(field)
+    return row
+
+
+def lease_of(row: LeaseRow) -> Lease:
+    """The lease of a row."""
+    return Lease(
+        id=row.id,
+        organization=row.organization_id,
+        workload=row.workload_id,
+        grant=row.grant_id,
+        credential=row.credential_id,
+        version=row.version,
+        provider=row.provider,
+        label=row.label,
+        mode=Mode(row.mode),
+        purpose=row.purpose,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        until=row.until,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+    )

@@ -1,0 +1,1 @@
+"""What people are told: once each, never with a secret in it."""

@@ -1,0 +1,53 @@
+"""A rule of access: methods and path patterns.  Presets of provider files and rules of grants are such."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Annotated, Literal
+from urllib.parse import unquote
+
+from pydantic import Field
+
+from broker.providers.part import Fault, Part, Path
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Rule(Part):
+    """Methods and path patterns below the base URL; ``*`` stays within a segment, ``**`` crosses them."""
+
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)]
+    paths: Annotated[tuple[Path, ...], Field(min_length=1)]
+
+    def faults(self) -> Iterator[Fault]:
+        for path in self.paths:
+            if "?" in path or "***" in path or "//" in path:
+                yield Fault("paths", f"{path!r} holds ?, *** or an empty segment, which never match; remove them")
+            elif path.count("**") > 1 or any(segment.replace("**", "").count("*") > 1 for segment in path.split("/")):
+                # More would let a long path take the matcher for ever.
+                yield Fault("paths", f"{path!r} holds more than one **, or * twice in a segment; write two paths")
+
+    def allows(self, method: str, path: str) -> bool:
+        """Whether a call is within the rule.  GET includes HEAD (RFC 9110 §9.3.2).
+
+        Args:
+            method: the HTTP method, in capitals.
+            path: as it will be sent, percent-encoded; it is compared by what it decodes to.
+        """
+        within = method in self.methods or (method == "HEAD" and "GET" in self.methods)
+        return within and _anchored(self.paths).fullmatch(unquote(path)) is not None
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.methods)} {', '.join(self.paths)}"
+
+
+@lru_cache(maxsize=1024)
+def _anchored(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(_expression(pattern) for pattern in patterns), re.DOTALL)
+
+
+def _expression(pattern: str) -> str:
+    words = {"**": ".+", "*": "[^/]+"}
+    return "".join(words.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", pattern))

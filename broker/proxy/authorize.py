@@ -1,0 +1,239 @@
+"""Before a key is opened: whose call it is, whether it may be made, and that it will be is on the record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from sqlalchemy import insert
+
+from broker.audit import allowance
+from broker.audit.allowance import Allowance, Exhausted
+from broker.audit.events import Actor, Event, Target
+from broker.audit.log import AuditLog, GuardMoved
+from broker.base.clock import Clock
+from broker.base.errors import BrokerError, Forbidden, TooMany, Unavailable
+from broker.formats import ids
+from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
+from broker.leases.lease import Lease, event_of
+from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing
+from broker.leases.standing import SealedKey
+from broker.leases.tables import UseRow
+from broker.providers.catalog import Catalog
+from broker.providers.definition import Definition
+from broker.proxy import retry
+from broker.proxy.flights import Flight
+from broker.proxy.implicit import Implicit, Job
+from broker.proxy.inject import query_names
+from broker.proxy.path import PathRefused, judged
+from broker.proxy.use import Request, Use, pause_id
+
+_TRIES = 4
+
+
+class WrongTarget(Forbidden):
+    """The lease is for another organization or provider than the address names."""
+
+    code = "lease_elsewhere"
+
+
+class UpstreamRateLimited(TooMany):
+    """The upstream asked to slow down; its limit is one for all jobs that use this key."""
+
+    code = "upstream_rate_limited"
+
+
+class GrantRateLimited(TooMany):
+    """The grant allows fewer uses in that time."""
+
+    code = "grant_rate_limited"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request whose path was judged, and who asks; ``lease`` is None where one is to be found for a job."""
+
+    caller: str | Job
+    lease: Lease | None
+    actor: Actor
+    request: Request
+    path: str
+
+
+_INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+
+
+class Authorizer:
+    """Decides on calls and records the decisions."""
+
+    def __init__(self, leasing: Leasing, audit: AuditLog, catalog: Catalog, clock: Clock) -> None:
+        self._leasing = leasing
+        self._audit = audit
+        self._catalog = catalog
+        self._implicit = Implicit(leasing, clock)
+        self._clock = clock
+
+    async def asked(self, caller: str | Job, actor: Actor, request: Request) -> Asked:
+        """The request with its path judged; a refusal is recorded where it is known whose call it was."""
+        lease = await self._leasing.known(self._leasing.id_of(caller)) if isinstance(caller, str) else None
+        workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
+        actor = replace(actor, type="workload", id=workload)
+        try:
+            return Asked(caller, lease, actor, request, judged(request.raw_path))
+        except PathRefused as refusal:
+            await self._deny(lease, actor, request, refusal)
+            raise
+
+    async def lease(self, asked: Asked, *, again: bool = False) -> Lease:
+        """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""
+        if not isinstance(asked.caller, Job):
+            assert asked.lease is not None
+            return asked.lease
+        call = Call(asked.request.method, asked.path, asked.request.raw_query)
+        target = (asked.request.organization, asked.request.provider)
+        return await self._implicit.lease(asked.caller, *target, call, again=again)
+
+    async def authorized(self, flight: Flight, asked: Asked, patience: float) -> Use:
+        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns."""
+        until = time.monotonic() + patience
+        implicit = isinstance(asked.caller, Job)
+        while True:
+            try:
+                return await self._authorize(flight, asked)
+            except LeaseOver as refusal:
+                if not implicit:
+                    await self._deny(flight.lease, asked.actor, asked.request, refusal)
+                    raise
+                flight.lease = await self.lease(asked, again=True)
+                implicit = False
+            except UpstreamRateLimited as paused:
+                wait = retry.backoff(0, float(paused.members["retry_after"]))
+                if time.monotonic() + wait > until:
+                    await self._deny(flight.lease, asked.actor, asked.request, paused)
+                    raise
+                await asyncio.sleep(wait)
+            except BrokerError as refusal:
+                if not isinstance(refusal, Unavailable):
+                    await self._deny(flight.lease, asked.actor, asked.request, refusal)
+                raise
+
+    async def _authorize(self, flight: Flight, asked: Asked) -> Use:
+        lease, request = flight.lease, asked.request
+        definition = self._catalog.get(lease.provider)
+        for _ in range(_TRIES):
+            since = time.monotonic()
+            lease, standing = await self._leasing.standing_of(lease)
+            if request.provider != lease.provider or request.organization not in {standing.slug, lease.organization}:
+                raise WrongTarget("This lease is for another organization or provider than the address names.")
+            terms, key = standing.terms(lease.grant), standing.key
+            assert terms is not None
+            assert key is not None
+            if denied := _refused(terms, Call(request.method, asked.path, request.raw_query)):
+                raise LeaseDenied(denied)
+            event = event_of(
+                lease,
+                "use.authorized",
+                replace(asked.actor, name=standing.workload_name),
+                self._clock(),
+                use=ids.new("use"),
+                mode=Mode.USE,
+                request=request.id,
+                target=_target(definition, key, asked),
+            )
+            guards = self._leasing.guards_of(lease, standing)
+            flight.relies_on(lease, guards, since)
+            takes = _takes(terms, key, definition)
+            try:
+                await self._audit.append(event, guards, [(_INSERT_USE, _use_row(event))], takes=takes)
+            except GuardMoved:
+                lease = await self._leasing.find(lease.id)
+                await self._leasing.standings.get(lease.subject, fresh=True)
+                continue
+            except Exhausted as exhausted:
+                raise _used_up(exhausted, terms, definition) from None
+            return Use(event, definition, key, asked.path)
+        raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    async def _deny(self, lease: Lease | None, actor: Actor, request: Request, refusal: BrokerError) -> None:
+        event = Event(
+            kind="use.denied",
+            time=self._clock(),
+            actor=actor,
+            workload=actor.id,
+            mode=Mode.USE,
+            decision="denied",
+            reason=refusal.code,
+            request=request.id,
+            target=Target("", request.method, request.raw_path.decode("ascii", "replace")),
+            note=f"{request.organization}/{request.provider}",
+        )
+        if lease is not None:
+            standing = await self._leasing.standings.get(lease.subject)
+            event = replace(
+                event,
+                actor=replace(actor, name=standing.workload_name),
+                organization=lease.organization,
+                credential=lease.credential,
+                version=lease.version,
+                provider=lease.provider,
+                grant=lease.grant,
+                lease=lease.id,
+            )
+        await self._audit.append(event)
+
+
+def _refused(terms: Terms, call: Call) -> Denied | None:
+    if Mode.USE not in terms.modes:
+        return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
+    return refuse_call(terms, call)
+
+
+def _target(definition: Definition, key: SealedKey, asked: Asked) -> Target:
+    base = urlsplit(definition.url(key.variables))
+    names = query_names(asked.request.raw_query)
+    return Target(base.hostname or "", asked.request.method, base.path + asked.path, names)
+
+
+def _use_row(event: Event) -> Mapping[str, object]:
+    return {
+        "id": event.use,
+        "organization_id": event.organization,
+        "lease_id": event.lease,
+        "credential_id": event.credential,
+        "version": event.version,
+        "workload_id": event.workload,
+        "grant_id": event.grant,
+        "method": event.target.method if event.target else "",
+        "authorized_at": event.time,
+        "completed_at": None,
+        "status": None,
+    }
+
+
+def _takes(terms: Terms, key: SealedKey, definition: Definition) -> list[Allowance]:
+    """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
+    takes: list[Allowance] = [allowance.Pause(pause_id(key), definition.retry.cap_seconds * 1000)]
+    if terms.rate is not None:
+        takes.append(allowance.Rate(f"{terms.id}/rate", terms.rate.uses, terms.rate.seconds * 1000))
+    if terms.max_uses is not None:
+        takes.append(allowance.Total(f"{terms.id}/uses", terms.max_uses))
+    return takes
+
+
+def _used_up(exhausted: Exhausted, terms: Terms, definition: Definition) -> BrokerError:
+    if exhausted.wait is None:
+        need = f"The {terms.max_uses} uses of grant {terms.id} are used up; ask an operator for a new grant."
+        return LeaseDenied(Denied("uses_exhausted", need))
+    seconds = -(-exhausted.wait // 1000)
+    if exhausted.allowance.endswith("/pause"):
+        text = f"{definition.title} asked to slow down; its limit is shared by all jobs that use this key. Wait."
+        return UpstreamRateLimited(text, retry_after=seconds)
+    assert terms.rate is not None
+    return GrantRateLimited(
+        f"Grant {terms.id} allows {terms.rate.uses} uses in {terms.rate.seconds} seconds; wait, or ask an operator "
+        "for more.",
+        retry_after=seconds,
+    )

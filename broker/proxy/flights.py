@@ -1,0 +1,212 @@
+"""Calls under way, and how they are cut: also by a revocation that another replica answers.
+
+Three parts hold the promise that no byte passes once a revocation was answered:
+
+* every replica compares, ten times a second, the epochs that its calls rely on with the stored ones, and cuts those
+  whose decision no longer stands;
+* a call may pass bytes only while its last such comparison began less than :data:`FENCE_S` ago, so a replica that
+  can't reach the database stops by itself (a lease in the sense of Gray and Cheriton, 1989);
+* whoever revokes waits, before answering, until no call under it is open on the record, or until the fence has passed
+  for every replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import or_, select
+
+from broker.audit.record import epochs_of
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import BrokerError, TooLarge, Unavailable
+from broker.leases.lease import Lease
+from broker.leases.leasing import Leasing
+from broker.leases.tables import UseRow
+
+_log = structlog.get_logger()
+
+CHECK_S = 0.1
+FENCE_S = 1.0
+_PATIENCE_S = 5.0
+
+
+class TookTooLong(Unavailable):
+    """The call ran, or stood still, for longer than a call may."""
+
+    status = 504
+    code = "call_timeout"
+    title = "The call took too long"
+
+
+class TooManyCalls(Unavailable):
+    """This broker has as many calls under way as it may."""
+
+    code = "too_many_calls"
+    title = "Too many calls at once"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call, and all of a process together, may take.  Times in seconds, sizes in bytes."""
+
+    calls: int = 1_000
+    seconds: float = 900
+    idle_seconds: float = 120
+    bytes_each_way: int = 5 * 1024**3
+
+
+class Flight:
+    """One call under way: what it relies on, and whether it may still pass bytes."""
+
+    def __init__(self, flights: Flights, lease: Lease, timeout: asyncio.Timeout) -> None:
+        self._flights = flights
+        self._timeout = timeout
+        self.lease = lease
+        self.guards: Mapping[str, int] = {}
+        self.over: BrokerError | None = None
+        self.confirmed = self.moved = time.monotonic()
+
+    def relies_on(self, lease: Lease, guards: Mapping[str, int], since: float) -> None:
+        """What the decision relied on, known to have held at ``since`` (monotonic) or later."""
+        self.lease, self.guards, self.confirmed = lease, guards, since
+
+    def cut(self, reason: BrokerError) -> None:
+        """End the call now, wherever it waits."""
+        if self.over is None and not self._timeout.expired():
+            self.over = reason
+            self._timeout.reschedule(0)
+
+    async def gate(self) -> None:
+        """Pass before every byte; raises the reason once the call was cut."""
+        self.moved = time.monotonic()
+        if self.over is None and self.moved - self.confirmed >= FENCE_S:
+            await self._flights.confirm(self)
+        if self.over is not None:
+            raise self.over
+
+    def passed(self, total: int) -> None:
+        """Hold the cap: ``total`` bytes have come one way."""
+        if total > self._flights.limits.bytes_each_way:
+            cap = self._flights.limits.bytes_each_way
+            self.over = self.over or TooLarge(f"A call may carry {cap} bytes each way; send or ask for less at once.")
+            raise self.over
+
+
+class Flights:
+    """The calls under way in this process."""
+
+    def __init__(self, db: Database, leasing: Leasing, clock: Clock, limits: Limits) -> None:
+        self._db = db
+        self._leasing = leasing
+        self._clock = clock
+        self.limits = limits
+        self._flying: set[Flight] = set()
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    @asynccontextmanager
+    async def enter(self, lease: Lease) -> AsyncIterator[Flight]:
+        """A call under this lease, for as long as the context is open.
+
+        Raises:
+            TooManyCalls: before; TookTooLong, or what the call was cut for: at any time.
+        """
+        if len(self._flying) >= self.limits.calls:
+            raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
+        flight: Flight | None = None
+        try:
+            async with asyncio.timeout(self.limits.seconds) as timeout:
+                flight = Flight(self, lease, timeout)
+                self._flying.add(flight)
+                try:
+                    yield flight
+                finally:
+                    self._flying.discard(flight)
+        except TimeoutError:
+            if flight is not None and flight.over is not None:
+                raise flight.over from None
+            raise TookTooLong(f"A call may take {self.limits.seconds:g} seconds; ask for less at once.") from None
+
+    async def settled(self, *cut: str) -> None:
+        """Return once no call that relies on one of these ids can pass a byte any more, on any replica.
+
+        Call it after the transaction that revoked them and before answering.
+        """
+        self._wake.set()
+        try:
+            async with asyncio.timeout(FENCE_S + CHECK_S):
+                while await self._any_open(cut):  # noqa: ASYNC110 - other processes' calls raise no event here
+                    await asyncio.sleep(CHECK_S / 10)
+        except TimeoutError:
+            _log.warning("proxy.cut_by_fence")  # a replica died, or can't reach the database
+
+    async def watch(self) -> None:
+        """Keep comparing until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if not self._flying:
+                continue
+            try:
+                await self._compare([flight for flight in self._flying if flight.guards])
+            except Exception as error:  # noqa: BLE001 - the fence stops what can't be confirmed
+                _log.warning("proxy.flights_not_confirmed", error=type(error).__name__)
+
+    async def confirm(self, flight: Flight) -> None:
+        """Wait until the flight's guards were compared lately; cuts it where they can't be."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while flight.over is None and time.monotonic() - flight.confirmed >= FENCE_S:
+            if time.monotonic() > deadline:
+                flight.cut(Unavailable("Whether this call may go on can't be confirmed just now; try again."))
+                return
+            self._wake.set()
+            await asyncio.sleep(CHECK_S / 2)
+
+    async def _compare(self, flights: list[Flight]) -> None:
+        began, now = time.monotonic(), self._clock()
+        guards = {guard for flight in flights for guard in flight.guards}
+        async with self._db.read(EVERY_TENANT) as session:
+            present = await epochs_of(session, guards)
+        for flight in flights:
+            if began - flight.moved > self.limits.idle_seconds:
+                idle = self.limits.idle_seconds
+                flight.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
+            elif not flight.lease.stands(now) or any(present[id_] != epoch for id_, epoch in flight.guards.items()):
+                await self._decide_again(flight, began)
+            else:
+                flight.confirmed = max(flight.confirmed, began)
+
+    async def _decide_again(self, flight: Flight, began: float) -> None:
+        """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""
+        try:
+            lease = await self._leasing.find(flight.lease.id)
+            await self._leasing.standings.get(lease.subject, fresh=True)
+            lease, standing = await self._leasing.standing_of(lease)
+        except BrokerError as reason:
+            flight.cut(reason)
+        else:
+            flight.relies_on(lease, self._leasing.guards_of(lease, standing), began)
+
+    async def _any_open(self, cut: tuple[str, ...]) -> bool:
+        columns = (
+            UseRow.organization_id,
+            UseRow.credential_id,
+            UseRow.grant_id,
+            UseRow.workload_id,
+            UseRow.lease_id,
+        )
+        query = select(UseRow.id).where(UseRow.completed_at.is_(None), or_(*(column.in_(cut) for column in columns)))
+        async with self._db.read(EVERY_TENANT) as session:
+            return await session.scalar(query.limit(1)) is not None

@@ -1,0 +1,171 @@
+"""One try of a call: the key is opened, injected and sent, the answer masked, the outcome recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+from aiohttp import ClientResponse
+from sqlalchemy import bindparam, update
+
+from broker.audit.allowance import pause_statement
+from broker.audit.log import AuditLog, Write
+from broker.base.clock import Clock
+from broker.base.errors import BrokerError, Unavailable
+from broker.base.outbound import Outbound, Unreachable
+from broker.credentials.health import SUSPECT, suspicion
+from broker.formats import ids
+from broker.leases.leasing import Leasing
+from broker.leases.tables import UseRow
+from broker.proxy import retry
+from broker.proxy.answer import Addresses, request_id, response_headers
+from broker.proxy.flights import Flight
+from broker.proxy.inject import Headers, query, request_headers
+from broker.proxy.redact import Redactor
+from broker.proxy.use import Request, Use
+
+_log = structlog.get_logger()
+
+COMPLETE_USE = (
+    update(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
+    .values(completed_at=bindparam("at"), status=bindparam("answer"))
+)
+
+
+class UpstreamUnreachable(Unavailable):
+    """No answer came from upstream."""
+
+    status = 502
+    code = "upstream_unreachable"
+    title = "The upstream gave no answer"
+
+
+class UpstreamUnreadable(Unavailable):
+    """The answer is in a form in which an echoed key could not be seen."""
+
+    status = 502
+    code = "upstream_encoding"
+    title = "The upstream's answer can't be handed on"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Upstream's answer on its way back; ``pause`` is the seconds for which it wants no more calls."""
+
+    status: int
+    headers: Headers
+    body: AsyncIterator[bytes]
+    pause: float
+
+
+class Forwarder:
+    """Uses keys whose use is on the record."""
+
+    def __init__(self, leasing: Leasing, audit: AuditLog, outbound: Outbound, clock: Clock) -> None:
+        self._leasing = leasing
+        self._audit = audit
+        self._outbound = outbound
+        self._clock = clock
+
+    @asynccontextmanager
+    async def forwarded(self, flight: Flight, use: Use, request: Request, small: bytes | None) -> AsyncIterator[Answer]:
+        """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
+        title = use.definition.title
+        try:
+            key = await self._leasing.open(use.key, flight.lease.subject)
+            slot = use.definition.place(key)
+            base = use.definition.url(use.key.variables)
+            headers = request_headers(request.headers, use.definition.required_headers.items(), slot)
+            if small is None and request.body.length is not None:
+                headers.append(("Content-Length", str(request.body.length)))
+            sent = query(request.raw_query, slot)
+            use.sent = len(small or b"")
+            await flight.gate()
+            async with self._outbound.call(
+                request.method,
+                f"{base}{use.path}" + (f"?{sent}" if sent else ""),
+                headers=headers,
+                body=_metered(request.body.chunks, flight, use) if small is None else small or None,
+                private=use.definition.host.private,
+                streamed=True,
+            ) as response:
+                self._note(use, response)
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity" and _has_body(response):
+                    raise UpstreamUnreadable(
+                        f"{title} answered in an encoding that was not asked for, in which an echoed key could not "
+                        "be seen; the answer was withheld."
+                    )
+                redactor = Redactor(key.reveal())
+                addresses = Addresses(base, request.proxy_url, base + use.path)
+                masked = [(name, redactor.text(value)) for name, value in response.headers.items()]
+                passing = _passing(response, redactor, flight, use)
+                yield Answer(response.status, response_headers(masked, addresses), passing, use.pause)
+        except Unreachable as error:
+            use.reason = "unreachable"
+            if flight.over is not None:
+                raise flight.over from None
+            raise UpstreamUnreachable(f"{title} gave no answer ({error}); try again.") from None
+        except BrokerError as error:
+            use.reason = error.code
+            raise
+        except BaseException:  # cancelled: by a cut, or because the job left
+            use.reason = flight.over.code if flight.over else "cut_short"
+            raise
+        finally:
+            self._complete(use)
+
+    def _note(self, use: Use, response: ClientResponse) -> None:
+        use.status = response.status
+        use.upstream_id = request_id(response.headers.items())
+        use.pause = retry.pause_of(use.definition.retry, response.status, response.headers, self._clock())
+
+    def _complete(self, use: Use) -> None:
+        """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
+        authorized, now = use.authorized, self._clock()
+        event = replace(
+            authorized,
+            id=ids.new("evt"),
+            kind="use.completed",
+            time=now,
+            outcome=use.outcome(),
+            reason=use.reason,
+            target=None,
+        )
+        writes: list[Write] = [(COMPLETE_USE, {"use": authorized.use, "at": now, "answer": use.status})]
+        if use.pause:
+            until = now + int(use.pause * 1000)
+            pause = pause_statement(self._audit.dialect)
+            writes.append((pause, {"allowance": use.pause_id, "number": until}))
+        if use.status in use.definition.verify.bad_key:
+            writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
+        if not self._audit.post(event, writes):
+            # The use itself is on the record; the worker closes it as unknown.
+            _log.warning("use.outcome_not_recorded", use=authorized.use)
+
+
+def _has_body(response: ClientResponse) -> bool:
+    return response.method != "HEAD" and response.status not in {204, 304}
+
+
+async def _metered(chunks: AsyncIterator[bytes], flight: Flight, use: Use) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        use.sent += len(chunk)
+        flight.passed(use.sent)
+        await flight.gate()
+        yield chunk
+
+
+async def _passing(response: ClientResponse, redactor: Redactor, flight: Flight, use: Use) -> AsyncIterator[bytes]:
+    async for chunk in response.content.iter_any():
+        use.received += len(chunk)
+        flight.passed(use.received)
+        await flight.gate()
+        if masked := redactor.feed(chunk):
+            yield masked
+    if rest := redactor.flush():
+        yield rest
+    if redactor.found:
+        use.reason = "key_echoed"

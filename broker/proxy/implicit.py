@@ -1,0 +1,66 @@
+"""The lease of a call that came with an access token alone, where the grant allows that."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from broker.audit.events import Actor
+from broker.base.clock import Clock
+from broker.base.errors import BrokerError
+from broker.grants.policy import Ask, Call, Mode, refuse_call
+from broker.leases.lease import Lease
+from broker.leases.leasing import Leasing
+from broker.leases.standing import Subject
+
+_REMEMBERED = 20_000
+# A lease that ends sooner is not taken for another call.
+_MARGIN_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that proved itself with its access token, and what it says the call is for."""
+
+    workload: str
+    actor: Actor
+    label: str
+    purpose: str
+
+
+class Implicit:
+    """Issues such leases and keeps each for as long as it lasts."""
+
+    def __init__(self, leasing: Leasing, clock: Clock) -> None:
+        self._leasing = leasing
+        self._clock = clock
+        self._kept: OrderedDict[tuple[Subject, str], Lease] = OrderedDict()
+
+    async def lease(self, job: Job, organization: str, provider: str, call: Call, *, again: bool = False) -> Lease:
+        """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
+
+        ``again`` says that the kept one turned out to be over.
+
+        Raises:
+            LeaseDenied: no grant allows it; recorded.
+        """
+        subject = Subject(job.workload, organization, provider, job.label)
+        kept = self._kept.get((subject, job.purpose))
+        if kept is not None and not again and await self._carries(kept, call):
+            return kept
+        ask = Ask(provider, job.label, Mode.USE, job.purpose, call=call)
+        lease = (await self._leasing.issue(job.actor, subject, ask)).lease
+        self._kept[subject, job.purpose] = lease
+        if len(self._kept) > _REMEMBERED:
+            self._kept.popitem(last=False)
+        return lease
+
+    async def _carries(self, lease: Lease, call: Call) -> bool:
+        if not lease.stands(self._clock() + _MARGIN_MS):
+            return False
+        try:
+            lease, standing = await self._leasing.standing_of(await self._leasing.known(lease.id))
+        except BrokerError:
+            return False
+        terms = standing.terms(lease.grant)
+        return terms is not None and refuse_call(terms, call) is None

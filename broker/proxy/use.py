@@ -1,0 +1,63 @@
+"""What a job asks to be forwarded, and the use that comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from broker.audit.events import Event, Outcome
+from broker.leases.standing import SealedKey
+from broker.providers.definition import Definition
+from broker.proxy.payload import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a job asks to be forwarded.
+
+    ``raw_path`` and ``raw_query`` are as received, still encoded; ``proxy_url`` is the proxy's base URL for this
+    organization and provider, and ``id`` ties the tries of one request together on the record.
+    """
+
+    organization: str
+    provider: str
+    method: str
+    raw_path: bytes
+    raw_query: str
+    headers: Sequence[tuple[str, str]]
+    body: Body
+    proxy_url: str
+    id: str
+
+
+@dataclass(slots=True)
+class Use:
+    """A use that is on the record, and what comes of it."""
+
+    authorized: Event
+    definition: Definition
+    key: SealedKey
+    path: str
+    started: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    upstream_id: str = ""
+    sent: int = 0
+    received: int = 0
+    pause: float = 0.0
+    reason: str = ""
+
+    @property
+    def pause_id(self) -> str:
+        """The allowance that holds upstream's pause: one for all jobs that use the key."""
+        return pause_id(self.key)
+
+    def outcome(self) -> Outcome:
+        """For the record, as far as it has come."""
+        elapsed = int((time.monotonic() - self.started) * 1000)
+        return Outcome(self.status, elapsed, self.received, self.sent, self.upstream_id)
+
+
+def pause_id(key: SealedKey) -> str:
+    """The allowance that holds upstream's pause for a key."""
+    return f"{key.credential}/pause"

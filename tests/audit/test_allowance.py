@@ -1,0 +1,87 @@
+"""Allowances: pure rules, and exact counts in the transaction of the event."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.audit.allowance import Allowance, Exhausted, Pause, Rate, Total
+from broker.audit.events import BROKER, Event
+from broker.audit.log import AuditLog
+from broker.base.db import Database
+
+NOW = 1_795_000_000_000
+
+
+def wait_of(allowance: Allowance, value: int, now: int) -> int:
+    """The wait that a refusal names; 0 where there is none."""
+    try:
+        allowance.take(value, now)
+    except Exhausted as exhausted:
+        return exhausted.wait or 0
+    return 0
+
+
+def events(count: int) -> list[Event]:
+    return [Event(kind="use.authorized", time=NOW, actor=BROKER) for _ in range(count)]
+
+
+@given(
+    uses=st.integers(1, 50),
+    seconds=st.integers(1, 3_600),
+    steps=st.lists(st.integers(0, 120_000), min_size=1, max_size=200),
+)
+def test_a_rate_lets_no_more_than_twice_its_number_into_any_period_and_always_its_number_after_a_rest(
+    uses: int, seconds: int, steps: list[int]
+) -> None:
+    rate, value, now, taken = Rate("r", uses, seconds * 1000), 0, NOW, list[int]()
+    for step in steps:
+        now += step
+        now += wait_of(rate, value, now)
+        value = rate.take(value, now)  # so the wait that it names is true
+        taken.append(now)
+    for at in taken:
+        assert sum(at <= other < at + seconds * 1000 for other in taken) <= 2 * uses
+    rested = now + seconds * 1000
+    for _ in range(uses):
+        value = rate.take(value, rested)
+
+
+def test_a_burst_is_the_whole_number_at_once_and_no_more() -> None:
+    rate, value = Rate("r", 5, 60_000), 0
+    for _ in range(5):
+        value = rate.take(value, NOW)
+    assert wait_of(rate, value, NOW) == 12_000
+
+
+def test_a_clock_that_was_set_back_stops_nobody_for_longer_than_the_period() -> None:
+    rate = Rate("r", 1, 60_000)
+    value = rate.take(0, NOW + 86_400_000)
+    assert 0 < wait_of(rate, value, NOW) <= 60_000
+    assert wait_of(Pause("p", 60_000), NOW + 86_400_000, NOW) == 60_000
+
+
+async def test_the_count_is_exact_among_concurrent_events_and_replicas(db: Database) -> None:
+    logs = [AuditLog(db), AuditLog(db)]
+    for log in logs:
+        await log.start()
+
+    async def one(log: AuditLog, event: Event, *takes: Allowance) -> bool:
+        try:
+            await log.append(event, takes=takes)
+        except Exhausted:
+            return False
+        return True
+
+    both = (Total("g/uses", 7), Rate("g/rate", 1000, 1000))
+    granted = await asyncio.gather(*(one(logs[at % 2], event, *both) for at, event in enumerate(events(40))))
+    assert sum(granted) == 7
+    # all or none: an event that is refused by one allowance takes from no other
+    rate_before = await asyncio.gather(*(one(logs[0], event, Rate("h", 3, 60_000)) for event in events(2)))
+    refused = await one(logs[0], events(1)[0], Rate("h", 3, 60_000), Total("g/uses", 7))
+    last = await asyncio.gather(*(one(logs[1], event, Rate("h", 3, 60_000)) for event in events(2)))
+    assert (rate_before, refused, sorted(last)) == ([True, True], False, [False, True])
+    for log in logs:
+        await log.stop()

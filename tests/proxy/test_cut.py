@@ -1,0 +1,202 @@
+"""A revocation that was answered is in force for the next byte, on every replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from broker.proxy import flights
+from broker.sandbox.serve import running as serving
+from tests.proxy.conftest import Bench, problem, replica
+from tests.support.lab import Seen, answer
+
+Cut = Callable[[Bench, dict[str, Any]], Awaitable[Any]]
+
+
+def revoking(path: str) -> Cut:
+    async def cut(bench: Bench, lease: dict[str, Any]) -> None:
+        await bench.world.call("POST", f"/v1/{path.format(**lease['lease'])}/revoke", json={})
+
+    return cut
+
+
+CUTS = {
+    "lease": revoking("leases/{id}"),
+    "grant": revoking("grants/{grant}"),
+    "workload": revoking("workloads/{workload}"),
+    "credential": revoking("credentials/{credential}"),
+    "version": revoking("credentials/{credential}/versions/{version}"),
+    "organization": revoking("organizations/{organization}"),
+}
+
+
+async def dripping(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Says something every few milliseconds until it is stopped."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"3\r\n.\n\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def listening(address: str, lease: dict[str, Any]) -> AsyncIterator[list[float]]:
+    """A job that reads the drip; the times at which bytes came."""
+    times: list[float] = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+    head = f"GET /proxy/acme/lab/drip HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {lease['token']}\r\n\r\n"
+    writer.write(head.encode())
+
+    async def read() -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65_536):
+                times.append(time.monotonic())
+
+    reading = asyncio.create_task(read())
+    try:
+        async with asyncio.timeout(5):
+            while len(times) < 3:
+                await asyncio.sleep(0.01)
+        yield times
+        async with asyncio.timeout(5):
+            await reading  # the connection was broken off
+    finally:
+        reading.cancel()
+        writer.close()
+
+
+@pytest.mark.parametrize("what", CUTS)
+async def test_a_call_in_flight_is_cut_before_the_revocation_is_answered(either: Bench, what: str) -> None:
+    either.lab.scripts["/drip"] = dripping
+    lease = await either.lease()
+    async with listening(either.url, lease) as times:
+        await CUTS[what](either, lease)
+        answered = time.monotonic()
+    assert max(times) <= answered + 0.02, "the loop may hand over what had come before"
+    async with asyncio.timeout(2):
+        await either.lab.calls[-1].left.wait()
+    (use,) = await either.uses()
+    assert use.status == 200
+    completed = (await either.world.events(kind="use.completed"))[-1]
+    assert completed["core"]["reason"] in {"lease_over", f"{what}_revoked", "key_revoked"}
+
+
+@pytest.mark.parametrize("what", ["lease", "organization"])
+async def test_another_replicas_calls_are_cut_before_the_revocation_is_answered(either: Bench, what: str) -> None:
+    either.lab.scripts["/drip"] = dripping
+    lease = await either.lease()
+    async with replica(either) as second, serving(second.edge) as address, listening(address, lease) as times:
+        await CUTS[what](either, lease)
+        answered = time.monotonic()
+    assert max(times) <= answered + 0.02
+
+
+async def test_a_call_that_waits_for_its_upstream_is_cut_too(bench: Bench) -> None:
+    async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not await reader.read(1):
+            seen.left.set()
+
+    bench.lab.scripts["/x"] = silent
+    lease = await bench.lease()
+    waiting = asyncio.create_task(bench.call(lease, "/x"))
+    while not bench.lab.calls:
+        await asyncio.sleep(0.01)
+    await CUTS["grant"](bench, lease)
+    assert problem(await waiting) == (403, "grant_revoked")
+    async with asyncio.timeout(2):
+        await bench.lab.calls[-1].left.wait()
+
+
+async def test_a_replica_that_cannot_look_stops_by_itself(either: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    either.lab.scripts["/drip"] = dripping
+    lease = await either.lease()
+    async with replica(either) as second, serving(second.edge) as address, listening(address, lease) as times:
+
+        async def away(*_: object) -> None:
+            raise OSError("the database is away")
+
+        monkeypatch.setattr(second.services.flights, "_compare", away)
+        monkeypatch.setattr(flights, "_PATIENCE_S", 0.3)
+        began = time.monotonic()
+        await CUTS["grant"](either, lease)
+        answered = time.monotonic()
+        assert answered - began >= flights.FENCE_S, "the answer waits for the fence"
+    assert max(times) <= answered
+
+
+async def test_a_grant_that_comes_or_a_renewal_does_not_cut_a_call(bench: Bench) -> None:
+    bench.lab.scripts["/drip"] = dripping
+    lease = await bench.lease()
+    async with listening(bench.url, lease) as times:
+        await bench.world.grant(bench.job, "acme", provider="lab")  # raises the workload's epoch
+        headers = await bench.job.headers()
+        path = f"/v1/leases/{lease['lease']['id']}/renew"
+        bench.world.clock.forward(seconds=200)
+        await bench.world.call("POST", path, as_=headers, json={"ttl": 300})
+        bench.world.clock.forward(seconds=150)  # beyond its first expiry
+        seen = len(times)
+        await asyncio.sleep(0.5)
+        assert len(times) > seen + 10
+        bench.world.clock.forward(seconds=400)
+    assert (await bench.world.events(kind="use.completed"))[-1]["core"]["reason"] == "lease_over"
+
+
+async def _violations(bench: Bench, replicas: list[Any], *, rounds: int) -> list[str]:
+    """Call through every replica at once while something is revoked; forwards that came after the answer."""
+    bench.lab.scripts["/x"] = answer(b"ok")
+    violations = []
+
+    def forwarded_in(round_: int) -> list[float]:
+        return [seen.at for seen in bench.lab.calls if seen.values("x-round") == [str(round_)]]
+
+    for round_ in range(rounds):
+        job = await bench.world.job(f"job-{round_}")
+        grant = await bench.world.grant(job, "acme", provider="lab")
+        leases = [await job.lease("acme", provider="lab") for _ in range(3)]
+        what = ("grant", "lease", "workload")[round_ % 3]
+        stop = asyncio.Event()
+
+        async def calling(world: Any, token: str, stop: asyncio.Event = stop, round_: int = round_) -> None:
+            while not stop.is_set():
+                headers = {"Authorization": f"Bearer {token}", "X-Round": str(round_)}
+                await world.http.get("/proxy/acme/lab/x", headers=headers)
+
+        token = leases[0]["token"]
+        callers = [asyncio.create_task(calling(world, token)) for world in replicas for _ in range(3)]
+        async with asyncio.timeout(10):
+            while len(forwarded_in(round_)) < len(callers):
+                await asyncio.sleep(0.01)
+        await CUTS[what](bench, {**leases[0], "lease": {**leases[0]["lease"], "grant": grant}})
+        answered = time.monotonic()
+        await asyncio.sleep(0.15)
+        stop.set()
+        await asyncio.gather(*callers)
+        late = [at for at in forwarded_in(round_) if at > answered]
+        violations += [f"{what}: {len(late)} forwards after the answer"] * bool(late)
+    return violations
+
+
+@pytest.fixture
+async def three(bench_on_postgres: Bench) -> AsyncIterator[tuple[Bench, list[Any]]]:
+    async with replica(bench_on_postgres) as second, replica(bench_on_postgres) as third:
+        yield bench_on_postgres, [bench_on_postgres.world, second, third]
+
+
+async def test_no_replica_forwards_anything_after_the_answer(three: tuple[Bench, list[Any]]) -> None:
+    bench, replicas = three
+    assert await _violations(bench, replicas, rounds=9) == []
+
+
+async def test_that_check_finds_the_violations_of_a_broker_without_guards(
+    three: tuple[Bench, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutation: decisions are committed without what they relied on, and calls in flight aren't compared."""
+    bench, replicas = three
+    for world in replicas:
+        monkeypatch.setattr(world.services.leasing, "guards_of", lambda *_: {})
+    assert await _violations(bench, replicas, rounds=3) != []

@@ -1,0 +1,71 @@
+"""Rules: anchored patterns against what a path decodes to."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
+from broker.providers.rule import Rule
+from broker.proxy.path import PathRefused, judged
+
+
+def rule(*paths: str, methods: tuple[str, ...] = ("GET",)) -> Rule:
+    return Rule.model_validate({"methods": methods, "paths": paths})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "within", "without"),
+    [
+        ("/a", ["/a", "/%61"], ["/", "/a/", "/ab", "/a/b", "/A", "/x/a"]),
+        ("/a/*", ["/a/1", "/a/%20", "/a/1.json"], ["/a", "/a/", "/a/1/2", "/b/1"]),
+        ("/a/*/c", ["/a/b/c"], ["/a/c", "/a/b/b/c", "/a/b/c/d"]),
+        ("/a/**", ["/a/1", "/a/1/2/3"], ["/a", "/ab/1"]),
+        ("/**", ["/a", "/a/b"], []),
+        ("/a/*.json", ["/a/1.json"], ["/a/1xjson", "/a/.json/x"]),
+        ("/a.b", ["/a.b"], ["/axb"]),
+        ("/a$(x)+", ["/a$(x)+"], ["/a", "/ax"]),
+    ],
+)
+def test_a_pattern_covers_whole_paths_only(pattern: str, within: list[str], without: list[str]) -> None:
+    assert [path for path in within if not rule(pattern).allows("GET", path)] == []
+    assert [path for path in without if rule(pattern).allows("GET", path)] == []
+
+
+def test_methods_are_part_of_the_rule_and_get_includes_head() -> None:
+    assert rule("/a").allows("HEAD", "/a")
+    assert not rule("/a").allows("POST", "/a")
+    assert not rule("/a", methods=("HEAD",)).allows("GET", "/a")
+
+
+@given(st.text("/.%2eEfF5c;\\ax", max_size=14))
+def test_no_accepted_spelling_leaves_the_allowed_tree(tail: str) -> None:
+    """Whatever a job writes below an allowed tree is refused, or stays below it however often it is decoded."""
+    try:
+        sent = judged(f"/allowed/{tail}".encode())
+    except PathRefused:
+        return
+    if rule("/allowed/**").allows("GET", sent):
+        assert sent.startswith("/allowed/")
+        assert ".." not in sent.split("/")
+
+
+def test_a_long_path_does_not_take_the_matcher_for_ever() -> None:
+    widest = rule("/**/a*/b*/c*/*d")
+    began = time.process_time()
+    assert not widest.allows("GET", "/" + "a/" * 4_000)
+    assert time.process_time() - began < 5, "not a measurement: exponential matching would take for ever"
+
+
+def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowed() -> None:
+    terms = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True)
+    assert refuse_call(terms, Call("DELETE", "/a", "_method=x")) is None
+    limited = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"), rule("/b")))
+    denied = refuse_call(limited, Call("POST", "/a"))
+    assert isinstance(denied, Denied)
+    assert denied.allowed == ("GET /a", "GET /b")
+    assert "grt_1" in denied.need
+    assert refuse_call(limited, Call("GET", "/a", "x=1&%5Fmethod=DELETE")) is not None
