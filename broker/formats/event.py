@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,21 +51,26 @@ def encode(part: dict[str, Json]) -> bytes:
 
 
 def _check(value: Json) -> None:
-    kind = type(value)
-    if kind is str or value is None:
-        return
+    items: Iterable[Json]
     if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or not key.isascii():
-                raise NotCanonical("keys are ASCII strings")
-            _check(item)
+        if not all(isinstance(key, str) and key.isascii() for key in value):
+            raise NotCanonical("keys are ASCII strings")
+        items = value.values()
     elif isinstance(value, list):
-        for item in value:
+        items = value
+    else:
+        _check_scalar(value)
+        return
+    for item in items:
+        if type(item) is not str:  # most are: not worth a call each, on the hottest path
             _check(item)
-    elif isinstance(value, int):
+
+
+def _check_scalar(value: Json) -> None:
+    if isinstance(value, int):
         if abs(value) >= _LARGEST:
             raise NotCanonical("integers stay below 2**53")
-    elif not isinstance(value, str):
+    elif value is not None and not isinstance(value, str):
         raise NotCanonical(f"{type(value).__name__} has no canonical form here")
 
 

@@ -67,7 +67,7 @@ class Standing:
 
     def terms(self, grant: str) -> Terms | None:
         """The terms of one of the grants."""
-        return next((terms for terms in self.facts.grants if terms.id == grant), None)
+        return next((found for found in self.facts.grants if found.id == grant), None)
 
     def guards(self, subject: Subject, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from broker.proxy.inject import HOP_BY_HOP, Headers, alias, named_by_connection
+from broker.proxy.inject import HOP_BY_HOP, Headers, alias, tokens
 
 # Credentials of the upstream, and what would speak for the broker's own origin or to caches before it.
 _STAY_BEHIND = frozenset(
@@ -43,6 +43,7 @@ _STAY_BEHIND = frozenset(
         "x-frame-options",
     }
 )
+_NEVER_RETURNED = HOP_BY_HOP | _STAY_BEHIND
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _RENAMED = {"x-request-id": "X-Upstream-Request-Id"}
 
@@ -68,19 +69,20 @@ class Addresses:
 
 def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses) -> Headers:
     """The headers to hand back; references to the upstream (``Location``, ``Link``) lead through the proxy."""
-    upstream = list(upstream)
-    dropped = HOP_BY_HOP | _STAY_BEHIND | named_by_connection(upstream)
     kept = []
+    named: set[str] = set()
     for name, value in upstream:
         aliased = alias(name)
-        if aliased in dropped or aliased.startswith("access-control-"):
+        if aliased == "connection":
+            named |= tokens(value)
+        if aliased in _NEVER_RETURNED or aliased.startswith("access-control-"):
             continue
         if aliased in {"location", "content-location"}:
             value = addresses.through_proxy(value)  # noqa: PLW2901 - the value, re-addressed
         elif aliased == "link":
             value = re.sub("<([^>]*)>", lambda link: f"<{addresses.through_proxy(link[1])}>", value)  # noqa: PLW2901
-        kept.append((_RENAMED.get(aliased, name), value))
-    return kept
+        kept.append((aliased, _RENAMED.get(aliased, name), value))
+    return [(name, value) for aliased, name, value in kept if aliased not in named]
 
 
 def request_id(upstream: Iterable[tuple[str, str]]) -> str:

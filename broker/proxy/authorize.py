@@ -80,7 +80,7 @@ class Authorizer:
         """The request with its path judged; a refusal is recorded where it is known whose call it was."""
         lease = await self._leasing.known(self._leasing.id_of(caller)) if isinstance(caller, str) else None
         workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
-        actor = replace(actor, type="workload", id=workload)
+        actor = Actor("workload", workload, "", actor.address, actor.agent)
         try:
             return Asked(caller, lease, actor, request, judged(request.raw_path))
         except PathRefused as refusal:
@@ -136,7 +136,7 @@ class Authorizer:
             event = event_of(
                 lease,
                 "use.authorized",
-                replace(asked.actor, name=standing.workload_name),
+                Actor("workload", lease.workload, standing.workload_name, asked.actor.address, asked.actor.agent),
                 self._clock(),
                 use=ids.new("use"),
                 mode=Mode.USE,

@@ -193,6 +193,8 @@ class Flights:
         try:
             lease = await self._leasing.find(flight.lease.id)
             await self._leasing.standings.get(lease.subject, fresh=True)
+            if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
+                lease = await self._leasing.find(lease.id)
             lease, standing = await self._leasing.standing_of(lease)
         except BrokerError as reason:
             flight.cut(reason)

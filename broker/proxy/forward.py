@@ -100,7 +100,7 @@ class Forwarder:
                     )
                 redactor = Redactor(key.reveal())
                 addresses = Addresses(base, request.proxy_url, base + use.path)
-                masked = [(name, redactor.text(value)) for name, value in response.headers.items()]
+                masked = redactor.headers(response.headers.items())
                 passing = _passing(response, redactor, flight, use)
                 yield Answer(response.status, response_headers(masked, addresses), passing, use.pause)
         except Unreachable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from urllib.parse import parse_qsl, quote_plus, unquote, unquote_plus
 
@@ -42,6 +43,8 @@ _OURS = frozenset(
         "x-rewrite-url",
     }
 )
+_NEVER_SENT = HOP_BY_HOP | _OURS
+_CARRIED = re.compile(r"[^\r\n\0]*")
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 
 Headers = list[tuple[str, str]]
@@ -52,11 +55,9 @@ def alias(name: str) -> str:
     return (unquote(name) if "%" in name else name).lower().replace("_", "-")
 
 
-def named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
-    """The headers that ``Connection`` names as being for this hop only (RFC 9110 §7.6.1)."""
-    return {
-        alias(token.strip()) for name, value in headers if alias(name) == "connection" for token in value.split(",")
-    }
+def tokens(connection: str) -> set[str]:
+    """The headers that a ``Connection`` header names as being for this hop only (RFC 9110 §7.6.1)."""
+    return {alias(token.strip()) for token in connection.split(",")}
 
 
 def request_headers(
@@ -67,23 +68,26 @@ def request_headers(
     Raises:
         Invalid: a header value that HTTP can't carry.
     """
-    aliased_caller = [(alias(name), name, value) for name, value in caller]
     fixed = {alias(name) for name, _ in (*required, *slot.headers)}
-    dropped = HOP_BY_HOP | _OURS | fixed | named_by_connection((name, value) for _, name, value in aliased_caller)
-    kept = [
-        (name, value)
-        for aliased, name, value in aliased_caller
-        if aliased not in dropped and not aliased.startswith(_OURS_BY_PREFIX)
-    ]
-    for name, value in kept:
-        if any(character in value for character in "\r\n\0"):
-            raise Invalid(f"{name}: a header value holds a line break or NUL.")
+    kept = []
+    named: set[str] = set()
+    for name, value in caller:
+        aliased = alias(name)
+        if aliased == "connection":
+            named |= tokens(value)
+        elif aliased not in _NEVER_SENT and aliased not in fixed and not aliased.startswith(_OURS_BY_PREFIX):
+            if not _CARRIED.fullmatch(value):
+                raise Invalid(f"{name}: a header value holds a line break or NUL.")
+            kept.append((aliased, name, value))
+    passed = [(name, value) for aliased, name, value in kept if aliased not in named]
     # An answer in an encoding that the broker can't read could carry the key past it.
-    return [*kept, ("Accept-Encoding", "identity"), *required, *slot.headers]
+    return [*passed, ("Accept-Encoding", "identity"), *required, *slot.headers]
 
 
 def query(caller: str, slot: Placement) -> str:
     """The query to send: the caller's bytes less every spelling of the injected parameter, the key last."""
+    if not slot.query:
+        return caller
     injected = {name.lower() for name, _ in slot.query}
     pairs = [pair for pair in caller.split("&") if pair and _parameter(pair) not in injected]
     pairs += [f"{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
@@ -99,4 +103,6 @@ def _parameter(pair: str) -> str:
 
 def query_names(raw: str) -> tuple[str, ...]:
     """The parameter names of a query, for the record: values stay out of it."""
+    if not raw:
+        return ()
     return tuple(sorted({name[:64] for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)}))[:32]

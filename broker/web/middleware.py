@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 
 import structlog
 from fastapi import FastAPI
@@ -16,8 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.base.errors import TooLarge
 from broker.formats import ids
 from broker.web.errors import problem, render
-
-_log = structlog.get_logger()
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -43,6 +42,16 @@ class Metrics:
             "keybroker_requests_total", "Requests answered.", ["route", "method", "status"], registry=self.registry
         )
         self.seconds = Histogram("keybroker_request_seconds", "Time to answer.", ["route"], registry=self.registry)
+        self._noting = lru_cache(maxsize=4096)(self._of)
+
+    def note(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer and its time."""
+        requests, times = self._noting(route, method, status)
+        requests.inc()
+        times.observe(seconds)
+
+    def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        return self.requests.labels(route, method, status), self.seconds.labels(route)
 
 
 class Direct:
@@ -79,6 +88,7 @@ class Edge:
     def __init__(self, app: ASGIApp, metrics: Metrics, *, hsts: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = structlog.get_logger().bind()
         fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
         self._fixed = [(name.lower().encode(), value.encode()) for name, value in fixed.items()]
 
@@ -108,16 +118,15 @@ class Edge:
             else:
                 await self._app(scope, _Capped(receive, BODY_MAX), sending)
         except Exception:  # noqa: BLE001 - logged where the answer was rendered, or the answer is cut off here
-            _log.error("request.aborted", request_id=request_id)
+            self._log.error("request.aborted", request_id=request_id)
         finally:
             self._note(scope, _JOB_LEFT if scope.get("job_left") else status, time.perf_counter() - started, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = scope.get("direct") or getattr(scope.get("route"), "path", "unrouted")
+        route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, status).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
-        _log.info(
+        self._metrics.note(route, method, status, seconds)
+        self._log.info(
             "request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), request_id=request_id
         )
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
-from starlette.requests import Request as Received
 from starlette.types import Message, Receive, Scope, Send
 
 from broker.audit.events import Actor
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.implicit import Job
+from broker.proxy.inject import Headers
 from broker.proxy.payload import Body
 from broker.proxy.use import Request
 from broker.web.errors import render
-from broker.web.session import Services, address
+from broker.web.session import Services
 
 ROUTE = "/proxy/{organization}/{provider}/{path}"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
+# A call that is over sooner has nothing to save by being cancelled.
+_NOTICED_AFTER_S = 0.05
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -41,12 +43,12 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["direct"] = ROUTE
-        received = Received(scope)
-        job = _JobSide(receive, _declared(received))
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        job = _JobSide(receive, _declared(dict(headers)))
         reply = _Reply(send)
-        leaving = asyncio.create_task(job.leaves())
+        leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
         try:
-            request, caller, actor = await self._understood(received, job)
+            request, caller, actor = await self._understood(scope, headers, job)
             async with self._services.proxy.call(caller, actor, request) as answer:
                 await reply.start(answer.status, answer.headers)
                 async for chunk in answer.body:
@@ -63,46 +65,47 @@ class Forwarding:
             await (await render(error))(scope, receive, send)
         finally:
             leaving.cancel()
+            job.stop_watching()
 
-    async def _understood(self, received: Received, job: _JobSide) -> tuple[Request, str | Job, Actor]:
-        if received.method not in METHODS:
+    async def _understood(self, scope: Scope, headers: Headers, job: _JobSide) -> tuple[Request, str | Job, Actor]:
+        if scope["method"] not in METHODS:
             raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
-        raw = bytes(received.scope.get("raw_path") or b"").partition(b"?")[0]
-        segments = raw.split(b"/")
+        segments = bytes(scope.get("raw_path") or b"").partition(b"?")[0].split(b"/")
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
         organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
-        actor = Actor("stranger", "unverified", address=address(received), agent=received.headers.get("user-agent", ""))
+        given = dict(headers)
+        client = scope.get("client") or ("",)
+        actor = Actor("stranger", "unverified", address=client[0], agent=given.get("user-agent", ""))
         request = Request(
             organization=organization,
             provider=provider,
-            method=received.method,
+            method=scope["method"],
             raw_path=b"/" + b"/".join(segments[_PREFIX_SEGMENTS:]),
-            raw_query=received.scope["query_string"].decode("ascii", "replace"),
-            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers.raw],
+            raw_query=scope["query_string"].decode("ascii", "replace"),
+            headers=headers,
             body=Body(job.declared, job.chunks()),
             proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
-            id=received.scope["request_id"],
+            id=scope["request_id"],
         )
-        return request, await self._caller(received, provider), actor
+        return request, await self._caller(given, provider, actor), actor
 
-    async def _caller(self, received: Received, provider: str) -> str | Job:
+    async def _caller(self, given: Mapping[str, str], provider: str, actor: Actor) -> str | Job:
         """The lease token, or the job whose access token came instead; a stranger is refused."""
-        scheme, _, value = received.headers.get("authorization", "").partition(" ")
+        scheme, _, value = given.get("authorization", "").partition(" ")
         token = value.strip() if scheme.lower() == "bearer" else ""
         if not token:
-            token = self._in_the_keys_place(received, provider)
+            token = self._in_the_keys_place(given, provider)
         if token.count(".") != 2:  # not a JWT
             return token
         workload = await self._services.access_tokens.verify(token)
-        label = received.headers.get("x-broker-label", "default")
+        label = given.get("x-broker-label", "default")
         if not _LABEL.fullmatch(label):
             raise Invalid("X-Broker-Label: is not a credential's label.")
-        purpose = received.headers.get("x-broker-purpose", "")[:1000]
-        actor = workload.actor(address(received), received.headers.get("user-agent", ""))
-        return Job(workload.id, actor, label, purpose)
+        purpose = given.get("x-broker-purpose", "")[:1000]
+        return Job(workload.id, workload.actor(actor.address, actor.agent), label, purpose)
 
-    def _in_the_keys_place(self, received: Received, provider: str) -> str:
+    def _in_the_keys_place(self, given: Mapping[str, str], provider: str) -> str:
         """The lease token where a client of the upstream would put the key; raises Unauthenticated."""
         where = ""
         try:
@@ -111,16 +114,16 @@ class Forwarding:
             pass
         else:
             where = f", or the lease's token in {auth.header}" if auth.header else ""
-            if token := auth.carried(received.headers.get(auth.header, "")) if auth.header else "":
+            if token := auth.carried(given.get(auth.header.lower(), "")) if auth.header else "":
                 return token
         raise Unauthenticated(f"Send `Authorization: Bearer TOKEN` with a lease's token{where}.")
 
 
-def _declared(received: Received) -> int | None:
+def _declared(given: Mapping[str, str]) -> int | None:
     """What the framing says of the body's length: None where it comes in chunks (RFC 9112 §6.3)."""
-    if "transfer-encoding" in received.headers:
+    if "transfer-encoding" in given:
         return None
-    length = received.headers.get("content-length", "0")
+    length = given.get("content-length", "0")
     return int(length) if length.isdecimal() else None
 
 
@@ -137,6 +140,7 @@ class _JobSide:
         self._receive = receive
         self._read = asyncio.Event()
         self._task = _this_task()
+        self._watching: asyncio.Task[None] | None = None
         self.declared = declared
         self.left = False
         if declared == 0:
@@ -155,8 +159,16 @@ class _JobSide:
             more = message.get("more_body", False)
         self._read.set()
 
-    async def leaves(self) -> None:
-        """Wait for the job to leave once its body was read, then cancel the call."""
+    def watch(self) -> None:
+        """From now on, cancel the call when the job leaves."""
+        self._watching = asyncio.create_task(self._leaves())
+
+    def stop_watching(self) -> None:
+        """The call is over."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _leaves(self) -> None:
         await self._read.wait()
         message: Message = {"type": "http.request"}
         while message["type"] != "http.disconnect":
