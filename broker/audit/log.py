@@ -35,6 +35,8 @@ _log = structlog.get_logger()
 BATCH_MAX = 256
 QUEUE_MAX = 4_096
 _IDLE_TURNS = 4
+# What nobody waits for goes along with the next batch, or after so long in one of its own.
+_POSTED_WAIT_S = 0.01
 
 
 class AuditUnavailable(Unavailable):
@@ -76,6 +78,7 @@ class AuditLog:
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._writing = False
+        self._due: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -150,8 +153,14 @@ class AuditLog:
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_note_refusal)
         self._queue.append(_Waiting(event, event.committed(), {}, writes, (), (), done))
-        self._arrived.set()
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_POSTED_WAIT_S, self._write_posted)
         return True
+
+    def _write_posted(self) -> None:
+        self._due = None
+        if self._queue:
+            self._arrived.set()
 
     async def _write_batches(self) -> None:
         while True:

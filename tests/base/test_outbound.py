@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from broker.base.outbound import CheckedResolver, ForbiddenAddress, Outbound, is_public
+from broker.base.outbound import CheckedResolver, ForbiddenAddress, Outbound, Unreachable, is_public
 
 NOT_PUBLIC = [
     "127.0.0.1", "0.0.0.0", "0.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -64,3 +65,30 @@ async def test_a_private_address_is_not_called(url: str) -> None:
                 pass
     finally:
         await outbound.close()
+
+
+async def test_an_egress_proxy_is_asked_for_every_public_host_and_for_no_private_one() -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        outbound = Outbound(egress_proxy=address)
+        try:
+            with pytest.raises(Unreachable):
+                async with outbound.call("GET", "https://api.example.com/x", headers=[("X-API-Key", "canary")]):
+                    pass
+            assert asked == [b"CONNECT api.example.com:443 HTTP/1.1\r\n"], "the key is inside the tunnel only"
+            with pytest.raises(ForbiddenAddress):
+                async with outbound.call("GET", "https://169.254.169.254/latest", headers=[]):
+                    pass
+            async with outbound.call("GET", f"{address}/direct", headers=[], private=True) as response:
+                assert response.status == 502
+            assert asked[1:] == [b"GET /direct HTTP/1.1\r\n"]
+        finally:
+            await outbound.close()
