@@ -45,6 +45,7 @@ _OURS = frozenset(
 )
 _NEVER_SENT = HOP_BY_HOP | _OURS
 _CARRIED = re.compile(r"[^\r\n\0]*")
+_NAME_MAX = 40  # a key that somebody pasted after the "?" is longer
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 
 Headers = list[tuple[str, str]]
@@ -102,7 +103,14 @@ def _parameter(pair: str) -> str:
 
 
 def query_names(raw: str) -> tuple[str, ...]:
-    """The parameter names of a query, for the record: values stay out of it."""
+    """The parameter names of a query, for the record: values stay out of it, and so does what is no likely name."""
     if not raw:
         return ()
-    return tuple(sorted({name[:64] for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)}))[:32]
+    return tuple(
+        sorted(
+            {
+                name if len(name) <= _NAME_MAX else "(long name)"
+                for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)
+            }
+        )
+    )[:32]

@@ -202,6 +202,9 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     assert revealed["key"] == keys["globex"]
     under = {"Authorization": f"Bearer {lease['token']}"}
     call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
+    call("GET", "/proxy/globex/raptor-comply/facilities", headers={"Authorization": "", "X-API-Key": lease["token"]})
+    call("GET", "/proxy/globex/raptor-comply/facilities", headers={"Authorization": "", "X-API-Key": keys["globex"]})
+    call("GET", f"/proxy/globex/raptor-comply/facilities?key={keys['globex']}", headers=under)
     call("POST", "/proxy/globex/raptor-comply/cyber-assets", headers=under, content=b"{not json")
     call("GET", "/proxy/globex/raptor-comply/a/../b", headers=under)
     call("GET", "/proxy/acme/raptor-comply/facilities", headers=under)
@@ -216,6 +219,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
         "grants",
         "leases",
         "operators",
+        "notices",
         "audit/events",
     ):
         call("GET", f"/v1/{path}")

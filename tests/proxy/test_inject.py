@@ -83,6 +83,7 @@ def test_other_parameters_are_sent_byte_for_byte() -> None:
 
 def test_only_names_of_parameters_reach_the_record() -> None:
     assert query_names("token=secret&limit=5&limit=6") == ("limit", "token")
+    assert query_names("rc_live_" + "x" * 64) == ("(long name)",)
 
 
 def test_a_placement_does_not_print_its_key() -> None:

@@ -71,6 +71,8 @@ class Story:
             ("It gets a right to one customer's key", self.grant),
             ("The job proves itself and leases", self.lease),
             ("It uses the key without seeing it", self.use),
+            ("The upstream's own example, base URL changed", self.own_example),
+            ("The key may write, the grant may not", self.rules),
             ("Another tenant's data: refused", self.wrong_tenant),
             ("A path that reads two ways: refused", self.wrong_path),
             ("Seeing the key: not granted, refused", self.reveal),
@@ -174,10 +176,11 @@ class Story:
             "organizations": ["acme"],
             "provider": "raptor-comply",
             "modes": ["use"],
+            "presets": ["read-only"],
             "max_ttl": 900,
         }
         made = await self._call("POST", "/v1/grants", status=201, json=wanted)
-        return f"{made['items'][0]['id']}: use, not reveal; 15 minutes at most; acme only."
+        return f"{made['items'][0]['id']}: use, not reveal; read-only; 15 minutes at most; acme only."
 
     async def lease(self) -> str:
         assert self._job is not None
@@ -196,6 +199,21 @@ class Story:
         names = ", ".join(facility["name"] for facility in answer.json())
         expect(self._keys["acme"] not in answer.text + str(answer.headers), "the key is nowhere in the answer")
         return f"GET /facilities → 200: {names}"
+
+    async def own_example(self) -> str:
+        answer = await self._http.get(
+            f"{self._lease['proxy_url']}/facilities", headers={"X-API-Key": self._lease["token"]}
+        )
+        expect(answer.status_code == 200, f"GET /facilities answered {answer.status_code}")
+        return "X-API-Key: kbl_… instead of rc_live_…; the broker puts the real one in."
+
+    async def rules(self) -> str:
+        headers = {"Authorization": f"Bearer {self._lease['token']}"}
+        answer = await self._http.post(
+            "/proxy/acme/raptor-comply/cyber-assets", headers=headers, json={"name": "RTU 9"}
+        )
+        expect(answer.status_code == 403, f"the proxy answered {answer.status_code}")
+        return f"POST /cyber-assets → {answer.json()['code']}: only {answer.json()['allowed'][0][:60]}…"
 
     async def wrong_tenant(self) -> str:
         elsewhere = await self._proxied("/facilities", "globex")
