@@ -9,7 +9,8 @@ from importlib.util import find_spec
 
 import typer
 
-from broker.cli import audit, grant, key, lease, operator, org, provider, workload
+from broker.cli import audit, grant, key, lease, notice, operator, org, provider, workload
+from broker.cli import exec as exec_
 
 # Their imports take a second that the other commands need not wait for.
 _SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore"})
@@ -24,6 +25,7 @@ def build(words: Sequence[str]) -> typer.Typer:
     )
     app.add_typer(operator.app, name="operator")
     app.command("login")(operator.login)
+    app.command("exec", context_settings=exec_.SETTINGS)(exec_.run)
     for name, group in (
         ("org", org.app),
         ("key", key.app),
@@ -31,6 +33,7 @@ def build(words: Sequence[str]) -> typer.Typer:
         ("grant", grant.app),
         ("lease", lease.app),
         ("audit", audit.app),
+        ("notice", notice.app),
         ("provider", provider.app),
     ):
         app.add_typer(group, name=name)

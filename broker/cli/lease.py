@@ -20,6 +20,7 @@ IdentityFile = Annotated[
     Path, typer.Option("--identity", envvar="BROKER_IDENTITY", help="The job's file from `broker workload add`.")
 ]
 Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
+Grant = Annotated[str, typer.Option(help="One of several grants; left out, the broadest.")]
 _COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_at", "expires_at"]
 
 
@@ -45,10 +46,12 @@ def issue(
     mode: Annotated[str, typer.Option(help="use (through the proxy) or reveal (the key itself).")] = "use",
     purpose: Annotated[str, typer.Option(help="What the access is for.")] = "",
     ttl: Ttl = None,
+    grant: Grant = "",
     as_json: AsJson = False,
 ) -> None:
     """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
-    issued = _as_job(identity, lambda job: job.lease(org, provider, label=label, mode=mode, purpose=purpose, ttl=ttl))
+    wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
+    issued = _as_job(identity, lambda job: job.lease(org, provider, **wanted))
     if as_json:
         show(issued, as_json)
         return

@@ -1,1 +1,1 @@
-"""The job's side: prove who it is, lease access, and (for scripted senders) seal a key.  Imports only ``formats``."""
+"""The job's side: prove who it is, lease access and use it; seal a key.  Imports only ``formats``."""

@@ -1,39 +1,92 @@
-"""What a job does with the broker: get a token, lease, renew, end."""
+"""What a job does with the broker: get a token, lease, renew, end; and use an upstream under a lease that lasts."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Self
 
 import httpx2
 
-from broker.client.errors import answer, unreachable
+from broker.client.errors import CallFailed, answer, unreachable
+from broker.client.holding import EARLY, Holding
 from broker.client.identity import ASSERTION_TYPE, Identity
-
-_EARLY_S = 30
+from broker.client.upstream import Upstream
 
 
 class Client:
-    """A job's calls; the access token is got when needed and renewed before it ends."""
+    """A job's calls; the access token is got when needed and renewed before it ends.  Threads may share it."""
 
     def __init__(self, identity: Identity, *, timeout: float = 10) -> None:
+        """Make the client; it calls nobody yet.
+
+        Args:
+            identity: whose calls.
+            timeout: seconds that a call may wait for the broker.
+        """
         self._identity = identity
         self._http = httpx2.Client(base_url=identity.broker, timeout=timeout)
+        self._renewing = threading.Lock()
         self._token = ""
-        self._token_until = 0.0
+        self._renew_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.close()
 
     def token(self) -> str:
         """An access token that still lasts a while; raises CallFailed."""
-        if time.monotonic() >= self._token_until:
-            form = {
-                "grant_type": "client_credentials",
-                "client_assertion_type": ASSERTION_TYPE,
-                "client_assertion": self._identity.assertion(),
-            }
-            granted = self._send("POST", "/oauth/token", data=form)
-            self._token = granted["access_token"]
-            self._token_until = time.monotonic() + granted["expires_in"] - _EARLY_S
-        return self._token
+        with self._renewing:
+            if time.monotonic() >= self._renew_at:
+                form = {
+                    "grant_type": "client_credentials",
+                    "client_assertion_type": ASSERTION_TYPE,
+                    "client_assertion": self._identity.assertion(),
+                }
+                asked_at = time.monotonic()
+                granted = self._send("POST", "/oauth/token", data=form)
+                self._token = granted["access_token"]
+                self._renew_at = asked_at + granted["expires_in"] * EARLY
+            return self._token
+
+    def upstream(
+        self,
+        organization: str,
+        provider: str,
+        *,
+        label: str = "default",
+        purpose: str = "",
+        ttl: int | None = None,
+        grant: str = "",
+        keep_token: bool = False,
+    ) -> Upstream:
+        """An organization's upstream through the broker, for an HTTP client; its lease renews itself until closed.
+
+        Args:
+            organization: slug or id.
+            provider: id.
+            label: the credential's.
+            purpose: what the access is for.
+            ttl: seconds that the lease lasts between renewals; left out, the broker's default.
+            grant: one of several grants; left out, the broadest.
+            keep_token: the token was handed on and can't be exchanged: renew as long as the grant allows, and don't
+                take a new lease then.
+
+        Raises:
+            CallFailed: policy said no, or no answer came.
+        """
+        wanted = {
+            "organization": organization,
+            "provider": provider,
+            "label": label,
+            "purpose": purpose,
+            "ttl": ttl,
+            "grant": grant,
+        }
+        return Upstream(Holding(self, wanted, keep_token=keep_token))
 
     def lease(
         self,
@@ -44,6 +97,7 @@ class Client:
         mode: str = "use",
         purpose: str = "",
         ttl: int | None = None,
+        grant: str = "",
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """A lease (``POST /v1/leases``): its token, expiry and proxy address, for ``reveal`` the key.
@@ -58,6 +112,7 @@ class Client:
             "mode": mode,
             "purpose": purpose,
             "ttl": ttl,
+            "grant": grant,
         }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._authorized("POST", "/v1/leases", json=wanted, headers=headers)
@@ -65,6 +120,10 @@ class Client:
     def leases(self) -> dict[str, Any]:
         """The job's own leases, a page."""
         return self._authorized("GET", "/v1/leases")
+
+    def find(self, lease_id: str) -> dict[str, Any]:
+        """One of the job's own leases; raises CallFailed."""
+        return self._authorized("GET", f"/v1/leases/{lease_id}")
 
     def renew(self, lease_id: str, ttl: int | None = None) -> dict[str, Any]:
         """Extend a lease; raises CallFailed."""
@@ -79,8 +138,20 @@ class Client:
         self._http.close()
 
     def _authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        headers = {**options.pop("headers", {}), "Authorization": f"Bearer {self.token()}"}
-        return self._send(method, path, headers=headers, **options)
+        given, token = options.pop("headers", {}), self.token()
+        try:
+            return self._send(method, path, headers={**given, "Authorization": f"Bearer {token}"}, **options)
+        except CallFailed as failure:
+            if failure.status != HTTPStatus.UNAUTHORIZED:
+                raise
+        # It ended early by the broker's clock: a suspended machine's own has stood still.
+        self._forget(token)
+        return self._send(method, path, headers={**given, "Authorization": f"Bearer {self.token()}"}, **options)
+
+    def _forget(self, token: str) -> None:
+        with self._renewing:
+            if token == self._token:
+                self._renew_at = 0.0
 
     def _send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:

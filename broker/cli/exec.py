@@ -1,0 +1,176 @@
+"""``broker exec``: run a command with leased access in its environment, for as long as it runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from broker.cli.lease import Grant, IdentityFile, Ttl
+from broker.cli.session import fail, fail_call
+from broker.client.client import Client
+from broker.client.errors import CallFailed
+from broker.client.identity import IdentityUnusable, read
+from broker.client.upstream import Upstream
+
+# Options end where the command begins, with or without `--` before it.
+SETTINGS = {"allow_interspersed_args": False}
+
+_PASSED_ON = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGWINCH,
+    }
+)
+# Python ignores these for itself, and what is ignored stays so in a new program.
+_IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
+_BY_SIGNAL = 128
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+_LOOK_S = 1.0
+
+
+def _variable(name: str) -> str:
+    if name and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        raise typer.BadParameter("is not the name of an environment variable")
+    return name
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.", metavar="COMMAND…")],
+    identity: IdentityFile,
+    org: Annotated[str, typer.Option("--org", help="Organization: slug or id.")],
+    provider: Annotated[str, typer.Option(help="Provider id.")],
+    label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
+    purpose: Annotated[str, typer.Option(help="What the access is for.")] = "",
+    ttl: Ttl = None,
+    grant: Grant = "",
+    url_env: Annotated[
+        str, typer.Option(help="Variable for the upstream's URL through the broker.", callback=_variable)
+    ] = "UPSTREAM_URL",
+    token_env: Annotated[
+        str, typer.Option(help="Variable for the token that opens it.", callback=_variable)
+    ] = "UPSTREAM_TOKEN",  # noqa: S107 - a name
+    reveal: Annotated[
+        str, typer.Option(help="Instead of both: variable for the key itself, where granted.", callback=_variable)
+    ] = "",
+) -> None:
+    """Run a command with leased access in its environment; the lease is renewed while it runs, and ended with it.
+
+    The status is the command's; 128 and the signal where one ended it, 127 where there is no such command, 126 where
+    it can't be run, 1 where there was no lease.  No BROKER_* variable is handed on.
+    """
+    if not hasattr(signal, "sigtimedwait"):  # nothing else tells who sent a signal
+        fail("`broker exec` runs on Linux only; elsewhere issue a lease and hand its token on yourself.")
+    # Blocked before a thread starts, so that none takes a signal: they wait for the command, which _attend passes
+    # them on to.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    lease: dict[str, Any] = {
+        "organization": org,
+        "provider": provider,
+        "label": label,
+        "purpose": purpose,
+        "ttl": ttl,
+        "grant": grant,
+    }
+    try:
+        with Client(read(identity)) as client:
+            if reveal:
+                with _revealed(client, lease) as key:
+                    status = _run(command, {reveal: key}, mask, lambda: None)
+            else:
+                with client.upstream(**lease, keep_token=True) as upstream:
+                    given = {url_env: upstream.url, token_env: upstream.token}
+                    status = _run(command, given, mask, _Watch(upstream).look)
+    except IdentityUnusable as error:
+        fail(str(error))
+    except CallFailed as error:
+        fail_call(error)
+    raise typer.Exit(status)
+
+
+@contextmanager
+def _revealed(client: Client, lease: Mapping[str, Any]) -> Iterator[str]:
+    """The key itself; its lease is not renewed, as the key can't be taken back by letting it end."""
+    issued = client.lease(**lease, mode="reveal")
+    try:
+        yield issued["key"]
+    finally:
+        with suppress(CallFailed):
+            client.end(issued["lease"]["id"])
+
+
+def _run(command: list[str], given: Mapping[str, str], mask: set[int], look: Callable[[], None]) -> int:
+    """Run ``command`` with the variables ``given`` to its end; its status as a shell tells it."""
+    # Somebody wanted us gone before there was a command to pass that on to.
+    if early := signal.sigpending() & _PASSED_ON - {signal.SIGWINCH}:
+        raise typer.Exit(_BY_SIGNAL + min(early))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
+    try:
+        child = os.posix_spawnp(command[0], command, {**kept, **given}, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
+    except FileNotFoundError:
+        _stop(f"{command[0]}: there is no such command; check its name and PATH.", _NOT_FOUND)
+    except OSError as error:
+        _stop(f"{command[0]}: can't be run ({error.strerror}); check its path and permissions.", _NOT_EXECUTABLE)
+    return _attend(child, look)
+
+
+def _attend(child: int, look: Callable[[], None]) -> int:
+    while True:
+        received = signal.sigtimedwait(_PASSED_ON | {signal.SIGCHLD}, _LOOK_S)
+        look()
+        if received is None:
+            continue
+        if received.si_signo == signal.SIGCHLD:
+            ended, how = os.waitpid(child, os.WNOHANG)
+            if ended:
+                status = os.waitstatus_to_exitcode(how)
+                return status if status >= 0 else _BY_SIGNAL - status
+        elif received.si_code <= 0:  # a process sent it; the kernel's own, as a terminal's, reached the command too
+            os.kill(child, received.si_signo)
+
+
+@dataclass
+class _Watch:
+    """Says on standard error, once each, what the command can't know of its lease."""
+
+    upstream: Upstream
+    said_over: bool = False
+    said_final: bool = False
+
+    def look(self) -> None:
+        if self.said_over:
+            return
+        try:
+            self.upstream.headers()
+        except CallFailed as over:
+            self.said_over = True
+            _say(f"access has ended: {over} [{over.code}] The command goes on, its calls are refused.")
+            return
+        seconds = self.upstream.final_seconds
+        if seconds is not None and not self.said_final:
+            self.said_final = True
+            _say(
+                f"the lease ends in {seconds:.0f} s, the grant allows no longer; the command's calls are refused then."
+            )
+
+
+def _say(text: str) -> None:
+    typer.secho(f"broker exec: {text}", err=True, fg="yellow")
+
+
+def _stop(text: str, status: int) -> NoReturn:
+    typer.secho(f"error: {text}", err=True, fg="red")
+    raise typer.Exit(status)

@@ -1,0 +1,201 @@
+"""A lease that lasts: renewed ahead of time by a thread of its own, so that whoever uses it never waits for that."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+import weakref
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from broker.client.errors import AccessDenied, AccessEnded, CallFailed
+
+if TYPE_CHECKING:
+    from broker.client.client import Client
+
+# Of the time that is left, how much passes before a renewal; the rest is for trying again.
+EARLY = 2 / 3
+_LEAST_S = 0.5
+_BACKOFF_S = 0.25
+_BACKOFF_CAP_S = 10.0
+_RETRY_AFTER_CAP_S = 30.0
+_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A lease, timed by this machine's monotonic clock: what its wall clock says doesn't matter."""
+
+    id: str
+    url: str
+    token: str = field(repr=False)
+    asked_at: float
+    expires_at: float
+    final: bool  # no renewal makes it last longer
+    renewable_until: str
+
+    @property
+    def left(self) -> float:
+        """Seconds until it expires."""
+        return self.expires_at - time.monotonic()
+
+
+class Holding:
+    """A lease, kept until :meth:`close` or until access ends.
+
+    Only the thread changes what is held; everybody else reads it, and never waits.  The thread doesn't keep the
+    object alive: the lease of an abandoned one expires.
+    """
+
+    def __init__(self, client: Client, wanted: dict[str, Any], *, keep_token: bool) -> None:
+        """Take the lease.
+
+        Args:
+            client: calls the broker.
+            wanted: the arguments of :meth:`~broker.client.client.Client.lease`.
+            keep_token: never take a new lease in the old one's place.
+
+        Raises:
+            CallFailed: policy said no, or no answer came.
+        """
+        self._client = client
+        self._wanted = wanted
+        self._keep_token = keep_token
+        self._lease = self._taken()
+        self._ended: CallFailed | None = None
+        self._trouble: CallFailed | None = None
+        self._failures = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=_keep, args=(weakref.ref(self), self._stop, self._due()), name="lease-renewal", daemon=True
+        )
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Holding {self._lease.id}>"
+
+    @property
+    def url(self) -> str:
+        """The proxy's base URL for what is leased; it stays the same."""
+        return self._lease.url
+
+    @property
+    def token(self) -> str:
+        """The token of the present lease.
+
+        Raises:
+            AccessEnded, AccessDenied: it was cut off, or can't be had any more; for good.
+            CallFailed: the broker has been away for too long; once it is back there is a token again.
+        """
+        lease, ended = self._lease, self._ended
+        if ended is None and lease.left > 0:
+            return lease.token
+        raise copy(ended or self._trouble or _over())  # a copy: the original must not gather every caller's frames
+
+    @property
+    def final_seconds(self) -> float | None:
+        """Seconds until the end where nothing can put it off; None where something can."""
+        return self._lease.left if self._keep_token and self._lease.final else None
+
+    def close(self) -> None:
+        """Give the lease back; without an answer it ends by itself when it expires."""
+        self._stop.set()
+        self._thread.join()
+        if self._ended is None:
+            self._ended = AccessEnded("This lease was given back; take another.", code="lease_over")
+            self._give_back(self._lease)
+
+    def advance(self) -> float | None:
+        """Renew, or take a new lease: for the thread.  Seconds until that is due again, None once access ended."""
+        before = self._lease
+        try:
+            self._go_on(before)
+        except CallFailed as failure:
+            if not failure.transient:
+                self._ended = failure
+                return None
+            self._trouble = failure
+            self._failures += 1
+            return self._pause(failure)
+        self._trouble, self._failures = None, 0
+        if self._lease.id != before.id and self._lease.renewable_until == before.renewable_until:
+            # The grant itself ends then, and another lease would not last longer: ask once it has.
+            return self._lease.left + _LEAST_S
+        return self._due()
+
+    def _due(self) -> float:
+        return max(self._lease.left * EARLY, _LEAST_S)
+
+    def _pause(self, failure: CallFailed) -> float:
+        ceiling = min(_BACKOFF_S * 2 ** min(self._failures, 10), _BACKOFF_CAP_S)
+        if self._lease.left > 0:  # not past the expiry, which an earlier try could have averted
+            ceiling = min(ceiling, max(self._lease.left / 2, _LEAST_S))
+        backoff = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads callers, guards nothing
+        return max(backoff, min(failure.retry_after, _RETRY_AFTER_CAP_S))
+
+    def _go_on(self, lease: _Lease) -> None:
+        if not self._keep_token and (lease.final or lease.left <= 0):
+            self._replace(lease)
+            return
+        try:
+            self._lease = self._renewed(lease)
+        except AccessEnded as ended:
+            if self._keep_token or not self._replaceable(lease, ended):
+                raise
+            try:
+                self._replace(lease)
+            except AccessDenied:
+                raise ended from None
+
+    def _replaceable(self, lease: _Lease, ended: AccessEnded) -> bool:
+        """Whether a new lease may well be had: a new key took the old one's place, or this machine's clock stood."""
+        if ended.code == "lease_over":
+            return bool(self._client.find(lease.id)["state"] == "expired")
+        return ended.code == "key_revoked"
+
+    def _replace(self, old: _Lease) -> None:
+        self._lease = self._taken()
+        # Calls that are under way under the old one may finish; close() doesn't wait for them.
+        self._stop.wait(min(max(old.left, 0) / 2, _GRACE_S))
+        self._give_back(old)
+
+    def _taken(self) -> _Lease:
+        asked_at = time.monotonic()
+        issued = self._client.lease(**self._wanted)
+        return _lease(issued["lease"], issued["proxy_url"], issued["token"], asked_at)
+
+    def _renewed(self, lease: _Lease) -> _Lease:
+        renewed = self._client.renew(lease.id, self._wanted["ttl"])
+        return _lease(renewed, lease.url, lease.token, lease.asked_at)
+
+    def _give_back(self, lease: _Lease) -> None:
+        with contextlib.suppress(CallFailed):
+            self._client.end(lease.id)
+
+
+def _lease(view: dict[str, Any], url: str, token: str, asked_at: float) -> _Lease:
+    lasts = datetime.fromisoformat(view["expires_at"]) - datetime.fromisoformat(view["issued_at"])
+    return _Lease(
+        id=view["id"],
+        url=url,
+        token=token,
+        asked_at=asked_at,
+        expires_at=asked_at + lasts.total_seconds(),  # it was issued later than asked for: rather too short
+        final=view["expires_at"] == view["renewable_until"],
+        renewable_until=view["renewable_until"],
+    )
+
+
+def _over() -> AccessEnded:
+    return AccessEnded("The lease ran out and nobody renewed it; take another.", code="lease_over")
+
+
+def _keep(reference: weakref.ref[Holding], stop: threading.Event, due: float | None) -> None:
+    while due is not None and not stop.wait(due):
+        holding = reference()
+        due = holding.advance() if holding is not None else None
+        del holding

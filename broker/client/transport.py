@@ -1,0 +1,81 @@
+"""httpx2 transports that send what is meant for an upstream to the broker's proxy instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import httpx2
+
+from broker.client.errors import outside
+
+
+@dataclass(frozen=True, slots=True)
+class Readdressing:
+    """From the upstream's own URLs, below ``base``, to those below ``proxy``; ``headers`` gives what opens these."""
+
+    base: httpx2.URL
+    proxy: httpx2.URL
+    headers: Callable[[], Mapping[str, str]]
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Request:
+        """``request`` as the proxy takes it; path and query stay as they are, byte for byte.
+
+        Raises:
+            OutsideUpstream: it is for another place. Else as ``headers``.
+        """
+        # httpx2 lets a caller write the target out, beside the URL.
+        target = request.extensions.get("target", request.url.raw_path)
+        rest = _below(self.base, request.url, target)
+        if rest is None:  # references in answers (Location, Link) lead through the proxy already
+            rest = _below(self.proxy, request.url, target)
+        if rest is None:
+            raise outside(str(request.url), str(self.base))
+        target = self.proxy.raw_path.rstrip(b"/") + rest
+        extensions = dict(request.extensions)
+        if "target" in extensions:
+            extensions["target"] = target
+        headers = request.headers.copy()
+        headers.update({"Host": self.proxy.netloc.decode("ascii"), **self.headers()})
+        url = self.proxy.copy_with(raw_path=target)
+        return httpx2.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
+
+
+def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
+    """What of ``target`` comes after the base URL's path; None where it isn't below that."""
+    prefix = base.raw_path.rstrip(b"/")
+    rest = target.removeprefix(prefix)
+    same = url.origin == base.origin and target.startswith(prefix) and rest[:1] in {b"", b"/", b"?"}
+    return rest if same else None
+
+
+class UpstreamTransport(httpx2.BaseTransport):
+    """For ``httpx2.Client(transport=...)``."""
+
+    def __init__(self, readdressing: Readdressing, wrapped: httpx2.BaseTransport) -> None:
+        self._readdressed = readdressing
+        self._wrapped = wrapped
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send it by way of the proxy."""
+        return self._wrapped.handle_request(self._readdressed(request))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wrapped.close()
+
+
+class AsyncUpstreamTransport(httpx2.AsyncBaseTransport):
+    """For ``httpx2.AsyncClient(transport=...)``."""
+
+    def __init__(self, readdressing: Readdressing, wrapped: httpx2.AsyncBaseTransport) -> None:
+        self._readdressed = readdressing
+        self._wrapped = wrapped
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send it by way of the proxy."""
+        return await self._wrapped.handle_async_request(self._readdressed(request))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._wrapped.aclose()

@@ -1,0 +1,131 @@
+"""An upstream as a job's HTTP client sees it through the broker: where it is, and what opens it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Protocol, Self, TypeVar
+from urllib.parse import unquote
+
+import httpx2
+
+from broker.client.errors import outside
+from broker.client.holding import Holding
+from broker.client.transport import AsyncUpstreamTransport, Readdressing, UpstreamTransport
+
+
+class _Headers(Protocol):
+    def __setitem__(self, name: str, value: str, /) -> None: ...
+
+
+class _Request(Protocol):
+    """What the requests of requests, httpx, httpx2 and aiohttp have in common."""
+
+    @property
+    def url(self) -> object: ...
+
+    @property
+    def headers(self) -> _Headers: ...
+
+
+_RequestT = TypeVar("_RequestT", bound=_Request)
+_ResponseT = TypeVar("_ResponseT")
+
+
+class Upstream:
+    """One organization's upstream through the broker, under a lease that renews itself.
+
+    An instance is what ``auth=`` takes, in requests, httpx and httpx2 alike; :meth:`aiohttp` and :meth:`transport`
+    are for what takes something else.  Many threads may share it.  Reading the token never waits for the network;
+    making and closing an instance does, so async code does that in a thread (``async with`` closes it in one).  A
+    process that forks makes its instances afterwards: renewals don't survive a fork.
+    """
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+        # In the one spelling that HTTP clients give a URL, so that theirs begin with it.
+        self._base = httpx2.URL(holding.url)
+        self.url = str(self._base)
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.url}>"
+
+    @property
+    def token(self) -> str:
+        """The present lease's token; take it anew for each call.
+
+        Raises:
+            AccessEnded, AccessDenied: access was cut off or refused; for good.
+            CallFailed: the broker has been away for longer than the lease lasted.
+        """
+        return self._holding.token
+
+    @property
+    def final_seconds(self) -> float | None:
+        """Seconds until the end where nothing can put it off; None where the lease goes on by itself."""
+        return self._holding.final_seconds
+
+    def headers(self) -> dict[str, str]:
+        """The header that opens the upstream, for this one call; raises as :attr:`token`."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def __call__(self, request: _RequestT) -> _RequestT:
+        """``auth=`` of requests, httpx and httpx2: ``request`` with the token.
+
+        Raises:
+            OutsideUpstream: the request is for another place. Else as :attr:`token`.
+        """
+        self._check(str(request.url))
+        for name, value in self.headers().items():
+            request.headers[name] = value
+        return request
+
+    async def aiohttp(self, request: _RequestT, handler: Callable[[_RequestT], Awaitable[_ResponseT]]) -> _ResponseT:
+        """A client middleware of aiohttp: ``ClientSession(middlewares=(upstream.aiohttp,))``.
+
+        aiohttp sends redirects through it as well, so one to another place raises OutsideUpstream.
+        """
+        return await handler(self(request))
+
+    def transport(self, base_url: str, wrapped: httpx2.BaseTransport | None = None) -> httpx2.BaseTransport:
+        """A transport for an httpx2 Client whose code keeps the upstream's own URLs.
+
+        Args:
+            base_url: of the upstream, as its provider file has it.
+            wrapped: what sends; left out, an HTTPTransport.
+        """
+        return UpstreamTransport(self._readdressing(base_url), wrapped or httpx2.HTTPTransport())
+
+    def async_transport(
+        self, base_url: str, wrapped: httpx2.AsyncBaseTransport | None = None
+    ) -> httpx2.AsyncBaseTransport:
+        """As :meth:`transport`, for an AsyncClient."""
+        return AsyncUpstreamTransport(self._readdressing(base_url), wrapped or httpx2.AsyncHTTPTransport())
+
+    def close(self) -> None:
+        """Give the lease back; its token stops working."""
+        self._holding.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    def _readdressing(self, base_url: str) -> Readdressing:
+        return Readdressing(httpx2.URL(base_url), self._base, self.headers)
+
+    def _check(self, url: str) -> None:
+        rest = url.removeprefix(self.url)
+        path = re.split("[?#]", rest, maxsplit=1)[0]
+        # The whole authority is part of what was compared, so no reading of the URL leads to another host.
+        below = url.startswith(self.url) and path[:1] in {"", "/"}
+        if not below or any(unquote(segment) in {".", ".."} for segment in path.split("/")):
+            raise outside(url, self.url)
