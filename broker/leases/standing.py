@@ -6,6 +6,7 @@ second look-up and can't let anything through.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Standings:
         self._db = db
         self._clock = clock
         self._kept: OrderedDict[Subject, Standing] = OrderedDict()
+        # One look-up at a time for each: a thousand calls that come at once must not all read the same.
+        self._loading: dict[Subject, asyncio.Task[Standing]] = {}
 
     async def get(self, subject: Subject, *, fresh: bool = False) -> Standing:
         """The snapshot for ``subject``; ``fresh`` reads it again."""
@@ -89,6 +92,24 @@ class Standings:
         if kept is not None and self._clock() - kept.loaded_at < _FRESH_MS:
             self._kept.move_to_end(subject)
             return kept
+        running = self._loading.get(subject)
+        if running is not None and fresh:
+            # It may have read before what this caller knows of; the next one serves all who wait now.
+            await asyncio.wait({running})
+            later = self._loading.get(subject)
+            running = later if later is not running else None
+        if running is None:
+            running = self._loading[subject] = asyncio.create_task(self._load_and_keep(subject))
+            running.add_done_callback(lambda done: self._loaded(subject, done))
+        return await asyncio.shield(running)
+
+    def _loaded(self, subject: Subject, done: asyncio.Task[Standing]) -> None:
+        if self._loading.get(subject) is done:
+            del self._loading[subject]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; if they all left, nobody needs it
+
+    async def _load_and_keep(self, subject: Subject) -> Standing:
         standing = await self._load(subject)
         self._kept.pop(subject, None)
         if standing.key is not None:  # what was refused may be granted the next moment: never remembered

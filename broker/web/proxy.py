@@ -186,16 +186,22 @@ class _Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
+        self._left = -1
+        self._ended = False
 
     async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in raw):
             raw.append((b"x-accel-buffering", b"no"))  # nginx before the broker would hold events back
         self.started = True
+        self._left = next((int(value) for name, value in raw if name == b"content-length" and value.isdigit()), -1)
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, chunk: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._left -= len(chunk)
+        self._ended = self._left == 0
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": not self._ended})
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+        if not self._ended:
+            await self._send({"type": "http.response.body", "body": b""})

@@ -263,3 +263,26 @@ async def test_search_finds_by_every_filter(db: Database, log: AuditLog) -> None
     assert await kinds(after=0) == ["lease.denied", "grant.created"]
     assert await kinds(until=1) == []
     assert len(await kinds(since=1)) == 3
+
+
+async def test_a_full_queue_refuses_and_never_drops_what_it_took(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "QUEUE_MAX", 3)
+    log = AuditLog(db)
+    waiting = [asyncio.create_task(log.append(event())) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert log.post(event())
+    with pytest.raises(AuditUnavailable, match="Too many"):
+        await log.append(event())
+    assert not log.post(event())
+    await log.start()
+    assert [receipt.index for receipt in await asyncio.gather(*waiting)] == [0, 1]
+    await log.stop()
+    assert await indices(db) == [0, 1, 2]
+
+
+async def test_stopping_writes_what_was_posted(db: Database) -> None:
+    log = AuditLog(db)
+    await log.start()
+    assert log.post(event())
+    await log.stop()
+    assert await indices(db) == [0]

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import lease
+from tests.bench import lease, proxy, stream
 
-BENCHMARKS = {"lease": lambda directory: lease.figures(lease.measure(directory))}
+BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "lease": lambda directory: lease.figures(lease.measure(directory)),
+    "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
+    "stream": stream.measure,
+}
 
 
 def main() -> None:
@@ -23,13 +30,12 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {min(unknown)!r}; there are: {', '.join(BENCHMARKS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes that were started are stopped then too
     found: dict[str, float] = {}
     for name in chosen.names or BENCHMARKS:
-        print(f"{name}: running, about a minute …", flush=True)
+        print(f"{name}: running, for some minutes …", flush=True)
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory)
-            (path / "broker").mkdir()
-            found |= BENCHMARKS[name](path)
+            found |= BENCHMARKS[name](Path(directory))
     if chosen.json:
         print(json.dumps(found))
         return

@@ -1,11 +1,10 @@
-"""The broker as it is deployed: a process of its own on the embedded default, one customer, one job."""
+"""The broker as it is deployed: ``broker serve``, one customer, one job; on the embedded default or on PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,22 +15,36 @@ import httpx2
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.client import Client
 from broker.client.identity import Identity, generate, public
-from broker.sandbox.state import State
-from tests.bench.openbao import free_port
+from broker.keystore.local import MasterKeys
+from tests.bench import processes
+
+KEY = "rc_live_" + "k" * 64
 
 
 @dataclass(frozen=True)
 class Served:
-    """Where it listens and the job's access token."""
+    """Where it listens, its process, the job's access token and a token of a lease that outlasts the benchmark."""
 
     port: int
+    pid: int
     access_token: str
+    lease_token: str
 
 
 @contextmanager
-def running(directory: Path, upstream: str, state: State, *, database_url: str | None = None) -> Iterator[Served]:
-    """A broker with acme's active key and a job that may use and reveal it."""
-    port = free_port()
+def running(
+    directory: Path, upstream: str, key: str = KEY, *, database_url: str | None = None, workers: int = 1
+) -> Iterator[Served]:
+    """A broker with acme's active ``key`` and a job that may use and reveal it.
+
+    Args:
+        directory: of its state.
+        upstream: the base URL where the key is used; setting up verifies it there.
+        key: acme's.
+        database_url: of an empty PostgreSQL database; left out, the embedded SQLite.
+        workers: processes.
+    """
+    port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     sandbox_provider(directory / "providers", upstream)
     environment = {
@@ -42,27 +55,24 @@ def running(directory: Path, upstream: str, state: State, *, database_url: str |
         "BROKER_PORT": str(port),
         "BROKER_LOG_LEVEL": "warning",
     }
+    command = [sys.executable, "-m", "broker"]
+    log = directory / "broker.log"
     if database_url:
         environment["BROKER_DATABASE_URL"] = database_url
-    log = directory / "broker.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "broker", "serve"], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            yield Served(port, _prepare(url, log, state))
-        finally:
-            process.terminate()
-            process.wait()
+        MasterKeys({}, "").with_new_key().write_file(directory / "master-keys.toml")
+        with log.open("wb") as output:
+            subprocess.run([*command, "migrate"], env=environment, stdout=output, check=True)
+    serve = [*command, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
+    with processes.running(serve, port=port, log=log, environment=environment) as process:
+        yield Served(port, process.pid, *_prepare(url, _bootstrap(log), key))
 
 
-def _prepare(url: str, log: Path, state: State) -> str:
-    for _ in range(400):
-        if b"serves" in log.read_bytes():
-            break
-        time.sleep(0.05)
-    time.sleep(0.5)
-    bootstrap = next(line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_"))
+def _bootstrap(log: Path) -> str:
+    """The one-time token that was printed last."""
+    return [line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_")][-1]
+
+
+def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str]:
     with httpx2.Client(base_url=url, timeout=30) as http:
 
         def call(path: str, body: Mapping[str, object]) -> dict[str, object]:
@@ -75,7 +85,6 @@ def _prepare(url: str, log: Path, state: State) -> str:
         made = call("/v1/bootstrap", {"token": bootstrap, "name": "bench"})
         http.headers["Authorization"] = f"Bearer {made['token']}"
         call("/v1/organizations", {"slug": "acme", "name": "Acme"})
-        key = state.add_key(state.add_organization("acme"))[1]
         call("/v1/credentials", {"organization": "acme", "provider": "raptor-comply", "key": key})
         private = generate()
         workload = call("/v1/workloads", {"name": "bench", "jwks": public(private)})
@@ -86,7 +95,5 @@ def _prepare(url: str, log: Path, state: State) -> str:
             "modes": ["use", "reveal"],
         }
         call("/v1/grants", grant)
-        client = Client(Identity(url, str(workload["id"]), private))
-        token = client.token()
-        client.close()
-        return token
+    with Client(Identity(url, str(workload["id"]), private)) as client:
+        return client.token(), str(client.lease("acme", "raptor-comply", ttl=3600)["token"])

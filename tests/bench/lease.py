@@ -8,13 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
 from tests.bench import broker, openbao
-from tests.bench.load import Measured, http, run
+from tests.bench.load import Measured, http, middle, run
 
 CONNECTIONS = 32
 SECONDS = 4.0
@@ -61,7 +60,7 @@ def measure(directory: Path, *, connections: int = CONNECTIONS) -> dict[str, Mea
     """Each contender in turn, several rounds in the same run, the round of median rate for each."""
     with (
         sandbox() as (state, upstream),
-        broker.running(directory / "broker", upstream, state) as served,
+        broker.running(directory / "broker", upstream, state.add_key(state.add_organization("acme"))[1]) as served,
         openbao.running(directory / "openbao") as bao,
     ):
         contenders = {
@@ -76,14 +75,7 @@ def measure(directory: Path, *, connections: int = CONNECTIONS) -> dict[str, Mea
                 rounds[name].append(run(port, request, connections=connections, seconds=SECONDS))
         if bao.audit_log.stat().st_size == 0:
             raise RuntimeError("OpenBao wrote no audit log: the comparison would not be fair")
-    return {name: _median(measured) for name, measured in rounds.items()}
-
-
-def _median(measured: list[Measured]) -> Measured:
-    if failed := sum(each.failed for each in measured):
-        raise RuntimeError(f"{failed} answers were errors: nothing was measured")
-    middle = median(each.rate for each in measured)
-    return min(measured, key=lambda each: abs(each.rate - middle))
+    return {name: middle(measured) for name, measured in rounds.items()}
 
 
 def figures(measured: dict[str, Measured]) -> dict[str, float]:

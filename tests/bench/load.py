@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import cast
 
 import uvloop
@@ -15,12 +16,25 @@ import uvloop
 
 @dataclass(frozen=True)
 class Measured:
-    """Requests per second and latencies in milliseconds; ``failed`` counts answers other than 2xx."""
+    """Requests per second, latencies in milliseconds; ``failed`` counts answers other than 2xx and lost connections."""
 
     rate: float
     p50: float
     p99: float
-    failed: int
+    failed: int = 0
+
+    @classmethod
+    def of(cls, latencies: list[float], seconds: float, failed: int = 0) -> Measured:
+        """From the latencies (in milliseconds) of all that was answered within ``seconds``; RuntimeError where none."""
+        if not latencies:
+            raise RuntimeError(f"no answer came within {seconds:.1f} seconds: nothing was measured")
+        latencies = sorted(latencies)
+        return cls(
+            rate=len(latencies) / seconds,
+            p50=latencies[len(latencies) // 2],
+            p99=latencies[int(len(latencies) * 0.99)],
+            failed=failed,
+        )
 
 
 def run(port: int, request: bytes, *, connections: int, seconds: float) -> Measured:
@@ -29,11 +43,19 @@ def run(port: int, request: bytes, *, connections: int, seconds: float) -> Measu
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load"],
         input=json.dumps(settings),
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     return Measured(**json.loads(done.stdout))
+
+
+def middle(rounds: list[Measured]) -> Measured:
+    """The round of median rate; raises RuntimeError where anything failed in any round."""
+    if failed := sum(each.failed for each in rounds):
+        raise RuntimeError(f"{failed} answers were errors: nothing was measured")
+    rate = median(each.rate for each in rounds)
+    return min(rounds, key=lambda each: abs(each.rate - rate))
 
 
 def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
@@ -52,10 +74,14 @@ class _Connection(asyncio.Protocol):
         self._times = times
         self._buffer = b""
         self._sent = 0.0
+        self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
         self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self.lost = True
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
@@ -83,24 +109,20 @@ def _whole(head: bytes, body: bytes) -> bool:
 async def _generate(port: int, connections: int, seconds: float, request: str) -> Measured:
     times: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
-    transports = [
-        (await loop.create_connection(lambda: _Connection(request.encode("latin-1"), times), "127.0.0.1", port))[0]
+    opened = [
+        await loop.create_connection(lambda: _Connection(request.encode("latin-1"), times), "127.0.0.1", port)
         for _ in range(connections)
     ]
     await asyncio.sleep(1)
     started = time.perf_counter()
     await asyncio.sleep(seconds)
     ended = time.perf_counter()
-    for transport in transports:
+    lost = sum(connection.lost for _, connection in opened)
+    for transport, _ in opened:
         transport.abort()
     counted = [(latency, good) for at, latency, good in times if started <= at <= ended]
-    latencies = sorted(latency * 1000 for latency, _ in counted)
-    return Measured(
-        rate=len(counted) / (ended - started),
-        p50=latencies[len(latencies) // 2],
-        p99=latencies[int(len(latencies) * 0.99)],
-        failed=sum(not good for _, good in counted),
-    )
+    failed = lost + sum(not good for _, good in counted)
+    return Measured.of([latency * 1000 for latency, _ in counted], ended - started, failed)
 
 
 def main() -> None:

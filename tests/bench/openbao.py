@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 import hvac
 import requests
 
+from tests.bench.processes import free_port
+
 
 @dataclass(frozen=True)
 class OpenBao:
@@ -23,12 +24,6 @@ class OpenBao:
     port: int
     token: str
     audit_log: Path
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def binary() -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from broker.audit.log import AuditUnavailable
 from broker.base.db import EVERY_TENANT
+from broker.leases.standing import Standings, Subject
 from broker.leases.tables import LeaseRow
 from tests.support.world import Job, World
 
@@ -248,3 +249,40 @@ async def test_a_grant_made_later_helps_at_once(world: World) -> None:
     assert (await job.ask("acme")).json()["code"] == "no_grant"
     await world.grant(job, "acme")
     assert (await job.ask("acme")).status_code == 201
+
+
+async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _, _ = await ready(world)
+    await job.headers()
+    loads = 0
+    original = Standings._load
+
+    async def counting(self: Standings, subject: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        await asyncio.sleep(0.05)
+        return await original(self, subject)
+
+    monkeypatch.setattr(Standings, "_load", counting)
+    leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
+    assert loads == 1
+    # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
+    subject = Subject(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
+    standings = world.services.leasing.standings
+    first = asyncio.create_task(standings.get(subject))
+    await asyncio.sleep(0.01)
+    fresh = await asyncio.gather(*(standings.get(subject, fresh=True) for _ in range(5)))
+    assert loads == 3
+    assert {id(standing) for standing in fresh} == {id(fresh[0])}
+    assert id(fresh[0]) != id(await first)
+
+
+async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World) -> None:
+    job, _, _ = await ready(world)
+    lease = await job.lease("acme")
+    subject = Subject(job.id, lease["lease"]["organization"], "raptor-comply", "default")
+    standings = world.services.leasing.standings
+    leaving, staying = (asyncio.create_task(standings.get(subject)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).slug == "acme"

@@ -96,6 +96,23 @@ async def test_another_replicas_calls_are_cut_before_the_revocation_is_answered(
     assert max(times) <= answered + 0.02
 
 
+async def test_the_lease_is_judged_on_every_request_of_a_kept_connection(bench: Bench) -> None:
+    lease = await bench.lease()
+    reader, writer = await bench.raw(lease, b"")
+    request = f"GET /proxy/acme/lab/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {lease['token']}\r\n\r\n".encode()
+    statuses = []
+    for number in range(4):
+        if number == 2:
+            await CUTS["grant"](bench, lease)
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        statuses.append(int(head.split(b" ")[1]))
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+    writer.close()
+    assert statuses == [200, 200, 403, 403]
+
+
 async def test_a_call_that_waits_for_its_upstream_is_cut_too(bench: Bench) -> None:
     async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not await reader.read(1):

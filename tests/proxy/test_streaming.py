@@ -64,6 +64,57 @@ async def test_an_upload_reaches_the_upstream_while_it_is_being_sent(bench: Benc
     assert completed["core"]["outcome"]["bytes_out"] == 200_000
 
 
+async def test_a_job_that_reads_slowly_holds_the_upstream_back(bench: Bench) -> None:
+    sent = 0
+
+    async def flood(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+            sent += 65_536
+
+    bench.lab.scripts["/flood"] = flood
+    _, writer = await bench.raw(await bench.lease(), b"GET /proxy/acme/lab/flood" + HEAD + b"\r\n")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket transport's
+    await asyncio.sleep(0.5)
+    before = sent
+    await asyncio.sleep(0.5)
+    assert sent == before, "it stands still"
+    assert sent < 30_000_000, "what the sockets' buffers hold, and little more"
+    writer.transport.abort()
+
+
+async def test_an_upstream_that_reads_slowly_holds_the_job_back(bench: Bench) -> None:
+    async def stalled(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        raise ConnectionResetError
+
+    over = asyncio.Event()
+    bench.lab.scripts["/stalled"] = stalled
+    head = b"POST /proxy/acme/lab/stalled" + HEAD + b"Content-Length: 1000000000\r\n\r\n"
+    _, writer = await bench.raw(await bench.lease(), head)
+    sent = 0
+
+    async def push() -> None:
+        nonlocal sent
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+            sent += 65_536
+
+    pushing = asyncio.create_task(push())
+    await asyncio.sleep(0.7)
+    before = sent
+    await asyncio.sleep(0.5)
+    assert sent == before
+    assert sent < 30_000_000
+    pushing.cancel()
+    over.set()
+    writer.transport.abort()
+
+
 async def test_a_job_that_leaves_within_an_upload_ends_the_call_upstream(bench: Bench) -> None:
     async def swallow(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for _ in body_of(seen, reader):

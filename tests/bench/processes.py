@@ -1,0 +1,59 @@
+"""Processes of a benchmark's own: started, waited for, and stopped whatever happens, with all that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_STARTS_WITHIN_S = 30.0
+_STOPS_WITHIN_S = 15.0
+
+
+class DidNotStart(Exception):
+    """A process ended, or was silent for too long, instead of listening; the text has what it wrote last."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    arguments: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that listens on ``port``; its output goes to the end of ``log``.
+
+    Raises:
+        DidNotStart: it ended or was silent instead.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait(process, port, log)
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPS_WITHIN_S)
+        with suppress(ProcessLookupError):  # what it left behind is in its session still
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + _STARTS_WITHIN_S
+    while process.poll() is None and time.monotonic() < until:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise DidNotStart(f"{log.name}: {log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,72 @@
+"""An upstream in a process of its own: swallows what is sent to it, answers with as many bytes as it is asked for.
+
+- ``GET /facilities``: about 1 kB of JSON, as the broker's key verification expects it;
+- ``POST /upload``: the number of bytes that came, as JSON ``{"received": N}``;
+- ``GET /download?bytes=N``: N bytes that don't compress.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from tests.bench import processes
+
+_CHUNK = 262_144
+_VARIED = memoryview(random.Random(7).randbytes(16 * _CHUNK))
+FACILITIES = [{"id": f"fac_{number:04d}", "name": f"Riverside Substation {number}"} for number in range(20)]
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[int]:
+    """The port of one."""
+    directory.mkdir(parents=True)
+    port = processes.free_port()
+    arguments = [sys.executable, "-m", "tests.bench.upstream", str(port)]
+    with processes.running(arguments, port=port, log=directory / "upstream.log"):
+        yield port
+
+
+def varied(size: int) -> Iterator[memoryview]:
+    """So many bytes, in pieces."""
+    for sent in range(0, size, _CHUNK):
+        at = sent % len(_VARIED)
+        yield _VARIED[at : at + min(_CHUNK, size - sent)]
+
+
+async def _facilities(_request: web.Request) -> web.Response:
+    return web.json_response(FACILITIES)
+
+
+async def _upload(request: web.Request) -> web.Response:
+    received = 0
+    async for chunk in request.content.iter_any():
+        received += len(chunk)
+    return web.json_response({"received": received})
+
+
+async def _download(request: web.Request) -> web.StreamResponse:
+    size = int(request.query["bytes"])
+    response = web.StreamResponse(headers={"Content-Length": str(size), "Content-Type": "application/octet-stream"})
+    await response.prepare(request)
+    for chunk in varied(size):
+        await response.write(chunk)
+    return response
+
+
+def main() -> None:
+    """Serve on the port that the command line names."""
+    app = web.Application()
+    app.add_routes([web.get("/facilities", _facilities), web.post("/upload", _upload), web.get("/download", _download)])
+    uvloop.install()
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+
+
+if __name__ == "__main__":
+    main()
