@@ -53,25 +53,32 @@ def encode(part: dict[str, Json]) -> bytes:
 def _check(value: Json) -> None:
     items: Iterable[Json]
     if isinstance(value, dict):
-        if not all(isinstance(key, str) and key.isascii() for key in value):
-            raise NotCanonical("keys are ASCII strings")
+        _check_keys(value)
         items = value.values()
     elif isinstance(value, list):
         items = value
     else:
-        _check_scalar(value)
-        return
+        items = (value,)
     for item in items:
-        if type(item) is not str:  # most are: not worth a call each, on the hottest path
+        kind = type(item)
+        if kind is str:  # most are; this is the hottest path
+            continue
+        if isinstance(item, int):
+            if not -_LARGEST < item < _LARGEST:
+                raise NotCanonical("integers stay below 2**53")
+        elif isinstance(item, (dict, list)):
             _check(item)
+        elif item is not None and not isinstance(item, str):
+            raise NotCanonical(f"{kind.__name__} has no canonical form here")
 
 
-def _check_scalar(value: Json) -> None:
-    if isinstance(value, int):
-        if abs(value) >= _LARGEST:
-            raise NotCanonical("integers stay below 2**53")
-    elif value is not None and not isinstance(value, str):
-        raise NotCanonical(f"{type(value).__name__} has no canonical form here")
+def _check_keys(part: dict[str, Json]) -> None:
+    try:
+        ascii_only = "".join(part).isascii()
+    except TypeError:
+        ascii_only = False
+    if not ascii_only:
+        raise NotCanonical("keys are ASCII strings")
 
 
 @dataclass(frozen=True, slots=True)
