@@ -21,7 +21,7 @@ from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
 from broker.intake.throttle import Throttle
 from broker.leases.tables import UseRow
-from broker.proxy.forward import COMPLETE_USE
+from broker.proxy.use import COMPLETE_USE
 from broker.web.tables import IdempotencyRow
 
 _log = structlog.get_logger()

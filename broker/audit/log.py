@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,7 @@ class _Waiting:
     raises: Sequence[str]
     takes: Sequence[Allowance]
     done: asyncio.Future[Receipt]
+    abandoned: Callable[[], None] | None = None
 
 
 class AuditLog:
@@ -115,6 +116,7 @@ class AuditLog:
         writes: Sequence[Write] = (),
         raises: Sequence[str] = (),
         takes: Sequence[Allowance] = (),
+        abandoned: Callable[[], None] | None = None,
     ) -> Receipt:
         """Make ``event`` durable, together with ``writes``, if every guard still has the epoch it was decided on.
 
@@ -124,6 +126,7 @@ class AuditLog:
             writes: statements and parameters for rows that belong to the event.
             raises: ids whose epoch this event raises, which ends whatever relies on them.
             takes: allowances that this event takes from, all or none.
+            abandoned: called once the event is durable after all although this call was cancelled, or gave up.
 
         Raises:
             GuardMoved: nothing was written; decide again.
@@ -134,7 +137,7 @@ class AuditLog:
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, takes, done))
+        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, takes, done, abandoned))
         self._arrived.set()
         try:
             async with asyncio.timeout(self._deadline):
@@ -279,6 +282,8 @@ class _Attempt:
         for waiting, receipt in zip(self._accepted, self._receipts, strict=True):
             if not waiting.done.done():
                 waiting.done.set_result(receipt)
+            elif waiting.abandoned is not None:
+                waiting.abandoned()
         for waiting in self._batch:
             _refuse(waiting, self._exhausted.get(id(waiting)) or GuardMoved())
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from sqlalchemy import insert
@@ -29,7 +30,7 @@ from broker.proxy.flights import Flight
 from broker.proxy.implicit import Implicit, Job
 from broker.proxy.inject import query_names
 from broker.proxy.path import PathRefused, judged
-from broker.proxy.use import Request, Use, pause_id
+from broker.proxy.use import COMPLETE_USE, Request, Use, completed, pause_id
 
 _TRIES = 4
 
@@ -147,7 +148,13 @@ class Authorizer:
             flight.relies_on(lease, guards, since)
             takes = _takes(terms, key, definition)
             try:
-                await self._audit.append(event, guards, [(_INSERT_USE, _use_row(event))], takes=takes)
+                await self._audit.append(
+                    event,
+                    guards,
+                    [(_INSERT_USE, _use_row(event))],
+                    takes=takes,
+                    abandoned=partial(self._not_forwarded, event),
+                )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
                 await self._leasing.standings.get(lease.subject, fresh=True)
@@ -156,6 +163,11 @@ class Authorizer:
                 raise _used_up(exhausted, terms, definition) from None
             return Use(event, definition, key, asked.path)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    def _not_forwarded(self, authorized: Event) -> None:
+        """Close a use that became durable when its call was over already."""
+        event = completed(authorized, self._clock(), reason="not_forwarded")
+        self._audit.post(event, [(COMPLETE_USE, {"use": authorized.use, "at": event.time, "answer": None})])
 
     async def _deny(self, lease: Lease | None, actor: Actor, request: Request, refusal: BrokerError) -> None:
         event = Event(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import ClientResponse
-from sqlalchemy import bindparam, update
 
 from broker.audit.allowance import pause_statement
 from broker.audit.log import AuditLog, Write
@@ -16,23 +15,15 @@ from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable
 from broker.credentials.health import SUSPECT, suspicion
-from broker.formats import ids
 from broker.leases.leasing import Leasing
-from broker.leases.tables import UseRow
 from broker.proxy import retry
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, query, request_headers
 from broker.proxy.redact import Redactor
-from broker.proxy.use import Request, Use
+from broker.proxy.use import COMPLETE_USE, Request, Use, completed
 
 _log = structlog.get_logger()
-
-COMPLETE_USE = (
-    update(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
-    .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
-    .values(completed_at=bindparam("at"), status=bindparam("answer"))
-)
 
 
 class UpstreamUnreachable(Unavailable):
@@ -124,17 +115,9 @@ class Forwarder:
 
     def _complete(self, use: Use) -> None:
         """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
-        authorized, now = use.authorized, self._clock()
-        event = replace(
-            authorized,
-            id=ids.new("evt"),
-            kind="use.completed",
-            time=now,
-            outcome=use.outcome(),
-            reason=use.reason,
-            target=None,
-        )
-        writes: list[Write] = [(COMPLETE_USE, {"use": authorized.use, "at": now, "answer": use.status})]
+        now = self._clock()
+        event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
+        writes: list[Write] = [(COMPLETE_USE, {"use": event.use, "at": now, "answer": use.status})]
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = pause_statement(self._audit.dialect)
@@ -143,7 +126,7 @@ class Forwarder:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
         if not self._audit.post(event, writes):
             # The use itself is on the record; the worker closes it as unknown.
-            _log.warning("use.outcome_not_recorded", use=authorized.use)
+            _log.warning("use.outcome_not_recorded", use=event.use)
 
 
 def _has_body(response: ClientResponse) -> bool:

@@ -44,7 +44,7 @@ _OURS = frozenset(
     }
 )
 _NEVER_SENT = HOP_BY_HOP | _OURS
-_CARRIED = re.compile(r"[^\r\n\0]*")
+_CARRIED = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _NAME_MAX = 40  # a key that somebody pasted after the "?" is longer
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 
@@ -78,7 +78,7 @@ def request_headers(
             named |= tokens(value)
         elif aliased not in _NEVER_SENT and aliased not in fixed and not aliased.startswith(_OURS_BY_PREFIX):
             if not _CARRIED.fullmatch(value):
-                raise Invalid(f"{name}: a header value holds a line break or NUL.")
+                raise Invalid("A header's value holds a line break, NUL, or bytes that are not UTF-8; leave them out.")
             kept.append((aliased, name, value))
     passed = [(name, value) for aliased, name, value in kept if aliased not in named]
     # An answer in an encoding that the broker can't read could carry the key past it.

@@ -91,7 +91,7 @@ class Redactor:
         return [(name, self._text(value) if len(value) >= len(self._key) else value) for name, value in headers]
 
     def _text(self, value: str) -> str:
-        return self._masked(value.encode("latin-1", "replace")).decode("latin-1")
+        return self._masked(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def _watch_for(self, found: Iterable[bytes]) -> None:
         self._forms = list(dict.fromkeys([*self._forms, *found]))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import bindparam, update
 
 from broker.audit.events import Event, Outcome
+from broker.formats import ids
 from broker.leases.standing import SealedKey
+from broker.leases.tables import UseRow
 from broker.providers.definition import Definition
 from broker.proxy.payload import Body
 
@@ -61,3 +65,17 @@ class Use:
 def pause_id(key: SealedKey) -> str:
     """The allowance that holds upstream's pause for a key."""
     return f"{key.credential}/pause"
+
+
+COMPLETE_USE = (
+    update(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
+    .values(completed_at=bindparam("at"), status=bindparam("answer"))
+)
+
+
+def completed(authorized: Event, time: int, *, reason: str, outcome: Outcome | None = None) -> Event:
+    """The event that closes a use, after the one that authorized it; ``time`` in milliseconds."""
+    return replace(
+        authorized, id=ids.new("evt"), kind="use.completed", time=time, outcome=outcome, reason=reason, target=None
+    )

@@ -23,6 +23,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
 # A call that is over sooner has nothing to save by being cancelled.
 _NOTICED_AFTER_S = 0.05
+_QUERY = re.compile(rb"[!-~]{0,16384}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -43,7 +44,8 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["direct"] = ROUTE
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        # As the upstream's client writes them: what isn't UTF-8 comes out as what it refuses.
+        headers = [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in scope["headers"]]
         job = _JobSide(receive, _declared(dict(headers)))
         reply = _Reply(send)
         leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
@@ -74,6 +76,8 @@ class Forwarding:
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
         organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
+        if not _QUERY.fullmatch(scope["query_string"]):
+            raise Invalid("The query holds bytes that a URL may not hold; percent-encode them.")
         given = dict(headers)
         client = scope.get("client") or ("",)
         actor = Actor("stranger", "unverified", address=client[0], agent=given.get("user-agent", ""))
@@ -82,7 +86,7 @@ class Forwarding:
             provider=provider,
             method=scope["method"],
             raw_path=b"/" + b"/".join(segments[_PREFIX_SEGMENTS:]),
-            raw_query=scope["query_string"].decode("ascii", "replace"),
+            raw_query=scope["query_string"].decode("ascii"),
             headers=headers,
             body=Body(job.declared, job.chunks()),
             proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
@@ -190,7 +194,7 @@ class _Reply:
         self._ended = False
 
     async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        raw = [(name.lower().encode("ascii"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
         if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in raw):
             raw.append((b"x-accel-buffering", b"no"))  # nginx before the broker would hold events back
         self.started = True

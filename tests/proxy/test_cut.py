@@ -217,3 +217,31 @@ async def test_that_check_finds_the_violations_of_a_broker_without_guards(
     for world in replicas:
         monkeypatch.setattr(world.services.leasing, "guards_of", lambda *_: {})
     assert await _violations(bench, replicas, rounds=3) != []
+
+
+async def test_a_use_that_became_durable_after_its_job_left_is_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await bench.lease()
+    database = bench.world.services.db
+    original = type(database).transact
+    committing = asyncio.Event()
+
+    async def slow(self: Any, work: Any) -> Any:
+        result = await original(self, work)
+        committing.set()
+        await asyncio.sleep(0.3)  # durable, and nobody knows yet
+        return result
+
+    monkeypatch.setattr(type(database), "transact", slow)
+    _, writer = await bench.raw(
+        lease, b"GET /proxy/acme/lab/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %TOKEN%\r\n\r\n"
+    )
+    await committing.wait()
+    writer.close()
+    await asyncio.sleep(0.5)
+    monkeypatch.undo()
+    (use,) = await bench.uses()
+    assert use.status is None
+    assert (await bench.world.events(kind="use.completed"))[-1]["core"]["reason"] == "not_forwarded"
+    assert bench.lab.calls == []

@@ -242,3 +242,20 @@ async def test_a_job_that_leaves_ends_the_call_upstream(bench: Bench) -> None:
     (use,) = await bench.uses()
     assert use.status is None
     assert (await bench.world.events(kind="use.completed"))[-1]["core"]["reason"] == "cut_short"
+
+
+async def test_bytes_beyond_ascii_pass_unchanged_both_ways_or_are_refused(bench: Bench) -> None:
+    bench.lab.scripts["/x"] = answer(b"", "X-Name: K\xc3\xa4se", "X-Old: K\xe4se")
+    lease = await bench.lease()
+    head = "Host: x\r\nConnection: close\r\nX-Name: Käse\r\n".encode()
+    reader, writer = await bench.raw(lease, get("/x", head))
+    got = await reader.read()
+    writer.close()
+    assert b"K\xc3\xa4se" in got
+    assert b"K\xe4se" in got, "what an upstream says is handed back as it is"
+    assert bench.lab.calls[-1].values("x-name") == ["K\xc3\xa4se"], "read as bytes"
+    for refused in (get("/x", b"Host: x\r\nConnection: close\r\nX-Old: K\xe4se\r\n"), get("/x?q=\xe4")):
+        reader, writer = await bench.raw(lease, refused)
+        assert (await reader.read()).split(b" ")[1] in {b"400", b"422"}
+        writer.close()
+    assert len(bench.lab.calls) == 1
