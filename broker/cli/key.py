@@ -92,6 +92,7 @@ def list_(
         "label",
         "number",
         "state",
+        "health",
         "last4",
         "fingerprint",
         "staged_at",

@@ -14,8 +14,15 @@ from rich.table import Table
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 _UNLIMITED = 400
-_STATE_COLOURS = {"active": "green", "accepted": "green", "allowed": "green", "open": "cyan", "verifying": "yellow"}
-_BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "held"}
+_STATE_COLOURS = {
+    "active": "green",
+    "healthy": "green",
+    "accepted": "green",
+    "allowed": "green",
+    "open": "cyan",
+    "verifying": "yellow",
+}
+_BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "failing", "held"}
 
 
 def show(item: Mapping[str, Any], as_json: bool) -> None:
@@ -56,7 +63,7 @@ def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
         return "[dim]-[/]"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     text = text.replace("[", r"\[")
-    if name in {"state", "decision"}:
+    if name in {"state", "health", "decision"}:
         colour = _STATE_COLOURS.get(text, "red" if text in _BAD else "")
         return f"[{colour}]{text}[/]" if colour else text
     return text

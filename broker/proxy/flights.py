@@ -179,14 +179,17 @@ class Flights:
         guards = {guard for flight in flights for guard in flight.guards}
         async with self._db.read(EVERY_TENANT) as session:
             present = await epochs_of(session, guards)
+        changed = []
         for flight in flights:
             if began - flight.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
                 flight.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
             elif not flight.lease.stands(now) or any(present[id_] != epoch for id_, epoch in flight.guards.items()):
-                await self._decide_again(flight, began)
+                changed.append(flight)
             else:
                 flight.confirmed = max(flight.confirmed, began)
+        # Last, and at once: however many a revocation ends, the others don't wait for them.
+        await asyncio.gather(*(self._decide_again(flight, began) for flight in changed))
 
     async def _decide_again(self, flight: Flight, began: float) -> None:
         """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""

@@ -39,7 +39,7 @@ async def test_a_use_whose_process_was_killed_is_closed_as_unknown(tmp_path: Pat
                 return {**made, "lease": client.lease("acme", "raptor-comply")["token"]}
 
         made = await asyncio.to_thread(set_up)
-        state.faults = Faults(latency_ms=60_000)
+        state.faults = Faults(latency_ms=3_000)
         forwarded = len(state.requests)
 
         async def call() -> None:
