@@ -109,7 +109,8 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
         try:
             yield broker
         finally:
-            watching.cancel()
+            # Not cancelled: a look-up that is cut short could leave its connection open.
+            broker.services.flights.stop()
             await asyncio.gather(watching, return_exceptions=True)
     finally:
         await audit.stop()

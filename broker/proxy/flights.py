@@ -108,6 +108,7 @@ class Flights:
         self.limits = limits
         self._flying: set[Flight] = set()
         self._wake = asyncio.Event()
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -141,16 +142,21 @@ class Flights:
         Call it after the transaction that revoked them and before answering.
         """
         self._wake.set()
-        try:
-            async with asyncio.timeout(FENCE_S + CHECK_S):
-                while await self._any_open(cut):  # noqa: ASYNC110 - other processes' calls raise no event here
-                    await asyncio.sleep(CHECK_S / 10)
-        except TimeoutError:
-            _log.warning("proxy.cut_by_fence")  # a replica died, or can't reach the database
+        deadline = time.monotonic() + FENCE_S + CHECK_S
+        while await self._any_open(cut):
+            if time.monotonic() >= deadline:  # a replica died, or can't reach the database
+                _log.warning("proxy.cut_by_fence")
+                return
+            await asyncio.sleep(CHECK_S / 10)
+
+    def stop(self) -> None:
+        """Let :meth:`watch` end once its present comparison is done."""
+        self._stopped = True
+        self._wake.set()
 
     async def watch(self) -> None:
-        """Keep comparing until cancelled."""
-        while True:
+        """Keep comparing until stopped."""
+        while not self._stopped:
             try:
                 async with asyncio.timeout(CHECK_S):
                     await self._wake.wait()
