@@ -15,7 +15,9 @@ from broker.audit.log import AuditLog
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.outbound import Outbound
+from broker.base.secret import Secret
 from broker.config import Settings
+from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.verification import Verification
 from broker.identity.access import AccessTokens
@@ -24,6 +26,7 @@ from broker.identity.operators import offer_bootstrap
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
 from broker.intake.links import Links
+from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
 from broker.keystore.envelope import EnvelopeKeystore
@@ -31,6 +34,8 @@ from broker.keystore.keystore import Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
+from broker.notifications.mail import Mail
+from broker.notifications.outbox import Outbox
 from broker.providers import catalog
 from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
@@ -140,6 +145,8 @@ def _wire(
     flights = Flights(db, leasing, clock, limits)
     throttle = Throttle(db, keys.link, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
+    rotating = Rotating(keystore, keys.link, providers)
+    outbox = Outbox(db, keystore, outbound, _mail(settings), clock, private=settings.private_webhooks)
     services = Services(
         db=db,
         audit=audit,
@@ -163,11 +170,14 @@ def _wire(
         deposit=deposit,
         flights=flights,
         proxy=Proxy(Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), flights),
+        rotating=rotating,
+        outbox=outbox,
         metrics=Metrics(),
         clock=clock,
         public_url=settings.public_url,
         vendor_name=settings.vendor_name,
         vendor_contact=settings.vendor_contact,
+        rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
     )
     worker = Worker(
@@ -175,13 +185,35 @@ def _wire(
         audit,
         verification,
         HealthCheck(db, verification, clock),
+        Confirmation(db, verification, clock),
+        rotating,
+        outbox,
         deposit,
         throttle,
         clock,
         # Longer than any proxied call may take: an open use that is older has lost its process.
         lost_after_ms=int(settings.proxy_seconds * 1000) + 60_000,
+        rotation_ahead_days=settings.rotation_ahead_days,
     )
     return Broker(services, worker, outbound)
+
+
+def _mail(settings: Settings) -> Mail | None:
+    """How e-mail is sent, where a mail server is named."""
+    if not settings.smtp_host:
+        return None
+    password = settings.smtp_password
+    return Mail(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_security,
+        settings.smtp_username,
+        Secret(password.get_secret_value().encode()) if password else None,
+        settings.mail_from,
+        settings.vendor_name,
+        settings.vendor_contact,
+        tuple(filter(None, map(str.strip, settings.notify_emails.split(",")))),
+    )
 
 
 class Served:

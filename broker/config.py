@@ -6,10 +6,11 @@ import ipaddress
 import os
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 
@@ -45,6 +46,17 @@ class Settings(BaseSettings):
     proxy_seconds: float = Field(900, gt=0, le=86_400, description="Seconds that one proxied call may take.")
     proxy_idle_seconds: float = Field(120, gt=0, le=86_400, description="Seconds without a byte that end a call.")
     proxy_bytes: int = Field(5 * 1024**3, ge=1, description="Bytes that one proxied call may carry each way.")
+    smtp_host: str = Field("", description="Mail server that notices are handed to; empty sends no e-mail.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["tls", "starttls", "none"] = Field("starttls", description="none only on this machine.")
+    smtp_username: str = Field("", description="Account on the mail server, where it wants one.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    mail_from: str = Field("", max_length=200, description="Sender of notices, such as keys@vendor.example.")
+    notify_emails: str = Field("", description="Operators' addresses that every notice is mailed to, by comma.")
+    private_webhooks: bool = Field(False, description="Development only: webhooks to http:// and private addresses.")
+    rotation_ahead_days: int = Field(
+        30, ge=0, le=365, description="Days before a key is due that a new one is asked for."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod
@@ -80,6 +92,16 @@ class Settings(BaseSettings):
             raise ValueError("must be a proxy such as http://egress.vendor.example:3128, without a password in it")
         return value or None
 
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> Self:
+        if self.smtp_host and "@" not in self.mail_from:
+            raise PydanticCustomError(
+                "mail_from", "must be an address such as keys@vendor.example where smtp_host is set"
+            )
+        if self.smtp_security == "none" and self.smtp_host and not _is_loopback(self.smtp_host):
+            raise PydanticCustomError("smtp_security", "must be tls or starttls, as the mail server is elsewhere")
+        return self
+
     def database(self) -> str:
         """The database URL in force."""
         if self.database_url is not None:
@@ -114,7 +136,8 @@ def load(**given: object) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
-        lines = [_mend(str(item["loc"][0]), item["type"], item["msg"]) for item in error.errors()]
+        # A check of several settings together names, as its type, the one to mend.
+        lines = [_mend(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
         raise SettingsUnusable("\n".join(lines)) from None
 
 

@@ -24,6 +24,7 @@ from broker.identity.tables import SigningKeyRow
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import ROOT, InternalKeyRow
 from broker.keystore.keystore import Keystore
+from broker.notifications.tables import WebhookRow
 from broker.web.session import Services
 from broker.web.tables import IdempotencyRow
 
@@ -46,6 +47,9 @@ _PLACES = (
     _Place(SigningKeyRow, SigningKeyRow.sealed, (SigningKeyRow.kid,), lambda row: signing_binding(row.kid)),
     _Place(VersionRow, VersionRow.sealed, (VersionRow.credential_id, VersionRow.number), lambda row: row.binding),
     _Place(IntakeRow, IntakeRow.private_sealed, (IntakeRow.id,), lambda row: row.binding),
+    _Place(WebhookRow, WebhookRow.url_sealed, (WebhookRow.id,), lambda row: row.url_binding),
+    _Place(WebhookRow, WebhookRow.secret_sealed, (WebhookRow.id,), lambda row: row.secret_binding),
+    _Place(WebhookRow, WebhookRow.previous_sealed, (WebhookRow.id,), lambda row: row.secret_binding),
     _Place(
         IdempotencyRow,
         IdempotencyRow.answer_sealed,

@@ -4,6 +4,7 @@ import broker.audit.tables
 import broker.credentials.tables
 import broker.grants.tables
 import broker.identity.tables
+import broker.incidents.tables
 import broker.intake.tables
 import broker.keystore.internal
 import broker.leases.tables

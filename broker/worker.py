@@ -1,4 +1,4 @@
-"""Periodic work: verify what upstream could not answer for, close what is over, forget what is spent."""
+"""Periodic work: ask upstreams and customers, close what is over, forget what is spent."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from broker.audit.log import AuditLog
 from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
+from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
 from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
+from broker.intake.rotating import Rotating, ask_for_due, tell_overdue
 from broker.intake.throttle import Throttle
+from broker.leases.holders import retire_due
 from broker.leases.tables import UseRow
+from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
 from broker.web.tables import IdempotencyRow
 
@@ -37,10 +41,14 @@ class Worker:
     audit: AuditLog
     verification: Verification
     health: HealthCheck
+    confirmation: Confirmation
+    rotating: Rotating
+    outbox: Outbox
     deposit: Deposit
     throttle: Throttle
     clock: Clock
     lost_after_ms: int
+    rotation_ahead_days: int
     interval: float = 5.0
 
     async def run(self) -> None:
@@ -54,8 +62,12 @@ class Worker:
         pieces: tuple[Callable[[], Awaitable[None]], ...] = (
             self.verify_due,
             self.check_health,
+            self.confirm_revocations,
+            self.retire_due,
+            self.ask_for_due,
             self.expire_links,
             self.close_lost_uses,
+            self.outbox.work,
             self.forget,
         )
         for piece in pieces:
@@ -77,6 +89,19 @@ class Worker:
     async def check_health(self) -> None:
         """Ask upstream about keys that a job's call made suspect, and about failing ones."""
         await _together("health", *(self.health.check(row) for row in await self.health.due()))
+
+    async def confirm_revocations(self) -> None:
+        """Ask upstream whether keys that are out of use here are dead there too."""
+        await _together("confirmation", *(self.confirmation.check(row) for row in await self.confirmation.due()))
+
+    async def retire_due(self) -> None:
+        """Retire old keys that nobody holds any more, or whose time is over."""
+        await retire_due(self.db, self.clock)
+
+    async def ask_for_due(self) -> None:
+        """Ask customers for new keys ahead of time, and tell about those that are late."""
+        await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
+        await tell_overdue(self.db, self.rotating.catalog, self.clock)
 
     async def expire_links(self) -> None:
         """Close links whose time is over."""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import typer
 
-from broker.cli import audit, grant, key, lease, notice, operator, org, provider, workload
+from broker.cli import audit, grant, incident, key, lease, notice, operator, org, provider, rotation, webhook, workload
 from broker.cli import exec as exec_
 
 # Their imports take a second that the other commands need not wait for.
@@ -29,11 +29,14 @@ def build(words: Sequence[str]) -> typer.Typer:
     for name, group in (
         ("org", org.app),
         ("key", key.app),
+        ("rotation", rotation.app),
+        ("incident", incident.app),
         ("workload", workload.app),
         ("grant", grant.app),
         ("lease", lease.app),
         ("audit", audit.app),
         ("notice", notice.app),
+        ("webhook", webhook.app),
         ("provider", provider.app),
     ):
         app.add_typer(group, name=name)

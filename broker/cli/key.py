@@ -71,6 +71,12 @@ def add(
 @app.command("list")
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="due_soon, overdue, never_used, failing, unreachable, paused, rotating or awaiting_revocation."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Keys that are held, and requests that wait for a customer."""
@@ -82,16 +88,19 @@ def list_(
             "organization": slugs.get(credential["organization"], ""),
             "credential": credential["id"],
         }
-        for credential in pages("/v1/credentials", organization=org)
+        for credential in pages("/v1/credentials", organization=org, only=only)
         for version in credential["versions"]
     ]
-    rows += [_waiting(intake, slugs) for intake in pages("/v1/intakes", organization=org) if intake["state"] == "open"]
+    if only is None:
+        open_ = [intake for intake in pages("/v1/intakes", organization=org) if intake["state"] == "open"]
+        rows += [_waiting(intake, slugs) for intake in open_]
     columns = [
         "organization",
         "provider",
         "label",
         "number",
-        "state",
+        "status",
+        "awaiting_days",
         "health",
         "last4",
         "fingerprint",
@@ -107,9 +116,113 @@ def _waiting(intake: dict[str, Any], slugs: dict[str, str]) -> dict[str, Any]:
         "provider": intake["provider"],
         "label": intake["label"],
         "state": "requested",
+        "status": "rotation requested" if intake["rotation"] else "requested",
         "staged_at": intake["created_at"],
         "credential": intake["id"],
     }
+
+
+@app.command()
+def rotate(
+    credential_id: str,
+    contact: Annotated[
+        str | None, typer.Option("--from", help="The Organization Admin's e-mail address; left out, who gave the key.")
+    ] = None,
+    reason: Reason = "",
+    purpose: Annotated[str, typer.Option(help="Shown to the customer.")] = "",
+    hours: Annotated[int, typer.Option(help="How long the link lasts.")] = 72,
+    grace_minutes: Annotated[int, typer.Option(help="For so long the old key is kept to fall back to.")] = 60,
+    deadline_hours: Annotated[int, typer.Option(help="The old key retires by then, whoever still holds it.")] = 168,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the customer for a new key; the present one stays in use until the new one has proved itself."""
+    wanted = {
+        "contact": contact,
+        "reason": reason,
+        "purpose": purpose,
+        "hours": hours,
+        "grace_minutes": grace_minutes,
+        "deadline_hours": deadline_hours,
+    }
+    made = call("POST", f"/v1/credentials/{credential_id}/rotate", json=wanted)
+    if as_json:
+        show(made, as_json)
+        return
+    typer.echo(f"Rotation {made['rotation']['id']} waits for the new key; `broker rotation list` shows where it is.")
+    if made["link"]:
+        typer.echo("Send this link to the customer; it works once:\n")
+        typer.echo(made["link"])
+
+
+@app.command()
+def link(
+    intake_id: str,
+    hours: Annotated[int, typer.Option(help="How long the link lasts.")] = 72,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new link for a request that still waits; the one before stops working."""
+    made = call("POST", f"/v1/intakes/{intake_id}/link", json={"hours": hours})
+    if as_json:
+        show(made, as_json)
+        return
+    typer.echo(made["link"])
+
+
+@app.command()
+def holders(
+    credential_id: str,
+    version: Annotated[int | None, typer.Option(help="Left out, the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who still holds a version of the key, and who used it."""
+    number = version or max(
+        (found["number"] for found in call("GET", f"/v1/credentials/{credential_id}")["versions"]), default=1
+    )
+    found = call("GET", f"/v1/credentials/{credential_id}/versions/{number}/holders")
+    if as_json:
+        show(found, as_json)
+        return
+    columns = ["name", "workload", "open_leases", "open_reveals", "holds_until", "open_uses", "uses", "last_use"]
+    listing(found["items"], columns, as_json)
+
+
+@app.command()
+def policy(
+    credential_id: str,
+    rotation_days: Annotated[int | None, typer.Option(help="Left out, the organization's or provider's.")] = None,
+    max_age_days: Annotated[int | None, typer.Option(help="From this age on a key is over its time.")] = None,
+    on_max_age: Annotated[str, typer.Option(help="warn or refuse.")] = "warn",
+    as_json: AsJson = False,
+) -> None:
+    """Decide how old the credential's keys may become."""
+    wanted = {"rotation_days": rotation_days, "max_age_days": max_age_days, "on_max_age": on_max_age}
+    show(_flat(call("POST", f"/v1/credentials/{credential_id}/policy", json=wanted)), as_json)
+
+
+@app.command()
+def exposed(
+    credential_id: str,
+    found_by: Annotated[str, typer.Option(help="Who found it.")],
+    where: Annotated[str, typer.Option(help="Where it was found; never the key itself.")],
+    version: Annotated[int | None, typer.Option(help="Left out, the one in use.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339 time from which it may have been out.")] = None,
+    note: Annotated[str, typer.Option(help="For the record.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """An exposed key: cut it off now, ask the customer for a new one, watch the old one die."""
+    wanted = {"version": version, "found_by": found_by, "where": where, "since": since, "note": note}
+    made = call("POST", f"/v1/credentials/{credential_id}/exposure", json=wanted)
+    if as_json:
+        show(made, as_json)
+        return
+    exposure = made["exposure"]
+    typer.echo(
+        f"Version {exposure['version']} is cut off: no lease or use of it from now on. "
+        f"`broker incident timeline {exposure['id']}` exports who could have used it, and who did."
+    )
+    if made["link"]:
+        typer.echo("Send this link for a new key to the customer, and ask them to revoke the exposed one now:\n")
+        typer.echo(made["link"])
 
 
 @app.command()

@@ -29,6 +29,16 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def policy(
+    organization: str,
+    rotation_days: Annotated[int | None, typer.Option(help="Left out, each provider's own interval.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide how often the organization's keys are to be replaced."""
+    show(call("POST", f"/v1/organizations/{organization}/policy", json={"rotation_days": rotation_days}), as_json)
+
+
+@app.command()
 def revoke(
     organization: str,
     reason: Annotated[str, typer.Option(help="For the record.")] = "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,10 +50,30 @@ def broker_url() -> str:
 
 def call(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call as the operator; ends the command with a plain text where it fails."""
+    return send(method, path, headers=_authorization(), **options)
+
+
+def download(path: str, take: Callable[[str], object]) -> None:
+    """Hand every line of a long answer to ``take``; ends the command where the call fails."""
+    url = broker_url()
+    try:
+        with httpx2.stream("GET", url + path, headers=_authorization(), timeout=60) as response:
+            if response.status_code != 200:
+                response.read()
+                answer(response)
+            for line in response.iter_lines():
+                take(line)
+    except httpx2.HTTPError as error:
+        fail_call(unreachable(url, error))
+    except CallFailed as error:
+        fail_call(error)
+
+
+def _authorization() -> dict[str, str]:
     token = os.environ.get("BROKER_TOKEN") or _stored().get("token")
     if not token:
         fail("There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`.")
-    return send(method, path, headers={"Authorization": f"Bearer {token}"}, **options)
+    return {"Authorization": f"Bearer {token}"}
 
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.db import Scope
 from broker.base.errors import BrokerError, Invalid
-from broker.base.secret import Secret
+from broker.credentials.staging import KeyOfAnotherOrganization, Received, stage
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import KeyOfAnotherOrganization, Place, stage
+from broker.credentials.versions import Place
 
 
 class KeyRefused(Invalid):
@@ -20,10 +20,8 @@ class KeyRefused(Invalid):
     title = "The key was refused"
 
 
-async def add(
-    verification: Verification, actor: Actor, place: Place, key: Secret, variables: dict[str, str]
-) -> tuple[VersionRow, Verdict]:
-    """Stage and verify ``key``.
+async def add(verification: Verification, actor: Actor, place: Place, received: Received) -> tuple[VersionRow, Verdict]:
+    """Stage and verify a key.
 
     Returns:
         The version and what verification came to; UNREACHABLE leaves it with the worker.
@@ -38,9 +36,7 @@ async def add(
             verification.keys,
             actor,
             place,
-            key,
-            variables,
-            intake_id=None,
+            received,
             now=verification.clock(),
         )
     try:

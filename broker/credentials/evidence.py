@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -37,7 +38,17 @@ def judge(organization: str, seen: Set[str], owners: Mapping[str, str], *, known
     return Evidence.UNPROVEN if known_before else Evidence.FIRST
 
 
-async def weigh(session: AsyncSession, provider: str, organization: str, seen: Set[str]) -> Evidence:
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The judgement and its facts: how many ids upstream returned, were known of the organization, and are both."""
+
+    evidence: Evidence
+    seen: int
+    known: int
+    shared: int
+
+
+async def weigh(session: AsyncSession, provider: str, organization: str, seen: Set[str]) -> Weighed:
     """Judge ``seen`` against everything known of this provider."""
     rows = await session.execute(
         select(EvidenceRow.id_hash, EvidenceRow.owner).where(
@@ -46,9 +57,12 @@ async def weigh(session: AsyncSession, provider: str, organization: str, seen: S
     )
     owners = {row.id_hash: row.owner for row in rows}
     known = await session.scalar(
-        select(EvidenceRow.id_hash).where(EvidenceRow.provider == provider, EvidenceRow.owner == organization).limit(1)
+        select(func.count())
+        .select_from(EvidenceRow)
+        .where(EvidenceRow.provider == provider, EvidenceRow.owner == organization)
     )
-    return judge(organization, seen, owners, known_before=known is not None)
+    found = judge(organization, seen, owners, known_before=bool(known))
+    return Weighed(found, len(seen), known or 0, sum(owner == organization for owner in owners.values()))
 
 
 async def remember(session: AsyncSession, provider: str, organization: str, seen: Set[str]) -> None:

@@ -1,36 +1,47 @@
-"""Whether upstream still takes a key in use.  A bad-key answer to a job is checked by the declared verification.
+"""Whether upstream still takes the keys in use: asked on a schedule, and when a job's call met a bad-key answer.
 
-An endpoint may answer 401 for its own reasons, so what a job was answered only makes the key suspect; the probe
-decides.  Once it says "bad key" the version is failing: nothing is leased or used under it until a probe succeeds.
+An endpoint may answer 401 for its own reasons, so what a job was answered only makes the key suspect; the declared
+verification decides.  Once it says "bad key" the version is failing: nothing is leased or used under it until a probe
+succeeds, or the key before it serves again while that is still retiring.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.allowance import pause_statement
 from broker.audit.events import BROKER
 from broker.audit.record import raise_epoch, record
+from broker.audit.tables import AllowanceRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials.lifecycle import Health, State
+from broker.credentials import evidence, rotation
+from broker.credentials.evidence import Evidence
+from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.verification import RETRY_MS, Verification
+from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import event, versions_of
+from broker.notifications.notices import Kind as NoticeKind
 from broker.notifications.notices import tell
 
 # One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
 QUIET_MS = 30_000
+# So many keys of one provider are asked about in one round: the rest has time.
+_TOGETHER = 5
 
 SUSPECT = (
     update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
     .where(
         VersionRow.credential_id == bindparam("suspect"),
         VersionRow.number == bindparam("suspect_number"),
-        VersionRow.state == bindparam("in_use"),
-        VersionRow.next_probe_at.is_(None),
+        or_(VersionRow.state == bindparam("active"), VersionRow.state == bindparam("retiring")),
+        or_(VersionRow.next_probe_at.is_(None), VersionRow.next_probe_at > bindparam("due")),
         or_(VersionRow.health_at.is_(None), VersionRow.health_at < bindparam("quiet_since")),
     )
     .values(next_probe_at=bindparam("due"))
@@ -42,73 +53,152 @@ def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
     return {
         "suspect": credential,
         "suspect_number": number,
-        "in_use": str(State.ACTIVE),
+        "active": str(State.ACTIVE),
+        "retiring": str(State.RETIRING),
         "quiet_since": now - QUIET_MS,
         "due": now,
     }
 
 
+def pause_id(credential: str) -> str:
+    """The allowance that holds an upstream's pause: one for everything that uses the credential."""
+    return f"{credential}/pause"
+
+
+def spread(credential: str, hours: int) -> int:
+    """Milliseconds between two checks of a key: ``hours`` give or take a fifth, its own for each credential.
+
+    So keys that came into use together drift apart instead of being asked about at once for ever.
+    """
+    share = int.from_bytes(hashlib.sha256(credential.encode()).digest()[:4]) / 2**32
+    return int(hours * 3_600_000 * (0.8 + 0.4 * share))
+
+
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Probes suspect and failing keys; safe to run on several processes at once."""
+    """Probes keys in use; safe to run on several processes at once."""
 
     db: Database
     verification: Verification
     clock: Clock
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
-        """Versions in use whose probe is due, of every tenant."""
+        """Versions in use whose probe is due, of every tenant; a few of each provider, so that none is hammered."""
         async with self.db.read(EVERY_TENANT) as session:
             rows = await session.scalars(
                 select(VersionRow)
-                .where(VersionRow.state == State.ACTIVE, VersionRow.next_probe_at <= self.clock())
+                .where(VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at <= self.clock())
                 .order_by(VersionRow.next_probe_at)
-                .limit(limit)
+                .limit(limit * _TOGETHER)
             )
-            return list(rows)
+            found = list(rows)
+        asked: Counter[str] = Counter()
+        chosen: list[VersionRow] = []
+        for row in found:
+            asked[row.provider] += 1
+            if asked[row.provider] <= _TOGETHER and len(chosen) < limit:
+                chosen.append(row)
+        return chosen
 
     async def check(self, row: VersionRow) -> None:
         """Probe one version and act on what comes back."""
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
+            paused = await session.get(AllowanceRow, pause_id(row.credential_id))
         if credential is None or row.sealed is None:
             return
-        probed = await self.verification.ask(row, credential)
+        until = paused.value if paused is not None else 0
+        cap = self.verification.catalog.get(row.provider).retry.cap_seconds * 1000
+        if self.clock() < until <= self.clock() + cap:
+            probed = None  # upstream asked everybody to wait
+        else:
+            probed = await self.verification.ask(row, credential)
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
-            if present is None or present.state != State.ACTIVE:
+            if present is None or present.state not in USABLE:
                 return
-            completed = event(present, "credential.probe.completed", BROKER, self.clock(), reason=probed.answer)
-            events = [replace(completed, outcome=probed.outcome)]
-            if changed := self._settle(present, probed):
-                await raise_epoch(session, present.credential_id)
-                tell(
-                    session,
-                    "key_failing" if changed is Health.FAILING else "key_recovered",
-                    organization=present.organization_id,
-                    credential=present.credential_id,
-                    version=present.number,
-                    provider=present.provider,
-                    now=self.clock(),
-                )
-                events.append(event(present, f"credential.version.{_KINDS[changed]}", BROKER, self.clock()))
-            await record(session, *events)
+            if probed is None:
+                present.next_probe_at = until
+                return
+            await self._settle(session, credential, present, probed)
 
-    def _settle(self, row: VersionRow, probed: Probed) -> Health | None:
-        """Note what upstream said; the new health where it changed."""
+    async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
-        before = Health(row.health)
-        found = {Answer.GOOD: Health.HEALTHY, Answer.BAD_KEY: Health.FAILING}.get(probed.answer, before)
+        changed = self._note(row, probed, now)
+        events = [
+            replace(event(row, "credential.probe.completed", BROKER, now, reason=probed.answer), outcome=probed.outcome)
+        ]
+        if probed.pause:
+            statement = pause_statement(self.db.dialect)
+            until = now + int(probed.pause * 1000)
+            await session.execute(statement, {"allowance": pause_id(row.credential_id), "number": until})
         if probed.answer is Answer.GOOD:
-            row.next_probe_at, row.probes = None, 0
+            await self._keep_evidence(session, row, probed)
+        if changed is not None:
+            if Health.UNREACHABLE not in changed:  # an outage changes no decision
+                await raise_epoch(session, row.credential_id)
+            events.append(event(row, f"credential.version.{_EVENTS[changed[1]]}", BROKER, now))
+            failing = changed[1] is Health.FAILING
+            about = await rotation.judged_by_upstream(session, BROKER, row, failing=failing, now=now)
+            events += about
+            if not about:
+                await self._tell(session, credential, row, changed, now)
+        await record(session, *events)
+
+    def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
+        """Note what upstream said, and when to ask again; the health before and now, where it changed."""
+        before = Health(row.health)
+        found = {
+            Answer.GOOD: Health.HEALTHY,
+            Answer.BAD_KEY: Health.FAILING,
+            # Refused once and unreachable now: still refused, as far as anybody knows.
+            Answer.UNREACHABLE: Health.FAILING if before is Health.FAILING else Health.UNREACHABLE,
+        }[probed.answer]
+        if probed.answer is Answer.GOOD:
+            hours = self.verification.catalog.get(row.provider).verify.every_hours
+            row.probes = 0
+            row.next_probe_at = now + spread(row.credential_id, hours) if row.state == State.ACTIVE else None
         else:
-            row.next_probe_at = now + RETRY_MS[min(row.probes, len(RETRY_MS) - 1)]
+            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.pause * 1000))
             row.probes += 1
-        row.health = found
-        if probed.answer is not Answer.UNREACHABLE:
-            row.health_at = now
-        return found if found is not before else None
+        row.health, row.health_at = found, now
+        return (before, found) if found is not before else None
+
+    async def _keep_evidence(self, session: AsyncSession, row: VersionRow, probed: Probed) -> None:
+        """Ids that the organization has made since belong to it too; one that is known keeps its owner."""
+        seen = self.verification.hashed(row, probed)
+        weighed = await evidence.weigh(session, row.provider, row.organization_id, seen)
+        if weighed.evidence is not Evidence.OTHER and weighed.shared < weighed.seen:
+            await evidence.remember(session, row.provider, row.organization_id, seen)
+
+    async def _tell(
+        self,
+        session: AsyncSession,
+        credential: CredentialRow,
+        row: VersionRow,
+        changed: tuple[Health, Health],
+        now: int,
+    ) -> None:
+        before, found = changed
+        if found is Health.HEALTHY and before is Health.UNREACHABLE:
+            return
+        kinds: dict[Health, NoticeKind] = {
+            Health.FAILING: "key_failing",
+            Health.UNREACHABLE: "key_unreachable",
+            Health.HEALTHY: "key_recovered",
+        }
+        await tell(
+            session,
+            kinds[found],
+            organization=row.organization_id,
+            credential=row.credential_id,
+            version=row.number,
+            provider=row.provider,
+            now=now,
+            contact="" if found is Health.UNREACHABLE else credential.contact,
+            facts={"last4": row.last4},
+        )
 
 
-_KINDS = {Health.FAILING: "failing", Health.HEALTHY: "recovered"}
+_EVENTS = {Health.FAILING: "failing", Health.HEALTHY: "recovered", Health.UNREACHABLE: "unreachable"}

@@ -3,11 +3,14 @@
 ::
 
     staged ──verify──▶ verified ──activate──▶ active ──(a newer one is activated)──▶ retiring
-       └──destroy──┐       ├──destroy──┐         │                                      │
-                   ▼       ▼           ▼         ▼                                      ▼
-                   destroyed ◀─destroy─ revoked ◀─────────────────revoke────────────────┘ (also from verified)
+       │                   │                    │  ◀──(the newer one is rolled back)──   │
+       │                   │             revoke, roll back                     retire, revoke
+       └──destroy──┐       └──────revoke──────┐ ▼                                        │
+                   ▼                         revoked ◀───────────────────────────────────┘
+                   destroyed ◀──────destroy─────┘ (also from verified)
 
-There is at most one active version at any time.
+Invariants: at most one version is active and at most one retiring, and while one is retiring one is active.  So no
+step of a rotation leaves a credential without a usable key.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a version stands."""
+    """Where a version stands.  ``revoked`` is cut off here; whether upstream refuses it too is confirmed apart."""
 
     STAGED = "staged"
     VERIFIED = "verified"
@@ -32,7 +35,8 @@ class Health(StrEnum):
     """What upstream last said about a key in use."""
 
     HEALTHY = "healthy"
-    FAILING = "failing"
+    FAILING = "failing"  # it is a bad key
+    UNREACHABLE = "unreachable"  # nothing: an outage, which says nothing about the key
 
 
 class Move(StrEnum):
@@ -40,6 +44,8 @@ class Move(StrEnum):
 
     VERIFY = "verify"
     ACTIVATE = "activate"
+    RETIRE = "retire"
+    ROLL_BACK = "roll_back"
     REVOKE = "revoke"
     DESTROY = "destroy"
 
@@ -49,6 +55,8 @@ USABLE = frozenset({State.ACTIVE, State.RETIRING})
 _NEXT: Mapping[Move, tuple[frozenset[State], State]] = {
     Move.VERIFY: (frozenset({State.STAGED}), State.VERIFIED),
     Move.ACTIVATE: (frozenset({State.VERIFIED}), State.ACTIVE),
+    Move.RETIRE: (frozenset({State.RETIRING}), State.REVOKED),
+    Move.ROLL_BACK: (frozenset({State.ACTIVE}), State.REVOKED),
     Move.REVOKE: (frozenset({State.VERIFIED, State.ACTIVE, State.RETIRING}), State.REVOKED),
     Move.DESTROY: (frozenset({State.STAGED, State.VERIFIED, State.REVOKED}), State.DESTROYED),
 }
@@ -75,7 +83,14 @@ def move(versions: Mapping[int, State], number: int, step: Move) -> dict[int, St
     allowed_from, target = _NEXT[step]
     if present not in allowed_from:
         return Unlawful(f"{step}_from_{present}")
-    changes = {number: target}
+    before = [other for other, state in versions.items() if state is State.RETIRING]
     if step is Move.ACTIVATE:
-        changes |= {other: State.RETIRING for other, state in versions.items() if state is State.ACTIVE}
-    return changes
+        if before:
+            return Unlawful("activate_while_retiring")
+        replaced = {other: State.RETIRING for other, state in versions.items() if state is State.ACTIVE}
+        return {number: target} | replaced
+    if step is Move.ROLL_BACK and not before:
+        return Unlawful("roll_back_without_retiring")
+    if present is State.ACTIVE:  # revoked or rolled back: the key before it, where it is still there, serves again
+        return {number: target} | dict.fromkeys(before, State.ACTIVE)
+    return {number: target}

@@ -15,6 +15,7 @@ from broker.base.outbound import Outbound, Unreachable
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
 from broker.providers.identity import evidence
+from broker.providers.pause import pause_of
 
 _BODY_MAX = 1_048_576
 
@@ -29,11 +30,15 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """One verification request and what came of it; ``ids`` are those upstream returned."""
+    """One verification request and what came of it; ``ids`` are those upstream returned.
+
+    ``pause`` is for how many seconds upstream wants no more calls with this key.
+    """
 
     answer: Answer
     outcome: Outcome
     ids: frozenset[str] = frozenset()
+    pause: float = 0.0
 
 
 def target(definition: Definition, variables: Mapping[str, str]) -> Target:
@@ -42,7 +47,9 @@ def target(definition: Definition, variables: Mapping[str, str]) -> Target:
     return Target(url.hostname or "", definition.verify.method, url.path)
 
 
-async def probe(outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret) -> Probed:
+async def probe(
+    outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: int
+) -> Probed:
     """Send the verification request with ``key``.  Its event must be durable before this is called."""
     placement = definition.place(key)
     url = definition.url(variables) + definition.verify.path
@@ -55,13 +62,14 @@ async def probe(outbound: Outbound, definition: Definition, variables: Mapping[s
             definition.verify.method, url, headers=headers, private=definition.host.private
         ) as response:
             body = await _bounded(response)
-            status = response.status
+            status, pause = response.status, pause_of(definition.retry, response.status, response.headers, now)
     except Unreachable:
         return Probed(Answer.UNREACHABLE, Outcome(None, _ms_since(started)))
     outcome = Outcome(status, _ms_since(started), bytes_in=len(body))
     if status in definition.verify.good:
         return Probed(Answer.GOOD, outcome, evidence(definition, body))
-    return Probed(Answer.BAD_KEY if status in definition.verify.bad_key else Answer.UNREACHABLE, outcome)
+    answer = Answer.BAD_KEY if status in definition.verify.bad_key else Answer.UNREACHABLE
+    return Probed(answer, outcome, pause=pause)
 
 
 async def _bounded(response: ClientResponse) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Index, UniqueConstraint
+from sqlalchemy import JSON, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
@@ -10,7 +10,12 @@ from broker.formats.envelope import Binding
 
 
 class CredentialRow(TenantOwned, Table):
-    """Organization × provider × label.  ``variables`` are the provider's host parts, fixed at verification."""
+    """Organization × provider × label.  ``variables`` are the provider's host parts, fixed at verification.
+
+    ``contact`` is the customer's address for everything about the key.  ``paused_at`` is set while the customer lets
+    nobody use it.  ``rotation_days``, ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age
+    policy; None leaves it to the organization's, then to the provider's.
+    """
 
     __tablename__ = "credentials"
     __table_args__ = (UniqueConstraint("organization_id", "provider", "label"),)
@@ -20,6 +25,11 @@ class CredentialRow(TenantOwned, Table):
     label: Mapped[str]
     state: Mapped[str]
     variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    contact: Mapped[str] = mapped_column(server_default="")
+    paused_at: Mapped[int | None]
+    rotation_days: Mapped[int | None]
+    max_age_days: Mapped[int | None]
+    on_max_age: Mapped[str] = mapped_column(server_default="warn")
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
 
@@ -27,7 +37,9 @@ class CredentialRow(TenantOwned, Table):
 class VersionRow(TenantOwned, Table):
     """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found.
 
-    ``health`` of a key in use is ``healthy``, or ``failing`` once upstream said that it is a bad key.
+    ``health`` of a key in use is what upstream last said.  A revoked version was ``retired_at`` where a newer one took
+    its place, and is ``confirmed_at`` once upstream refuses its key; until then it awaits that, ``reminders`` sent.
+    ``upstream_id`` is what upstream calls the key, where the broker made it there.
     """
 
     __tablename__ = "credential_versions"
@@ -49,13 +61,64 @@ class VersionRow(TenantOwned, Table):
     staged_at: Mapped[int]
     verified_at: Mapped[int | None]
     activated_at: Mapped[int | None]
+    retired_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
+    confirmed_at: Mapped[int | None]
     destroyed_at: Mapped[int | None]
+    reminders: Mapped[int] = mapped_column(server_default="0")
+    upstream_id: Mapped[str] = mapped_column(server_default="")
 
     @property
     def binding(self) -> Binding:
         """The place this version's sealed bytes belong to."""
         return Binding("credential", self.organization_id, self.credential_id, self.number, self.provider)
+
+
+class RotationRow(TenantOwned, Table):
+    """One change of key, from asking for the new one to the old one's retirement.  At most one is open a credential.
+
+    ``kind`` is ``routine``, ``automatic`` (its time had come), ``urgent`` (an exposure), ``customer`` (they began it)
+    or ``minted`` (the broker makes the key upstream).  ``state`` is ``requested``, ``verifying``, ``held``, ``grace``,
+    ``failing`` (upstream refuses the new key within the grace window), and at its end ``completed``, ``rolled_back``
+    or ``cancelled``.  ``seen_ids`` of the new key and ``known_ids`` of the organization's earlier ones share
+    ``shared_ids``: the facts of an operator's decision.
+    """
+
+    __tablename__ = "rotations"
+    __table_args__ = (
+        Index(
+            "uq_rotations_open",
+            "credential_id",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_rotations_state", "state", "grace_until"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    credential_id: Mapped[str] = mapped_column(index=True)
+    provider: Mapped[str]
+    kind: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str]
+    requested_by: Mapped[str]
+    intake_id: Mapped[str | None]
+    from_version: Mapped[int | None]
+    to_version: Mapped[int | None]
+    seen_ids: Mapped[int | None]
+    known_ids: Mapped[int | None]
+    shared_ids: Mapped[int | None]
+    grace_minutes: Mapped[int]
+    deadline_hours: Mapped[int]
+    opened_at: Mapped[int]
+    activated_at: Mapped[int | None]
+    grace_until: Mapped[int | None]
+    retire_by: Mapped[int | None]
+    failing_at: Mapped[int | None]
+    tries: Mapped[int] = mapped_column(server_default="0")
+    next_try_at: Mapped[int | None]
+    ended_at: Mapped[int | None]
 
 
 class FingerprintRow(Table):

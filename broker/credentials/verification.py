@@ -19,18 +19,24 @@ from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.outbound import Outbound
-from broker.credentials import evidence
-from broker.credentials.evidence import Evidence
+from broker.credentials import evidence, rotation
+from broker.credentials.evidence import Evidence, Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.probe import Answer, Probed, probe, target
-from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.versions import apply_move, event, release_claim, versions_of
+from broker.credentials.staging import release_claim
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.versions import apply_move, event, versions_of
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.providers.catalog import Catalog
 
 # How long until upstream is asked again, by how often it was.
-RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
+_RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
+
+
+def retry_ms(probes: int) -> int:
+    """How long until upstream is asked again after ``probes`` tries, in milliseconds."""
+    return _RETRY_MS[min(probes, len(_RETRY_MS) - 1)]
 
 
 class Verdict(StrEnum):
@@ -68,9 +74,13 @@ class Verification:
         if row is None or credential is None or row.state != State.STAGED or row.sealed is None:
             return Verdict.SETTLED
         probed = await self.ask(row, credential)
-        seen = frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
+        seen = self.hashed(row, probed)
         async with self.db.write(scope) as session:
             return await self._settle(session, row, probed, seen, also)
+
+    def hashed(self, row: VersionRow, probed: Probed) -> frozenset[str]:
+        """The ids that upstream returned, as they are remembered."""
+        return frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
 
     async def ask(self, row: VersionRow, credential: CredentialRow) -> Probed:
         """Send the verification request with a version's key; that it will be sent is on the record first."""
@@ -79,7 +89,7 @@ class Verification:
         intent = event(row, "credential.probe.authorized", BROKER, self.clock())
         await self.audit.append(replace(intent, target=target(definition, credential.variables)))
         key = await self.keystore.open(row.sealed, row.binding)
-        return await probe(self.outbound, definition, credential.variables, key)
+        return await probe(self.outbound, definition, credential.variables, key, self.clock())
 
     async def _settle(
         self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also
@@ -88,38 +98,45 @@ class Verification:
         row = versions.get(before.number)
         if row is None or row.state != State.STAGED:
             return Verdict.SETTLED
-        verdict = await self._verdict(session, row, probed, seen)
+        changing = await rotation.open_of(session, row.credential_id)
+        if changing is not None and changing.to_version != row.number:
+            changing = None
+        weighed = await evidence.weigh(session, row.provider, row.organization_id, seen)
+        verdict = self._verdict(row, probed, weighed, rotating=changing is not None)
         now = self.clock()
         row.verdict = verdict
         if verdict is Verdict.UNREACHABLE:
-            row.next_probe_at = now + RETRY_MS[min(row.probes, len(RETRY_MS) - 1)]
+            row.next_probe_at = now + retry_ms(row.probes)
             row.probes += 1
         elif verdict in {Verdict.ACTIVE, Verdict.HELD}:
             row.next_probe_at = None
-            await evidence.remember(session, row.provider, row.organization_id, seen)
             apply_move(versions, row.number, Move.VERIFY, now)
-            if verdict is Verdict.ACTIVE:
+            if verdict is Verdict.ACTIVE:  # ids of a held key are nobody's until an operator has decided
+                await evidence.remember(session, row.provider, row.organization_id, seen)
                 apply_move(versions, row.number, Move.ACTIVATE, now)
                 await raise_epoch(session, row.credential_id)
         else:
             apply_move(versions, row.number, Move.DESTROY, now)
             await release_claim(session, row)
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        await record(session, replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now))
+        events = [replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now)]
+        if changing is not None:
+            events += await _rotate(session, changing, versions, verdict, weighed, now)
+        await record(session, *events)
         await also(session, row, verdict)
         return verdict
 
-    async def _verdict(self, session: AsyncSession, row: VersionRow, probed: Probed, seen: frozenset[str]) -> Verdict:
+    def _verdict(self, row: VersionRow, probed: Probed, weighed: Weighed, *, rotating: bool) -> Verdict:
         if probed.answer is Answer.UNREACHABLE:
             return Verdict.UNREACHABLE
         if probed.answer is Answer.BAD_KEY:
             return Verdict.BAD_KEY
-        if self.catalog.get(row.provider).identity is None:
-            return Verdict.ACTIVE
-        found = await evidence.weigh(session, row.provider, row.organization_id, seen)
-        if found is Evidence.OTHER:
+        if weighed.evidence is Evidence.OTHER:
             return Verdict.OTHER_ORGANIZATION
-        return Verdict.HELD if found is Evidence.UNPROVEN else Verdict.ACTIVE
+        if rotating:  # a new key has to prove itself against the one before; silence proves nothing
+            return Verdict.ACTIVE if weighed.evidence is Evidence.SAME else Verdict.HELD
+        identified = self.catalog.get(row.provider).identity is not None
+        return Verdict.HELD if identified and weighed.evidence is Evidence.UNPROVEN else Verdict.ACTIVE
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
         """Staged versions whose next probe is due, of every tenant."""
@@ -141,3 +158,22 @@ def _outcomes(row: VersionRow, verdict: Verdict, now: int) -> list[Event]:
         Verdict.OTHER_ORGANIZATION: ("credential.version.refused",),
     }
     return [event(row, kind, BROKER, now, reason=verdict) for kind in kinds.get(verdict, ())]
+
+
+async def _rotate(
+    session: AsyncSession,
+    row: RotationRow,
+    versions: dict[int, VersionRow],
+    verdict: Verdict,
+    weighed: Weighed,
+    now: int,
+) -> list[Event]:
+    """What the verdict on a rotation's new key means for the rotation."""
+    if verdict is Verdict.ACTIVE:
+        rotation.note_facts(row, weighed)
+        return await rotation.activated(session, BROKER, row, versions, now=now)
+    if verdict is Verdict.HELD:
+        await rotation.held(session, row, weighed, now=now)
+    elif verdict is not Verdict.UNREACHABLE:
+        rotation.refused(row)
+    return []

@@ -16,11 +16,15 @@ PREFIXES = {
     "wkl": "workload",
     "crd": "credential",
     "int": "intake",
+    "rot": "rotation",
+    "exp": "exposure",
     "grt": "grant",
     "lse": "lease",
     "use": "use",
     "evt": "audit event",
     "ntc": "notice",
+    "whk": "webhook",
+    "dlv": "delivery",
     "req": "request",
 }
 

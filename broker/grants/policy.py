@@ -63,7 +63,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the request's subjects.  None where the subject doesn't exist."""
+    """What is known of the request's subjects.  None where the subject doesn't exist.
+
+    ``key_until`` is when the key is too old to be used (milliseconds); None where age only warns.
+    """
 
     workload_active: bool
     organization_active: bool | None
@@ -71,6 +74,8 @@ class Facts:
     version: int | None
     grants: Sequence[Terms]
     key_failing: bool = False
+    paused: bool = False
+    key_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +129,30 @@ def decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
         return fitting
     if not facts.credential_active or facts.version is None:
         return Denied("no_active_key", "There is no active key here; an operator can request one from the customer.")
-    if facts.key_failing:
-        return KEY_FAILING
+    if denied := refuse_key(facts, now):
+        return denied
     # The least restricted one, then the longest: a job that means another names it.
     grant = max(fitting, key=lambda terms: (not terms.rules, terms.max_ttl, terms.id))
     return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
 
 
-KEY_FAILING = Denied(
-    "key_failing", "The upstream refuses this key. Operators were told; the customer has to give a new one."
-)
+def refuse_key(facts: Facts, now: int) -> Denied | None:
+    """Why nobody may use the key at ``now`` although it is there; None where it may be used."""
+    if facts.paused:
+        return Denied("key_paused", "The customer paused the use of this key; it works again once they resume it.")
+    if facts.key_failing:
+        return Denied(
+            "key_failing",
+            "The upstream refuses this key: it was revoked there, or has expired. Operators were told; the customer "
+            "has to give a new one.",
+        )
+    if facts.key_until is not None and facts.key_until <= now:
+        return Denied(
+            "key_too_old",
+            "This key is older than its policy allows; an operator has to rotate it (`broker key rotate`) before it "
+            "can be used again.",
+        )
+    return None
 
 
 def _fitting(ask: Ask, standing: Sequence[Terms]) -> Sequence[Terms] | Denied:

@@ -14,28 +14,18 @@ from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import Database, Scope
-from broker.base.errors import BrokerError, Conflict, Invalid
+from broker.base.errors import BrokerError, Invalid
 from broker.base.secret import Secret
-from broker.credentials.tables import VersionRow
+from broker.credentials.staging import KeyOfAnotherOrganization, Received, stage
+from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import KeyOfAnotherOrganization, Place, stage
+from broker.credentials.versions import Place
 from broker.formats import sealed
-from broker.intake.links import SPENT, event
+from broker.intake.links import SPENT, LinkSpent, event
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.providers.catalog import Catalog
-
-
-class LinkSpent(Conflict):
-    """A key was submitted over this link before."""
-
-    code = "intake_spent"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A key was submitted over this link before. To send another one, ask the vendor for a new link."
-        )
 
 
 class SealInvalid(Invalid):
@@ -121,9 +111,10 @@ class Deposit:
             row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
             if row is None or row.state != "open":
                 raise LinkSpent
-            version = await stage(
-                session, self._keystore, self._keys, actor, place, key, variables, intake_id=row.id, now=now
-            )
+            if row.rotation_id is not None:  # the new key goes to the host that the old one goes to
+                variables = (await session.get_one(CredentialRow, row.credential_id)).variables
+            received = Received(key, variables, row.id, row.rotation_id, row.contact)
+            version = await stage(session, self._keystore, self._keys, actor, place, received, now=now)
             row.state, row.submitted_at, row.refusal = "verifying", now, ""
             row.credential_id, row.version = version.credential_id, version.number
             await record(session, event(row, "intake.submitted", actor, now))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -17,8 +17,9 @@ from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.base.errors import Gone, NotFound
+from broker.base.errors import Conflict, Gone, NotFound
 from broker.base.secret import Secret
+from broker.credentials.tables import RotationRow
 from broker.credentials.versions import Place, refuse_if_in_use
 from broker.formats import ids, linksecret, sealed
 from broker.intake.tables import IntakeRow
@@ -40,6 +41,17 @@ class LinkInvalid(NotFound):
 
     def __init__(self) -> None:
         super().__init__("This link does not work. Open the whole link as it was sent to you, or ask for a new one.")
+
+
+class LinkSpent(Conflict):
+    """A key was submitted over this link before."""
+
+    code = "intake_spent"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A key was submitted over this link before. To send another one, ask the vendor for a new link."
+        )
 
 
 class LinkExpired(Gone):
@@ -71,9 +83,10 @@ class Wanted:
     requested_by: str
 
 
-def status_secret(link_key: bytes, intake_id: str) -> str:
+def status_secret(link_key: bytes, row: IntakeRow) -> str:
     """The secret part of an intake's status link: made again when needed, stored nowhere."""
-    return linksecret.encode(hmac.digest(link_key, b"status\0" + intake_id.encode(), "sha256")[:20])
+    name = f"status\0{row.id}" + (f"\0{row.status_serial}" if row.status_serial else "")
+    return linksecret.encode(hmac.digest(link_key, name.encode(), "sha256")[:20])
 
 
 def proof_hash(link_key: bytes, proof: str) -> bytes:
@@ -82,16 +95,24 @@ def proof_hash(link_key: bytes, proof: str) -> bytes:
 
 
 async def request(
-    session: AsyncSession, keystore: Keystore, link_key: bytes, actor: Actor, wanted: Wanted, *, now: int
+    session: AsyncSession,
+    keystore: Keystore,
+    link_key: bytes,
+    actor: Actor,
+    wanted: Wanted,
+    *,
+    now: int,
+    rotation: RotationRow | None = None,
 ) -> tuple[IntakeRow, str]:
     """A new link: the row, and the link's secret part, shown this once.
+
+    Without a ``rotation`` it asks for a first key.
 
     Raises:
         ActiveKeyExists: the credential holds a key already.
     """
-    await refuse_if_in_use(session, wanted.place)
-    private, public = sealed.generate()
-    secret = linksecret.new()
+    if rotation is None:
+        await refuse_if_in_use(session, wanted.place)
     row = IntakeRow(
         id=ids.new("int"),
         organization_id=wanted.place.organization,
@@ -101,20 +122,73 @@ async def request(
         purpose=wanted.purpose,
         requested_by=wanted.requested_by,
         state="open",
-        proof_hash=proof_hash(link_key, linksecret.proof(secret)),
-        public_key=public,
-        credential_id=None,
+        rotation_id=rotation.id if rotation else None,
+        status_serial=0,
+        credential_id=rotation.credential_id if rotation else None,
         version=None,
         refusal="",
         created_at=now,
-        expires_at=now + wanted.hours * 3_600_000,
         submitted_at=None,
         settled_at=None,
     )
-    row.private_sealed = await keystore.seal(Secret(private), row.binding)
+    secret = await _new_link(row, keystore, link_key, now + wanted.hours * 3_600_000)
     session.add(row)
     await record(session, event(row, "intake.requested", actor, now, note=wanted.contact))
     return row, secret
+
+
+async def replace(
+    session: AsyncSession, keystore: Keystore, link_key: bytes, actor: Actor, intake_id: str, hours: int, *, now: int
+) -> tuple[IntakeRow, str]:
+    """A new link for a request that still waits, also where its link has expired; the one before stops working.
+
+    Raises:
+        LinkSpent: a key was submitted. LinkCancelled: the request was taken back.
+    """
+    row = await get(session, intake_id, lock=True)
+    if row.state in SPENT:
+        raise LinkSpent
+    if row.state == "cancelled" or await _rotation_is_over(session, row):
+        raise LinkCancelled
+    secret = await _new_link(row, keystore, link_key, now + hours * 3_600_000)
+    row.state, row.settled_at = "open", None
+    await record(session, event(row, "intake.link_replaced", actor, now))
+    return row, secret
+
+
+async def replace_status_links(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> IntakeRow:
+    """Make every status link of a credential worthless; the request whose new one is to be sent.
+
+    Raises:
+        NotFound: no key of this credential came over a link.
+    """
+    query = select(IntakeRow).where(IntakeRow.credential_id == credential_id, IntakeRow.submitted_at.is_not(None))
+    rows = list(await session.scalars(query.order_by(IntakeRow.submitted_at).with_for_update()))
+    if not rows:
+        raise NotFound("No key of this credential came over a link, so it has no status link.")
+    for row in rows:
+        row.status_serial += 1
+    await record(session, event(rows[-1], "intake.status_link_replaced", actor, now))
+    return rows[-1]
+
+
+async def _new_link(row: IntakeRow, keystore: Keystore, link_key: bytes, expires_at: int) -> str:
+    """Give the row a fresh key pair and secret; the secret."""
+    private, row.public_key = sealed.generate()
+    secret = linksecret.new()
+    row.proof_hash, row.expires_at = proof_hash(link_key, linksecret.proof(secret)), expires_at
+    row.private_sealed = await keystore.seal(Secret(private), row.binding)
+    return secret
+
+
+async def _rotation_is_over(session: AsyncSession, row: IntakeRow) -> bool:
+    if row.rotation_id is None:
+        return False
+    found = await session.scalar(select(RotationRow.id).where(RotationRow.id == row.rotation_id, _OVER))
+    return found is not None
+
+
+_OVER = RotationRow.ended_at.is_not(None)
 
 
 def event(row: IntakeRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
@@ -134,9 +208,10 @@ def event(row: IntakeRow, kind: str, actor: Actor, now: int, *, reason: str = ""
     )
 
 
-async def get(session: AsyncSession, intake_id: str) -> IntakeRow:
-    """The intake of that id; raises NotFound."""
-    row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> IntakeRow:
+    """The intake of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    query = select(IntakeRow).where(IntakeRow.id == intake_id)
+    row = await session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound("There is no such request for you; `broker key list` shows those that are.")
     return row
@@ -144,9 +219,7 @@ async def get(session: AsyncSession, intake_id: str) -> IntakeRow:
 
 async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
     """Take an open request back.  One that is over or spent already stays as it is."""
-    row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id).with_for_update())
-    if row is None:
-        return await get(session, intake_id)
+    row = await get(session, intake_id, lock=True)
     if row.state == "open":
         row.state, row.private_sealed, row.settled_at = "cancelled", None, now
         await record(session, event(row, "intake.cancelled", actor, now))
@@ -154,13 +227,14 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: in
 
 
 async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
-    """Close open links whose time is over, destroying their private keys; how many."""
+    """Close open links whose time, or whose rotation, is over, destroying their private keys; how many."""
     async with db.write(EVERY_TENANT) as session:
         now = clock()
+        over = select(RotationRow.id).where(_OVER)
         rows = list(
             await session.scalars(
                 select(IntakeRow)
-                .where(IntakeRow.state == "open", IntakeRow.expires_at <= now)
+                .where(IntakeRow.state == "open", or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over)))
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             )
@@ -193,7 +267,7 @@ class Links:
         expected = row.proof_hash if row else b"\0" * 32
         await self._match(row, intake_id, expected, proof, address)
         assert row is not None
-        if row.state == "cancelled" or await self._organization_state(row) != "active":
+        if row.state == "cancelled" or await self._is_withdrawn(row):
             raise LinkCancelled
         if row.state == "expired" or (row.state == "open" and row.expires_at <= self._clock()):
             raise LinkExpired
@@ -202,7 +276,7 @@ class Links:
     async def status_proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
         """The intake whose *status* link's secret the caller proved to know; raises TooMany or LinkInvalid."""
         row = await self._row(intake_id)
-        expected = proof_hash(self._key, linksecret.proof(status_secret(self._key, intake_id)))
+        expected = proof_hash(self._key, linksecret.proof(status_secret(self._key, row))) if row else b"\0" * 32
         await self._match(row if row and row.submitted_at else None, intake_id, expected, proof, address)
         assert row is not None
         return row
@@ -225,6 +299,10 @@ class Links:
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
 
-    async def _organization_state(self, row: IntakeRow) -> str | None:
+    async def _is_withdrawn(self, row: IntakeRow) -> bool:
+        """Whether what the link is for is over: its organization was cut off, or its rotation has ended."""
         async with self._db.read(Scope.of(row.organization_id)) as session:
-            return await session.scalar(select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id))
+            query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
+            if await session.scalar(query) != "active":
+                return True
+            return row.state == "open" and await _rotation_is_over(session, row)

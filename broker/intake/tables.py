@@ -14,6 +14,8 @@ class IntakeRow(TenantOwned, Table):
 
     ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
     ``accepted``, ``cancelled`` or ``expired``.  ``private_sealed`` is gone once no submission can come any more.
+    ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``status_serial`` counts
+    the status links: only the latest works.
     """
 
     __tablename__ = "intakes"
@@ -28,6 +30,8 @@ class IntakeRow(TenantOwned, Table):
     proof_hash: Mapped[bytes]
     public_key: Mapped[bytes]
     private_sealed: Mapped[bytes | None]
+    rotation_id: Mapped[str | None]
+    status_serial: Mapped[int] = mapped_column(server_default="0")
     credential_id: Mapped[str | None]
     version: Mapped[int | None]
     refusal: Mapped[str]

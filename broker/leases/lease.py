@@ -47,12 +47,11 @@ def event_of(lease: Lease, kind: str, actor: Actor, time: int, **more: Any) -> E
         actor=actor,
         organization=lease.organization,
         credential=lease.credential,
-        version=lease.version,
         provider=lease.provider,
         workload=lease.workload,
         grant=lease.grant,
         lease=lease.id,
-        **{"mode": lease.mode, **more},
+        **{"mode": lease.mode, "version": lease.version, **more},
     )
 
 

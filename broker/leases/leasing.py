@@ -16,7 +16,7 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.secret import Secret
 from broker.formats import ids, token
-from broker.grants.policy import DEFAULT_TTL_S, KEY_FAILING, Allowed, Ask, Denied, Mode, decide
+from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
@@ -24,6 +24,9 @@ from broker.leases.tables import LeaseRow
 
 _TRIES = 4
 _REMEMBERED = 20_000
+
+
+KEY_REVOKED = Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
 
 
 class LeaseDenied(Forbidden):
@@ -165,8 +168,8 @@ class Leasing:
             return await self._keystore.open(key.sealed, key.binding)
         except (CannotOpen, KeystoreUnavailable):
             # The sealed bytes may have been re-wrapped since the snapshot.
-            again = (await self.standings.get(subject, fresh=True)).key
-            if again is None or (again.credential, again.number) != (key.credential, key.number):
+            again = (await self.standings.get(subject, fresh=True)).keys.same_as(key)
+            if again is None:
                 raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
             try:
                 return await self._keystore.open(again.sealed, again.binding)
@@ -180,6 +183,7 @@ class Leasing:
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert standing.key is not None
+        _refuse_old_copy(lease, standing)
         event = event_of(lease, "lease.replayed", actor, self._clock())
         try:
             await self._audit.append(event, self.guards_of(lease, standing))
@@ -238,10 +242,11 @@ class Leasing:
         """Extend a lease to ``ttl`` seconds from now, never beyond what its grant allowed in all.
 
         Raises:
-            LeaseOver, LeaseDenied: it can't be renewed any more.
+            LeaseOver, LeaseDenied: it can't be renewed any more, also because the key that it revealed is retiring.
         """
         for _ in range(_TRIES):
             lease, standing = await self.standing_of(lease)
+            _refuse_old_copy(lease, standing)
             to = min(self._clock() + (ttl or DEFAULT_TTL_S) * 1000, lease.until)
             if to <= lease.expires_at:
                 return lease
@@ -316,9 +321,21 @@ def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
         return Denied("organization_revoked", "This organization was cut off.")
     if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
-    if not facts.credential_active or standing.key is None or standing.key.number != lease.version:
-        return Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
-    return KEY_FAILING if facts.key_failing else None
+    if not facts.credential_active or standing.key is None or not _carries(lease, standing):
+        return KEY_REVOKED
+    return refuse_key(facts, now)
+
+
+def _carries(lease: Lease, standing: Standing) -> bool:
+    """Whether a lease stands although its key was replaced: a proxied use takes the new key, a copy is of the old."""
+    keys = standing.keys
+    return lease.version in keys.usable or (lease.mode is Mode.USE and lease.version in keys.retired)
+
+
+def _refuse_old_copy(lease: Lease, standing: Standing) -> None:
+    """A lease that revealed a key runs to its end after a rotation, and no further; raises LeaseDenied."""
+    if lease.mode is Mode.REVEAL and standing.key is not None and lease.version != standing.key.number:
+        raise LeaseDenied(Denied("key_rotated", "The key was rotated; ask for a new lease, which has the new key."))
 
 
 def _new(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials.lifecycle import Health, State
+from broker.credentials.age import DAY_MS
+from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
 from broker.grants.granting import terms
@@ -42,7 +43,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
-    """The active version, still sealed."""
+    """A usable version, still sealed."""
 
     credential: str
     number: int
@@ -55,6 +56,30 @@ class SealedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """The versions of a credential as leases see them.
+
+    ``current`` is the one that new leases and proxied uses take: the active one, or the retiring one where upstream
+    refuses the active.  ``fallback`` is the other of the two, where upstream takes it.  Leases of ``usable`` versions
+    stand, and those of ``retired`` ones whose key nobody saw.
+    """
+
+    current: SealedKey | None = None
+    fallback: SealedKey | None = None
+    usable: frozenset[int] = frozenset()
+    retired: frozenset[int] = frozenset()
+
+    def same_as(self, key: SealedKey) -> SealedKey | None:
+        """This version as it is now, where it is still usable."""
+        wanted = (key.credential, key.number)
+        usable = (known for known in (self.current, self.fallback) if known is not None)
+        return next((known for known in usable if (known.credential, known.number) == wanted), None)
+
+
+NO_KEYS = Keys()
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """One consistent snapshot.  ``organization`` and ``slug`` are empty where it doesn't exist."""
 
@@ -62,9 +87,14 @@ class Standing:
     slug: str
     workload_name: str
     facts: Facts
-    key: SealedKey | None
+    keys: Keys
     epochs: Mapping[str, int]
     loaded_at: int
+
+    @property
+    def key(self) -> SealedKey | None:
+        """The key that new leases and uses take."""
+        return self.keys.current
 
     def terms(self, grant: str) -> Terms | None:
         """The terms of one of the grants."""
@@ -124,7 +154,7 @@ class Standings:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, subject.workload)
             facts = Facts(_active(workload) or False, None, None, None, ())
-            return Standing("", "", workload.name if workload else "", facts, None, {}, self._clock())
+            return Standing("", "", workload.name if workload else "", facts, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
         async with self._db.read(Scope.of(organization)) as session:
             return await self._snapshot(session, subject, organization)
@@ -141,7 +171,14 @@ class Standings:
         workload = await session.get(WorkloadRow, subject.workload)
         organization = await session.get(OrganizationRow, organization_id)
         grants = await _grants(session, subject)
-        credential, key = await _active_key(session, subject)
+        credential = await session.scalar(
+            select(CredentialRow).where(
+                CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
+            )
+        )
+        rows = await _versions(session, credential)
+        keys = _keys(credential, rows)
+        key = keys.current
         relied = [subject.workload, organization_id, *(grant.id for grant in grants)]
         relied += [credential.id] if credential else []
         facts = Facts(
@@ -151,6 +188,8 @@ class Standings:
             key.number if key else None,
             grants,
             key_failing=key is not None and key.failing,
+            paused=credential is not None and credential.paused_at is not None,
+            key_until=_until(credential, rows, key),
         )
         slug = organization.slug if organization else ""
         name = workload.name if workload else ""
@@ -159,7 +198,7 @@ class Standings:
             slug,
             name,
             facts,
-            key,
+            keys,
             await epochs_of(session, relied),
             self._clock(),
         )
@@ -176,18 +215,38 @@ async def _grants(session: AsyncSession, subject: Subject) -> list[Terms]:
     return [terms(row) for row in rows]
 
 
-async def _active_key(session: AsyncSession, subject: Subject) -> tuple[CredentialRow | None, SealedKey | None]:
-    credential = await session.scalar(
-        select(CredentialRow).where(CredentialRow.provider == subject.provider, CredentialRow.label == subject.label)
-    )
+async def _versions(session: AsyncSession, credential: CredentialRow | None) -> list[VersionRow]:
+    """Those whose leases may stand: in use, or retired in favour of a newer one."""
     if credential is None:
-        return None, None
-    row = await session.scalar(
-        select(VersionRow).where(VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
+        return []
+    found = await session.scalars(
+        select(VersionRow).where(
+            VersionRow.credential_id == credential.id,
+            or_(VersionRow.state.in_(sorted(USABLE)), VersionRow.retired_at.is_not(None)),
+        )
     )
+    return list(found)
+
+
+def _keys(credential: CredentialRow | None, rows: Sequence[VersionRow]) -> Keys:
+    if credential is None:
+        return NO_KEYS
+    usable = {State(row.state): row for row in rows if row.state in USABLE and row.sealed is not None}
+    active, retiring = (_sealed(credential, usable.get(state)) for state in (State.ACTIVE, State.RETIRING))
+    if active is None or (active.failing and retiring is not None and not retiring.failing):
+        active, retiring = retiring, active
+    return Keys(
+        current=active,
+        fallback=retiring if retiring is not None and not retiring.failing else None,
+        usable=frozenset(row.number for row in usable.values()),
+        retired=frozenset(row.number for row in rows if row.state not in USABLE),
+    )
+
+
+def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | None:
     if row is None or row.sealed is None:
-        return credential, None
-    key = SealedKey(
+        return None
+    return SealedKey(
         credential.id,
         row.number,
         row.sealed,
@@ -197,4 +256,11 @@ async def _active_key(session: AsyncSession, subject: Subject) -> tuple[Credenti
         dict(credential.variables),
         row.health == Health.FAILING,
     )
-    return credential, key
+
+
+def _until(credential: CredentialRow | None, rows: Sequence[VersionRow], key: SealedKey | None) -> int | None:
+    """When the key is too old, where its policy refuses such keys."""
+    if credential is None or key is None or credential.on_max_age != "refuse" or credential.max_age_days is None:
+        return None
+    staged = next(row.staged_at for row in rows if row.number == key.number)
+    return staged + credential.max_age_days * DAY_MS

@@ -1,38 +1,69 @@
-"""Tell operators, in the transaction of what happened: so neither twice nor not at all."""
+"""Tell people, in the transaction of what happened: so neither twice nor not at all."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
 import structlog
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.formats import ids
 from broker.notifications.tables import NoticeRow
+from broker.notifications.words import Kind, check
 
 _log = structlog.get_logger()
 
-Kind = Literal["key_failing", "key_recovered"]
-
-WORDS: dict[str, str] = {
-    "key_failing": "The upstream refuses this key: jobs are refused too. Ask the customer for a new one "
-    "(`broker key revoke`, then `broker key request`). The broker keeps asking, in case it comes back.",
-    "key_recovered": "The upstream accepts this key again: jobs may use it.",
-}
+__all__ = ["Kind", "tell"]
 
 
-def tell(
-    session: AsyncSession, kind: Kind, *, organization: str, credential: str, version: int, provider: str, now: int
+async def tell(
+    session: AsyncSession,
+    kind: Kind,
+    *,
+    organization: str,
+    provider: str,
+    credential: str = "",
+    version: int = 0,
+    now: int,
+    contact: str = "",
+    dedup: str = "",
+    facts: Mapping[str, str | int] | None = None,
 ) -> None:
-    """Add a notice for the operators who see this organization."""
-    row = NoticeRow(
-        id=ids.new("ntc"),
-        organization_id=organization,
-        kind=kind,
-        credential_id=credential,
-        version=version,
-        provider=provider,
-        created_at=now,
+    """Add a notice for the operators who see this organization, and for the customer where it concerns them.
+
+    Args:
+        session: of what happened: the notice is durable with it, or not at all.
+        kind: what happened.
+        organization: whose key; ``provider``, ``credential`` and ``version`` say which.
+        now: milliseconds since the epoch.
+        contact: the customer's e-mail address; empty tells operators only.
+        dedup: a second notice of the organization with the same one is not made.
+        facts: what its words are filled with (:data:`~broker.notifications.words.FACTS`); never a secret.
+
+    Raises:
+        ValueError: a fact that no notice may hold.
+    """
+    check(facts or {})
+    await session.flush()
+    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
+    notice = ids.new("ntc")
+    made = await session.execute(
+        insert(NoticeRow)
+        .values(
+            id=notice,
+            organization_id=organization,
+            kind=kind,
+            credential_id=credential,
+            version=version,
+            provider=provider,
+            contact=contact,
+            dedup=dedup or notice,
+            facts=dict(facts or {}),
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["organization_id", "dedup"])
+        .returning(NoticeRow.id)
     )
-    session.add(row)
-    _log.warning("operators.told", kind=kind, organization=organization, credential=credential, version=version)
+    if made.first() is not None:
+        _log.warning("operators.told", kind=kind, organization=organization, credential=credential, version=version)

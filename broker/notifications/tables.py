@@ -1,20 +1,90 @@
-"""What operators were told."""
+"""Rows of notices, of who is told where, and of each telling."""
 
 from __future__ import annotations
 
+from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
+from broker.formats.envelope import Binding
 
 
 class NoticeRow(TenantOwned, Table):
-    """One notice; ``kind`` says what happened, the other columns to what."""
+    """One notice: ``kind`` says what happened, the other columns to what.  Written with what happened: the outbox.
+
+    ``contact`` is the customer's address where they are told too.  ``fanned_out_at`` is set once everybody who is to
+    be told has a delivery.
+    """
 
     __tablename__ = "notices"
+    __table_args__ = (UniqueConstraint("organization_id", "dedup"), Index("ix_notices_outbox", "fanned_out_at"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     credential_id: Mapped[str]
     version: Mapped[int]
     provider: Mapped[str]
+    contact: Mapped[str] = mapped_column(server_default="")
+    dedup: Mapped[str]
+    facts: Mapped[dict[str, str | int]] = mapped_column(JSON, server_default="{}")
+    fanned_out_at: Mapped[int | None]
     created_at: Mapped[int]
+
+
+class WebhookRow(TenantOwned, Table):
+    """Where notices are posted.  ``organization_id`` empty stands for every organization.
+
+    The URL is sealed, as some are secrets by themselves (Slack's); ``shown`` is its host and last characters.
+    ``previous_sealed`` signs too until ``previous_until``, so that a receiver can change its secret at leisure.
+    """
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    format: Mapped[str]
+    shown: Mapped[str]
+    url_sealed: Mapped[bytes]
+    secret_sealed: Mapped[bytes]
+    previous_sealed: Mapped[bytes | None]
+    previous_until: Mapped[int | None]
+    kinds: Mapped[list[str]] = mapped_column(JSON)
+    state: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[int]
+    ended_at: Mapped[int | None]
+
+    @property
+    def url_binding(self) -> Binding:
+        """The place the sealed URL belongs to."""
+        return Binding("webhook-url", self.organization_id, self.id)
+
+    @property
+    def secret_binding(self) -> Binding:
+        """The place the sealed signing secrets belong to."""
+        return Binding("webhook-secret", self.organization_id, self.id)
+
+
+class DeliveryRow(TenantOwned, Table):
+    """One telling: ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.
+
+    ``state`` is ``pending``, ``sent`` or ``dead``; ``last_error`` a word about the last try, never what came back.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("notice_id", "channel", "destination"),
+        Index("ix_deliveries_due", "state", "next_try_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    notice_id: Mapped[str]
+    channel: Mapped[str]
+    destination: Mapped[str]
+    audience: Mapped[str]
+    state: Mapped[str]
+    tries: Mapped[int]
+    next_try_at: Mapped[int]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str]
+    created_at: Mapped[int]
+    settled_at: Mapped[int | None]

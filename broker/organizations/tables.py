@@ -8,12 +8,16 @@ from broker.base.db import Table, TenantRoot
 
 
 class OrganizationRow(TenantRoot, Table):
-    """A customer organization.  ``state`` is ``active`` or ``revoked``; the slug never changes."""
+    """A customer organization.  ``state`` is ``active`` or ``revoked``; the slug never changes.
+
+    ``rotation_days`` is how often its keys are to be replaced; None leaves it to each provider.
+    """
 
     __tablename__ = "organizations"
 
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     state: Mapped[str]
+    rotation_days: Mapped[int | None]
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]

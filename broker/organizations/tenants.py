@@ -63,6 +63,23 @@ async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
     return row
 
 
+async def set_policy(
+    session: AsyncSession, actor: Actor, reference: str, *, rotation_days: int | None, now: int
+) -> OrganizationRow:
+    """Decide how often an organization's keys are to be replaced, in days; None leaves it to each provider."""
+    row = await find(session, reference)
+    row.rotation_days = rotation_days
+    changed = Event(
+        kind="organization.policy_changed",
+        time=now,
+        actor=actor,
+        organization=row.id,
+        note=f"rotation_days={rotation_days}",
+    )
+    await record(session, changed)
+    return row
+
+
 async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> OrganizationRow:
     """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Again: no change."""
     row = await find(session, reference)

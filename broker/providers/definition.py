@@ -72,12 +72,13 @@ class Key(Part):
 
 
 class Verify(Part):
-    """The request that tells whether a key works.  An outage isn't a bad key."""
+    """The request that tells whether a key works, asked anew every so many hours.  An outage isn't a bad key."""
 
     method: Literal["GET", "POST", "HEAD"] = "GET"
     path: Path
     good: Statuses = (200,)
     bad_key: Statuses = (401,)
+    every_hours: Annotated[Whole, Field(ge=1, le=720)] = 24
 
     def faults(self) -> Iterator[Fault]:
         if both := sorted(set(self.good) & set(self.bad_key)):

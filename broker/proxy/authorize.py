@@ -17,6 +17,7 @@ from broker.audit.events import Actor, Event, Target
 from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Forbidden, TooMany, Unavailable
+from broker.credentials.health import pause_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
 from broker.leases.lease import Lease, event_of
@@ -30,7 +31,7 @@ from broker.proxy.flights import Flight
 from broker.proxy.implicit import Implicit, Job
 from broker.proxy.inject import query_names
 from broker.proxy.path import PathRefused, judged
-from broker.proxy.use import COMPLETE_USE, Request, Use, completed, pause_id
+from broker.proxy.use import COMPLETE_USE, Request, Use, completed
 
 _TRIES = 4
 
@@ -97,13 +98,16 @@ class Authorizer:
         target = (asked.request.organization, asked.request.provider)
         return await self._implicit.lease(asked.caller, *target, call, again=again)
 
-    async def authorized(self, flight: Flight, asked: Asked, patience: float) -> Use:
-        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns."""
+    async def authorized(self, flight: Flight, asked: Asked, patience: float, *, fall_back: bool = False) -> Use:
+        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
+
+        ``fall_back`` takes the key before the present one, where a rotation still holds it.
+        """
         until = time.monotonic() + patience
         implicit = isinstance(asked.caller, Job)
         while True:
             try:
-                return await self._authorize(flight, asked)
+                return await self._authorize(flight, asked, fall_back=fall_back)
             except LeaseOver as refusal:
                 if not implicit:
                     await self._deny(flight.lease, asked.actor, asked.request, refusal)
@@ -121,7 +125,7 @@ class Authorizer:
                     await self._deny(flight.lease, asked.actor, asked.request, refusal)
                 raise
 
-    async def _authorize(self, flight: Flight, asked: Asked) -> Use:
+    async def _authorize(self, flight: Flight, asked: Asked, *, fall_back: bool) -> Use:
         lease, request = flight.lease, asked.request
         definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
@@ -130,6 +134,9 @@ class Authorizer:
             if request.provider != lease.provider or request.organization not in {standing.slug, lease.organization}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
             terms, key = standing.terms(lease.grant), standing.key
+            fallback = standing.keys.fallback
+            if fall_back and fallback is not None:
+                key, fallback = fallback, None
             assert terms is not None
             assert key is not None
             if denied := _refused(terms, Call(request.method, asked.path, request.raw_query)):
@@ -140,12 +147,13 @@ class Authorizer:
                 Actor("workload", lease.workload, standing.workload_name, asked.actor.address, asked.actor.agent),
                 self._clock(),
                 use=ids.new("use"),
+                version=key.number,
                 mode=Mode.USE,
                 request=request.id,
                 target=_target(definition, key, asked),
             )
             guards = self._leasing.guards_of(lease, standing)
-            flight.relies_on(lease, guards, since)
+            flight.relies_on(lease, key.number, guards, since)
             takes = _takes(terms, key, definition)
             try:
                 await self._audit.append(
@@ -161,7 +169,7 @@ class Authorizer:
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, terms, definition) from None
-            return Use(event, definition, key, asked.path)
+            return Use(event, definition, key, fallback, asked.path)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     def _not_forwarded(self, authorized: Event) -> None:
@@ -227,7 +235,7 @@ def _use_row(event: Event) -> Mapping[str, object]:
 
 def _takes(terms: Terms, key: SealedKey, definition: Definition) -> list[Allowance]:
     """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
-    takes: list[Allowance] = [allowance.Pause(pause_id(key), definition.retry.cap_seconds * 1000)]
+    takes: list[Allowance] = [allowance.Pause(pause_id(key.credential), definition.retry.cap_seconds * 1000)]
     if terms.rate is not None:
         takes.append(allowance.Rate(f"{terms.id}/rate", terms.rate.uses, terms.rate.seconds * 1000))
     if terms.max_uses is not None:

@@ -41,14 +41,18 @@ class Proxy:
         async with self._flights.enter(await self._authorizer.lease(asked)) as flight:
             small = await request.body.small()
             replayable = small is not None and request.method in retry.IDEMPOTENT
-            patience, handed = retry.PATIENCE_S, False
+            patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):
-                use = await self._authorizer.authorized(flight, asked, patience)
+                use = await self._authorizer.authorized(flight, asked, patience, fall_back=fall_back)
+                wait = 0.0
                 try:
                     async with self._forwarder.forwarded(flight, use, request, small) as answer:
-                        wait = retry.backoff(attempt, answer.pause)
+                        # Refused for its key, so not carried out: the key before it may serve, whatever the method.
+                        fall_back = answer.bad_key and use.fallback is not None and small is not None
+                        if not fall_back:
+                            wait = retry.backoff(attempt, answer.pause)
                         again = replayable and retry.is_transient(use.definition.retry, answer.status)
-                        if attempt == retry.ATTEMPTS or not again or wait > patience:
+                        if attempt == retry.ATTEMPTS or not (again or fall_back) or wait > patience:
                             handed = True
                             yield answer
                             return

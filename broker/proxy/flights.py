@@ -26,7 +26,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import BrokerError, TooLarge, Unavailable
 from broker.leases.lease import Lease
-from broker.leases.leasing import Leasing
+from broker.leases.leasing import KEY_REVOKED, LeaseDenied, Leasing
 from broker.leases.tables import UseRow
 
 _log = structlog.get_logger()
@@ -69,12 +69,16 @@ class Flight:
         self._timeout = timeout
         self.lease = lease
         self.guards: Mapping[str, int] = {}
+        self.version = 0
         self.over: BrokerError | None = None
         self.confirmed = self.moved = time.monotonic()
 
-    def relies_on(self, lease: Lease, guards: Mapping[str, int], since: float) -> None:
-        """What the decision relied on, known to have held at ``since`` (monotonic) or later."""
-        self.lease, self.guards, self.confirmed = lease, guards, since
+    def relies_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
+        """What the decision relied on, known to have held at ``since`` (monotonic) or later.
+
+        ``version`` is that of the key that is used, which needn't be the one the lease was issued for.
+        """
+        self.lease, self.version, self.guards, self.confirmed = lease, version, guards, since
 
     def cut(self, reason: BrokerError) -> None:
         """End the call now, wherever it waits."""
@@ -205,10 +209,12 @@ class Flights:
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, standing = await self._leasing.standing_of(lease)
+            if flight.version not in standing.keys.usable:
+                raise LeaseDenied(KEY_REVOKED)
         except BrokerError as reason:
             flight.cut(reason)
         else:
-            flight.relies_on(lease, self._leasing.guards_of(lease, standing), began)
+            flight.relies_on(lease, flight.version, self._leasing.guards_of(lease, standing), began)
 
     async def _any_open(self, cut: tuple[str, ...]) -> bool:
         columns = (

@@ -14,9 +14,9 @@ from broker.audit.log import AuditLog, Write
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable
-from broker.credentials.health import SUSPECT, suspicion
+from broker.credentials.health import SUSPECT, pause_id, suspicion
 from broker.leases.leasing import Leasing
-from broker.proxy import retry
+from broker.providers.pause import pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, query, request_headers
@@ -44,12 +44,16 @@ class UpstreamUnreadable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Upstream's answer on its way back; ``pause`` is the seconds for which it wants no more calls."""
+    """Upstream's answer on its way back; ``pause`` is the seconds for which it wants no more calls.
+
+    ``bad_key`` says that it is the answer to a key that upstream refuses.
+    """
 
     status: int
     headers: Headers
     body: AsyncIterator[bytes]
     pause: float
+    bad_key: bool
 
 
 class Forwarder:
@@ -93,7 +97,8 @@ class Forwarder:
                 addresses = Addresses(base, request.proxy_url, base + use.path)
                 masked = redactor.headers(response.headers.items())
                 passing = _passing(response, redactor, flight, use)
-                yield Answer(response.status, response_headers(masked, addresses), passing, use.pause)
+                bad_key = response.status in use.definition.verify.bad_key
+                yield Answer(response.status, response_headers(masked, addresses), passing, use.pause, bad_key)
         except Unreachable as error:
             use.reason = "unreachable"
             if flight.over is not None:
@@ -111,7 +116,7 @@ class Forwarder:
     def _note(self, use: Use, response: ClientResponse) -> None:
         use.status = response.status
         use.upstream_id = request_id(response.headers.items())
-        use.pause = retry.pause_of(use.definition.retry, response.status, response.headers, self._clock())
+        use.pause = pause_of(use.definition.retry, response.status, response.headers, self._clock())
 
     def _complete(self, use: Use) -> None:
         """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
@@ -121,7 +126,7 @@ class Forwarder:
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = pause_statement(self._audit.dialect)
-            writes.append((pause, {"allowance": use.pause_id, "number": until}))
+            writes.append((pause, {"allowance": pause_id(use.key.credential), "number": until}))
         if use.status in use.definition.verify.bad_key:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
         if not self._audit.post(event, writes):

@@ -37,11 +37,15 @@ class Request:
 
 @dataclass(slots=True)
 class Use:
-    """A use that is on the record, and what comes of it."""
+    """A use that is on the record, and what comes of it.
+
+    ``fallback`` is the key before this one, where a rotation's grace window still holds it.
+    """
 
     authorized: Event
     definition: Definition
     key: SealedKey
+    fallback: SealedKey | None
     path: str
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -51,20 +55,10 @@ class Use:
     pause: float = 0.0
     reason: str = ""
 
-    @property
-    def pause_id(self) -> str:
-        """The allowance that holds upstream's pause: one for all jobs that use the key."""
-        return pause_id(self.key)
-
     def outcome(self) -> Outcome:
         """For the record, as far as it has come."""
         elapsed = int((time.monotonic() - self.started) * 1000)
         return Outcome(self.status, elapsed, self.received, self.sent, self.upstream_id)
-
-
-def pause_id(key: SealedKey) -> str:
-    """The allowance that holds upstream's pause for a key."""
-    return f"{key.credential}/pause"
 
 
 COMPLETE_USE = (

@@ -32,9 +32,11 @@ from broker.identity.principal import Operator, Role, Workload
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
 from broker.intake.links import Links
+from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leases.leasing import Leasing
+from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights
@@ -62,11 +64,14 @@ class Services:
     deposit: Deposit
     flights: Flights
     proxy: Proxy
+    rotating: Rotating
+    outbox: Outbox
     metrics: Metrics
     clock: Clock
     public_url: str
     vendor_name: str
     vendor_contact: str
+    rotation_ahead_days: int
     allow_client_secrets: bool
 
 

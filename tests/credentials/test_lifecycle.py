@@ -28,21 +28,32 @@ class Lifecycle(RuleBasedStateMachine):
         changes = move(self.versions, number, step)
         assert self.versions == before, "move is pure"
         if isinstance(changes, Unlawful):
-            expected = "unknown_version" if number not in before else f"{step}_from_{before[number]}"
-            assert changes.name == expected
+            expected = {f"{step}_from_{before[number]}"} if number in before else {"unknown_version"}
+            assert changes.name in expected | {"activate_while_retiring", "roll_back_without_retiring"}
             return
         for changed, state in changes.items():
-            assert ORDER.index(state) > ORDER.index(before[changed]), "a version never goes back"
+            back_in_use = (before[changed], state) == (State.RETIRING, State.ACTIVE)
+            assert back_in_use or ORDER.index(state) > ORDER.index(before[changed]), "else a version never goes back"
+        after = {**before, **changes}
+        if step not in {Move.REVOKE, Move.DESTROY}:
+            lost = {n for n, state in before.items() if state in USABLE} - {
+                n for n, state in after.items() if state in USABLE
+            }
+            assert not lost or any(state is State.ACTIVE for state in after.values()), "a rotation leaves a usable key"
         if step is Move.ACTIVATE:
             assert changes[number] is State.ACTIVE
             usable = {n for n, state in before.items() if state in USABLE}
-            after = {**before, **changes}
             assert all(after[n] in USABLE for n in usable), "activation takes nothing out of use"
         self.versions |= changes
 
     @invariant()
     def at_most_one_is_active(self) -> None:
         assert list(self.versions.values()).count(State.ACTIVE) <= 1
+
+    @invariant()
+    def one_that_is_retiring_has_a_newer_one_active(self) -> None:
+        states = list(self.versions.values())
+        assert states.count(State.RETIRING) <= states.count(State.ACTIVE)
 
 
 TestLifecycle = Lifecycle.TestCase
@@ -56,7 +67,22 @@ def test_only_these_moves_are_lawful() -> None:
         (State.VERIFIED, Move.REVOKE),
         (State.ACTIVE, Move.REVOKE),
         (State.RETIRING, Move.REVOKE),
+        (State.RETIRING, Move.RETIRE),
         (State.STAGED, Move.DESTROY),
         (State.VERIFIED, Move.DESTROY),
         (State.REVOKED, Move.DESTROY),
     }
+
+
+def test_what_a_rotation_refuses_is_refused_by_its_name() -> None:
+    in_grace = {1: State.RETIRING, 2: State.ACTIVE, 3: State.VERIFIED}
+    assert move(in_grace, 3, Move.ACTIVATE) == Unlawful("activate_while_retiring")
+    assert move({1: State.ACTIVE}, 1, Move.ROLL_BACK) == Unlawful("roll_back_without_retiring")
+    assert move(in_grace, 2, Move.RETIRE) == Unlawful("retire_from_active")
+    assert move(in_grace, 9, Move.RETIRE) == Unlawful("unknown_version")
+
+
+def test_rolling_back_or_revoking_the_new_key_brings_the_old_one_back() -> None:
+    in_grace = {1: State.RETIRING, 2: State.ACTIVE}
+    for step in (Move.ROLL_BACK, Move.REVOKE):
+        assert move(in_grace, 2, step) == {2: State.REVOKED, 1: State.ACTIVE}

@@ -35,8 +35,19 @@ async def two_tenants(world: World) -> tuple[Job, dict[str, str]]:
     await world.proxied(foreign_lease, "/facilities")
     await world.request_key("acme", label="second")
     foreign_intake, _ = await world.request_key("globex", label="second")
+    elsewhere = {}
+    for step in ("rotate", "exposure"):  # each on a credential of its own
+        wanted = {"organization": "globex", "provider": "raptor-comply", "label": step, "key": world.new_key("globex")}
+        made = await world.call("POST", "/v1/credentials", status=201, json=wanted)
+        elsewhere[step] = str(made["credential"])
+    rotation, _, _ = await world.rotate(elsewhere["rotate"])
+    reported = await world.call(
+        "POST", f"/v1/credentials/{elsewhere['exposure']}/exposure", json={"found_by": "x", "where": "y"}
+    )
     return job, {
         "organization": "globex",
+        "rotation_id": rotation["id"],
+        "exposure_id": reported["exposure"]["id"],
         "credential_id": credentials["globex"],
         "grant_id": foreign_grant,
         "lease_id": foreign_lease["lease"]["id"],
@@ -142,6 +153,12 @@ def _calls(world: World, own: dict[str, str]) -> list[tuple[str, str]]:
 BODIES: dict[str, dict[str, Any]] = {
     "revoke": {"reason": "x"},
     "renew": {"ttl": 60},
+    "policy": {},
+    "link": {},
+    "rotate": {"contact": "admin@acme.example"},
+    "rollback": {},
+    "cancel": {},
+    "exposure": {"found_by": "x", "where": "y"},
 }
 
 
@@ -162,6 +179,8 @@ async def test_another_tenants_id_answers_like_an_unknown_one_at_every_endpoint(
         "grant_id": ids.new("grt"),
         "lease_id": ids.new("lse"),
         "intake_id": ids.new("int"),
+        "rotation_id": ids.new("rot"),
+        "exposure_id": ids.new("exp"),
     }
     calls = _calls(world, foreign)
     assert len(calls) >= 15
@@ -177,6 +196,7 @@ async def test_another_tenants_id_answers_like_an_unknown_one_at_every_endpoint(
     assert (await world.call("GET", f"/v1/grants/{foreign['grant_id']}"))["state"] == "active"
     assert (await world.call("GET", f"/v1/leases/{foreign['lease_id']}"))["state"] == "active"
     assert (await world.call("GET", f"/v1/intakes/{foreign['intake_id']}"))["state"] == "open"
+    assert (await world.call("GET", f"/v1/rotations/{foreign['rotation_id']}"))["state"] == "requested"
 
 
 async def test_lists_and_searches_show_nothing_of_another_tenant(world: World) -> None:

@@ -96,6 +96,40 @@ class World:
         body = {"proof": linksecret.proof(secret), "sealed": _text(message)}
         return await self.http.post(f"/intake/{intake}/submit", json=body)
 
+    def new_key(self, slug: str) -> str:
+        """Another key of a customer, made upstream; the older ones stay valid."""
+        there = next(one for one in self.upstream.organizations.values() if one.name == slug)
+        return self.upstream.add_key(there)[1]
+
+    def revoke_upstream(self, key: str) -> None:
+        """What the customer does at the provider."""
+        found = self.upstream.key_of(key)
+        assert found is not None
+        found.state = "revoked"
+
+    async def rotate(self, credential: str, **more: Any) -> tuple[dict[str, Any], str, str]:
+        """A rotation, its intake's id and the secret of its link."""
+        wanted = {"contact": "admin@acme.example", **more}
+        made = await self.call("POST", f"/v1/credentials/{credential}/rotate", status=201, json=wanted)
+        return made["rotation"], made["rotation"]["intake"], made["link"].partition("#")[2]
+
+    async def rotation(self, rotation: dict[str, Any]) -> dict[str, Any]:
+        """The rotation as it is now."""
+        return await self.call("GET", f"/v1/rotations/{rotation['id']}")  # type: ignore[no-any-return]
+
+    async def versions(self, credential: str) -> list[dict[str, Any]]:
+        """A credential's versions, oldest first."""
+        return (await self.call("GET", f"/v1/credentials/{credential}"))["versions"]  # type: ignore[no-any-return]
+
+    async def states(self, credential: str) -> list[str]:
+        """Their states."""
+        return [version["state"] for version in await self.versions(credential)]
+
+    async def work(self, *, seconds: float = 0, hours: float = 0) -> None:
+        """Let time pass, then let the worker work."""
+        self.clock.forward(seconds=seconds, hours=hours)
+        await self.broker.worker.once()
+
     async def key_for(self, slug: str, *, label: str = "default") -> str:
         """A customer whose key is active; the credential's id."""
         await self.organization(slug)
@@ -148,6 +182,7 @@ class Job:
     world: World
     identity: Identity
     _headers: dict[str, str] = field(default_factory=dict)
+    _at: int = 0
 
     @property
     def id(self) -> str:
@@ -164,8 +199,9 @@ class Job:
         return await self.world.http.post("/oauth/token", data=form)
 
     async def headers(self) -> dict[str, str]:
-        """Authorization with an access token, kept."""
-        if not self._headers:
+        """Authorization with an access token, kept for as long as the clock isn't moved."""
+        if not self._headers or self._at != self.world.clock.offset:
+            self._at = self.world.clock.offset
             answer = await self.token()
             assert answer.status_code == 200, answer.text
             self._headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}

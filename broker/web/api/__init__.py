@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from broker.web.api import (
     audit,
     credentials,
+    exposures,
     grants,
     health,
     intakes,
@@ -14,6 +15,8 @@ from broker.web.api import (
     operators,
     organizations,
     providers,
+    rotations,
+    webhooks,
     workloads,
 )
 
@@ -26,7 +29,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     grants.router,
     intakes.router,
     credentials.router,
+    rotations.router,
+    exposures.router,
     notices.router,
+    webhooks.router,
     audit.router,
     oauth.router,
     health.router,

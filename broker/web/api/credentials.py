@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
@@ -12,13 +12,18 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.secret import Secret
-from broker.credentials import versions
+from broker.credentials import activation, cutoff, policies, versions
 from broker.credentials.adding import add
+from broker.credentials.age import DAY_MS
+from broker.credentials.lifecycle import State
+from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
+from broker.leases.selection import Selection, selected
 from broker.organizations import tenants
 from broker.web.api.fields import (
     Body,
+    Contact,
     Cursor,
     IdPath,
     Label,
@@ -47,6 +52,7 @@ class NewKey(Body):
     label: Label = "default"
     key: Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
     variables: Annotated[Variables, Field(default_factory=dict)]
+    contact: Annotated[Contact | Literal[""], Field(description="The Organization Admin's e-mail address.")] = ""
 
 
 class VersionView(View):
@@ -55,14 +61,23 @@ class VersionView(View):
     number: int
     state: str
     verdict: str
-    health: Annotated[str, Field(description="`healthy`, or `failing`: upstream refuses the key.")]
+    health: Annotated[
+        str,
+        Field(description="`healthy`, `failing` (upstream refuses the key) or `unreachable` (it did not answer)."),
+    ]
+    status: Annotated[
+        str, Field(description="The state in words; of a revoked key, whether upstream is known to refuse it too.")
+    ]
     last4: str
     fingerprint: str
     intake: str | None
     staged_at: str | None
     verified_at: str | None
     activated_at: str | None
+    retired_at: str | None
     revoked_at: str | None
+    revocation_confirmed_at: str | None
+    awaiting_days: Annotated[int | None, Field(description="For so long upstream may still have taken the key.")]
     destroyed_at: str | None
 
 
@@ -75,6 +90,11 @@ class CredentialView(View):
     label: str
     state: str
     variables: dict[str, str]
+    contact: str
+    paused_at: str | None
+    rotation_days: int | None
+    max_age_days: int | None
+    on_max_age: str
     created_at: str | None
     revoked_at: str | None
     versions: list[VersionView]
@@ -88,8 +108,9 @@ class Added(View):
     version: VersionView
 
 
-def show_version(row: VersionRow) -> VersionView:
+def show_version(row: VersionRow, now: int) -> VersionView:
     """The row as answers show it."""
+    awaiting = row.state == State.REVOKED and row.confirmed_at is None
     return VersionView(
         number=row.number,
         state=row.state,
@@ -101,12 +122,24 @@ def show_version(row: VersionRow) -> VersionView:
         staged_at=when(row.staged_at),
         verified_at=when(row.verified_at),
         activated_at=when(row.activated_at),
+        status=_status(row),
+        retired_at=when(row.retired_at),
         revoked_at=when(row.revoked_at),
+        revocation_confirmed_at=when(row.confirmed_at),
+        awaiting_days=max(0, now - row.revoked_at) // DAY_MS if awaiting and row.revoked_at else None,
         destroyed_at=when(row.destroyed_at),
     )
 
 
-def show(row: CredentialRow, held: list[VersionRow]) -> CredentialView:
+def _status(row: VersionRow) -> str:
+    if row.state == State.REVOKED and row.confirmed_at is None:
+        return "awaiting upstream revocation"
+    if row.confirmed_at is not None:
+        return f"revoked (confirmed upstream at {when(row.confirmed_at)})"
+    return row.state
+
+
+def show(row: CredentialRow, held: list[VersionRow], now: int) -> CredentialView:
     """The rows as answers show them."""
     return CredentialView(
         id=row.id,
@@ -115,13 +148,18 @@ def show(row: CredentialRow, held: list[VersionRow]) -> CredentialView:
         label=row.label,
         state=row.state,
         variables=row.variables,
+        contact=row.contact,
+        paused_at=when(row.paused_at),
+        rotation_days=row.rotation_days,
+        max_age_days=row.max_age_days,
+        on_max_age=row.on_max_age,
         created_at=when(row.created_at),
         revoked_at=when(row.revoked_at),
-        versions=[show_version(version) for version in held],
+        versions=[show_version(version, now) for version in held],
     )
 
 
-async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow]) -> list[CredentialView]:
+async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: int) -> list[CredentialView]:
     found = await session.scalars(
         select(VersionRow)
         .where(VersionRow.credential_id.in_([row.id for row in rows]))
@@ -130,7 +168,7 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow]) -
     held: dict[str, list[VersionRow]] = {row.id: [] for row in rows}
     for version in found:
         held[version.credential_id].append(version)
-    return [show(row, held[row.id]) for row in rows]
+    return [show(row, held[row.id], now) for row in rows]
 
 
 @router.post("", status_code=201, response_model=Added)
@@ -143,8 +181,9 @@ async def create(body: NewKey, call: ByOperator) -> Response:
     key = Secret(body.key.get_secret_value())
 
     async def work() -> Added:
-        row, verdict = await add(wired.verification, call.actor, place, key, dict(body.variables))
-        return Added(credential=row.credential_id, verdict=verdict, version=show_version(row))
+        received = Received(key, dict(body.variables), contact=body.contact)
+        row, verdict = await add(wired.verification, call.actor, place, received)
+        return Added(credential=row.credential_id, verdict=verdict, version=show_version(row, call.now))
 
     # The digest of a repeat must tell keys apart, and a SecretStr dumps as asterisks.
     told_apart = body.model_copy(update={"label": f"{body.label}\0{wired.keys.fingerprint(key)}"})
@@ -157,13 +196,18 @@ async def listed(
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
+    only: Annotated[Selection | None, Query(description="Only those that need something: see the names.")] = None,
 ) -> Page[CredentialView]:
     """Credentials, of one organization where named."""
-    async with call.services.db.read(call.scope) as session:
-        query = select(CredentialRow)
+    wired = call.services
+    query = select(CredentialRow)
+    if only is not None:
+        query = selected(only, wired.catalog, call.now, ahead_days=wired.rotation_ahead_days)
+    async with wired.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(CredentialRow.organization_id == (await tenants.find(session, organization)).id)
-        views = await _with_versions(session, await rows_of(session, query, CredentialRow.id, limit, cursor))
+        rows = await rows_of(session, query, CredentialRow.id, limit, cursor)
+        views = await _with_versions(session, rows, call.now)
     return page(views, limit, lambda view: view, lambda view: view.id)
 
 
@@ -171,7 +215,7 @@ async def listed(
 async def one(credential_id: IdPath, call: ByAnyone) -> CredentialView:
     """One credential."""
     async with call.services.db.read(call.scope) as session:
-        return (await _with_versions(session, [await versions.get_credential(session, credential_id)]))[0]
+        return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
 @router.get("/{credential_id}/versions")
@@ -185,8 +229,8 @@ async def revoke(credential_id: IdPath, body: Reason, call: ByEither) -> Respons
     """Cut a credential off for good: no lease or use of any version once this is answered."""
 
     async def work(session: AsyncSession) -> CredentialView:
-        row = await versions.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
-        return (await _with_versions(session, [row]))[0]
+        row = await cutoff.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
+        return (await _with_versions(session, [row], call.now))[0]
 
     return await call.cut(body, work)
 
@@ -196,10 +240,8 @@ async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason
     """Cut one version off: no lease or use of it once this is answered."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await versions.revoke_version(
-            session, call.actor, credential_id, number, reason=body.reason, now=call.now
-        )
-        return show_version(row)
+        row = await cutoff.revoke_version(session, call.actor, credential_id, number, reason=body.reason, now=call.now)
+        return show_version(row, call.now)
 
     return await call.cut(body, work, credential_id)
 
@@ -209,7 +251,8 @@ async def activate(credential_id: IdPath, number: NumberPath, call: ByOperator) 
     """Decide that a held version (its organization was unproven) may be used."""
 
     async def work(session: AsyncSession) -> VersionView:
-        return show_version(await versions.activate(session, call.actor, credential_id, number, now=call.now))
+        row = await activation.activate(session, call.actor, credential_id, number, now=call.now)
+        return show_version(row, call.now)
 
     return await call.change(None, work)
 
@@ -219,6 +262,30 @@ async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> 
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
-        return show_version(await versions.destroy_version(session, call.actor, credential_id, number, now=call.now))
+        row = await cutoff.destroy_version(session, call.actor, credential_id, number, now=call.now)
+        return show_version(row, call.now)
 
     return await call.change(None, work)
+
+
+class Policy(Body):
+    """How old the credential's keys may become; None leaves it to the organization's, then to the provider's."""
+
+    rotation_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    on_max_age: Annotated[
+        Literal["warn", "refuse"],
+        Field(description="What happens to a key over `max_age_days`: it is listed, or refused."),
+    ] = "warn"
+
+
+@router.post("/{credential_id}/policy", response_model=CredentialView)
+async def policy(credential_id: IdPath, body: Policy, call: ByOperator) -> Response:
+    """Decide how old the credential's keys may become."""
+
+    async def work(session: AsyncSession) -> CredentialView:
+        wanted = policies.Age(body.rotation_days, body.max_age_days, body.on_max_age)
+        row = await policies.of_credential(session, call.actor, credential_id, wanted, now=call.now)
+        return (await _with_versions(session, [row], call.now))[0]
+
+    return await call.change(body, work)

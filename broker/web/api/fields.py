@@ -50,6 +50,7 @@ Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-
 ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
 IdPath = Annotated[str, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
 Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
+Contact = Annotated[str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$")]
 Variables = Annotated[dict[Reference, Line], Field(max_length=8)]
 Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
 Cursor = Annotated[str, Query(max_length=120, pattern=r"^[A-Za-z0-9_=-]*$", description="`next` of the page before.")]

@@ -6,16 +6,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials.versions import Place
-from broker.intake import links
+from broker.intake import links, rotating
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
 from broker.web.api.fields import (
     Body,
+    Contact,
     Cursor,
     IdPath,
     Label,
@@ -31,8 +32,6 @@ from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByOperator
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
-
-Contact = Annotated[str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$")]
 
 
 class NewIntake(Body):
@@ -60,12 +59,19 @@ class IntakeView(View):
     requested_by: str
     state: str
     refusal: str
+    rotation: str | None
     credential: str | None
     version: int | None
     created_at: str | None
     expires_at: str | None
     submitted_at: str | None
     settled_at: str | None
+
+
+class Again(Body):
+    """For how long a new link lasts."""
+
+    hours: Annotated[int, Field(ge=1, le=links.LONGEST_HOURS)] = links.DEFAULT_HOURS
 
 
 class IntakeCreated(View):
@@ -87,6 +93,7 @@ def show(row: IntakeRow) -> IntakeView:
         requested_by=row.requested_by,
         state=row.state,
         refusal=row.refusal,
+        rotation=row.rotation_id,
         credential=row.credential_id,
         version=row.version,
         created_at=when(row.created_at),
@@ -141,6 +148,24 @@ async def cancel(intake_id: IdPath, call: ByOperator) -> Response:
     """Take an open request back; its link stops working with the answer."""
 
     async def work(session: AsyncSession) -> IntakeView:
+        row = await links.get(session, intake_id)
+        if row.rotation_id is not None and row.state == "open":
+            await rotating.cancel(session, call.actor, row.rotation_id, reason="", now=call.now)
+            return show(await links.get(session, intake_id))
         return show(await links.cancel(session, call.actor, intake_id, now=call.now))
 
     return await call.change(None, work)
+
+
+@router.post("/{intake_id}/link", response_model=IntakeCreated)
+async def replace_link(intake_id: IdPath, body: Again, call: ByOperator) -> Response:
+    """Make a new link for a request that still waits, also where its link has expired; the one before stops working."""
+    wired = call.services
+
+    async def work(session: AsyncSession) -> IntakeCreated:
+        row, secret = await links.replace(
+            session, wired.keystore, wired.keys.link, call.actor, intake_id, body.hours, now=call.now
+        )
+        return IntakeCreated(intake=show(row), link=f"{wired.public_url}/intake/{row.id}#{secret}")
+
+    return await call.change(body, work)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from sqlalchemy import select
+from typing import Annotated, Literal, cast
 
-from broker.notifications.notices import WORDS
-from broker.notifications.tables import NoticeRow
-from broker.web.api.fields import Cursor, Limit, Page, View, page, when
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.notifications import outbox
+from broker.notifications.tables import DeliveryRow, NoticeRow
+from broker.notifications.words import WORDS, Kind, filled
+from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone
+from broker.web.session import SECURED, ByAnyone, ByEither
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"], dependencies=SECURED)
 
@@ -19,6 +25,8 @@ class NoticeView(View):
 
     id: str
     kind: str
+    severity: str
+    title: str
     text: str
     organization: str
     provider: str
@@ -29,16 +37,80 @@ class NoticeView(View):
 
 def show(row: NoticeRow) -> NoticeView:
     """The row as answers show it."""
+    words = WORDS[cast("Kind", row.kind)]
     return NoticeView(
         id=row.id,
         kind=row.kind,
-        text=WORDS[row.kind],
+        severity=words.severity,
+        title=words.title,
+        text=filled(words.operator, row.facts),
         organization=row.organization_id,
         provider=row.provider,
         credential=row.credential_id,
         version=row.version,
         created_at=when(row.created_at),
     )
+
+
+class DeliveryView(View):
+    """One telling: of what, to whom, and how it went."""
+
+    id: str
+    notice: str
+    organization: str
+    channel: str
+    destination: str
+    state: Annotated[str, Field(description="`pending`, `sent`, or `dead`: given up; it can be sent again.")]
+    tries: int
+    next_try_at: str | None
+    last_status: int | None
+    last_error: str
+    created_at: str | None
+    settled_at: str | None
+
+
+def show_delivery(row: DeliveryRow) -> DeliveryView:
+    """The row as answers show it."""
+    return DeliveryView(
+        id=row.id,
+        notice=row.notice_id,
+        organization=row.organization_id,
+        channel=row.channel,
+        destination=row.destination,
+        state=row.state,
+        tries=row.tries,
+        next_try_at=when(row.next_try_at) if row.state == "pending" else None,
+        last_status=row.last_status,
+        last_error=row.last_error,
+        created_at=when(row.created_at),
+        settled_at=when(row.settled_at),
+    )
+
+
+@router.get("/deliveries")
+async def deliveries(
+    call: ByEither,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    state: Annotated[Literal["pending", "sent", "dead"] | None, Query()] = None,
+) -> Page[DeliveryView]:
+    """Who was told, or could not be."""
+    query = select(DeliveryRow)
+    if state is not None:
+        query = query.where(DeliveryRow.state == state)
+    async with call.services.db.read(call.scope) as session:
+        rows = await rows_of(session, query, DeliveryRow.id, limit, cursor)
+    return page(rows, limit, show_delivery, lambda row: row.id)
+
+
+@router.post("/deliveries/{delivery_id}/resend", response_model=DeliveryView)
+async def resend(delivery_id: IdPath, call: ByEither) -> Response:
+    """Try a dead delivery again."""
+
+    async def work(session: AsyncSession) -> DeliveryView:
+        return show_delivery(await outbox.resend(session, delivery_id, now=call.now))
+
+    return await call.change(None, work)
 
 
 @router.get("")

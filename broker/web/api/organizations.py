@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
 from fastapi.responses import Response
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,6 +46,7 @@ class OrganizationView(View):
     slug: str
     name: str
     state: str
+    rotation_days: int | None
     created_at: str | None
     revoked_at: str | None
 
@@ -54,6 +58,7 @@ def show(row: OrganizationRow) -> OrganizationView:
         slug=row.slug,
         name=row.name,
         state=row.state,
+        rotation_days=row.rotation_days,
         created_at=when(row.created_at),
         revoked_at=when(row.revoked_at),
     )
@@ -84,6 +89,24 @@ async def one(organization: ReferencePath, call: ByAnyone) -> OrganizationView:
     """One organization, by id or slug."""
     async with call.services.db.read(call.scope) as session:
         return show(await tenants.find(session, organization))
+
+
+class Policy(Body):
+    """How often the organization's keys are to be replaced; None leaves it to each provider."""
+
+    rotation_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+
+@router.post("/{organization}/policy", response_model=OrganizationView)
+async def policy(organization: ReferencePath, body: Policy, call: ByOperator) -> Response:
+    """Decide how often the organization's keys are to be replaced."""
+
+    async def work(session: AsyncSession) -> OrganizationView:
+        return show(
+            await tenants.set_policy(session, call.actor, organization, rotation_days=body.rotation_days, now=call.now)
+        )
+
+    return await call.change(body, work)
 
 
 @router.post("/{organization}/revoke", response_model=OrganizationView)

@@ -94,7 +94,9 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
         "intake": row.id,
         "requested_by": row.requested_by,
         "purpose": row.purpose or None,
-        "variables": _variables(wired.catalog.get(row.provider)),
+        # A rotation's new key goes to the host of the old one, so nobody is asked for it again.
+        "variables": [] if row.rotation_id else _variables(wired.catalog.get(row.provider)),
+        "rotation": row.rotation_id is not None,
         "expires_at": rfc3339(row.expires_at),
         "passphrase": False,
         "last_refusal": _refusal(row),
@@ -173,7 +175,7 @@ async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> di
         "fingerprint": version.fingerprint,
         "received_at": when(version.staged_at),
         "state": row.state,
-        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row.id)}",
+        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row)}",
     }
 
 

@@ -1,0 +1,120 @@
+"""Make sure that a key which is out of use here is dead upstream too.
+
+Upstream, a new key doesn't revoke the old one: the customer has to.  So the broker keeps asking upstream with the old
+key, ever less often, until it is refused; only then is the revocation confirmed and the key material destroyed.  Until
+then the customer is asked and reminded, and operators learn when it takes too long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER
+from broker.audit.record import record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.credentials.lifecycle import State
+from broker.credentials.probe import Answer, Probed
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.verification import Verification
+from broker.credentials.versions import event, versions_of
+from broker.notifications.notices import Kind as NoticeKind
+from broker.notifications.notices import tell
+
+_MINUTE_MS = 60_000
+_DAY_MS = 86_400_000
+# Until the next probe, by how many there were: a customer who is asked to revoke often does so within the hour.
+_PROBE_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 5, 15, 60, 180, 720, 1440))
+# After so many days the customer is asked and reminded; from the fourth time on operators are called too.
+_ASKED_AFTER_DAYS = (0, 3, 7, 14, 30, 60, 90)
+_OVERDUE_FROM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Probes revoked versions; safe to run on several processes at once."""
+
+    db: Database
+    verification: Verification
+    clock: Clock
+
+    async def due(self, limit: int = 50) -> list[VersionRow]:
+        """Revoked versions that upstream may still take and whose probe is due, of every tenant."""
+        async with self.db.read(EVERY_TENANT) as session:
+            rows = await session.scalars(
+                select(VersionRow)
+                .where(
+                    VersionRow.state == State.REVOKED,
+                    VersionRow.next_probe_at <= self.clock(),
+                    VersionRow.sealed.is_not(None),
+                )
+                .order_by(VersionRow.next_probe_at)
+                .limit(limit)
+            )
+            return list(rows)
+
+    async def check(self, row: VersionRow) -> None:
+        """Probe one version and act on what comes back."""
+        scope = Scope.of(row.organization_id)
+        async with self.db.read(scope) as session:
+            credential = await session.get(CredentialRow, row.credential_id)
+        if credential is None or row.sealed is None:
+            return
+        probed = await self.verification.ask(row, credential)
+        async with self.db.write(scope) as session:
+            present = (await versions_of(session, row.credential_id)).get(row.number)
+            if present is None or present.state != State.REVOKED or present.sealed is None:
+                return
+            await self._settle(session, credential, present, probed)
+
+    async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
+        now = self.clock()
+        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        events = [replace(completed, outcome=probed.outcome)]
+        if probed.answer is Answer.BAD_KEY:
+            row.confirmed_at, row.destroyed_at, row.sealed, row.next_probe_at = now, now, None, None
+            events.append(event(row, "credential.version.revocation_confirmed", BROKER, now))
+            await self._tell(session, credential, row, "revocation_confirmed", now)
+        else:
+            row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.pause * 1000))
+            row.probes += 1
+            if probed.answer is Answer.GOOD:  # an outage is no reason to write to the customer
+                await self._ask_the_customer(session, credential, row, now)
+        await record(session, *events)
+
+    async def _ask_the_customer(
+        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, now: int
+    ) -> None:
+        assert row.revoked_at is not None
+        days = (now - row.revoked_at) / _DAY_MS
+        stage = sum(days >= after for after in _ASKED_AFTER_DAYS)
+        if stage <= row.reminders:
+            return
+        await self._tell(session, credential, row, "revocation_reminder" if row.reminders else "revocation_wanted", now)
+        if stage >= _OVERDUE_FROM:
+            await self._tell(session, credential, row, "revocation_overdue", now)
+        row.reminders = stage
+
+    async def _tell(
+        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: int
+    ) -> None:
+        steps = self.verification.catalog.get(row.provider).admin.revoke
+        await tell(
+            session,
+            kind,
+            organization=row.organization_id,
+            provider=row.provider,
+            credential=row.credential_id,
+            version=row.number,
+            now=now,
+            contact=credential.contact,
+            dedup=f"{kind}/{row.credential_id}/{row.number}/{row.reminders}",
+            facts={
+                "last4": row.last4,
+                "days": max(0, now - (row.revoked_at or now)) // _DAY_MS,
+                "revoke_steps": "\n".join(steps),
+            },
+        )

@@ -1,0 +1,59 @@
+"""Let nobody use a key for a while, and then again: the customer's own switch."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.credentials.tables import CredentialRow
+from broker.credentials.versions import UnlawfulMove, get_credential
+from broker.notifications.notices import tell
+
+
+async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+    """No lease or use of any version from the commit on, until resumed.  Again: no change.
+
+    Raises:
+        UnlawfulMove: the credential was revoked.
+    """
+    return await _set(session, actor, credential_id, "paused", now)
+
+
+async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+    """Leases and uses are possible again.  Again: no change.
+
+    Raises:
+        UnlawfulMove: the credential was revoked.
+    """
+    return await _set(session, actor, credential_id, "resumed", now)
+
+
+async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: str, now: int) -> CredentialRow:
+    credential = await get_credential(session, credential_id)
+    if credential.state != "active":
+        raise UnlawfulMove("The credential was revoked for good.", move=f"{done}_in_revoked_credential")
+    if (credential.paused_at is not None) == (done == "paused"):
+        return credential
+    credential.paused_at = now if done == "paused" else None
+    await raise_epoch(session, credential_id)
+    await tell(
+        session,
+        "key_paused" if done == "paused" else "key_resumed",
+        organization=credential.organization_id,
+        provider=credential.provider,
+        credential=credential.id,
+        now=now,
+    )
+    await record(
+        session,
+        Event(
+            kind=f"credential.{done}",
+            time=now,
+            actor=actor,
+            organization=credential.organization_id,
+            credential=credential.id,
+            provider=credential.provider,
+        ),
+    )
+    return credential

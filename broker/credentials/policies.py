@@ -1,0 +1,48 @@
+"""Decide how old a credential's keys may become."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.base.errors import Invalid
+from broker.credentials.tables import CredentialRow
+from broker.credentials.versions import get_credential
+
+
+class Age(NamedTuple):
+    """A new key is asked for after ``rotation_days``; one over ``max_age_days`` is only listed, or refused."""
+
+    rotation_days: int | None
+    max_age_days: int | None
+    on_max_age: Literal["warn", "refuse"]
+
+
+async def of_credential(
+    session: AsyncSession, actor: Actor, credential_id: str, age: Age, *, now: int
+) -> CredentialRow:
+    """Set a credential's own policy.
+
+    Raises:
+        Invalid: old keys are to be refused, but not from which age on.
+    """
+    if age.on_max_age == "refuse" and age.max_age_days is None:
+        raise Invalid("max_age_days: name the age from which a key is to be refused.")
+    credential = await get_credential(session, credential_id)
+    credential.rotation_days, credential.max_age_days, credential.on_max_age = age
+    await raise_epoch(session, credential_id)
+    changed = Event(
+        kind="credential.policy_changed",
+        time=now,
+        actor=actor,
+        organization=credential.organization_id,
+        credential=credential.id,
+        provider=credential.provider,
+        reason=age.on_max_age,
+        note=f"rotation_days={age.rotation_days} max_age_days={age.max_age_days}",
+    )
+    await record(session, changed)
+    return credential

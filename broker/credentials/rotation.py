@@ -1,0 +1,344 @@
+"""One change of key, from asking for the new one to the old one's retirement; every step in one transaction.
+
+::
+
+    requested ──a key comes──▶ verifying ──same organization──▶ grace ──retired──▶ completed
+        ▲                        │   │                          ▲  │ ▲
+        └──bad or foreign key────┘   └─unproven─▶ held ─promote─┘  ▼ │ upstream refuses / takes the new key
+                                                                failing
+    requested, verifying, held ──cancel──▶ cancelled          grace, failing ──roll back──▶ rolled_back
+
+A step that the state doesn't have is refused by its name, such as ``promote_from_requested``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import raise_epoch, record
+from broker.base.clock import rfc3339
+from broker.base.errors import Conflict, NotFound
+from broker.credentials.evidence import Weighed
+from broker.credentials.lifecycle import Move, State
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.versions import UnlawfulMove, apply_move, event, versions_of
+from broker.formats import ids
+from broker.notifications.notices import Kind as NoticeKind
+from broker.notifications.notices import tell
+
+# The old key can be fallen back to for an hour; who has seen it has a week to ask for the new one.
+GRACE_MINUTES = 60
+DEADLINE_HOURS = 24 * 7
+
+Kind = Literal["routine", "automatic", "urgent", "customer", "minted"]
+
+_STEPS = {
+    "submit": {"requested"},
+    "promote": {"held", "grace"},
+    "roll_back": {"grace", "failing"},
+    "cancel": {"requested", "verifying", "held"},
+}
+
+
+class RotationOpen(Conflict):
+    """The credential's key is being rotated already."""
+
+    code = "rotation_open"
+
+
+class RotationRefused(UnlawfulMove):
+    """The rotation's state doesn't have this step; ``move`` names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a key is to be rotated: for so long the old one can be fallen back to, and so long it lasts at most."""
+
+    kind: Kind
+    reason: str = ""
+    grace_minutes: int = GRACE_MINUTES
+    deadline_hours: int = DEADLINE_HOURS
+
+
+async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int) -> RotationRow:
+    """Open a rotation; its event is the caller's to record (:func:`event_of`), as the last of the transaction.
+
+    Raises:
+        RotationOpen: one is open already. UnlawfulMove: the credential was revoked.
+    """
+    if credential.state != "active":
+        raise UnlawfulMove(
+            "The credential was revoked for good; ask for a new key under another label.",
+            move="rotate_revoked_credential",
+        )
+    versions = await versions_of(session, credential.id)
+    active = next((row.number for row in versions.values() if row.state == State.ACTIVE), None)
+    row = RotationRow(
+        id=ids.new("rot"),
+        organization_id=credential.organization_id,
+        credential_id=credential.id,
+        provider=credential.provider,
+        kind=plan.kind,
+        state="requested",
+        reason=plan.reason,
+        requested_by=actor.id,
+        from_version=active,
+        grace_minutes=plan.grace_minutes,
+        deadline_hours=plan.deadline_hours,
+        tries=0,
+        opened_at=now,
+    )
+    session.add(row)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise RotationOpen(
+            "This key is being rotated already; `broker rotation list` shows how far it is. Promote, roll back or "
+            "cancel that rotation first."
+        ) from None
+    return row
+
+
+async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) -> RotationRow:
+    """The rotation of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    query = select(RotationRow).where(RotationRow.id == rotation_id)
+    row = await session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound("There is no such rotation for you; `broker rotation list` shows those that are.")
+    return row
+
+
+async def open_of(session: AsyncSession, credential_id: str) -> RotationRow | None:
+    """The open rotation of a credential, locked likewise."""
+    return await session.scalar(
+        select(RotationRow)
+        .where(RotationRow.credential_id == credential_id, RotationRow.ended_at.is_(None))
+        .with_for_update()
+    )
+
+
+async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:
+    """The rotation, where it can take a new key; raises NotFound or RotationRefused."""
+    row = await find(session, rotation_id)
+    _require(row, "submit")
+    return row
+
+
+def submitted(row: RotationRow, number: int) -> None:
+    """A new key was staged for it."""
+    row.state, row.to_version = "verifying", number
+
+
+def refused(row: RotationRow) -> None:
+    """The new key was not good: another one can be submitted."""
+    row.state, row.to_version = "requested", None
+
+
+async def held(session: AsyncSession, row: RotationRow, weighed: Weighed, *, now: int) -> None:
+    """The new key works, but nothing shows that it is the same organization's: an operator decides."""
+    row.state = "held"
+    note_facts(row, weighed)
+    await told(session, row, "rotation_held", now)
+
+
+def note_facts(row: RotationRow, weighed: Weighed) -> None:
+    """Keep what the ids said: the facts of the decision."""
+    row.seen_ids, row.known_ids, row.shared_ids = weighed.seen, weighed.known, weighed.shared
+
+
+async def activated(
+    session: AsyncSession, actor: Actor, row: RotationRow, versions: dict[int, VersionRow], *, now: int
+) -> list[Event]:
+    """The new key is in use: the grace window begins, or the rotation is over where nothing is left to retire."""
+    row.activated_at = now
+    if not any(version.state == State.RETIRING for version in versions.values()):
+        return [await _end(session, row, "completed", "nothing_to_retire", now=now, actor=actor)]
+    row.state = "grace"
+    row.grace_until = now + row.grace_minutes * 60_000
+    row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
+    await told(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
+    return []
+
+
+async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
+    """An operator's step ahead: a held key comes into use, or the grace window ends and the old key retires.
+
+    Raises:
+        RotationRefused: ``promote_from_…``.
+    """
+    row = await find(session, rotation_id)
+    _require(row, "promote")
+    versions = await versions_of(session, row.credential_id)
+    if row.state == "held":
+        assert row.to_version is not None
+        apply_move(versions, row.to_version, Move.ACTIVATE, now)
+        versions[row.to_version].next_probe_at = now  # its ids are the organization's from this decision on
+        await raise_epoch(session, row.credential_id)
+        done = [event(versions[row.to_version], "credential.version.activated", actor, now)]
+        ended = await activated(session, actor, row, versions, now=now)
+        await record(session, event_of(row, "rotation.promoted", actor, now), *done, *ended)
+        return row
+    await retire(session, actor, row, "promoted", now=now)
+    return row
+
+
+async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
+    """End the grace window: the old key is out of use from the commit on, and awaits its revocation upstream."""
+    versions = await versions_of(session, row.credential_id)
+    old = next(version for version in versions.values() if version.state == State.RETIRING)
+    apply_move(versions, old.number, Move.RETIRE, now)
+    await raise_epoch(session, row.credential_id)
+    retired = event(old, "credential.version.retired", actor, now, reason=why)
+    await record(session, retired, await _end(session, row, "completed", why, now=now, actor=actor))
+
+
+async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
+    """Go back to the old key; the new one is out of use and awaits its revocation upstream.
+
+    Raises:
+        RotationRefused: ``roll_back_from_…``.
+    """
+    row = await find(session, rotation_id)
+    _require(row, "roll_back")
+    assert row.to_version is not None
+    versions = await versions_of(session, row.credential_id)
+    apply_move(versions, row.to_version, Move.ROLL_BACK, now)
+    await raise_epoch(session, row.credential_id)
+    revoked = event(
+        versions[row.to_version], "credential.version.revoked", actor, now, reason="rolled_back", note=reason
+    )
+    await record(session, revoked, await _end(session, row, "rolled_back", "", now=now, actor=actor, note=reason))
+    return row
+
+
+async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
+    """Give a rotation up before its key was in use.  One that was cancelled already stays as it is.
+
+    Raises:
+        RotationRefused: ``cancel_from_…``.
+    """
+    row = await find(session, rotation_id)
+    if row.state == "cancelled":
+        return row
+    _require(row, "cancel")
+    versions = await versions_of(session, row.credential_id)
+    events = []
+    if row.to_version is not None:
+        new = versions[row.to_version]
+        # A key that was never verified has nothing to keep for; one that works has to be revoked upstream.
+        apply_move(versions, new.number, Move.DESTROY if new.state == State.STAGED else Move.REVOKE, now)
+        events.append(event(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
+    events.append(await _end(session, row, "cancelled", "", now=now, actor=actor, note=reason))
+    await record(session, *events)
+    return row
+
+
+async def overtaken(
+    session: AsyncSession, actor: Actor, credential_id: str, versions: dict[int, VersionRow], *, now: int
+) -> list[Event]:
+    """Bring an open rotation in line after versions were moved from outside it; what happened to it.
+
+    The new key was revoked: rolled back.  The old one: completed.  Both, before a new one was in use: it goes on.
+    """
+    row = await open_of(session, credential_id)
+    if row is None:
+        return []
+    present = {number: version.state for number, version in versions.items()}
+    if row.state in {"grace", "failing"}:
+        if present.get(row.to_version or 0) == State.ACTIVE and State.RETIRING not in present.values():
+            return [await _end(session, row, "completed", "old_key_revoked", now=now, actor=actor)]
+        if present.get(row.to_version or 0) != State.ACTIVE:
+            return [await _end(session, row, "rolled_back", "new_key_revoked", now=now, actor=actor)]
+    elif row.to_version is not None and present[row.to_version] in {State.REVOKED, State.DESTROYED}:
+        refused(row)
+    return []
+
+
+async def abandoned(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> list[Event]:
+    """End an open rotation whose credential was revoked as a whole; what happened to it."""
+    row = await open_of(session, credential_id)
+    return [await _end(session, row, "cancelled", "credential_revoked", now=now, actor=actor)] if row else []
+
+
+async def judged_by_upstream(
+    session: AsyncSession, actor: Actor, version: VersionRow, *, failing: bool, now: int
+) -> list[Event]:
+    """Upstream refused, or took again, the new key within its grace window; what that means for its rotation."""
+    row = await open_of(session, version.credential_id)
+    wanted = "grace" if failing else "failing"
+    if row is None or row.to_version != version.number or row.state != wanted:
+        return []
+    row.state, row.failing_at = ("failing", now) if failing else ("grace", None)
+    if failing:
+        await told(session, row, "rotation_failing", now)
+    return [event_of(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
+
+
+async def told(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
+    """Tell about a rotation, once for each of its steps."""
+    credential = await session.get_one(CredentialRow, row.credential_id)
+    await tell(
+        session,
+        kind,
+        organization=row.organization_id,
+        provider=row.provider,
+        credential=row.credential_id,
+        version=row.to_version or row.from_version or 0,
+        now=now,
+        contact=credential.contact,
+        dedup=f"{kind}/{row.id}/{row.to_version or 0}/{row.failing_at or 0}",
+        facts={"rotation": row.id, **facts},
+    )
+
+
+def event_of(row: RotationRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
+    """An event about this rotation."""
+    return Event(
+        kind=kind,
+        time=now,
+        actor=actor,
+        organization=row.organization_id,
+        subject=row.id,
+        credential=row.credential_id,
+        version=row.to_version or 0,
+        provider=row.provider,
+        intake=row.intake_id or "",
+        reason=reason,
+        note=note,
+    )
+
+
+async def _end(
+    session: AsyncSession,
+    row: RotationRow,
+    state: Literal["completed", "rolled_back", "cancelled"],
+    reason: str,
+    *,
+    now: int,
+    actor: Actor,
+    note: str = "",
+) -> Event:
+    row.state, row.ended_at, row.next_try_at = state, now, None
+    await told(session, row, _NOTICES[state], now)
+    return event_of(row, f"rotation.{state}", actor, now, reason=reason, note=note)
+
+
+_NOTICES: dict[str, NoticeKind] = {
+    "completed": "rotation_completed",
+    "rolled_back": "rotation_rolled_back",
+    "cancelled": "rotation_cancelled",
+}
+
+
+def _require(row: RotationRow, step: str) -> None:
+    if row.state not in _STEPS[step]:
+        raise RotationRefused(
+            f"The rotation is {row.state!r}, which has no step {step!r}; `broker rotation list` shows where it is.",
+            move=f"{step}_from_{row.state}",
+        )

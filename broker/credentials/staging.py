@@ -1,0 +1,188 @@
+"""Take a received key: whose it is, sealed as the next version, ``staged``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.audit.record import record
+from broker.base.errors import Conflict, Invalid
+from broker.base.secret import Secret
+from broker.credentials import rotation
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
+from broker.credentials.versions import Place, event, find_credential, refuse_if_in_use, versions_of
+from broker.formats import ids
+from broker.keystore.internal import InternalKeys
+from broker.keystore.keystore import Keystore
+from broker.providers.definition import Definition
+
+# How long the process that staged a version has to verify it itself before the worker takes over.
+FIRST_PROBE_MS = 60_000
+
+
+class KeyFormat(Invalid):
+    """The key doesn't have the provider's form."""
+
+    code = "key_format"
+    title = "This is not a key of that provider"
+
+
+class KeyHeld(Conflict):
+    """This organization's key was received before."""
+
+    code = "key_held"
+    title = "This key was received before"
+
+
+class KeyOfAnotherOrganization(Conflict):
+    """The key can't be this organization's."""
+
+    code = "key_other_organization"
+    title = "This key belongs to another organization"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This key does not belong to the organization it was requested for. Check that you are signed in to the "
+            "right organization, create a new key there and submit that one."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A key and what came along with it.
+
+    ``variables`` are the provider's host parts.  ``intake`` and ``rotation`` name what it answers, where it does;
+    ``contact`` is the customer's address; ``upstream_id`` is what upstream calls the key.
+    """
+
+    key: Secret
+    variables: dict[str, str]
+    intake: str | None = None
+    rotation: str | None = None
+    contact: str = ""
+    upstream_id: str = ""
+
+
+async def stage(
+    session: AsyncSession,
+    keystore: Keystore,
+    keys: InternalKeys,
+    actor: Actor,
+    place: Place,
+    received: Received,
+    *,
+    now: int,
+) -> VersionRow:
+    """Seal a received key as the next version, ``staged``, and put that on the record.
+
+    Raises:
+        KeyFormat, KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, RotationRefused: nothing was kept.
+    """
+    text = _text(received.key, place.definition)
+    place.definition.url(received.variables)
+    credential, replaced = await _where(session, place, received, now)
+    fingerprint = keys.fingerprint(received.key)
+    await _claim(session, fingerprint, place.organization)
+    credential.contact = received.contact or credential.contact
+    await session.flush()
+    row = VersionRow(
+        organization_id=place.organization,
+        credential_id=credential.id,
+        number=max(await versions_of(session, credential.id), default=0) + 1,
+        provider=place.definition.id,
+        state=State.STAGED,
+        fingerprint=fingerprint,
+        last4=text[-4:],
+        intake_id=received.intake,
+        verdict="",
+        probes=0,
+        next_probe_at=now + FIRST_PROBE_MS,
+        staged_at=now,
+        upstream_id=received.upstream_id,
+    )
+    row.sealed = await keystore.seal(received.key, row.binding)
+    session.add(row)
+    if replaced is not None:
+        rotation.submitted(replaced, row.number)
+    await record(session, event(row, "credential.version.staged", actor, now))
+    return row
+
+
+async def _where(
+    session: AsyncSession, place: Place, received: Received, now: int
+) -> tuple[CredentialRow, RotationRow | None]:
+    """The credential that the key is for, and the rotation that it answers."""
+    credential = await find_credential(session, place)
+    if received.rotation is None:
+        await refuse_if_in_use(session, place)
+        credential = credential or _new_credential(session, place, now)
+        # Fixed with the key: a later caller can't choose the host that the key is sent to.
+        credential.variables = received.variables
+        return credential, None
+    replaced = await rotation.awaiting_a_key(session, received.rotation)
+    if credential is None or credential.id != replaced.credential_id or credential.variables != received.variables:
+        raise Conflict(
+            "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
+        )
+    return credential, replaced
+
+
+def _text(key: Secret, definition: Definition) -> str:
+    try:
+        text = key.reveal_text()
+    except ValueError:
+        text = ""
+    if not definition.matches(text):
+        raise KeyFormat(
+            f"This does not look like a {definition.title} {definition.key.label}; one looks like "
+            f"{definition.key.example}. Copy the whole key and paste it again."
+        )
+    return text
+
+
+def _new_credential(session: AsyncSession, place: Place, now: int) -> CredentialRow:
+    row = CredentialRow(
+        id=ids.new("crd"),
+        organization_id=place.organization,
+        provider=place.definition.id,
+        label=place.label,
+        state="active",
+        variables={},
+        contact="",
+        on_max_age="warn",
+        created_at=now,
+        revoked_at=None,
+    )
+    session.add(row)
+    return row
+
+
+async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> None:
+    """Note whose key this is; the first to claim it decides, also among concurrent claims."""
+    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
+    claimed = await session.execute(
+        insert(FingerprintRow)
+        .values(fingerprint=fingerprint, owner=organization)
+        .on_conflict_do_nothing()
+        .returning(FingerprintRow.owner)
+    )
+    if claimed.first() is not None:
+        return
+    owner = await session.scalar(select(FingerprintRow.owner).where(FingerprintRow.fingerprint == fingerprint))
+    if owner != organization:
+        raise KeyOfAnotherOrganization
+    raise KeyHeld("This key was received before. Create a new key for this request and submit that one.")
+
+
+async def release_claim(session: AsyncSession, row: VersionRow) -> None:
+    """Forget whose key this is: it turned out not to be a key of that organization."""
+    await session.execute(
+        delete(FingerprintRow).where(
+            FingerprintRow.fingerprint == row.fingerprint, FingerprintRow.owner == row.organization_id
+        )
+    )

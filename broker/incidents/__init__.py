@@ -1,0 +1,1 @@
+"""Exposed keys: cut off at once, and a timeline of who could and did use them."""

@@ -1,0 +1,187 @@
+"""A key was exposed: cut it off, ask for a new one, tell everybody and begin to watch it die, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import record
+from broker.base.errors import Invalid, NotFound
+from broker.credentials import cutoff, rotation
+from broker.credentials.lifecycle import State
+from broker.credentials.rotation import Plan
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.versions import event, get_credential, versions_of
+from broker.formats import ids
+from broker.incidents.tables import ExposureRow
+from broker.intake.rotating import Asking, Rotating
+from broker.leases.tables import LeaseRow
+from broker.notifications.notices import tell
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who found which version of a key where.  ``version`` None is the one in use.
+
+    ``since`` is from when on the key may have been out (milliseconds); None from when it was received.
+    """
+
+    version: int | None
+    found_by: str
+    where: str
+    since: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """What was done.  ``link`` is the intake and secret of the customer's new link, where one was made."""
+
+    exposure: ExposureRow
+    link: tuple[str, str] | None
+
+
+async def expose(
+    session: AsyncSession, rotating: Rotating, actor: Actor, credential_id: str, found: Found, *, now: int
+) -> Exposed:
+    """Cut an exposed key off.  Reported again: no change.
+
+    Raises:
+        NotFound: no such version. Invalid: ``since`` lies ahead, or a text holds what looks like a key.
+    """
+    credential = await get_credential(session, credential_id)
+    versions = await versions_of(session, credential_id)
+    row = _which(versions, found.version)
+    _check(rotating, credential, found, now)
+    known = await session.scalar(
+        select(ExposureRow).where(ExposureRow.credential_id == credential_id, ExposureRow.version == row.number)
+    )
+    if known is not None:
+        return Exposed(known, None)
+    was_active = row.state == State.ACTIVE
+    events = []
+    if row.state not in {State.REVOKED, State.DESTROYED}:
+        events = await cutoff.cut(session, actor, versions, credential_id, row.number, reason="exposed", now=now)
+    elif row.sealed is not None:
+        row.next_probe_at = now
+    await _end_leases(session, row, now)
+    exposure = _row(row, actor, found, now)
+    session.add(exposure)
+    link = None
+    if was_active and credential.state == "active":
+        link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
+    await _tell(session, rotating, credential, row, exposure, now)
+    await record(session, _event(row, exposure, actor, now), *events)
+    return Exposed(exposure, link)
+
+
+def _which(versions: dict[int, VersionRow], number: int | None) -> VersionRow:
+    if number is None:
+        active = next((row for row in versions.values() if row.state == State.ACTIVE), None)
+        found = active or (versions[max(versions)] if versions else None)
+    else:
+        found = versions.get(number)
+    if found is None:
+        raise NotFound("This credential has no such version; `broker key list` shows those it has.")
+    return found
+
+
+def _check(rotating: Rotating, credential: CredentialRow, found: Found, now: int) -> None:
+    if found.since is not None and found.since > now:
+        raise Invalid("since: lies ahead; name the time from which the key may have been out.")
+    definition = rotating.catalog.get(credential.provider)
+    words = f"{found.found_by} {found.where} {found.note}".split()
+    if any(definition.matches(word.strip("\"'`,;:()[]<>")) for word in words):
+        raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
+
+
+async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
+    """The raised epoch has cut them already; this shows it."""
+    await session.execute(
+        update(LeaseRow)
+        .where(
+            LeaseRow.credential_id == row.credential_id,
+            LeaseRow.version == row.number,
+            LeaseRow.ended_at.is_(None),
+            LeaseRow.expires_at > now,
+        )
+        .values(ended_at=now, end_reason="lease.revoked")
+    )
+
+
+def _row(row: VersionRow, actor: Actor, found: Found, now: int) -> ExposureRow:
+    return ExposureRow(
+        id=ids.new("exp"),
+        organization_id=row.organization_id,
+        credential_id=row.credential_id,
+        version=row.number,
+        provider=row.provider,
+        found_by=found.found_by,
+        found_where=found.where,
+        note=found.note,
+        since=row.staged_at if found.since is None else found.since,
+        reported_by=actor.id,
+        reported_at=now,
+        rotation_id=None,
+    )
+
+
+async def _ask_for_a_new_key(
+    session: AsyncSession,
+    rotating: Rotating,
+    actor: Actor,
+    credential: CredentialRow,
+    exposure: ExposureRow,
+    now: int,
+) -> tuple[str, str] | None:
+    """An urgent rotation; one that is open already becomes urgent, and its link goes on working."""
+    running = await rotation.open_of(session, credential.id)
+    if running is not None:
+        running.kind, exposure.rotation_id = "urgent", running.id
+        return None
+    plan = Plan("urgent", "the key was exposed", grace_minutes=0, deadline_hours=0)
+    opened, intake, secret = await rotating.ask(session, actor, credential, plan, Asking(), now=now, told=False)
+    exposure.rotation_id = opened.id
+    return intake.id, secret
+
+
+async def _tell(
+    session: AsyncSession,
+    rotating: Rotating,
+    credential: CredentialRow,
+    row: VersionRow,
+    exposure: ExposureRow,
+    now: int,
+) -> None:
+    await tell(
+        session,
+        "key_exposed",
+        organization=row.organization_id,
+        provider=row.provider,
+        credential=row.credential_id,
+        version=row.number,
+        now=now,
+        contact=credential.contact,
+        dedup=f"key_exposed/{exposure.id}",
+        facts={
+            "last4": row.last4,
+            "exposure": exposure.id,
+            "revoke_steps": "\n".join(rotating.catalog.get(row.provider).admin.revoke),
+        },
+    )
+
+
+def _event(row: VersionRow, exposure: ExposureRow, actor: Actor, now: int) -> Event:
+    note = f"found by {exposure.found_by}, {exposure.found_where}"
+    return replace(event(row, "credential.exposed", actor, now, reason="exposed", note=note), subject=exposure.id)
+
+
+async def find(session: AsyncSession, exposure_id: str) -> ExposureRow:
+    """The exposure of that id; raises NotFound."""
+    row = await session.scalar(select(ExposureRow).where(ExposureRow.id == exposure_id))
+    if row is None:
+        raise NotFound("There is no such exposure for you; `broker incident list` shows those that are.")
+    return row

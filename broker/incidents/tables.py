@@ -1,0 +1,27 @@
+"""Rows of exposures."""
+
+from __future__ import annotations
+
+from sqlalchemy import UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from broker.base.db import Table, TenantOwned
+
+
+class ExposureRow(TenantOwned, Table):
+    """A key was seen where it should not be.  ``since`` is from when on it may have been (milliseconds)."""
+
+    __tablename__ = "exposures"
+    __table_args__ = (UniqueConstraint("credential_id", "version"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    credential_id: Mapped[str]
+    version: Mapped[int]
+    provider: Mapped[str]
+    found_by: Mapped[str]
+    found_where: Mapped[str]
+    note: Mapped[str]
+    since: Mapped[int]
+    reported_by: Mapped[str]
+    reported_at: Mapped[int]
+    rotation_id: Mapped[str | None]

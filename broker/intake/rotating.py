@@ -1,0 +1,170 @@
+"""Ask a customer to replace a key: a rotation and its one-time link, opened and given up together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER, Actor
+from broker.audit.record import record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.errors import Invalid
+from broker.credentials import age, rotation
+from broker.credentials.rotation import Plan, RotationOpen
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.versions import Place, UnlawfulMove
+from broker.intake import links
+from broker.intake.tables import IntakeRow
+from broker.keystore.keystore import Keystore
+from broker.notifications.notices import tell
+from broker.providers.catalog import Catalog
+
+_WEEK_MS = 7 * age.DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whom to ask, and how: ``contact`` empty takes the credential's own; ``hours`` is how long the link lasts."""
+
+    contact: str = ""
+    purpose: str = ""
+    hours: int = links.DEFAULT_HOURS
+
+
+@dataclass(frozen=True, slots=True)
+class Rotating:
+    """Opens rotations that a customer answers."""
+
+    keystore: Keystore
+    link_key: bytes
+    catalog: Catalog
+
+    async def ask(
+        self,
+        session: AsyncSession,
+        actor: Actor,
+        credential: CredentialRow,
+        plan: Plan,
+        asking: Asking,
+        *,
+        now: int,
+        told: bool = True,
+    ) -> tuple[RotationRow, IntakeRow, str]:
+        """Open a rotation and its link; the rows, and the link's secret part, shown this once.
+
+        ``told`` False leaves it to the caller to tell the customer.
+
+        Raises:
+            RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`. Invalid: nobody to ask.
+        """
+        contact = asking.contact or credential.contact
+        if not contact and plan.kind not in {"urgent", "automatic"}:
+            raise Invalid("contact: name the Organization Admin's e-mail address; none is known for this key.")
+        row = await rotation.begin(session, actor, credential, plan, now=now)
+        place = Place(credential.organization_id, self.catalog.get(credential.provider), credential.label)
+        wanted = links.Wanted(place, contact, asking.purpose, asking.hours, actor.name)
+        intake, secret = await links.request(
+            session, self.keystore, self.link_key, actor, wanted, now=now, rotation=row
+        )
+        row.intake_id = intake.id
+        if told:
+            await tell(
+                session,
+                "rotation_requested",
+                organization=row.organization_id,
+                provider=row.provider,
+                credential=row.credential_id,
+                version=row.from_version or 0,
+                now=now,
+                contact=contact,
+                dedup=f"rotation_requested/{row.id}",
+                facts={"rotation": row.id, "intake": intake.id},
+            )
+        await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason=plan.kind, note=plan.reason))
+        return row, intake, secret
+
+    async def by_customer(
+        self, session: AsyncSession, actor: Actor, credential: CredentialRow, *, now: int
+    ) -> tuple[IntakeRow, str]:
+        """The customer wants to submit a new key now: a fresh link to the open request, or a request of their own.
+
+        Raises:
+            RotationOpen: a new key was submitted already.
+        """
+        row = await rotation.open_of(session, credential.id)
+        if row is None:
+            _, intake, secret = await self.ask(session, actor, credential, Plan("customer"), Asking(), now=now)
+            return intake, secret
+        if row.state != "requested" or row.intake_id is None:
+            raise RotationOpen("A new key was submitted already; nothing more needs to be sent.")
+        return await links.replace(
+            session, self.keystore, self.link_key, actor, row.intake_id, links.DEFAULT_HOURS, now=now
+        )
+
+
+async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
+    """Give a rotation up, with its link.
+
+    Raises:
+        RotationRefused: its key is in use already (``cancel_from_…``).
+    """
+    row = await rotation.cancel(session, actor, rotation_id, reason=reason, now=now)
+    intake = await session.scalar(select(IntakeRow).where(IntakeRow.rotation_id == rotation_id).with_for_update())
+    if intake is not None and intake.state in {"open", "verifying", "held"}:
+        intake.state, intake.private_sealed, intake.settled_at = "cancelled", None, now
+        await record(session, links.event(intake, "intake.cancelled", actor, now))
+    return row
+
+
+async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_days: int, limit: int = 50) -> int:
+    """Ask customers for new keys ``ahead_days`` before the present ones are due; how many were asked.
+
+    One that was given up is not asked for again within a week.
+    """
+    now = clock()
+    lately = (
+        select(RotationRow.id)
+        .where(RotationRow.credential_id == CredentialRow.id, RotationRow.ended_at > now - _WEEK_MS)
+        .exists()
+    )
+    due = age.due_at(rotating.catalog) <= now + ahead_days * age.DAY_MS
+    async with db.read(EVERY_TENANT) as session:
+        query = age.with_active_keys().where(due, age.without_open_rotation(), ~lately)
+        found = list(await session.scalars(query.limit(limit)))
+    asked = 0
+    for known in found:
+        async with db.write(Scope.of(known.organization_id)) as session:
+            credential = await session.get_one(CredentialRow, known.id)
+            plan, asking = Plan("automatic", "the key's time has come"), Asking(hours=links.LONGEST_HOURS)
+            try:
+                await rotating.ask(session, BROKER, credential, plan, asking, now=now)
+            except (RotationOpen, UnlawfulMove):  # somebody was faster
+                await session.rollback()
+                continue
+            asked += 1
+    return asked
+
+
+async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
+    """Tell about keys in use whose time is over, once for each."""
+    now = clock()
+    async with db.read(EVERY_TENANT) as session:
+        query = age.with_active_keys().where(age.due_at(catalog) <= now).with_only_columns(CredentialRow, VersionRow)
+        found = [(row[0], row[1]) for row in await session.execute(query.limit(limit))]
+    for credential, version in found:
+        async with db.write(Scope.of(credential.organization_id)) as session:
+            await tell(
+                session,
+                "key_overdue",
+                organization=credential.organization_id,
+                provider=credential.provider,
+                credential=credential.id,
+                version=version.number,
+                now=now,
+                contact=credential.contact,
+                dedup=f"key_overdue/{credential.id}/{version.number}",
+                facts={"last4": version.last4, "days": (now - version.staged_at) // age.DAY_MS},
+            )

@@ -1,0 +1,94 @@
+"""Tell by e-mail: plain text, from one address, over SMTP (RFC 5321)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Literal
+
+import aiosmtplib
+
+from broker.base.secret import Secret
+from broker.notifications.tables import NoticeRow
+from broker.notifications.webhooks import words_of
+from broker.notifications.words import filled
+
+_TIMEOUT_S = 20
+
+
+class Rejected(Exception):
+    """The mail server said no for good; ``status`` is its reply code."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+class Deferred(Exception):
+    """The mail server said "later", or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Where mail is handed over, and who it is from.  ``security`` is TLS from the start, STARTTLS, or none."""
+
+    host: str
+    port: int
+    security: Literal["tls", "starttls", "none"]
+    username: str
+    password: Secret | None
+    sender: str
+    vendor: str
+    vendor_contact: str
+    operators: tuple[str, ...]
+
+    async def send(self, notice: NoticeRow, to: str, audience: str) -> None:
+        """Hand one message over.
+
+        Raises:
+            Rejected: it will never be taken. Deferred: try again later.
+        """
+        try:
+            await aiosmtplib.send(
+                self.message(notice, to, audience),
+                hostname=self.host,
+                port=self.port,
+                use_tls=self.security == "tls",
+                start_tls=self.security == "starttls",
+                username=self.username or None,
+                password=self.password.reveal_text() if self.password else None,
+                timeout=_TIMEOUT_S,
+            )
+        except aiosmtplib.SMTPRecipientsRefused as refused:
+            _judge(refused.recipients[0].code)
+        except aiosmtplib.SMTPResponseException as refused:
+            _judge(refused.code)
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise Deferred(type(error).__name__) from None
+
+    def message(self, notice: NoticeRow, to: str, audience: str) -> EmailMessage:
+        """What is sent; a repeat has the same Message-ID, so mail programs can tell."""
+        words = words_of(notice)
+        message = EmailMessage()
+        message["From"] = self.sender
+        message["To"] = to
+        message["Date"] = format_datetime(datetime.fromtimestamp(notice.created_at // 1000, UTC))
+        message["Message-ID"] = f"<{notice.id}.{audience}@{self.sender.rpartition('@')[2].rstrip('>')}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+        message["Subject"] = ("[URGENT] " if words.severity == "urgent" else "") + words.title
+        if audience == "customer":
+            contact = f"Questions? {self.vendor}: {self.vendor_contact}\n" if self.vendor_contact else ""
+            message.set_content(f"{filled(words.customer, notice.facts)}\n\n{contact}{self.vendor}\n")
+        else:
+            about = f"Organization {notice.organization_id}, provider {notice.provider}, key {notice.credential_id}"
+            message.set_content(f"{filled(words.operator, notice.facts)}\n\n{about}, version {notice.version}\n")
+        return message
+
+
+def _judge(code: int) -> None:
+    """Permanent replies begin with 5 (RFC 5321 §4.2.1)."""
+    if 500 <= code < 600:
+        raise Rejected(code) from None
+    raise Deferred(str(code)) from None

@@ -1,0 +1,214 @@
+"""Send what notices say to everybody who is to be told: at least once each, under a stable id.
+
+A notice is written with what happened; here it becomes a delivery for each destination, then a message.  A delivery
+is claimed for a while before it is sent: a process that dies in between leaves it to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Conflict, NotFound
+from broker.base.outbound import Outbound, Unreachable
+from broker.formats import ids
+from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
+from broker.notifications import webhooks
+from broker.notifications.mail import Deferred, Mail, Rejected
+from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
+
+_log = structlog.get_logger()
+
+# Until the next try, by how many there were (the schedule that Standard Webhooks recommends); then it is dead.
+_SECOND_MS = 1_000
+_RETRY_MS = tuple(seconds * _SECOND_MS for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
+# Longer than any one try may take.
+_CLAIM_MS = 120_000
+_TOGETHER = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What came of a try: ``final`` says that another would be in vain."""
+
+    sent: bool = False
+    final: bool = False
+    status: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Sends; safe to run on several processes at once.  ``mail`` None sends none; ``private`` is for development."""
+
+    db: Database
+    keystore: Keystore
+    outbound: Outbound
+    mail: Mail | None
+    clock: Clock
+    private: bool = False
+
+    async def work(self) -> None:
+        """Fan new notices out, then send what is due."""
+        while await self._fan_out():
+            pass
+        await self._send_due()
+
+    async def _fan_out(self, limit: int = 100) -> int:
+        async with self.db.write(EVERY_TENANT) as session:
+            now = self.clock()
+            notices = list(
+                await session.scalars(
+                    select(NoticeRow)
+                    .where(NoticeRow.fanned_out_at.is_(None))
+                    .order_by(NoticeRow.id)
+                    .limit(limit)
+                    .with_for_update(skip_locked=True)
+                )
+            )
+            hooks = list(await session.scalars(select(WebhookRow).where(WebhookRow.state == "active")))
+            for notice in notices:
+                session.add_all(self._deliveries(notice, hooks, now))
+                notice.fanned_out_at = now
+        return len(notices)
+
+    def _deliveries(self, notice: NoticeRow, hooks: Iterable[WebhookRow], now: int) -> list[DeliveryRow]:
+        to = [
+            ("webhook", hook.id, "operator")
+            for hook in hooks
+            if hook.organization_id in {"", notice.organization_id} and (not hook.kinds or notice.kind in hook.kinds)
+        ]
+        if self.mail is not None:
+            to += [("email", address, "operator") for address in self.mail.operators]
+            known = set(self.mail.operators)
+            if notice.contact and webhooks.words_of(notice).customer and notice.contact not in known:
+                to.append(("email", notice.contact, "customer"))
+        return [
+            DeliveryRow(
+                id=ids.new("dlv"),
+                organization_id=notice.organization_id,
+                notice_id=notice.id,
+                channel=channel,
+                destination=destination,
+                audience=audience,
+                state="pending",
+                tries=0,
+                next_try_at=now,
+                last_status=None,
+                last_error="",
+                created_at=now,
+                settled_at=None,
+            )
+            for channel, destination, audience in to
+        ]
+
+    async def _send_due(self) -> None:
+        claimed = await self._claim()
+        failures = await asyncio.gather(*(self._send(*one) for one in claimed), return_exceptions=True)
+        for failure in failures:
+            if isinstance(failure, Exception):  # its claim runs out, and it is tried again
+                _log.error("notice.not_sent", error=type(failure).__name__)
+
+    async def _claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
+        """Deliveries that only this process sends for the next while."""
+        async with self.db.write(EVERY_TENANT) as session:
+            now = self.clock()
+            rows = list(
+                await session.scalars(
+                    select(DeliveryRow)
+                    .where(DeliveryRow.state == "pending", DeliveryRow.next_try_at <= now)
+                    .order_by(DeliveryRow.next_try_at)
+                    .limit(_TOGETHER)
+                    .with_for_update(skip_locked=True)
+                )
+            )
+            for row in rows:
+                row.next_try_at, row.tries = now + _CLAIM_MS, row.tries + 1
+            found = await session.scalars(select(NoticeRow).where(NoticeRow.id.in_([row.notice_id for row in rows])))
+            notices = {notice.id: notice for notice in found}
+            await session.flush()
+            session.expunge_all()
+        return [(row, notices[row.notice_id]) for row in rows]
+
+    async def _send(self, delivery: DeliveryRow, notice: NoticeRow) -> None:
+        result = await (self._post(delivery, notice) if delivery.channel == "webhook" else self._mail(delivery, notice))
+        now = self.clock()
+        dead = not result.sent and (result.final or delivery.tries > len(_RETRY_MS))
+        state = "sent" if result.sent else "dead" if dead else "pending"
+        wait = 0 if state != "pending" else int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
+        if dead:
+            _log.error("notice.dead", delivery=delivery.id, channel=delivery.channel, status=result.status)
+        async with self.db.write(EVERY_TENANT) as session:
+            await session.execute(
+                update(DeliveryRow)
+                # Another process that took the claim over has raised the number of tries.
+                .where(DeliveryRow.id == delivery.id, DeliveryRow.tries == delivery.tries)
+                .values(
+                    state=state,
+                    next_try_at=now + wait,
+                    last_status=result.status,
+                    last_error=result.error,
+                    settled_at=None if state == "pending" else now,
+                )
+            )
+
+    async def _post(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
+        async with self.db.read(EVERY_TENANT) as session:
+            row = await session.get(WebhookRow, delivery.destination)
+        if row is None or row.state != "active":
+            return _Result(final=True, error="webhook_not_active")
+        status = await self.post(row, notice)
+        if status == 410:  # Standard Webhooks: the receiver wants no more
+            async with self.db.write(EVERY_TENANT) as session:
+                gone = await session.get_one(WebhookRow, row.id)
+                gone.state, gone.ended_at = "disabled", self.clock()
+            return _Result(final=True, status=status, error="gone")
+        if status is None:
+            return _Result(error="unreachable")
+        return _Result(sent=200 <= status < 300, status=status, error="" if status < 300 else "refused")
+
+    async def post(self, row: WebhookRow, notice: NoticeRow) -> int | None:
+        """Post a notice to an endpoint; its status, or None where no answer came."""
+        try:
+            url, headers, body = await webhooks.message(self.keystore, row, notice, self.clock())
+        except (CannotOpen, KeystoreUnavailable):
+            return None
+        try:
+            async with self.outbound.call("POST", url, headers=headers, body=body, private=self.private) as response:
+                return response.status
+        except Unreachable:
+            return None
+
+    async def _mail(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
+        if self.mail is None:
+            return _Result(error="mail_not_configured")
+        try:
+            await self.mail.send(notice, delivery.destination, delivery.audience)
+        except Rejected as rejected:
+            return _Result(final=True, status=rejected.status, error="rejected")
+        except Deferred as deferred:
+            return _Result(error=str(deferred)[:80])
+        return _Result(sent=True)
+
+
+async def resend(session: AsyncSession, delivery_id: str, *, now: int) -> DeliveryRow:
+    """Try a dead delivery again, from the beginning.
+
+    Raises:
+        NotFound: none inside the session's scope. Conflict: it is not dead.
+    """
+    row = await session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
+    if row is None:
+        raise NotFound("There is no such delivery for you; `broker notice deliveries` shows those that are.")
+    if row.state != "dead":
+        raise Conflict(f"The delivery is {row.state}; only a dead one is sent again.")
+    row.state, row.tries, row.next_try_at, row.settled_at = "pending", 0, now, None
+    return row

@@ -1,0 +1,219 @@
+"""Where notices are posted: endpoints, their signing secrets, and the signed request (Standard Webhooks 1.0)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from standardwebhooks import Webhook
+
+from broker.audit.events import Actor, Event
+from broker.audit.record import record
+from broker.base.clock import rfc3339
+from broker.base.errors import Conflict, Invalid, NotFound
+from broker.base.secret import Secret
+from broker.formats import ids
+from broker.keystore.keystore import Keystore
+from broker.notifications.tables import NoticeRow, WebhookRow
+from broker.notifications.words import WORDS, Kind, Words, filled
+
+Format = Literal["standard", "slack"]
+
+_OVERLAP_MS = 86_400_000
+
+
+class Message(NamedTuple):
+    """A request to post: where to, its headers and body."""
+
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What an operator wants told where.  ``organization`` empty is every one; ``kinds`` empty is every kind."""
+
+    organization: str
+    url: str
+    format: Format
+    kinds: tuple[Kind, ...]
+
+
+async def create(
+    session: AsyncSession, keystore: Keystore, actor: Actor, wanted: Endpoint, *, now: int, plain: bool
+) -> tuple[WebhookRow, str]:
+    """An endpoint, and the secret that its receiver verifies signatures with, shown this once.
+
+    Args:
+        session: inside the operator's scope.
+        keystore: seals URL and secret.
+        actor: who makes it.
+        wanted: what is told where.
+        now: milliseconds since the epoch.
+        plain: development: also ``http://``.
+
+    Raises:
+        Invalid: the URL is not one that notices may be posted to.
+    """
+    url = _checked(wanted.url, plain=plain)
+    row = WebhookRow(
+        id=ids.new("whk"),
+        organization_id=wanted.organization,
+        format=wanted.format,
+        shown=f"{url.hostname}/…{wanted.url[-4:]}",
+        previous_sealed=None,
+        previous_until=None,
+        kinds=list(wanted.kinds),
+        state="active",
+        created_by=actor.id,
+        created_at=now,
+        ended_at=None,
+    )
+    secret = _new_secret()
+    row.url_sealed = await keystore.seal(Secret(wanted.url.encode()), row.url_binding)
+    row.secret_sealed = await keystore.seal(Secret(secret.encode()), row.secret_binding)
+    session.add(row)
+    await record(session, _event(row, "webhook.created", actor, now))
+    return row, secret
+
+
+async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> WebhookRow:
+    """The endpoint of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    query = select(WebhookRow).where(WebhookRow.id == webhook_id)
+    row = await session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound("There is no such webhook for you; `broker webhook list` shows those that are.")
+    return row
+
+
+async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> WebhookRow:
+    """Post nothing there any more.  Again: no change."""
+    row = await find(session, webhook_id)
+    if row.state != "revoked":
+        row.state, row.ended_at = "revoked", now
+        await record(session, _event(row, "webhook.revoked", actor, now))
+    return row
+
+
+async def rotate_secret(
+    session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: str, *, now: int
+) -> tuple[WebhookRow, str]:
+    """A new signing secret, shown this once; the one before signs too for a day.
+
+    Raises:
+        Conflict: the endpoint is no longer in use.
+    """
+    row = await find(session, webhook_id)
+    if row.state != "active":
+        raise Conflict(f"The webhook is {row.state}; add a new one.")
+    secret = _new_secret()
+    row.previous_sealed, row.previous_until = row.secret_sealed, now + _OVERLAP_MS
+    row.secret_sealed = await keystore.seal(Secret(secret.encode()), row.secret_binding)
+    await record(session, _event(row, "webhook.secret_rotated", actor, now))
+    return row, secret
+
+
+async def message(keystore: Keystore, row: WebhookRow, notice: NoticeRow, now: int) -> Message:
+    """The request that posts a notice; a repeat has the same ``webhook-id``, so receivers can tell."""
+    url = (await keystore.open(row.url_sealed, row.url_binding)).reveal_text()
+    if row.format == "slack":
+        return Message(url, [("Content-Type", "application/json")], json.dumps(_slack(notice)).encode())
+    body = json.dumps(payload(notice))
+    sealed = [row.secret_sealed]
+    if row.previous_sealed is not None and row.previous_until is not None and row.previous_until > now:
+        sealed.append(row.previous_sealed)
+    at = datetime.fromtimestamp(now // 1000, UTC)
+    signatures = [
+        Webhook((await keystore.open(one, row.secret_binding)).reveal_text()).sign(notice.id, at, body)
+        for one in sealed
+    ]
+    headers = [
+        ("Content-Type", "application/json"),
+        ("User-Agent", "Keybroker"),
+        ("webhook-id", notice.id),
+        ("webhook-timestamp", str(now // 1000)),
+        ("webhook-signature", " ".join(signatures)),
+    ]
+    return Message(url, headers, body.encode())
+
+
+def payload(notice: NoticeRow) -> Mapping[str, object]:
+    """What a notice says to machines."""
+    words = words_of(notice)
+    return {
+        "type": notice.kind.replace("_", ".", 1),
+        "timestamp": rfc3339(notice.created_at),
+        "data": {
+            "notice": notice.id,
+            "severity": words.severity,
+            "title": words.title,
+            "text": filled(words.operator, notice.facts),
+            "organization": notice.organization_id,
+            "provider": notice.provider,
+            "credential": notice.credential_id,
+            "version": notice.version,
+            "facts": dict(notice.facts),
+        },
+    }
+
+
+def words_of(notice: NoticeRow) -> Words:
+    """The words of a stored notice."""
+    return next((words for kind, words in WORDS.items() if kind == notice.kind), _TEST)
+
+
+_TEST = Words("info", "A test", "This is a test of a webhook. Nothing happened and nothing needs to be done.")
+
+
+def _slack(notice: NoticeRow) -> Mapping[str, object]:
+    """Slack's incoming webhooks, and whatever else takes their JSON; its three control characters escaped."""
+    words = words_of(notice)
+    sign = {"info": ":information_source:", "warning": ":warning:", "urgent": ":rotating_light:"}[words.severity]
+    text = f"{sign} *{_escaped(words.title)}*\n{_escaped(filled(words.operator, notice.facts))}"
+    about = _escaped(f"{notice.organization_id} · {notice.provider} · {notice.credential_id}")
+    return {
+        "text": text,
+        "blocks": [
+            {"type": "section", "text": {"type": "mrkdwn", "text": text[:3_000]}},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": about}]},
+        ],
+    }
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class _Url(NamedTuple):
+    hostname: str
+
+
+def _checked(url: str, *, plain: bool) -> _Url:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ({"https", "http"} if plain else {"https"}) or parts.username or parts.fragment:
+        raise Invalid("url: write an https:// address without a user name, password or fragment.")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise Invalid("url: write it in visible ASCII characters.")
+    return _Url(host)
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _event(row: WebhookRow, kind: str, actor: Actor, now: int) -> Event:
+    return Event(kind=kind, time=now, actor=actor, organization=row.organization_id, subject=row.id, note=row.shown)

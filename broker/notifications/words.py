@@ -1,0 +1,187 @@
+"""What each notice says: to operators, and where it concerns them to the customer's Organization Admin.  Pure.
+
+Operators read what to do with which command; a customer reads plain words and needs no knowledge of this product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal[
+    "key_failing",
+    "key_recovered",
+    "key_unreachable",
+    "rotation_requested",
+    "rotation_held",
+    "rotation_started",
+    "rotation_failing",
+    "rotation_completed",
+    "rotation_rolled_back",
+    "rotation_cancelled",
+    "mint_failed",
+    "revocation_wanted",
+    "revocation_reminder",
+    "revocation_overdue",
+    "revocation_confirmed",
+    "key_exposed",
+    "key_overdue",
+    "key_paused",
+    "key_resumed",
+    "key_withdrawn",
+    "leak_found",
+]
+Severity = Literal["info", "warning", "urgent"]
+
+# What words may be filled with; a closed set, so that no secret can slip in under a new name.
+FACTS = frozenset({"last4", "deadline", "days", "rotation", "intake", "exposure", "revoke_steps", "status", "uses"})
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One kind of notice.  ``customer`` empty means that customers aren't told."""
+
+    severity: Severity
+    title: str
+    operator: str
+    customer: str = ""
+
+
+_STATUS_PAGE = "Open the status link that you got when you submitted the key; there you can submit the new one."
+
+WORDS: Mapping[Kind, Words] = {
+    "key_failing": Words(
+        "urgent",
+        "The upstream refuses a key",
+        "The upstream refuses the key ending {last4}: it was revoked there, or has expired. Jobs are refused too. Ask "
+        "the customer for a new one (`broker key rotate`). The broker keeps asking, in case it comes back.",
+        "The key ending {last4} that you gave us no longer works. If you revoked it on purpose, nothing needs to be "
+        "done; if not, please create a new one. " + _STATUS_PAGE,
+    ),
+    "key_recovered": Words(
+        "info",
+        "The upstream accepts a key again",
+        "The upstream accepts the key ending {last4} again: jobs may use it.",
+    ),
+    "key_unreachable": Words(
+        "warning",
+        "An upstream doesn't answer",
+        "The upstream could not be asked about the key ending {last4}. Jobs may go on; the broker asks again.",
+    ),
+    "rotation_requested": Words(
+        "info",
+        "A new key is asked for",
+        "The customer is asked for a new key. Send them the link, or make a new one: `broker key link {intake}`.",
+        "It is time for a new key. The present one keeps working until the new one is in use. " + _STATUS_PAGE,
+    ),
+    "rotation_held": Words(
+        "warning",
+        "A new key waits for a decision",
+        "The new key works, but nothing shows that it is of the same organization. Compare the facts "
+        "(`broker rotation show {rotation}`), then `broker rotation promote` or `broker rotation cancel`.",
+    ),
+    "rotation_started": Words(
+        "info",
+        "A new key is in use",
+        "The new key is in use. The old one retires once nobody holds it, at the latest at {deadline}; "
+        "`broker key holders` shows who does.",
+    ),
+    "rotation_failing": Words(
+        "urgent",
+        "The upstream refuses the new key",
+        "The upstream refuses the new key; calls fell back to the old one. Go back to it "
+        "(`broker rotation rollback {rotation}`), or wait for the upstream to accept the new one.",
+    ),
+    "rotation_completed": Words(
+        "info",
+        "A rotation is complete",
+        "The old key is out of use here. It counts as revoked once the upstream refuses it.",
+    ),
+    "rotation_rolled_back": Words(
+        "warning",
+        "A rotation was rolled back",
+        "The old key is in use again, the new one is not. Ask for another with `broker key rotate`.",
+        "The new key that you submitted is not used; the one before it is. You will be asked to revoke the new one.",
+    ),
+    "rotation_cancelled": Words(
+        "info",
+        "A rotation was cancelled",
+        "The request for a new key was given up; the present key stays in use.",
+        "A new key is no longer needed for now. The present one stays in use.",
+    ),
+    "mint_failed": Words(
+        "warning",
+        "A key could not be made",
+        "The upstream made no new key (it answered {status}). The old one stays in use and the broker tries again; "
+        "`broker rotation show {rotation}` shows how often it has.",
+    ),
+    "revocation_wanted": Words(
+        "warning",
+        "An old key has to be revoked upstream",
+        "The key ending {last4} is out of use here; the upstream still accepts it. The customer is asked to revoke it.",
+        "We no longer use your key ending {last4}. Please revoke it now, so that nobody can:\n{revoke_steps}",
+    ),
+    "revocation_reminder": Words(
+        "warning",
+        "An old key still works upstream",
+        "The key ending {last4} is out of use here for {days} days; the upstream still accepts it. The customer was "
+        "reminded.",
+        "Your key ending {last4}, which we have not used for {days} days, still works. Please revoke it:\n"
+        "{revoke_steps}",
+    ),
+    "revocation_overdue": Words(
+        "urgent",
+        "An old key was never revoked upstream",
+        "The key ending {last4} is out of use here for {days} days and the upstream still accepts it, after several "
+        "reminders. Call the customer.",
+    ),
+    "revocation_confirmed": Words(
+        "info",
+        "An old key is dead",
+        "The upstream refuses the key ending {last4}: its revocation is confirmed, and it was destroyed here.",
+        "Your key ending {last4} is revoked and was destroyed here. Nothing more needs to be done.",
+    ),
+    "key_exposed": Words(
+        "urgent",
+        "A key was exposed",
+        "The key ending {last4} was exposed. No lease or use of it is possible any more. "
+        "`broker incident timeline {exposure}` exports who could have used it, and who did.",
+        "Your key ending {last4} was seen where it should not be. We stopped using it at once. Please revoke it now:\n"
+        "{revoke_steps}\nThen create a new one. " + _STATUS_PAGE,
+    ),
+    "key_overdue": Words(
+        "warning",
+        "A key is older than it should be",
+        "The key ending {last4} is {days} days old, more than its policy wants. `broker key list --only overdue` "
+        "lists such keys.",
+        "Your key ending {last4} is {days} days old. Please create a new one. " + _STATUS_PAGE,
+    ),
+    "key_paused": Words(
+        "warning", "A customer paused a key", "The customer paused the use of their key: jobs are refused."
+    ),
+    "key_resumed": Words("info", "A customer resumed a key", "The customer allows the use of their key again."),
+    "key_withdrawn": Words(
+        "urgent",
+        "A customer withdrew a key",
+        "The customer withdrew their key for good: jobs are refused. Talk to them before asking for another.",
+    ),
+    "leak_found": Words(
+        "urgent",
+        "One of our keys was found outside",
+        "The key ending {last4} was found where it should not be. Cut it off: `broker key exposed`.",
+    ),
+}
+
+assert set(WORDS) == set(get_args(Kind))
+
+
+def filled(text: str, facts: Mapping[str, str | int]) -> str:
+    """``text`` with its facts in; one that is not known shows as a dash."""
+    return text.format_map(dict.fromkeys(FACTS, "–") | dict(facts))
+
+
+def check(facts: Mapping[str, str | int]) -> None:
+    """Refuse what no notice may hold; raises ValueError."""
+    if unknown := sorted(set(facts) - FACTS):
+        raise ValueError(f"{unknown[0]!r} is no fact that a notice may hold")

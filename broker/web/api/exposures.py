@@ -1,0 +1,123 @@
+"""A key was exposed: /v1/credentials/{id}/exposure cuts it off, /v1/exposures tells what is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi.responses import Response, StreamingResponse
+from pydantic import AwareDatetime, Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Event
+from broker.incidents.exposure import Found, expose, find
+from broker.incidents.tables import ExposureRow
+from broker.incidents.timeline import timeline
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Note, Page, View, page, when
+from broker.web.api.listing import rows_of
+from broker.web.session import SECURED, ByAnyone, ByEither
+
+router = APIRouter(prefix="/v1", tags=["exposures"], dependencies=SECURED)
+
+
+class NewExposure(Body):
+    """Who found which key where; never the key itself."""
+
+    version: Annotated[int | None, Field(ge=1, le=1_000_000, description="Left out, the one in use.")] = None
+    found_by: Line
+    where: Line
+    since: Annotated[
+        AwareDatetime | None, Field(description="From when on it may have been out; left out, since it was received.")
+    ] = None
+    note: Note = ""
+
+
+class ExposureView(View):
+    """An exposed key, and the rotation that replaces it."""
+
+    id: str
+    organization: str
+    credential: str
+    version: int
+    provider: str
+    found_by: str
+    where: str
+    note: str
+    since: str | None
+    reported_by: str
+    reported_at: str | None
+    rotation: str | None
+
+
+class ExposureReported(View):
+    """What was done; `link` is the customer's one-time link for a new key, shown this once."""
+
+    exposure: ExposureView
+    link: str | None
+
+
+def show(row: ExposureRow) -> ExposureView:
+    """The row as answers show it."""
+    return ExposureView(
+        id=row.id,
+        organization=row.organization_id,
+        credential=row.credential_id,
+        version=row.version,
+        provider=row.provider,
+        found_by=row.found_by,
+        where=row.found_where,
+        note=row.note,
+        since=when(row.since),
+        reported_by=row.reported_by,
+        reported_at=when(row.reported_at),
+        rotation=row.rotation_id,
+    )
+
+
+@router.post("/credentials/{credential_id}/exposure", response_model=ExposureReported)
+async def report(credential_id: IdPath, body: NewExposure, call: ByEither) -> Response:
+    """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
+    wired = call.services
+    since = None if body.since is None else int(body.since.timestamp() * 1000)
+    found = Found(body.version, body.found_by, body.where, since, body.note)
+
+    async def work(session: AsyncSession) -> ExposureReported:
+        done = await expose(session, wired.rotating, call.actor, credential_id, found, now=call.now)
+        link = f"{wired.public_url}/intake/{done.link[0]}#{done.link[1]}" if done.link else None
+        return ExposureReported(exposure=show(done.exposure), link=link)
+
+    return await call.cut(body, work, credential_id)
+
+
+@router.get("/exposures")
+async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
+    """Exposures, oldest first."""
+    async with call.services.db.read(call.scope) as session:
+        rows = await rows_of(session, select(ExposureRow), ExposureRow.id, limit, cursor)
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/exposures/{exposure_id}")
+async def one(exposure_id: IdPath, call: ByAnyone) -> ExposureView:
+    """One exposure."""
+    async with call.services.db.read(call.scope) as session:
+        return show(await find(session, exposure_id))
+
+
+@router.get("/exposures/{exposure_id}/timeline", response_class=StreamingResponse)
+async def export(exposure_id: IdPath, call: ByEither) -> StreamingResponse:
+    """The incident's timeline, one JSON value a line: who could have used the key, and every use since."""
+    wired = call.services
+    async with wired.db.read(call.scope) as session:
+        row = await find(session, exposure_id)
+    event = Event(kind="audit.read", time=call.now, actor=call.actor, organization=row.organization_id, subject=row.id)
+    await wired.audit.append(event)
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for line in timeline(wired.db, row):
+            yield json.dumps(line).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")

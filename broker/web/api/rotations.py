@@ -1,0 +1,223 @@
+"""Change a credential's key: /v1/credentials/{id}/rotate, and /v1/rotations for what is under way."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.credentials import rotation, versions
+from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
+from broker.credentials.tables import RotationRow
+from broker.intake import links, rotating
+from broker.intake.rotating import Asking
+from broker.leases.holders import Holder, holders
+from broker.organizations import tenants
+from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
+from broker.web.api.listing import rows_of
+from broker.web.session import SECURED, ByAnyone, ByOperator
+
+router = APIRouter(prefix="/v1", tags=["rotations"], dependencies=SECURED)
+
+NumberPath = Annotated[int, Path(ge=1, le=1_000_000, description="The version's number.")]
+
+
+class NewRotation(Body):
+    """How a key is to be replaced."""
+
+    contact: Annotated[Contact | None, Field(description="Whom to ask; left out, who gave the present key.")] = None
+    purpose: Annotated[Note, Field(description="Shown to the customer.")] = ""
+    reason: Note = ""
+    hours: Annotated[int, Field(ge=1, le=links.LONGEST_HOURS, description="How long the link lasts.")] = (
+        links.DEFAULT_HOURS
+    )
+    grace_minutes: Annotated[
+        int, Field(ge=0, le=43_200, description="For so long the old key is kept to fall back to.")
+    ] = GRACE_MINUTES
+    deadline_hours: Annotated[
+        int, Field(ge=0, le=8_760, description="The old key retires by then, also where a job still holds it.")
+    ] = DEADLINE_HOURS
+
+
+class RotationView(View):
+    """One change of key, and the facts of a decision that it may wait for."""
+
+    id: str
+    organization: str
+    credential: str
+    provider: str
+    kind: str
+    state: str
+    reason: str
+    intake: str | None
+    from_version: int | None
+    to_version: int | None
+    ids_of_new_key: Annotated[int | None, Field(description="How many ids upstream returned for the new key.")]
+    ids_known_before: Annotated[int | None, Field(description="How many ids of the organization were known.")]
+    ids_in_both: int | None
+    opened_at: str | None
+    activated_at: str | None
+    grace_until: str | None
+    retire_by: str | None
+    failing_at: str | None
+    ended_at: str | None
+
+
+class RotationOpened(View):
+    """A new rotation; the customer's one-time link is shown this once, and is None where the broker makes the key."""
+
+    rotation: RotationView
+    link: str | None
+
+
+class HolderView(View):
+    """A workload that has or had this version: what it still holds, and when it last used it."""
+
+    workload: str
+    name: str
+    open_leases: int
+    open_reveals: Annotated[int, Field(description="Open leases that showed the key: a copy may be in the job.")]
+    holds_until: str | None
+    open_uses: int
+    uses: int
+    last_use: str | None
+
+
+class Holders(View):
+    """Who holds or used a version; `held` says whether its retirement still waits for somebody."""
+
+    items: list[HolderView]
+    held: bool
+
+
+def show(row: RotationRow) -> RotationView:
+    """The row as answers show it."""
+    return RotationView(
+        id=row.id,
+        organization=row.organization_id,
+        credential=row.credential_id,
+        provider=row.provider,
+        kind=row.kind,
+        state=row.state,
+        reason=row.reason,
+        intake=row.intake_id,
+        from_version=row.from_version,
+        to_version=row.to_version,
+        ids_of_new_key=row.seen_ids,
+        ids_known_before=row.known_ids,
+        ids_in_both=row.shared_ids,
+        opened_at=when(row.opened_at),
+        activated_at=when(row.activated_at),
+        grace_until=when(row.grace_until),
+        retire_by=when(row.retire_by),
+        failing_at=when(row.failing_at),
+        ended_at=when(row.ended_at),
+    )
+
+
+@router.post("/credentials/{credential_id}/rotate", status_code=201, response_model=RotationOpened)
+async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperator) -> Response:
+    """Ask the customer for a new key.  The present one stays in use until the new one has proved itself."""
+    wired = call.services
+
+    async def work(session: AsyncSession) -> RotationOpened:
+        credential = await versions.get_credential(session, credential_id)
+        plan = Plan("routine", body.reason, body.grace_minutes, body.deadline_hours)
+        asking = Asking(body.contact or "", body.purpose, body.hours)
+        row, intake, secret = await wired.rotating.ask(session, call.actor, credential, plan, asking, now=call.now)
+        return RotationOpened(rotation=show(row), link=f"{wired.public_url}/intake/{intake.id}#{secret}")
+
+    return await call.change(body, work, 201)
+
+
+@router.get("/credentials/{credential_id}/versions/{number}/holders")
+async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyone) -> Holders:
+    """Who still holds this version of the key, and who used it."""
+    async with call.services.db.read(call.scope) as session:
+        await versions.get_credential(session, credential_id)
+        found = await holders(session, credential_id, number, now=call.now)
+    return Holders(items=[_holder(one) for one in found], held=any(one.open_reveals or one.open_uses for one in found))
+
+
+def _holder(one: Holder) -> HolderView:
+    return HolderView(
+        workload=one.workload,
+        name=one.name,
+        open_leases=one.open_leases,
+        open_reveals=one.open_reveals,
+        holds_until=when(one.holds_until),
+        open_uses=one.open_uses,
+        uses=one.uses,
+        last_use=when(one.last_use),
+    )
+
+
+@router.get("/rotations")
+async def listed(
+    call: ByAnyone,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: Annotated[Reference | None, Query()] = None,
+    credential: Annotated[Reference | None, Query()] = None,
+    ended: Annotated[bool | None, Query(description="Only those that are over, or only those that are not.")] = None,
+) -> Page[RotationView]:
+    """Rotations, oldest first."""
+    query = select(RotationRow)
+    if credential is not None:
+        query = query.where(RotationRow.credential_id == credential)
+    if ended is not None:
+        query = query.where(RotationRow.ended_at.is_not(None) if ended else RotationRow.ended_at.is_(None))
+    async with call.services.db.read(call.scope) as session:
+        if organization is not None:
+            query = query.where(RotationRow.organization_id == (await tenants.find(session, organization)).id)
+        rows = await rows_of(session, query, RotationRow.id, limit, cursor)
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.get("/rotations/{rotation_id}")
+async def one(rotation_id: IdPath, call: ByAnyone) -> RotationView:
+    """One rotation."""
+    async with call.services.db.read(call.scope) as session:
+        return show(await rotation.find(session, rotation_id, lock=False))
+
+
+@router.post("/rotations/{rotation_id}/promote", response_model=RotationView)
+async def promote(rotation_id: IdPath, call: ByOperator) -> Response:
+    """Take the next step: use a held key, or retire the old one before its time."""
+    wired = call.services
+
+    async def work(session: AsyncSession) -> RotationView:
+        return show(await rotation.promote(session, call.actor, rotation_id, now=call.now))
+
+    response = await call.change(None, work)
+    await wired.flights.settled(await _credential_of(call, rotation_id))
+    return response
+
+
+@router.post("/rotations/{rotation_id}/rollback", response_model=RotationView)
+async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperator) -> Response:
+    """Go back to the old key; nothing uses the new one once this is answered."""
+
+    async def work(session: AsyncSession) -> RotationView:
+        return show(await rotation.roll_back(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+
+    return await call.cut(body, work, await _credential_of(call, rotation_id))
+
+
+@router.post("/rotations/{rotation_id}/cancel", response_model=RotationView)
+async def cancel(rotation_id: IdPath, body: Reason, call: ByOperator) -> Response:
+    """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
+
+    async def work(session: AsyncSession) -> RotationView:
+        return show(await rotating.cancel(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+
+    return await call.change(body, work)
+
+
+async def _credential_of(call: ByAnyone, rotation_id: str) -> str:
+    async with call.services.db.read(call.scope) as session:
+        return (await rotation.find(session, rotation_id, lock=False)).credential_id

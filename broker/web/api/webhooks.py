@@ -1,0 +1,143 @@
+"""/v1/webhooks: where notices are posted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import Field, StringConstraints
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.errors import Forbidden
+from broker.formats import ids
+from broker.notifications import webhooks
+from broker.notifications.tables import NoticeRow, WebhookRow
+from broker.notifications.webhooks import Endpoint
+from broker.notifications.words import Kind
+from broker.organizations import tenants
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
+from broker.web.api.listing import rows_of
+from broker.web.session import SECURED, ByAnyone, ByEither
+
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=SECURED)
+
+
+class NewWebhook(Body):
+    """Where to post which notices."""
+
+    url: Annotated[str, StringConstraints(min_length=8, max_length=2_000)]
+    format: Annotated[
+        Literal["standard", "slack"], Field(description="Standard Webhooks, signed; or the JSON that Slack takes.")
+    ] = "standard"
+    organization: Annotated[Reference | None, Field(description="Left out, every organization.")] = None
+    kinds: Annotated[tuple[Kind, ...], Field(max_length=50, description="Left out, every kind.")] = ()
+
+
+class WebhookView(View):
+    """A webhook; its address is shown by host and last characters only, as some are secrets."""
+
+    id: str
+    organization: str | None
+    url: str
+    format: str
+    kinds: list[str]
+    state: Annotated[str, Field(description="`active`, `revoked`, or `disabled`: the receiver answered 410.")]
+    created_at: str | None
+    ended_at: str | None
+
+
+class WebhookMade(View):
+    """A webhook and the secret that verifies its signatures, shown this once."""
+
+    webhook: WebhookView
+    secret: str
+
+
+class Tested(View):
+    """What the receiver answered to a test notice; None where it gave no answer."""
+
+    status: int | None
+
+
+def show(row: WebhookRow) -> WebhookView:
+    """The row as answers show it."""
+    return WebhookView(
+        id=row.id,
+        organization=row.organization_id or None,
+        url=row.shown,
+        format=row.format,
+        kinds=row.kinds,
+        state=row.state,
+        created_at=when(row.created_at),
+        ended_at=when(row.ended_at),
+    )
+
+
+@router.post("", status_code=201, response_model=WebhookMade)
+async def create(body: NewWebhook, call: ByEither) -> Response:
+    """Post notices to an address."""
+    wired = call.services
+    if body.organization is None and call.scope.organizations is not None:
+        raise Forbidden("organization: your account is limited to some organizations; name one of them.")
+
+    async def work(session: AsyncSession) -> WebhookMade:
+        organization = (await tenants.find(session, body.organization)).id if body.organization else ""
+        wanted = Endpoint(organization, body.url, body.format, body.kinds)
+        row, secret = await webhooks.create(
+            session, wired.keystore, call.actor, wanted, now=call.now, plain=wired.outbox.private
+        )
+        return WebhookMade(webhook=show(row), secret=secret)
+
+    return await call.change(body, work, 201)
+
+
+@router.get("")
+async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
+    """Webhooks of the organizations that you see."""
+    async with call.services.db.read(call.scope) as session:
+        rows = await rows_of(session, select(WebhookRow), WebhookRow.id, limit, cursor)
+    return page(rows, limit, show, lambda row: row.id)
+
+
+@router.post("/{webhook_id}/revoke", response_model=WebhookView)
+async def revoke(webhook_id: IdPath, call: ByEither) -> Response:
+    """Post nothing there any more."""
+
+    async def work(session: AsyncSession) -> WebhookView:
+        return show(await webhooks.revoke(session, call.actor, webhook_id, now=call.now))
+
+    return await call.change(None, work)
+
+
+@router.post("/{webhook_id}/rotate-secret", response_model=WebhookMade)
+async def rotate_secret(webhook_id: IdPath, call: ByEither) -> Response:
+    """Sign with a new secret; the one before signs too for a day."""
+    wired = call.services
+
+    async def work(session: AsyncSession) -> WebhookMade:
+        row, secret = await webhooks.rotate_secret(session, wired.keystore, call.actor, webhook_id, now=call.now)
+        return WebhookMade(webhook=show(row), secret=secret)
+
+    return await call.change(None, work)
+
+
+@router.post("/{webhook_id}/test")
+async def test(webhook_id: IdPath, call: ByEither) -> Tested:
+    """Post a notice that nothing happened, now; what the receiver answered."""
+    async with call.services.db.read(call.scope) as session:
+        row = await webhooks.find(session, webhook_id, lock=False)
+    nothing = NoticeRow(
+        id=ids.new("ntc"),
+        organization_id=row.organization_id,
+        kind="test",
+        credential_id="",
+        version=0,
+        provider="",
+        contact="",
+        dedup="",
+        facts={},
+        created_at=call.now,
+    )
+    return Tested(status=await call.services.outbox.post(row, nothing))

@@ -1,0 +1,104 @@
+"""Keys in use are checked on a schedule; a bad key, an outage and a healthy key are told apart."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from broker.base.db import EVERY_TENANT
+from broker.credentials.health import spread
+from broker.credentials.tables import VersionRow
+from broker.sandbox.state import Faults
+from tests.support.world import World
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+async def acme(world: World) -> str:
+    return await world.key_for("acme")
+
+
+async def health(world: World, credential: str) -> str:
+    return str((await world.versions(credential))[0]["health"])
+
+
+async def told(world: World) -> list[str]:
+    return [item["kind"] for item in (await world.call("GET", "/v1/notices"))["items"]]
+
+
+async def test_a_key_that_the_customer_revoked_by_themselves_is_noticed_and_everybody_told_once(
+    world: World, acme: str
+) -> None:
+    job = await world.job()
+    await world.grant(job, "acme")
+    assert (await job.ask("acme")).status_code == 201
+    world.revoke_upstream(world.upstream_keys["acme"])
+    for _ in range(5):
+        await world.work(hours=30)
+    assert await health(world, acme) == "failing"
+    refused = await job.ask("acme")
+    assert (refused.status_code, refused.json()["code"]) == (403, "key_failing")
+    assert "it was revoked there, or has expired" in refused.json()["detail"]
+    assert await told(world) == ["key_failing"]
+    (listed,) = (await world.call("GET", "/v1/credentials", params={"only": "failing"}))["items"]
+    assert listed["id"] == acme
+
+
+async def test_an_outage_is_not_a_bad_key(world: World, acme: str) -> None:
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = await job.lease("acme")
+    world.upstream.faults = Faults(outage=True)
+    await world.work(hours=2)
+    assert await health(world, acme) == "unreachable"
+    assert await told(world) == ["key_unreachable"]
+    world.upstream.faults = Faults()
+    assert (await job.ask("acme")).status_code == 201, "nobody is refused for it"
+    assert lease["lease"]["state"] == "active"
+    await world.work(hours=2)
+    assert await health(world, acme) == "healthy"
+    assert await told(world) == ["key_unreachable"], "an outage that ended is no news"
+
+
+async def test_a_bad_key_stays_one_through_an_outage(world: World, acme: str) -> None:
+    world.revoke_upstream(world.upstream_keys["acme"])
+    await world.work(hours=30)
+    world.upstream.faults = Faults(outage=True)
+    await world.work(hours=30)
+    assert await health(world, acme) == "failing"
+
+
+async def test_keys_are_checked_daily_each_at_a_time_of_its_own(world: World) -> None:
+    credentials = [await world.key_for(f"customer-{number}") for number in range(4)]
+    await world.work(hours=2)
+    async with world.services.db.read(EVERY_TENANT) as session:
+        rows = {row.credential_id: row for row in await session.scalars(select(VersionRow))}
+    waits = [rows[credential].next_probe_at - rows[credential].health_at for credential in credentials]
+    assert waits == [spread(credential, 24) for credential in credentials]
+    assert len(set(waits)) == 4
+    assert all(0.8 * DAY_MS <= wait <= 1.2 * DAY_MS for wait in waits)
+
+
+async def test_one_round_asks_about_a_few_keys_of_a_provider_only(world: World) -> None:
+    for number in range(8):
+        await world.key_for(f"customer-{number}")
+    world.clock.forward(hours=2)
+    world.upstream.requests.clear()
+    await world.broker.worker.check_health()
+    assert len(world.upstream.requests) == 5
+    await world.broker.worker.check_health()
+    assert len(world.upstream.requests) == 8
+
+
+async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(world: World, acme: str) -> None:
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = await job.lease("acme", ttl=3600)
+    world.upstream.faults = Faults(rate_limit_per_minute=0)
+    await world.work(hours=2)
+    assert await health(world, acme) == "unreachable"
+    asked = len(world.upstream.requests)
+    await world.work()
+    assert len(world.upstream.requests) == asked, "the pause that the check met holds for the next check"
+    assert lease["lease"]["credential"] == acme

@@ -1,0 +1,265 @@
+"""People and systems are told: at least once, under a stable id, and never with a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from broker.base.db import EVERY_TENANT
+from broker.notifications.outbox import Outbox
+from broker.notifications.tables import NoticeRow
+from tests.notifications.conftest import Telling
+
+
+def outbox(telling: Telling) -> Outbox:
+    found: Outbox = telling.world.services.outbox
+    return found
+
+
+async def test_a_webhook_is_signed_as_standard_webhooks_asks(telling: Telling) -> None:
+    made = await telling.webhook(kinds=["key_exposed"])
+    credential = await telling.happen()
+    await telling.world.work()
+
+    ((headers, body),) = telling.receiver.came
+    told = Webhook(made["secret"]).verify(body, headers)
+    assert told["type"] == "key.exposed"
+    assert told["data"]["credential"] == credential
+    assert told["data"]["severity"] == "urgent"
+    assert "broker incident timeline" in told["data"]["text"]
+    with pytest.raises(WebhookVerificationError):
+        Webhook(made["secret"]).verify(body.replace(b"urgent", b"info"), headers)
+
+
+async def test_a_new_signing_secret_and_the_one_before_both_verify_for_a_day(telling: Telling) -> None:
+    made = await telling.webhook(kinds=["key_exposed"])
+    again = await telling.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/rotate-secret")
+    await telling.happen()
+    await telling.world.work()
+    ((headers, body),) = telling.receiver.came
+    for secret in (made["secret"], again["secret"]):
+        Webhook(secret).verify(body, headers)
+
+    telling.receiver.came.clear()
+    telling.world.clock.forward(hours=25)
+    await telling.happen("globex")
+    await telling.world.work()
+    ((headers, body),) = telling.receiver.came
+    # the library compares with the present; only which secrets signed is asked here
+    signatures = headers["webhook-signature"].split(" ")
+    assert len(signatures) == 1
+
+
+async def test_slack_gets_json_that_it_takes(telling: Telling) -> None:
+    await telling.webhook(format="slack", kinds=["key_exposed"])
+    await telling.happen()
+    await telling.world.work()
+    ((headers, body),) = telling.receiver.came
+    told = json.loads(body)
+    assert headers["content-type"] == "application/json"
+    assert told["text"].startswith(":rotating_light: *A key was exposed*")
+    assert [block["type"] for block in told["blocks"]] == ["section", "context"]
+
+
+async def test_operators_and_the_customer_are_mailed_each_in_their_words(telling: Telling) -> None:
+    await telling.happen()
+    await telling.world.work()
+    (operators,) = [mail for mail in telling.mailbox.to("security@gridwise.example") if "exposed" in mail["Subject"]]
+    (customer,) = [mail for mail in telling.mailbox.to("admin@acme.example") if "exposed" in mail["Subject"]]
+    assert operators["Subject"] == "[URGENT] A key was exposed"
+    assert "broker incident timeline" in operators.get_content()
+    assert "broker" not in customer.get_content()
+    assert "Find the key by its last four characters and choose Revoke." in customer.get_content()
+    assert "keys@gridwise.example" in customer.get_content()
+    assert customer["Auto-Submitted"] == "auto-generated"
+    assert customer["Message-ID"] != operators["Message-ID"]
+
+
+async def test_what_fails_is_tried_again_under_the_same_id_and_then_told_once(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.status = 500
+    await telling.happen()
+    await telling.world.work()
+    await telling.world.work()
+    assert len(telling.receiver.came) == 1, "not at once"
+    telling.receiver.status = 200
+    await telling.world.work(seconds=10)
+    await telling.world.work(hours=100)
+    first, second = telling.receiver.came
+    assert first[0]["webhook-id"] == second[0]["webhook-id"]
+    (delivery,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
+    assert (delivery["state"], delivery["tries"], delivery["last_status"]) == ("sent", 2, 200)
+
+
+async def test_what_never_works_is_a_dead_letter_that_can_be_sent_again(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.status = 503
+    await telling.happen()
+    for _ in range(12):
+        await telling.world.work(hours=30)
+    (dead,) = await telling.deliveries(state="dead")
+    assert (dead["channel"], dead["tries"], dead["last_status"], dead["last_error"]) == ("webhook", 10, 503, "refused")
+
+    telling.receiver.status = 200
+    telling.receiver.came.clear()
+    await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend")
+    await telling.world.work()
+    assert len(telling.receiver.came) == 1
+    again = await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend", status=409)
+    assert "only a dead one" in again["detail"]
+
+
+async def test_a_receiver_that_is_gone_is_asked_no_more(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.status = 410
+    await telling.happen()
+    await telling.world.work()
+    ((webhook),) = (await telling.world.call("GET", "/v1/webhooks"))["items"]
+    assert webhook["state"] == "disabled"
+    await telling.world.work(hours=30)
+    assert len(telling.receiver.came) == 1
+    assert len(await telling.deliveries(state="dead")) == 1
+
+
+async def test_an_address_that_the_mail_server_rejects_is_dead_at_once_and_a_busy_server_is_tried_again(
+    telling: Telling,
+) -> None:
+    telling.mailbox.reply = "451 try later"
+    await telling.happen()
+    await telling.world.work()
+    assert {one["state"] for one in await telling.deliveries()} == {"pending"}
+    telling.mailbox.reply = "550 no such user"
+    await telling.world.work(seconds=30)
+    assert {one["state"] for one in await telling.deliveries() if one["tries"] == 2} == {"dead"}
+
+
+async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.status = 503
+    for slug in ("acme", "globex"):
+        await telling.happen(slug)
+    for _ in range(12):
+        await telling.world.work(hours=2)
+    telling.receiver.status = 200
+    telling.receiver.came.clear()
+    await telling.world.work(hours=20)
+    assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 2
+
+
+async def test_two_workers_at_once_send_once(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    await telling.happen()
+    await asyncio.gather(*(outbox(telling).work() for _ in range(4)))
+    assert len(telling.receiver.came) == 1
+    assert len(telling.mailbox.to("security@gridwise.example")) == len(
+        {mail["Message-ID"] for mail in telling.mailbox.to("security@gridwise.example")}
+    )
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+@pytest.mark.parametrize("line", ["before it is sent", "after it was sent"])
+async def test_a_sender_that_dies_leaves_the_message_to_the_next(
+    telling: Telling, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    await telling.happen()
+    post = Outbox.post
+
+    async def dying(self: Outbox, *arguments: Any) -> int | None:
+        if line == "after it was sent":
+            await post(self, *arguments)
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "post", dying)
+        await outbox(telling).work()
+    before = len(telling.receiver.came)
+    await telling.world.work(seconds=60)
+    assert len(telling.receiver.came) == before, "its claim still holds"
+    await telling.world.work(seconds=120)
+    assert len(telling.receiver.came) == before + 1
+    assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 1
+
+
+async def test_the_same_thing_is_told_once(telling: Telling) -> None:
+    credential = await telling.happen()
+    for _ in range(3):
+        again = await telling.world.call(
+            "POST", f"/v1/credentials/{credential}/exposure", json={"found_by": "me too", "where": "elsewhere"}
+        )
+        assert again["exposure"]["found_by"] == "a scanner"
+    async with telling.world.services.db.read(EVERY_TENANT) as session:
+        query = select(func.count()).select_from(NoticeRow).where(NoticeRow.kind == "key_exposed")
+        assert await session.scalar(query) == 1
+
+
+async def test_a_slow_receiver_holds_no_other(telling: Telling) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.delay = 1.0
+    await telling.happen()
+    working = asyncio.create_task(outbox(telling).work())
+    while not telling.mailbox.to("security@gridwise.example"):
+        await asyncio.sleep(0.01)
+    assert not working.done(), "mail went out while the webhook's receiver thought"
+    await working
+
+
+async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(telling: Telling) -> None:
+    world = telling.world
+    for slug in ("acme", "globex"):
+        await world.organization(slug)
+    limited = await world.operator("olga", "operator", organizations=["acme"])
+    url = telling.receiver.url + "/hook"
+    refused = await world.call("POST", "/v1/webhooks", as_=limited, status=403, json={"url": url})
+    assert "name one of them" in refused["detail"]
+    await world.call("POST", "/v1/webhooks", as_=limited, status=404, json={"url": url, "organization": "globex"})
+    await world.call("POST", "/v1/webhooks", as_=limited, status=201, json={"url": url, "organization": "acme"})
+    every = await world.call("POST", "/v1/webhooks", status=201, json={"url": url})
+    seen = (await world.call("GET", "/v1/webhooks", as_=limited))["items"]
+    assert [one["organization"] is not None for one in seen] == [True]
+    await world.call("POST", f"/v1/webhooks/{every['webhook']['id']}/revoke", as_=limited, status=404)
+
+
+async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -> None:
+    made = await telling.webhook()
+    telling.receiver.status = 202
+    tested = await telling.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
+    assert tested == {"status": 202}
+    Webhook(made["secret"]).verify(telling.receiver.came[0][1], telling.receiver.came[0][0])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x.example/h", "https://user:pw@x.example/", "https://x.example/#f", "https://x.example/ä", "https:///x"],
+)
+async def test_addresses_that_notices_must_not_be_posted_to_are_refused(telling: Telling, url: str) -> None:
+    refused = await telling.world.call("POST", "/v1/webhooks", status=422, json={"url": url})
+    assert refused["detail"].startswith("url:")
+
+
+async def test_no_secret_is_in_anything_that_is_sent_or_shown(
+    telling: Telling, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = await telling.webhook()
+    credential = await telling.happen()
+    for _ in range(3):
+        await telling.world.work(hours=30)
+    rotation = (await telling.world.call("GET", "/v1/rotations", params={"credential": credential}))["items"]
+    assert rotation
+    sent = b"".join(body for _, body in telling.receiver.came)
+    sent += b"".join(bytes(mail) for _, mail in telling.mailbox.came)
+    assert len(telling.receiver.came) >= 3
+    shown = json.dumps(await telling.deliveries()) + json.dumps(
+        (await telling.world.call("GET", "/v1/webhooks"))["items"]
+    )
+    everything = sent.decode() + shown + "".join(capfd.readouterr())
+    for secret in (telling.world.upstream_keys["acme"], made["secret"], "very-secret-part", "#", "kbl_", "/intake/"):
+        assert secret not in everything, secret
