@@ -44,6 +44,7 @@ from broker.proxy.forward import Forwarder
 from broker.web import errors
 from broker.web.api import ROUTERS, leases
 from broker.web.console import intake as intake_pages
+from broker.web.console import status as status_pages
 from broker.web.middleware import Direct, Edge, Metrics
 from broker.web.proxy import Forwarding
 from broker.web.session import Services
@@ -274,7 +275,7 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
     )
     app.state.services = services
     errors.install(app)
-    for router in (*ROUTERS, intake_pages.router):
+    for router in (*ROUTERS, intake_pages.router, status_pages.router):
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))

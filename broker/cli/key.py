@@ -169,6 +169,16 @@ def link(
 
 
 @app.command()
+def status_link(credential_id: str, as_json: AsJson = False) -> None:
+    """Make a new status link for the customer; every one before stops working."""
+    made = call("POST", f"/v1/credentials/{credential_id}/status-link")
+    if as_json:
+        show(made, as_json)
+        return
+    typer.echo(made["link"])
+
+
+@app.command()
 def holders(
     credential_id: str,
     version: Annotated[int | None, typer.Option(help="Left out, the newest.")] = None,

@@ -10,6 +10,7 @@ from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import apply_move, event, get_credential, versions_of
+from broker.notifications.notices import tell
 
 
 async def revoke_version(
@@ -104,3 +105,19 @@ async def revoke_credential(
     )
     await record(session, revoked, *ended)
     return credential
+
+
+async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+    """The customer takes their key back: cut off like a revocation, recorded as theirs.  Again: no change."""
+    credential = await get_credential(session, credential_id)
+    if credential.state == "revoked":
+        return credential
+    await tell(
+        session,
+        "key_withdrawn",
+        organization=credential.organization_id,
+        provider=credential.provider,
+        credential=credential.id,
+        now=now,
+    )
+    return await revoke_credential(session, actor, credential_id, reason="", why="withdrawn", now=now)

@@ -114,13 +114,10 @@ async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) ->
     return row
 
 
-async def open_of(session: AsyncSession, credential_id: str) -> RotationRow | None:
+async def open_of(session: AsyncSession, credential_id: str, *, lock: bool = True) -> RotationRow | None:
     """The open rotation of a credential, locked likewise."""
-    return await session.scalar(
-        select(RotationRow)
-        .where(RotationRow.credential_id == credential_id, RotationRow.ended_at.is_(None))
-        .with_for_update()
-    )
+    query = select(RotationRow).where(RotationRow.credential_id == credential_id, RotationRow.ended_at.is_(None))
+    return await session.scalar(query.with_for_update() if lock else query)
 
 
 async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:

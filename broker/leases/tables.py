@@ -33,7 +33,10 @@ class UseRow(TenantOwned, Table):
     """One proxied call: authorized before it, completed after; an open one whose process died is closed as unknown."""
 
     __tablename__ = "uses"
-    __table_args__ = (Index("ix_uses_open", "completed_at", "authorized_at"),)
+    __table_args__ = (
+        Index("ix_uses_open", "completed_at", "authorized_at"),
+        Index("ix_uses_credential", "credential_id", "authorized_at"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     lease_id: Mapped[str] = mapped_column(index=True)

@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("credential_id", "version", name=op.f("uq_exposures_credential_id_version")),
     )
     op.create_index(op.f("ix_exposures_organization_id"), "exposures", ["organization_id"])
+    op.create_index("ix_uses_credential", "uses", ["credential_id", "authorized_at"])
     # Keys in use get their first scheduled check, and keys revoked before today their first probe.
     op.execute(
         "UPDATE credential_versions SET next_probe_at = 0 WHERE state IN ('active', 'revoked') AND sealed IS NOT NULL"
@@ -121,6 +122,7 @@ def _fence(table: str) -> None:
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_index("ix_uses_credential", "uses")
     op.drop_table("exposures")
     op.drop_table("rotations")
     for table, columns in _columns().items():

@@ -19,6 +19,7 @@ from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
+from broker.intake import links
 from broker.leases.selection import Selection, selected
 from broker.organizations import tenants
 from broker.web.api.fields import (
@@ -264,6 +265,25 @@ async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> 
     async def work(session: AsyncSession) -> VersionView:
         row = await cutoff.destroy_version(session, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
+
+    return await call.change(None, work)
+
+
+class StatusLink(View):
+    """A customer's status link, shown this once."""
+
+    link: str
+
+
+@router.post("/{credential_id}/status-link", response_model=StatusLink)
+async def replace_status_link(credential_id: IdPath, call: ByOperator) -> Response:
+    """Make a new status link for the customer; every one before stops working."""
+    wired = call.services
+
+    async def work(session: AsyncSession) -> StatusLink:
+        await versions.get_credential(session, credential_id)
+        row = await links.replace_status_links(session, call.actor, credential_id, now=call.now)
+        return StatusLink(link=f"{wired.public_url}/status/{row.id}#{links.status_secret(wired.keys.link, row)}")
 
     return await call.change(None, work)
 

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.clock import rfc3339
 from broker.base.db import Scope
-from broker.credentials.lifecycle import State
 from broker.credentials.tables import VersionRow
 from broker.intake.links import SPENT, status_secret
 from broker.intake.tables import IntakeRow
@@ -59,15 +58,9 @@ class Submission(Opening):
 
 
 @router.get("/intake/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
-async def intake_page() -> HTMLResponse:
+async def intakepage() -> HTMLResponse:
     """The same page for every id: it says nothing about what exists, and fetching it spends nothing."""
-    return _page("intake.html")
-
-
-@router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
-async def status_page() -> HTMLResponse:
-    """The same page for every id."""
-    return _page("status.html")
+    return page("intake.html")
 
 
 @router.get("/static/{name}", include_in_schema=False)
@@ -76,7 +69,8 @@ async def static(name: Literal["intake.js", "page.css"]) -> FileResponse:
     return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
 
 
-def _page(template: str) -> HTMLResponse:
+def page(template: str) -> HTMLResponse:
+    """A page that says nothing about what exists."""
     return HTMLResponse(_TEMPLATES.get_template(template).render(), headers=_PAGE_HEADERS)
 
 
@@ -85,11 +79,11 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
     """What the page shows to who holds the link."""
     row = await wired.links.proved(intake_id, body.proof, address(request))
     async with wired.db.read(Scope.of(row.organization_id)) as session:
-        common = await _common(session, wired, row)
+        shared = await common(session, wired, row)
         if row.state in SPENT:
-            return {**common, "state": row.state, "receipt": await _receipt(session, wired, row)}
+            return {**shared, "state": row.state, "receipt": await _receipt(session, wired, row)}
     return {
-        **common,
+        **shared,
         "state": "open",
         "intake": row.id,
         "requested_by": row.requested_by,
@@ -122,28 +116,8 @@ async def submit(intake_id: str, body: Submission, request: Request, wired: Wire
         return {"state": done.state, "receipt": await _receipt(session, wired, done)}
 
 
-@router.post("/status/{intake_id}/open")
-async def open_status(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
-    """What became of a submitted key, for who holds the status link."""
-    row = await wired.links.status_proved(intake_id, body.proof, address(request))
-    async with wired.db.read(Scope.of(row.organization_id)) as session:
-        version = await session.get_one(VersionRow, (row.credential_id, row.version))
-        common = await _common(session, wired, row)
-    return {
-        **common,
-        "contact": wired.vendor_contact,
-        "key": {
-            "last4": version.last4,
-            "fingerprint": version.fingerprint,
-            "state": _key_state(version),
-            "received_at": when(version.staged_at),
-            "active_since": when(version.activated_at),
-            "revoked_at": when(version.revoked_at or version.destroyed_at),
-        },
-    }
-
-
-async def _common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+    """What both pages show: who asks whom for which key."""
     organization = await tenants.find(session, row.organization_id)
     definition = wired.catalog.get(row.provider)
     return {
@@ -177,14 +151,6 @@ async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> di
         "state": row.state,
         "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row)}",
     }
-
-
-def _key_state(version: VersionRow) -> str:
-    if version.state == State.DESTROYED and version.verdict in {"bad_key", "other_organization"}:
-        return "refused"
-    return {State.STAGED: "verifying", State.VERIFIED: "held", State.RETIRING: "active"}.get(
-        State(version.state), version.state
-    )
 
 
 def _variables(definition: Definition) -> list[dict[str, Any]]:

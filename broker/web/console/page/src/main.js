@@ -15,7 +15,7 @@ async function begin(secret) {
   const proof = await proofOf(secret);
   try {
     const opened = await post(`${location.pathname}/open`, { proof });
-    if (page === "status") status(opened);
+    if (page === "status") status(opened, id, proof);
     else if (opened.state === "open") form(opened, id, proof);
     else receipt(opened, opened.receipt, opened.state, true);
   } catch (problem) {

@@ -1,0 +1,194 @@
+"""The customer's status page: the JSON that its script speaks.  The link of any of a key's submissions controls it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.base.db import Scope
+from broker.credentials import cutoff, pausing, rotation
+from broker.credentials.age import DAY_MS
+from broker.credentials.lifecycle import Health, State
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.intake.tables import IntakeRow
+from broker.intake.usage import usage
+from broker.organizations.tables import OrganizationRow
+from broker.web.api.fields import when
+from broker.web.console.intake import Opening, common, page
+from broker.web.session import Services, Wired, address
+
+router = APIRouter(tags=["customer"])
+
+
+class Period(Opening):
+    """Of how many days until now."""
+
+    days: Annotated[int, Field(ge=1, le=90)] = 30
+
+
+@router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
+async def status_page() -> HTMLResponse:
+    """The same page for every id."""
+    return page("status.html")
+
+
+@router.post("/status/{intake_id}/open")
+async def open_status(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """What became of the key, for who holds the status link."""
+    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    return await _status(wired, row)
+
+
+@router.post("/status/{intake_id}/usage")
+async def open_usage(intake_id: str, body: Period, request: Request, wired: Wired) -> dict[str, Any]:
+    """Which jobs used the key, how often, and on which days."""
+    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    now = wired.clock()
+    assert row.credential_id is not None
+    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        found = await usage(session, row.credential_id, now - body.days * DAY_MS)
+    today = now // DAY_MS
+    return {
+        "days": body.days,
+        "jobs": [
+            {"name": job.name, "calls": job.calls, "shown": job.shown, "last": when(job.last)} for job in found.jobs
+        ],
+        "per_day": [
+            {"day": (when(day * DAY_MS) or "")[:10], "calls": found.days.get(day, 0)}
+            for day in range(today - body.days + 1, today + 1)
+        ],
+    }
+
+
+@router.post("/status/{intake_id}/pause")
+async def pause(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """Let nobody use the key until it is resumed; answered once no call with it can go on."""
+
+    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
+        await pausing.pause(session, actor, credential, now=wired.clock())
+
+    return await _act(wired, intake_id, body, request, work)
+
+
+@router.post("/status/{intake_id}/resume")
+async def resume(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """Let it be used again."""
+
+    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
+        await pausing.resume(session, actor, credential, now=wired.clock())
+
+    return await _act(wired, intake_id, body, request, work)
+
+
+@router.post("/status/{intake_id}/withdraw")
+async def withdraw(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+    """Take the key back for good: cut off like a revocation, and recorded as the customer's own."""
+
+    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
+        await cutoff.withdraw(session, actor, credential, now=wired.clock())
+
+    return await _act(wired, intake_id, body, request, work)
+
+
+@router.post("/status/{intake_id}/rotate")
+async def rotate(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, str]:
+    """A link over which the customer submits the next key, now."""
+    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    async with wired.db.write(Scope.of(row.organization_id)) as session:
+        credential = await session.get_one(CredentialRow, row.credential_id)
+        intake, secret = await wired.rotating.by_customer(session, _actor(row, request), credential, now=wired.clock())
+    return {"intake_url": f"{wired.public_url}/intake/{intake.id}#{secret}"}
+
+
+async def _act(
+    wired: Services,
+    intake_id: str,
+    body: Opening,
+    request: Request,
+    work: Callable[[AsyncSession, Actor, str], Awaitable[None]],
+) -> dict[str, Any]:
+    """Do what the customer decides, in one transaction of theirs; the status as it then is."""
+    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    assert row.credential_id is not None
+    async with wired.db.write(Scope.of(row.organization_id)) as session:
+        await work(session, _actor(row, request), row.credential_id)
+    await wired.flights.settled(row.credential_id)
+    return await _status(wired, row)
+
+
+def _actor(row: IntakeRow, request: Request) -> Actor:
+    return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
+
+
+async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
+    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        credential = await session.get_one(CredentialRow, row.credential_id)
+        organization = await session.get_one(OrganizationRow, row.organization_id)
+        found = await session.scalars(
+            select(VersionRow).where(VersionRow.credential_id == row.credential_id).order_by(VersionRow.number)
+        )
+        versions = list(found)
+        changing = await rotation.open_of(session, credential.id, lock=False)
+        shared = await common(session, wired, row)
+    version = _present(versions, row)
+    declared = wired.catalog.get(row.provider).rotation
+    days = credential.rotation_days or organization.rotation_days or (declared.interval_days if declared else None)
+    return {
+        **shared,
+        "contact": wired.vendor_contact,
+        "key": {
+            "last4": version.last4,
+            "fingerprint": version.fingerprint,
+            "state": _state(credential, version),
+            "checked_at": when(version.health_at or version.verified_at),
+            "received_at": when(version.staged_at),
+            "active_since": when(version.activated_at),
+            "paused_at": when(credential.paused_at),
+            "revoked_at": when(version.revoked_at or version.destroyed_at),
+            "confirmed_at": when(version.confirmed_at),
+            "due_at": when(version.staged_at + days * DAY_MS) if days and version.state == State.ACTIVE else None,
+        },
+        "older": [
+            {
+                "last4": older.last4,
+                "state": "retiring"
+                if older.state == State.RETIRING
+                else "revoked"
+                if older.confirmed_at
+                else "awaiting",
+                "since": when(older.revoked_at),
+                "confirmed_at": when(older.confirmed_at),
+            }
+            for older in versions
+            if older.number != version.number and older.state in {State.RETIRING, State.REVOKED}
+        ],
+        "wanted": changing is not None and changing.state == "requested",
+        "in_force": credential.state == "active",
+    }
+
+
+def _present(versions: Sequence[VersionRow], row: IntakeRow) -> VersionRow:
+    """The key that the page is about: this link's own, until a newer one has taken its place."""
+    own = next(version for version in versions if version.number == row.version)
+    active = next((version for version in versions if version.state == State.ACTIVE), None)
+    return active if active is not None and own.state in {State.RETIRING, State.REVOKED} else own
+
+
+def _state(credential: CredentialRow, version: VersionRow) -> str:
+    state = State(version.state)
+    if state is State.DESTROYED and version.verdict in {"bad_key", "other_organization"}:
+        return "refused"
+    if state in {State.ACTIVE, State.RETIRING}:
+        if credential.paused_at is not None:
+            return "paused"
+        return "failing" if version.health == Health.FAILING else "active"
+    if state is State.REVOKED:
+        return "dead" if version.confirmed_at else "revoked"
+    return {State.STAGED: "verifying", State.VERIFIED: "held"}.get(state, state.value)

@@ -1,0 +1,129 @@
+"""The status page in a real browser: seen, understood and acted on by somebody who is no developer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.page.conftest import Visit
+
+# Where pictures are kept for people to look at, when they ask for them.
+SHOTS = os.environ.get("BROKER_SHOTS")
+
+
+async def shot(visit: Visit, name: str) -> None:
+    if SHOTS:
+        width = (visit.page.viewport_size or {"width": 0})["width"]
+        await visit.page.screenshot(path=str(Path(SHOTS) / f"{name}-{width}.png"), full_page=True)
+
+
+async def given(visit: Visit) -> tuple[tuple[str, str], str]:
+    """A key that was given and used; its status link and credential."""
+    world = visit.world
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    receipt = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
+    job = await world.job("nightly-sync")
+    await world.grant(job, "acme")
+    lease = await job.lease("acme", ttl=3600)
+    for _ in range(4):
+        await world.proxied(lease, "/facilities")
+    path, _, status_secret = receipt["status_url"].partition("#")
+    return (path.rpartition("/")[2], status_secret), (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
+
+
+async def title_becomes(visit: Visit, title: str) -> None:
+    await visit.page.wait_for_selector(f"h1:has-text('{title}')")
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_they_see_the_key_pause_it_and_resume_it(visit: Visit) -> None:
+    link, _ = await given(visit)
+    await visit.open(link, "status")
+    assert await visit.title() == "The key is in use"
+    await visit.page.wait_for_selector("td:has-text('4')")
+    assert await visit.page.inner_text("tbody th") == "nightly-sync"
+    assert await visit.page.get_attribute(".bars svg", "aria-label") == "4 calls in 30 days, at most 4 on one day"
+    await shot(visit, "active")
+
+    await visit.page.click("text=Pause the key")
+    await title_becomes(visit, "The key is paused")
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "paused")
+    await visit.page.click("text=Resume the key")
+    await title_becomes(visit, "The key is in use")
+    assert visit.complaints == []
+    overflow = await visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    assert not overflow, "nothing is wider than the screen"
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit: Visit) -> None:
+    link, credential = await given(visit)
+    await visit.open(link, "status")
+    await visit.page.click("text=Withdraw the key")
+    await visit.page.wait_for_selector("text=Withdraw the key for good?")
+    await shot(visit, "withdraw")
+    await visit.page.click("text=Keep it")
+    assert await visit.page.query_selector("text=Withdraw the key for good?") is None
+
+    await visit.page.click("text=Withdraw the key")
+    await visit.page.click("text=Withdraw it for good")
+    await title_becomes(visit, "The key is no longer used")
+    assert "choose Revoke" in await visit.page.inner_text("main")
+    assert await visit.page.query_selector("text=What you can do") is None
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "withdrawn")
+    assert (await visit.world.call("GET", f"/v1/credentials/{credential}"))["state"] == "revoked"
+
+    visit.world.revoke_upstream(visit.world.upstream_keys["acme"])
+    await visit.world.work()
+    await visit.page.goto("about:blank")
+    await visit.open(link, "status")
+    assert await visit.title() == "The key is revoked"
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "dead")
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
+    link, credential = await given(visit)
+    await visit.world.rotate(credential)
+    await visit.open(link, "status")
+    assert "The vendor asks for a new key" in await visit.page.inner_text("main")
+    await visit.page.click("text=Submit a new key")
+    await visit.page.wait_for_selector("#key")
+    await shot(visit, "rotate-form")
+    new = visit.world.new_key("acme")
+    await visit.submit(new)
+    assert await visit.world.states(credential) == ["retiring", "active"]
+
+    await visit.page.goto("about:blank")
+    await visit.open(link, "status")
+    assert new[-4:] in await visit.page.inner_text(".facts")
+    assert "still kept for a while" in await visit.page.inner_text(".older")
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "rotated")
+    assert visit.complaints == []
+
+
+async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
+    link, _ = await given(visit)
+    await visit.open(link, "status")
+    await visit.page.focus("text=Pause the key")
+    await visit.page.keyboard.press("Enter")
+    await title_becomes(visit, "The key is paused")
+
+
+async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Visit) -> None:
+    link, credential = await given(visit)
+    await visit.open(link, "status")
+    await visit.world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
+    await visit.page.click("text=Pause the key")
+    await visit.page.wait_for_selector(".progress:has-text('revoked for good')")
+    await visit.context.set_offline(True)
+    await visit.page.click("text=Pause the key")
+    await visit.page.wait_for_selector(".progress:has-text('Check your internet connection')")
