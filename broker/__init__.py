@@ -11,6 +11,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     rewrap app worker schema tables config
                           composition root, periodic work, migrations, settings
     web                   the edge: api, console, proxy, session, middleware, errors.  No rules
+    leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for
     proxy | intake        one proxied call | receiving a key
     leases                short rights to use

@@ -32,6 +32,7 @@ from broker.keystore import internal
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
 from broker.notifications.mail import Mail
@@ -148,6 +149,16 @@ def _wire(
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
     rotating = Rotating(keystore, keys.link, providers)
     outbox = Outbox(db, keystore, outbound, _mail(settings), clock, private=settings.private_webhooks)
+    reports = Reports(
+        db,
+        audit,
+        outbound,
+        rotating,
+        keys,
+        clock,
+        keys_url=settings.leak_report_keys_url,
+        private=settings.private_webhooks,
+    )
     services = Services(
         db=db,
         audit=audit,
@@ -173,6 +184,7 @@ def _wire(
         proxy=Proxy(Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), flights),
         rotating=rotating,
         outbox=outbox,
+        reports=reports,
         metrics=Metrics(),
         clock=clock,
         public_url=settings.public_url,

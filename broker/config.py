@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     mail_from: str = Field("", max_length=200, description="Sender of notices, such as keys@vendor.example.")
     notify_emails: str = Field("", description="Operators' addresses that every notice is mailed to, by comma.")
     private_webhooks: bool = Field(False, description="Development only: webhooks to http:// and private addresses.")
+    leak_report_keys_url: str = Field(
+        "", description="Public keys of partners' leak reports; GitHub's: its meta API. Empty takes no reports."
+    )
     rotation_ahead_days: int = Field(
         30, ge=0, le=365, description="Days before a key is due that a new one is asked for."
     )

@@ -11,6 +11,7 @@ import typer
 
 from broker.cli import audit, grant, incident, key, lease, notice, operator, org, provider, rotation, webhook, workload
 from broker.cli import exec as exec_
+from broker.cli import scan as scan_
 
 # Their imports take a second that the other commands need not wait for.
 _SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore"})
@@ -26,6 +27,7 @@ def build(words: Sequence[str]) -> typer.Typer:
     app.add_typer(operator.app, name="operator")
     app.command("login")(operator.login)
     app.command("exec", context_settings=exec_.SETTINGS)(exec_.run)
+    app.command("scan")(scan_.run)
     for name, group in (
         ("org", org.app),
         ("key", key.app),

@@ -74,6 +74,7 @@ class Confirmation:
         now = self.clock()
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome)]
+        row.leak_mark = row.leak_mark or probed.leak_mark
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at, row.destroyed_at, row.sealed, row.next_probe_at = now, now, None, None
             events.append(event(row, "credential.version.revocation_confirmed", BROKER, now))

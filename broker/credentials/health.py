@@ -126,6 +126,7 @@ class HealthCheck:
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
         changed = self._note(row, probed, now)
+        row.leak_mark = row.leak_mark or probed.leak_mark
         events = [
             replace(event(row, "credential.probe.completed", BROKER, now, reason=probed.answer), outcome=probed.outcome)
         ]

@@ -32,13 +32,15 @@ class Answer(StrEnum):
 class Probed:
     """One verification request and what came of it; ``ids`` are those upstream returned.
 
-    ``pause`` is for how many seconds upstream wants no more calls with this key.
+    ``pause`` is for how many seconds upstream wants no more calls with this key; ``leak_mark`` what the key is
+    recognised by where it should not be, for those that were received before there were such marks.
     """
 
     answer: Answer
     outcome: Outcome
     ids: frozenset[str] = frozenset()
     pause: float = 0.0
+    leak_mark: str = ""
 
 
 def target(definition: Definition, variables: Mapping[str, str]) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
@@ -104,6 +105,7 @@ async def stage(
         next_probe_at=now + FIRST_PROBE_MS,
         staged_at=now,
         upstream_id=received.upstream_id,
+        leak_mark=keys.leak_mark(hashlib.sha256(text.encode()).hexdigest()),
     )
     row.sealed = await keystore.seal(received.key, row.binding)
     session.add(row)

@@ -6,6 +6,7 @@ leaves the version staged with a time at which the worker tries again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -89,7 +90,8 @@ class Verification:
         intent = event(row, "credential.probe.authorized", BROKER, self.clock())
         await self.audit.append(replace(intent, target=target(definition, credential.variables)))
         key = await self.keystore.open(row.sealed, row.binding)
-        return await probe(self.outbound, definition, credential.variables, key, self.clock())
+        probed = await probe(self.outbound, definition, credential.variables, key, self.clock())
+        return replace(probed, leak_mark=self.keys.leak_mark(hashlib.sha256(key.reveal()).hexdigest()))
 
     async def _settle(
         self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also

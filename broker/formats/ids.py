@@ -22,6 +22,7 @@ PREFIXES = {
     "lse": "lease",
     "use": "use",
     "evt": "audit event",
+    "fnd": "finding",
     "ntc": "notice",
     "whk": "webhook",
     "dlv": "delivery",

@@ -43,6 +43,7 @@ class InternalKeys:
         self._fingerprint = self._subkey("fingerprint")
         self._evidence = self._subkey("evidence")
         self.link = self._subkey("link")
+        self._leak = self._subkey("leak")
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
@@ -50,6 +51,10 @@ class InternalKeys:
     def fingerprint(self, key: Secret) -> str:
         """The keyed fingerprint of a customer's key: 128 bits in hexadecimal, equal for equal keys."""
         return hmac.digest(self._fingerprint, key.reveal(), "sha256")[:16].hex()
+
+    def leak_mark(self, digest: str) -> str:
+        """The keyed hash by which a key is recognised from SHA-256 (hexadecimal) of it, as scanners send it."""
+        return hmac.digest(self._leak, digest.encode(), "sha256")[:16].hex()
 
     def evidence(self, provider: str, identifier: str) -> str:
         """The keyed hash under which an id that upstream returned is remembered."""

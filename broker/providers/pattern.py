@@ -48,6 +48,29 @@ def shape(pattern: str) -> Shape:
     return Shape(piece.alphabet, piece.shortest, piece.longest)
 
 
+def beginnings(pattern: str) -> tuple[str, ...]:
+    """The fixed texts that every match of ``pattern`` begins with one of; one empty text where it has none."""
+    text, at, starts = pattern[1:-1], 0, [""]
+    while at < len(text):
+        fixed, at = _fixed(text, at)
+        if not fixed or text[at : at + 1] in {"?", "{"}:  # what may be missing, or be repeated, is not fixed
+            break
+        starts = [start + one for start in starts for one in fixed]
+    return tuple(starts)
+
+
+_GROUP = re.compile(r"\(\?:((?:[^\[\]()?{}\\]|\\.)+)\)")
+
+
+def _fixed(text: str, at: int) -> tuple[list[str], int]:
+    """The texts that the next item stands for, none where it is not fixed, and where it ends."""
+    if text[at] == "\\":
+        return [text[at + 1]], at + 2
+    if group := _GROUP.match(text, at):
+        return [re.sub(r"\\(.)", r"\1", way) for way in group[1].split("|")], group.end()
+    return ([], at) if text[at] in "[(" else ([text[at]], at + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """A part of a pattern: what it may ``begin`` with, and what it may still take at its end (``more``)."""

@@ -35,6 +35,7 @@ from broker.intake.links import Links
 from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
+from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
@@ -66,6 +67,7 @@ class Services:
     proxy: Proxy
     rotating: Rotating
     outbox: Outbox
+    reports: Reports
     metrics: Metrics
     clock: Clock
     public_url: str

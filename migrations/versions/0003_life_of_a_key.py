@@ -30,6 +30,7 @@ def _columns() -> dict[str, tuple[sa.Column[object], ...]]:
             sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
             sa.Column("reminders", sa.BigInteger(), server_default="0", nullable=False),
             sa.Column("upstream_id", sa.String(), server_default="", nullable=False),
+            sa.Column("leak_mark", sa.String(), nullable=True),
         ),
         "intakes": (
             sa.Column("rotation_id", sa.String(), nullable=True),
@@ -100,6 +101,24 @@ def upgrade() -> None:
         sa.UniqueConstraint("credential_id", "version", name=op.f("uq_exposures_credential_id_version")),
     )
     op.create_index(op.f("ix_exposures_organization_id"), "exposures", ["organization_id"])
+    op.create_index(op.f("ix_credential_versions_leak_mark"), "credential_versions", ["leak_mark"])
+    op.create_table(
+        "findings",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("credential_id", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("place_hash", sa.String(), nullable=False),
+        sa.Column("found_by", sa.String(), nullable=False),
+        sa.Column("found_at", sa.BigInteger(), nullable=False),
+        sa.Column("organization_id", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
+        sa.UniqueConstraint(
+            "credential_id", "version", "place_hash", name=op.f("uq_findings_credential_id_version_place_hash")
+        ),
+    )
+    op.create_index(op.f("ix_findings_organization_id"), "findings", ["organization_id"])
     op.create_index("ix_uses_credential", "uses", ["credential_id", "authorized_at"])
     # Keys in use get their first scheduled check, and keys revoked before today their first probe.
     op.execute(
@@ -108,6 +127,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         _fence("rotations")
         _fence("exposures")
+        _fence("findings")
 
 
 def _fence(table: str) -> None:
@@ -123,6 +143,8 @@ def _fence(table: str) -> None:
 def downgrade() -> None:
     """Go down."""
     op.drop_index("ix_uses_credential", "uses")
+    op.drop_index(op.f("ix_credential_versions_leak_mark"), "credential_versions")
+    op.drop_table("findings")
     op.drop_table("exposures")
     op.drop_table("rotations")
     for table, columns in _columns().items():

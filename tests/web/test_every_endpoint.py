@@ -229,6 +229,7 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
         "/metrics",
         "/intake/{intake_id}/open",
         "/intake/{intake_id}/submit",
+        "/v1/leaks/reports/github",
         *(f"/status/{{intake_id}}/{step}" for step in ("open", "usage", "pause", "resume", "withdraw", "rotate")),
     }
     from broker.formats import ids

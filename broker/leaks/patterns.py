@@ -1,0 +1,20 @@
+"""The forms of keys that provider files declare, read without the server's parts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from broker.leaks.candidates import Declared
+
+_BUNDLED = Path(__file__).parent.parent / "providers" / "definitions"
+
+
+def declared(extra: Path | None = None) -> list[Declared]:
+    """Those of the bundled files, and of a folder of one's own, whose ids replace bundled ones."""
+    found: dict[str, str] = {}
+    for folder in filter(None, (_BUNDLED, extra)):
+        for path in sorted(folder.glob("*.toml")):
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            found[document["id"]] = document["key"]["pattern"]
+    return [Declared(provider, pattern) for provider, pattern in found.items()]

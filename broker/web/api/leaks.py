@@ -1,0 +1,132 @@
+"""/v1/leaks: candidates of a scanner, reports of partners, and what was found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import Field, StringConstraints
+from sqlalchemy import select
+
+from broker.audit.events import Event
+from broker.leaks.matching import Candidate, note, recognised
+from broker.leaks.tables import FindingRow
+from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
+from broker.web.api.listing import rows_of
+from broker.web.session import SECURED, ByAnyone, ByJobOrOperator, Call, Wired
+
+router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CandidateBody(Body):
+    """What a scanner found, by SHA-256 of its text; never the text."""
+
+    digest: Digest
+    place: Annotated[Line, Field(description="Where, for people: a path and a line.")]
+
+
+class Check(Body):
+    """Candidates of one scan."""
+
+    candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=1_000)]
+
+
+class Checked(View):
+    """Whether a candidate is one of our keys; which one only to who may see its organization."""
+
+    digest: str
+    ours: bool
+    organization: str | None = None
+    credential: str | None = None
+    version: int | None = None
+    provider: str | None = None
+    state: str | None = None
+
+
+class CheckedAll(View):
+    """In the order of the candidates."""
+
+    items: list[Checked]
+
+
+class FindingView(View):
+    """One of our keys, seen at one place."""
+
+    id: str
+    organization: str
+    credential: str
+    version: int
+    provider: str
+    place: str
+    found_by: str
+    found_at: str | None
+
+
+def show(row: FindingRow) -> FindingView:
+    """The row as answers show it."""
+    return FindingView(
+        id=row.id,
+        organization=row.organization_id,
+        credential=row.credential_id,
+        version=row.version,
+        provider=row.provider,
+        place=row.place,
+        found_by=row.found_by,
+        found_at=when(row.found_at),
+    )
+
+
+@router.post("/check", dependencies=SECURED)
+async def check(body: Check, caller: ByJobOrOperator, wired: Wired) -> CheckedAll:
+    """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
+    candidates = [Candidate(one.digest, one.place) for one in body.candidates]
+    found = await recognised(wired.db, wired.keys, [one.digest for one in candidates])
+    now = wired.clock()
+    summary = f"{len(candidates)} candidates, {len(found)} ours"
+    await wired.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
+    ours = [(found[one.digest], one.place) for one in candidates if one.digest in found]
+    await note(wired.db, caller.actor, ours, "scan", now=now)
+    items = []
+    for digest in [one.digest for one in candidates]:
+        version = found.get(digest)
+        if version is None or not isinstance(caller, Call) or not caller.scope.holds(version.organization_id):
+            items.append(Checked(digest=digest, ours=version is not None))
+            continue
+        items.append(
+            Checked(
+                digest=digest,
+                ours=True,
+                organization=version.organization_id,
+                credential=version.credential_id,
+                version=version.number,
+                provider=version.provider,
+                state=version.state,
+            )
+        )
+    return CheckedAll(items=items)
+
+
+@router.get("/findings", dependencies=SECURED)
+async def findings(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
+    """Keys of the organizations that you see, where they should not be."""
+    async with call.services.db.read(call.scope) as session:
+        rows = await rows_of(session, select(FindingRow), FindingRow.id, limit, cursor)
+    return page(rows, limit, show, lambda row: row.id)
+
+
+async def _raw(request: Request) -> bytes:
+    """The body as it was signed."""
+    return await request.body()
+
+
+@router.post("/reports/github")
+async def github(
+    wired: Wired,
+    body: Annotated[bytes, Depends(_raw)],
+    key_id: Annotated[str, Header(alias="Github-Public-Key-Identifier", max_length=200)] = "",
+    signature: Annotated[str, Header(alias="Github-Public-Key-Signature", max_length=1_000)] = "",
+) -> list[dict[str, Any]]:
+    """A report of GitHub's secret scanning, signed over the raw body; our keys in it are cut off at once."""
+    return [dict(one) for one in await wired.reports.take(key_id, signature, body)]
