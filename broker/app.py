@@ -19,6 +19,7 @@ from broker.base.secret import Secret
 from broker.config import Settings
 from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
+from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
 from broker.identity.access import AccessTokens
 from broker.identity.oauth import TokenEndpoint
@@ -193,12 +194,14 @@ def _wire(
         rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
     )
+    minting = Minting(verification)
     worker = Worker(
         db,
         audit,
         verification,
         HealthCheck(db, verification, clock),
-        Confirmation(db, verification, clock),
+        Confirmation(db, verification, minting, clock),
+        minting,
         rotating,
         outbox,
         deposit,

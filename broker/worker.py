@@ -16,6 +16,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
+from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
 from broker.intake.deposit import Deposit
@@ -42,6 +43,7 @@ class Worker:
     verification: Verification
     health: HealthCheck
     confirmation: Confirmation
+    minting: Minting
     rotating: Rotating
     outbox: Outbox
     deposit: Deposit
@@ -63,6 +65,7 @@ class Worker:
             self.verify_due,
             self.check_health,
             self.confirm_revocations,
+            self.make_keys,
             self.retire_due,
             self.ask_for_due,
             self.expire_links,
@@ -93,6 +96,12 @@ class Worker:
     async def confirm_revocations(self) -> None:
         """Ask upstream whether keys that are out of use here are dead there too."""
         await _together("confirmation", *(self.confirmation.check(row) for row in await self.confirmation.due()))
+
+    async def make_keys(self) -> None:
+        """Carry on rotations whose keys the provider's own API makes."""
+        await _together(
+            "minting", *(self.minting.carry_on(row, self.deposit.settle) for row in await self.minting.due())
+        )
 
     async def retire_due(self) -> None:
         """Retire old keys that nobody holds any more, or whose time is over."""

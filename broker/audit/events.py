@@ -57,6 +57,8 @@ KINDS = frozenset(
         "credential.version.recovered",
         "credential.version.unreachable",
         "rotation.opened",
+        "rotation.call.authorized",
+        "rotation.call.completed",
         "rotation.promoted",
         "rotation.failing",
         "rotation.recovered",

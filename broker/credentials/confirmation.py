@@ -17,6 +17,7 @@ from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials.lifecycle import State
+from broker.credentials.minting import Minting
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verification
@@ -39,6 +40,7 @@ class Confirmation:
 
     db: Database
     verification: Verification
+    minting: Minting
     clock: Clock
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
@@ -63,6 +65,7 @@ class Confirmation:
             credential = await session.get(CredentialRow, row.credential_id)
         if credential is None or row.sealed is None:
             return
+        await self.minting.delete_retired(credential, row)
         probed = await self.verification.ask(row, credential)
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)

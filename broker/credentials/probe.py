@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import ClientResponse
@@ -43,35 +45,62 @@ class Probed:
     leak_mark: str = ""
 
 
-def target(definition: Definition, variables: Mapping[str, str]) -> Target:
-    """What a probe will ask, for the record, without the key."""
-    url = urlsplit(definition.url(variables) + definition.verify.path)
-    return Target(url.hostname or "", definition.verify.method, url.path)
+def target(definition: Definition, variables: Mapping[str, str], method: str, path: str) -> Target:
+    """What will be asked, for the record, without the key."""
+    url = urlsplit(definition.url(variables) + path)
+    return Target(url.hostname or "", method, url.path)
+
+
+class Exchange(NamedTuple):
+    """One request with a key and what came of it; ``status`` None where no answer came."""
+
+    status: int | None
+    body: bytes
+    outcome: Outcome
+    pause: float = 0.0
+
+
+async def exchange(
+    outbound: Outbound,
+    definition: Definition,
+    variables: Mapping[str, str],
+    key: Secret,
+    method: str,
+    path: str,
+    *,
+    now: int,
+    body: Mapping[str, Any] | None = None,
+) -> Exchange:
+    """One small request with ``key``.  Its event must be durable before this is called."""
+    placement = definition.place(key)
+    url = definition.url(variables) + path
+    if placement.query:
+        url += ("&" if "?" in url else "?") + urlencode(placement.query)
+    headers = [("Accept-Encoding", "identity"), *definition.required_headers.items(), *placement.headers]
+    if body is not None:
+        headers.append(("Content-Type", "application/json"))
+    sent = None if body is None else json.dumps(body).encode()
+    started = time.monotonic()
+    try:
+        async with outbound.call(method, url, headers=headers, body=sent, private=definition.host.private) as response:
+            answer = await _bounded(response)
+            pause = pause_of(definition.retry, response.status, response.headers, now)
+            outcome = Outcome(response.status, _ms_since(started), bytes_in=len(answer), bytes_out=len(sent or b""))
+            return Exchange(response.status, answer, outcome, pause)
+    except Unreachable:
+        return Exchange(None, b"", Outcome(None, _ms_since(started)))
 
 
 async def probe(
     outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: int
 ) -> Probed:
     """Send the verification request with ``key``.  Its event must be durable before this is called."""
-    placement = definition.place(key)
-    url = definition.url(variables) + definition.verify.path
-    if placement.query:
-        url += ("&" if "?" in url else "?") + urlencode(placement.query)
-    headers = [("Accept-Encoding", "identity"), *definition.required_headers.items(), *placement.headers]
-    started = time.monotonic()
-    try:
-        async with outbound.call(
-            definition.verify.method, url, headers=headers, private=definition.host.private
-        ) as response:
-            body = await _bounded(response)
-            status, pause = response.status, pause_of(definition.retry, response.status, response.headers, now)
-    except Unreachable:
-        return Probed(Answer.UNREACHABLE, Outcome(None, _ms_since(started)))
-    outcome = Outcome(status, _ms_since(started), bytes_in=len(body))
-    if status in definition.verify.good:
-        return Probed(Answer.GOOD, outcome, evidence(definition, body))
-    answer = Answer.BAD_KEY if status in definition.verify.bad_key else Answer.UNREACHABLE
-    return Probed(answer, outcome, pause=pause)
+    verify = definition.verify
+    done = await exchange(outbound, definition, variables, key, verify.method, verify.path, now=now)
+    if done.status in verify.good:
+        return Probed(Answer.GOOD, done.outcome, evidence(definition, done.body))
+    answer = Answer.BAD_KEY if done.status in verify.bad_key else Answer.UNREACHABLE
+    return Probed(answer, done.outcome, pause=done.pause)
 
 
 async def _bounded(response: ClientResponse) -> bytes:

@@ -92,6 +92,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
         grace_minutes=plan.grace_minutes,
         deadline_hours=plan.deadline_hours,
         tries=0,
+        next_try_at=now if plan.kind == "minted" else None,
         opened_at=now,
     )
     session.add(row)
@@ -321,7 +322,9 @@ async def _end(
     actor: Actor,
     note: str = "",
 ) -> Event:
-    row.state, row.ended_at, row.next_try_at = state, now, None
+    row.state, row.ended_at = state, now
+    # A cancelled one may have left a key upstream that the broker made there.
+    row.next_try_at = now if state == "cancelled" and row.kind == "minted" and row.tries else None
     await told(session, row, _NOTICES[state], now)
     return event_of(row, f"rotation.{state}", actor, now, reason=reason, note=note)
 

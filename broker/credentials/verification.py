@@ -88,7 +88,12 @@ class Verification:
         assert row.sealed is not None
         definition = self.catalog.get(row.provider)
         intent = event(row, "credential.probe.authorized", BROKER, self.clock())
-        await self.audit.append(replace(intent, target=target(definition, credential.variables)))
+        await self.audit.append(
+            replace(
+                intent,
+                target=target(definition, credential.variables, definition.verify.method, definition.verify.path),
+            )
+        )
         key = await self.keystore.open(row.sealed, row.binding)
         probed = await probe(self.outbound, definition, credential.variables, key, self.clock())
         return replace(probed, leak_mark=self.keys.leak_mark(hashlib.sha256(key.reveal()).hexdigest()))

@@ -65,9 +65,9 @@ async def expose(
     events = []
     if row.state not in {State.REVOKED, State.DESTROYED}:
         events = await cutoff.cut(session, actor, versions, credential_id, row.number, reason="exposed", now=now)
+        await _end_leases(session, row, now)
     elif row.sealed is not None:
         row.next_probe_at = now
-    await _end_leases(session, row, now)
     exposure = _row(row, actor, found, now)
     session.add(exposure)
     link = None

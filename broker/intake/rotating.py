@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -86,6 +86,22 @@ class Rotating:
         await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason=plan.kind, note=plan.reason))
         return row, intake, secret
 
+    async def mint(
+        self, session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int
+    ) -> RotationRow:
+        """Open a rotation whose key the broker makes by the provider's API; nobody is asked.
+
+        Raises:
+            RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`.
+        """
+        row = await rotation.begin(session, actor, credential, replace(plan, kind="minted"), now=now)
+        await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason="minted", note=plan.reason))
+        return row
+
+    def mints(self, credential: CredentialRow) -> bool:
+        """Whether the provider's API makes this credential's keys."""
+        return self.catalog.get(credential.provider).rotate is not None
+
     async def by_customer(
         self, session: AsyncSession, actor: Actor, credential: CredentialRow, *, now: int
     ) -> tuple[IntakeRow, str]:
@@ -120,7 +136,7 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
 
 
 async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_days: int, limit: int = 50) -> int:
-    """Ask customers for new keys ``ahead_days`` before the present ones are due; how many were asked.
+    """Ask customers for new keys ``ahead_days`` before the present ones are due, or make them; how many rotations.
 
     One that was given up is not asked for again within a week.
     """
@@ -140,7 +156,10 @@ async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_d
             credential = await session.get_one(CredentialRow, known.id)
             plan, asking = Plan("automatic", "the key's time has come"), Asking(hours=links.LONGEST_HOURS)
             try:
-                await rotating.ask(session, BROKER, credential, plan, asking, now=now)
+                if rotating.mints(credential):
+                    await rotating.mint(session, BROKER, credential, plan, now=now)
+                else:
+                    await rotating.ask(session, BROKER, credential, plan, asking, now=now)
             except (RotationOpen, UnlawfulMove):  # somebody was faster
                 await session.rollback()
                 continue

@@ -13,6 +13,7 @@ from broker.base.errors import Invalid
 from broker.base.secret import Secret
 from broker.providers.auth import HOLE, Auth, BasicAuth, Placement
 from broker.providers.host import Host
+from broker.providers.minting import Rotate
 from broker.providers.part import (
     HEADER_NAME,
     HEADER_VALUE,
@@ -141,6 +142,7 @@ class Definition(Part):
     presets: dict[Slug, Rule] = Field(default_factory=dict)
     retry: Retry = Retry()
     rotation: Rotation | None = None
+    rotate: Rotate | None = None
     required_headers: dict[str, str] = Field(default_factory=dict)
 
     def faults(self) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from broker.sandbox.admin import admin_routes
 from broker.sandbox.answers import Refused, error, fields_of, is_text
 from broker.sandbox.faults import seconds_to_wait
+from broker.sandbox.keys import KeysApi
 from broker.sandbox.state import PREFIXES, READ_ONLY, Key, State
 
 _FIELDS = {"name", "type", "facility_id", "description"}
@@ -61,6 +62,11 @@ class _Api:
                 Route(f"/{kind}", self._keyed(_Collection(self._state, kind)), methods=_EVERY),
                 Route(f"/{kind}/{{id}}", self._keyed(_Item(kind)), methods=_EVERY),
             ]
+        keys = KeysApi(self._state)
+        routes += [
+            Route("/api-keys", self._keyed(keys.collection), methods=_EVERY),
+            Route("/api-keys/{id}", self._keyed(keys.item), methods=_EVERY),
+        ]
         return [*routes, Route("/{path:path}", self._keyed(_nowhere), methods=_EVERY)]
 
     def _keyed(self, handler: KeyHandler) -> Handler:

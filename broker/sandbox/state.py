@@ -40,6 +40,8 @@ class Key:
 
     id: str
     organization: Organization
+    name: str = ""
+    last4: str = ""
     state: str = "active"
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
 
@@ -52,6 +54,7 @@ class State:
         self.keys: dict[str, Key] = {}
         self._by_digest: dict[bytes, Key] = {}
         self.faults = Faults()
+        self.refuse_new_keys = False
         self.requests: deque[dict[str, Any]] = deque(maxlen=1_000)
         self._count = itertools.count(1)
 
@@ -70,10 +73,10 @@ class State:
         self.organizations[organization.id] = organization
         return organization
 
-    def add_key(self, organization: Organization) -> tuple[Key, str]:
+    def add_key(self, organization: Organization, name: str = "") -> tuple[Key, str]:
         """A key and its text, which is shown this once.  Older keys stay valid."""
         text = "rc_live_" + "".join(secrets.choice(_ALPHABET) for _ in range(64))
-        key = Key(self.new_id("key"), organization)
+        key = Key(self.new_id("key"), organization, name, text[-4:])
         self.keys[key.id] = key
         self._by_digest[_digest(text)] = key
         return key, text

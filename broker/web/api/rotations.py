@@ -121,12 +121,19 @@ def show(row: RotationRow) -> RotationView:
 
 @router.post("/credentials/{credential_id}/rotate", status_code=201, response_model=RotationOpened)
 async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperator) -> Response:
-    """Ask the customer for a new key.  The present one stays in use until the new one has proved itself."""
+    """Ask the customer for a new key, or make one where the provider's API can.
+
+    The present one stays in use until the new one has proved itself.
+    """
     wired = call.services
 
     async def work(session: AsyncSession) -> RotationOpened:
         credential = await versions.get_credential(session, credential_id)
         plan = Plan("routine", body.reason, body.grace_minutes, body.deadline_hours)
+        if wired.rotating.mints(credential):
+            return RotationOpened(
+                rotation=show(await wired.rotating.mint(session, call.actor, credential, plan, now=call.now)), link=None
+            )
         asking = Asking(body.contact or "", body.purpose, body.hours)
         row, intake, secret = await wired.rotating.ask(session, call.actor, credential, plan, asking, now=call.now)
         return RotationOpened(rotation=show(row), link=f"{wired.public_url}/intake/{intake.id}#{secret}")

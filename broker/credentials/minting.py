@@ -1,0 +1,243 @@
+"""Replace keys without people, where the provider's own API makes and deletes them.
+
+One try of a rotation: delete what an earlier try may have left (it is found by the rotation's name), make a key, seal
+it, verify it; from there it goes like every rotation.  A try is claimed first, and what it made is kept only while
+its claim stands; whatever else was made under the name is deleted by the next try.  So however often a process dies,
+one rotation leaves one new key.  The old one is deleted upstream once it has retired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER
+from broker.base.db import EVERY_TENANT, Scope
+from broker.base.errors import BrokerError
+from broker.base.secret import Secret
+from broker.credentials import rotation
+from broker.credentials.lifecycle import State
+from broker.credentials.probe import Exchange, exchange, target
+from broker.credentials.staging import Received, stage
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.verification import Also, Verdict, Verification, retry_ms
+from broker.credentials.versions import Place, event
+from broker.providers.minting import Made, Rotate
+
+_log = structlog.get_logger()
+
+# Longer than all requests of one try may take.
+_CLAIM_MS = 300_000
+
+
+class _Failed(Exception):
+    """A try came to nothing; ``status`` is upstream's, None where it gave no answer."""
+
+    def __init__(self, step: str, status: int | None) -> None:
+        super().__init__(step)
+        self.step = step
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One claimed try: of which rotation, with which key in force."""
+
+    rotation: RotationRow
+    credential: CredentialRow
+    active: VersionRow
+    api: Rotate
+
+    @property
+    def name(self) -> str:
+        """What the new key is called upstream."""
+        return f"keybroker-{self.rotation.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Minting:
+    """Carries minted rotations on; safe to run on several processes at once."""
+
+    verification: Verification
+
+    async def due(self, limit: int = 20) -> list[RotationRow]:
+        """Rotations that wait for a key to be made, and cancelled ones that may have left one."""
+        async with self.verification.db.read(EVERY_TENANT) as session:
+            rows = await session.scalars(
+                select(RotationRow)
+                .where(
+                    RotationRow.kind == "minted",
+                    or_(RotationRow.state == "requested", RotationRow.state == "cancelled"),
+                    RotationRow.next_try_at <= self.verification.clock(),
+                )
+                .order_by(RotationRow.next_try_at)
+                .limit(limit)
+            )
+            return list(rows)
+
+    async def carry_on(self, row: RotationRow, also: Also) -> None:
+        """One try; whatever fails, the key in force stays and it is tried again."""
+        claimed = await self._claim(row)
+        if claimed is None:
+            return
+        try:
+            await self._identify(claimed)
+            await self._clear(claimed)
+            if claimed.rotation.state == "cancelled":
+                await self._cleared(claimed)
+                return
+            made = await self._make(claimed)
+            number = await self._keep(claimed, made)
+            verdict = await self.verification.run(row.organization_id, row.credential_id, number, also)
+            if verdict in {Verdict.BAD_KEY, Verdict.OTHER_ORGANIZATION}:
+                raise _Failed(str(verdict), None)
+        except _Failed as failed:
+            await self._failed(claimed, failed)
+
+    async def _claim(self, row: RotationRow) -> _Try | None:
+        wired = self.verification
+        async with wired.db.write(Scope.of(row.organization_id)) as session:
+            now = wired.clock()
+            present = await rotation.find(session, row.id)
+            if present.state not in {"requested", "cancelled"} or (present.next_try_at or now + 1) > now:
+                return None
+            present.tries, present.next_try_at = present.tries + 1, now + _CLAIM_MS
+            credential = await session.get_one(CredentialRow, row.credential_id)
+            active = await session.scalar(
+                select(VersionRow).where(
+                    VersionRow.credential_id == row.credential_id, VersionRow.state == State.ACTIVE
+                )
+            )
+            api = wired.catalog.get(row.provider).rotate
+            if active is None or active.sealed is None or api is None:
+                present.next_try_at = None  # nothing to make or delete keys with
+                return None
+            await session.flush()
+            session.expunge_all()
+        return _Try(present, credential, active, api)
+
+    async def _identify(self, claimed: _Try) -> None:
+        """Learn what upstream calls the key in force, which is needed to delete it one day."""
+        own = claimed.api.own
+        if claimed.active.upstream_id or own is None:
+            return
+        done = await self._call(claimed.credential, claimed.active, "own", "GET", own.path)
+        if done.status not in own.good:
+            raise _Failed("own", done.status)
+        async with self.verification.db.write(Scope.of(claimed.credential.organization_id)) as session:
+            row = await session.get_one(VersionRow, (claimed.active.credential_id, claimed.active.number))
+            row.upstream_id = own.read(done.body)
+
+    async def _clear(self, claimed: _Try) -> None:
+        """Delete keys that earlier tries made and did not keep."""
+        listing = claimed.api.list
+        done = await self._call(claimed.credential, claimed.active, "list", "GET", listing.path)
+        if done.status not in listing.good:
+            raise _Failed("list", done.status)
+        for left in listing.named(done.body, claimed.name):
+            await self.delete(claimed.credential, claimed.active, left)
+
+    async def _make(self, claimed: _Try) -> Made:
+        create = claimed.api.create
+        body = create.filled(claimed.name)
+        done = await self._call(claimed.credential, claimed.active, "create", create.method, create.path, body)
+        made = create.read(done.body) if done.status in create.good else None
+        if made is None:
+            raise _Failed("create", done.status)
+        return made
+
+    async def _keep(self, claimed: _Try, made: Made) -> int:
+        """Seal the new key, if this try's claim still stands; its number."""
+        wired = self.verification
+        place = Place(
+            claimed.credential.organization_id, wired.catalog.get(claimed.credential.provider), claimed.credential.label
+        )
+        received = Received(
+            Secret(made.key.encode()),
+            claimed.credential.variables,
+            rotation=claimed.rotation.id,
+            upstream_id=made.id,
+        )
+        try:
+            async with wired.db.write(Scope.of(place.organization)) as session:
+                present = await rotation.find(session, claimed.rotation.id)
+                if present.tries != claimed.rotation.tries:
+                    raise _Failed("claim_lost", None)
+                row = await stage(session, wired.keystore, wired.keys, BROKER, place, received, now=wired.clock())
+                return row.number
+        except BrokerError as refused:
+            raise _Failed(refused.code, None) from None
+
+    async def delete(self, credential: CredentialRow, active: VersionRow, upstream_id: str) -> None:
+        """Delete a key upstream with the one in force; one that is gone already is as good.
+
+        Raises:
+            _Failed: upstream did not.
+        """
+        api = self.verification.catalog.get(credential.provider).rotate
+        assert api is not None
+        path = api.delete.filled(upstream_id)
+        done = await self._call(credential, active, "delete", api.delete.method, path)
+        if done.status not in api.delete.good:
+            raise _Failed("delete", done.status)
+
+    async def delete_retired(self, credential: CredentialRow, row: VersionRow) -> None:
+        """Delete an old key upstream, where it was made there and another is in force; else people have to."""
+        if not row.upstream_id or self.verification.catalog.get(row.provider).rotate is None:
+            return
+        async with self.verification.db.read(Scope.of(row.organization_id)) as session:
+            active = await session.scalar(
+                select(VersionRow).where(VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
+            )
+        if active is None:
+            return
+        try:
+            await self.delete(credential, active, row.upstream_id)
+        except _Failed as failed:  # asked again with the next probe
+            _log.warning("rotation.not_deleted", credential=credential.id, version=row.number, status=failed.status)
+
+    async def _call(
+        self,
+        credential: CredentialRow,
+        active: VersionRow,
+        step: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> Exchange:
+        """One request with the key in force, on the record before and after."""
+        wired = self.verification
+        definition = wired.catalog.get(credential.provider)
+        intent = event(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
+        await wired.audit.append(replace(intent, target=target(definition, credential.variables, method, path)))
+        assert active.sealed is not None
+        key = await wired.keystore.open(active.sealed, active.binding)
+        done = await exchange(
+            wired.outbound, definition, credential.variables, key, method, path, now=wired.clock(), body=body
+        )
+        completed = event(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
+        await wired.audit.append(replace(completed, outcome=done.outcome))
+        return done
+
+    async def _cleared(self, claimed: _Try) -> None:
+        async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:
+            (await rotation.find(session, claimed.rotation.id)).next_try_at = None
+
+    async def _failed(self, claimed: _Try, failed: _Failed) -> None:
+        _log.warning("rotation.mint_failed", rotation=claimed.rotation.id, step=failed.step, status=failed.status)
+        async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:
+            now = self.verification.clock()
+            row = await rotation.find(session, claimed.rotation.id)
+            if row.tries != claimed.rotation.tries or row.state not in {"requested", "cancelled"}:
+                return
+            row.next_try_at = now + retry_ms(row.tries - 1)
+            await _tell(session, row, failed, now)
+
+
+async def _tell(session: AsyncSession, row: RotationRow, failed: _Failed, now: int) -> None:
+    await rotation.told(session, row, "mint_failed", now, status=failed.status or failed.step)

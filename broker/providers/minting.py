@@ -1,0 +1,108 @@
+"""How a provider's own API makes and deletes keys, so that they can be replaced without people.  Pure.
+
+Every call is made with the key in force.  A new key is made under a name of its own, so that one whose answer was lost
+is found again by that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from broker.providers.answers import ids_at, objects_at
+from broker.providers.part import Fault, Part, Path, Statuses, form
+
+NAME = "{name}"
+ID = "{id}"
+
+Member = Annotated[str, form(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", 'is not a path to a member; write for example "key.id"')]
+Items = Annotated[str, form(r"[A-Za-z_.]{0,99}\[\]", 'is not a path to a list; write for example "[]" or "result[]"')]
+IdPath = Annotated[str, form(r"(?:/[A-Za-z0-9._~{}-]*)+", 'write a path with {id} in it, for example "/api-keys/{id}"')]
+
+
+class Made(NamedTuple):
+    """A key that upstream made: its text and what upstream calls it."""
+
+    key: str
+    id: str
+
+
+class Create(Part):
+    """Makes a key.  ``body`` is sent as JSON, ``{name}`` in it filled in; ``key`` and ``id`` lead into the answer."""
+
+    method: Literal["POST", "PUT"] = "POST"
+    path: Path
+    body: dict[str, str | list[str]]
+    good: Statuses = (200, 201)
+    key: Member = "key"
+    id: Member = "id"
+
+    def faults(self) -> Iterator[Fault]:
+        if NAME not in self.body.values():
+            yield Fault("body", 'names the key nowhere; write for example body = { name = "{name}" }')
+
+    def filled(self, name: str) -> dict[str, Any]:
+        """The body for a key of that name."""
+        return {field: name if value == NAME else value for field, value in self.body.items()}
+
+    def read(self, body: bytes) -> Made | None:
+        """The key in an answer; None where there is none."""
+        key, id_ = ids_at(body, self.key, longest=4_096), ids_at(body, self.id)
+        return Made(key[0], id_[0]) if key and id_ else None
+
+
+class Listing(Part):
+    """Lists keys: ``items`` leads to the list, ``id`` and ``name`` into each."""
+
+    path: Path
+    good: Statuses = (200,)
+    items: Items
+    id: Member = "id"
+    name: Member = "name"
+
+    def named(self, body: bytes, name: str) -> list[str]:
+        """The ids of the keys of that name."""
+        return [
+            str(item[self.id])
+            for item in objects_at(body, self.items.removesuffix("[]"))
+            if item.get(self.name) == name and isinstance(item.get(self.id), (str, int))
+        ]
+
+
+class Delete(Part):
+    """Deletes a key; deleting one that is gone already is ``good`` too."""
+
+    method: Literal["DELETE", "POST"] = "DELETE"
+    path: IdPath
+    good: Statuses = (200, 204, 404)
+
+    def faults(self) -> Iterator[Fault]:
+        if self.path.count(ID) != 1:
+            yield Fault("path", 'needs {id} once; write for example "/api-keys/{id}"')
+
+    def filled(self, id_: str) -> str:
+        """The path for one key; the id can't lead elsewhere."""
+        return self.path.replace(ID, quote(id_, safe="")) if id_ not in {".", ".."} else ""
+
+
+class Own(Part):
+    """Tells what upstream calls the key that is used: needed for a first key, which people gave."""
+
+    path: Path
+    good: Statuses = (200,)
+    id: Member = "id"
+
+    def read(self, body: bytes) -> str:
+        """The id in an answer; empty where there is none."""
+        found = ids_at(body, self.id)
+        return found[0] if found else ""
+
+
+class Rotate(Part):
+    """Rotation by the provider's API."""
+
+    create: Create
+    list: Listing
+    delete: Delete
+    own: Own | None = None

@@ -1,0 +1,275 @@
+"""Providers whose API makes keys: rotation without people, and one new key however often a process dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.base.outbound import Outbound
+from broker.credentials import minting
+from broker.credentials.minting import Minting
+from broker.keystore.envelope import EnvelopeKeystore
+from broker.sandbox.state import Faults, Key
+from tests.support.world import World, running_world, settings_for, upstream
+
+ROTATE = """
+[rotate.create]
+path = "/api-keys"
+body = { name = "{name}" }
+
+[rotate.list]
+path = "/api-keys"
+items = "[]"
+
+[rotate.delete]
+path = "/api-keys/{id}"
+
+[rotate.own]
+path = "/api-keys/current"
+"""
+
+
+@pytest.fixture
+async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
+    """A broker whose provider makes keys by its API."""
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, database_url, url)
+        (file,) = (tmp_path / "providers").glob("*.toml")
+        file.write_text(file.read_text() + ROTATE)
+        async with running_world(settings, state, url) as made:
+            yield made
+
+
+def live(world: World) -> list[Key]:
+    """Keys that work upstream."""
+    return [key for key in world.upstream.keys.values() if key.state == "active"]
+
+
+async def begin(world: World, credential: str) -> dict[str, Any]:
+    made = await world.call("POST", f"/v1/credentials/{credential}/rotate", status=201, json={})
+    assert made["link"] is None, "nobody is asked"
+    return made["rotation"]  # type: ignore[no-any-return]
+
+
+async def finished(world: World, credential: str) -> None:
+    """Let the rotation run to its end; then one key is left, and it is the one in use."""
+    for _ in range(8):
+        await world.work(hours=1)
+    assert await world.states(credential) in (["revoked", "active"], ["destroyed", "revoked", "active"])
+    (version,) = [one for one in await world.versions(credential) if one["state"] == "active"]
+    (key,) = live(world)
+    assert key.last4 == version["last4"]
+    old = (await world.versions(credential))[0]
+    assert old["revocation_confirmed_at"] is not None
+
+
+async def test_a_key_is_made_verified_used_and_the_old_one_deleted_without_people(world: World) -> None:
+    credential = await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    rotation = await begin(world, credential)
+    await world.work()
+    assert (await world.rotation(rotation))["state"] == "grace"
+    assert (await job.ask("acme")).status_code == 201
+    assert len(live(world)) == 2
+    await finished(world, credential)
+    assert (await world.rotation(rotation))["state"] == "completed"
+
+    calls = [event["core"] for event in await world.events(kind="rotation.call.*")]
+    done = [(call["kind"].rpartition(".")[2], call["reason"]) for call in calls]
+    steps = ["own", "list", "create", "delete"]
+    assert done == [(half, step) for step in steps for half in ("authorized", "completed")]
+    # and again, with a key that the broker made
+    await begin(world, credential)
+    for _ in range(8):
+        await world.work(hours=1)
+    assert await world.states(credential) == ["revoked", "revoked", "active"]
+    assert len(live(world)) == 1
+
+
+async def test_it_is_made_ahead_of_time_by_itself(world: World) -> None:
+    credential = await world.key_for("acme")
+    await world.call("POST", f"/v1/credentials/{credential}/policy", json={"rotation_days": 31})
+    await world.work(hours=24 * 2)
+    (rotation,) = (await world.call("GET", "/v1/rotations"))["items"]
+    assert (rotation["credential"], rotation["kind"], rotation["intake"]) == (credential, "minted", None)
+    await world.work()
+    assert await world.states(credential) == ["retiring", "active"]
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+STEPS = ["_identify", "_clear", "_make", "_keep"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_process_that_dies_between_two_steps_leaves_one_new_key(
+    world: World, step: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = await world.key_for("acme")
+    rotation = await begin(world, credential)
+    real = getattr(Minting, step)
+
+    async def dying(self: Minting, *arguments: Any) -> Any:
+        if moment == "after":
+            await real(self, *arguments)
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Minting, step, dying)
+        await world.work()
+    states = await world.states(credential)
+    assert states[0] == "active", "the key in force stays"
+    await world.work(seconds=400)
+    assert (await world.rotation(rotation))["state"] == "grace"
+    assert len(live(world)) == 2
+    await finished(world, credential)
+
+
+@pytest.mark.parametrize("lost", ["list", "create", "delete"])
+async def test_an_answer_that_is_lost_leaves_one_new_key(
+    world: World, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    from broker.credentials.probe import exchange as real
+
+    methods = {"list": ("GET", "/api-keys"), "create": ("POST", "/api-keys"), "delete": ("DELETE", "/api-keys/")}
+
+    async def losing(outbound: Outbound, *arguments: Any, **more: Any) -> Any:
+        done = await real(outbound, *arguments, **more)
+        method, path = methods[lost]
+        if arguments[3] == method and arguments[4].startswith(path) and arguments[4] != "/api-keys/current":
+            return done._replace(status=None, body=b"")
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(minting, "exchange", losing)
+        for _ in range(3):
+            await world.work(seconds=400)
+    await finished(world, credential)
+
+
+async def test_two_workers_at_once_make_one_key(world: World) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    await asyncio.gather(*(world.broker.worker.make_keys() for _ in range(4)))
+    assert len(live(world)) == 2
+    assert await world.states(credential) == ["retiring", "active"]
+    await finished(world, credential)
+
+
+async def test_a_try_that_outlives_its_claim_keeps_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    real = Minting._make
+    overtaken = False
+
+    async def slow(self: Minting, claimed: Any) -> Any:
+        nonlocal overtaken
+        made = await real(self, claimed)
+        if not overtaken:
+            overtaken = True
+            world.clock.forward(seconds=400)
+            await world.broker.worker.make_keys()
+        return made
+
+    monkeypatch.setattr(Minting, "_make", slow)
+    await world.work()
+    assert await world.states(credential) == ["retiring", "active"]
+    assert len(live(world)) == 2
+    await finished(world, credential)
+
+
+async def test_upstream_down_for_a_day_leaves_the_old_key_in_force(world: World) -> None:
+    credential = await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    rotation = await begin(world, credential)
+    world.upstream.faults = Faults(outage=True)
+    for _ in range(12):
+        await world.work(hours=2)
+        assert await world.states(credential) == ["active"]
+        assert (await job.ask("acme")).status_code == 201
+    told = [one["kind"] for one in (await world.call("GET", "/v1/notices"))["items"]]
+    assert told.count("mint_failed") == 1
+    world.upstream.faults = Faults()
+    await world.work(hours=2)
+    assert (await world.rotation(rotation))["state"] == "grace"
+    await finished(world, credential)
+
+
+async def test_an_upstream_that_refuses_is_told_once_with_its_status_and_the_old_key_stays(world: World) -> None:
+    credential = await world.key_for("acme")
+    rotation = await begin(world, credential)
+    world.upstream.refuse_new_keys = True
+    for _ in range(4):
+        await world.work(hours=2)
+    (told,) = [one for one in (await world.call("GET", "/v1/notices"))["items"] if one["kind"] == "mint_failed"]
+    assert "it answered 403" in told["text"]
+    assert await world.states(credential) == ["active"]
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/cancel", json={})
+    await world.work(hours=2)
+    assert len(live(world)) == 1
+
+
+async def test_a_cancelled_rotation_leaves_no_key_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    credential = await world.key_for("acme")
+    rotation = await begin(world, credential)
+
+    async def dying(*_arguments: Any) -> Any:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Minting, "_keep", dying)
+        await world.work()
+    assert len(live(world)) == 2
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/cancel", json={})
+    await world.work(seconds=400)
+    assert len(live(world)) == 1
+    assert await world.states(credential) == ["active"]
+
+
+async def test_two_rotations_at_once_are_one(world: World) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    refused = await world.call("POST", f"/v1/credentials/{credential}/rotate", status=409, json={})
+    assert refused["code"] == "rotation_open"
+
+
+async def test_a_clock_that_steps_back_makes_no_second_key(world: World) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    world.clock.offset -= 86_400_000
+    await world.work()
+    world.clock.offset += 86_400_000
+    await world.work()
+    assert len(live(world)) == 2
+    await finished(world, credential)
+
+
+async def test_the_new_key_is_in_nothing_that_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    seen: list[str] = []
+    real = EnvelopeKeystore.seal
+
+    async def sealing(self: EnvelopeKeystore, value: Any, binding: Any) -> bytes:
+        seen.append(value.reveal().decode("latin1"))
+        return await real(self, value, binding)
+
+    monkeypatch.setattr(EnvelopeKeystore, "seal", sealing)
+    await world.work()
+    (key,) = [value for value in seen if value.startswith("rc_live_")]
+    written = json.dumps([await world.events(), await world.versions(credential)]) + "".join(capfd.readouterr())
+    assert key not in written
