@@ -44,6 +44,10 @@ class _Lease:
         return self.expires_at - time.monotonic()
 
 
+# A key that rests may be used again one day, without anybody asking for a new lease.
+_RESTS = frozenset({"key_failing", "key_paused", "key_too_old"})
+
+
 class Holding:
     """A lease, kept until :meth:`close` or until access ends.
 
@@ -115,7 +119,7 @@ class Holding:
         try:
             self._go_on(before)
         except CallFailed as failure:
-            if not failure.transient:
+            if not failure.transient and failure.code not in _RESTS:
                 self._ended = failure
                 return None
             self._trouble = failure

@@ -13,12 +13,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import lease, proxy, stream
+from tests.bench import exposure, leaks, lease, proxy, stream
 
 BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
     "stream": stream.measure,
+    "exposure": exposure.measure,
+    "leaks": leaks.measure,
 }
 
 

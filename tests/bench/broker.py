@@ -23,10 +23,11 @@ KEY = "rc_live_" + "k" * 64
 
 @dataclass(frozen=True)
 class Served:
-    """Where it listens, its process, the job's access token and a token of a lease that outlasts the benchmark."""
+    """Where it listens, its process, tokens of its operator and job, and one of a lease that outlasts the benchmark."""
 
     port: int
     pid: int
+    operator_token: str
     access_token: str
     lease_token: str
 
@@ -72,7 +73,7 @@ def _bootstrap(log: Path) -> str:
     return [line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_")][-1]
 
 
-def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str]:
+def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str]:
     with httpx2.Client(base_url=url, timeout=30) as http:
 
         def call(path: str, body: Mapping[str, object]) -> dict[str, object]:
@@ -96,4 +97,4 @@ def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str]:
         }
         call("/v1/grants", grant)
     with Client(Identity(url, str(workload["id"]), private)) as client:
-        return client.token(), str(client.lease("acme", "raptor-comply", ttl=3600)["token"])
+        return str(made["token"]), client.token(), str(client.lease("acme", "raptor-comply", ttl=3600)["token"])

@@ -206,6 +206,6 @@ def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
 
 def test_the_demo_holds(tmp_path: Path) -> None:
     said = Shell(MINIMAL, tmp_path).run("demo", "--exit", "--port", "0")
-    assert said.count("✓") == 19
+    assert said.count("✓") == 22
     assert "lease.issued" in said
     assert "credential.revoked" in said

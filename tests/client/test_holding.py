@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 import requests
 
+from broker.audit.events import BROKER
+from broker.base.db import Scope
 from broker.base.errors import Unavailable
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed
 from broker.client.upstream import Upstream
+from broker.credentials import pausing
 from tests.client.served import RAPTOR, Desk, eventually, open_
 
 
@@ -142,6 +145,27 @@ async def test_a_key_that_replaces_the_old_one_is_leased_in_its_place(desk: Desk
         await eventually(replaced)
         assert [lease["version"] for lease in await desk.leases()] == [1, 2]
         assert {status for status, _ in await asyncio.to_thread(call_for, acme, 0.3)} == {200}
+
+
+async def test_a_key_that_rests_for_a_while_is_leased_again_once_it_does_not(desk: Desk) -> None:
+    await desk.grant()
+    async with await held(desk, ttl=2) as acme:
+        services, credential = desk.world.services, desk.credentials[RAPTOR]
+        scope = Scope.of((await desk.leases())[0]["organization"])
+        async with services.db.write(scope) as session:
+            await pausing.pause(session, BROKER, credential, now=services.clock())
+        refused = await ended_with(acme)
+        assert refused.code == "key_paused"
+        async with services.db.write(scope) as session:
+            await pausing.resume(session, BROKER, credential, now=services.clock())
+
+        async def back() -> bool:
+            try:
+                return bool(acme.token)
+            except CallFailed:
+                return False
+
+        await eventually(back)
 
 
 async def test_a_lease_that_ran_out_while_this_machine_slept_is_replaced(desk: Desk) -> None:

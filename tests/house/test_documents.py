@@ -37,7 +37,7 @@ def test_every_command_of_the_readme_exists() -> None:
     from broker.cli import build
 
     commands = get_command(build([])).commands  # type: ignore[attr-defined]
-    for group, command in set(re.findall(r"\bbroker ([a-z]+)(?: ([a-z]+))?", (ROOT / "README.md").read_text())):
+    for group, command in set(re.findall(r"\bbroker ([a-z]+)(?: ([a-z-]+))?", (ROOT / "README.md").read_text())):
         if group in commands:
             inner = getattr(commands[group], "commands", None)
             assert inner is None or not command or command in inner, f"broker {group} {command}"

@@ -53,6 +53,8 @@ class Story:
         self._links: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._upstream_ids: dict[str, str] = {}
+        self._key_ids: dict[str, str] = {}
+        self._rotation = ""
         self._job: Client | None = None
         self._lease: dict[str, Any] = {}
         self._credential = ""
@@ -76,8 +78,11 @@ class Story:
             ("Another tenant's data: refused", self.wrong_tenant),
             ("A path that reads two ways: refused", self.wrong_path),
             ("Seeing the key: not granted, refused", self.reveal),
-            ("Security revokes the key", self.revoke),
-            ("The very next call is refused", self.use_after_revoke),
+            ("A new key takes over, nobody stops", self.rotate),
+            ("The old key retires, and is watched until it is dead", self.confirm),
+            ("The key was found in a repository: exposed", self.expose),
+            ("The very next call is refused", self.use_after_exposure),
+            ("Security revokes what is left", self.revoke),
             ("Everything is on the record", self.audit),
         )
         for number, (title, step) in enumerate(steps, 1):
@@ -105,6 +110,7 @@ class Story:
     async def _mint(self, slug: str) -> str:
         """A key, made by the customer's admin at the upstream."""
         minted = await self._scene.upstream_admin.post(f"/_admin/organizations/{self._upstream_ids[slug]}/keys")
+        self._key_ids[str(minted.json()["key"])] = str(minted.json()["id"])
         return str(minted.json()["key"])
 
     async def provider(self) -> str:
@@ -238,16 +244,48 @@ class Story:
             return f"{refusal.code}: {refusal}"
         raise StepFailed("the key was revealed")
 
-    async def revoke(self) -> str:
-        path = f"/v1/credentials/{self._credential}/revoke"
-        revoked = await self._call("POST", path, json={"reason": "seen in a public repository"})
-        expect(revoked["state"] == "revoked", "it is revoked")
-        return f"{self._credential} is cut off; in force when answered."
+    async def rotate(self) -> str:
+        made = await self._call("POST", f"/v1/credentials/{self._credential}/rotate", status=201, json={})
+        self._rotation = made["rotation"]["id"]
+        receipt = await asyncio.to_thread(deposit, made["link"], (await self._mint("acme")).encode())
+        expect(receipt["state"] == "accepted", "the new key shows the same organization's ids")
+        expect((await self._proxied("/facilities")).status_code == 200, "the same lease goes on, with the new key")
+        path = f"/v1/credentials/{self._credential}/versions/1/holders"
+        held = (await self._call("GET", path))["items"][0]
+        return f"Version 2 serves at once; version 1 is retiring: {held['name']} used it {held['uses']} times."
 
-    async def use_after_revoke(self) -> str:
+    async def confirm(self) -> str:
+        await self._call("POST", f"/v1/rotations/{self._rotation}/promote")
+        before = (await self._call("GET", f"/v1/credentials/{self._credential}"))["versions"][0]
+        expect(before["status"] == "awaiting upstream revocation", f"it shows as {before['status']}")
+        await self._scene.upstream_admin.delete(f"/_admin/keys/{self._key_ids[self._keys['acme']]}")
+        _console.print("      [dim]the customer revoked it upstream; waiting for the broker's next probe …[/]")
+        async with asyncio.timeout(90):
+            while True:
+                old = (await self._call("GET", f"/v1/credentials/{self._credential}"))["versions"][0]
+                if old["revocation_confirmed_at"]:
+                    return f"{old['status']}; its material is destroyed."
+                await asyncio.sleep(0.5)
+
+    async def expose(self) -> str:
+        body = {"found_by": "a partner's scanner", "where": "a public repository, config.env"}
+        done = await self._call("POST", f"/v1/credentials/{self._credential}/exposure", json=body)
+        exposure = done["exposure"]
+        timeline = await self._http.get(f"/v1/exposures/{exposure['id']}/timeline", headers=self._operator)
+        count = len(timeline.text.splitlines())
+        return f"{exposure['id']}: version 2 is cut off, a new one asked for; the timeline has {count} lines."
+
+    async def use_after_exposure(self) -> str:
         answer = await self._proxied("/facilities")
-        expect(answer.status_code == 403, f"the proxy answered {answer.status_code}")
-        return f"GET /facilities → 403 {answer.json()['code']}: {answer.json()['detail']}"
+        expect(answer.status_code in {403, 409}, f"the proxy answered {answer.status_code}")
+        return f"GET /facilities → {answer.status_code} {answer.json()['code']}: {answer.json()['detail']}"
+
+    async def revoke(self) -> str:
+        credentials = (await self._call("GET", "/v1/credentials"))["items"]
+        for credential in credentials:
+            revoked = await self._call("POST", f"/v1/credentials/{credential['id']}/revoke", json={"reason": "goodbye"})
+            expect(revoked["state"] == "revoked", "it is revoked")
+        return f"{len(credentials)} credentials are cut off for good; in force when answered."
 
     async def audit(self) -> str:
         found = await self._call("GET", "/v1/audit/events", params={"limit": 500})
