@@ -20,10 +20,10 @@ from broker.credentials.lifecycle import State
 from broker.credentials.minting import Minting
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
 from broker.credentials.versions import event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
-from broker.notifications.notices import tell
 
 _MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
@@ -106,15 +106,12 @@ class Confirmation:
         self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: int
     ) -> None:
         steps = self.verification.catalog.get(row.provider).admin.revoke
-        await tell(
+        await tell_of(
             session,
             kind,
-            organization=row.organization_id,
-            provider=row.provider,
-            credential=row.credential_id,
+            credential,
             version=row.number,
             now=now,
-            contact=credential.contact,
             dedup=f"{kind}/{row.credential_id}/{row.number}/{row.reminders}",
             facts={
                 "last4": row.last4,

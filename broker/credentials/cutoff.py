@@ -9,8 +9,8 @@ from broker.audit.record import raise_epoch, record
 from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.versions import apply_move, event, get_credential, versions_of
-from broker.notifications.notices import tell
+from broker.credentials.telling import tell_of
+from broker.credentials.versions import apply_move, event, event_of, get_credential, versions_of
 
 
 async def revoke_version(
@@ -93,17 +93,7 @@ async def revoke_credential(
         elif row.state not in {State.REVOKED, State.DESTROYED}:
             apply_move(versions, number, Move.REVOKE, now)
     ended = await rotation.abandoned(session, actor, credential_id, now=now)
-    revoked = Event(
-        kind="credential.revoked",
-        time=now,
-        actor=actor,
-        organization=credential.organization_id,
-        credential=credential.id,
-        provider=credential.provider,
-        reason=why,
-        note=reason,
-    )
-    await record(session, revoked, *ended)
+    await record(session, event_of(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended)
     return credential
 
 
@@ -112,12 +102,5 @@ async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, n
     credential = await get_credential(session, credential_id)
     if credential.state == "revoked":
         return credential
-    await tell(
-        session,
-        "key_withdrawn",
-        organization=credential.organization_id,
-        provider=credential.provider,
-        credential=credential.id,
-        now=now,
-    )
+    await tell_of(session, "key_withdrawn", credential, now=now)
     return await revoke_credential(session, actor, credential_id, reason="", why="withdrawn", now=now)

@@ -25,10 +25,10 @@ from broker.credentials.evidence import Evidence
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
-from broker.notifications.notices import tell
 
 # One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
 QUIET_MS = 30_000
@@ -189,17 +189,7 @@ class HealthCheck:
             Health.UNREACHABLE: "key_unreachable",
             Health.HEALTHY: "key_recovered",
         }
-        await tell(
-            session,
-            kinds[found],
-            organization=row.organization_id,
-            credential=row.credential_id,
-            version=row.number,
-            provider=row.provider,
-            now=now,
-            contact="" if found is Health.UNREACHABLE else credential.contact,
-            facts={"last4": row.last4},
-        )
+        await tell_of(session, kinds[found], credential, version=row.number, now=now, facts={"last4": row.last4})
 
 
 _EVENTS = {Health.FAILING: "failing", Health.HEALTHY: "recovered", Health.UNREACHABLE: "unreachable"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import Actor
 from broker.audit.record import raise_epoch, record
 from broker.credentials.tables import CredentialRow
-from broker.credentials.versions import UnlawfulMove, get_credential
-from broker.notifications.notices import tell
+from broker.credentials.telling import tell_of
+from broker.credentials.versions import UnlawfulMove, event_of, get_credential
 
 
 async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
@@ -37,23 +37,6 @@ async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: st
         return credential
     credential.paused_at = now if done == "paused" else None
     await raise_epoch(session, credential_id)
-    await tell(
-        session,
-        "key_paused" if done == "paused" else "key_resumed",
-        organization=credential.organization_id,
-        provider=credential.provider,
-        credential=credential.id,
-        now=now,
-    )
-    await record(
-        session,
-        Event(
-            kind=f"credential.{done}",
-            time=now,
-            actor=actor,
-            organization=credential.organization_id,
-            credential=credential.id,
-            provider=credential.provider,
-        ),
-    )
+    await tell_of(session, "key_paused" if done == "paused" else "key_resumed", credential, now=now)
+    await record(session, event_of(credential, f"credential.{done}", actor, now))
     return credential

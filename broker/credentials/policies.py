@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import Actor
 from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid
 from broker.credentials.tables import CredentialRow
-from broker.credentials.versions import get_credential
+from broker.credentials.versions import event_of, get_credential
 
 
 class Age(NamedTuple):
@@ -34,15 +34,7 @@ async def of_credential(
     credential = await get_credential(session, credential_id)
     credential.rotation_days, credential.max_age_days, credential.on_max_age = age
     await raise_epoch(session, credential_id)
-    changed = Event(
-        kind="credential.policy_changed",
-        time=now,
-        actor=actor,
-        organization=credential.organization_id,
-        credential=credential.id,
-        provider=credential.provider,
-        reason=age.on_max_age,
-        note=f"rotation_days={age.rotation_days} max_age_days={age.max_age_days}",
-    )
-    await record(session, changed)
+    days = f"rotation_days={age.rotation_days} max_age_days={age.max_age_days}"
+    kind = "credential.policy_changed"
+    await record(session, event_of(credential, kind, actor, now, reason=age.on_max_age, note=days))
     return credential

@@ -27,10 +27,10 @@ from broker.base.errors import Conflict, NotFound
 from broker.credentials.evidence import Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove, apply_move, event, versions_of
 from broker.formats import ids
 from broker.notifications.notices import Kind as NoticeKind
-from broker.notifications.notices import tell
 
 # The old key can be fallen back to for an hour; who has seen it has a week to ask for the new one.
 GRACE_MINUTES = 60
@@ -281,15 +281,12 @@ async def judged_by_upstream(
 async def told(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
     """Tell about a rotation, once for each of its steps."""
     credential = await session.get_one(CredentialRow, row.credential_id)
-    await tell(
+    await tell_of(
         session,
         kind,
-        organization=row.organization_id,
-        provider=row.provider,
-        credential=row.credential_id,
+        credential,
         version=row.to_version or row.from_version or 0,
         now=now,
-        contact=credential.contact,
         dedup=f"{kind}/{row.id}/{row.to_version or 0}/{row.failing_at or 0}",
         facts={"rotation": row.id, **facts},
     )

@@ -109,6 +109,22 @@ def event(row: VersionRow, kind: str, actor: Actor, now: int, *, reason: str = "
     )
 
 
+def event_of(
+    credential: CredentialRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = ""
+) -> Event:
+    """An event about a credential as a whole."""
+    return Event(
+        kind=kind,
+        time=now,
+        actor=actor,
+        organization=credential.organization_id,
+        credential=credential.id,
+        provider=credential.provider,
+        reason=reason,
+        note=note,
+    )
+
+
 def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: int) -> None:
     """Carry a lawful move out on the rows.
 

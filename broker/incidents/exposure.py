@@ -14,12 +14,12 @@ from broker.credentials import cutoff, rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.telling import tell_of
 from broker.credentials.versions import event, get_credential, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
 from broker.intake.rotating import Asking, Rotating
 from broker.leases.tables import LeaseRow
-from broker.notifications.notices import tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +156,12 @@ async def _tell(
     exposure: ExposureRow,
     now: int,
 ) -> None:
-    await tell(
+    await tell_of(
         session,
         "key_exposed",
-        organization=row.organization_id,
-        provider=row.provider,
-        credential=row.credential_id,
+        credential,
         version=row.number,
         now=now,
-        contact=credential.contact,
         dedup=f"key_exposed/{exposure.id}",
         facts={
             "last4": row.last4,

@@ -15,6 +15,7 @@ from broker.base.errors import Invalid
 from broker.credentials import age, rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.telling import tell_of
 from broker.credentials.versions import Place, UnlawfulMove
 from broker.intake import links
 from broker.intake.tables import IntakeRow
@@ -175,15 +176,12 @@ async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int 
         found = [(row[0], row[1]) for row in await session.execute(query.limit(limit))]
     for credential, version in found:
         async with db.write(Scope.of(credential.organization_id)) as session:
-            await tell(
+            await tell_of(
                 session,
                 "key_overdue",
-                organization=credential.organization_id,
-                provider=credential.provider,
-                credential=credential.id,
+                credential,
                 version=version.number,
                 now=now,
-                contact=credential.contact,
                 dedup=f"key_overdue/{credential.id}/{version.number}",
                 facts={"last4": version.last4, "days": (now - version.staged_at) // age.DAY_MS},
             )
