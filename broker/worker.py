@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import delete, select
@@ -32,6 +32,8 @@ from broker.web.tables import IdempotencyRow
 _log = structlog.get_logger()
 
 _DAY_MS = 86_400_000
+# Looking for keys whose time has come reads every key in use.
+_AGES_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Worker:
     lost_after_ms: int
     rotation_ahead_days: int
     interval: float = 5.0
+    done_at: dict[str, int] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Work until cancelled; a fault in one piece is logged and tried again next time."""
@@ -108,7 +111,11 @@ class Worker:
         await retire_due(self.db, self.clock)
 
     async def ask_for_due(self) -> None:
-        """Ask customers for new keys ahead of time, and tell about those that are late."""
+        """Ask customers for new keys ahead of time, and tell about those that are late; every ten minutes."""
+        now = self.clock()
+        if abs(now - self.done_at.get("ask_for_due", -_AGES_MS)) < _AGES_MS:
+            return
+        self.done_at["ask_for_due"] = now
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
         await tell_overdue(self.db, self.rotating.catalog, self.clock)
 

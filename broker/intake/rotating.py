@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor
@@ -21,6 +21,7 @@ from broker.intake import links
 from broker.intake.tables import IntakeRow
 from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
+from broker.notifications.tables import NoticeRow
 from broker.providers.catalog import Catalog
 
 _WEEK_MS = 7 * age.DAY_MS
@@ -171,9 +172,14 @@ async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_d
 async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
     """Tell about keys in use whose time is over, once for each."""
     now = clock()
+    name = "key_overdue/" + CredentialRow.id + "/" + cast(VersionRow.number, String)
+    told = select(NoticeRow.id).where(
+        NoticeRow.organization_id == CredentialRow.organization_id, NoticeRow.dedup == name
+    )
     async with db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(age.due_at(catalog) <= now).with_only_columns(CredentialRow, VersionRow)
-        found = [(row[0], row[1]) for row in await session.execute(query.limit(limit))]
+        query = age.with_active_keys().where(age.due_at(catalog) <= now, ~told.exists())
+        rows = await session.execute(query.with_only_columns(CredentialRow, VersionRow).limit(limit))
+        found = [(row[0], row[1]) for row in rows]
     for credential, version in found:
         async with db.write(Scope.of(credential.organization_id)) as session:
             await tell_of(

@@ -65,6 +65,7 @@ export function form(opened, intake, proof) {
   );
   show(
     `${vendor.name} asks for a ${provider.title} ${provider.key_label}`,
+    opened.rotation && callout("wait", el("p", {}, "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.")),
     opened.last_refusal && callout("bad", el("p", {}, opened.last_refusal.message)),
     facts([
       ["For organization", el("strong", {}, organization.name)],

@@ -1,0 +1,35 @@
+"""Tell operators, and its customer, about a credential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.credentials.tables import CredentialRow
+from broker.notifications.notices import Kind, tell
+
+
+async def tell_of(
+    session: AsyncSession,
+    kind: Kind,
+    credential: CredentialRow,
+    *,
+    version: int = 0,
+    now: int,
+    dedup: str = "",
+    facts: Mapping[str, str | int] | None = None,
+) -> None:
+    """As :func:`~broker.notifications.notices.tell`; the customer is told where the kind concerns them."""
+    await tell(
+        session,
+        kind,
+        organization=credential.organization_id,
+        provider=credential.provider,
+        credential=credential.id,
+        version=version,
+        now=now,
+        contact=credential.contact,
+        dedup=dedup,
+        facts=facts,
+    )
