@@ -127,6 +127,70 @@ def tour(shell: Shell, program: Program, state: State) -> None:
     assert "needs the role" in shell.run("org", "add", "globex", status=1)
 
 
+async def test_the_life_of_a_key_by_commands(shell: tuple[Shell, Program, State]) -> None:
+    await asyncio.to_thread(life, *shell)
+
+
+def life(shell: Shell, program: Program, state: State) -> None:
+    shell.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+    shell.run("org", "add", "acme")
+    there = state.add_organization("acme")
+    place = ("--org", "acme", "--provider", "raptor-comply")
+    link = shell.json("key", "request", *place, "--from", "admin@acme.example")["link"]
+    assert deposit(link, state.add_key(there)[1].encode())["state"] == "accepted"
+    credential = shell.json("key", "list")[0]["credential"]
+
+    # policies and views
+    assert shell.json("org", "policy", "acme", "--rotation-days", "20")["rotation_days"] == 20
+    assert [one["credential"] for one in shell.json("key", "list", "--only", "due_soon")] == [credential]
+    assert shell.json("key", "policy", credential, "--rotation-days", "90")["rotation_days"] == 90
+    assert shell.json("key", "list", "--only", "due_soon") == []
+    assert "[invalid]" in shell.run("key", "policy", credential, "--on-max-age", "refuse", status=1)
+
+    # rotate
+    opened = shell.json("key", "rotate", credential, "--reason", "yearly")
+    assert "[rotation_open]" in shell.run("key", "rotate", credential, status=1)
+    rotation = opened["rotation"]["id"]
+    assert [one["id"] for one in shell.json("rotation", "list")] == [rotation]
+    assert "[unlawful_move]" in shell.run("rotation", "promote", rotation, status=1)
+    again = shell.json("key", "link", opened["rotation"]["intake"])["link"]
+    new = state.add_key(there)[1]
+    assert deposit(again, new.encode())["state"] == "accepted"
+    assert shell.json("rotation", "show", rotation)["state"] == "grace"
+    assert shell.json("key", "holders", credential, "--version", "1") == {"items": [], "held": False}
+    assert shell.json("rotation", "promote", rotation)["state"] == "completed"
+    assert "awaiting upstream revocation" in shell.run("key", "list")
+    assert shell.json("rotation", "list") == []
+    cancelled = shell.json("key", "rotate", credential)["rotation"]["id"]
+    assert shell.json("rotation", "cancel", cancelled)["state"] == "cancelled"
+    assert shell.json("key", "status-link", credential)["link"].startswith("http")
+
+    # a leak is found, and opens an exposure
+    (shell.directory / "config.env").write_text(f"KEY={new}\n")
+    (shell.directory / "other.env").write_text("KEY=rc_live_" + "k9Zq" * 16)
+    said = shell.run("scan", ".", "--json", "--expose", "--yes", status=1)
+    assert f"of {credential} is cut off" in said
+    assert new not in said
+    (exposure,) = shell.json("incident", "list")
+    assert exposure["where"].endswith("config.env:1")
+    out = shell.directory / "timeline.ndjson"
+    shell.run("incident", "timeline", exposure["id"], "--out", str(out))
+    assert next(json.loads(line)["type"] for line in out.read_text().splitlines()) == "exposure"
+    assert "exists already" in shell.run("incident", "timeline", exposure["id"], "--out", str(out), status=1)
+    reported = shell.run("key", "exposed", credential, "--version", "1", "--found-by", "me", "--where", "a log")
+    assert "no lease or use of it" in reported
+
+    # who is told
+    made = json.loads(shell.run("webhook", "add", "--json", given="https://hooks.example.com/secret-part\n"))
+    assert "secret-part" not in shell.run("webhook", "list")
+    hook = made["webhook"]["id"]
+    assert made["secret"] != shell.json("webhook", "rotate-secret", hook)["secret"]
+    assert shell.json("webhook", "revoke", hook)["state"] == "revoked"
+    assert "[invalid]" in shell.run("webhook", "add", given="http://127.0.0.1/hook\n", status=1)
+    assert "key_exposed" in [one["kind"] for one in shell.json("notice", "list")]
+    assert shell.json("notice", "deliveries", "--state", "dead") == []
+
+
 async def test_a_pasted_key_comes_from_standard_input_only(shell: tuple[Shell, Program, State]) -> None:
     def paste() -> None:
         user, program, state = shell
