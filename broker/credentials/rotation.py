@@ -108,10 +108,13 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
 
 async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) -> RotationRow:
     """The rotation of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
-    query = select(RotationRow).where(RotationRow.id == rotation_id)
-    row = await session.scalar(query.with_for_update() if lock else query)
+    row = await session.scalar(select(RotationRow).where(RotationRow.id == rotation_id))
     if row is None:
         raise NotFound("There is no such rotation for you; `broker rotation list` shows those that are.")
+    if lock:
+        # Versions first, then their rotation, then its intake: one order for everybody, so that nobody waits in a ring.
+        await versions_of(session, row.credential_id)
+        await session.refresh(row, with_for_update=True)
     return row
 
 

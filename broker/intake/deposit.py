@@ -16,6 +16,7 @@ from broker.base.clock import Clock
 from broker.base.db import Database, Scope
 from broker.base.errors import BrokerError, Invalid
 from broker.base.secret import Secret
+from broker.credentials import rotation
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, stage
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
@@ -108,6 +109,8 @@ class Deposit:
         now = self._clock()
         place = Place(intake.organization_id, self._catalog.get(intake.provider), intake.label)
         async with self._db.write(Scope.of(intake.organization_id)) as session:
+            if intake.rotation_id is not None:
+                await rotation.find(session, intake.rotation_id)
             row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
             if row is None or row.state != "open":
                 raise LinkSpent

@@ -129,8 +129,10 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     Raises:
         RotationRefused: its key is in use already (``cancel_from_…``).
     """
-    row = await rotation.cancel(session, actor, rotation_id, reason=reason, now=now)
+    await rotation.find(session, rotation_id)
+    # Locked before the record is, as a submission does.
     intake = await session.scalar(select(IntakeRow).where(IntakeRow.rotation_id == rotation_id).with_for_update())
+    row = await rotation.cancel(session, actor, rotation_id, reason=reason, now=now)
     if intake is not None and intake.state in {"open", "verifying", "held"}:
         intake.state, intake.private_sealed, intake.settled_at = "cancelled", None, now
         await record(session, links.event(intake, "intake.cancelled", actor, now))
