@@ -145,3 +145,17 @@ def test_a_finding_ends_with_one_none_with_zero_and_trouble_with_two(tmp_path: P
     )
     assert done.returncode == 2
     assert b"operator token" in done.stderr
+
+
+def test_the_scanner_needs_nothing_of_the_server(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text(KEY)
+    script = (
+        "import sys\n"
+        "for name in ('sqlalchemy', 'pydantic', 'fastapi', 'aiohttp', 'structlog'): sys.modules[name] = None\n"
+        "sys.argv = ['broker', 'scan', '--offline', sys.argv[1]]\n"
+        "from broker.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"raptor-comply" in done.stdout
