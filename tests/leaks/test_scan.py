@@ -151,7 +151,7 @@ def test_the_scanner_needs_nothing_of_the_server(tmp_path: Path) -> None:
     (tmp_path / "k").write_text(KEY)
     script = (
         "import sys\n"
-        "for name in ('sqlalchemy', 'pydantic', 'fastapi', 'aiohttp', 'structlog'): sys.modules[name] = None\n"
+        "for name in ('sqlalchemy', 'fastapi', 'aiohttp', 'structlog'): sys.modules[name] = None\n"
         "sys.argv = ['broker', 'scan', '--offline', sys.argv[1]]\n"
         "from broker.cli import main\n"
         "main()\n"
