@@ -93,8 +93,7 @@ def _check(rotating: Rotating, credential: CredentialRow, found: Found, now: int
     if found.since is not None and found.since > now:
         raise Invalid("since: lies ahead; name the time from which the key may have been out.")
     definition = rotating.catalog.get(credential.provider)
-    words = f"{found.found_by} {found.where} {found.note}".split()
-    if any(definition.matches(word.strip("\"'`,;:()[]<>")) for word in words):
+    if definition.appears_in(f"{found.found_by} {found.where} {found.note}"):
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 

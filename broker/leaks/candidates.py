@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from broker.providers.pattern import LONGEST, beginnings
+from broker.providers.pattern import DISTINCTIVE, LONGEST, beginnings
 
 _CHUNK = 1 << 20
-_DISTINCTIVE = 3
 # So far behind the provider's name a key may stand that has no beginning of its own.
 _NEAR = 80
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -65,7 +64,7 @@ class Finder:
         for provider, pattern in declared:
             body = pattern.removeprefix("^").removesuffix("$").encode()
             starts = beginnings(pattern)
-            if min(map(len, starts)) >= _DISTINCTIVE:
+            if min(map(len, starts)) >= DISTINCTIVE:
                 form = _Form(provider, re.compile(body))
                 for start in starts:
                     self._by_beginning.setdefault(start.encode(), []).append(form)

@@ -133,7 +133,7 @@ class Reports:
 
     async def _expose(self, version: VersionRow, one: Reported) -> None:
         now = self._clock()
-        place = one.url or one.source or "not told"
+        place = (one.url or one.source or "not told").replace(one.token, "…")
         await note(self._db, PARTNER, [(version, place)], "github", now=now)
         found = Found(version.number, PARTNER.name, place)
         async with self._db.write(Scope.of(version.organization_id)) as session:

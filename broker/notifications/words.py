@@ -48,7 +48,10 @@ class Words:
     customer: str = ""
 
 
-_STATUS_PAGE = "Open the status link that you got when you submitted the key; there you can submit the new one."
+_STATUS_PAGE = (
+    "Open the status link that you got when you submitted the key, and submit the new one there; if you have no such "
+    "link, ask us for one."
+)
 
 WORDS: Mapping[Kind, Words] = {
     "key_failing": Words(
@@ -108,7 +111,7 @@ WORDS: Mapping[Kind, Words] = {
         "info",
         "A rotation was cancelled",
         "The request for a new key was given up; the present key stays in use.",
-        "A new key is no longer needed for now. The present one stays in use.",
+        "A new key is no longer needed for now; the present one stays in use. If you created one already, revoke it.",
     ),
     "mint_failed": Words(
         "warning",

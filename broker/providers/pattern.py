@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 LONGEST = 4_096
+# A beginning of so many characters tells a key from other text.
+DISTINCTIVE = 3
 _SYNTAX = frozenset(r"^$\.*+?()[]{}|/")
 _VISIBLE = frozenset(map(chr, range(0x21, 0x7F)))
 _RAW_IN_CLASS = frozenset("_.+/=~:@!#%,;*$()?")

@@ -169,6 +169,7 @@ async def test_the_timeline_tells_who_could_and_who_did(world: World, acme: str,
 
 
 async def test_what_is_wrong_with_a_report_is_said(world: World, acme: str) -> None:
+    await report(world, acme, where=f"https://x.example/?key={world.upstream_keys['acme']}&a=1", status=422)
     refused = await report(world, acme, where=f"pasted: {world.upstream_keys['acme']}", status=422)
     assert "without the key itself" in refused["detail"]
     assert world.upstream_keys["acme"] not in json.dumps(refused)

@@ -171,6 +171,18 @@ async def test_a_signed_report_cuts_our_key_off_and_says_which_tokens_were_ours(
     assert OTHER not in written
 
 
+async def test_a_report_whose_address_holds_the_key_is_acted_on_and_kept_without_it(partner: Partner) -> None:
+    world = partner.world
+    credential = await world.key_for("acme")
+    key = world.upstream_keys["acme"]
+    body = json.dumps([{"token": key, "type": "x", "url": f"https://github.com/x?q={key}", "source": "content"}])
+    assert (await partner.report(body.encode())).status_code == 200
+    assert await world.states(credential) == ["revoked"]
+    (exposure,) = (await world.call("GET", "/v1/exposures"))["items"]
+    assert exposure["where"] == "https://github.com/x?q=…"
+    assert key not in json.dumps([await world.events(), (await world.call("GET", "/v1/leaks/findings"))])
+
+
 async def test_what_is_not_signed_by_the_partner_is_refused_and_recorded(partner: Partner) -> None:
     body = report_of(OTHER)
     for answer in (
