@@ -23,7 +23,7 @@ from broker.leaks import sources
 from broker.leaks.candidates import Finder, scan
 from broker.leaks.patterns import declared
 
-SIZE = 24_000_000
+SIZE = 8_000_000
 ROUNDS = 3
 _MB = 1_000_000
 _TEXT = """def class return import self request response token key value config error user account facility asset

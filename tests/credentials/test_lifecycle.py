@@ -19,8 +19,14 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def stage(self) -> None:
-        if len(self.versions) < 6:
+        if len(self.versions) < 7:
             self.versions[len(self.versions) + 1] = State.STAGED
+
+    @rule()
+    def a_new_key_comes_into_use(self) -> None:
+        self.stage()
+        for step in (Move.VERIFY, Move.ACTIVATE):
+            self.try_to_move(len(self.versions), step)
 
     @rule(number=st.integers(0, 7), step=st.sampled_from(Move))
     def try_to_move(self, number: int, step: Move) -> None:

@@ -95,6 +95,16 @@ class Rotating(RuleBasedStateMachine):
         if answer.status_code == 200 and kind == "theirs":
             self.keys.append(key)
 
+    @rule(then=st.sampled_from(["", "promote", "rollback"]))
+    def a_new_key_comes_into_use(self, then: str) -> None:
+        self.world.upstream.faults = Faults()
+        if self.present() is None:
+            self.the_operator_rotates()
+        if self.link is not None:
+            self.the_customer_submits("theirs")
+        if then:
+            self.the_operator_decides(then)
+
     @rule(step=st.sampled_from(["promote", "rollback", "cancel"]))
     def the_operator_decides(self, step: str) -> None:
         rows: list[RotationRow] = self.rows(RotationRow)
