@@ -136,11 +136,16 @@ async def _ask_for_a_new_key(
     exposure: ExposureRow,
     now: int,
 ) -> tuple[str, str] | None:
-    """An urgent rotation; one that is open already becomes urgent, and its link goes on working."""
+    """An urgent rotation; one that waits for the customer becomes urgent, and its link goes on working.
+
+    One whose key the provider's API was to make is given up: no key is in force any more that could make it.
+    """
     running = await rotation.open_of(session, credential.id)
-    if running is not None:
+    if running is not None and running.intake_id is not None:
         running.kind, exposure.rotation_id = "urgent", running.id
         return None
+    if running is not None:
+        await rotation.cancel(session, actor, running.id, reason="the key was exposed", now=now)
     plan = Plan("urgent", "the key was exposed", grace_minutes=0, deadline_hours=0)
     opened, intake, secret = await rotating.ask(session, actor, credential, plan, Asking(), now=now, told=False)
     exposure.rotation_id = opened.id

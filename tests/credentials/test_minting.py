@@ -238,6 +238,21 @@ async def test_a_cancelled_rotation_leaves_no_key_behind(world: World, monkeypat
     assert await world.states(credential) == ["active"]
 
 
+async def test_an_exposed_key_can_make_no_other_so_the_customer_is_asked(world: World) -> None:
+    credential = await world.key_for("acme")
+    rotation = await begin(world, credential)
+    done = await world.call(
+        "POST", f"/v1/credentials/{credential}/exposure", json={"found_by": "a scanner", "where": "a log"}
+    )
+    assert (await world.rotation(rotation))["state"] == "cancelled"
+    assert done["exposure"]["rotation"] != rotation["id"]
+    path, _, secret = done["link"].partition("#")
+    answer = await world.submit(path.rpartition("/")[2], secret, world.new_key("acme"))
+    assert answer.json()["state"] == "accepted"
+    await world.work(hours=1)
+    assert await world.states(credential) == ["revoked", "active"]
+
+
 async def test_two_rotations_at_once_are_one(world: World) -> None:
     credential = await world.key_for("acme")
     await begin(world, credential)

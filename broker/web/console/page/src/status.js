@@ -68,7 +68,7 @@ function decisions({ key, in_force }, path, id, proof) {
     buttons.push(made);
     return made;
   };
-  const next = button("Submit a new key", act("rotate", "Opening the form…", open), key.state === "active");
+  const next = button("Submit a new key", act("rotate", "Opening the form…", open), key.state !== "failing");
   const pause =
     key.state === "paused"
       ? button("Resume the key", act("resume", "Resuming…", again), false)
