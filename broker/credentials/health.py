@@ -27,7 +27,7 @@ from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
-from broker.credentials.versions import event, versions_of
+from broker.credentials.versions import FIRST_CHECK_MS, event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 
 # One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
@@ -108,12 +108,8 @@ class HealthCheck:
             paused = await session.get(AllowanceRow, pause_id(row.credential_id))
         if credential is None or row.sealed is None:
             return
-        until = paused.value if paused is not None else 0
-        cap = self.verification.catalog.get(row.provider).retry.cap_seconds * 1000
-        if self.clock() < until <= self.clock() + cap:
-            probed = None  # upstream asked everybody to wait
-        else:
-            probed = await self.verification.ask(row, credential)
+        until = self._rests_until(credential, paused)
+        probed = await self.verification.ask(row, credential) if until is None else None
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state not in USABLE:
@@ -122,6 +118,14 @@ class HealthCheck:
                 present.next_probe_at = until
                 return
             await self._settle(session, credential, present, probed)
+
+    def _rests_until(self, credential: CredentialRow, paused: AllowanceRow | None) -> int | None:
+        """Until when not even the broker uses the key: its customer paused it, or upstream asked everybody to wait."""
+        now = self.clock()
+        if credential.paused_at is not None:
+            return now + FIRST_CHECK_MS
+        cap = self.verification.catalog.get(credential.provider).retry.cap_seconds * 1000
+        return paused.value if paused is not None and now < paused.value <= now + cap else None
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()

@@ -89,6 +89,17 @@ async def test_a_paused_key_is_used_by_nobody_until_it_is_resumed(world: World, 
     assert told == ["key_paused", "key_resumed"]
 
 
+async def test_not_even_the_broker_uses_a_paused_key(world: World, acme: Customer) -> None:
+    await acme.send("pause")
+    world.upstream.requests.clear()
+    for _ in range(3):
+        await world.work(hours=30)
+    assert list(world.upstream.requests) == []
+    await acme.send("resume")
+    await world.work(hours=2)
+    assert len(world.upstream.requests) == 1
+
+
 async def test_pausing_ends_calls_under_way(world: World, acme: Customer, sync: Job) -> None:
     lease = await sync.lease("acme")
     world.upstream.faults = Faults(latency_ms=5_000)
