@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker import schema
+from broker import keystores, schema
 from broker.audit.log import AuditLog
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.election import Election
+from broker.base.news import News
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
 from broker.config import Settings
@@ -30,9 +32,8 @@ from broker.intake.links import Links
 from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
-from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import Keystore
-from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from broker.keystores import Keystores
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
@@ -52,6 +53,9 @@ from broker.web.proxy import Forwarding
 from broker.web.session import Services
 from broker.worker import Worker
 
+# The advisory lock of whoever does the periodic work; any number that nobody else takes.
+_WORKER = 0x6B65_7962_726F_6B65
+
 
 @dataclass(frozen=True, slots=True)
 class Broker:
@@ -60,21 +64,7 @@ class Broker:
     services: Services
     worker: Worker
     outbound: Outbound
-
-
-def local_keystore(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
-    """The keystore over local master keys; ``may_create`` lets a first start make the file.
-
-    Raises:
-        MasterKeysUnusable: names the file and the mend.
-    """
-    if settings.master_keys is not None:
-        keys = MasterKeys.from_text(settings.master_keys.get_secret_value(), "BROKER_MASTER_KEYS")
-        return EnvelopeKeystore(LocalKeyWrapper(keys))
-    path = settings.key_file()
-    if may_create and not path.exists():
-        MasterKeys({}, "").with_new_key().write_file(path)
-    return EnvelopeKeystore(LocalKeyWrapper(MasterKeys.from_file(path), path))
+    keystores: Keystores
 
 
 def open_database(settings: Settings) -> Database:
@@ -84,20 +74,20 @@ def open_database(settings: Settings) -> Database:
     return Database(settings.database())
 
 
-async def prepare(settings: Settings, db: Database) -> Keystore:
-    """Check the database and open the keystore; the embedded SQLite is brought up to date first.
+@asynccontextmanager
+async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncIterator[Keystores]:
+    """Check the database and open the keystores; the embedded SQLite is brought up to date first.
 
     Raises:
         SchemaUnusable, MasterKeysUnusable: names the mend.
     """
-    empty = await schema.is_empty(db)
-    if db.dialect == "sqlite":
-        keystore = local_keystore(settings, may_create=empty)
-        await schema.upgrade(db)
-    else:
+    may_create = db.dialect == "sqlite" and await schema.is_empty(db)
+    if db.dialect != "sqlite":
         await schema.check(db)
-        keystore = local_keystore(settings, may_create=False)
-    return keystore
+    async with keystores.opened(settings, db, clock, may_create=may_create) as opened:
+        if db.dialect == "sqlite":
+            await schema.upgrade(db)
+        yield opened
 
 
 @asynccontextmanager
@@ -107,19 +97,24 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
     outbound = Outbound(egress_proxy=settings.egress_proxy)
     audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
     try:
-        keystore = await prepare(settings, db)
-        keys = await internal.load(db, keystore, clock())
-        signing = SigningKeys(db, keystore)
-        await signing.load(clock())
-        await audit.start()
-        broker = _wire(settings, db, audit, keystore, keys, signing, outbound, clock)
-        watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
-        try:
-            yield broker
-        finally:
-            # Not cancelled: a look-up that is cut short could leave its connection open.
-            broker.services.flights.stop()
-            await asyncio.gather(watching, return_exceptions=True)
+        async with prepared(settings, db, clock) as opened:
+            keystore = keystores.in_force(settings, opened)
+            keys = await internal.load(db, keystore, clock())
+            signing = SigningKeys(db, keystore)
+            await signing.load(clock())
+            await audit.start()
+            broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
+            watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
+            standings = broker.services.leasing.standings
+            news = News(db, "keybroker_guards", standings.heard, standings.forget)
+            listening = asyncio.create_task(news.run(), name="news")
+            try:
+                yield broker
+            finally:
+                listening.cancel()
+                # Not cancelled: a look-up that is cut short could leave its connection open.
+                broker.services.flights.stop()
+                await asyncio.gather(watching, listening, return_exceptions=True)
     finally:
         await audit.stop()
         await outbound.close()
@@ -131,6 +126,7 @@ def _wire(
     db: Database,
     audit: AuditLog,
     keystore: Keystore,
+    opened: Keystores,
     keys: internal.InternalKeys,
     signing: SigningKeys,
     outbound: Outbound,
@@ -210,8 +206,9 @@ def _wire(
         # Longer than any proxied call may take: an open use that is older has lost its process.
         lost_after_ms=int(settings.proxy_seconds * 1000) + 60_000,
         rotation_ahead_days=settings.rotation_ahead_days,
+        election=Election(db, _WORKER),
     )
-    return Broker(services, worker, outbound)
+    return Broker(services, worker, outbound, opened)
 
 
 def _mail(settings: Settings) -> Mail | None:

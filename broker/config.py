@@ -27,9 +27,38 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="sqlite+aiosqlite:///PATH or postgresql+asyncpg://…; left out, a SQLite file in state_dir."
     )
-    keystore: Literal["local"] = Field("local", description="Where master keys live.")
+    keystore: Literal["local", "vault-transit", "vault-kv"] = Field(
+        "local", description="Where the master key, or with vault-kv the customers' keys themselves, live."
+    )
+    keystore_cache_seconds: float = Field(
+        0, ge=0, le=3_600, description="Seconds that an opened key stays in memory, for when Vault is away; 0: never."
+    )
     master_key_file: Path | None = Field(None, description="TOML of master keys, mode 0600; default in state_dir.")
     master_keys: SecretStr | None = Field(None, description="id:base64,id:base64 instead of the file, active first.")
+    vault_url: str = Field("", description="Vault or OpenBao, such as https://vault.vendor.example:8200.")
+    vault_namespace: str = Field("", max_length=200, description="Namespace of the broker's mounts.")
+    vault_ca_file: Path | None = Field(None, description="The only authority that Vault's certificate may come from.")
+    vault_auth: Literal["token", "approle", "jwt", "kubernetes"] = Field("approle", description="How to sign in.")
+    vault_auth_mount: str = Field("", max_length=200, description="Where that method is mounted; default its name.")
+    vault_role: str = Field("", max_length=200, description="Role of jwt or kubernetes.")
+    vault_jwt_file: Path | None = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"), description="The JWT to sign in with."
+    )
+    vault_role_id: str = Field("", max_length=200, description="Role id of approle.")
+    vault_secret_id_file: Path | None = Field(None, description="File with the secret id of approle.")
+    vault_token_file: Path | None = Field(None, description="Token that an agent keeps fresh, read again when refused.")
+    vault_timeout: float = Field(2.0, gt=0, le=30, description="Seconds that one call of Vault may take.")
+    vault_connections: int = Field(16, ge=1, le=256, description="Calls of Vault at once, per process.")
+    vault_transit_mount: str = Field(
+        "transit", min_length=1, max_length=200, description="Mount of the transit engine."
+    )
+    vault_transit_key: str = Field(
+        "keybroker", pattern=r"^[A-Za-z0-9._-]{1,40}$", description="Transit key that wraps data keys; derived."
+    )
+    vault_kv_mount: str = Field("secret", min_length=1, max_length=200, description="Mount of KV version 2.")
+    vault_kv_prefix: str = Field(
+        "keybroker", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", description="Path below which values are kept."
+    )
     public_url: str = Field("http://127.0.0.1:8080", description="How customers and jobs reach the broker; no path.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
@@ -94,6 +123,31 @@ class Settings(BaseSettings):
         if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/"):
             raise ValueError("must be a proxy such as http://egress.vendor.example:3128, without a password in it")
         return value or None
+
+    @field_validator("vault_url")
+    @classmethod
+    def _a_vault(cls, value: str) -> str:
+        url = urlsplit(value or "https://none")
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.path.strip("/"):
+            raise ValueError("must be an address such as https://vault.vendor.example:8200")
+        if url.scheme == "http" and not _is_loopback(url.hostname):
+            raise ValueError("must be https: keys travel to and from it")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _vault_is_whole(self) -> Self:
+        if self.keystore != "local" and not self.vault_url:
+            raise PydanticCustomError("vault_url", "must be set where BROKER_KEYSTORE is a vault")
+        needed = {
+            "token": ("vault_token_file",),
+            "approle": ("vault_role_id", "vault_secret_id_file"),
+            "jwt": ("vault_role", "vault_jwt_file"),
+            "kubernetes": ("vault_role", "vault_jwt_file"),
+        }[self.vault_auth]
+        for name in needed if self.vault_url else ():
+            if not getattr(self, name):
+                raise PydanticCustomError(name, "must be set to sign in with {auth}", {"auth": self.vault_auth})
+        return self
 
     @model_validator(mode="after")
     def _mail_is_whole(self) -> Self:

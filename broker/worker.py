@@ -14,6 +14,7 @@ from broker.audit.log import AuditLog
 from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.election import Election
 from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.minting import Minting
@@ -23,6 +24,7 @@ from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
 from broker.intake.rotating import Rotating, ask_for_due, tell_overdue
 from broker.intake.throttle import Throttle
+from broker.keystore.strays import sweep
 from broker.leases.holders import retire_due
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
@@ -34,11 +36,13 @@ _log = structlog.get_logger()
 _DAY_MS = 86_400_000
 # Looking for keys whose time has come reads every key in use.
 _AGES_MS = 600_000
+# How soon another process takes over from one that died.
+_STAND_BY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The work of one process; every piece is safe to run on several at once."""
+    """The work of one process at a time; every piece is safe to run on several at once."""
 
     db: Database
     audit: AuditLog
@@ -53,14 +57,21 @@ class Worker:
     clock: Clock
     lost_after_ms: int
     rotation_ahead_days: int
+    election: Election
     interval: float = 5.0
     done_at: dict[str, int] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Work until cancelled; a fault in one piece is logged and tried again next time."""
-        while True:
-            await self.once()
-            await asyncio.sleep(self.interval)
+        """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
+        try:
+            while True:
+                if await self.election.holds():
+                    await self.once()
+                    await asyncio.sleep(self.interval)
+                else:
+                    await asyncio.sleep(_STAND_BY_S)
+        finally:
+            self.election.leave()
 
     async def once(self) -> None:
         """Every piece of work, once."""
@@ -73,6 +84,7 @@ class Worker:
             self.ask_for_due,
             self.expire_links,
             self.close_lost_uses,
+            self.sweep_strays,
             self.outbox.work,
             self.forget,
         )
@@ -147,6 +159,10 @@ class Worker:
                 use=row.id,
             )
             await self.audit.append(event, writes=[(COMPLETE_USE, {"use": row.id, "at": now, "answer": None})])
+
+    async def sweep_strays(self) -> None:
+        """Destroy values in Vault that no row refers to any more."""
+        await sweep(self.db, self.verification.keystore, self.clock())
 
     async def forget(self) -> None:
         """Drop what only mattered for a while."""

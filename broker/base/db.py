@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import asyncpg
 from sqlalchemy import BigInteger, MetaData, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -193,6 +194,15 @@ class Database:
         async with self.write_connection() as connection:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
 
+    async def dedicated(self) -> asyncpg.Connection:
+        """A PostgreSQL connection of the caller's own, outside of the pool, whose loss is noticed within seconds.
+
+        Raises:
+            OSError, asyncpg.PostgresError: none could be had.
+        """
+        _, given = self.engine.dialect.create_connect_args(self.engine.url)
+        return await asyncpg.connect(**given, timeout=5, command_timeout=5, server_settings=_KEEPALIVE)
+
     async def close(self) -> None:
         """Close every pooled connection."""
         if self._thread is not None:
@@ -246,6 +256,7 @@ class _SqliteThread:
 
 
 _BUSY_S = 5
+_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:

@@ -45,7 +45,8 @@ def build(words: Sequence[str]) -> typer.Typer:
     # A job installs the package without the server's parts; the commands that need them are then absent.
     asked = not words or words[0].startswith("-") or words[0] in _SERVER_COMMANDS
     if asked and find_spec("fastapi") is not None:
-        import_module("broker.cli.server").register(app)
+        for part in ("server", "keystore"):
+            import_module(f"broker.cli.{part}").register(app)
     return app
 
 

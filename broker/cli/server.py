@@ -1,30 +1,23 @@
-"""Commands of whoever runs the server: ``serve``, ``worker``, ``migrate``, ``doctor``, ``keystore``, ``demo``."""
+"""Commands of whoever runs the server: ``serve``, ``worker``, ``migrate``, ``doctor``, ``demo``."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
 import uvicorn
-import uvloop
-from rich.progress import Progress
 from starlette.types import ASGIApp
 
 from broker import app as composition
-from broker import schema
+from broker import keystores, schema
+from broker.base.clock import now_ms
 from broker.base.diagnostics import configure
-from broker.base.errors import BrokerError
 from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing
+from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
-from broker.config import Settings, SettingsUnusable, load
-from broker.keystore.keystore import CannotOpen
-from broker.keystore.local import MasterKeys, MasterKeysUnusable
-from broker.rewrap import rewrap_all
-
-keystore = typer.Typer(no_args_is_help=True, help="Master keys.")
+from broker.config import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -34,32 +27,6 @@ def register(app: typer.Typer) -> None:
     app.command()(migrate)
     app.command()(doctor)
     app.command()(demo)
-    app.add_typer(keystore, name="keystore")
-
-
-def _settings() -> Settings:
-    try:
-        settings = load()
-    except SettingsUnusable as error:
-        fail(str(error))
-    configure(settings.log_level)
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; what keeps the broker from starting ends the command with its mend, not with a trace."""
-    try:
-        uvloop.run(work)
-    except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable) as error:
-        fail(str(error))
-    except BrokerError as error:
-        fail(error.public)
-    except CannotOpen:
-        fail("The master keys that are loaded did not seal this database; restore the right master key file.")
-    except OSError as error:
-        fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 def _announce(token: str | None, settings: Settings) -> None:
@@ -75,7 +42,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
 ) -> None:
     """Run the broker."""
-    settings = _settings()
+    settings = settings_of_process()
 
     async def run() -> None:
         async with composition.running(settings) as broker:
@@ -87,7 +54,7 @@ def serve(
                 _, edge = composition.asgi(broker, with_worker=with_worker)
                 await uvicorn.Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
 
-    _run(run())
+    run_or_fail(run())
     if workers > 1:
         factory = f"{__name__}:{(served if with_worker else served_without_worker).__name__}"
         uvicorn.run(factory, factory=True, workers=workers, **_uvicorn(settings))
@@ -95,12 +62,12 @@ def serve(
 
 def served() -> ASGIApp:
     """What each of several processes serves; called in it."""
-    return composition.Served(_settings(), with_worker=True)
+    return composition.Served(settings_of_process(), with_worker=True)
 
 
 def served_without_worker() -> ASGIApp:
     """As :func:`served`, the periodic work being done elsewhere."""
-    return composition.Served(_settings(), with_worker=False)
+    return composition.Served(settings_of_process(), with_worker=False)
 
 
 def _uvicorn(settings: Settings) -> dict[str, Any]:
@@ -120,14 +87,14 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
 
 def worker() -> None:
     """Do the periodic work in a process of its own (beside ``serve --no-worker``)."""
-    settings = _settings()
+    settings = settings_of_process()
 
     async def run() -> None:
         async with composition.running(settings) as broker:
             typer.echo("Keybroker's worker runs; Ctrl-C ends it.")
             await broker.worker.run()
 
-    _run(run())
+    run_or_fail(run())
 
 
 def migrate(
@@ -135,7 +102,7 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
 ) -> None:
     """Bring the database to this version's schema; prints the one-time token where there is no operator."""
-    settings = _settings()
+    settings = settings_of_process()
 
     async def run() -> None:
         db = composition.open_database(settings)
@@ -146,15 +113,15 @@ def migrate(
                 typer.echo(f"The database is at {revision}.")
                 return
             # The first migration is the moment at which a missing key file is no loss.
-            composition.local_keystore(settings, may_create=may_create)
-            await schema.upgrade(db, revision)
+            async with keystores.opened(settings, db, now_ms, may_create=may_create):
+                await schema.upgrade(db, revision)
             typer.echo(f"The database is at {revision}.")
         finally:
             await db.close()
         async with composition.running(settings) as broker:
             _announce(await composition.bootstrap_token(broker.services), settings)
 
-    _run(run())
+    run_or_fail(run())
 
 
 def doctor(
@@ -169,7 +136,7 @@ def doctor(
         ]
         listing(rows, ["setting", "default", "meaning"], as_json)
         return
-    settings = _settings()
+    settings = settings_of_process()
 
     async def run() -> None:
         async with composition.running(settings) as broker:
@@ -182,7 +149,7 @@ def doctor(
             ]
             listing(rows, ["part", "state", "what"], as_json)
 
-    _run(run())
+    run_or_fail(run())
 
 
 def demo(
@@ -195,61 +162,3 @@ def demo(
     configure("error")
     if not asyncio.run(play(port=port, stay=not exit_)):
         raise typer.Exit(1)
-
-
-@keystore.command("status")
-def status(as_json: AsJson = False) -> None:
-    """Master keys by id, and how many sealed values each still holds."""
-    _rewrap(count_only=True, as_json=as_json)
-
-
-@keystore.command("rotate")
-def rotate() -> None:
-    """Add a fresh master key to the file and make it the active one; running brokers take it up by themselves."""
-    settings = _settings()
-    try:
-        keys = MasterKeys.from_file(settings.key_file()).with_new_key()
-        keys.write_file(settings.key_file())
-    except MasterKeysUnusable as error:
-        fail(str(error))
-    typer.echo(f"Active master key: {keys.active}. Back the file up, then run `broker keystore rewrap`.")
-
-
-@keystore.command("rewrap")
-def rewrap() -> None:
-    """Move every sealed value to the active master key, online; can be stopped and run again."""
-    _rewrap(count_only=False, as_json=False)
-
-
-@keystore.command("drop")
-def drop(kek_id: str) -> None:
-    """Remove a master key that no sealed value needs any more from the file."""
-    settings = _settings()
-
-    async def run() -> None:
-        async with composition.running(settings) as broker:
-            held = await rewrap_all(broker.services, count_only=True)
-        if held.get(kek_id):
-            fail(f"{held[kek_id]} sealed values still need {kek_id!r}; run `broker keystore rewrap` first.")
-        MasterKeys.from_file(settings.key_file()).without(kek_id).write_file(settings.key_file())
-        typer.echo(f"Removed {kek_id}. Copies of it in backups stay secret-bearing: destroy them in their time.")
-
-    _run(run())
-
-
-def _rewrap(*, count_only: bool, as_json: bool) -> None:
-    settings = _settings()
-
-    async def run() -> None:
-        async with composition.running(settings) as broker:
-            with Progress(disable=count_only, transient=True) as progress:
-                task = progress.add_task("Re-wrapping", total=None)
-
-                def advance(done: int, total: int) -> None:
-                    progress.update(task, completed=done, total=total)
-
-                held = await rewrap_all(broker.services, count_only=count_only, advance=advance)
-            rows = [{"master key": kek_id, "sealed values": count} for kek_id, count in sorted(held.items())]
-            listing(rows, ["master key", "sealed values"], as_json)
-
-    _run(run())

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.db import Scope
 from broker.base.errors import BrokerError, Invalid
-from broker.credentials.staging import KeyOfAnotherOrganization, Received, stage
+from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import Place
@@ -29,16 +29,12 @@ async def add(verification: Verification, actor: Actor, place: Place, received: 
     Raises:
         KeyFormat, KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, KeyRefused: nothing was kept.
     """
-    async with verification.db.write(Scope.of(place.organization)) as session:
-        row = await stage(
-            session,
-            verification.keystore,
-            verification.keys,
-            actor,
-            place,
-            received,
-            now=verification.clock(),
-        )
+
+    async def keep(sealing: Sealing) -> VersionRow:
+        async with verification.db.write(Scope.of(place.organization)) as session:
+            return await stage(session, verification.keys, actor, place, received, sealing, now=verification.clock())
+
+    row = await with_sealed(verification.db, verification.keystore, verification.keys, place, received, keep)
     try:
         verdict = await verification.run(place.organization, row.credential_id, row.number, nothing_more)
     except BrokerError:

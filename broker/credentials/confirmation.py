@@ -22,7 +22,7 @@ from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
-from broker.credentials.versions import event, versions_of
+from broker.credentials.versions import erase, event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 
 _MINUTE_MS = 60_000
@@ -79,7 +79,8 @@ class Confirmation:
         events = [replace(completed, outcome=probed.outcome)]
         row.leak_mark = row.leak_mark or probed.leak_mark
         if probed.answer is Answer.BAD_KEY:
-            row.confirmed_at, row.destroyed_at, row.sealed, row.next_probe_at = now, now, None, None
+            row.confirmed_at = now
+            erase(row, now)
             events.append(event(row, "credential.version.revocation_confirmed", BROKER, now))
             await self._tell(session, credential, row, "revocation_confirmed", now)
         else:

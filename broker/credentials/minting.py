@@ -23,7 +23,7 @@ from broker.base.secret import Secret
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
-from broker.credentials.staging import Received, stage
+from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
 from broker.credentials.versions import Place, event
@@ -163,13 +163,17 @@ class Minting:
             rotation=claimed.rotation.id,
             upstream_id=made.id,
         )
-        try:
+
+        async def keep(sealing: Sealing) -> int:
             async with wired.db.write(Scope.of(place.organization)) as session:
                 present = await rotation.find(session, claimed.rotation.id)
                 if present.tries != claimed.rotation.tries:
                     raise _Failed("claim_lost", None)
-                row = await stage(session, wired.keystore, wired.keys, BROKER, place, received, now=wired.clock())
+                row = await stage(session, wired.keys, BROKER, place, received, sealing, now=wired.clock())
                 return row.number
+
+        try:
+            return await with_sealed(wired.db, wired.keystore, wired.keys, place, received, keep)
         except BrokerError as refused:
             raise _Failed(refused.code, None) from None
 

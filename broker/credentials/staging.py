@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import record
-from broker.base.errors import Conflict, Invalid
+from broker.base.db import Database, Scope
+from broker.base.errors import Conflict, Invalid, Unavailable
 from broker.base.secret import Secret
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
 from broker.credentials.versions import Place, event, find_credential, refuse_if_in_use, versions_of
 from broker.formats import ids
+from broker.formats.envelope import Binding
+from broker.keystore import strays
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
+from broker.organizations.tables import OrganizationRow
 from broker.providers.definition import Definition
+
+T = TypeVar("T")
+_TRIES = 5
 
 # How long the process that staged a version has to verify it itself before the worker takes over.
 FIRST_PROBE_MS = 60_000
@@ -69,32 +78,86 @@ class Received:
     upstream_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """A received key, sealed for the place that it will most likely take."""
+
+    credential: str
+    number: int
+    sealed: bytes
+
+
+async def with_sealed(
+    db: Database,
+    keystore: Keystore,
+    keys: InternalKeys,
+    place: Place,
+    received: Received,
+    work: Callable[[Sealing], Awaitable[T]],
+) -> T:
+    """Seal a received key outside of any transaction, then run ``work``, whose transaction stages it.
+
+    Sealing may have to ask a Vault, and nothing may wait for one with the database's locks in its hands.  Where
+    another key took the place meanwhile, it is sealed again.
+
+    Raises:
+        KeyFormat, KeyHeld, KeyOfAnotherOrganization: nothing was kept. KeystoreUnavailable; whatever ``work`` raises.
+    """
+    _text(received.key, place.definition)
+    place.definition.url(received.variables)
+    about = {"provider": place.definition.title, "label": place.label}
+    for _ in range(_TRIES):
+        async with db.read(Scope.of(place.organization)) as session:
+            if await _owner(session, keys.fingerprint(received.key)) not in {None, place.organization}:
+                raise KeyOfAnotherOrganization
+            credential = await find_credential(session, place)
+            taken = select(func.max(VersionRow.number)).where(
+                VersionRow.credential_id == (credential and credential.id)
+            )
+            number = (await session.scalar(taken) or 0) + 1
+            organization = await session.get(OrganizationRow, place.organization)
+        where = credential.id if credential else ids.new("crd")
+        about["organization"] = organization.slug if organization else ""
+        binding = Binding("credential", place.organization, where, number, place.definition.id)
+        try:
+            return await work(Sealing(where, number, await keystore.seal(received.key, binding, about)))
+        except (_PlaceTaken, strays.Swept):
+            continue
+    raise Unavailable("Other keys of this credential were stored all the time; try again.", retry_after=1)
+
+
+class _PlaceTaken(Exception):
+    """The key was sealed for a place that another one has."""
+
+
 async def stage(
     session: AsyncSession,
-    keystore: Keystore,
     keys: InternalKeys,
     actor: Actor,
     place: Place,
     received: Received,
+    sealing: Sealing,
     *,
     now: int,
 ) -> VersionRow:
-    """Seal a received key as the next version, ``staged``, and put that on the record.
+    """Keep a received key as the next version, ``staged``, and put that on the record; within :func:`with_sealed`.
 
     Raises:
-        KeyFormat, KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, RotationRefused: nothing was kept.
+        KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, RotationRefused: nothing was kept.
     """
-    text = _text(received.key, place.definition)
-    place.definition.url(received.variables)
-    credential, replaced = await _where(session, place, received, now)
+    credential, replaced = await _where(session, place, received, sealing, now)
     fingerprint = keys.fingerprint(received.key)
     await _claim(session, fingerprint, place.organization)
     credential.contact = received.contact or credential.contact
     await session.flush()
+    number = max(await versions_of(session, credential.id), default=0) + 1
+    if (credential.id, number) != (sealing.credential, sealing.number):
+        raise _PlaceTaken
+    text = received.key.reveal_text()
     row = VersionRow(
         organization_id=place.organization,
         credential_id=credential.id,
-        number=max(await versions_of(session, credential.id), default=0) + 1,
+        number=number,
         provider=place.definition.id,
         state=State.STAGED,
         fingerprint=fingerprint,
@@ -107,7 +170,8 @@ async def stage(
         upstream_id=received.upstream_id,
         leak_mark=keys.leak_mark(hashlib.sha256(text.encode()).hexdigest()),
     )
-    row.sealed = await keystore.seal(received.key, row.binding)
+    row.sealed = sealing.sealed
+    await session.run_sync(lambda sync: strays.keep(sync, sealing.sealed))
     session.add(row)
     if replaced is not None:
         rotation.submitted(replaced, row.number)
@@ -116,13 +180,13 @@ async def stage(
 
 
 async def _where(
-    session: AsyncSession, place: Place, received: Received, now: int
+    session: AsyncSession, place: Place, received: Received, sealing: Sealing, now: int
 ) -> tuple[CredentialRow, RotationRow | None]:
     """The credential that the key is for, and the rotation that it answers."""
     credential = await find_credential(session, place)
     if received.rotation is None:
         await refuse_if_in_use(session, place)
-        credential = credential or _new_credential(session, place, now)
+        credential = credential or _new_credential(session, place, sealing.credential, now)
         # Fixed with the key: a later caller can't choose the host that the key is sent to.
         credential.variables = received.variables
         return credential, None
@@ -147,9 +211,9 @@ def _text(key: Secret, definition: Definition) -> str:
     return text
 
 
-def _new_credential(session: AsyncSession, place: Place, now: int) -> CredentialRow:
+def _new_credential(session: AsyncSession, place: Place, credential_id: str, now: int) -> CredentialRow:
     row = CredentialRow(
-        id=ids.new("crd"),
+        id=credential_id,
         organization_id=place.organization,
         provider=place.definition.id,
         label=place.label,
@@ -175,10 +239,13 @@ async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> 
     )
     if claimed.first() is not None:
         return
-    owner = await session.scalar(select(FingerprintRow.owner).where(FingerprintRow.fingerprint == fingerprint))
-    if owner != organization:
+    if await _owner(session, fingerprint) != organization:
         raise KeyOfAnotherOrganization
     raise KeyHeld("This key was received before. Create a new key for this request and submit that one.")
+
+
+async def _owner(session: AsyncSession, fingerprint: str) -> str | None:
+    return await session.scalar(select(FingerprintRow.owner).where(FingerprintRow.fingerprint == fingerprint))
 
 
 async def release_claim(session: AsyncSession, row: VersionRow) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import object_session
 
 from broker.audit.events import Actor, Event
 from broker.base.errors import Conflict, NotFound
 from broker.credentials.lifecycle import Move, State, Unlawful, move
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.keystore import strays
 from broker.providers.definition import Definition
 
 # A key that has just come into use was verified a moment ago: its first scheduled check is later.
@@ -155,4 +157,12 @@ def _date(row: VersionRow, state: State, now: int) -> None:
         # At once: whoever revoked may have done so upstream too, and then it can be confirmed.
         row.revoked_at, row.next_probe_at, row.probes = now, now, 0
     elif state is State.DESTROYED:
-        row.destroyed_at, row.sealed, row.next_probe_at = now, None, None
+        erase(row, now)
+
+
+def erase(row: VersionRow, now: int) -> None:
+    """Drop the key material: the row's with the commit, and right after it what of it lies elsewhere."""
+    session = object_session(row)
+    if session is not None:
+        strays.discard(session, row.sealed, now)
+    row.destroyed_at, row.sealed, row.next_probe_at = now, None, None

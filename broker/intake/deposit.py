@@ -17,7 +17,7 @@ from broker.base.db import Database, Scope
 from broker.base.errors import BrokerError, Invalid
 from broker.base.secret import Secret
 from broker.credentials import rotation
-from broker.credentials.staging import KeyOfAnotherOrganization, Received, stage
+from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import Place
@@ -106,22 +106,28 @@ class Deposit:
             raise SealInvalid from None
 
     async def _stage(self, intake: IntakeRow, actor: Actor, key: Secret, variables: dict[str, str]) -> VersionRow:
-        now = self._clock()
         place = Place(intake.organization_id, self._catalog.get(intake.provider), intake.label)
-        async with self._db.write(Scope.of(intake.organization_id)) as session:
-            if intake.rotation_id is not None:
-                await rotation.find(session, intake.rotation_id)
-            row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
-            if row is None or row.state != "open":
-                raise LinkSpent
-            if row.rotation_id is not None:  # the new key goes to the host that the old one goes to
-                variables = (await session.get_one(CredentialRow, row.credential_id)).variables
-            received = Received(key, variables, row.id, row.rotation_id, row.contact)
-            version = await stage(session, self._keystore, self._keys, actor, place, received, now=now)
-            row.state, row.submitted_at, row.refusal = "verifying", now, ""
-            row.credential_id, row.version = version.credential_id, version.number
-            await record(session, event(row, "intake.submitted", actor, now))
-        return version
+        scope = Scope.of(intake.organization_id)
+        if intake.rotation_id is not None:  # the new key goes to the host that the old one goes to
+            async with self._db.read(scope) as session:
+                variables = (await session.get_one(CredentialRow, intake.credential_id)).variables
+        received = Received(key, variables, intake.id, intake.rotation_id, intake.contact)
+
+        async def keep(sealing: Sealing) -> VersionRow:
+            now = self._clock()
+            async with self._db.write(scope) as session:
+                if intake.rotation_id is not None:
+                    await rotation.find(session, intake.rotation_id)
+                row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
+                if row is None or row.state != "open":
+                    raise LinkSpent
+                version = await stage(session, self._keys, actor, place, received, sealing, now=now)
+                row.state, row.submitted_at, row.refusal = "verifying", now, ""
+                row.credential_id, row.version = version.credential_id, version.number
+                await record(session, event(row, "intake.submitted", actor, now))
+            return version
+
+        return await with_sealed(self._db, self._keystore, self._keys, place, received, keep)
 
     async def _verify(self, version: VersionRow) -> Verdict:
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.base.secret import Secret
 from broker.formats.envelope import NONCE_BYTES, Binding, Malformed, Sealed
-from broker.keystore.keystore import CannotOpen, KeyWrapper
+from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyWrapper
+
+_PROBE = Binding("readiness")
 
 
 class EnvelopeKeystore:
@@ -18,7 +21,7 @@ class EnvelopeKeystore:
     def __init__(self, wrapper: KeyWrapper) -> None:
         self._wrapper = wrapper
 
-    async def seal(self, value: Secret, binding: Binding) -> bytes:
+    async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:  # noqa: ARG002 - nobody browses rows
         """See :class:`~broker.keystore.keystore.Keystore`."""
         data_key = AESGCM.generate_key(bit_length=256)
         kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
@@ -35,14 +38,21 @@ class EnvelopeKeystore:
         except InvalidTag:
             raise CannotOpen("a sealed value was altered") from None
 
-    async def rewrap(self, sealed: bytes, binding: Binding) -> bytes | None:
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
         """See :class:`~broker.keystore.keystore.Keystore`; the value itself is not touched."""
         parts = _parts(sealed)
-        if parts.kek_id == self._wrapper.active:
+        if parts.kek_id == await self._wrapper.newest():
             return None
         data_key = await self._wrapper.unwrap(parts.kek_id, parts.wrapped_key, binding)
         kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
         return Sealed(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
+
+    async def erase(self, sealed: bytes) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`; the row is all there is."""
+
+    async def check(self) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        await self.open(await self.seal(Secret(b"ready"), _PROBE), _PROBE)
 
 
 def _parts(sealed: bytes) -> Sealed:

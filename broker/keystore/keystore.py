@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from broker.base.errors import Unavailable
 from broker.base.secret import Secret
@@ -10,20 +11,34 @@ from broker.formats.envelope import Binding
 
 
 class KeystoreUnavailable(Unavailable):
-    """The master key can't be reached just now; nothing was revealed."""
+    """The master key can't be reached just now; nothing was revealed.  ``cause`` is a stable word for it."""
 
     code = "keystore_unavailable"
+
+    def __init__(self, public: str, *, cause: str = "master_key", **members: Any) -> None:
+        super().__init__(public, cause=cause, **members)
+        self.cause = cause
 
 
 class CannotOpen(Exception):
     """A sealed value does not belong where it was found, or was altered.  Never shown to a caller."""
 
 
-class Keystore(Protocol):
-    """Seals values to a place and opens them there."""
+NOTHING_KNOWN: Mapping[str, str] = {}
 
-    async def seal(self, value: Secret, binding: Binding) -> bytes:
-        """The stored form of ``value``; only :meth:`open` with an equal ``binding`` gives it back."""
+
+class Keystore(Protocol):
+    """Seals values to a place and opens them there.
+
+    Sealing may write outside of the database, so it is done before the transaction that stores what it returns; see
+    ``broker.keystore.strays``.
+    """
+
+    async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
+        """The stored form of ``value``; only :meth:`open` with an equal ``binding`` gives it back.
+
+        ``about`` are words for people who meet the value where it is kept: never secrets.
+        """
         ...
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
@@ -35,16 +50,27 @@ class Keystore(Protocol):
         """
         ...
 
-    async def rewrap(self, sealed: bytes, binding: Binding) -> bytes | None:
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
         """The same value with its data key wrapped by the active master key; None where it already is."""
+        ...
+
+    async def erase(self, sealed: bytes) -> None:
+        """Destroy what of a sealed value lies outside of the database; without need, nothing.  Again: no change.
+
+        Raises:
+            KeystoreUnavailable: it is not destroyed yet.
+        """
+        ...
+
+    async def check(self) -> None:
+        """That values can be sealed and opened now; raises KeystoreUnavailable."""
         ...
 
 
 class KeyWrapper(Protocol):
     """Wraps data keys under master keys that it holds by id."""
 
-    @property
-    def active(self) -> str:
+    async def newest(self) -> str:
         """The id of the master key that new data keys are wrapped with."""
         ...
 

@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 from cryptography.exceptions import InvalidTag
@@ -71,26 +72,38 @@ class MasterKeys:
             raise MasterKeysUnusable(f"{path}: {error.strerror}; restore the file from your backup") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise MasterKeysUnusable(f"{path}: others can read it (mode {mode & 0o777:04o}); run: chmod 600 {path}")
-        form = MasterKeysUnusable(f'{path}: needs active = "ID" and a [keys] table of ID = "base64"')
         try:
             document = tomllib.loads(data.decode())
         except ValueError:  # not UTF-8, or not TOML
-            raise form from None
+            document = {}
+        return cls.from_document(document, str(path))
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str) -> MasterKeys:
+        """Keys from a document of the file's form; ``where`` names its place in errors."""
+        form = MasterKeysUnusable(f'{where}: needs active = "ID" and a [keys] table of ID = "base64"')
         table, active = document.get("keys"), document.get("active")
         if not isinstance(table, dict) or not isinstance(active, str):
             raise form
         if not all(isinstance(value, str) for value in table.values()):
             raise form
-        named = [(name, _key(value, f"{path}: keys.{_shown(name, bare=True)}")) for name, value in table.items()]
-        keys = _checked(named, str(path))
+        named = [(name, _key(value, f"{where}: keys.{_shown(name, bare=True)}")) for name, value in table.items()]
+        keys = _checked(named, where)
         if active not in keys:
-            raise MasterKeysUnusable(f"{path}: active names {_shown(active)}, which is not in [keys]")
+            raise MasterKeysUnusable(f"{where}: active names {_shown(active)}, which is not in [keys]")
         return cls(keys, active)
+
+    def document(self) -> dict[str, Any]:
+        """The keys in the form that :meth:`from_document` reads."""
+        return {
+            "active": self.active,
+            "keys": {name: base64.b64encode(key.reveal()).decode() for name, key in self.keys.items()},
+        }
 
     def write_file(self, path: Path) -> None:
         """Store the keys at ``path``, mode 0600, replacing the file in one step."""
         lines = [f'active = "{self.active}"', "", "[keys]"]
-        lines += [f'"{name}" = "{base64.b64encode(key.reveal()).decode()}"' for name, key in self.keys.items()]
+        lines += [f'"{name}" = "{key}"' for name, key in self.document()["keys"].items()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         staged = path.with_name(path.name + ".new")
         staged.unlink(missing_ok=True)
@@ -100,6 +113,15 @@ class MasterKeys:
             file.flush()
             os.fsync(file.fileno())
         staged.replace(path)
+
+    @staticmethod
+    def destroy_file(path: Path) -> None:
+        """Overwrite a key file and remove it.  A file system that copies on write may keep the old blocks."""
+        with path.open("r+b") as file:
+            file.write(b"\0" * path.stat().st_size)
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
 
     def with_new_key(self) -> MasterKeys:
         """These keys and a fresh active one, named by the present time."""
@@ -164,6 +186,14 @@ class LocalKeyWrapper:
         """The id of the key that new data keys are wrapped with."""
         self._reload()
         return self._keys.active
+
+    def holds(self, kek_id: str) -> bool:
+        """Whether a key of that id is loaded."""
+        return kek_id in self._keys.keys
+
+    async def newest(self) -> str:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        return self.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""

@@ -113,13 +113,15 @@ class Standings:
         self._db = db
         self._clock = clock
         self._kept: OrderedDict[Subject, Standing] = OrderedDict()
+        # The newest epochs that other replicas told of: a snapshot with an older one is read again.
+        self._told: OrderedDict[str, int] = OrderedDict()
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
         self._loading: dict[Subject, asyncio.Task[Standing]] = {}
 
     async def get(self, subject: Subject, *, fresh: bool = False) -> Standing:
         """The snapshot for ``subject``; ``fresh`` reads it again."""
         kept = None if fresh else self._kept.get(subject)
-        if kept is not None and self._clock() - kept.loaded_at < _FRESH_MS:
+        if kept is not None and self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
             self._kept.move_to_end(subject)
             return kept
         running = self._loading.get(subject)
@@ -132,6 +134,21 @@ class Standings:
             running = self._loading[subject] = asyncio.create_task(self._load_and_keep(subject))
             running.add_done_callback(lambda done: self._loaded(subject, done))
         return await asyncio.shield(running)
+
+    def heard(self, news: str) -> None:
+        """Note that a guard was raised (``ID EPOCH``)."""
+        guard, _, epoch = news.partition(" ")
+        self._told.pop(guard, None)
+        self._told[guard] = int(epoch)
+        if len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+
+    def forget(self) -> None:
+        """Read everything again: news may have been missed."""
+        self._kept.clear()
+
+    def _outdated(self, kept: Standing) -> bool:
+        return any(self._told.get(guard, 0) > epoch for guard, epoch in kept.epochs.items())
 
     def _loaded(self, subject: Subject, done: asyncio.Task[Standing]) -> None:
         if self._loading.get(subject) is done:

@@ -16,7 +16,7 @@ from broker.cli.demo.stage import sandbox_provider
 from broker.client.client import Client
 from broker.client.identity import Identity, generate, public
 from broker.keystore.local import MasterKeys
-from tests.bench import processes
+from tests.support import processes
 
 KEY = "rc_live_" + "k" * 64
 

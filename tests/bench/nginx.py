@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import processes
+from tests.support import processes
 
 _WHERE = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian keeps it off an ordinary user's path
 _FOREVER = 1_000_000_000  # requests that a kept connection may carry; by default nginx closes it after 1,000

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from tests.bench import processes
+from tests.support import processes
 
 _CHUNK = 262_144
 _VARIED = memoryview(random.Random(7).randbytes(16 * _CHUNK))

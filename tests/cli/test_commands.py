@@ -19,7 +19,8 @@ from broker.client.deposit import deposit
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
-from tests.house.test_canary import Program, _free_port
+from tests.support.processes import free_port
+from tests.support.program import Program
 
 MINIMAL = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -59,7 +60,7 @@ async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Shell, P
 
     MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
     async with serving(create_sandbox("x", state)) as upstream:
-        program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream, _free_port())
+        program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream, free_port())
         home = tmp_path / "home"
         home.mkdir()
         yield Shell({**program.environment, "HOME": str(home), "BROKER_URL": program.url}, home), program, state

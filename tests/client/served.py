@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from broker.client.client import Client
 from broker.client.identity import Identity
 from broker.sandbox.serve import running as serving
 from tests.support.lab import KEY, Lab, lab_upstream
+from tests.support.processes import free_port
 from tests.support.world import World, running_world, settings_for, upstream
 
 RAPTOR = "raptor-comply"
@@ -65,8 +65,7 @@ class Desk:
 @asynccontextmanager
 async def desk_of(directory: Path, database_url: str) -> AsyncIterator[Desk]:
     """The desk; whoever makes it serves ``world.edge`` with :func:`open_`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     async with (
         lab_upstream(directory / "providers") as lab,
         upstream() as (state, upstream_url),

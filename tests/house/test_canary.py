@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ import asyncpg
 import httpx2
 import pytest
 
-from broker.cli.demo.stage import sandbox_provider
 from broker.client.client import Client
 from broker.client.deposit import deposit
 from broker.client.identity import Identity, generate, public
@@ -27,6 +24,8 @@ from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import Faults, State
 from tests.support.databases import Postgres
+from tests.support.processes import free_port
+from tests.support.program import Program
 
 
 def encodings(secret: bytes) -> Iterator[bytes]:
@@ -59,44 +58,6 @@ def test_the_search_itself_finds_every_encoding(encode: Any, prefix: bytes) -> N
     assert found({"it": b"rc_live_" + bytes(range(66, 92))}, "here", data) == []
 
 
-class Program:
-    """The broker as a process of its own."""
-
-    def __init__(self, directory: Path, database_url: str, upstream: str, port: int) -> None:
-        sandbox_provider(directory / "providers", upstream)
-        self.directory = directory
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = directory / "log.txt"
-        environment = {
-            **os.environ,
-            "BROKER_STATE_DIR": str(directory),
-            "BROKER_DATABASE_URL": database_url,
-            "BROKER_PROVIDERS_DIR": str(directory / "providers"),
-            "BROKER_PUBLIC_URL": self.url,
-            "BROKER_PORT": str(port),
-            "BROKER_LOG_LEVEL": "debug",
-            "PYTHONUNBUFFERED": "1",
-        }
-        self.environment = environment
-        self.output = self.log.open("wb")
-        command = [sys.executable, "-m", "broker", "serve"]
-        self.process = subprocess.Popen(command, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
-        for _ in range(400):
-            if b"serves" in self.log.read_bytes():
-                return
-            time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
-
-    @property
-    def bootstrap(self) -> str:
-        return next(line.strip() for line in self.log.read_text().splitlines() if line.strip().startswith("kbb_"))
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-        self.output.close()
-
-
 async def dump(postgres: Postgres, url: str) -> bytes:
     """Every row of every table, bytes in clear."""
     name = url.partition("@/")[2].partition("?")[0]
@@ -119,7 +80,7 @@ async def test_planted_secrets_are_found_nowhere(
     master.write_file(tmp_path / "master-keys.toml")
     state = State()
     async with serving(create_sandbox("canary-admin-token", state)) as upstream:
-        program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, _free_port())
+        program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, free_port())
         try:
             secrets, said = await asyncio.to_thread(live, program, state)
             processes = processes_of(program.process.pid)
@@ -142,13 +103,6 @@ async def test_planted_secrets_are_found_nowhere(
                 leaks += found(secrets, str(path.relative_to(directory)), path.read_bytes())
     assert leaks == []
     assert secrets.keys() >= {"customer key", "revealed key", "lease token", "access token", "operator token", "link"}
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def processes_of(pid: int) -> bytes:

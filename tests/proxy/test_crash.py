@@ -14,7 +14,8 @@ from broker.sandbox.app import create_sandbox
 from broker.sandbox.faults import Faults
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
-from tests.house.test_canary import Program, _free_port
+from tests.support.processes import free_port
+from tests.support.program import Program
 from tests.support.world import running_world, settings_for
 
 
@@ -22,7 +23,7 @@ async def test_a_use_whose_process_was_killed_is_closed_as_unknown(tmp_path: Pat
     MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
     state = State()
     async with serving(create_sandbox("admin-token", state)) as upstream:
-        program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, _free_port())
+        program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, free_port())
 
         def set_up() -> dict[str, str]:
             with httpx2.Client(base_url=program.url, timeout=30) as http:

@@ -8,8 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from broker.base.db import EVERY_TENANT
-from broker.base.secret import Secret
-from broker.formats.envelope import Binding
+from broker.base.errors import Unavailable
 from broker.web.session import Wired
 
 router = APIRouter(tags=["operations"])
@@ -39,9 +38,10 @@ async def _database(wired: Wired) -> str:
 
 
 async def _keystore(wired: Wired) -> str:
-    probe = Binding("readiness")
     try:
-        await wired.keystore.open(await wired.keystore.seal(Secret(b"ready"), probe), probe)
+        await wired.keystore.check()
+    except Unavailable as unavailable:
+        return str(unavailable.members.get("cause", unavailable.code))
     except Exception as error:  # noqa: BLE001 - a probe reports every fault by its kind
         return type(error).__name__
     return "ok"

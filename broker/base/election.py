@@ -1,0 +1,63 @@
+"""One holder among processes, by a PostgreSQL advisory lock that its connection holds.
+
+The lock goes with the connection: when the process dies at once, when its machine is gone within the seconds that
+TCP keepalive takes.  Two may believe to be the holder for that long, so what the holder does must bear being done
+twice.  On SQLite there is one process, which holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import structlog
+
+from broker.base.db import Database
+
+_log = structlog.get_logger()
+_PING_S = 2.0
+
+
+class Election:
+    """A candidate for the lock ``key`` (64 bits)."""
+
+    def __init__(self, db: Database, key: int) -> None:
+        self._db = db
+        self._key = key
+        self._connection: Any = None
+
+    async def holds(self) -> bool:
+        """Whether this process holds the lock now; tries to take it where it doesn't."""
+        if self._db.dialect != "postgresql":
+            return True
+        try:
+            async with asyncio.timeout(_PING_S):
+                if self._connection is not None:
+                    await self._connection.execute("SELECT 1")
+                    return True
+                return await self._try()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            if self._connection is not None:
+                _log.warning("worker.lost_its_place")
+            self.leave()
+            return False
+
+    async def _try(self) -> bool:
+        connection = await self._db.dedicated()
+        try:
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key):
+                self._connection, connection = connection, None
+                _log.info("worker.elected")
+        finally:
+            if connection is not None:
+                connection.terminate()
+        return self._connection is not None
+
+    def leave(self) -> None:
+        """Give the lock up, if held."""
+        with suppress(Exception):
+            if self._connection is not None:
+                self._connection.terminate()
+        self._connection = None

@@ -1,0 +1,58 @@
+"""What other replicas committed, told as soon as PostgreSQL tells (LISTEN/NOTIFY).
+
+Freshness only: news can be lost with a connection, so nothing is decided on it.  Guards decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import asyncpg
+import structlog
+
+from broker.base.db import Database
+
+_log = structlog.get_logger()
+_AGAIN_S = 1.0
+_ALIVE_S = 15.0
+
+
+class News:
+    """Listens to one channel for as long as :meth:`run` runs.
+
+    Args:
+        db: nothing is listened to on SQLite, which one process uses.
+        channel: of NOTIFY.
+        heard: called with each payload.
+        missed: called whenever payloads may have been missed.
+    """
+
+    def __init__(self, db: Database, channel: str, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
+        self._db = db
+        self._channel = channel
+        self._heard = heard
+        self._missed = missed
+
+    async def run(self) -> None:
+        """Listen until cancelled; a connection that is lost is made again."""
+        while self._db.dialect == "postgresql":
+            try:
+                await self._listen()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                _log.warning("news.lost", error=type(error).__name__)
+            self._missed()
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _listen(self) -> None:
+        connection = await self._db.dedicated()
+        try:
+            await connection.add_listener(self._channel, lambda *told: self._heard(str(told[3])))
+            self._missed()  # what was told before this connection listened
+            while True:
+                await asyncio.sleep(_ALIVE_S)
+                await connection.execute("SELECT 1")
+        finally:
+            with suppress(Exception):
+                connection.terminate()

@@ -1,0 +1,43 @@
+"""How commands of the server's side read settings and end."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+import typer
+import uvloop
+
+from broker import schema
+from broker.base.diagnostics import configure
+from broker.base.errors import BrokerError
+from broker.cli.session import fail
+from broker.config import Settings, SettingsUnusable, load
+from broker.keystore.keystore import CannotOpen
+from broker.keystore.local import MasterKeysUnusable
+
+
+def settings_of_process() -> Settings:
+    """The settings of this process; unusable ones end it with their mend."""
+    try:
+        settings = load()
+    except SettingsUnusable as error:
+        fail(str(error))
+    configure(settings.log_level)
+    return settings
+
+
+def run_or_fail(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work``; what keeps the broker from starting ends the command with its mend, not with a trace."""
+    try:
+        uvloop.run(work)
+    except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable) as error:
+        fail(str(error))
+    except BrokerError as error:
+        fail(error.public)
+    except CannotOpen:
+        fail("The master keys that are loaded did not seal this database; restore the right master key file.")
+    except OSError as error:
+        fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

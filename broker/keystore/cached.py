@@ -1,0 +1,64 @@
+"""Opened customers' keys kept in memory for some seconds, so that a short absence of the keystore passes unnoticed.
+
+Off unless a deployment asks for it: while a key is kept, the broker's memory holds it, and a keystore that takes the
+broker's right away is obeyed only when its time is over.  A revocation needs no keystore: it holds at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from broker.base.secret import Secret
+from broker.formats.envelope import Binding
+from broker.keystore.keystore import NOTHING_KNOWN, Keystore
+
+_REMEMBERED = 10_000
+
+
+class Cached:
+    """A :class:`~broker.keystore.keystore.Keystore` that keeps what another opened for ``seconds``."""
+
+    def __init__(self, inner: Keystore, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._inner = inner
+        self._seconds = seconds
+        self._clock = clock
+        self._kept: OrderedDict[tuple[bytes, Binding], tuple[float, Secret]] = OrderedDict()
+
+    async def open(self, sealed: bytes, binding: Binding) -> Secret:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        if binding.purpose != "credential":
+            return await self._inner.open(sealed, binding)
+        self._forget()
+        kept = self._kept.get((sealed, binding))
+        if kept is not None:
+            return kept[1]
+        value = await self._inner.open(sealed, binding)
+        self._kept[sealed, binding] = (self._clock() + self._seconds, value)
+        if len(self._kept) > _REMEMBERED:
+            self._kept.popitem(last=False)
+        asyncio.get_running_loop().call_later(self._seconds, self._forget)
+        return value
+
+    def _forget(self) -> None:
+        now = self._clock()
+        while self._kept and next(iter(self._kept.values()))[0] <= now:
+            self._kept.popitem(last=False)
+
+    async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        return await self._inner.seal(value, binding, about)
+
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        return await self._inner.rewrap(sealed, binding, about)
+
+    async def erase(self, sealed: bytes) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        await self._inner.erase(sealed)
+
+    async def check(self) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        await self._inner.check()

@@ -1,0 +1,84 @@
+"""Several keystores as one: everything opens where it was sealed, and what is new is sealed by the active one.
+
+So a broker serves while its values move from one keystore to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.base.secret import Secret
+from broker.formats.envelope import Binding, Malformed, Sealed
+from broker.formats.reference import Reference, is_reference
+from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
+from broker.keystore.vault.masterkeys import PREFIX as KV
+from broker.keystore.vault.transit import PREFIX as TRANSIT
+
+
+class Keyring:
+    """A :class:`~broker.keystore.keystore.Keystore` over others by name: ``local``, ``vault-transit``, ``vault-kv``."""
+
+    def __init__(self, stores: Mapping[str, Keystore], active: str) -> None:
+        self._stores = dict(stores)
+        self._active = active
+
+    async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        return await self._stores[self._active].seal(value, binding, about)
+
+    async def open(self, sealed: bytes, binding: Binding) -> Secret:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        return await self._holder(sealed).open(sealed, binding)
+
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
+        """See :class:`~broker.keystore.keystore.Keystore`; a value of another keystore moves to the active one."""
+        holder, active = self._holder(sealed), self._stores[self._active]
+        if holder is active:
+            return await active.rewrap(sealed, binding, about)
+        value = await holder.open(sealed, binding)
+        moved = await active.seal(value, binding, about)
+        if await active.open(moved, binding) != value:
+            raise KeystoreUnavailable("A value that was moved does not open as it was; it stays where it is.")
+        return moved
+
+    async def erase(self, sealed: bytes) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`."""
+        await self._holder(sealed).erase(sealed)
+
+    async def check(self) -> None:
+        """See :class:`~broker.keystore.keystore.Keystore`; the active one decides."""
+        await self._stores[self._active].check()
+
+    def _holder(self, sealed: bytes) -> Keystore:
+        name = keystore_of(sealed)
+        try:
+            return self._stores[name]
+        except KeyError:
+            raise KeystoreUnavailable(
+                f"This value was sealed by the keystore {name}, which this broker is not set up for.",
+                cause="not_configured",
+            ) from None
+
+
+def kek_of(sealed: bytes) -> str:
+    """The id of the master key that a sealed value, or the proof of one that is kept elsewhere, needs.
+
+    Raises:
+        CannotOpen: it is neither.
+    """
+    try:
+        return Sealed.decode(Reference.decode(sealed).seal if is_reference(sealed) else sealed).kek_id
+    except Malformed as error:
+        raise CannotOpen(str(error)) from None
+
+
+def keystore_of(sealed: bytes) -> str:
+    """The name of the keystore that sealed a value; raises CannotOpen."""
+    return name_of(kek_of(sealed))
+
+
+def name_of(kek_id: str) -> str:
+    """The name of the keystore that holds a master key."""
+    if kek_id.startswith(TRANSIT):
+        return "vault-transit"
+    return "vault-kv" if kek_id.startswith(KV) else "local"

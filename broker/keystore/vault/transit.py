@@ -1,0 +1,94 @@
+"""Data keys wrapped by a key of the transit engine: the master key never leaves Vault.
+
+The key is *derived*: Vault makes a key of its own for each organization from the context that comes with a call
+(the organization's id), and the whole binding goes along as associated data.  So Vault itself refuses to unwrap the
+data key of a row that was copied to another tenant, credential, version or purpose.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import hvac
+from hvac import exceptions as refused
+
+from broker.formats.envelope import Binding
+from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
+from broker.keystore.vault.server import Vault, unavailable
+
+PREFIX = "transit/"
+# How long the number of the newest key version is believed; a re-wrap asks for every value.
+_NEWEST_S = 5.0
+_BROKERS_OWN = "keybroker"
+
+
+class TransitWrapper:
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over ``mount/keys/name``.  Ids are ``transit/NAME/VERSION``."""
+
+    def __init__(self, vault: Vault, mount: str, name: str) -> None:
+        self._vault = vault
+        self._mount = mount
+        self._name = name
+        self._newest = ("", 0.0)
+
+    async def newest(self) -> str:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        newest, asked_at = self._newest
+        if not newest or time.monotonic() - asked_at > _NEWEST_S:
+            found = await self._vault.call(
+                lambda client: client.secrets.transit.read_key(self._name, mount_point=self._mount)
+            )
+            newest = self._id(int(found["data"]["latest_version"]))
+            self._newest = (newest, time.monotonic())
+        return newest
+
+    async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        answer = await self._call("encrypt", binding, plaintext=_text(data_key))
+        wrapped = str(answer["ciphertext"])
+        return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
+
+    async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
+        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        version = wrapped.partition(b":v")[2].partition(b":")[0]
+        if not wrapped.isascii() or kek_id != f"{PREFIX}{self._name}/{version.decode('ascii')}":
+            raise CannotOpen("a wrapped data key does not belong here")
+        answer = await self._call("decrypt", binding, ciphertext=wrapped.decode("ascii"))
+        return base64.b64decode(str(answer["plaintext"]))
+
+    def _id(self, version: int) -> str:
+        return f"{PREFIX}{self._name}/{version}"
+
+    async def _call(self, operation: str, binding: Binding, **given: str) -> dict[str, Any]:
+        data = {
+            **given,
+            "context": _text((binding.organization or _BROKERS_OWN).encode()),
+            "associated_data": _text(binding.associated_data()),
+        }
+
+        def work(client: hvac.Client) -> dict[str, Any]:
+            try:
+                answer = client.write_data(f"{self._mount}/{operation}/{self._name}", data=data)
+            except refused.InvalidRequest as error:
+                raise _meant(str(error)) from None
+            return dict(answer["data"])
+
+        return await self._vault.call(work)
+
+
+def _meant(error: str) -> Exception:
+    if "authentication failed" in error or "invalid ciphertext" in error or "unable to decode" in error:
+        return CannotOpen("a wrapped data key does not belong here")
+    if "too old" in error or "disallowed by policy" in error:
+        return KeystoreUnavailable(
+            "The version of the transit key that sealed this value is below min_decryption_version; an operator must "
+            "lower it in Vault.",
+            cause="key_version",
+        )
+    return unavailable("not_set_up")
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,96 @@
+"""Keystores from settings: every one that is set up opens what it sealed, the chosen one seals what is new."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from broker.base.clock import Clock
+from broker.base.db import Database
+from broker.config import Settings
+from broker.keystore.cached import Cached
+from broker.keystore.envelope import EnvelopeKeystore
+from broker.keystore.keyring import Keyring
+from broker.keystore.keystore import Keystore
+from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from broker.keystore.vault.kv import KvKeystore, Values
+from broker.keystore.vault.login import AppRole, Jwt, Login, TokenFile
+from broker.keystore.vault.masterkeys import KvKeyWrapper
+from broker.keystore.vault.server import Address, Vault
+from broker.keystore.vault.transit import TransitWrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Keystores:
+    """Those of a deployment by name, and what Vault's master keys are looked after with."""
+
+    stores: dict[str, Keystore]
+    kv_keys: KvKeyWrapper | None
+
+    def chosen(self, name: str) -> Keystore:
+        """All of them, ``name`` sealing what is new."""
+        return Keyring(self.stores, name)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: bool) -> AsyncIterator[Keystores]:
+    """Every keystore that is set up; ``may_create`` lets a first start make the local master key file.
+
+    Raises:
+        MasterKeysUnusable: names the file and the mend.
+    """
+    stores: dict[str, Keystore] = {}
+    if settings.keystore == "local" or settings.master_keys is not None or settings.key_file().exists():
+        stores["local"] = local(settings, may_create=may_create and settings.keystore == "local")
+    if not settings.vault_url:
+        yield Keystores(stores, None)
+        return
+    vault = Vault(
+        Address(settings.vault_url, settings.vault_namespace, settings.vault_ca_file),
+        _login(settings),
+        connections=settings.vault_connections,
+        timeout=settings.vault_timeout,
+    )
+    transit = TransitWrapper(vault, settings.vault_transit_mount, settings.vault_transit_key)
+    values = Values(vault, settings.vault_kv_mount, settings.vault_kv_prefix)
+    kv_keys = KvKeyWrapper(values)
+    stores["vault-transit"] = EnvelopeKeystore(transit)
+    stores["vault-kv"] = KvKeystore(values, EnvelopeKeystore(kv_keys), db, clock)
+    vault.start()
+    try:
+        yield Keystores(stores, kv_keys)
+    finally:
+        await vault.close()
+
+
+def in_force(settings: Settings, keystores: Keystores) -> Keystore:
+    """What the broker works with."""
+    keystore = keystores.chosen(settings.keystore)
+    if settings.keystore_cache_seconds:
+        return Cached(keystore, settings.keystore_cache_seconds)
+    return keystore
+
+
+def local(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
+    """The keystore over local master keys; see :func:`opened`."""
+    if settings.master_keys is not None:
+        keys = MasterKeys.from_text(settings.master_keys.get_secret_value(), "BROKER_MASTER_KEYS")
+        return EnvelopeKeystore(LocalKeyWrapper(keys))
+    path = settings.key_file()
+    if may_create and not path.exists():
+        MasterKeys({}, "").with_new_key().write_file(path)
+    return EnvelopeKeystore(LocalKeyWrapper(MasterKeys.from_file(path), path))
+
+
+def _login(settings: Settings) -> Login:
+    """How to sign in; settings are checked to be whole."""
+    mount = settings.vault_auth_mount or settings.vault_auth
+    if settings.vault_auth == "token":
+        assert settings.vault_token_file is not None
+        return TokenFile(settings.vault_token_file)
+    if settings.vault_auth == "approle":
+        assert settings.vault_secret_id_file is not None
+        return AppRole(mount, settings.vault_role_id, settings.vault_secret_id_file)
+    assert settings.vault_jwt_file is not None
+    return Jwt(settings.vault_auth, mount, settings.vault_role, settings.vault_jwt_file)

@@ -1,0 +1,20 @@
+# What a broker with BROKER_KEYSTORE=vault-kv may do: keep customers' keys below its own prefix, and its own master
+# keys beside them. It lists nothing, and never deletes a path: a value that is over is destroyed by its number.
+path "secret/data/keybroker/organizations/*" {
+  capabilities = ["create", "update", "read"]
+}
+path "secret/metadata/keybroker/organizations/*" {
+  capabilities = ["create", "update", "read"]
+}
+path "secret/destroy/keybroker/organizations/*" {
+  capabilities = ["update"]
+}
+path "secret/data/keybroker/broker/master-keys" {
+  capabilities = ["create", "update", "read"]
+}
+path "secret/metadata/keybroker/broker/master-keys" {
+  capabilities = ["read"]
+}
+path "secret/destroy/keybroker/broker/master-keys" {
+  capabilities = ["update"]
+}

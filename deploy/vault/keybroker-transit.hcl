@@ -1,0 +1,11 @@
+# What a broker with BROKER_KEYSTORE=vault-transit may do: wrap and unwrap with one key, and see its newest version.
+# It can't rotate, export, configure or delete the key: that is an operator's (keybroker-operator.hcl).
+path "transit/encrypt/keybroker" {
+  capabilities = ["update"]
+}
+path "transit/decrypt/keybroker" {
+  capabilities = ["update"]
+}
+path "transit/keys/keybroker" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,27 @@
+"""A real OpenBao, and brokers that sign in to it with the policies that are shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import bao
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bao.Bao]:
+    """One server for all; a test that seals or stops it brings it back."""
+    with bao.running(tmp_path_factory.mktemp("bao")) as made:
+        made.set_up()
+        yield made
+
+
+@pytest.fixture
+def vault(server: bao.Bao, tmp_path: Path) -> dict[str, Any]:
+    """Settings that sign in by AppRole; each test has a prefix of its own in KV."""
+    # No test's end is another's beginning.
+    server.root.secrets.kv.v2.delete_metadata_and_all_versions("keybroker/broker/master-keys")
+    return server.approle(server.root, tmp_path / "vault")

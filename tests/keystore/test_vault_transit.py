@@ -1,0 +1,180 @@
+"""The master key in OpenBao's transit engine: what Vault itself refuses, and rotation under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hvac
+import pytest
+
+from broker import keystores
+from broker.base.clock import now_ms
+from broker.base.secret import Secret
+from broker.formats.envelope import Binding, Sealed
+from broker.keystore.envelope import EnvelopeKeystore
+from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
+from broker.keystore.vault.login import AppRole
+from broker.keystore.vault.server import Address, Vault
+from broker.keystore.vault.transit import TransitWrapper
+from broker.rewrap import rewrap_all
+from tests.support.bao import Bao
+from tests.support.world import World, running_world, settings_for, upstream
+
+PLACE = Binding("credential", "org_a", "crd_a", 3, "stripe")
+
+
+@pytest.fixture
+async def store(vault: dict[str, Any]) -> AsyncIterator[EnvelopeKeystore]:
+    login = AppRole("approle", vault["vault_role_id"], vault["vault_secret_id_file"])
+    connection = Vault(Address(vault["vault_url"]), login, connections=4, timeout=5)
+    yield EnvelopeKeystore(TransitWrapper(connection, "transit", "keybroker"))
+    await connection.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, database_url: str, vault: dict[str, Any]) -> AsyncIterator[World]:
+    """A broker without a master key of its own."""
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, database_url, url, keystore="vault-transit", **vault)
+        settings.key_file().unlink()
+        async with running_world(settings, state, url) as made:
+            yield made
+
+
+async def test_a_value_opens_in_its_place(store: EnvelopeKeystore) -> None:
+    sealed = await store.seal(Secret(b"value"), PLACE)
+    assert (await store.open(sealed, PLACE)).reveal() == b"value"
+    assert Sealed.decode(sealed).kek_id.startswith("transit/keybroker/")
+    assert b"value" not in sealed
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        replace(PLACE, purpose="intake-private-key"),
+        replace(PLACE, organization="org_b"),
+        replace(PLACE, organization=""),
+        replace(PLACE, credential="crd_b"),
+        replace(PLACE, version=4),
+        replace(PLACE, provider="github"),
+    ],
+)
+async def test_vault_itself_refuses_a_data_key_of_another_place(store: EnvelopeKeystore, elsewhere: Binding) -> None:
+    sealed = await store.seal(Secret(b"value"), PLACE)
+    for work in (store.open, store.rewrap):
+        if work is store.open:
+            with pytest.raises(CannotOpen):
+                await work(sealed, elsewhere)
+    # and: not because of the value's own seal, which the broker checks
+    wrapper = store._wrapper
+    parts = Sealed.decode(sealed)
+    with pytest.raises(CannotOpen, match="data key"):
+        await wrapper.unwrap(parts.kek_id, parts.wrapped_key, elsewhere)
+
+
+async def test_each_organization_has_a_derived_key_of_its_own(server: Bao, store: EnvelopeKeystore) -> None:
+    """Not even root unwraps with the whole binding but another organization's context."""
+    sealed = Sealed.decode(await store.seal(Secret(b"value"), PLACE))
+    import base64
+
+    data = {
+        "ciphertext": sealed.wrapped_key.decode(),
+        "associated_data": base64.b64encode(PLACE.associated_data()).decode(),
+    }
+    for context, opens in ((b"org_a", True), (b"org_b", False)):
+        given = {**data, "context": base64.b64encode(context).decode()}
+        if opens:
+            assert server.root.write_data("transit/decrypt/keybroker", data=given)["data"]["plaintext"]
+        else:
+            with pytest.raises(hvac.exceptions.InvalidRequest, match="authentication failed"):
+                server.root.write_data("transit/decrypt/keybroker", data=given)
+
+
+async def test_altered_bytes_do_not_open(store: EnvelopeKeystore) -> None:
+    sealed = await store.seal(Secret(b"value"), PLACE)
+    for place in range(0, len(sealed), 7):
+        altered = bytearray(sealed)
+        altered[place] ^= 1
+        with pytest.raises((CannotOpen, KeystoreUnavailable)):
+            await store.open(bytes(altered), PLACE)
+
+
+async def test_the_broker_may_not_rotate_export_or_delete_the_key(server: Bao, vault: dict[str, Any]) -> None:
+    client = hvac.Client(server.url, token="")
+    client.auth.approle.login(vault["vault_role_id"], vault["vault_secret_id_file"].read_text().strip())
+    for attempt in (
+        lambda: client.secrets.transit.rotate_key("keybroker"),
+        lambda: client.secrets.transit.export_key("keybroker", "encryption-key"),
+        lambda: client.secrets.transit.update_key_configuration("keybroker", deletion_allowed=True),
+        lambda: client.secrets.transit.delete_key("keybroker"),
+        lambda: client.secrets.transit.create_key("another"),
+        client.sys.list_policies,
+    ):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            attempt()
+
+
+async def test_a_whole_broker_holds_no_master_key(world: World, tmp_path: Path) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme", modes=("use", "reveal"))
+    lease = await job.lease("acme")
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]
+    assert not list(tmp_path.rglob("master-keys*"))
+    assert (await world.call("GET", "/readyz"))["keystore"] == "ok"
+
+
+async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_version(world: World, server: Bao) -> None:
+    # given keys and jobs at work
+    await world.key_for("acme")
+    await world.key_for("globex")
+    job = await world.job()
+    await world.grant(job, "acme", "globex")
+    lease = await job.lease("acme")
+    over = asyncio.Event()
+    answers: list[int] = []
+
+    async def works() -> None:
+        while not over.is_set():
+            answers.append((await world.proxied(lease, "/facilities")).status_code)
+
+    load = [asyncio.create_task(works()) for _ in range(4)]
+    # when: rotated in Vault, then re-wrapped, each while jobs go on
+    server.root.secrets.transit.rotate_key("keybroker")
+    newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
+    progress: list[tuple[int, int]] = []
+    async with keystores.opened(world.settings, world.services.db, now_ms, may_create=False) as commands_own:
+        held = await rewrap_all(
+            world.services,
+            to=commands_own.chosen("vault-transit"),
+            advance=lambda done, total: progress.append((done, total)),
+        )
+    await world.key_for("initech")
+    over.set()
+    await asyncio.gather(*load)
+    # then
+    assert set(held) == {f"transit/keybroker/{newest}"}
+    assert progress[-1][0] == progress[-1][1] >= 4
+    assert set(answers) == {200}
+    assert len(answers) > 4
+    # and the old version can be retired in Vault
+    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=newest)
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    assert (await world.call("GET", "/v1/credentials"))["items"]
+
+
+async def test_a_version_that_was_retired_in_vault_is_named(store: EnvelopeKeystore, server: Bao) -> None:
+    sealed = await store.seal(Secret(b"value"), PLACE)
+    server.root.secrets.transit.rotate_key("keybroker")
+    newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
+    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=newest)
+    with pytest.raises(KeystoreUnavailable, match="min_decryption_version") as caught:
+        await store.open(sealed, PLACE)
+    assert caught.value.cause == "key_version"
+    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
+    assert (await store.open(sealed, PLACE)).reveal() == b"value"

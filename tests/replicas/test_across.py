@@ -1,0 +1,279 @@
+"""What holds in one broker holds across several over one PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from broker.base.db import EVERY_TENANT
+from broker.base.election import Election
+from broker.client.identity import ASSERTION_TYPE
+from tests.support.databases import Postgres
+from tests.support.processes import free_port
+from tests.support.program import Program
+from tests.support.world import Job, World, running_world, settings_for, upstream
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path, postgres_url: str) -> AsyncIterator[list[World]]:
+    """Three brokers over one database."""
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, postgres_url, url)
+        async with (
+            running_world(settings, state, url) as one,
+            running_world(settings, state, url, bootstrap=False) as two,
+            running_world(settings, state, url, bootstrap=False) as three,
+        ):
+            for other in (two, three):
+                other.admin, other.upstream_keys = one.admin, one.upstream_keys
+            yield [one, two, three]
+
+
+def at(job: Job, world: World) -> Job:
+    """The same workload, asking another replica."""
+    return Job(world, job.identity)
+
+
+async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_it_is_used(
+    replicas: list[World],
+) -> None:
+    one, two, _ = replicas
+    credential = await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    await at(job, two).lease("acme")
+    standings = two.services.leasing.standings
+    kept = next(iter(standings._kept.values()))
+    assert not standings._outdated(kept)
+    await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
+    for _ in range(100):
+        if standings._outdated(kept):
+            break
+        await asyncio.sleep(0.01)
+    assert standings._outdated(kept), "within a second, without a request"
+
+
+async def test_without_any_news_the_guards_refuse_all_the_same(
+    replicas: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Freshness may fail; correctness may not."""
+    one, two, _ = replicas
+    credential = await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    monkeypatch.setattr(two.services.leasing.standings, "_outdated", lambda _kept: False)
+    await at(job, two).lease("acme")
+    await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
+    assert (await at(job, two).ask("acme")).status_code == 403
+
+
+async def test_news_that_may_have_been_missed_empties_the_memory(
+    replicas: list[World], prepared_postgres: Postgres
+) -> None:
+    one, two, _ = replicas
+    await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    await at(job, two).lease("acme")
+    standings = two.services.leasing.standings
+    assert standings._kept
+    await prepared_postgres.admin(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
+    )
+    for _ in range(300):
+        if not standings._kept:
+            break
+        await asyncio.sleep(0.1)
+    assert not standings._kept
+    # and it listens again
+    await at(job, two).lease("acme")
+    await asyncio.sleep(1.5)
+    await at(job, two).lease("acme")
+    kept = next(iter(standings._kept.values()))
+    grant = (await one.call("GET", "/v1/grants"))["items"][0]["id"]
+    await one.call("POST", f"/v1/grants/{grant}/revoke", json={})
+    for _ in range(100):
+        if standings._outdated(kept):
+            break
+        await asyncio.sleep(0.02)
+    assert standings._outdated(kept)
+
+
+async def test_a_rate_is_one_rate_over_all(replicas: list[World]) -> None:
+    one = replicas[0]
+    await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme", rate={"uses": 5, "seconds": 3600})
+    lease = await job.lease("acme")
+    answers = await asyncio.gather(*(world.proxied(lease, "/facilities") for _ in range(5) for world in replicas))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (5, 10)
+
+
+async def test_a_number_of_uses_is_one_number_over_all(replicas: list[World]) -> None:
+    one = replicas[0]
+    await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme", max_uses=4)
+    lease = await job.lease("acme")
+    answers = await asyncio.gather(*(world.proxied(lease, "/facilities") for _ in range(4) for world in replicas))
+    assert [answer.status_code for answer in answers].count(200) == 4
+
+
+async def test_an_idempotency_key_is_one_request_over_all(replicas: list[World]) -> None:
+    headers = {"Idempotency-Key": "the-one"}
+    made = await asyncio.gather(
+        *(
+            world.http.post(
+                "/v1/organizations",
+                headers={**world.admin, **headers},
+                json={"slug": "umbrella", "name": "Umbrella"},
+            )
+            for _ in range(4)
+            for world in replicas
+        )
+    )
+    ids = {answer.json()["id"] for answer in made if answer.status_code == 201}
+    assert len(ids) == 1
+    assert {answer.status_code for answer in made} <= {201, 409}
+    listed = (await replicas[0].call("GET", "/v1/organizations"))["items"]
+    assert len(listed) == 1
+    assert (
+        await replicas[2].http.post(
+            "/v1/organizations", headers={**replicas[2].admin, **headers}, json={"slug": "umbrella", "name": "Umbrella"}
+        )
+    ).json()["id"] in ids
+
+
+async def test_a_lease_is_issued_once_for_an_idempotency_key_over_all(replicas: list[World]) -> None:
+    one = replicas[0]
+    await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    headers = {"Idempotency-Key": "lease-once"}
+    answers = await asyncio.gather(
+        *(at(job, world).ask("acme", headers=headers) for _ in range(4) for world in replicas)
+    )
+    leases = {answer.json()["lease"]["id"] for answer in answers if answer.status_code == 201}
+    assert len(leases) == 1
+    assert len((await one.call("GET", "/v1/leases"))["items"]) == 1
+
+
+async def test_an_assertion_is_taken_once_over_all(replicas: list[World]) -> None:
+    job = await replicas[0].job()
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": job.identity.assertion(),
+    }
+    answers = await asyncio.gather(
+        *(world.http.post("/oauth/token", data=form) for _ in range(3) for world in replicas)
+    )
+    assert [answer.status_code for answer in answers].count(200) == 1
+
+
+async def test_a_one_time_link_is_used_once_over_all(replicas: list[World]) -> None:
+    one = replicas[0]
+    await one.organization("acme")
+    intake, secret = await one.request_key("acme")
+    keys = [one.new_key("acme") for _ in range(6)]
+    answers = await asyncio.gather(
+        *(world.submit(intake, secret, key) for world, key in zip(replicas * 2, keys, strict=True))
+    )
+    accepted = [answer for answer in answers if answer.status_code == 200 and answer.json()["state"] == "accepted"]
+    assert len(await one.events(kind="intake.submitted")) == 1
+    assert len(accepted) >= 1
+    credential = (await one.call("GET", "/v1/credentials"))["items"]
+    assert len(credential) == 1
+    assert len(await one.versions(credential[0]["id"])) == 1
+
+
+async def test_wrong_guesses_at_a_link_are_counted_over_all(replicas: list[World]) -> None:
+    one = replicas[0]
+    await one.organization("acme")
+    intake, _ = await one.request_key("acme")
+    answers = [(await world.open(intake, "wrong" * 8)).status_code for _ in range(20) for world in replicas]
+    assert 429 in answers
+    first = answers.index(429)
+    assert all(status == 429 for status in answers[first:])
+
+
+async def test_one_process_works_and_another_takes_over_when_its_connection_is_gone(
+    replicas: list[World], prepared_postgres: Postgres
+) -> None:
+    one, two, three = (Election(world.services.db, 4711) for world in replicas)
+    assert [await each.holds() for each in (one, two, three)] == [True, False, False]
+    assert [await each.holds() for each in (three, two, one)] == [False, False, True]
+    await prepared_postgres.admin(
+        "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objid = 4711"
+    )
+    assert await two.holds() is True
+    assert await one.holds() is False, "who lost its place knows"
+    two.leave()
+    assert await three.holds() is True
+    three.leave()
+
+
+async def test_on_sqlite_the_one_process_holds(sqlite_url: str) -> None:
+    from broker.base.db import Database
+
+    db = Database(sqlite_url)
+    assert await Election(db, 1).holds()
+    await db.close()
+
+
+async def test_the_workers_duties_move_within_seconds_when_its_process_is_killed(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, postgres_url, url)
+        async with running_world(settings, state, url) as world:
+
+            async def holder() -> int | None:
+                async with world.services.db.read(EVERY_TENANT) as session:
+                    found = await session.scalar(
+                        text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+                    )
+                return None if found is None else int(found)
+
+            more = {"BROKER_MASTER_KEY_FILE": str(settings.key_file()), "BROKER_LOG_LEVEL": "info"}
+
+            def start(name: str) -> Program:
+                directory = tmp_path / name
+                directory.mkdir()
+                return Program(directory, postgres_url, url, free_port(), **more)
+
+            first = await asyncio.to_thread(start, "first")
+            second: Program | None = None
+            try:
+                assert await _until(holder) is not None
+                before = await holder()
+                second = await asyncio.to_thread(start, "second")
+                assert await holder() == before
+                # when
+                await asyncio.to_thread(first.kill)
+                began = time.monotonic()
+                while await holder() in {None, before}:
+                    assert time.monotonic() - began < 10
+                    await asyncio.sleep(0.05)
+                # then: the second works
+                assert b"worker.elected" in second.log.read_bytes()
+            finally:
+                for program in (second,):
+                    if program is not None:
+                        await asyncio.to_thread(program.stop)
+
+
+async def _until(ask: Any) -> Any:
+    for _ in range(100):
+        found = await ask()
+        if found is not None:
+            return found
+        await asyncio.sleep(0.05)
+    return None

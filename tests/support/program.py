@@ -1,0 +1,58 @@
+"""The broker as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from broker.cli.demo.stage import sandbox_provider
+
+
+class Program:
+    """``broker serve``; ``more`` are environment variables of its own."""
+
+    def __init__(self, directory: Path, database_url: str, upstream: str, port: int, **more: str) -> None:
+        sandbox_provider(directory / "providers", upstream)
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = directory / "log.txt"
+        environment = {
+            **os.environ,
+            "BROKER_STATE_DIR": str(directory),
+            "BROKER_DATABASE_URL": database_url,
+            "BROKER_PROVIDERS_DIR": str(directory / "providers"),
+            "BROKER_PUBLIC_URL": self.url,
+            "BROKER_PORT": str(port),
+            "BROKER_LOG_LEVEL": "debug",
+            "PYTHONUNBUFFERED": "1",
+            **more,
+        }
+        self.environment = environment
+        self.output = self.log.open("wb")
+        command = [sys.executable, "-m", "broker", "serve"]
+        self.process = subprocess.Popen(command, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
+        for _ in range(400):
+            if b"serves" in self.log.read_bytes():
+                return
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    @property
+    def bootstrap(self) -> str:
+        return next(line.strip() for line in self.log.read_text().splitlines() if line.strip().startswith("kbb_"))
+
+    def kill(self) -> None:
+        """What a crash does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.output.close()
+
+    def stop(self) -> None:
+        """Let it end in order."""
+        self.process.terminate()
+        self.process.wait(20)
+        self.output.close()
