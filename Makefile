@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve bench lint lock page clean browser
+.PHONY: help demo test serve bench torture lint lock page clean browser
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ lint: $(VENV)/.dev ## ruff, mypy (strict) and the import contracts
 
 bench: $(VENV)/.dev ## benchmarks side by side with their peers (ARGS="lease --json")
 	$(BIN)/python -m tests.bench $(ARGS)
+
+torture: $(VENV)/.dev ## three brokers under faults for minutes, their history checked (ARGS="--seconds 600 --seed 7")
+	$(BIN)/python -m tests.torture $(ARGS)
 
 # The intake page is tested in a real browser. Only root on Debian can install one here; elsewhere those tests say
 # that they were skipped and why.

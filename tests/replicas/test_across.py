@@ -247,7 +247,7 @@ async def test_the_workers_duties_move_within_seconds_when_its_process_is_killed
             def start(name: str) -> Program:
                 directory = tmp_path / name
                 directory.mkdir()
-                return Program(directory, postgres_url, url, free_port(), **more)
+                return Program(directory, postgres_url, url, free_port(), more=more)
 
             first = await asyncio.to_thread(start, "first")
             second: Program | None = None

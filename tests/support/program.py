@@ -7,15 +7,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from broker.cli.demo.stage import sandbox_provider
 
 
 class Program:
-    """``broker serve``; ``more`` are environment variables of its own."""
+    """``broker serve``, or another ``command``'s; ``more`` are environment variables of its own."""
 
-    def __init__(self, directory: Path, database_url: str, upstream: str, port: int, **more: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database_url: str,
+        upstream: str,
+        port: int,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "broker"),
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         sandbox_provider(directory / "providers", upstream)
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
@@ -29,12 +39,12 @@ class Program:
             "BROKER_PORT": str(port),
             "BROKER_LOG_LEVEL": "debug",
             "PYTHONUNBUFFERED": "1",
-            **more,
+            **(more or {}),
         }
         self.environment = environment
         self.output = self.log.open("wb")
-        command = [sys.executable, "-m", "broker", "serve"]
-        self.process = subprocess.Popen(command, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
+        whole = [*command, "serve"]
+        self.process = subprocess.Popen(whole, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
         for _ in range(400):
             if b"serves" in self.log.read_bytes():
                 return

@@ -1,0 +1,28 @@
+"""A broker with a planted bug: decisions are committed without what they relied on, and no news is heard.
+
+For the check of the checker only; ``python unguarded.py serve`` is ``broker serve`` otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.base.news import News
+from broker.cli import main
+from broker.leases.leasing import Leasing
+from broker.leases.standing import Standing
+
+
+async def _deaf(_self: News) -> None:
+    """Hear nothing."""
+
+
+def _nothing(*_given: Any) -> dict[str, int]:
+    return {}
+
+
+if __name__ == "__main__":
+    Leasing.guards_of = _nothing  # type: ignore[assignment,method-assign]
+    Standing.guards = _nothing  # type: ignore[assignment,method-assign]
+    News.run = _deaf  # type: ignore[method-assign,assignment]
+    main()
