@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker import keystores, schema
 from broker.audit.log import AuditLog
+from broker.base import tracing
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
@@ -97,24 +98,25 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
     outbound = Outbound(egress_proxy=settings.egress_proxy)
     audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
     try:
-        async with prepared(settings, db, clock) as opened:
-            keystore = keystores.in_force(settings, opened)
-            keys = await internal.load(db, keystore, clock())
-            signing = SigningKeys(db, keystore)
-            await signing.load(clock())
-            await audit.start()
-            broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
-            watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
-            standings = broker.services.leasing.standings
-            news = News(db, "keybroker_guards", standings.heard, standings.forget)
-            listening = asyncio.create_task(news.run(), name="news")
-            try:
-                yield broker
-            finally:
-                listening.cancel()
-                # Not cancelled: a look-up that is cut short could leave its connection open.
-                broker.services.flights.stop()
-                await asyncio.gather(watching, listening, return_exceptions=True)
+        with tracing.exporting(settings.otlp_endpoint, settings.otlp_ratio):
+            async with prepared(settings, db, clock) as opened:
+                keystore = keystores.in_force(settings, opened)
+                keys = await internal.load(db, keystore, clock())
+                signing = SigningKeys(db, keystore)
+                await signing.load(clock())
+                await audit.start()
+                broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
+                watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
+                standings = broker.services.leasing.standings
+                news = News(db, "keybroker_guards", standings.heard, standings.forget)
+                listening = asyncio.create_task(news.run(), name="news")
+                try:
+                    yield broker
+                finally:
+                    listening.cancel()
+                    # Not cancelled: a look-up that is cut short could leave its connection open.
+                    broker.services.flights.stop()
+                    await asyncio.gather(watching, listening, return_exceptions=True)
     finally:
         await audit.stop()
         await outbound.close()
@@ -208,7 +210,31 @@ def _wire(
         rotation_ahead_days=settings.rotation_ahead_days,
         election=Election(db, _WORKER),
     )
+    _measure(services, worker, opened)
     return Broker(services, worker, outbound, opened)
+
+
+def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
+    """What is shown beside requests: no tenant, no id, no path in any label."""
+    metrics, audit, vault = services.metrics, services.audit, opened.vault
+    metrics.watch("audit_waiting", "Events that wait to be recorded.", lambda: audit.depth)
+    metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.flights))
+    metrics.watch("worker_holder", "1 where this process does the periodic work.", lambda: worker.election.leads)
+    metrics.watch("worker_round_seconds", "When the last round ended.", lambda: worker.done_at.get("round", 0) / 1000)
+    metrics.count("audit_events_total", "Events recorded in batches.", (), lambda: {(): audit.committed})
+    metrics.count("audit_batches_total", "Commits of events.", (), lambda: {(): audit.batches})
+    metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})
+    metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
+    metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
+    metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.strays)
+    if vault is not None:
+        metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})
+        metrics.count(
+            "vault_refusals_total",
+            "Calls that it did not answer as it should, by cause.",
+            ("cause",),
+            lambda: {(cause,): count for cause, count in vault.refusals.items()},
+        )
 
 
 def _mail(settings: Settings) -> Mail | None:

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     rotation_ahead_days: int = Field(
         30, ge=0, le=365, description="Days before a key is due that a new one is asked for."
     )
+    otlp_endpoint: str = Field(
+        "", max_length=500, description="OTLP/HTTP collector for traces, such as http://otel:4318; empty sends none."
+    )
+    otlp_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces kept, of those that no caller began.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod

@@ -26,6 +26,7 @@ class Keystores:
     """Those of a deployment by name, and what Vault's master keys are looked after with."""
 
     stores: dict[str, Keystore]
+    vault: Vault | None
     kv_keys: KvKeyWrapper | None
 
     def chosen(self, name: str) -> Keystore:
@@ -44,7 +45,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     if settings.keystore == "local" or settings.master_keys is not None or settings.key_file().exists():
         stores["local"] = local(settings, may_create=may_create and settings.keystore == "local")
     if not settings.vault_url:
-        yield Keystores(stores, None)
+        yield Keystores(stores, None, None)
         return
     vault = Vault(
         Address(settings.vault_url, settings.vault_namespace, settings.vault_ca_file),
@@ -59,7 +60,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     stores["vault-kv"] = KvKeystore(values, EnvelopeKeystore(kv_keys), db, clock)
     vault.start()
     try:
-        yield Keystores(stores, kv_keys)
+        yield Keystores(stores, vault, kv_keys)
     finally:
         await vault.close()
 

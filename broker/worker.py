@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
@@ -18,6 +18,7 @@ from broker.base.election import Election
 from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.minting import Minting
+from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
 from broker.intake.deposit import Deposit
@@ -36,6 +37,7 @@ _log = structlog.get_logger()
 _DAY_MS = 86_400_000
 # Looking for keys whose time has come reads every key in use.
 _AGES_MS = 600_000
+_COUNT_MS = 60_000
 # How soon another process takes over from one that died.
 _STAND_BY_S = 1.0
 
@@ -60,6 +62,9 @@ class Worker:
     election: Election
     interval: float = 5.0
     done_at: dict[str, int] = field(default_factory=dict)
+    # For metrics: versions of keys by state and health, and values in Vault that are yet to be destroyed.
+    keys: dict[tuple[str, ...], float] = field(default_factory=dict)
+    strays: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
@@ -87,6 +92,7 @@ class Worker:
             self.sweep_strays,
             self.outbox.work,
             self.forget,
+            self.count,
         )
         for piece in pieces:
             try:
@@ -122,12 +128,31 @@ class Worker:
         """Retire old keys that nobody holds any more, or whose time is over."""
         await retire_due(self.db, self.clock)
 
+    def _resting(self, piece: str, interval: int) -> bool:
+        """Whether a piece was done less than so many milliseconds ago; otherwise it counts as done now."""
+        now = self.clock()
+        if abs(now - self.done_at.get(piece, -interval)) < interval:
+            return True
+        self.done_at[piece] = now
+        return False
+
+    async def count(self) -> None:
+        """Count keys for metrics; every minute."""
+        self.done_at["round"] = self.clock()
+        if self._resting("count", _COUNT_MS):
+            return
+        async with self.db.read(EVERY_TENANT) as session:
+            rows = await session.execute(
+                select(VersionRow.state, VersionRow.health, func.count()).group_by(VersionRow.state, VersionRow.health)
+            )
+            found: dict[tuple[str, ...], float] = {(state, health): count for state, health, count in rows}
+        self.keys.clear()
+        self.keys.update(found)
+
     async def ask_for_due(self) -> None:
         """Ask customers for new keys ahead of time, and tell about those that are late; every ten minutes."""
-        now = self.clock()
-        if abs(now - self.done_at.get("ask_for_due", -_AGES_MS)) < _AGES_MS:
+        if self._resting("ask_for_due", _AGES_MS):
             return
-        self.done_at["ask_for_due"] = now
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
         await tell_overdue(self.db, self.rotating.catalog, self.clock)
 
@@ -162,7 +187,7 @@ class Worker:
 
     async def sweep_strays(self) -> None:
         """Destroy values in Vault that no row refers to any more."""
-        await sweep(self.db, self.verification.keystore, self.clock())
+        self.strays[()] = await sweep(self.db, self.verification.keystore, self.clock())
 
     async def forget(self) -> None:
         """Drop what only mattered for a while."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from broker.base.clock import Clock, now_ms
 from broker.base.db import Database
 from broker.base.errors import Unavailable
 from broker.base.prepared import Transaction, execute_many
+from broker.base.tracing import span
 from broker.formats.event import Committed
 
 _log = structlog.get_logger()
@@ -81,6 +83,9 @@ class AuditLog:
         self._writing = False
         self._due: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
+        # For metrics: what was committed in how many batches and how long that took, and who was refused as late.
+        self.committed = self.batches = self.late = 0
+        self.seconds = 0.0
 
     async def start(self) -> None:
         """Begin to write."""
@@ -140,9 +145,11 @@ class AuditLog:
         self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, takes, done, abandoned))
         self._arrived.set()
         try:
-            async with asyncio.timeout(self._deadline):
-                return await done
+            with span("audit.append"):
+                async with asyncio.timeout(self._deadline):
+                    return await done
         except TimeoutError:
+            self.late += 1
             raise AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1) from None
 
     def post(self, event: Event, writes: Sequence[Write] = ()) -> bool:
@@ -201,7 +208,7 @@ class AuditLog:
 
         A COMMIT whose answer was lost may have happened: the batch row, read under the head lock, tells.
         """
-        attempt = _Attempt(batch, str(uuid.uuid4()), self._clock())
+        attempt, began = _Attempt(batch, str(uuid.uuid4()), self._clock()), time.perf_counter()
         while any(not waiting.done.done() for waiting in batch):
             try:
                 await self._db.transact(attempt.write)
@@ -220,6 +227,8 @@ class AuditLog:
                 return
             else:
                 attempt.settle()
+                self.batches, self.committed = self.batches + 1, self.committed + len(batch)
+                self.seconds += time.perf_counter() - began
                 return
 
     async def _commit_apart(self, batch: list[_Waiting]) -> None:

@@ -27,9 +27,14 @@ class Election:
         self._db = db
         self._key = key
         self._connection: Any = None
+        self.leads = False
 
     async def holds(self) -> bool:
         """Whether this process holds the lock now; tries to take it where it doesn't."""
+        self.leads = await self._holds()
+        return self.leads
+
+    async def _holds(self) -> bool:
         if self._db.dialect != "postgresql":
             return True
         try:

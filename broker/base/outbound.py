@@ -16,7 +16,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from multidict import CIMultiDict
+from opentelemetry.trace import SpanKind
 from yarl import URL
+
+from broker.base.tracing import span
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 # Never an upstream, although not every Python's table of special addresses says so: local NAT64 (RFC 8215),
@@ -152,14 +155,17 @@ class Outbound:
         if not private and target.host and _is_literal(target.host) and not is_public(target.host):
             raise ForbiddenAddress("the host is an address that may not be dialled")
         try:
-            async with self._session(private=private).request(
-                method,
-                target,
-                headers=CIMultiDict(headers),
-                data=body,
-                allow_redirects=False,
-                timeout=self._streamed if streamed else self._whole,
-            ) as response:
+            with span("upstream", SpanKind.CLIENT) as waiting:
+                answering = await self._session(private=private).request(
+                    method,
+                    target,
+                    headers=CIMultiDict(headers),
+                    data=body,
+                    allow_redirects=False,
+                    timeout=self._streamed if streamed else self._whole,
+                )
+                waiting.set_attributes({"http.request.method": method, "http.response.status_code": answering.status})
+            async with answering as response:
                 yield response
         except ForbiddenAddress:
             raise

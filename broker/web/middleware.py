@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import structlog
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from opentelemetry.trace import Span
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.base.errors import TooLarge
+from broker.base.tracing import served
 from broker.formats import ids
 from broker.web.errors import problem, render
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Counts = Mapping[tuple[str, ...], float]
 
 BODY_MAX = 65_536
 PROXY = "/proxy/"
@@ -44,6 +50,14 @@ class Metrics:
         self.seconds = Histogram("keybroker_request_seconds", "Time to answer.", ["route"], registry=self.registry)
         self._noting = lru_cache(maxsize=4096)(self._of)
 
+    def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """Show a number that somebody else keeps, as it is when it is asked for."""
+        Gauge(f"keybroker_{name}", what, registry=self.registry).set_function(read)
+
+    def count(self, name: str, what: str, labels: Sequence[str], read: Callable[[], Counts]) -> None:
+        """Show numbers that somebody else keeps, by labels of few values; ``_total`` in the name makes counters."""
+        self.registry.register(_Kept(f"keybroker_{name}", what, labels, read))
+
     def note(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answer and its time."""
         requests, times = self._noting(route, method, status)
@@ -52,6 +66,21 @@ class Metrics:
 
     def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
         return self.requests.labels(route, method, status), self.seconds.labels(route)
+
+
+class _Kept(Collector):
+    """Numbers that are kept elsewhere."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str], read: Callable[[], Counts]) -> None:
+        self._name, self._what, self._labels, self._read = name, what, labels, read
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        kind = CounterMetricFamily if self._name.endswith("_total") else GaugeMetricFamily
+        family = kind(self._name, self._what, labels=self._labels)
+        for labels, value in self._read().items():
+            family.add_metric(labels, value)
+        yield family
 
 
 class Direct:
@@ -96,8 +125,13 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
         request_id = scope["request_id"] = ids.new("req")
+        carried = {"traceparent": Headers(scope=scope).get("traceparent", "")}
+        with served("request", carried) as traced:
+            await self._answer(scope, receive, send, request_id, traced)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, traced: Span) -> None:
+        started, status = time.perf_counter(), 500
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -120,12 +154,23 @@ class Edge:
         except Exception:  # noqa: BLE001 - logged where the answer was rendered, or the answer is cut off here
             self._log.error("request.aborted", request_id=request_id)
         finally:
-            self._note(scope, _JOB_LEFT if scope.get("job_left") else status, time.perf_counter() - started, request_id)
+            status = _JOB_LEFT if scope.get("job_left") else status
+            self._note(scope, status, time.perf_counter() - started, request_id, traced)
 
-    def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: str, traced: Span) -> None:
         route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.note(route, method, status, seconds)
+        if traced.is_recording():
+            traced.update_name(f"{method} {route}")
+            traced.set_attributes(
+                {
+                    "http.request.method": method,
+                    "http.route": route,
+                    "http.response.status_code": status,
+                    "keybroker.request_id": request_id,
+                }
+            )
         self._log.info(
             "request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), request_id=request_id
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +23,7 @@ import structlog
 from hvac import exceptions as refused
 from requests.adapters import HTTPAdapter
 
+from broker.base.tracing import span
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.vault.breaker import Breaker
 from broker.keystore.vault.login import Login, Token
@@ -87,6 +89,9 @@ class Vault:
         self._fresh = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        # For metrics: calls that were answered, and those that were not, by cause.
+        self.answers = 0
+        self.refusals: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to keep the token fresh."""
@@ -106,6 +111,17 @@ class Vault:
         Raises:
             KeystoreUnavailable: named by its cause. CannotOpen: as ``work`` says.
         """
+        with span("vault") as waiting:
+            try:
+                done = await self._called(work)
+            except KeystoreUnavailable as problem:
+                self.refusals[problem.cause] += 1
+                waiting.set_attribute("keybroker.cause", problem.cause)
+                raise
+            self.answers += 1
+            return done
+
+    async def _called(self, work: Callable[[hvac.Client], T]) -> T:
         if not self._breaker.admits():
             raise unavailable(self._breaker.cause)
         if self._under_way >= self._limit:

@@ -1,0 +1,141 @@
+"""Traces and metrics tell what takes time and what fails, and nothing about tenants or keys."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker.sandbox.serve import running as serving
+from tests.support.world import World, running_world, settings_for, upstream
+
+# Every label and what it may be: anything else is a leak, or grows without bound.
+LABELS = {"route", "method", "status", "state", "health", "cause", "le", "quantile"}
+ATTRIBUTES = {
+    "http.request.method",
+    "http.route",
+    "http.response.status_code",
+    "keybroker.request_id",
+    "keybroker.cause",
+}
+
+
+class Collector:
+    """An OTLP/HTTP collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        body = await request.body()
+        self.bodies.append(gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body)
+        assert scope["path"] == "/v1/traces"
+        await Response(b"", media_type="application/x-protobuf")(scope, receive, send)
+
+    @property
+    def spans(self) -> list[Any]:
+        """Every span."""
+        return [
+            span
+            for body in self.bodies
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+
+@pytest.fixture
+async def traced(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[World, Collector, Any]]:
+    collector = Collector()
+    async with serving(collector) as address, upstream() as (state, url):
+        context = running_world(settings_for(tmp_path, sqlite_url, url, otlp_endpoint=address), state, url)
+        world = await context.__aenter__()
+        over = False
+
+        async def end() -> None:
+            nonlocal over
+            over = True
+            await context.__aexit__(None, None, None)
+
+        yield world, collector, end
+        if not over:
+            await end()
+
+
+async def test_a_proxied_call_is_one_trace_without_secrets(traced: tuple[World, Collector, Any]) -> None:
+    world, collector, end = traced
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = await job.lease("acme")
+    callers = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    path = "/facilities?canary=query-canary"
+    headers = {"traceparent": callers, "X-Canary": "header-canary"}
+    assert (await world.proxied(lease, path, headers=headers)).status_code == 200
+    await end()
+    # then: the call, its record and the upstream are one trace, which is the caller's
+    within = [span for span in collector.spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"]
+    names = {span.name for span in within}
+    assert {"GET /proxy/{organization}/{provider}/{path}", "audit.append", "upstream"} <= names
+    root = next(span for span in within if span.name.startswith("GET"))
+    assert root.parent_span_id.hex() == "b7ad6b7169203331"
+    assert all(span.parent_span_id == root.span_id for span in within if span is not root)
+    # and: nothing about whom, with what
+    everything = b"".join(collector.bodies)
+    for canary in (
+        world.upstream_keys["acme"],
+        lease["token"],
+        lease["lease"]["id"],
+        lease["lease"]["organization"],
+        world.admin["Authorization"].removeprefix("Bearer "),
+        "acme",
+        "query-canary",
+        "header-canary",
+    ):
+        assert canary.encode() not in everything
+    assert {attribute.key for span in collector.spans for attribute in span.attributes} <= ATTRIBUTES
+    assert not any(span.events for span in collector.spans), "an exception's text may hold anything"
+
+
+async def test_a_collector_that_is_away_costs_no_request(tmp_path: Path, sqlite_url: str) -> None:
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, otlp_endpoint="http://127.0.0.1:9")
+        async with running_world(settings, state, url) as world:
+            await world.key_for("acme")
+            assert (await world.http.get("/readyz")).status_code == 200
+
+
+async def test_metrics_have_labels_of_few_values_and_say_how_the_broker_is(world: World) -> None:
+    credential = await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    assert (await world.proxied(await job.lease("acme"), "/facilities")).status_code == 200
+    await world.broker.worker.once()
+    text = (await world.http.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {label for family in families.values() for sample in family.samples for label in sample.labels} <= LABELS
+    for canary in ("acme", credential, job.id, world.upstream_keys["acme"]):
+        assert canary not in text
+
+    def value(name: str, **labels: str) -> float:
+        samples = (sample for family in families.values() for sample in family.samples)
+        return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
+
+    assert value("keybroker_keys", state="active", health="healthy") == 1
+    assert value("keybroker_audit_events_total") >= 3
+    assert value("keybroker_audit_batches_total") <= value("keybroker_audit_events_total")
+    assert value("keybroker_audit_commit_seconds_total") > 0
+    assert value("keybroker_audit_waiting") == 0
+    assert value("keybroker_keystore_strays") == 0
+    assert value("keybroker_calls_under_way") == 0
+    assert value("keybroker_worker_round_seconds") > 1e9
