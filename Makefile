@@ -15,9 +15,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Marker files: one install per change of the lock, not per run.
-$(VENV)/.server: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.server: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the pinned dependencies into $(VENV) …"
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-build.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -48,17 +48,20 @@ bench: $(VENV)/.dev ## benchmarks side by side with their peers (ARGS="lease --j
 torture: $(VENV)/.dev ## three brokers under faults for minutes, their history checked (ARGS="--seconds 600 --seed 7")
 	$(BIN)/python -m tests.torture $(ARGS)
 
-# The intake page is tested in a real browser. Only root on Debian can install one here; elsewhere those tests say
-# that they were skipped and why.
+# The intake page is tested in a real browser, the alert rules by Prometheus's own tool. Only root on Debian can install
+# them here; elsewhere those tests say that they were skipped and why.
 browser:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && echo "Installing chromium …" && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
-	  || echo "No chromium here: the browser tests will be skipped."
+	@for tool in chromium:chromium promtool:prometheus; do command -v $${tool%:*} >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $${tool#*:} …" \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:} >/dev/null; } \
+	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
 
 lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without any registry address
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --extra server --group build pyproject.toml -o requirements.lock
+	  --extra server pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --group build -c requirements.lock -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 

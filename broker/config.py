@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 
 class SettingsUnusable(Exception):
@@ -19,7 +25,11 @@ class SettingsUnusable(Exception):
 
 
 class Settings(BaseSettings):
-    """What a deployment decides.  Environment variables win over the file (``BROKER_CONFIG``, TOML, same names)."""
+    """What a deployment decides.
+
+    Environment variables win over mounted secrets (``BROKER_SECRETS_DIR``, files named as settings), and those over
+    the file (``BROKER_CONFIG``, TOML, same names).
+    """
 
     model_config = SettingsConfigDict(env_prefix="BROKER_", extra="forbid", frozen=True)
 
@@ -104,11 +114,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Given values, then the environment, then the file."""
-        path = os.environ.get("BROKER_CONFIG")
-        if path is None:
-            return init_settings, env_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path))
+        """Given values, the environment, a directory of one file for each setting, then the TOML file."""
+        sources = [init_settings, env_settings]
+        if directory := os.environ.get("BROKER_SECRETS_DIR"):
+            sources.append(SecretsSettingsSource(settings_cls, secrets_dir=directory, env_prefix=""))
+        if path := os.environ.get("BROKER_CONFIG"):
+            sources.append(TomlConfigSettingsSource(settings_cls, Path(path)))
+        return tuple(sources)
 
     @field_validator("public_url")
     @classmethod
@@ -189,6 +201,9 @@ def load(**given: object) -> Settings:
     Raises:
         SettingsUnusable: names each wrong setting and its mend.
     """
+    directory = os.environ.get("BROKER_SECRETS_DIR")
+    if directory is not None and not Path(directory).is_dir():
+        raise SettingsUnusable(f"BROKER_SECRETS_DIR: {directory} is not a directory; mount one or unset the variable.")
     path = os.environ.get("BROKER_CONFIG")
     if path is not None and not Path(path).is_file():
         raise SettingsUnusable(f"BROKER_CONFIG: {path} is not a file; write one or unset the variable.")

@@ -279,9 +279,9 @@ async def test_the_new_key_is_in_nothing_that_is_written(
     seen: list[str] = []
     real = EnvelopeKeystore.seal
 
-    async def sealing(self: EnvelopeKeystore, value: Any, binding: Any) -> bytes:
+    async def sealing(self: EnvelopeKeystore, value: Any, *given: Any) -> bytes:
         seen.append(value.reveal().decode("latin1"))
-        return await real(self, value, binding)
+        return await real(self, value, *given)
 
     monkeypatch.setattr(EnvelopeKeystore, "seal", sealing)
     await world.work()

@@ -66,11 +66,11 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
     original = type(world.services.keystore).rewrap
     done: list[bytes] = []
 
-    async def stops(self: Any, sealed: bytes, binding: Any) -> Any:
+    async def stops(self: Any, sealed: bytes, *given: Any) -> Any:
         if len(done) == 2:
             raise Stopped
         done.append(sealed)
-        return await original(self, sealed, binding)
+        return await original(self, sealed, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(world.services.keystore), "rewrap", stops)

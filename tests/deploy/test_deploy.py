@@ -1,0 +1,216 @@
+"""What ``deploy/`` ships is checked by the tools that will read it, and names only what exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from broker.config import Settings
+from tests.support import bao
+from tests.support.world import World, running_world, settings_for, upstream
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BESIDE = Path(sys.executable).parent
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+PATHS = {"BROKER_CONFIG", "BROKER_SECRETS_DIR"}
+
+
+def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, timeout=100, check=False, **more
+    )
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    for path in MANIFESTS:
+        yield from yaml.safe_load_all(path.read_text())
+
+
+def pods() -> Iterator[dict[str, Any]]:
+    for document in documents():
+        if document["kind"] in {"Deployment", "Job"}:
+            yield document["spec"]["template"]["spec"]
+
+
+def test_the_image_is_linted_and_its_last_stage_runs_nothing() -> None:
+    done = run(BESIDE / "hadolint", DEPLOY / "Dockerfile")
+    assert done.returncode == 0, done.stdout
+    last = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert "distroless" in last.splitlines()[0]
+    assert "\nRUN" not in last
+    assert "USER 65532" in last
+    assert "--require-hashes" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_what_the_image_copies_exists_and_what_it_leaves_out_holds_no_state() -> None:
+    kept = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert kept[0] == "*"
+    for name in re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
+        for part in name.split():
+            assert (DEPLOY.parent / part).exists(), part
+            assert f"!{part}" in kept, part
+
+
+def test_compose_is_valid_and_hands_secrets_over_as_files() -> None:
+    done = run(BESIDE / "docker-compose", "-f", DEPLOY / "compose.yaml", "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert {"broker-1", "broker-2", "postgres", "openbao", "nginx", "migrate"} == set(services)
+    for name in ("broker-1", "broker-2", "migrate"):
+        service = services[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    written = json.dumps(services)
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\"?: ?\"(?!/run/)", written, re.IGNORECASE)
+    for path in re.findall(r"\./(compose/[a-z.]+|vault)", (DEPLOY / "compose.yaml").read_text()):
+        assert (DEPLOY / path).exists() or path.startswith("compose/secrets"), path
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_are_what_kubernetes_takes(path: Path) -> None:
+    done = run(BESIDE / "kubernetes-validate", "--strict", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_is_each_kind_that_a_deployment_needs() -> None:
+    kinds = {document["kind"] for document in documents()}
+    assert {"Deployment", "PodDisruptionBudget", "NetworkPolicy", "Job", "Service", "ServiceAccount"} <= kinds
+
+
+def test_pods_are_as_small_a_target_as_they_can_be() -> None:
+    for pod in pods():
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+            assert "env" not in container, "secrets come as files, the rest from the ConfigMap"
+            assert all("configMapRef" in source for source in container["envFrom"])
+        assert all("projected" in volume or "emptyDir" in volume for volume in pod["volumes"])
+
+
+def test_probes_ask_for_what_they_mean() -> None:
+    deployment = next(document for document in documents() if document["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz", "a Vault that is away must not restart pods"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = {f"BROKER_{name.upper()}" for name in Settings.model_fields} | PATHS
+    for path in DEPLOY.rglob("*"):
+        if path.is_file():
+            named = set(re.findall(r"\bBROKER_[A-Z_]+[A-Z]\b", path.read_text()))
+            assert named <= known, (path.name, named - known)
+
+
+def test_a_mounted_secret_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from broker.config import SettingsUnusable, load
+
+    (tmp_path / "database_url").write_text("postgresql+asyncpg://keybroker:x@database/keybroker\n")
+    (tmp_path / "openbao-ca.pem").write_text("not a setting")
+    monkeypatch.setenv("BROKER_SECRETS_DIR", str(tmp_path))
+    assert load().database() == "postgresql+asyncpg://keybroker:x@database/keybroker"
+    monkeypatch.setenv("BROKER_DATABASE_URL", "sqlite+aiosqlite:///x")
+    assert load().database().startswith("sqlite"), "the environment wins"
+    monkeypatch.setenv("BROKER_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(SettingsUnusable, match="BROKER_SECRETS_DIR"):
+        load()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_the_unit_is_hardened() -> None:
+    done = run("systemd-analyze", "security", "--offline=yes", "--threshold=20", DEPLOY / "keybroker.service")
+    assert done.returncode == 0, done.stdout[-500:]
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here")
+@pytest.mark.parametrize("path", [DEPLOY / "nginx.conf", DEPLOY / "compose" / "nginx.conf"], ids=["one", "two"])
+def test_nginx_takes_the_sites(path: Path, tmp_path: Path) -> None:
+    bao._certify(tmp_path)
+    site = path.read_text()
+    for certificate in ("/etc/ssl/keys.vendor.example.pem", "/run/secrets/site.pem"):
+        site = site.replace(certificate, str(tmp_path / "server.pem"))
+    for key in ("/etc/ssl/private/keys.vendor.example.key", "/run/secrets/site.key"):
+        site = site.replace(key, str(tmp_path / "server.key"))
+    site = site.replace("    http2 on;\n", "")  # newer than Debian 12's nginx
+    site = site.replace("broker-1:", "127.0.0.1:").replace("broker-2:", "127.0.0.1:")
+    site = site.replace("/var/log/nginx/keybroker.log", str(tmp_path / "access.log"))
+    whole = tmp_path / "nginx.conf"
+    whole.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{site}\n}}\n")
+    done = run("nginx", "-t", "-c", whole, "-p", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here")
+def test_the_alert_rules_are_what_prometheus_takes() -> None:
+    done = run("promtool", "check", "rules", DEPLOY / "monitoring" / "alerts.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+async def test_alerts_and_dashboard_ask_for_metrics_that_exist(
+    tmp_path: Path, sqlite_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with bao.running(tmp_path_factory.mktemp("bao")) as server:
+        given = server.approle(server.set_up(), tmp_path / "vault")
+        async with upstream() as (state, url):
+            settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **given)
+            async with running_world(settings, state, url) as world:
+                await world.key_for("acme")
+                await world.broker.worker.once()
+                text = (await world.http.get("/metrics")).text
+    found = {family.name for family in text_string_to_metric_families(text)}
+    shown = {name for family in found for name in (family, f"{family}_total", f"{family}_bucket")}
+    alerts = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    panels = json.loads((DEPLOY / "monitoring" / "dashboard.json").read_text())["panels"]
+    asked = [rule["expr"] for rule in alerts] + [t["expr"] for panel in panels for t in panel["targets"]]
+    for expression in asked:
+        for name in re.findall(r"keybroker_[a-z_]+", expression):
+            assert name in shown, (name, expression)
+    assert all({"summary", "mend"} <= rule["annotations"].keys() for rule in alerts)
+
+
+async def test_the_set_up_script_makes_a_vault_that_a_broker_works_with(
+    tmp_path: Path, sqlite_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret_id = tmp_path / "secret-id"
+    with bao.running(tmp_path_factory.mktemp("bao")) as server:
+        environment = {
+            "PATH": f"{Path(bao.binary()).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "BAO_ADDR": server.url,
+            "BAO_TOKEN": server.root_token,
+            "SECRET_ID_FILE": str(secret_id),
+        }
+        done = run("sh", DEPLOY / "vault" / "set-up.sh", env=environment)
+        assert done.returncode == 0, done.stderr
+        assert secret_id.stat().st_mode & 0o777 == 0o600
+        assert secret_id.read_text().strip() not in done.stdout
+        role_id = next(line for line in done.stdout.splitlines() if "ROLE_ID" in line).partition("=")[2]
+        given = {"vault_url": server.url, "vault_role_id": role_id, "vault_secret_id_file": secret_id}
+        async with upstream() as (state, url):
+            settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-transit", **given)
+            async with running_world(settings, state, url) as world:
+                await _works(world)
+
+
+async def _works(world: World) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    assert (await world.proxied(await job.lease("acme"), "/facilities")).status_code == 200
