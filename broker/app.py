@@ -33,6 +33,7 @@ from broker.intake.links import Links
 from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
+from broker.keystore.keyring import OWN
 from broker.keystore.keystore import Keystore
 from broker.keystores import Keystores
 from broker.leaks.reports import Reports
@@ -102,6 +103,7 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
             async with prepared(settings, db, clock) as opened:
                 keystore = keystores.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
+                opened.stores[OWN] = keys.keystore()
                 signing = SigningKeys(db, keystore)
                 await signing.load(clock())
                 await audit.start()

@@ -16,7 +16,7 @@ from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
 from broker.config import Settings
-from broker.keystore.keyring import name_of
+from broker.keystore.keyring import OWN, name_of
 from broker.keystore.local import MasterKeys
 from broker.keystore.strays import sweep
 from broker.rewrap import Advance, rewrap_all
@@ -107,7 +107,8 @@ def migrate(
                 fail(f"{to} is not set up; set the BROKER_VAULT_… settings (`broker doctor --settings` lists them).")
             with _progress(f"Moving to {to}") as advance:
                 held = await rewrap_all(broker.services, to=broker.keystores.chosen(to), advance=advance)
-            left = sum(count for kek_id, count in held.items() if name_of(kek_id) != to)
+            there = {to.value} if to is Name.LOCAL else {to.value, OWN}
+            left = sum(count for kek_id, count in held.items() if name_of(kek_id) not in there)
             strays = await _sweep_all(broker)
             _show(held, as_json)
             if left or strays:

@@ -18,9 +18,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
-from broker.keystore.keystore import Keystore
+from broker.keystore.envelope import EnvelopeKeystore
+from broker.keystore.keystore import CannotOpen, Keystore
+from broker.keystore.local import LocalKeyWrapper, MasterKeys
 
 ROOT = Binding("internal-root")
+OWN = "own/root"
 
 
 class InternalKeyRow(Table):
@@ -43,10 +46,18 @@ class InternalKeys:
         self._fingerprint = self._subkey("fingerprint")
         self._evidence = self._subkey("evidence")
         self.link = self._subkey("link")
+        self._seal = self._subkey("seal")
         self._leak = self._subkey("leak")
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
+
+    def keystore(self) -> EnvelopeKeystore:
+        """What seals the broker's own values under the root, where the master key is with a Vault.
+
+        Taking a key back, or sending a customer a link, must not have to wait for that Vault.
+        """
+        return EnvelopeKeystore(_RootWrapper(self._seal))
 
     def fingerprint(self, key: Secret) -> str:
         """The keyed fingerprint of a customer's key: 128 bits in hexadecimal, equal for equal keys."""
@@ -59,6 +70,24 @@ class InternalKeys:
     def evidence(self, provider: str, identifier: str) -> str:
         """The keyed hash under which an id that upstream returned is remembered."""
         return hmac.digest(self._evidence, f"{provider}\0{identifier}".encode(), "sha256").hex()
+
+
+class _RootWrapper:
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over a subkey of the root, whose id is :data:`OWN`."""
+
+    def __init__(self, key: bytes) -> None:
+        self._local = LocalKeyWrapper(MasterKeys({"root": Secret(key)}, "root"))
+
+    async def newest(self) -> str:
+        return OWN
+
+    async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
+        return OWN, (await self._local.wrap(data_key, binding))[1]
+
+    async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
+        if kek_id != OWN:
+            raise CannotOpen("a wrapped data key does not belong here")
+        return await self._local.unwrap("root", wrapped, binding)
 
 
 async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:

@@ -1,6 +1,7 @@
 """Several keystores as one: everything opens where it was sealed, and what is new is sealed by the active one.
 
-So a broker serves while its values move from one keystore to another.
+So a broker serves while its values move from one keystore to another.  Where the active one is a Vault, customers'
+keys and the broker's root go to it, and what the broker seals for itself is sealed under the root.
 """
 
 from __future__ import annotations
@@ -10,21 +11,32 @@ from collections.abc import Mapping
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Malformed, Sealed
 from broker.formats.reference import Reference, is_reference
+from broker.keystore.internal import OWN as UNDER_ROOT
+from broker.keystore.internal import ROOT
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
 from broker.keystore.vault.masterkeys import PREFIX as KV
 from broker.keystore.vault.transit import PREFIX as TRANSIT
+
+OWN = "own"
+# What goes to the chosen keystore wherever it is.
+_THEIRS = frozenset({"credential", ROOT.purpose})
 
 
 class Keyring:
     """A :class:`~broker.keystore.keystore.Keystore` over others by name: ``local``, ``vault-transit``, ``vault-kv``."""
 
     def __init__(self, stores: Mapping[str, Keystore], active: str) -> None:
-        self._stores = dict(stores)
+        self._stores = stores  # not copied: the one under the root joins once the root is open
         self._active = active
+
+    def _sealer(self, binding: Binding) -> Keystore:
+        if self._active != "local" and binding.purpose not in _THEIRS and OWN in self._stores:
+            return self._stores[OWN]
+        return self._stores[self._active]
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
         """See :class:`~broker.keystore.keystore.Keystore`."""
-        return await self._stores[self._active].seal(value, binding, about)
+        return await self._sealer(binding).seal(value, binding, about)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
         """See :class:`~broker.keystore.keystore.Keystore`."""
@@ -32,7 +44,7 @@ class Keyring:
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
         """See :class:`~broker.keystore.keystore.Keystore`; a value of another keystore moves to the active one."""
-        holder, active = self._holder(sealed), self._stores[self._active]
+        holder, active = self._holder(sealed), self._sealer(binding)
         if holder is active:
             return await active.rewrap(sealed, binding, about)
         value = await holder.open(sealed, binding)
@@ -79,6 +91,8 @@ def keystore_of(sealed: bytes) -> str:
 
 def name_of(kek_id: str) -> str:
     """The name of the keystore that holds a master key."""
+    if kek_id == UNDER_ROOT:
+        return OWN
     if kek_id.startswith(TRANSIT):
         return "vault-transit"
     return "vault-kv" if kek_id.startswith(KV) else "local"

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, leaks, lease, proxy, stream
+from tests.bench import exposure, keystores, leaks, lease, proxy, scale, stream
 
 BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
     "stream": stream.measure,
     "exposure": exposure.measure,
     "leaks": leaks.measure,
+    "keystores": keystores.measure,
+    "scale": scale.measure,
 }
 
 

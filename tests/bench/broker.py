@@ -34,7 +34,13 @@ class Served:
 
 @contextmanager
 def running(
-    directory: Path, upstream: str, key: str = KEY, *, database_url: str | None = None, workers: int = 1
+    directory: Path,
+    upstream: str,
+    key: str = KEY,
+    *,
+    database_url: str | None = None,
+    workers: int = 1,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """A broker with acme's active ``key`` and a job that may use and reveal it.
 
@@ -44,18 +50,12 @@ def running(
         key: acme's.
         database_url: of an empty PostgreSQL database; left out, the embedded SQLite.
         workers: processes.
+        more: environment variables of its own.
     """
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     sandbox_provider(directory / "providers", upstream)
-    environment = {
-        **os.environ,
-        "BROKER_STATE_DIR": str(directory),
-        "BROKER_PROVIDERS_DIR": str(directory / "providers"),
-        "BROKER_PUBLIC_URL": url,
-        "BROKER_PORT": str(port),
-        "BROKER_LOG_LEVEL": "warning",
-    }
+    environment = _environment(directory, port) | dict(more or {})
     command = [sys.executable, "-m", "broker"]
     log = directory / "broker.log"
     if database_url:
@@ -66,6 +66,30 @@ def running(
     serve = [*command, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     with processes.running(serve, port=port, log=log, environment=environment) as process:
         yield Served(port, process.pid, *_prepare(url, _bootstrap(log), key))
+
+
+@contextmanager
+def replica(of: Path, database_url: str, public_port: int) -> Iterator[tuple[int, int]]:
+    """Another broker beside the one whose state is in ``of``: its port and process id."""
+    port = processes.free_port()
+    environment = _environment(of, port) | {
+        "BROKER_DATABASE_URL": database_url,
+        "BROKER_PUBLIC_URL": f"http://127.0.0.1:{public_port}",
+    }
+    command = [sys.executable, "-m", "broker", "serve", "--no-worker"]
+    with processes.running(command, port=port, log=of / "replica.log", environment=environment) as process:
+        yield port, process.pid
+
+
+def _environment(directory: Path, port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "BROKER_STATE_DIR": str(directory),
+        "BROKER_PROVIDERS_DIR": str(directory / "providers"),
+        "BROKER_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "BROKER_PORT": str(port),
+        "BROKER_LOG_LEVEL": "warning",
+    }
 
 
 def _bootstrap(log: Path) -> str:

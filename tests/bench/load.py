@@ -1,12 +1,14 @@
-"""A load generator in a process of its own: one request repeated over keep-alive connections, closed loop."""
+"""A load generator in a process of its own: requests in turn over keep-alive connections, closed loop."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import cast
@@ -37,9 +39,15 @@ class Measured:
         )
 
 
-def run(port: int, request: bytes, *, connections: int, seconds: float) -> Measured:
-    """Send ``request`` to 127.0.0.1:``port`` for ``seconds`` (after a warm-up of one)."""
-    settings = {"port": port, "connections": connections, "seconds": seconds, "request": request.decode("latin-1")}
+def run(ports: int | Sequence[int], requests: bytes | Sequence[bytes], *, connections: int, seconds: float) -> Measured:
+    """Send ``requests`` in turn to 127.0.0.1 for ``seconds`` (after a warm-up of one); connections share the ports."""
+    wanted = [requests] if isinstance(requests, bytes) else requests
+    settings = {
+        "ports": [ports] if isinstance(ports, int) else list(ports),
+        "connections": connections,
+        "seconds": seconds,
+        "requests": [request.decode("latin-1") for request in wanted],
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load"],
         input=json.dumps(settings),
@@ -69,8 +77,8 @@ def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> 
 class _Connection(asyncio.Protocol):
     """Sends the next request as soon as an answer is whole."""
 
-    def __init__(self, request: bytes, times: list[tuple[float, float, bool]]) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], times: list[tuple[float, float, bool]]) -> None:
+        self._requests = requests
         self._times = times
         self._buffer = b""
         self._sent = 0.0
@@ -85,7 +93,7 @@ class _Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -106,12 +114,13 @@ def _whole(head: bytes, body: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
-async def _generate(port: int, connections: int, seconds: float, request: str) -> Measured:
+async def _generate(ports: list[int], connections: int, seconds: float, requests: list[str]) -> Measured:
     times: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
+    turns = itertools.cycle([request.encode("latin-1") for request in requests])
     opened = [
-        await loop.create_connection(lambda: _Connection(request.encode("latin-1"), times), "127.0.0.1", port)
-        for _ in range(connections)
+        await loop.create_connection(lambda: _Connection(turns, times), "127.0.0.1", ports[number % len(ports)])
+        for number in range(connections)
     ]
     await asyncio.sleep(1)
     started = time.perf_counter()

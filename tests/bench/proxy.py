@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
         if has_nginx:
             peer = stack.enter_context(nginx.proxying(directory / "nginx", answering, broker.KEY))
             running["nginx"] = (peer, http("GET", "/facilities", {}))
-        one, two = stack.enter_context(_databases(directory / "postgres"))
+        one, two = stack.enter_context(databases(directory / "postgres", ["one", "two"]))
         for name, database_url, workers in (
             ("proxy", None, 1),
             ("proxy_postgres", one, 1),
@@ -70,9 +70,8 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
 
 
 @contextmanager
-def _databases(directory: Path) -> Iterator[list[str]]:
-    """The addresses of two empty ones on a PostgreSQL of their own."""
-    names = ["one", "two"]
+def databases(directory: Path, names: Sequence[str]) -> Iterator[list[str]]:
+    """The addresses of empty ones on a PostgreSQL of their own."""
     with postgres_server(directory) as server:
         made = [f"CREATE DATABASE {name} OWNER {ROLE}" for name in names]
         asyncio.run(server.admin(f"CREATE ROLE {ROLE} LOGIN", *made))
