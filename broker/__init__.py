@@ -8,7 +8,7 @@ right; a *use* is one proxied call under a lease.  An *operator* is a person at 
 Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
 
     __main__ cli          operator, job and server commands; the demo
-    rewrap app worker schema tables config
+    rewrap app keystores worker schema tables config
                           composition root, periodic work, migrations, settings
     web                   the edge: api, console, proxy, session, middleware, errors.  No rules
     leaks                 our keys where they should not be
@@ -27,7 +27,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     formats               bytes that outlive a process: pure, versioned
 
 The path of one proxied call: ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/standing`` →
-``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/envelope`` → ``proxy/inject`` →
+``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/keyring`` → ``proxy/inject`` →
 ``base/outbound`` → ``proxy/answer``, ``proxy/redact`` → ``audit/log`` (outcome); all within ``proxy/flights``, which
 cuts it the moment something it relies on is revoked.
 """

@@ -141,6 +141,7 @@ def doctor(
     async def run() -> None:
         async with composition.running(settings) as broker:
             services = broker.services
+            await services.keystore.check()
             rows = [
                 {"part": "database", "state": "ok", "what": services.db.dialect},
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
