@@ -8,7 +8,7 @@ what it names: no key stays behind that nobody knows of, and none is destroyed t
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from broker.base.clock import Clock
@@ -22,7 +22,7 @@ _SETTLED_MS = 60_000
 
 
 class StrayRow(Table):
-    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on."""
+    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on; 0 while it is."""
 
     __tablename__ = "keystore_strays"
 
@@ -51,8 +51,8 @@ def keep(session: Session, sealed: bytes) -> None:
     """
     if not is_reference(sealed):
         return
-    taken = session.execute(delete(StrayRow).where(StrayRow.reference == sealed).returning(StrayRow.due_at))
-    if taken.first() is None:
+    note = delete(StrayRow).where(StrayRow.reference == sealed, StrayRow.due_at > 0)
+    if session.execute(note.returning(StrayRow.due_at)).first() is None:
         raise Swept
 
 
@@ -73,8 +73,8 @@ def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
 async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) -> int:
     """Destroy what is due; how many notes are left, those that are not due yet among them.
 
-    The note goes in the transaction within which the value is destroyed, so that a transaction which is about to
-    store the reference either finds its note and keeps the value, or waits and is refused.
+    That it is being destroyed is committed first, so that a transaction which is about to store the reference either
+    has taken the note before, or is refused; and nothing waits for a Vault with the database's locks in its hands.
 
     Raises:
         KeystoreUnavailable: the rest is left for the next time.
@@ -86,11 +86,13 @@ async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) ->
             )
         )
     for reference in due:
+        note = StrayRow.reference == reference
         async with db.write(EVERY_TENANT) as session:
-            taken = await session.execute(
-                delete(StrayRow).where(StrayRow.reference == reference).returning(StrayRow.due_at)
-            )
-            if taken.first() is not None:
-                await keystore.erase(reference)
+            claimed = await session.execute(update(StrayRow).where(note).values(due_at=0).returning(StrayRow.due_at))
+            if claimed.first() is None:
+                continue
+        await keystore.erase(reference)
+        async with db.write(EVERY_TENANT) as session:
+            await session.execute(delete(StrayRow).where(note))
     async with db.read(EVERY_TENANT) as session:
         return await session.scalar(select(func.count()).select_from(StrayRow)) or 0

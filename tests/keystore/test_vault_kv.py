@@ -234,9 +234,33 @@ async def test_a_transaction_that_comes_after_the_sweep_is_refused(world: World)
     from broker.keystore import strays as notes
 
     sealed = Reference("p", 1, b"m" * 16, b"s").encode()
-    async with world.services.db.write(EVERY_TENANT) as session:
-        with pytest.raises(Swept):
-            await session.run_sync(lambda sync: notes.keep(sync, sealed))
+    for begun in (False, True):  # destroyed already, or just being destroyed
+        async with world.services.db.write(EVERY_TENANT) as session:
+            if begun:
+                session.add(StrayRow(reference=sealed, due_at=0))
+                await session.flush()
+            with pytest.raises(Swept):
+                await session.run_sync(lambda sync: notes.keep(sync, sealed))
+
+
+async def test_a_value_that_can_not_be_destroyed_now_is_destroyed_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from broker.keystore.vault.kv import KvKeystore
+
+    credential = await world.key_for("acme")
+    await world.call("POST", f"/v1/credentials/{credential}/versions/1/revoke", json={"reason": "x"})
+    await world.call("POST", f"/v1/credentials/{credential}/versions/1/destroy")
+
+    async def away(*_given: Any) -> None:
+        raise KeystoreUnavailable("Vault is away", cause="sealed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KvKeystore, "erase", away)
+        await world.work()
+        assert await strays(world) == 1
+    await world.work()
+    assert await strays(world) == 0
 
 
 async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world: World, server: Bao) -> None:

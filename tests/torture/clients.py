@@ -151,7 +151,9 @@ async def cut(jobs: Jobs, what: str, path: str, event: str) -> Op:
     """An operator cuts something off."""
     op = jobs.parts.history.begin("cut", time.monotonic(), cut=what, event=event)
     body = {"reason": "torture"}
-    await asked(op, jobs.parts.any().post(path, json=body, headers=jobs.parts.admin), good=200)
+    answer = await asked(op, jobs.parts.any().post(path, json=body, headers=jobs.parts.admin), good=200)
+    if answer is not None and op.outcome == "ok":
+        op.facts["state"] = answer.json().get("state", "")
     return op
 
 

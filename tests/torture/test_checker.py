@@ -57,6 +57,12 @@ def test_a_request_without_an_answer_may_have_been_carried_out() -> None:
     assert violations(history, Kept(**kept)) == []
 
 
+def test_a_lease_whose_time_was_over_has_nothing_to_be_cut() -> None:
+    history, kept = lawful()
+    history.ops.append(Op("cut", {"cut": "lse_1", "event": "lease.revoked", "state": "expired"}, 200.0, 200.1, "ok"))
+    assert violations(history, Kept(**kept)) == []
+
+
 def late_use(history: History, kept: dict[str, Any]) -> None:
     history.arrivals.append(Arrival("p1", "key_1", "acme", 3.25))
     kept["events"].append({"kind": "use.authorized", "lease": "lse_1"})

@@ -21,27 +21,27 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._until = 0.0
-        self.cause = ""
+        self._cause = ""
 
-    def admits(self) -> bool:
-        """Whether a call may be tried now."""
+    def refusal(self) -> str | None:
+        """Why no call may be tried now; None where one may."""
         with self._lock:
             if self._failures < _FAILURES:
-                return True
+                return None
             now = self._clock()
             if now < self._until:
-                return False
+                return self._cause
             self._until = now + _REST_S  # whoever comes next waits for how this one ends
-            return True
+            return None
 
     def succeeded(self) -> None:
         """A call was answered."""
         with self._lock:
-            self._failures, self.cause = 0, ""
+            self._failures = 0
 
     def failed(self, cause: str) -> None:
         """A call was not answered; ``cause`` is what later callers are told."""
         with self._lock:
             self._failures += 1
             self._until = self._clock() + _REST_S
-            self.cause = cause
+            self._cause = cause

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -122,8 +122,8 @@ class Vault:
             return done
 
     async def _called(self, work: Callable[[hvac.Client], T]) -> T:
-        if not self._breaker.admits():
-            raise unavailable(self._breaker.cause)
+        if (resting := self._breaker.refusal()) is not None:
+            raise unavailable(resting)
         if self._under_way >= self._limit:
             raise unavailable("busy")
         self._under_way += 1
@@ -172,7 +172,7 @@ class Vault:
 
     def _sign_in(self, failed: Token) -> Token:
         with self._signing_in:
-            if self._token is failed:
+            if self._token.value == failed.value:
                 try:
                     self._token = _translated(lambda: self._login.sign_in(self._anonymous()))
                 except KeystoreUnavailable as problem:
@@ -235,28 +235,27 @@ def unavailable(cause: str) -> KeystoreUnavailable:
     )
 
 
+# What each error means, the first that fits; some only their text tells apart.
+_MEANINGS: Final[Sequence[tuple[type[Exception], Callable[[str], str]]]] = (
+    (requests.exceptions.SSLError, lambda _: "certificate"),
+    (requests.Timeout, lambda _: "slow"),
+    (requests.RequestException, lambda _: "unreachable"),
+    (refused.VaultDown, lambda text: "sealed" if "sealed" in text else "standby"),
+    (refused.RateLimitExceeded, lambda _: "busy"),
+    # A policy's refusal is one error within a list; a token that doesn't hold is refused before any policy.
+    (refused.Forbidden, lambda text: "permission" if "1 error occurred" in text else "token"),
+    (refused.InvalidRequest, lambda text: "token" if "/login" in text else "not_set_up"),
+    (refused.InvalidPath, lambda _: "not_set_up"),
+    (refused.VaultError, lambda text: "standby" if "standby" in text else "failing"),
+    (Exception, lambda _: "failing"),  # an answer that is not Vault's
+)
+
+
 def _translated(call: Callable[[], T]) -> T:
     try:
         return call()
-    except requests.exceptions.SSLError:
-        cause = "certificate"
-    except requests.Timeout:
-        cause = "slow"
-    except requests.RequestException:
-        cause = "unreachable"
-    except refused.VaultDown as error:
-        cause = "sealed" if "sealed" in str(error) else "standby"
-    except refused.RateLimitExceeded:
-        cause = "busy"
-    except refused.Forbidden as error:
-        # A policy's refusal is one error within a list; a token that doesn't hold is refused before any policy.
-        cause = "permission" if "1 error occurred" in str(error) else "token"
-    except refused.InvalidRequest as error:
-        cause = "token" if "/login" in str(error) else "not_set_up"
-    except refused.InvalidPath:
-        cause = "not_set_up"
-    except refused.VaultError as error:
-        cause = "standby" if "standby" in str(error) or "active" in str(error) else "failing"
+    except (requests.RequestException, refused.VaultError, KeyError, TypeError, ValueError) as error:
+        cause = next(meaning(str(error)) for kind, meaning in _MEANINGS if isinstance(error, kind))
     raise unavailable(cause)
 
 
