@@ -17,6 +17,7 @@ from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
 from broker.config import Settings
 from broker.keystore.keyring import OWN, name_of
+from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import MasterKeys
 from broker.keystore.strays import sweep
 from broker.rewrap import Advance, rewrap_all
@@ -158,10 +159,21 @@ async def _sweep_all(broker: Broker) -> int:
 async def _destroy_old_keys(broker: Broker, settings: Settings, to: Name) -> None:
     """Destroy the master keys that nothing needs any more: old forms in backups open no more without a copy."""
     path = settings.key_file()
-    if to is not Name.LOCAL and path.exists():
+    if to is not Name.LOCAL and settings.master_keys is not None:
+        typer.echo("Nothing needs BROKER_MASTER_KEYS any more: take it out of every broker's environment.")
+    elif to is not Name.LOCAL and path.exists():
         MasterKeys.destroy_file(path)
         typer.echo(f"Destroyed {path}.")
-    if to is not Name.KV and broker.keystores.kv_keys is not None and (number := await broker.keystores.kv_keys.end()):
+    kv_keys = broker.keystores.kv_keys
+    if to is Name.KV or kv_keys is None:
+        return
+    try:
+        number = await kv_keys.end()
+    except KeystoreUnavailable as problem:
+        if problem.cause not in {"permission", "not_set_up"}:
+            raise
+        return  # a broker that has no right there never kept anything there
+    if number:
         typer.echo(f"Destroyed the broker's master keys in Vault, {number} stored forms.")
 
 

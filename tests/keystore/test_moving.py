@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
@@ -19,6 +20,7 @@ from broker.credentials.tables import VersionRow
 from broker.keystore.internal import OWN
 from broker.keystore.keyring import keystore_of
 from broker.keystore.keystore import KeystoreUnavailable
+from broker.keystore.local import MasterKeys
 from broker.rewrap import rewrap_all
 from tests.support.bao import Bao
 from tests.support.world import World, running_world, settings_for, upstream
@@ -37,10 +39,10 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
     return {**os.environ, **given, "BROKER_DATABASE_URL": settings.database(), "BROKER_LOG_LEVEL": "error", **more}
 
 
-def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+def command(settings: Settings, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "broker", "keystore", *words],
-        env=environment(settings),
+        env=environment(settings, **more),
         capture_output=True,
         text=True,
         timeout=100,
@@ -192,6 +194,41 @@ async def test_without_the_new_keystores_settings_the_command_says_so(tmp_path: 
     done = await asyncio.to_thread(command, settings, "migrate", "--to", "vault-kv")
     assert done.returncode == 1
     assert "vault-kv is not set up; set the BROKER_VAULT_" in done.stderr
+
+
+async def test_a_broker_with_rights_to_transit_alone_moves_there(tmp_path: Path, sqlite_url: str, server: Bao) -> None:
+    root = server.root
+    root.auth.approle.create_or_update_approle("transit-only", token_policies=["keybroker-transit"], token_ttl="10m")
+    given = server.approle(root, tmp_path / "vault", "transit-only")
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore="local", **given)
+        keys = settings.key_file().read_text()
+        async with running_world(settings, state, url) as world:
+            await world.key_for("acme")
+        after = settings.model_copy(update={"keystore": "vault-transit"})
+        done = await asyncio.to_thread(command, after, "migrate", "--to", "vault-transit")
+        assert done.returncode == 0, done.stderr
+        assert f"Destroyed {settings.key_file()}" in done.stdout
+        assert "in Vault" not in done.stdout
+        assert keys.splitlines()[-1] not in done.stdout + done.stderr
+
+
+async def test_master_keys_in_the_environment_are_said_to_be_over(
+    tmp_path: Path, sqlite_url: str, vault: dict[str, Any]
+) -> None:
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore="local", **vault)
+        keys = MasterKeys.from_file(settings.key_file()).document()
+        settings.key_file().unlink()
+        (name, key), *_ = keys["keys"].items()
+        more = {"BROKER_MASTER_KEYS": f"{name}:{key}", "BROKER_KEYSTORE": "vault-transit"}
+        given = settings.model_copy(update={"master_keys": SecretStr(more["BROKER_MASTER_KEYS"])})
+        async with running_world(given, state, url) as world:
+            await world.key_for("acme")
+        done = await asyncio.to_thread(command, settings, "migrate", "--to", "vault-transit", **more)
+        assert done.returncode == 0, done.stderr
+        assert "take it out of every broker's environment" in done.stdout
+        assert key not in done.stdout + done.stderr
 
 
 async def test_brokers_that_still_seal_the_old_way_are_named(
