@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
+from broker.keystore.envelope import EnvelopeKeystore
 from broker.web.tables import IdempotencyRow
 from tests.support.world import World
 
@@ -101,7 +102,7 @@ async def test_readiness_names_the_part_that_is_down(world: World, monkeypatch: 
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.services.keystore), "seal", down)
+        patch.setattr(EnvelopeKeystore, "seal", down)
         answer = await world.http.get("/readyz")
     assert (answer.status_code, answer.json()["keystore"], answer.json()["database"]) == (503, "ConnectionError", "ok")
 
