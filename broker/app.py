@@ -149,7 +149,7 @@ def _wire(
     throttle = Throttle(db, keys.link, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
     rotating = Rotating(keystore, keys.link, providers)
-    outbox = Outbox(db, keystore, outbound, _mail(settings), clock, private=settings.private_webhooks)
+    outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
     reports = Reports(
         db,
         audit,
@@ -239,7 +239,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         )
 
 
-def _mail(settings: Settings) -> Mail | None:
+def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
     """How e-mail is sent, where a mail server is named."""
     if not settings.smtp_host:
         return None
@@ -253,7 +253,8 @@ def _mail(settings: Settings) -> Mail | None:
         settings.mail_from,
         settings.vendor_name,
         settings.vendor_contact,
-        tuple(filter(None, map(str.strip, settings.notify_emails.split(",")))),
+        tuple(dict.fromkeys(filter(None, map(str.strip, settings.notify_emails.split(","))))),
+        {definition.id: definition.title for definition in providers},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -40,6 +40,10 @@ _AGES_MS = 600_000
 _COUNT_MS = 60_000
 # How soon another process takes over from one that died.
 _STAND_BY_S = 1.0
+# How often notices are looked for.
+_TELL_S = 1.0
+
+_Piece = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +72,32 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
+        telling = asyncio.create_task(self._tell(), name="outbox")
         try:
             while True:
                 if await self.election.holds():
-                    await self.once()
+                    await self._each(self._pieces)
                     await asyncio.sleep(self.interval)
                 else:
                     await asyncio.sleep(_STAND_BY_S)
         finally:
+            telling.cancel()
             self.election.leave()
+
+    async def _tell(self) -> None:
+        """Send notices beside everything else, so that a slow receiver holds up neither."""
+        while True:
+            if self.election.leads:
+                await self._each((self.outbox.work,))
+            await asyncio.sleep(_TELL_S)
 
     async def once(self) -> None:
         """Every piece of work, once."""
-        pieces: tuple[Callable[[], Awaitable[None]], ...] = (
+        await self._each((*self._pieces, self.outbox.work))
+
+    @property
+    def _pieces(self) -> tuple[_Piece, ...]:
+        return (
             self.verify_due,
             self.check_health,
             self.confirm_revocations,
@@ -90,10 +107,11 @@ class Worker:
             self.expire_links,
             self.close_lost_uses,
             self.sweep_strays,
-            self.outbox.work,
             self.forget,
             self.count,
         )
+
+    async def _each(self, pieces: Iterable[_Piece]) -> None:
         for piece in pieces:
             try:
                 await piece()

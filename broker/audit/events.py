@@ -83,6 +83,8 @@ KINDS = frozenset(
         "webhook.created",
         "webhook.revoked",
         "webhook.secret_rotated",
+        "webhook.disabled",
+        "notice.resent",
     }
 )
 

@@ -169,7 +169,7 @@ class Outbound:
                 yield response
         except ForbiddenAddress:
             raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # a name that can't be one
             if isinstance(getattr(error, "os_error", None), ForbiddenAddress):  # aiohttp wraps what its resolver raised
                 raise ForbiddenAddress("the host has no public address") from None
             raise Unreachable(type(error).__name__) from None

@@ -31,5 +31,5 @@ async def tell_of(
         now=now,
         contact=credential.contact,
         dedup=dedup,
-        facts=facts,
+        facts={"label": credential.label, **(facts or {})},
     )

@@ -83,7 +83,7 @@ class Rotating:
                 now=now,
                 contact=contact,
                 dedup=f"rotation_requested/{row.id}",
-                facts={"rotation": row.id, "intake": intake.id},
+                facts={"rotation": row.id, "intake": intake.id, "label": credential.label},
             )
         await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason=plan.kind, note=plan.reason))
         return row, intake, secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -32,7 +33,10 @@ class Deferred(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """Where mail is handed over, and who it is from.  ``security`` is TLS from the start, STARTTLS, or none."""
+    """Where mail is handed over, and who it is from.
+
+    ``security`` is TLS from the start, STARTTLS, or none; ``titles`` are what providers are called, by their ids.
+    """
 
     host: str
     port: int
@@ -43,6 +47,7 @@ class Mail:
     vendor: str
     vendor_contact: str
     operators: tuple[str, ...]
+    titles: Mapping[str, str]
 
     async def send(self, notice: NoticeRow, to: str, audience: str) -> None:
         """Hand one message over.
@@ -63,8 +68,11 @@ class Mail:
             )
         except aiosmtplib.SMTPRecipientsRefused as refused:
             _judge(refused.recipients[0].code)
-        except aiosmtplib.SMTPResponseException as refused:
+        except aiosmtplib.SMTPDataError as refused:
             _judge(refused.code)
+        except aiosmtplib.SMTPResponseException as refused:
+            # To the sign-in, the sender or the connection: somebody mends that, and the message is as good as before.
+            raise Deferred(str(refused.code)) from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Deferred(type(error).__name__) from None
 
@@ -80,15 +88,22 @@ class Mail:
         message["Subject"] = ("[URGENT] " if words.severity == "urgent" else "") + words.title
         if audience == "customer":
             contact = f"Questions? {self.vendor}: {self.vendor_contact}\n" if self.vendor_contact else ""
-            message.set_content(f"{filled(words.customer, notice.facts)}\n\n{contact}{self.vendor}\n")
+            about = f"This is about your key for {self.titles.get(notice.provider, notice.provider)}{_label(notice)}."
+            message.set_content(f"{filled(words.customer, notice.facts)}\n\n{about}\n\n{contact}{self.vendor}\n")
         else:
             about = f"Organization {notice.organization_id}, provider {notice.provider}, key {notice.credential_id}"
             message.set_content(f"{filled(words.operator, notice.facts)}\n\n{about}, version {notice.version}\n")
         return message
 
 
+def _label(notice: NoticeRow) -> str:
+    """Which of several keys, where the customer has several."""
+    label = notice.facts.get("label", "default")
+    return "" if label == "default" else f" ({label})"
+
+
 def _judge(code: int) -> None:
-    """Permanent replies begin with 5 (RFC 5321 §4.2.1)."""
+    """What a reply about this recipient or message means: permanent ones begin with 5 (RFC 5321 §4.2.1)."""
     if 500 <= code < 600:
         raise Rejected(code) from None
     raise Deferred(str(code)) from None

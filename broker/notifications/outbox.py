@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.events import BROKER, Actor, Event
+from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict, NotFound
@@ -24,15 +26,19 @@ from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 from broker.notifications import webhooks
 from broker.notifications.mail import Deferred, Mail, Rejected
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
+from broker.notifications.words import URGENT
 
 _log = structlog.get_logger()
 
 # Until the next try, by how many there were (the schedule that Standard Webhooks recommends); then it is dead.
 _SECOND_MS = 1_000
 _RETRY_MS = tuple(seconds * _SECOND_MS for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
+_TRY_S = 60
 # Longer than any one try may take.
 _CLAIM_MS = 120_000
 _TOGETHER = 20
+# Of these to one destination: one that hangs, or has much to catch up on, leaves room for the others.
+_TO_ONE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class Outbox:
         """Fan new notices out, then send what is due."""
         while await self._fan_out():
             pass
-        await self._send_due()
+        while await self._send_due():
+            pass
 
     async def _fan_out(self, limit: int = 100) -> int:
         async with self.db.write(EVERY_TENANT) as session:
@@ -107,27 +114,25 @@ class Outbox:
                 created_at=now,
                 settled_at=None,
             )
-            for channel, destination, audience in to
+            for channel, destination, audience in dict.fromkeys(to)
         ]
 
-    async def _send_due(self) -> None:
+    async def _send_due(self) -> int:
         claimed = await self._claim()
         failures = await asyncio.gather(*(self._send(*one) for one in claimed), return_exceptions=True)
         for failure in failures:
             if isinstance(failure, Exception):  # its claim runs out, and it is tried again
                 _log.error("notice.not_sent", error=type(failure).__name__)
+        return len(claimed)
 
     async def _claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
-        """Deliveries that only this process sends for the next while."""
+        """Deliveries that only this process sends for the next while: what is urgent, then what was never tried."""
         async with self.db.write(EVERY_TENANT) as session:
             now = self.clock()
+            due = and_(DeliveryRow.state == "pending", DeliveryRow.next_try_at <= now)
             rows = list(
                 await session.scalars(
-                    select(DeliveryRow)
-                    .where(DeliveryRow.state == "pending", DeliveryRow.next_try_at <= now)
-                    .order_by(DeliveryRow.next_try_at)
-                    .limit(_TOGETHER)
-                    .with_for_update(skip_locked=True)
+                    select(DeliveryRow).where(due, DeliveryRow.id.in_(_first(due))).with_for_update(skip_locked=True)
                 )
             )
             for row in rows:
@@ -139,7 +144,7 @@ class Outbox:
         return [(row, notices[row.notice_id]) for row in rows]
 
     async def _send(self, delivery: DeliveryRow, notice: NoticeRow) -> None:
-        result = await (self._post(delivery, notice) if delivery.channel == "webhook" else self._mail(delivery, notice))
+        result = await self._tried(delivery, notice)
         now = self.clock()
         dead = not result.sent and (result.final or delivery.tries > len(_RETRY_MS))
         state = "sent" if result.sent else "dead" if dead else "pending"
@@ -160,6 +165,19 @@ class Outbox:
                 )
             )
 
+    async def _tried(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
+        """One try, which ends in time and whose every fault counts, so that what never works is given up one day."""
+        try:
+            async with asyncio.timeout(_TRY_S):
+                if delivery.channel == "webhook":
+                    return await self._post(delivery, notice)
+                return await self._mail(delivery, notice)
+        except TimeoutError:
+            return _Result(error="timeout")
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.error("notice.not_sent", delivery=delivery.id, error=type(error).__name__)
+            return _Result(error=type(error).__name__)
+
     async def _post(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         async with self.db.read(EVERY_TENANT) as session:
             row = await session.get(WebhookRow, delivery.destination)
@@ -168,8 +186,7 @@ class Outbox:
         status = await self.post(row, notice)
         if status == 410:  # Standard Webhooks: the receiver wants no more
             async with self.db.write(EVERY_TENANT) as session:
-                gone = await session.get_one(WebhookRow, row.id)
-                gone.state, gone.ended_at = "disabled", self.clock()
+                await webhooks.disable(session, BROKER, row.id, now=self.clock())
             return _Result(final=True, status=status, error="gone")
         if status is None:
             return _Result(error="unreachable")
@@ -199,7 +216,21 @@ class Outbox:
         return _Result(sent=True)
 
 
-async def resend(session: AsyncSession, delivery_id: str, *, now: int) -> DeliveryRow:
+def _first(due: ColumnElement[bool]) -> Select[str]:
+    """The ids of the deliveries whose turn it is, a few for each destination."""
+    order = (case((NoticeRow.kind.in_(sorted(URGENT)), 0), else_=1), DeliveryRow.tries, DeliveryRow.next_try_at)
+    place = func.row_number().over(partition_by=(DeliveryRow.channel, DeliveryRow.destination), order_by=order)
+    ranked = (
+        select(DeliveryRow.id, place.label("place"), *(column.label(f"by_{n}") for n, column in enumerate(order)))
+        .join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
+        .where(due)
+        .subquery()
+    )
+    turn = (ranked.c.by_0, ranked.c.by_1, ranked.c.by_2)
+    return select(ranked.c.id).where(ranked.c.place <= _TO_ONE).order_by(*turn).limit(_TOGETHER)
+
+
+async def resend(session: AsyncSession, actor: Actor, delivery_id: str, *, now: int) -> DeliveryRow:
     """Try a dead delivery again, from the beginning.
 
     Raises:
@@ -211,4 +242,8 @@ async def resend(session: AsyncSession, delivery_id: str, *, now: int) -> Delive
     if row.state != "dead":
         raise Conflict(f"The delivery is {row.state}; only a dead one is sent again.")
     row.state, row.tries, row.next_try_at, row.settled_at = "pending", 0, now, None
+    again = Event(
+        kind="notice.resent", time=now, actor=actor, organization=row.organization_id, subject=row.id, note=row.channel
+    )
+    await record(session, again)
     return row

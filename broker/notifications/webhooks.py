@@ -22,6 +22,7 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.secret import Secret
 from broker.formats import ids
 from broker.keystore.keystore import Keystore
+from broker.notifications.notices import tell
 from broker.notifications.tables import NoticeRow, WebhookRow
 from broker.notifications.words import WORDS, Kind, Words, filled
 
@@ -102,6 +103,24 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
         row.state, row.ended_at = "revoked", now
         await record(session, _event(row, "webhook.revoked", actor, now))
     return row
+
+
+async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> None:
+    """The receiver said that it is gone: nothing more is posted there, and operators are told."""
+    row = await find(session, webhook_id)
+    if row.state != "active":
+        return
+    row.state, row.ended_at = "disabled", now
+    await tell(
+        session,
+        "webhook_disabled",
+        organization=row.organization_id,
+        provider="",
+        now=now,
+        dedup=f"webhook_disabled/{row.id}",
+        facts={"webhook": row.id},
+    )
+    await record(session, _event(row, "webhook.disabled", actor, now))
 
 
 async def rotate_secret(
@@ -202,10 +221,11 @@ def _checked(url: str, *, plain: bool) -> _Url:
         parts = urlsplit(url)
         host = parts.hostname
         parts.port  # noqa: B018 - raises where it is none
+        (host or "").encode("idna")  # raises where a label is empty or too long
     except ValueError:
         host = None
     if not host or parts.scheme not in ({"https", "http"} if plain else {"https"}) or parts.username or parts.fragment:
-        raise Invalid("url: write an https:// address without a user name, password or fragment.")
+        raise Invalid("url: write an https:// address with a valid host name and no user name, password or fragment.")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise Invalid("url: write it in visible ASCII characters.")
     return _Url(host)

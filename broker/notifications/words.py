@@ -31,11 +31,26 @@ Kind = Literal[
     "key_resumed",
     "key_withdrawn",
     "leak_found",
+    "webhook_disabled",
 ]
 Severity = Literal["info", "warning", "urgent"]
 
 # What words may be filled with; a closed set, so that no secret can slip in under a new name.
-FACTS = frozenset({"last4", "deadline", "days", "rotation", "intake", "exposure", "revoke_steps", "status", "uses"})
+FACTS = frozenset(
+    {
+        "last4",
+        "deadline",
+        "days",
+        "rotation",
+        "intake",
+        "exposure",
+        "revoke_steps",
+        "status",
+        "uses",
+        "webhook",
+        "label",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +189,15 @@ WORDS: Mapping[Kind, Words] = {
         "One of our keys was found outside",
         "The key ending {last4} was found where it should not be. Cut it off: `broker key exposed`.",
     ),
+    "webhook_disabled": Words(
+        "warning",
+        "A webhook is switched off",
+        "The receiver of the webhook {webhook} answered that it is gone (410): nothing more is posted there. Add it "
+        "again with `broker webhook add` if it is still wanted.",
+    ),
 }
+
+URGENT = frozenset(kind for kind, words in WORDS.items() if words.severity == "urgent")
 
 assert set(WORDS) == set(get_args(Kind))
 

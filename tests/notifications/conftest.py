@@ -27,12 +27,12 @@ class Receiver:
 
     url: str = ""
     status: int = 204
-    delay: float = 0.0
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     async def answer(self, request: Request) -> Response:
         self.came.append((dict(request.headers), await request.body()))
-        await asyncio.sleep(self.delay)
+        await self.answering.wait()
         return Response(status_code=self.status)
 
 
@@ -42,7 +42,12 @@ class Mailbox:
 
     port: int = 0
     reply: str = "250 OK"
+    to_sender: str = "250 OK"
     came: list[tuple[list[str], EmailMessage]] = field(default_factory=list)
+
+    async def handle_MAIL(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802
+        envelope.mail_from = address
+        return self.to_sender
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         if self.reply.startswith("250"):
@@ -100,13 +105,14 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 @pytest.fixture
 async def telling(tmp_path: Path, database_url: str, mailbox: Mailbox) -> AsyncIterator[Telling]:
     receiver = Receiver()
+    receiver.answering.set()
     app = Starlette(routes=[Route("/hook", receiver.answer, methods=["POST"])])
     mail = {
         "smtp_host": "127.0.0.1",
         "smtp_port": mailbox.port,
         "smtp_security": "none",
         "mail_from": "keys@gridwise.example",
-        "notify_emails": "security@gridwise.example",
+        "notify_emails": "security@gridwise.example, security@gridwise.example",  # twice is once
         "private_webhooks": True,
     }
     async with serving(app) as receiver.url, upstream() as (state, url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from sqlalchemy import func, select
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.base.db import EVERY_TENANT
+from broker.notifications.notices import tell
 from broker.notifications.outbox import Outbox
 from broker.notifications.tables import NoticeRow
+from broker.worker import Worker
 from tests.notifications.conftest import Telling
 
 
@@ -76,6 +79,7 @@ async def test_operators_and_the_customer_are_mailed_each_in_their_words(telling
     assert "broker" not in customer.get_content()
     assert "Find the key by its last four characters and choose Revoke." in customer.get_content()
     assert "keys@gridwise.example" in customer.get_content()
+    assert "your key for Raptor Comply" in customer.get_content()
     assert customer["Auto-Submitted"] == "auto-generated"
     assert customer["Message-ID"] != operators["Message-ID"]
 
@@ -108,6 +112,7 @@ async def test_what_never_works_is_a_dead_letter_that_can_be_sent_again(telling:
     telling.receiver.status = 200
     telling.receiver.came.clear()
     await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend")
+    assert len(await telling.world.events(kind="notice.resent")) == 1
     await telling.world.work()
     assert len(telling.receiver.came) == 1
     again = await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend", status=409)
@@ -121,8 +126,12 @@ async def test_a_receiver_that_is_gone_is_asked_no_more(telling: Telling) -> Non
     await telling.world.work()
     ((webhook),) = (await telling.world.call("GET", "/v1/webhooks"))["items"]
     assert webhook["state"] == "disabled"
+    assert len(await telling.world.events(kind="webhook.disabled")) == 1
     await telling.world.work(hours=30)
     assert len(telling.receiver.came) == 1
+    assert [mail["Subject"] for mail in telling.mailbox.to("security@gridwise.example")].count(
+        "A webhook is switched off"
+    ) == 1
     assert len(await telling.deliveries(state="dead")) == 1
 
 
@@ -136,6 +145,17 @@ async def test_an_address_that_the_mail_server_rejects_is_dead_at_once_and_a_bus
     telling.mailbox.reply = "550 no such user"
     await telling.world.work(seconds=30)
     assert {one["state"] for one in await telling.deliveries() if one["tries"] == 2} == {"dead"}
+
+
+async def test_a_refusal_that_is_not_about_the_message_kills_none(telling: Telling) -> None:
+    # a sender that isn't allowed, a password that was changed: somebody mends that
+    telling.mailbox.to_sender = "550 not from here"
+    await telling.happen()
+    await telling.world.work()
+    assert {(one["state"], one["last_error"]) for one in await telling.deliveries()} == {("pending", "550")}
+    telling.mailbox.to_sender = "250 OK"
+    await telling.world.work(seconds=30)
+    assert {one["state"] for one in await telling.deliveries() if one["tries"] == 2} == {"sent"}
 
 
 async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(telling: Telling) -> None:
@@ -161,8 +181,8 @@ async def test_two_workers_at_once_send_once(telling: Telling) -> None:
     )
 
 
-class Died(Exception):
-    """The process ended here."""
+class Died(BaseException):
+    """The process ended here: nothing in it went on."""
 
 
 @pytest.mark.parametrize("line", ["before it is sent", "after it was sent"])
@@ -203,13 +223,85 @@ async def test_the_same_thing_is_told_once(telling: Telling) -> None:
 
 async def test_a_slow_receiver_holds_no_other(telling: Telling) -> None:
     await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.delay = 1.0
+    telling.receiver.answering.clear()
     await telling.happen()
     working = asyncio.create_task(outbox(telling).work())
-    while not telling.mailbox.to("security@gridwise.example"):
-        await asyncio.sleep(0.01)
-    assert not working.done(), "mail went out while the webhook's receiver thought"
-    await working
+    async with asyncio.timeout(60):
+        while not telling.mailbox.to("security@gridwise.example"):
+            await asyncio.sleep(0.01)
+        assert not working.done(), "mail went out while the webhook's receiver thought"
+        telling.receiver.answering.set()
+        await working
+
+
+async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a hundred notices of no haste for one webhook, then an exposure for it and another
+    slow, other = [(await telling.webhook())["webhook"]["id"] for _ in range(2)]
+    async with telling.world.services.db.write(EVERY_TENANT) as session:
+        for number in range(100):
+            await tell(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
+    while await outbox(telling)._fan_out():
+        pass
+    await telling.happen()
+    while await outbox(telling)._fan_out():
+        pass
+    # when the next turn is taken
+    claimed = await outbox(telling)._claim()
+    # then the exposure is in it, for everybody, and neither webhook fills it
+    urgent = {delivery.destination for delivery, notice in claimed if notice.kind == "key_exposed"}
+    assert urgent == {slow, other, "security@gridwise.example", "admin@acme.example"}
+    taken = Counter(delivery.destination for delivery, _ in claimed)
+    assert max(taken.values()) <= 5
+
+
+async def test_a_try_that_ends_in_a_surprise_counts_as_one(telling: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    await telling.happen()
+
+    async def surprising(*_: Any) -> int | None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(Outbox, "post", surprising)
+    for _ in range(12):
+        await telling.world.work(hours=30)
+    (dead,) = await telling.deliveries(state="dead")
+    assert (dead["channel"], dead["tries"], dead["last_error"]) == ("webhook", 10, "RuntimeError")
+
+
+async def test_a_receiver_that_never_ends_its_answer_is_given_up_in_time(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    telling.receiver.answering.clear()
+    monkeypatch.setattr("broker.notifications.outbox._TRY_S", 0.2)
+    await telling.happen()
+    await telling.world.work()
+    (delivery,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
+    assert (delivery["state"], delivery["last_error"]) == ("pending", "timeout")
+    telling.receiver.answering.set()
+
+
+async def test_the_worker_sends_beside_everything_else(telling: Telling) -> None:
+    # given a piece of work that stands still
+    stands = asyncio.Event()
+
+    async def standing(_self: Worker) -> None:
+        await stands.wait()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Worker, "verify_due", standing)
+        working = asyncio.create_task(telling.world.broker.worker.run())
+        try:
+            await telling.happen()
+            async with asyncio.timeout(60):
+                while not telling.mailbox.to("security@gridwise.example"):
+                    await asyncio.sleep(0.01)
+        finally:
+            stands.set()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(telling: Telling) -> None:
@@ -238,7 +330,15 @@ async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://x.example/h", "https://user:pw@x.example/", "https://x.example/#f", "https://x.example/ä", "https:///x"],
+    [
+        "ftp://x.example/h",
+        "https://user:pw@x.example/",
+        "https://x.example/#f",
+        "https://x.example/ä",
+        "https:///x",
+        "https://x..y/h",
+        f"https://{'x' * 64}.example/h",
+    ],
 )
 async def test_addresses_that_notices_must_not_be_posted_to_are_refused(telling: Telling, url: str) -> None:
     refused = await telling.world.call("POST", "/v1/webhooks", status=422, json={"url": url})

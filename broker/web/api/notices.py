@@ -108,7 +108,7 @@ async def resend(delivery_id: IdPath, call: ByEither) -> Response:
     """Try a dead delivery again."""
 
     async def work(session: AsyncSession) -> DeliveryView:
-        return show_delivery(await outbox.resend(session, delivery_id, now=call.now))
+        return show_delivery(await outbox.resend(session, call.actor, delivery_id, now=call.now))
 
     return await call.change(None, work)
 
