@@ -260,8 +260,8 @@ class Links:
         """The intake whose link's secret the caller proved to know.
 
         Raises:
-            TooMany: too many wrong ones. LinkInvalid: unknown or wrong. LinkExpired, LinkCancelled: over, told only
-                to who holds the secret.
+            LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. LinkExpired, LinkCancelled: over,
+                told only to who holds the secret.
         """
         row = await self._row(intake_id)
         expected = row.proof_hash if row else b"\0" * 32
@@ -274,7 +274,7 @@ class Links:
         return row
 
     async def status_proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
-        """The intake whose *status* link's secret the caller proved to know; raises TooMany or LinkInvalid."""
+        """The intake whose *status* link's secret the caller proved to know; raises LinkInvalid or TooMany."""
         row = await self._row(intake_id)
         expected = proof_hash(self._key, linksecret.proof(status_secret(self._key, row))) if row else b"\0" * 32
         await self._match(row if row and row.submitted_at else None, intake_id, expected, proof, address)
@@ -282,11 +282,11 @@ class Links:
         return row
 
     async def _match(self, row: IntakeRow | None, intake_id: str, expected: bytes, proof: str, address: str) -> None:
-        await self._throttle.check(address, intake_id)
         # Compared also where there is no row, so that both take the same time.
         right = hmac.compare_digest(expected, proof_hash(self._key, proof))
         if row is not None and right:
-            return
+            return  # whatever was tried before: nobody who guesses can keep its holder out
+        await self._throttle.check(address, intake_id)
         await self._throttle.count(address, intake_id)
         if row is not None:
             actor = Actor("stranger", "unverified", address=address)

@@ -1,6 +1,7 @@
 """Limit wrong proofs per link and per address, across replicas.
 
-The secret has 160 bits, so guessing is hopeless anyway; the limit keeps it from being free, and noisy tries visible.
+The secret has 160 bits, so guessing is hopeless anyway; the limit keeps it from being free, and noisy tries visible. A
+right proof always passes, so that nobody who guesses keeps the link's holder out.
 """
 
 from __future__ import annotations

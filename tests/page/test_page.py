@@ -239,10 +239,10 @@ async def test_without_a_connection_the_key_stays_in_the_field(visit: Visit) -> 
 
 async def test_too_many_wrong_links_say_when_to_try_again(visit: Visit) -> None:
     await visit.world.organization("acme")
-    link = await visit.world.request_key("acme")
+    intake, _ = await visit.world.request_key("acme")
     for _ in range(21):
-        await visit.world.open(link[0], linksecret.new())
-    await visit.open(link)
+        await visit.world.open(intake, linksecret.new())
+    await visit.open((intake, linksecret.new()))
     await visit.page.wait_for_selector("h1:has-text('Too many attempts')")
     assert "ten minutes" in await visit.page.inner_text("main")
 
