@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import object_session
 
 from broker.audit.events import Actor, Event
 from broker.base.errors import Conflict, NotFound
-from broker.credentials.lifecycle import Move, State, Unlawful, move
+from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.keystore import strays
 from broker.providers.definition import Definition
@@ -92,6 +93,11 @@ async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
             f"This credential holds version {', '.join(busy)} already. Revoke it first, or use another label.",
             credential=credential.id,
         )
+
+
+def serves(versions: Iterable[VersionRow]) -> bool:
+    """Whether jobs have one of these keys, and upstream takes it."""
+    return any(row.state in USABLE and row.health != Health.FAILING for row in versions)
 
 
 def event(row: VersionRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:

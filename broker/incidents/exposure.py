@@ -8,16 +8,17 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.record import record
+from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid, NotFound
 from broker.credentials import cutoff, rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import event, get_credential, versions_of
+from broker.credentials.versions import event, get_credential, serves, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
+from broker.intake import reopening
 from broker.intake.rotating import Asking, Rotating
 from broker.leases.tables import LeaseRow
 
@@ -62,16 +63,12 @@ async def expose(
     if known is not None:
         return Exposed(known, None)
     was_active = row.state == State.ACTIVE
-    events = []
-    if row.state not in {State.REVOKED, State.DESTROYED}:
-        events = await cutoff.cut(session, actor, versions, credential_id, row.number, reason="exposed", now=now)
-        await _end_leases(session, row, now)
-    elif row.sealed is not None:
-        row.next_probe_at = now
+    events = await _cut(session, actor, versions, row, now)
+    await _end_leases(session, row, now)
     exposure = _row(row, actor, found, now)
     session.add(exposure)
     link = None
-    if was_active and credential.state == "active":
+    if credential.state == "active" and (was_active or not serves(versions.values())):
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
     await _tell(session, rotating, credential, row, exposure, now)
     await record(session, _event(row, exposure, actor, now), *events)
@@ -97,8 +94,23 @@ def _check(rotating: Rotating, credential: CredentialRow, found: Found, now: int
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 
+async def _cut(
+    session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: int
+) -> list[Event]:
+    """Cut the version off, with the request that it answered; the caller records the events, last of all."""
+    if row.state in {State.REVOKED, State.DESTROYED}:
+        # Calls under its leases use the key after it; those end too.
+        await raise_epoch(session, row.credential_id)
+        if row.sealed is not None:
+            row.next_probe_at = now
+        return []
+    request = await reopening.request_of(session, row.credential_id, row.number)
+    done = await cutoff.cut(session, actor, versions, row.credential_id, row.number, reason="exposed", now=now)
+    return [*done, *reopening.reopened(request, actor, now)]
+
+
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
-    """The raised epoch has cut them already; this shows it."""
+    """The raised epoch makes every call look again; here they find it over."""
     await session.execute(
         update(LeaseRow)
         .where(
@@ -136,14 +148,17 @@ async def _ask_for_a_new_key(
     exposure: ExposureRow,
     now: int,
 ) -> tuple[str, str] | None:
-    """An urgent rotation; one that waits for the customer becomes urgent, and its link goes on working.
+    """An urgent rotation; one that is under way becomes urgent, and a link that still works goes on working.
 
     One whose key the provider's API was to make is given up: no key is in force any more that could make it.
     """
     running = await rotation.open_of(session, credential.id)
-    if running is not None and running.intake_id is not None:
-        running.kind, exposure.rotation_id = "urgent", running.id
-        return None
+    if running is not None and (running.intake_id is not None or running.activated_at is not None):
+        exposure.rotation_id = running.id
+        if running.intake_id is None:  # its kind says who deletes what it made upstream
+            return None
+        running.kind = "urgent"
+        return await rotating.link_again(session, actor, running, now=now)
     if running is not None:
         await rotation.cancel(session, actor, running.id, reason="the key was exposed", now=now)
     plan = Plan("urgent", "the key was exposed", grace_minutes=0, deadline_hours=0)

@@ -16,8 +16,9 @@ from broker.credentials import age, rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import Place, UnlawfulMove
-from broker.intake import links
+from broker.credentials.versions import Place, UnlawfulMove, versions_of
+from broker.intake import links, submitting
+from broker.intake.submitting import Next
 from broker.intake.tables import IntakeRow
 from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
@@ -104,22 +105,47 @@ class Rotating:
         """Whether the provider's API makes this credential's keys."""
         return self.catalog.get(credential.provider).rotate is not None
 
+    async def link_again(
+        self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: int
+    ) -> tuple[str, str] | None:
+        """The intake and secret of a new link to a rotation's request whose own doesn't work any more; else None."""
+        if row.state != "requested" or row.intake_id is None:
+            return None
+        asked = await links.get(session, row.intake_id, lock=True)
+        if asked.state == "open" and asked.expires_at > now:
+            return None
+        intake, secret = await self._replace(session, actor, asked.id, now)
+        return intake.id, secret
+
     async def by_customer(
         self, session: AsyncSession, actor: Actor, credential: CredentialRow, *, now: int
     ) -> tuple[IntakeRow, str]:
         """The customer wants to submit a new key now: a fresh link to the open request, or a request of their own.
 
+        A new key that upstream refuses is given up for the next one.
+
         Raises:
-            RotationOpen: a new key was submitted already.
+            RotationOpen: a key was submitted already, or the broker makes it. UnlawfulMove: the credential was revoked.
         """
+        versions = await versions_of(session, credential.id)
         row = await rotation.open_of(session, credential.id)
-        if row is None:
-            _, intake, secret = await self.ask(session, actor, credential, Plan("customer"), Asking(), now=now)
-            return intake, secret
-        if row.state != "requested" or row.intake_id is None:
-            raise RotationOpen("A new key was submitted already; nothing more needs to be sent.")
+        first = await submitting.first_request(session, credential.id, versions.values())
+        step = submitting.following(credential, versions.values(), row, first)
+        if step in submitting.REFUSALS:
+            raise RotationOpen(submitting.REFUSALS[step])
+        if step is Next.ANSWER:
+            known = first.id if first is not None else None
+            asked = row.intake_id if row is not None else known
+            assert asked is not None
+            return await self._replace(session, actor, asked, now)
+        if row is not None:
+            await submitting.give_up(session, actor, row, now=now)
+        _, intake, secret = await self.ask(session, actor, credential, Plan("customer"), Asking(), now=now)
+        return intake, secret
+
+    async def _replace(self, session: AsyncSession, actor: Actor, intake_id: str, now: int) -> tuple[IntakeRow, str]:
         return await links.replace(
-            session, self.keystore, self.link_key, actor, row.intake_id, links.DEFAULT_HOURS, now=now
+            session, self.keystore, self.link_key, actor, intake_id, links.DEFAULT_HOURS, now=now
         )
 
 

@@ -70,13 +70,13 @@ async def test_nothing_uses_it_any_more_and_a_new_one_is_asked_for(world: World,
 
 async def test_a_call_under_way_is_ended_before_it_is_answered(world: World, acme: str, sync: Job) -> None:
     lease = await sync.lease("acme")
-    world.upstream.faults = Faults(latency_ms=5_000)
+    world.upstream.faults = Faults(latency_ms=60_000)
     waiting = asyncio.create_task(world.proxied(lease, "/facilities"))
-    while len(world.services.flights) == 0:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    await report(world, acme)
-    assert (await waiting).status_code in {403, 409}
+    async with asyncio.timeout(30):
+        while not any(request["path"] == "/facilities" for request in world.upstream.requests):
+            await asyncio.sleep(0.01)
+        await report(world, acme)
+        assert (await waiting).status_code in {403, 409}
 
 
 async def test_its_death_is_watched_from_the_first_moment(world: World, acme: str) -> None:
@@ -129,6 +129,59 @@ async def test_a_rotation_that_is_under_way_becomes_urgent(world: World, acme: s
     assert (done["exposure"]["rotation"], done["link"]) == (rotation["id"], None)
     assert (await world.rotation(rotation))["kind"] == "urgent"
     assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
+
+
+async def test_the_customer_always_gets_a_link_that_works(world: World, acme: str) -> None:
+    # given a rotation whose link is over
+    rotation, intake, secret = await world.rotate(acme, hours=1)
+    world.clock.forward(hours=2)
+    done = await report(world, acme)
+    assert done["exposure"]["rotation"] == rotation["id"]
+    path, _, fresh = done["link"].partition("#")
+    assert path.rpartition("/")[2] == intake
+    assert (await world.open(intake, secret)).json()["code"] == "link_invalid"
+    assert (await world.submit(intake, fresh, world.new_key("acme"))).json()["state"] == "accepted"
+
+
+async def test_an_exposed_key_that_waits_makes_room_for_another(world: World, acme: str) -> None:
+    rotation, intake, secret = await world.rotate(acme)
+    stranger = world.upstream.add_organization("empty", facilities=0)
+    assert (await world.submit(intake, secret, world.upstream.add_key(stranger)[1])).json()["state"] == "held"
+    assert (await report(world, acme, version=2))["link"] is None, "the present key serves"
+    assert await world.states(acme) == ["active", "revoked"]
+    assert (await world.rotation(rotation))["state"] == "requested"
+    # and when the present one is exposed too, the new one is asked for at once
+    done = await report(world, acme, version=1)
+    assert done["exposure"]["rotation"] == rotation["id"]
+    answer = await world.submit(intake, done["link"].partition("#")[2], world.new_key("acme"))
+    assert answer.json()["state"] == "accepted"
+
+
+async def test_with_no_key_left_that_works_a_new_one_is_asked_for(world: World, acme: str, sync: Job) -> None:
+    # given a rotation whose new key was revoked upstream, so that the old one serves
+    _, intake, secret = await world.rotate(acme)
+    new = world.new_key("acme")
+    await world.submit(intake, secret, new)
+    world.revoke_upstream(new)
+    await world.noticed(await sync.lease("acme"), acme, 2)
+    done = await report(world, acme, version=1)
+    path, _, secret = done["link"].partition("#")
+    urgent = await world.rotation({"id": done["exposure"]["rotation"]})
+    assert (urgent["kind"], urgent["state"]) == ("urgent", "requested")
+    assert (await world.submit(path.rpartition("/")[2], secret, world.new_key("acme"))).json()["state"] == "accepted"
+    assert (await world.proxied(await sync.lease("acme"), "/facilities")).status_code == 200
+
+
+async def test_leases_of_a_version_that_retired_before_end_too(world: World, acme: str, sync: Job) -> None:
+    lease = await sync.lease("acme", ttl=86_400)
+    rotation, intake, secret = await world.rotate(acme)
+    await world.submit(intake, secret, world.new_key("acme"))
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/promote")
+    assert (await world.proxied(lease, "/facilities")).status_code == 200, "with the key after it"
+    await report(world, acme, version=1)
+    assert (await world.proxied(lease, "/facilities")).json()["code"] == "lease_over"
+    assert (await world.call("GET", f"/v1/leases/{lease['lease']['id']}"))["state"] == "revoked"
+    assert (await sync.ask("acme")).status_code == 201
 
 
 async def test_the_timeline_tells_who_could_and_who_did(world: World, acme: str, sync: Job) -> None:

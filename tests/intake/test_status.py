@@ -102,14 +102,13 @@ async def test_not_even_the_broker_uses_a_paused_key(world: World, acme: Custome
 
 async def test_pausing_ends_calls_under_way(world: World, acme: Customer, sync: Job) -> None:
     lease = await sync.lease("acme")
-    world.upstream.faults = Faults(latency_ms=5_000)
+    world.upstream.faults = Faults(latency_ms=60_000)
     waiting = asyncio.create_task(world.proxied(lease, "/facilities"))
-    while not world.upstream.requests or world.upstream.requests[-1]["path"] != "/facilities":
-        await asyncio.sleep(0.01)
-    while len(world.services.flights) == 0:
-        await asyncio.sleep(0.01)
-    assert (await acme.send("pause")).status_code == 200
-    cut = await waiting
+    async with asyncio.timeout(30):
+        while not world.upstream.requests or world.upstream.requests[-1]["path"] != "/facilities":
+            await asyncio.sleep(0.01)
+        assert (await acme.send("pause")).status_code == 200
+        cut = await waiting
     assert (cut.status_code, cut.json()["code"]) == (403, "key_paused")
 
 
@@ -186,6 +185,120 @@ async def test_the_links_of_two_customers_reach_nothing_of_each_other(world: Wor
         assert (await crossed.send(step)).json()["code"] == "link_invalid"
     await globex.send("withdraw")
     assert (await acme.sees())["key"]["state"] == "active"
+
+
+async def exposed(world: World, acme: Customer, **more: Any) -> Any:
+    report = {"found_by": "Sven", "where": "a public repository", **more}
+    return await world.call("POST", f"/v1/credentials/{acme.credential}/exposure", json=report)
+
+
+def key_link(answer: httpx2.Response) -> tuple[str, str]:
+    """The intake and secret of the form that the page goes on to."""
+    path, _, secret = answer.json()["intake_url"].partition("#")
+    return path.rpartition("/")[2], secret
+
+
+async def test_after_an_exposure_they_submit_or_withdraw(world: World, acme: Customer) -> None:
+    await exposed(world, acme)
+    seen = await acme.sees()
+    assert seen["can"] == {"submit": True, "pause": False, "withdraw": True}
+    assert (seen["key"]["state"], seen["wanted"], seen["serves"]) == ("revoked", True, False)
+    intake, secret = key_link(await acme.send("rotate"))
+    assert (await world.open(intake, secret)).json()["present_serves"] is False
+    assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
+    assert (await acme.sees())["can"] == {"submit": True, "pause": True, "withdraw": True}
+
+
+async def test_a_key_that_waits_can_be_withdrawn_and_nothing_more_is_asked_for(world: World) -> None:
+    world.upstream.faults = Faults(outage=True)
+    acme = await customer_of(world, "acme")
+    seen = await acme.sees()
+    assert (seen["key"]["state"], seen["can"]) == ("verifying", {"submit": False, "pause": False, "withdraw": True})
+    refused = await acme.send("rotate")
+    assert (refused.status_code, refused.json()["code"]) == (409, "rotation_open")
+    assert (await acme.send("withdraw")).json()["key"]["state"] == "destroyed"
+
+
+@pytest.mark.parametrize("step", ["revoke", "destroy"])
+@pytest.mark.parametrize("waits", ["held", "verifying"])
+async def test_a_waiting_key_that_the_vendor_takes_out_is_followed_by_another(
+    world: World, acme: Customer, waits: str, step: str
+) -> None:
+    rotation, intake, secret = await world.rotate(acme.credential)
+    stranger = world.upstream.add_organization("empty", facilities=0)
+    world.upstream.faults = Faults(outage=waits == "verifying")
+    assert (await world.submit(intake, secret, world.upstream.add_key(stranger)[1])).json()["state"] == waits
+    assert (await acme.sees())["waits"] is True
+    await world.call("POST", f"/v1/credentials/{acme.credential}/versions/2/{step}", json={})
+
+    world.upstream.faults = Faults()
+    assert (await world.rotation(rotation))["state"] == "requested"
+    reopened = await world.call("GET", f"/v1/intakes/{intake}")
+    assert (reopened["state"], reopened["refusal"]) == ("open" if waits == "verifying" else "expired", "cut_off")
+    # the link works on where a submission can still be opened; and a new one can be had by either side
+    assert (await world.open(intake, secret)).status_code == (200 if waits == "verifying" else 410)
+    assert (await world.call("POST", f"/v1/intakes/{intake}/link", json={}))["intake"]["state"] == "open"
+    fresh = key_link(await acme.send("rotate"))
+    assert "taken out" in (await world.open(*fresh)).json()["last_refusal"]["message"]
+    assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
+
+
+@pytest.mark.parametrize("old", ["serves", "is dead too"])
+async def test_a_new_key_that_fails_is_given_up_for_the_next_one(
+    world: World, acme: Customer, sync: Job, old: str
+) -> None:
+    rotation, intake, secret = await world.rotate(acme.credential)
+    new = world.new_key("acme")
+    await world.submit(intake, secret, new)
+    assert (await acme.sees())["can"]["submit"] is False, "the new key proves itself first"
+    lease = await sync.lease("acme")
+    world.revoke_upstream(new)
+    await world.noticed(lease, acme.credential, 2)
+    if old == "is dead too":
+        world.revoke_upstream(world.upstream_keys["acme"])
+        await world.noticed(lease, acme.credential, 1)
+    assert (await world.rotation(rotation))["state"] == "failing"
+    assert (await acme.sees())["can"]["submit"] is True
+    fresh = key_link(await acme.send("rotate"))
+    assert (await world.rotation(rotation))["state"] == ("rolled_back" if old == "serves" else "completed")
+    assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
+    assert (await world.proxied(await sync.lease("acme"), "/facilities")).status_code == 200
+
+
+async def test_a_first_key_that_was_refused_is_submitted_again_over_its_own_request(
+    world: World, acme: Customer
+) -> None:
+    world.upstream.faults = Faults(outage=True)
+    globex = await customer_of(world, "globex")
+    world.revoke_upstream(world.upstream_keys["globex"])
+    world.upstream.faults = Faults()
+    await world.work(seconds=61)
+    seen = await globex.sees()
+    assert (seen["key"]["state"], seen["can"]["submit"]) == ("refused", True)
+    fresh = key_link(await globex.send("rotate"))
+    assert fresh[0] == globex.intake
+    assert (await world.submit(*fresh, world.new_key("globex"))).json()["state"] == "accepted"
+
+
+async def test_an_old_link_controls_the_present_key_whatever_became_of_its_own(world: World, acme: Customer) -> None:
+    rotation, intake, secret = await world.rotate(acme.credential)
+    new = world.new_key("acme")
+    await world.submit(intake, secret, new)
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/promote")
+    await world.call("POST", f"/v1/credentials/{acme.credential}/versions/1/destroy", json={})
+    seen = await acme.sees()
+    assert (seen["key"]["last4"], seen["key"]["state"]) == (new[-4:], "active")
+    assert seen["can"] == {"submit": True, "pause": True, "withdraw": True}
+
+
+async def test_whoever_guesses_can_not_keep_the_holder_out(world: World, acme: Customer) -> None:
+    from broker.formats.linksecret import new
+
+    guess = Customer(world, acme.credential, acme.intake, new())
+    while (await guess.send("withdraw")).status_code != 429:
+        pass
+    assert (await acme.send("pause")).status_code == 200
+    assert (await acme.send("withdraw")).status_code == 200
 
 
 async def test_wrong_links_are_limited(world: World, acme: Customer) -> None:

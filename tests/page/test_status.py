@@ -110,6 +110,38 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert visit.complaints == []
 
 
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit) -> None:
+    link, credential = await given(visit)
+    report = {"found_by": "Sven", "where": "a public repository"}
+    await visit.world.call("POST", f"/v1/credentials/{credential}/exposure", json=report)
+    await visit.open(link, "status")
+    assert await visit.title() == "The key is no longer used"
+    said = await visit.page.inner_text("main")
+    assert "The vendor asks for a new key. Until it is in use, the vendor has no key that works." in said
+    assert "keeps working" not in said
+    assert await visit.page.query_selector("text=Pause the key") is None
+    await visit.page.click("text=Withdraw the key")
+    await visit.page.wait_for_selector("text=No other key can take its place here")
+    await visit.page.click("text=Keep it")
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "exposed")
+
+    await visit.page.click("text=Submit a new key")
+    await visit.page.wait_for_selector("#key")
+    assert "The key you gave before is out of use" in await visit.page.inner_text("main")
+    await shot(visit, "exposed-form")
+    new = visit.world.new_key("acme")
+    await visit.submit(new)
+    assert await visit.world.states(credential) == ["revoked", "active"]
+
+    await visit.page.goto("about:blank")
+    await visit.open(link, "status")
+    assert await visit.title() == "The key is in use"
+    assert new[-4:] in await visit.page.inner_text(".facts")
+    assert visit.complaints == []
+
+
 async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
     link, _ = await given(visit)
     await visit.open(link, "status")

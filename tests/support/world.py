@@ -130,6 +130,13 @@ class World:
         self.clock.forward(seconds=seconds, hours=hours)
         await self.broker.worker.once()
 
+    async def noticed(self, lease: dict[str, Any], credential: str, version: int) -> None:
+        """Let a job's calls meet upstream's refusal of a key until the worker has found that it fails."""
+        async with asyncio.timeout(60):
+            while (await self.versions(credential))[version - 1]["health"] != "failing":
+                await self.proxied(lease, "/facilities")
+                await self.work()
+
     async def key_for(self, slug: str, *, label: str = "default") -> str:
         """A customer whose key is active; the credential's id."""
         await self.organization(slug)

@@ -19,7 +19,7 @@ from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
-from broker.intake import links
+from broker.intake import links, reopening
 from broker.leases.selection import Selection, selected
 from broker.organizations import tenants
 from broker.web.api.fields import (
@@ -241,7 +241,9 @@ async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason
     """Cut one version off: no lease or use of it once this is answered."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await cutoff.revoke_version(session, call.actor, credential_id, number, reason=body.reason, now=call.now)
+        row = await reopening.revoke_version(
+            session, call.actor, credential_id, number, reason=body.reason, now=call.now
+        )
         return show_version(row, call.now)
 
     return await call.cut(body, work, credential_id)
@@ -263,7 +265,7 @@ async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> 
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await cutoff.destroy_version(session, call.actor, credential_id, number, now=call.now)
+        row = await reopening.destroy_version(session, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
 
     return await call.change(None, work)

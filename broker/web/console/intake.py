@@ -10,13 +10,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import Field
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.clock import rfc3339
 from broker.base.db import Scope
 from broker.credentials.tables import VersionRow
+from broker.credentials.versions import serves
 from broker.intake.links import SPENT, status_secret
+from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
 from broker.providers.definition import Definition
@@ -82,6 +85,8 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
         shared = await common(session, wired, row)
         if row.state in SPENT:
             return {**shared, "state": row.state, "receipt": await _receipt(session, wired, row)}
+        known = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
+        present_serves = row.rotation_id is not None and serves(known)
     return {
         **shared,
         "state": "open",
@@ -91,6 +96,7 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
         # A rotation's new key goes to the host of the old one, so nobody is asked for it again.
         "variables": [] if row.rotation_id else _variables(wired.catalog.get(row.provider)),
         "rotation": row.rotation_id is not None,
+        "present_serves": present_serves,
         "expires_at": rfc3339(row.expires_at),
         "passphrase": False,
         "last_refusal": _refusal(row),
@@ -174,6 +180,10 @@ def _refusal(row: IntakeRow) -> dict[str, str] | None:
         "other_organization": (
             "key_other_organization",
             "The key you sent belongs to another organization. Check that you are signed in to the right one.",
+        ),
+        CUT_OFF: (
+            "key_cut_off",
+            "The key you sent was taken out before it was used. Revoke it where you created it, then submit a new one.",
         ),
     }
     if row.refusal not in messages:

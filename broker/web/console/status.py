@@ -15,8 +15,11 @@ from broker.audit.events import Actor
 from broker.base.db import Scope
 from broker.credentials import cutoff, pausing, rotation
 from broker.credentials.age import DAY_MS
-from broker.credentials.lifecycle import Health, State
+from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.versions import serves
+from broker.intake import submitting
+from broker.intake.submitting import POSSIBLE, Next
 from broker.intake.tables import IntakeRow
 from broker.intake.usage import usage
 from broker.organizations.tables import OrganizationRow
@@ -136,8 +139,10 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         )
         versions = list(found)
         changing = await rotation.open_of(session, credential.id, lock=False)
+        first = await submitting.first_request(session, credential.id, versions)
         shared = await common(session, wired, row)
     version = _present(versions, row)
+    following = submitting.following(credential, versions, changing, first)
     declared = wired.catalog.get(row.provider).rotation
     days = credential.rotation_days or organization.rotation_days or (declared.interval_days if declared else None)
     return {
@@ -169,21 +174,35 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
             for older in versions
             if older.number != version.number and older.state in {State.RETIRING, State.REVOKED}
         ],
-        "wanted": changing is not None and changing.state == "requested",
+        "wanted": changing is not None and following is Next.ANSWER,
+        "waits": changing is not None and following is Next.WAITS,
+        "serves": serves(versions),
         "in_force": credential.state == "active",
+        "can": {
+            "submit": organization.state == "active" and following in POSSIBLE,
+            "pause": credential.state == "active" and any(version.state in USABLE for version in versions),
+            "withdraw": credential.state == "active",
+        },
     }
 
 
 def _present(versions: Sequence[VersionRow], row: IntakeRow) -> VersionRow:
-    """The key that the page is about: this link's own, until a newer one has taken its place."""
+    """The key that the page is about: this link's own, until it is over and another has taken its place."""
     own = next(version for version in versions if version.number == row.version)
-    active = next((version for version in versions if version.state == State.ACTIVE), None)
-    return active if active is not None and own.state in {State.RETIRING, State.REVOKED} else own
+    if own.state not in {State.RETIRING, State.REVOKED, State.DESTROYED}:
+        return own
+    active = next((version for version in versions if version.state == State.ACTIVE), own)
+    # Why a key was refused is what its sender wants to know, until they have sent a better one.
+    return own if _was_refused(own) and active.number < own.number else active
+
+
+def _was_refused(version: VersionRow) -> bool:
+    return version.state == State.DESTROYED and version.verdict in {"bad_key", "other_organization"}
 
 
 def _state(credential: CredentialRow, version: VersionRow) -> str:
     state = State(version.state)
-    if state is State.DESTROYED and version.verdict in {"bad_key", "other_organization"}:
+    if _was_refused(version):
         return "refused"
     if state in {State.ACTIVE, State.RETIRING}:
         if credential.paused_at is not None:

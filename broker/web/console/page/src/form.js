@@ -14,6 +14,9 @@ const TEXTS = {
   too_many_requests: "Too many attempts from here. Wait ten minutes, then try again.",
 };
 
+const REPLACES = "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.";
+const FOLLOWS = "The key you gave before is out of use; this one takes its place. If you have not revoked the old one yet, please do.";
+
 export function form(opened, intake, proof) {
   const { provider, vendor, organization } = opened;
   const field = keyField(provider);
@@ -65,7 +68,7 @@ export function form(opened, intake, proof) {
   );
   show(
     `${vendor.name} asks for a ${provider.title} ${provider.key_label}`,
-    opened.rotation && callout("wait", el("p", {}, "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.")),
+    opened.rotation && callout("wait", el("p", {}, opened.present_serves ? REPLACES : FOLLOWS)),
     opened.last_refusal && callout("bad", el("p", {}, opened.last_refusal.message)),
     facts([
       ["For organization", el("strong", {}, organization.name)],

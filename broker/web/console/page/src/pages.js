@@ -87,7 +87,7 @@ export function receipt(opened, given, state, before) {
       ["Received", when(given.received_at)],
     ]),
     el("h2", {}, "Your private status link"),
-    el("p", {}, "It shows what becomes of the key. Whoever has it can see that, so treat it as confidential."),
+    el("p", {}, "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential."),
     el("p", { className: "link" }, el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url)),
     copyButton("Copy status link", given.status_url),
     el("h2", {}, "If you ever want to withdraw the key"),

@@ -10,11 +10,12 @@ const STATES = {
   active: ["good", "The key is in use", "Jobs of the vendor use it for minutes at a time, and every use is recorded."],
   paused: ["wait", "The key is paused", "Nobody can use it until you resume it."],
   failing: ["bad", "The key no longer works", "The service it belongs to refuses it: it was revoked there, or has expired. If that was not on purpose, submit a new key."],
-  refused: ["bad", "The key was not accepted", "It was refused as not valid, or belongs to another organization. Open the link you were sent to submit another one."],
+  refused: ["bad", "The key was not accepted", "It was refused as not valid, or belongs to another organization. Please submit another one."],
   revoked: ["over", "The key is no longer used", "Nobody can use it here any more. It still works where you created it: please revoke it there, as described below."],
-  dead: ["over", "The key is revoked", "It no longer works anywhere, and it was destroyed here. Nothing more needs to be done."],
+  dead: ["over", "The key is revoked", "It no longer works anywhere, and it was destroyed here."],
   destroyed: ["over", "The key was destroyed", "The vendor no longer holds it."],
 };
+const WAITING = new Set(["verifying", "held"]);
 const USED = new Set(["active", "paused", "failing", "revoked", "dead"]);
 
 export function status(opened, id, proof) {
@@ -25,7 +26,7 @@ export function status(opened, id, proof) {
   show(
     title,
     callout(kind, el("p", {}, text)),
-    opened.wanted && opened.in_force && callout("wait", el("p", {}, "The vendor asks for a new key. The present one keeps working until the new one is in use.")),
+    renewal(opened),
     key.state === "revoked" && revoke,
     timeline(key),
     decisions(opened, path, id, proof),
@@ -46,9 +47,21 @@ export function status(opened, id, proof) {
   );
 }
 
+// How it stands with the next key, and whether the present one goes on until then.
+function renewal({ wanted, waits, serves, key, in_force }) {
+  if (!in_force) return key.state === "dead" && el("p", {}, "Nothing more needs to be done.");
+  const said = [];
+  if (wanted) said.push("The vendor asks for a new key.");
+  if (waits && !WAITING.has(key.state)) said.push("A new key was submitted; it waits to be checked, or for the vendor.");
+  if (!wanted && !waits) return null;
+  if (!serves) said.push("Until it is in use, the vendor has no key that works.");
+  else if (!key.paused_at) said.push("The present one keeps working until the new one is in use.");
+  return said.length > 0 && callout("wait", el("p", {}, said.join(" ")));
+}
+
 // What the customer may do now: each button says what it does, and waits with its progress beside it.
-function decisions({ key, in_force }, path, id, proof) {
-  if (!in_force || !["active", "paused", "failing"].includes(key.state)) return null;
+function decisions({ key, can }, path, id, proof) {
+  if (!can.submit && !can.pause && !can.withdraw) return null;
   const said = el("p", { className: "progress", role: "status" });
   const asked = el("div");
   const buttons = [];
@@ -68,19 +81,26 @@ function decisions({ key, in_force }, path, id, proof) {
     buttons.push(made);
     return made;
   };
-  const next = button("Submit a new key", act("rotate", "Opening the form…", open), key.state !== "failing");
+  const urgent = key.state === "failing" || !can.pause;
+  const next = can.submit && button("Submit a new key", act("rotate", "Opening the form…", open), !urgent);
   const pause =
-    key.state === "paused"
+    can.pause &&
+    (key.paused_at
       ? button("Resume the key", act("resume", "Resuming…", again), false)
-      : button("Pause the key", act("pause", "Pausing. Calls that are under way are ended…", again));
-  const withdraw = button("Withdraw the key…", () => {
+      : button("Pause the key", act("pause", "Pausing. Calls that are under way are ended…", again)));
+  const withdraw = can.withdraw && button("Withdraw the key…", () => {
     const sure = button("Withdraw it for good", act("withdraw", "Withdrawing. Calls that are under way are ended…", again), false);
     const keep = button("Keep it", () => asked.replaceChildren());
     asked.replaceChildren(
       callout(
         "bad",
         el("h2", {}, "Withdraw the key for good?"),
-        el("p", {}, "Nobody at the vendor can use it any more, and that can’t be undone. Afterwards revoke it where you created it; this page shows how."),
+        el(
+          "p",
+          {},
+          can.pause ? "Nobody at the vendor can use it any more" : "No other key can take its place here",
+          ", and that can’t be undone. Afterwards revoke it where you created it; this page shows how.",
+        ),
         el("p", { className: "actions" }, sure, keep),
       ),
     );
