@@ -50,6 +50,7 @@ def add(
     org: Org,
     provider: Provider,
     label: Label = "default",
+    contact: Annotated[str, typer.Option("--contact", "--from", help="The Organization Admin's e-mail address.")] = "",
     variable: Annotated[list[str] | None, typer.Option(help="name=value of the provider's host; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,6 +64,7 @@ def add(
         "label": label,
         "key": read_secret("Key"),
         "variables": {name: value for name, _, value in pairs},
+        "contact": contact,
     }
     made = call("POST", "/v1/credentials", json=wanted)
     show({"credential": made["credential"], "verdict": made["verdict"], **made["version"]}, as_json)

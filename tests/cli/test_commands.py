@@ -201,7 +201,9 @@ async def test_a_pasted_key_comes_from_standard_input_only(shell: tuple[Shell, P
         words = ("key", "add", "--org", "acme", "--provider", "raptor-comply")
         assert "No such option" in user.run(*words, "--key", key, status=2)
         assert "nothing came" in user.run(*words, status=1)
-        assert user.json(*words, given=key + "\n")["state"] == "active"
+        made = user.json(*words, "--contact", "admin@acme.example", given=key + "\n")
+        assert made["state"] == "active"
+        assert "/intake/" in user.run("key", "rotate", made["credential"]), "whom to ask is known"
 
     await asyncio.to_thread(paste)
 
