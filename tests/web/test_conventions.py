@@ -113,3 +113,23 @@ async def test_metrics_name_routes_and_no_tenant(world: World) -> None:
     text = (await world.http.get("/metrics")).text
     assert 'keybroker_requests_total{method="GET",route="/v1/organizations/{organization}",status="200"} 1.0' in text
     assert "acme" not in text
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59.999999-14:00"]
+)
+async def test_a_time_that_no_answer_can_show_is_refused(world: World, moment: str) -> None:
+    credential = await world.key_for("acme")
+    job = await world.job()
+    report = {"found_by": "Sven", "where": "a log", "since": moment}
+    grant = {"workload": job.id, "organizations": ["acme"], "provider": "raptor-comply", "modes": ["use"]}
+    for refused in (
+        await world.call("POST", f"/v1/credentials/{credential}/exposure", status=422, json=report),
+        await world.call("POST", "/v1/grants", status=422, json={**grant, "expires_at": moment}),
+        await world.call("GET", "/v1/audit/events", status=422, params={"since": moment}),
+        await world.call("GET", "/v1/audit/events", status=422, params={"until": moment}),
+    ):
+        assert "1970" in refused["detail"]
+    latest = {**grant, "expires_at": "9999-12-31T23:59:59.999999Z"}
+    made = await world.call("POST", "/v1/grants", status=201, json=latest)
+    assert made["items"][0]["expires_at"] == "9999-12-31T23:59:59.999Z"

@@ -6,14 +6,13 @@ import base64
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from broker.audit.events import Event
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
 from broker.organizations import tenants
-from broker.web.api.fields import Cursor, Limit, Page, Reference, View, after, page
+from broker.web.api.fields import Cursor, Limit, Moment, Page, Reference, View, after, milliseconds, page
 from broker.web.session import SECURED, BySecurity
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=SECURED)
@@ -57,8 +56,8 @@ async def events(
     credential: Annotated[Reference | None, Query()] = None,
     lease: Annotated[Reference | None, Query()] = None,
     decision: Annotated[Literal["allowed", "denied"] | None, Query()] = None,
-    since: Annotated[AwareDatetime | None, Query()] = None,
-    until: Annotated[AwareDatetime | None, Query()] = None,
+    since: Annotated[Moment | None, Query()] = None,
+    until: Annotated[Moment | None, Query()] = None,
     order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
 ) -> Page[EventView]:
     """Search the record."""
@@ -73,8 +72,8 @@ async def events(
         credential=credential or "",
         lease=lease or "",
         decision=decision or "",
-        since=None if since is None else int(since.timestamp() * 1000),
-        until=None if until is None else int(until.timestamp() * 1000),
+        since=milliseconds(since),
+        until=milliseconds(until),
         after=_index(cursor),
         newest=order == "newest",
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +16,7 @@ from broker.audit.events import Event
 from broker.incidents.exposure import Found, expose, find
 from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Note, Page, View, page, when
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
 from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByEither
 
@@ -30,7 +30,7 @@ class NewExposure(Body):
     found_by: Line
     where: Line
     since: Annotated[
-        AwareDatetime | None, Field(description="From when on it may have been out; left out, since it was received.")
+        Moment | None, Field(description="From when on it may have been out; left out, since it was received.")
     ] = None
     note: Note = ""
 
@@ -81,8 +81,7 @@ def show(row: ExposureRow) -> ExposureView:
 async def report(credential_id: IdPath, body: NewExposure, call: ByEither) -> Response:
     """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
     wired = call.services
-    since = None if body.since is None else int(body.since.timestamp() * 1000)
-    found = Found(body.version, body.found_by, body.where, since, body.note)
+    found = Found(body.version, body.found_by, body.where, milliseconds(body.since), body.note)
 
     async def work(session: AsyncSession) -> ExposureReported:
         done = await expose(session, wired.rotating, call.actor, credential_id, found, now=call.now)

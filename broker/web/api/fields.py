@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
+
+# What every time is stored and shown in can hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class Body(BaseModel):
@@ -43,6 +48,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _within_years(moment: datetime) -> datetime:
+    if not _EPOCH <= moment <= _LATEST:
+        raise ValueError("a time from 1970 to 9999 (UTC) is needed")
+    return moment
+
+
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -51,6 +62,7 @@ ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 IdPath = Annotated[str, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
 Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
 Contact = Annotated[str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$")]
+Moment = Annotated[AwareDatetime, AfterValidator(_within_years)]
 Variables = Annotated[dict[Reference, Line], Field(max_length=8)]
 Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
 Cursor = Annotated[str, Query(max_length=120, pattern=r"^[A-Za-z0-9_=-]*$", description="`next` of the page before.")]
@@ -80,6 +92,11 @@ def after(cursor: str) -> str:
         return _printable(base64.urlsafe_b64decode(cursor).decode())
     except ValueError:
         raise Invalid("cursor: is not one of ours; take `next` of the page before.") from None
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """A time of a request as it is stored."""
+    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def when(ms: int | None) -> str | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,10 +25,12 @@ from broker.web.api.fields import (
     IdPath,
     Label,
     Limit,
+    Moment,
     Page,
     Reason,
     Reference,
     View,
+    milliseconds,
     page,
     when,
 )
@@ -77,7 +78,7 @@ class NewGrant(Body):
     implicit: Annotated[bool, Field(description="Calls with the access token alone, without asking for a lease.")] = (
         False
     )
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
     def limits(self, definition: Definition) -> granting.Limits:
         """What the grant limits, with presets written out.
@@ -152,10 +153,6 @@ def show(row: GrantRow) -> GrantView:
     )
 
 
-def _ms(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1000)
-
-
 @router.post("", status_code=201, response_model=Granted)
 async def create(body: NewGrant, call: ByOperator) -> Response:
     """Give a job a right to keys of these organizations: all of them, or none."""
@@ -173,7 +170,7 @@ async def create(body: NewGrant, call: ByOperator) -> Response:
             modes=body.modes,
             max_ttl=body.max_ttl,
             purpose_required=body.purpose_required,
-            expires_at=_ms(body.expires_at),
+            expires_at=milliseconds(body.expires_at),
             limits=limits,
             now=call.now,
         )
