@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import Row, Select, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
@@ -20,8 +21,12 @@ from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.incidents.tables import ExposureRow
 from broker.leases.tables import LeaseRow
+from broker.organizations.tables import OrganizationRow
 
 _PAGE = 500
+
+# Each is one request that was sent with the key: by a job, by the broker's checks, or by its rotation over the API.
+_USES = frozenset({"use.authorized", "credential.probe.authorized", "rotation.call.authorized"})
 
 Line = dict[str, Any]
 
@@ -36,38 +41,31 @@ class _Used:
     addresses: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What all lines are about."""
+
+    exposure: ExposureRow
+    credential: CredentialRow
+    version: VersionRow
+    organization: OrganizationRow
+
+
 async def timeline(db: Database, exposure: ExposureRow) -> AsyncIterator[Line]:
-    """The lines of the timeline, in order; events oldest first."""
+    """The lines of the timeline, in order, each kind oldest first; read in pages, never held whole."""
     scope = Scope.of(exposure.organization_id)
     async with db.read(scope) as session:
-        credential = await session.get_one(CredentialRow, exposure.credential_id)
-        version = await session.get_one(VersionRow, (exposure.credential_id, exposure.version))
-        end = version.revoked_at or version.destroyed_at
-        grants = await session.execute(
-            select(GrantRow, WorkloadRow.name)
-            .join(WorkloadRow, WorkloadRow.id == GrantRow.workload_id)
-            .where(
-                GrantRow.provider == exposure.provider,
-                or_(GrantRow.label.is_(None), GrantRow.label == credential.label),
-                or_(GrantRow.revoked_at.is_(None), GrantRow.revoked_at > exposure.since),
-                or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > exposure.since),
-            )
-            .order_by(GrantRow.created_at)
+        about = _Subject(
+            exposure,
+            await session.get_one(CredentialRow, exposure.credential_id),
+            await session.get_one(VersionRow, (exposure.credential_id, exposure.version)),
+            await session.get_one(OrganizationRow, exposure.organization_id),
         )
-        could = [_could_use(grant, name, version) for grant, name in grants if end is None or grant.created_at < end]
-        leases = await session.scalars(
-            select(LeaseRow)
-            .where(
-                LeaseRow.credential_id == exposure.credential_id,
-                LeaseRow.version == exposure.version,
-                LeaseRow.expires_at > exposure.since,
-            )
-            .order_by(LeaseRow.issued_at)
-        )
-        held = [_lease(lease) for lease in leases]
-    yield _about(exposure, credential, version)
-    for line in (*could, *held):
-        yield line
+    yield _about(about)
+    async for grant, workload in _pages(db, scope, _grants(about), GrantRow.id):
+        yield _could_use(about, grant, workload)
+    async for (lease,) in _pages(db, scope, _leases(exposure), LeaseRow.id):
+        yield _lease(lease)
     used: dict[str, _Used] = {}
     after: int | None = None
     while found := await search(db, scope, _filter(exposure, after), _PAGE):
@@ -76,20 +74,62 @@ async def timeline(db: Database, exposure: ExposureRow) -> AsyncIterator[Line]:
                 _count(used, recorded)
                 yield _event(recorded)
         after = found[-1].index
-    yield _summary(used, version)
+    yield _summary(used, about.version)
+
+
+def _grants(about: _Subject) -> Select[GrantRow, WorkloadRow]:
+    """The grants under which somebody could have used the key since, and their workloads."""
+    exposure, end = about.exposure, about.version.revoked_at or about.version.destroyed_at
+    query = (
+        select(GrantRow, WorkloadRow)
+        .join(WorkloadRow, WorkloadRow.id == GrantRow.workload_id)
+        .where(
+            GrantRow.provider == exposure.provider,
+            or_(GrantRow.label.is_(None), GrantRow.label == about.credential.label),
+            or_(GrantRow.revoked_at.is_(None), GrantRow.revoked_at > exposure.since),
+            or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > exposure.since),
+            or_(WorkloadRow.revoked_at.is_(None), WorkloadRow.revoked_at > exposure.since),
+        )
+    )
+    return query if end is None else query.where(GrantRow.created_at < end)
+
+
+def _leases(exposure: ExposureRow) -> Select[LeaseRow]:
+    """The leases of the key that stood since, and whichever showed it: that job may have a copy to this day."""
+    return select(LeaseRow).where(
+        LeaseRow.credential_id == exposure.credential_id,
+        LeaseRow.version == exposure.version,
+        or_(LeaseRow.expires_at > exposure.since, LeaseRow.mode == "reveal"),
+    )
+
+
+async def _pages(
+    db: Database, scope: Scope, query: Select[*tuple[Any, ...]], ident: InstrumentedAttribute[str]
+) -> AsyncIterator[Row[*tuple[Any, ...]]]:
+    """A query's rows by id, which is by age, a page at a time."""
+    after = ""
+    while True:
+        async with db.read(scope) as session:
+            found = (await session.execute(query.where(ident > after).order_by(ident).limit(_PAGE))).all()
+        for row in found:
+            yield row
+        if len(found) < _PAGE:
+            return
+        after = found[-1][0].id
 
 
 def _filter(exposure: ExposureRow, after: int | None) -> Filter:
     return Filter(credential=exposure.credential_id, since=exposure.since, after=after)
 
 
-def _about(exposure: ExposureRow, credential: CredentialRow, version: VersionRow) -> Line:
+def _about(about: _Subject) -> Line:
+    exposure, version = about.exposure, about.version
     return {
         "type": "exposure",
         "id": exposure.id,
         "organization": exposure.organization_id,
         "provider": exposure.provider,
-        "label": credential.label,
+        "label": about.credential.label,
         "credential": exposure.credential_id,
         "version": exposure.version,
         "fingerprint": version.fingerprint,
@@ -106,16 +146,24 @@ def _about(exposure: ExposureRow, credential: CredentialRow, version: VersionRow
     }
 
 
-def _could_use(grant: GrantRow, name: str, version: VersionRow) -> Line:
-    ends = [end for end in (grant.revoked_at, grant.expires_at, version.revoked_at, version.destroyed_at) if end]
+def _could_use(about: _Subject, grant: GrantRow, workload: WorkloadRow) -> Line:
+    version = about.version
+    ends = [
+        grant.revoked_at,
+        grant.expires_at,
+        workload.revoked_at,
+        about.organization.revoked_at,
+        version.revoked_at,
+        version.destroyed_at,
+    ]
     return {
         "type": "could_use",
         "workload": grant.workload_id,
-        "name": name,
+        "name": workload.name,
         "grant": grant.id,
         "modes": grant.modes,
         "from": rfc3339(max(grant.created_at, version.activated_at or version.staged_at)),
-        "until": _when(min(ends) if ends else None),
+        "until": _when(min((end for end in ends if end is not None), default=None)),
     }
 
 
@@ -144,7 +192,7 @@ def _event(recorded: Recorded) -> Line:
 
 
 def _count(used: dict[str, _Used], recorded: Recorded) -> None:
-    if recorded.core["kind"] not in {"use.authorized", "lease.issued", "credential.probe.authorized"}:
+    if recorded.core["kind"] not in _USES | {"lease.issued"}:
         return
     one = used.setdefault(recorded.core["actor"]["id"], _Used(first=recorded.core["time"]))
     one.uses += recorded.core["kind"] != "lease.issued"

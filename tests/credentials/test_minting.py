@@ -13,6 +13,7 @@ import pytest
 from broker.base.outbound import Outbound
 from broker.credentials import minting
 from broker.credentials.minting import Minting
+from broker.formats import linksecret
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.sandbox.state import Faults, Key
 from tests.support.world import World, running_world, settings_for, upstream
@@ -251,6 +252,30 @@ async def test_an_exposed_key_can_make_no_other_so_the_customer_is_asked(world: 
     assert answer.json()["state"] == "accepted"
     await world.work(hours=1)
     assert await world.states(credential) == ["revoked", "active"]
+
+
+async def test_the_customer_is_told_that_a_key_is_being_made_and_asked_for_none(world: World) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    receipt = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
+    proof = {"proof": linksecret.proof(receipt["status_url"].partition("#")[2])}
+    await begin(world, (await world.call("GET", f"/v1/intakes/{intake}"))["credential"])
+    seen = (await world.http.post(f"/status/{intake}/open", json=proof)).json()
+    assert (seen["wanted"], seen["can"]["submit"], seen["can"]["withdraw"]) == (False, False, True)
+    refused = await world.http.post(f"/status/{intake}/rotate", json=proof)
+    assert (refused.status_code, refused.json()["code"]) == (409, "rotation_open")
+    assert "made automatically" in refused.json()["detail"]
+
+
+async def test_a_timeline_counts_what_the_broker_did_with_the_key(world: World) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    await world.work()
+    report = {"found_by": "a scanner", "where": "a log", "version": 1}
+    done = await world.call("POST", f"/v1/credentials/{credential}/exposure", json=report)
+    exported = await world.http.get(f"/v1/exposures/{done['exposure']['id']}/timeline", headers=world.admin)
+    (used,) = json.loads(exported.text.splitlines()[-1])["used_by"]
+    assert (used["actor"], used["uses"]) == ("broker", 4), "its verification, and three calls that made the next one"
 
 
 async def test_two_rotations_at_once_are_one(world: World) -> None:

@@ -221,6 +221,46 @@ async def test_the_timeline_tells_who_could_and_who_did(world: World, acme: str,
     assert "audit.read" in [event["kind"] for event in await world.events()]
 
 
+async def test_the_timeline_names_who_has_a_copy_and_when_each_right_ended(
+    world: World, acme: str, sync: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.incidents.timeline._PAGE", 2)
+    # given jobs that saw the key, or used it, under leases that ended long before the suspected time
+    await sync.lease("acme", mode="reveal", ttl=60)
+    used = await sync.lease("acme", ttl=60)
+    others = [await world.job(f"other-{number}") for number in range(4)]
+    for job in others:
+        await world.grant(job, "acme", modes=("use", "reveal"))
+    await others[0].lease("acme", mode="reveal", ttl=60)
+    world.clock.forward(hours=30)
+    from broker.base.clock import rfc3339
+
+    since = rfc3339(world.clock())
+    world.clock.forward(hours=1)
+    await world.call("POST", f"/v1/workloads/{others[1].id}/revoke", json={})
+    ended = (await world.call("GET", f"/v1/workloads/{others[1].id}"))["revoked_at"]
+    world.clock.forward(hours=1)
+    done = await report(world, acme, since=since)
+
+    lines = await timeline(world, done["exposure"]["id"])
+    held = [line for line in lines if line["type"] == "lease"]
+    assert [(line["workload"], line["saw_the_key"]) for line in held] == [(sync.id, True), (others[0].id, True)]
+    assert used["lease"]["id"] not in [line["lease"] for line in held], "a use that is over left no copy"
+    could = {line["name"]: line["until"] for line in lines if line["type"] == "could_use"}
+    assert list(could) == ["sync", "other-0", "other-1", "other-2", "other-3"]
+    assert could["other-1"] == ended
+    assert could["sync"] == lines[0]["cut_off_at"]
+
+
+async def test_a_right_ends_with_the_customer_too(world: World, acme: str, sync: Job) -> None:
+    await world.call("POST", "/v1/organizations/acme/revoke", json={})
+    ended = (await world.call("GET", "/v1/organizations/acme"))["revoked_at"]
+    world.clock.forward(hours=1)
+    done = await report(world, acme)
+    lines = await timeline(world, done["exposure"]["id"])
+    assert [line["until"] for line in lines if line["type"] == "could_use"] == [ended]
+
+
 async def test_what_is_wrong_with_a_report_is_said(world: World, acme: str) -> None:
     await report(world, acme, where=f"https://x.example/?key={world.upstream_keys['acme']}&a=1", status=422)
     refused = await report(world, acme, where=f"pasted: {world.upstream_keys['acme']}", status=422)
