@@ -142,6 +142,30 @@ async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit
     assert visit.complaints == []
 
 
+async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit) -> None:
+    link, credential = await given(visit)
+    rotation = await visit.world.rotate(credential)
+    stranger = visit.world.upstream.add_organization("empty", facilities=0)
+    submitted = await visit.world.submit(rotation[1], rotation[2], visit.world.upstream.add_key(stranger)[1])
+    await visit.open(link, "status")
+    said = await visit.page.inner_text("main")
+    assert "A new key was submitted; it waits to be checked, or for the vendor. The present one keeps working" in said
+    assert await visit.page.query_selector("text=Submit a new key") is None
+    assert await visit.page.query_selector("text=Pause the key") is not None
+    await visit.page.wait_for_selector("tbody th")
+    await shot(visit, "waits")
+
+    await visit.page.goto("about:blank")
+    _, _, secret = submitted.json()["receipt"]["status_url"].partition("#")
+    await visit.open((rotation[1], secret), "status")
+    assert await visit.title() == "The key works and waits for the vendor"
+    await shot(visit, "held")
+    await visit.page.click("text=Withdraw the key")
+    await visit.page.click("text=Withdraw it for good")
+    await title_becomes(visit, "The key is no longer used")
+    assert await visit.world.states(credential) == ["revoked", "revoked"]
+
+
 async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
     link, _ = await given(visit)
     await visit.open(link, "status")
