@@ -10,7 +10,15 @@ from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import apply_move, event, event_of, get_credential, versions_of
+from broker.credentials.versions import (
+    apply_move,
+    discard,
+    event,
+    event_of,
+    get_credential,
+    put_out,
+    versions_of,
+)
 
 
 async def revoke_version(
@@ -45,10 +53,7 @@ async def cut(
     Raises:
         UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
     """
-    row = versions.get(number)
-    # A key that was never verified has nothing to keep for: it goes at once.
-    step = Move.DESTROY if row is not None and row.state == State.STAGED else Move.REVOKE
-    apply_move(versions, number, step, now)
+    await put_out(session, versions, number, now)
     await raise_epoch(session, credential_id)
     row = versions[number]
     done = event(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
@@ -67,7 +72,10 @@ async def destroy_version(
     row = versions.get(number)
     if row is not None and row.state == State.DESTROYED:
         return row
-    apply_move(versions, number, Move.DESTROY, now)
+    if row is not None and row.state == State.STAGED:
+        await discard(session, versions, number, now)
+    else:
+        apply_move(versions, number, Move.DESTROY, now)
     also = await rotation.overtaken(session, actor, credential_id, versions, now=now)
     await record(session, event(versions[number], "credential.version.destroyed", actor, now), *also)
     return versions[number]
@@ -81,17 +89,15 @@ async def revoke_credential(
     ``why`` is a word for the record, ``reason`` a person's own.
     """
     credential = await get_credential(session, credential_id)
-    if credential.state == "revoked":
-        return credential
     versions = await versions_of(session, credential_id)
-    credential.state, credential.revoked_at = "revoked", now
+    left = [number for number, row in versions.items() if row.state not in {State.REVOKED, State.DESTROYED}]
+    if credential.state == "revoked" and not left:
+        return credential
+    credential.state, credential.revoked_at = "revoked", credential.revoked_at or now
     await raise_epoch(session, credential_id)
     # The active one last: revoked first, it would call the retiring one back.
-    for number, row in sorted(versions.items(), key=lambda item: item[1].state == State.ACTIVE):
-        if row.state == State.STAGED:
-            apply_move(versions, number, Move.DESTROY, now)
-        elif row.state not in {State.REVOKED, State.DESTROYED}:
-            apply_move(versions, number, Move.REVOKE, now)
+    for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
+        await put_out(session, versions, number, now)
     ended = await rotation.abandoned(session, actor, credential_id, now=now)
     await record(session, event_of(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended)
     return credential
@@ -100,6 +106,7 @@ async def revoke_credential(
 async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
     """The customer takes their key back: cut off like a revocation, recorded as theirs.  Again: no change."""
     credential = await get_credential(session, credential_id)
+    await versions_of(session, credential_id)
     if credential.state == "revoked":
         return credential
     await tell_of(session, "key_withdrawn", credential, now=now)

@@ -1,4 +1,9 @@
-"""Does this key belong to the organization that it was sent for?  Judged by the ids that upstream returns for it."""
+"""Does this key belong to the organization that it was sent for?  Judged by the ids that upstream returns for it.
+
+Two memories.  Ids of an organization say whose a key is not: one that shows another organization's is refused.  Ids of
+the key before say whether a new one is of the same tenant: a customer may have several, each with a credential of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.credentials.tables import EvidenceRow
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import EvidenceRow, KeyEvidenceRow, VersionRow
 
 
 class Evidence(StrEnum):
@@ -22,25 +28,28 @@ class Evidence(StrEnum):
     OTHER = "other_organization"
 
 
-def judge(organization: str, seen: Set[str], owners: Mapping[str, str], *, known_before: bool) -> Evidence:
+def judge(
+    organization: str, seen: Set[str], owners: Mapping[str, str], before: Set[str], *, known_before: bool
+) -> Evidence:
     """Pure: what ``seen`` ids say about a key sent for ``organization``.
 
     Args:
         organization: the organization that the key was sent for.
         seen: the ids (keyed hashes) that upstream returned for the key.
         owners: the organization of each of those ids that is known.
+        before: the ids of the credential's key before it; where there are none, the organization's count.
         known_before: whether ids of this organization were known before.
     """
     if any(owners[found] != organization for found in seen if found in owners):
         return Evidence.OTHER
-    if any(found in owners for found in seen):
+    if seen & (before or owners.keys()):
         return Evidence.SAME
-    return Evidence.UNPROVEN if known_before else Evidence.FIRST
+    return Evidence.UNPROVEN if known_before or before else Evidence.FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The judgement and its facts: how many ids upstream returned, were known of the organization, and are both."""
+    """The judgement and its facts: how many ids upstream returned, the key before has shown, and are both."""
 
     evidence: Evidence
     seen: int
@@ -48,26 +57,63 @@ class Weighed:
     shared: int
 
 
-async def weigh(session: AsyncSession, provider: str, organization: str, seen: Set[str]) -> Weighed:
-    """Judge ``seen`` against everything known of this provider."""
-    rows = await session.execute(
+async def weigh(session: AsyncSession, row: VersionRow, seen: Set[str]) -> Weighed:
+    """Judge the ids that a new key shows."""
+    owners = await _owners(session, row, seen)
+    before = await _shown_before(session, row)
+    mine = select(EvidenceRow.id_hash).where(
+        EvidenceRow.provider == row.provider, EvidenceRow.owner == row.organization_id
+    )
+    known_before = await session.scalar(mine.limit(1)) is not None
+    found = judge(row.organization_id, seen, owners, before, known_before=known_before)
+    return Weighed(found, len(seen), len(before), len(seen & before))
+
+
+async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
+    """Note what a key in use shows by now, unless an id of another organization is among it."""
+    owners = await _owners(session, row, seen)
+    if any(owner != row.organization_id for owner in owners.values()):
+        return
+    if seen - await _shown_by(session, row.credential_id, row.number):
+        await remember(session, row, seen)
+
+
+async def remember(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
+    """Note that this key showed these ids, and its organization owns them; a known id keeps its owner."""
+    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
+    place = {"organization_id": row.organization_id, "credential_id": row.credential_id, "version": row.number}
+    for table, facts in (
+        (EvidenceRow, {"provider": row.provider, "owner": row.organization_id}),
+        (KeyEvidenceRow, place),
+    ):
+        rows = [{"id_hash": found, **facts} for found in sorted(seen)]
+        if rows:
+            await session.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+async def _owners(session: AsyncSession, row: VersionRow, seen: Set[str]) -> dict[str, str]:
+    found = await session.execute(
         select(EvidenceRow.id_hash, EvidenceRow.owner).where(
-            EvidenceRow.provider == provider, EvidenceRow.id_hash.in_(sorted(seen))
+            EvidenceRow.provider == row.provider, EvidenceRow.id_hash.in_(sorted(seen))
         )
     )
-    owners = {row.id_hash: row.owner for row in rows}
-    known = await session.scalar(
-        select(func.count())
-        .select_from(EvidenceRow)
-        .where(EvidenceRow.provider == provider, EvidenceRow.owner == organization)
+    return {each.id_hash: each.owner for each in found}
+
+
+async def _shown_before(session: AsyncSession, row: VersionRow) -> Set[str]:
+    """The ids of the key in use; where none is, of the last one that showed any."""
+    others = VersionRow.credential_id == row.credential_id, VersionRow.number != row.number
+    current = await session.scalar(select(VersionRow.number).where(*others, VersionRow.state == State.ACTIVE))
+    if current is None:
+        earlier = KeyEvidenceRow.credential_id == row.credential_id, KeyEvidenceRow.version != row.number
+        current = await session.scalar(select(func.max(KeyEvidenceRow.version)).where(*earlier))
+    return await _shown_by(session, row.credential_id, current or 0)
+
+
+async def _shown_by(session: AsyncSession, credential_id: str, version: int) -> Set[str]:
+    found = await session.scalars(
+        select(KeyEvidenceRow.id_hash).where(
+            KeyEvidenceRow.credential_id == credential_id, KeyEvidenceRow.version == version
+        )
     )
-    found = judge(organization, seen, owners, known_before=bool(known))
-    return Weighed(found, len(seen), known or 0, sum(owner == organization for owner in owners.values()))
-
-
-async def remember(session: AsyncSession, provider: str, organization: str, seen: Set[str]) -> None:
-    """Note that these ids belong to this organization; an id that is known already keeps its owner."""
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
-    rows = [{"provider": provider, "id_hash": found, "owner": organization} for found in sorted(seen)]
-    if rows:
-        await session.execute(insert(EvidenceRow).on_conflict_do_nothing(), rows)
+    return frozenset(found)

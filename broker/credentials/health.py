@@ -21,7 +21,6 @@ from broker.audit.tables import AllowanceRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import evidence, rotation
-from broker.credentials.evidence import Evidence
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -139,7 +138,7 @@ class HealthCheck:
             until = now + int(probed.pause * 1000)
             await session.execute(statement, {"allowance": pause_id(row.credential_id), "number": until})
         if probed.answer is Answer.GOOD:
-            await self._keep_evidence(session, row, probed)
+            await evidence.learn(session, row, self.verification.hashed(row, probed))
         if changed is not None:
             if Health.UNREACHABLE not in changed:  # an outage changes no decision
                 await raise_epoch(session, row.credential_id)
@@ -169,13 +168,6 @@ class HealthCheck:
             row.probes += 1
         row.health, row.health_at = found, now
         return (before, found) if found is not before else None
-
-    async def _keep_evidence(self, session: AsyncSession, row: VersionRow, probed: Probed) -> None:
-        """Ids that the organization has made since belong to it too; one that is known keeps its owner."""
-        seen = self.verification.hashed(row, probed)
-        weighed = await evidence.weigh(session, row.provider, row.organization_id, seen)
-        if weighed.evidence is not Evidence.OTHER and weighed.shared < weighed.seen:
-            await evidence.remember(session, row.provider, row.organization_id, seen)
 
     async def _tell(
         self,

@@ -28,7 +28,7 @@ from broker.credentials.evidence import Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import UnlawfulMove, apply_move, event, versions_of
+from broker.credentials.versions import UnlawfulMove, apply_move, event, put_out, versions_of
 from broker.formats import ids
 from broker.notifications.notices import Kind as NoticeKind
 
@@ -44,6 +44,8 @@ _STEPS = {
     "roll_back": {"grace", "failing"},
     "cancel": {"requested", "verifying", "held"},
 }
+
+_UNDER_WAY = frozenset({State.STAGED, State.VERIFIED})
 
 
 class RotationOpen(Conflict):
@@ -70,14 +72,22 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
     """Open a rotation; its event is the caller's to record (:func:`event_of`), as the last of the transaction.
 
     Raises:
-        RotationOpen: one is open already. UnlawfulMove: the credential was revoked.
+        RotationOpen: one is open already. UnlawfulMove: the credential was revoked, or another key is on its way in.
     """
+    versions = await versions_of(session, credential.id)
     if credential.state != "active":
         raise UnlawfulMove(
             "The credential was revoked for good; ask for a new key under another label.",
             move="rotate_revoked_credential",
         )
-    versions = await versions_of(session, credential.id)
+    under_way = next((row.state for row in versions.values() if row.state in _UNDER_WAY), None)
+    # What an exposure asks for must not wait for a decision about another key.
+    if under_way is not None and plan.kind != "urgent" and await open_of(session, credential.id) is None:
+        raise UnlawfulMove(
+            "A key was submitted before and is not in use yet: it is being verified, or waits for a decision. Use it "
+            "(`broker key activate`) or revoke it (`broker key revoke --version`) first.",
+            move=f"rotate_while_{under_way}",
+        )
     active = next((row.number for row in versions.values() if row.state == State.ACTIVE), None)
     row = RotationRow(
         id=ids.new("rot"),
@@ -112,7 +122,6 @@ async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) ->
     if row is None:
         raise NotFound("There is no such rotation for you; `broker rotation list` shows those that are.")
     if lock:
-        # Versions first, then their rotation, then its intake: one order for everybody, so that nobody waits in a ring.
         await versions_of(session, row.credential_id)
         await session.refresh(row, with_for_update=True)
     return row
@@ -158,9 +167,10 @@ async def activated(
 ) -> list[Event]:
     """The new key is in use: the grace window begins, or the rotation is over where nothing is left to retire."""
     row.activated_at = now
-    if not any(version.state == State.RETIRING for version in versions.values()):
+    old = next((version for version in versions.values() if version.state == State.RETIRING), None)
+    if old is None:
         return [await _end(session, row, "completed", "nothing_to_retire", now=now, actor=actor)]
-    row.state = "grace"
+    row.state, row.from_version = "grace", old.number
     row.grace_until = now + row.grace_minutes * 60_000
     row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
     await told(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
@@ -232,8 +242,7 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     events = []
     if row.to_version is not None:
         new = versions[row.to_version]
-        # A key that was never verified has nothing to keep for; one that works has to be revoked upstream.
-        apply_move(versions, new.number, Move.DESTROY if new.state == State.STAGED else Move.REVOKE, now)
+        await put_out(session, versions, new.number, now)
         events.append(event(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
     events.append(await _end(session, row, "cancelled", "", now=now, actor=actor, note=reason))
     await record(session, *events)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +19,7 @@ from broker.base.secret import Secret
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
-from broker.credentials.versions import Place, event, find_credential, refuse_if_in_use, versions_of
+from broker.credentials.versions import Place, UnlawfulMove, event, find_credential, refuse_if_in_use, versions_of
 from broker.formats import ids
 from broker.formats.envelope import Binding
 from broker.keystore import strays
@@ -143,7 +143,7 @@ async def stage(
     """Keep a received key as the next version, ``staged``, and put that on the record; within :func:`with_sealed`.
 
     Raises:
-        KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, RotationRefused: nothing was kept.
+        KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
     """
     credential, replaced = await _where(session, place, received, sealing, now)
     fingerprint = keys.fingerprint(received.key)
@@ -191,6 +191,8 @@ async def _where(
         credential.variables = received.variables
         return credential, None
     replaced = await rotation.awaiting_a_key(session, received.rotation)
+    if credential is not None and credential.state != "active":
+        raise UnlawfulMove("The credential was revoked for good.", move="submit_to_revoked_credential")
     if credential is None or credential.id != replaced.credential_id or credential.variables != received.variables:
         raise Conflict(
             "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
@@ -246,12 +248,3 @@ async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> 
 
 async def _owner(session: AsyncSession, fingerprint: str) -> str | None:
     return await session.scalar(select(FingerprintRow.owner).where(FingerprintRow.fingerprint == fingerprint))
-
-
-async def release_claim(session: AsyncSession, row: VersionRow) -> None:
-    """Forget whose key this is: it turned out not to be a key of that organization."""
-    await session.execute(
-        delete(FingerprintRow).where(
-            FingerprintRow.fingerprint == row.fingerprint, FingerprintRow.owner == row.organization_id
-        )
-    )

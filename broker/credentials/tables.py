@@ -82,7 +82,7 @@ class RotationRow(TenantOwned, Table):
     ``kind`` is ``routine``, ``automatic`` (its time had come), ``urgent`` (an exposure), ``customer`` (they began it)
     or ``minted`` (the broker makes the key upstream).  ``state`` is ``requested``, ``verifying``, ``held``, ``grace``,
     ``failing`` (upstream refuses the new key within the grace window), and at its end ``completed``, ``rolled_back``
-    or ``cancelled``.  ``seen_ids`` of the new key and ``known_ids`` of the organization's earlier ones share
+    or ``cancelled``.  ``seen_ids`` of the new key and ``known_ids`` of the one before it share
     ``shared_ids``: the facts of an operator's decision.
     """
 
@@ -143,3 +143,13 @@ class EvidenceRow(Table):
     provider: Mapped[str] = mapped_column(primary_key=True)
     id_hash: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str] = mapped_column(index=True)
+
+
+class KeyEvidenceRow(TenantOwned, Table):
+    """An id that upstream returned for one key while it was in use: what the next key is compared with."""
+
+    __tablename__ = "key_evidence"
+
+    credential_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id_hash: Mapped[str] = mapped_column(primary_key=True)

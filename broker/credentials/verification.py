@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
@@ -24,9 +24,8 @@ from broker.credentials import evidence, rotation
 from broker.credentials.evidence import Evidence, Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.probe import Answer, Probed, probe, target
-from broker.credentials.staging import release_claim
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import apply_move, event, versions_of
+from broker.credentials.versions import apply_move, discard, event, versions_of
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.providers.catalog import Catalog
@@ -79,6 +78,24 @@ class Verification:
         async with self.db.write(scope) as session:
             return await self._settle(session, row, probed, seen, also)
 
+    async def or_later(self, row: VersionRow, work: Awaitable[object]) -> None:
+        """Do what is due for a version; where that fails it is due again later, and holds nobody up until then.
+
+        Raises:
+            Exception: whatever ``work`` raises.
+        """
+        try:
+            await work
+        except Exception:
+            async with self.db.write(Scope.of(row.organization_id)) as session:
+                same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
+                await session.execute(
+                    update(VersionRow)
+                    .where(*same, VersionRow.next_probe_at == row.next_probe_at)
+                    .values(next_probe_at=self.clock() + retry_ms(row.probes), probes=row.probes + 1)
+                )
+            raise
+
     def hashed(self, row: VersionRow, probed: Probed) -> frozenset[str]:
         """The ids that upstream returned, as they are remembered."""
         return frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
@@ -94,8 +111,14 @@ class Verification:
                 target=target(definition, credential.variables, definition.verify.method, definition.verify.path),
             )
         )
-        key = await self.keystore.open(row.sealed, row.binding)
-        probed = await probe(self.outbound, definition, credential.variables, key, self.clock())
+        try:
+            key = await self.keystore.open(row.sealed, row.binding)
+            probed = await probe(self.outbound, definition, credential.variables, key, self.clock())
+        except Exception:
+            await self.audit.append(
+                event(row, "credential.probe.completed", BROKER, self.clock(), reason="unavailable")
+            )
+            raise
         return replace(probed, leak_mark=self.keys.leak_mark(hashlib.sha256(key.reveal()).hexdigest()))
 
     async def _settle(
@@ -105,11 +128,12 @@ class Verification:
         row = versions.get(before.number)
         if row is None or row.state != State.STAGED:
             return Verdict.SETTLED
+        in_use = any(each.state == State.ACTIVE for each in versions.values())
         changing = await rotation.open_of(session, row.credential_id)
         if changing is not None and changing.to_version != row.number:
             changing = None
-        weighed = await evidence.weigh(session, row.provider, row.organization_id, seen)
-        verdict = self._verdict(row, probed, weighed, rotating=changing is not None)
+        weighed = await evidence.weigh(session, row, seen)
+        verdict = self._verdict(row, probed, weighed, rotating=changing is not None, in_use=in_use)
         now = self.clock()
         row.verdict = verdict
         if verdict is Verdict.UNREACHABLE:
@@ -119,12 +143,11 @@ class Verification:
             row.next_probe_at = None
             apply_move(versions, row.number, Move.VERIFY, now)
             if verdict is Verdict.ACTIVE:  # ids of a held key are nobody's until an operator has decided
-                await evidence.remember(session, row.provider, row.organization_id, seen)
+                await evidence.remember(session, row, seen)
                 apply_move(versions, row.number, Move.ACTIVATE, now)
                 await raise_epoch(session, row.credential_id)
         else:
-            apply_move(versions, row.number, Move.DESTROY, now)
-            await release_claim(session, row)
+            await discard(session, versions, row.number, now)
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now)]
         if changing is not None:
@@ -133,7 +156,7 @@ class Verification:
         await also(session, row, verdict)
         return verdict
 
-    def _verdict(self, row: VersionRow, probed: Probed, weighed: Weighed, *, rotating: bool) -> Verdict:
+    def _verdict(self, row: VersionRow, probed: Probed, weighed: Weighed, *, rotating: bool, in_use: bool) -> Verdict:
         if probed.answer is Answer.UNREACHABLE:
             return Verdict.UNREACHABLE
         if probed.answer is Answer.BAD_KEY:
@@ -141,9 +164,10 @@ class Verification:
         if weighed.evidence is Evidence.OTHER:
             return Verdict.OTHER_ORGANIZATION
         if rotating:  # a new key has to prove itself against the one before; silence proves nothing
-            return Verdict.ACTIVE if weighed.evidence is Evidence.SAME else Verdict.HELD
+            return Verdict.ACTIVE if weighed.shared else Verdict.HELD
         identified = self.catalog.get(row.provider).identity is not None
-        return Verdict.HELD if identified and weighed.evidence is Evidence.UNPROVEN else Verdict.ACTIVE
+        unproven = identified and weighed.evidence is Evidence.UNPROVEN
+        return Verdict.HELD if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
         """Staged versions whose next probe is due, of every tenant."""

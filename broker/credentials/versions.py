@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import object_session
 
 from broker.audit.events import Actor, Event
 from broker.base.errors import Conflict, NotFound
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
-from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.tables import CredentialRow, FingerprintRow, VersionRow
 from broker.keystore import strays
 from broker.providers.definition import Definition
 
@@ -65,14 +65,25 @@ async def get_credential(session: AsyncSession, credential_id: str) -> Credentia
 
 
 async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, VersionRow]:
-    """Every version of a credential by number, locked until the transaction ends where the database can."""
-    rows = await session.scalars(
-        select(VersionRow)
-        .where(VersionRow.credential_id == credential_id)
-        .order_by(VersionRow.number)
-        .with_for_update()
-    )
+    """Every version of a credential by number, as they are now; nobody else changes them until the transaction ends.
+
+    One order of locks for everybody, so that nobody waits in a ring: the credential, its versions, their rotation, its
+    intake.  The credential comes first and is read anew with them: what was decided while this waited is seen, also a
+    version that was added or a revocation of the whole.
+    """
+    credential = select(CredentialRow).where(CredentialRow.id == credential_id)
+    await session.execute(credential.with_for_update().execution_options(populate_existing=True))
+    versions = select(VersionRow).where(VersionRow.credential_id == credential_id).order_by(VersionRow.number)
+    rows = await session.scalars(versions.with_for_update().execution_options(populate_existing=True))
     return {row.number: row for row in rows}
+
+
+async def locked(session: AsyncSession, place: Place) -> CredentialRow | None:
+    """The credential at that place, if there is one, with its versions as :func:`versions_of` locks them."""
+    credential = await find_credential(session, place)
+    if credential is not None:
+        await versions_of(session, credential.id)
+    return credential
 
 
 async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
@@ -84,9 +95,9 @@ async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
     credential = await find_credential(session, place)
     if credential is None:
         return
+    versions = await versions_of(session, credential.id)
     if credential.state != "active":
         raise ActiveKeyExists("This credential was revoked for good; use another label for a new key.")
-    versions = await versions_of(session, credential.id)
     busy = [str(row.number) for row in versions.values() if row.state not in {State.REVOKED, State.DESTROYED}]
     if busy:
         raise ActiveKeyExists(
@@ -156,7 +167,9 @@ def _date(row: VersionRow, state: State, now: int) -> None:
     if state is State.VERIFIED:
         row.verified_at = now
     elif state is State.ACTIVE:
-        row.activated_at, row.next_probe_at, row.probes = row.activated_at or now, now + FIRST_CHECK_MS, 0
+        # One that serves again was not asked about for a while.
+        row.next_probe_at, row.probes = now if row.activated_at else now + FIRST_CHECK_MS, 0
+        row.activated_at = row.activated_at or now
     elif state is State.RETIRING:
         row.next_probe_at = None
     elif state is State.REVOKED:
@@ -164,6 +177,34 @@ def _date(row: VersionRow, state: State, now: int) -> None:
         row.revoked_at, row.next_probe_at, row.probes = now, now, 0
     elif state is State.DESTROYED:
         erase(row, now)
+
+
+async def put_out(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+    """Take a version out of use for good.  A key that was never verified has nothing to keep for: it goes at once.
+
+    Raises:
+        UnlawfulMove, NotFound: as :func:`apply_move`.
+    """
+    row = versions.get(number)
+    if row is not None and row.state == State.STAGED:
+        await discard(session, versions, number, now)
+    else:
+        apply_move(versions, number, Move.REVOKE, now)
+
+
+async def discard(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+    """Erase a key that was never verified, and forget whose it is: it may be submitted again, wherever it belongs.
+
+    Raises:
+        UnlawfulMove, NotFound: as :func:`apply_move`.
+    """
+    apply_move(versions, number, Move.DESTROY, now)
+    row = versions[number]
+    await session.execute(
+        delete(FingerprintRow).where(
+            FingerprintRow.fingerprint == row.fingerprint, FingerprintRow.owner == row.organization_id
+        )
+    )
 
 
 def erase(row: VersionRow, now: int) -> None:

@@ -20,9 +20,9 @@ from broker.credentials import rotation
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import Place
+from broker.credentials.versions import Place, locked
 from broker.formats import sealed
-from broker.intake.links import SPENT, LinkSpent, event
+from broker.intake.links import SPENT, LinkInvalid, LinkSpent, event
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
@@ -70,8 +70,8 @@ class Deposit:
         """Take the key of a submission whose proof was checked; the intake as it then is.
 
         Raises:
-            LinkSpent: somebody submitted before. SealInvalid, KeyFormat, KeyHeld, KeyOfAnotherOrganization,
-            KeyRefusedUpstream: nothing was kept and the link still works; recorded.
+            LinkSpent: somebody submitted before. LinkInvalid: the link was replaced meanwhile. SealInvalid, KeyFormat,
+            KeyHeld, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works; recorded.
         """
         if intake.state in SPENT:
             raise LinkSpent
@@ -116,11 +116,14 @@ class Deposit:
         async def keep(sealing: Sealing) -> VersionRow:
             now = self._clock()
             async with self._db.write(scope) as session:
+                await locked(session, place)
                 if intake.rotation_id is not None:
                     await rotation.find(session, intake.rotation_id)
                 row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
                 if row is None or row.state != "open":
                     raise LinkSpent
+                if row.proof_hash != intake.proof_hash:  # replaced since it was proved
+                    raise LinkInvalid
                 version = await stage(session, self._keys, actor, place, received, sealing, now=now)
                 row.state, row.submitted_at, row.refusal = "verifying", now, ""
                 row.credential_id, row.version = version.credential_id, version.number

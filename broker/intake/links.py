@@ -19,8 +19,9 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Gone, NotFound
 from broker.base.secret import Secret
+from broker.credentials.rotation import open_of
 from broker.credentials.tables import RotationRow
-from broker.credentials.versions import Place, refuse_if_in_use
+from broker.credentials.versions import Place, refuse_if_in_use, versions_of
 from broker.formats import ids, linksecret, sealed
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
@@ -29,6 +30,8 @@ from broker.organizations.tables import OrganizationRow
 
 DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
+# For so long who reads a receipt again finds the status link in it: the first answer may have been lost.
+RECEIPT_MS = 86_400_000
 
 OVER = frozenset({"cancelled", "expired"})
 SPENT = frozenset({"verifying", "held", "accepted"})
@@ -131,6 +134,7 @@ async def request(
         submitted_at=None,
         settled_at=None,
     )
+    row.drawn_at = _drawn(actor, now)
     secret = await _new_link(row, keystore, link_key, now + wanted.hours * 3_600_000)
     session.add(row)
     await record(session, event(row, "intake.requested", actor, now, note=wanted.contact))
@@ -151,7 +155,7 @@ async def replace(
     if row.state == "cancelled" or await _rotation_is_over(session, row):
         raise LinkCancelled
     secret = await _new_link(row, keystore, link_key, now + hours * 3_600_000)
-    row.state, row.settled_at = "open", None
+    row.state, row.settled_at, row.drawn_at = "open", None, _drawn(actor, now)
     await record(session, event(row, "intake.link_replaced", actor, now))
     return row, secret
 
@@ -159,17 +163,37 @@ async def replace(
 async def replace_status_links(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> IntakeRow:
     """Make every status link of a credential worthless; the request whose new one is to be sent.
 
+    A one-time link that somebody drew over one of them closes too: the new one can draw another.
+
     Raises:
         NotFound: no key of this credential came over a link.
     """
+    await versions_of(session, credential_id)
+    changing = await open_of(session, credential_id)
     query = select(IntakeRow).where(IntakeRow.credential_id == credential_id, IntakeRow.submitted_at.is_not(None))
     rows = list(await session.scalars(query.order_by(IntakeRow.submitted_at).with_for_update()))
     if not rows:
         raise NotFound("No key of this credential came over a link, so it has no status link.")
     for row in rows:
         row.status_serial += 1
-    await record(session, event(rows[-1], "intake.status_link_replaced", actor, now))
+    events = [event(rows[-1], "intake.status_link_replaced", actor, now)]
+    drawn = select(IntakeRow).where(
+        IntakeRow.rotation_id == (changing and changing.id), IntakeRow.state == "open", IntakeRow.drawn_at.is_not(None)
+    )
+    for row in await session.scalars(drawn.with_for_update()):
+        row.state, row.private_sealed, row.settled_at = "expired", None, now
+        events.append(event(row, "intake.expired", actor, now, reason="status_link_replaced"))
+    await record(session, *events)
     return rows[-1]
+
+
+def shows_status_link(row: IntakeRow, now: int) -> bool:
+    """Whether the one-time link of a received key still leads to its status link: for a day, and never to a new one."""
+    return row.status_serial == 0 and row.submitted_at is not None and now < row.submitted_at + RECEIPT_MS
+
+
+def _drawn(actor: Actor, now: int) -> int | None:
+    return now if actor.type == "customer" else None
 
 
 async def _new_link(row: IntakeRow, keystore: Keystore, link_key: bytes, expires_at: int) -> str:

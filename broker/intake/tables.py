@@ -15,7 +15,8 @@ class IntakeRow(TenantOwned, Table):
     ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
     ``accepted``, ``cancelled`` or ``expired``.  ``private_sealed`` is gone once no submission can come any more.
     ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``status_serial`` counts
-    the status links: only the latest works.
+    the status links: only the latest works.  ``drawn_at`` is when the customer made the present link over their status
+    link; None where an operator did.
     """
 
     __tablename__ = "intakes"
@@ -37,6 +38,7 @@ class IntakeRow(TenantOwned, Table):
     refusal: Mapped[str]
     created_at: Mapped[int]
     expires_at: Mapped[int]
+    drawn_at: Mapped[int | None]
     submitted_at: Mapped[int | None]
     settled_at: Mapped[int | None]
 

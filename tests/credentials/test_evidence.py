@@ -10,16 +10,34 @@ from broker.credentials.evidence import Evidence, judge
 ids = st.frozensets(st.sampled_from("abcdef"))
 
 
-@given(seen=ids, owners=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["acme", "globex"])))
-def test_an_id_of_another_organization_always_decides(seen: frozenset[str], owners: dict[str, str]) -> None:
-    found = judge("acme", seen, owners, known_before=True)
-    foreign = any(owners.get(each) == "globex" for each in seen)
-    own = any(owners.get(each) == "acme" for each in seen)
-    assert (found is Evidence.OTHER) == foreign
-    if not foreign:
-        assert found is (Evidence.SAME if own else Evidence.UNPROVEN)
+owners = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["acme", "globex"]))
+
+
+@given(seen=ids, owners=owners, before=ids)
+def test_an_id_of_another_organization_always_decides(
+    seen: frozenset[str], owners: dict[str, str], before: frozenset[str]
+) -> None:
+    found = judge("acme", seen, owners, before, known_before=True)
+    assert (found is Evidence.OTHER) == any(owners.get(each) == "globex" for each in seen)
+
+
+@given(seen=ids, others=ids, before=ids.filter(bool))
+def test_only_ids_of_the_key_before_prove_a_new_one(
+    seen: frozenset[str], others: frozenset[str], before: frozenset[str]
+) -> None:
+    """``others`` are ids that the organization's other credentials have shown."""
+    found = judge("acme", seen, dict.fromkeys(others, "acme"), before, known_before=True)
+    assert found is (Evidence.SAME if seen & before else Evidence.UNPROVEN)
+
+
+@given(seen=ids, others=ids)
+def test_a_credentials_first_key_is_proven_by_the_organizations_other_ones(
+    seen: frozenset[str], others: frozenset[str]
+) -> None:
+    found = judge("acme", seen, dict.fromkeys(others, "acme"), frozenset(), known_before=True)
+    assert found is (Evidence.SAME if seen & others else Evidence.UNPROVEN)
 
 
 @given(seen=ids)
 def test_a_first_key_has_nothing_to_compare_with(seen: frozenset[str]) -> None:
-    assert judge("acme", seen, {}, known_before=False) is Evidence.FIRST
+    assert judge("acme", seen, {}, frozenset(), known_before=False) is Evidence.FIRST

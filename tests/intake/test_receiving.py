@@ -11,6 +11,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
 from broker.formats import linksecret, sealed
+from broker.intake.deposit import Deposit
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
 from broker.sandbox.state import Faults
@@ -321,3 +322,20 @@ async def test_a_pasted_key_goes_the_same_way(world: World) -> None:
     world.clock.forward(seconds=61)
     await world.broker.worker.once()
     assert (await world.call("GET", f"/v1/credentials/{waiting['credential']}"))["versions"][-1]["state"] == "active"
+
+
+async def test_a_link_that_is_replaced_while_a_key_is_on_its_way_takes_it_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    real = Deposit._open
+
+    async def meanwhile(self: Deposit, *given: Any) -> Any:
+        opened = await real(self, *given)
+        await world.call("POST", f"/v1/intakes/{intake}/link", json={})
+        return opened
+
+    monkeypatch.setattr(Deposit, "_open", meanwhile)
+    assert await code(await world.submit(intake, secret, world.upstream_keys["acme"])) == (404, "link_invalid")
+    assert (await world.call("GET", f"/v1/intakes/{intake}"))["state"] == "open"

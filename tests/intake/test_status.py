@@ -178,6 +178,44 @@ async def test_a_leaked_link_is_replaced_and_controls_nothing_any_more(world: Wo
     assert len(await world.events(kind="intake.status_link_replaced")) == 1
 
 
+async def test_after_a_replacement_no_old_link_leads_to_the_new_status_link(world: World, acme: Customer) -> None:
+    # given whoever has the one-time link, and a link drawn over the status link
+    spent = await drawn(world, acme)
+    assert (await world.submit(*spent, world.new_key("acme"))).json()["receipt"]["status_url"]
+    await world.work(hours=2)
+    unused = await drawn(world, acme)
+    # when the status link is replaced
+    made = await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
+    # then neither gives the new one, nor takes a key
+    assert (await world.open(*spent)).json()["receipt"]["status_url"] is None
+    assert (await world.open(*unused)).json()["code"] == "intake_expired"
+    # and the customer goes on with the new one
+    path, _, acme.secret = made["link"].partition("#")
+    acme.intake = path.rpartition("/")[2]
+    assert (await world.submit(*await drawn(world, acme), world.new_key("acme"))).json()["state"] == "accepted"
+
+
+async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, acme: Customer) -> None:
+    _, intake, secret = await world.rotate(acme.credential)
+    await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
+    assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
+
+
+async def test_a_receipt_leads_to_the_status_link_for_a_day(world: World) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    given = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]["status_url"]
+    assert (await world.open(intake, secret)).json()["receipt"]["status_url"] == given
+    world.clock.forward(hours=25)
+    assert (await world.open(intake, secret)).json()["receipt"]["status_url"] is None
+
+
+async def drawn(world: World, customer: Customer) -> tuple[str, str]:
+    """The intake and secret of a one-time link made over the status link."""
+    link = (await customer.send("rotate")).json()["intake_url"].partition("#")
+    return link[0].rpartition("/")[2], link[2]
+
+
 async def test_the_links_of_two_customers_reach_nothing_of_each_other(world: World, acme: Customer) -> None:
     globex = await customer_of(world, "globex")
     crossed = Customer(world, acme.credential, globex.intake, acme.secret)

@@ -18,7 +18,7 @@ from broker.base.clock import rfc3339
 from broker.base.db import Scope
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
-from broker.intake.links import SPENT, status_secret
+from broker.intake.links import SPENT, shows_status_link, status_secret
 from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
@@ -84,7 +84,8 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
     async with wired.db.read(Scope.of(row.organization_id)) as session:
         shared = await common(session, wired, row)
         if row.state in SPENT:
-            return {**shared, "state": row.state, "receipt": await _receipt(session, wired, row)}
+            receipt = await _receipt(session, wired, row, with_status=shows_status_link(row, wired.clock()))
+            return {**shared, "state": row.state, "receipt": receipt}
         known = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
         present_serves = row.rotation_id is not None and serves(known)
     return {
@@ -119,7 +120,10 @@ async def submit(intake_id: str, body: Submission, request: Request, wired: Wire
     actor = Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
     done = await wired.deposit.submit(row, actor, from_base64url(body.sealed, "sealed"), dict(body.variables))
     async with wired.db.read(Scope.of(row.organization_id)) as session:
-        return {"state": done.state, "receipt": await _receipt(session, wired, done)}
+        return {
+            "state": done.state,
+            "receipt": await _receipt(session, wired, done, with_status=True),
+        }
 
 
 async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
@@ -144,7 +148,7 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
     }
 
 
-async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow, *, with_status: bool) -> dict[str, Any]:
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     organization = await tenants.find(session, row.organization_id)
     return {
@@ -155,7 +159,9 @@ async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> di
         "fingerprint": version.fingerprint,
         "received_at": when(version.staged_at),
         "state": row.state,
-        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row)}",
+        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row)}"
+        if with_status
+        else None,
     }
 
 

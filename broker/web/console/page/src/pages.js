@@ -87,9 +87,13 @@ export function receipt(opened, given, state, before) {
       ["Received", when(given.received_at)],
     ]),
     el("h2", {}, "Your private status link"),
-    el("p", {}, "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential."),
-    el("p", { className: "link" }, el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url)),
-    copyButton("Copy status link", given.status_url),
+    ...(given.status_url
+      ? [
+          el("p", {}, "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential."),
+          el("p", { className: "link" }, el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url)),
+          copyButton("Copy status link", given.status_url),
+        ]
+      : [el("p", {}, "It was shown when the key was submitted. If you don't have it, ask the vendor for a new one.")]),
     el("h2", {}, "If you ever want to withdraw the key"),
     steps(opened.provider.revoke),
   );
