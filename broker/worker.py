@@ -26,7 +26,7 @@ from broker.intake.links import expire_due
 from broker.intake.rotating import Rotating, ask_for_due, tell_overdue
 from broker.intake.throttle import Throttle
 from broker.keystore.strays import sweep
-from broker.leases.holders import retire_due
+from broker.leases.holders import retirable, retire
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
@@ -123,18 +123,22 @@ class Worker:
         await _together(
             "verification",
             *(
-                self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+                self.verification.or_later(
+                    row, self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+                )
                 for row in await self.verification.due()
             ),
         )
 
     async def check_health(self) -> None:
         """Ask upstream about keys that a job's call made suspect, and about failing ones."""
-        await _together("health", *(self.health.check(row) for row in await self.health.due()))
+        later = self.verification.or_later
+        await _together("health", *(later(row, self.health.check(row)) for row in await self.health.due()))
 
     async def confirm_revocations(self) -> None:
         """Ask upstream whether keys that are out of use here are dead there too."""
-        await _together("confirmation", *(self.confirmation.check(row) for row in await self.confirmation.due()))
+        later, due = self.verification.or_later, await self.confirmation.due()
+        await _together("confirmation", *(later(row, self.confirmation.check(row)) for row in due))
 
     async def make_keys(self) -> None:
         """Carry on rotations whose keys the provider's own API makes."""
@@ -144,7 +148,8 @@ class Worker:
 
     async def retire_due(self) -> None:
         """Retire old keys that nobody holds any more, or whose time is over."""
-        await retire_due(self.db, self.clock)
+        due = await retirable(self.db, self.clock)
+        await _together("retirement", *(retire(self.db, self.clock, row) for row in due))
 
     def _resting(self, piece: str, interval: int) -> bool:
         """Whether a piece was done less than so many milliseconds ago; otherwise it counts as done now."""

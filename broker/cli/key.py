@@ -194,7 +194,18 @@ def holders(
     if as_json:
         show(found, as_json)
         return
-    columns = ["name", "workload", "open_leases", "open_reveals", "holds_until", "open_uses", "uses", "last_use"]
+    columns = [
+        "name",
+        "workload",
+        "open_leases",
+        "open_reveals",
+        "holds_until",
+        "reveals",
+        "last_revealed",
+        "open_uses",
+        "uses",
+        "last_use",
+    ]
     listing(found["items"], columns, as_json)
 
 

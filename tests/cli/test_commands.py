@@ -164,6 +164,10 @@ def life(shell: Shell, program: Program, state: State) -> None:
     assert shell.json("rotation", "list") == []
     cancelled = shell.json("key", "rotate", credential)["rotation"]["id"]
     assert shell.json("rotation", "cancel", cancelled)["state"] == "cancelled"
+    opened = shell.json("key", "rotate", credential)
+    assert deposit(opened["link"], state.add_key(there)[1].encode())["state"] == "accepted"
+    back = shell.json("rotation", "rollback", opened["rotation"]["id"], "--reason", "made for another job")
+    assert back["state"] == "rolled_back"
     assert shell.json("key", "status-link", credential)["link"].startswith("http")
 
     # a leak is found, and opens an exposure

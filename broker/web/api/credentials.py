@@ -12,14 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.secret import Secret
-from broker.credentials import activation, cutoff, policies, versions
+from broker.credentials import cutoff, policies, versions
 from broker.credentials.adding import add
 from broker.credentials.age import DAY_MS
 from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
-from broker.intake import links, reopening
+from broker.intake import deciding, links, reopening
 from broker.leases.selection import Selection, selected
 from broker.organizations import tenants
 from broker.web.api.fields import (
@@ -254,7 +254,7 @@ async def activate(credential_id: IdPath, number: NumberPath, call: ByOperator) 
     """Decide that a held version (its organization was unproven) may be used."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await activation.activate(session, call.actor, credential_id, number, now=call.now)
+        row = await deciding.activate(session, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
 
     return await call.change(None, work)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.tables import RotationRow
-from broker.intake import links, rotating
+from broker.intake import deciding, links, rotating
 from broker.intake.rotating import Asking
 from broker.leases.holders import Holder, holders
 from broker.organizations import tenants
@@ -57,8 +57,10 @@ class RotationView(View):
     from_version: int | None
     to_version: int | None
     ids_of_new_key: Annotated[int | None, Field(description="How many ids upstream returned for the new key.")]
-    ids_known_before: Annotated[int | None, Field(description="How many ids of the organization were known.")]
+    ids_known_before: Annotated[int | None, Field(description="How many ids the key before it has shown.")]
     ids_in_both: int | None
+    tries: Annotated[int, Field(description="How often the broker has tried to make the key, where it makes it.")]
+    next_try_at: str | None
     opened_at: str | None
     activated_at: str | None
     grace_until: str | None
@@ -82,6 +84,8 @@ class HolderView(View):
     open_leases: int
     open_reveals: Annotated[int, Field(description="Open leases that showed the key: a copy may be in the job.")]
     holds_until: str | None
+    reveals: Annotated[int, Field(description="How often it was ever shown the key; a copy outlives its lease.")]
+    last_revealed: str | None
     open_uses: int
     uses: int
     last_use: str | None
@@ -110,6 +114,8 @@ def show(row: RotationRow) -> RotationView:
         ids_of_new_key=row.seen_ids,
         ids_known_before=row.known_ids,
         ids_in_both=row.shared_ids,
+        tries=row.tries,
+        next_try_at=when(row.next_try_at),
         opened_at=when(row.opened_at),
         activated_at=when(row.activated_at),
         grace_until=when(row.grace_until),
@@ -157,6 +163,8 @@ def _holder(one: Holder) -> HolderView:
         open_leases=one.open_leases,
         open_reveals=one.open_reveals,
         holds_until=when(one.holds_until),
+        reveals=one.reveals,
+        last_revealed=when(one.last_revealed),
         open_uses=one.open_uses,
         uses=one.uses,
         last_use=when(one.last_use),
@@ -198,7 +206,7 @@ async def promote(rotation_id: IdPath, call: ByOperator) -> Response:
     wired = call.services
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await rotation.promote(session, call.actor, rotation_id, now=call.now))
+        return show(await deciding.promote(session, call.actor, rotation_id, now=call.now))
 
     response = await call.change(None, work)
     await wired.flights.settled(await _credential_of(call, rotation_id))
