@@ -32,6 +32,8 @@ _PROBE_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 5, 15, 60, 180, 720, 1
 # After so many days the customer is asked and reminded; from the fourth time on operators are called too.
 _ASKED_AFTER_DAYS = (0, 3, 7, 14, 30, 60, 90)
 _OVERDUE_FROM = 4
+# While upstream can't be asked, nobody is bothered for so long: most outages are over by then.
+_SILENT_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,21 @@ class Confirmation:
         else:
             row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.pause * 1000))
             row.probes += 1
-            if probed.answer is Answer.GOOD:  # an outage is no reason to write to the customer
-                await self._ask_the_customer(session, credential, row, now)
+            await self._ask_the_customer(session, credential, row, probed.answer, now)
         await record(session, *events)
 
     async def _ask_the_customer(
-        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, now: int
+        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, answer: Answer, now: int
     ) -> None:
+        """Ask or remind where it is time to.  An outage of a day is no reason to write to them; a longer one is."""
         assert row.revoked_at is not None
         days = (now - row.revoked_at) / _DAY_MS
         stage = sum(days >= after for after in _ASKED_AFTER_DAYS)
-        if stage <= row.reminders:
+        unchecked = answer is not Answer.GOOD
+        if stage <= row.reminders or (unchecked and days < _SILENT_DAYS):
             return
-        await self._tell(session, credential, row, "revocation_reminder" if row.reminders else "revocation_wanted", now)
+        kind: NoticeKind = "revocation_reminder" if row.reminders else "revocation_wanted"
+        await self._tell(session, credential, row, "revocation_unchecked" if unchecked else kind, now)
         if stage >= _OVERDUE_FROM:
             await self._tell(session, credential, row, "revocation_overdue", now)
         row.reminders = stage

@@ -23,6 +23,7 @@ Kind = Literal[
     "mint_failed",
     "revocation_wanted",
     "revocation_reminder",
+    "revocation_unchecked",
     "revocation_overdue",
     "revocation_confirmed",
     "key_exposed",
@@ -148,11 +149,19 @@ WORDS: Mapping[Kind, Words] = {
         "Your key ending {last4}, which we have not used for {days} days, still works. Please revoke it:\n"
         "{revoke_steps}",
     ),
+    "revocation_unchecked": Words(
+        "warning",
+        "Nobody knows whether an old key still works upstream",
+        "The key ending {last4} is out of use here for {days} days; the upstream could not be asked whether it still "
+        "accepts it. The customer is asked to revoke it, and the broker asks the upstream again.",
+        "We no longer use your key ending {last4}. We could not check whether it still works. If you have not revoked "
+        "it, please do so now, so that nobody can use it:\n{revoke_steps}",
+    ),
     "revocation_overdue": Words(
         "urgent",
         "An old key was never revoked upstream",
-        "The key ending {last4} is out of use here for {days} days and the upstream still accepts it, after several "
-        "reminders. Call the customer.",
+        "The key ending {last4} is out of use here for {days} days. After several reminders the upstream still accepts "
+        "it, or still could not be asked. Call the customer.",
     ),
     "revocation_confirmed": Words(
         "info",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
+from broker.base.db import EVERY_TENANT
+from broker.notifications.tables import NoticeRow
+from broker.notifications.words import WORDS, filled
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
@@ -98,6 +102,27 @@ async def test_an_outage_of_a_day_neither_confirms_nor_bothers_anybody(world: Wo
     await world.work(hours=24)
     (version,) = await world.versions(acme)
     assert version["revocation_confirmed_at"] is not None
+
+
+@pytest.mark.parametrize("fault", [Faults(outage=True), Faults(outage=True, status=403)], ids=["down", "403"])
+async def test_an_upstream_that_says_nothing_for_long_is_no_reason_to_ask_nobody(
+    world: World, acme: str, fault: Faults
+) -> None:
+    world.upstream.faults = fault
+    for _ in range(40):
+        await world.work(hours=24)
+    assert await told(world, "revocation_wanted") == await told(world, "revocation_reminder") == 0
+    assert await told(world, "revocation_unchecked") == 5  # after a day, and 3, 7, 14 and 30
+    assert await told(world, "revocation_overdue") == 2
+
+
+async def test_the_customer_reads_where_to_revoke_the_key(world: World, acme: str) -> None:
+    await world.work()
+    async with world.services.db.read(EVERY_TENANT) as session:
+        notice = await session.scalar(select(NoticeRow).where(NoticeRow.kind == "revocation_wanted"))
+    words = filled(WORDS["revocation_wanted"].customer, notice.facts)
+    for step in world.services.catalog.get("raptor-comply").admin.revoke:
+        assert step in words
 
 
 async def test_a_key_that_was_never_confirmed_can_be_destroyed_and_says_so(world: World, acme: str) -> None:
