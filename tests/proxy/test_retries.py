@@ -111,7 +111,7 @@ async def test_an_upstreams_pause_holds_for_every_job_on_every_replica(either: B
             headers = {"Authorization": f"Bearer {other['token']}"}
             refused = await http.get("/proxy/acme/lab/x", headers=headers)
             assert problem(refused) == (429, "upstream_rate_limited")
-            assert 28 <= int(refused.headers["retry-after"]) <= 30
+            assert 1 <= int(refused.headers["retry-after"]) <= 30
         assert len(either.lab.calls) == 1
         either.world.clock.forward(seconds=31)
         second.clock.forward(seconds=31)
