@@ -8,7 +8,7 @@ from broker.audit.events import Actor
 from broker.audit.record import raise_epoch, record
 from broker.credentials.tables import CredentialRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import UnlawfulMove, event_of, get_credential
+from broker.credentials.versions import UnlawfulMove, event_of, get_credential, versions_of
 
 
 async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
@@ -31,6 +31,7 @@ async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now
 
 async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: str, now: int) -> CredentialRow:
     credential = await get_credential(session, credential_id)
+    await versions_of(session, credential_id)
     if credential.state != "active":
         raise UnlawfulMove("The credential was revoked for good.", move=f"{done}_in_revoked_credential")
     if (credential.paused_at is not None) == (done == "paused"):
