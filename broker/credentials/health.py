@@ -140,7 +140,7 @@ class HealthCheck:
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))
         if changed is not None:
-            if Health.UNREACHABLE not in changed:  # an outage changes no decision
+            if Health.FAILING in changed:  # an outage changes no decision, unless a refusal lies behind it
                 await raise_epoch(session, row.credential_id)
             events.append(event(row, f"credential.version.{_EVENTS[changed[1]]}", BROKER, now))
             failing = changed[1] is Health.FAILING

@@ -61,6 +61,33 @@ async def test_an_outage_is_not_a_bad_key(world: World, acme: str) -> None:
     assert await told(world) == ["key_unreachable"], "an outage that ended is no news"
 
 
+async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soon_as_upstream_says_so(
+    world: World, acme: str
+) -> None:
+    # given a job that holds a lease and works, while the checks meet an outage
+    job = await world.job()
+    await world.grant(job, "acme", max_ttl=86_400)
+    world.clock.forward(hours=2)
+    lease = await job.lease("acme", ttl=86_400)
+    world.upstream.faults = Faults(outage=True)
+    await world.broker.worker.check_health()
+    assert await health(world, acme) == "unreachable"
+    world.upstream.faults = Faults()
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+
+    # when upstream answers again, and refuses the key
+    world.revoke_upstream(world.upstream_keys["acme"])
+    world.clock.forward(seconds=30)
+    await world.broker.worker.check_health()
+    assert await health(world, acme) == "failing"
+
+    # then no job sends it any more
+    world.upstream.requests.clear()
+    for refused in (await world.proxied(lease, "/facilities"), await job.ask("acme")):
+        assert (refused.status_code, refused.json()["code"]) == (403, "key_failing")
+    assert list(world.upstream.requests) == []
+
+
 async def test_a_bad_key_stays_one_through_an_outage(world: World, acme: str) -> None:
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=30)
