@@ -15,6 +15,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from broker.audit.tables import AllowanceRow
 from broker.base.prepared import Transaction, execute_many, present
 
+# What lies further ahead than it was ever set, by more than replicas' clocks differ, is from before the clock stepped
+# back: it would stop everybody until that time comes again.
+_SKEW_MS = 60_000
+
 
 class Exhausted(Exception):
     """The allowance is used up; ``wait`` is the milliseconds until it isn't, None where it stays so."""
@@ -64,7 +68,8 @@ class Rate:
         """See :class:`Allowance`; the number is the theoretical arrival time, in microseconds."""
         now *= 1_000
         period = self.period * 1_000
-        # Never further ahead than a whole period, also where the clock was set back.
+        if value > now + period + _SKEW_MS * 1_000:
+            value = now
         arrival = min(max(value, now), now + period) + period // self.events
         if (late := arrival - now - period) > 0:
             raise Exhausted(self.id, -(-late // 1_000))
@@ -80,7 +85,7 @@ class Pause:
 
     def take(self, value: int, now: int) -> int:
         """See :class:`Allowance`."""
-        if value > now:
+        if now < value <= now + self.longest + _SKEW_MS:
             raise Exhausted(self.id, min(value - now, self.longest))
         return value
 
