@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -38,6 +39,8 @@ _DAY_MS = 86_400_000
 # Looking for keys whose time has come reads every key in use.
 _AGES_MS = 600_000
 _COUNT_MS = 60_000
+# So many keys of one provider are asked about at once.
+_AT_ONCE = 5
 # How soon another process takes over from one that died.
 _STAND_BY_S = 1.0
 # How often notices are looked for.
@@ -131,14 +134,16 @@ class Worker:
         )
 
     async def check_health(self) -> None:
-        """Ask upstream about keys that a job's call made suspect, and about failing ones."""
+        """Ask upstream about keys in use: those that a job's call made suspect, and all on a schedule."""
         later = self.verification.or_later
-        await _together("health", *(later(row, self.health.check(row)) for row in await self.health.due()))
+        await _in_turn("health", await self.health.due(), lambda row: later(row, self.health.check(row)))
 
     async def confirm_revocations(self) -> None:
         """Ask upstream whether keys that are out of use here are dead there too."""
-        later, due = self.verification.or_later, await self.confirmation.due()
-        await _together("confirmation", *(later(row, self.confirmation.check(row)) for row in due))
+        later = self.verification.or_later
+        await _in_turn(
+            "confirmation", await self.confirmation.due(), lambda row: later(row, self.confirmation.check(row))
+        )
 
     async def make_keys(self) -> None:
         """Carry on rotations whose keys the provider's own API makes."""
@@ -220,6 +225,20 @@ class Worker:
             await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
             await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))
+
+
+async def _in_turn(piece: str, rows: Sequence[VersionRow], work: Callable[[VersionRow], Awaitable[bool]]) -> None:
+    """Work on each, a few of a provider at once; once its upstream gives no answer, the rest of its rows wait."""
+    waiting: defaultdict[str, deque[VersionRow]] = defaultdict(deque)
+    for row in rows:
+        waiting[row.provider].append(row)
+
+    async def lane(queue: deque[VersionRow]) -> None:
+        while queue:
+            if not await work(queue.popleft()):
+                queue.clear()
+
+    await _together(piece, *(lane(queue) for queue in waiting.values() for _ in range(min(len(queue), _AT_ONCE))))
 
 
 async def _together(piece: str, *work: Awaitable[object]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER
 from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.credentials import turns
 from broker.credentials.lifecycle import State
 from broker.credentials.minting import Minting
 from broker.credentials.probe import Answer, Probed
@@ -45,35 +46,32 @@ class Confirmation:
     minting: Minting
     clock: Clock
 
-    async def due(self, limit: int = 50) -> list[VersionRow]:
-        """Revoked versions that upstream may still take and whose probe is due, of every tenant."""
+    async def due(self) -> list[VersionRow]:
+        """Revoked versions that upstream may still take and whose probe is due; a share of each provider."""
+        waits = and_(
+            VersionRow.state == State.REVOKED,
+            VersionRow.sealed.is_not(None),
+            turns.come(VersionRow.next_probe_at, self.clock(), turns.DAY_MS),
+            turns.declared(VersionRow, self.verification.catalog),
+        )
         async with self.db.read(EVERY_TENANT) as session:
-            rows = await session.scalars(
-                select(VersionRow)
-                .where(
-                    VersionRow.state == State.REVOKED,
-                    VersionRow.next_probe_at <= self.clock(),
-                    VersionRow.sealed.is_not(None),
-                )
-                .order_by(VersionRow.next_probe_at)
-                .limit(limit)
-            )
-            return list(rows)
+            return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at)))
 
-    async def check(self, row: VersionRow) -> None:
-        """Probe one version and act on what comes back."""
+    async def check(self, row: VersionRow) -> bool:
+        """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
         if credential is None or row.sealed is None:
-            return
+            return True
         await self.minting.delete_retired(credential, row)
         probed = await self.verification.ask(row, credential)
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state != State.REVOKED or present.sealed is None:
-                return
+                return True
             await self._settle(session, credential, present, probed)
+        return probed.answer is not Answer.UNREACHABLE
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()

@@ -8,10 +8,9 @@ succeeds, or the key before it serves again while that is still retiring.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, replace
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.allowance import pause_statement
@@ -20,7 +19,7 @@ from broker.audit.record import raise_epoch, record
 from broker.audit.tables import AllowanceRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials import evidence, rotation
+from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -28,11 +27,12 @@ from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import FIRST_CHECK_MS, event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
+from broker.organizations.tables import OrganizationRow
 
 # One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
 QUIET_MS = 30_000
-# So many keys of one provider are asked about in one round: the rest has time.
-_TOGETHER = 5
+# When a suspect's check is due: before every scheduled one, however many are late.
+_AT_ONCE = 0
 
 SUSPECT = (
     update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
@@ -40,10 +40,14 @@ SUSPECT = (
         VersionRow.credential_id == bindparam("suspect"),
         VersionRow.number == bindparam("suspect_number"),
         or_(VersionRow.state == bindparam("active"), VersionRow.state == bindparam("retiring")),
-        or_(VersionRow.next_probe_at.is_(None), VersionRow.next_probe_at > bindparam("due")),
-        or_(VersionRow.health_at.is_(None), VersionRow.health_at < bindparam("quiet_since")),
+        or_(VersionRow.next_probe_at.is_(None), VersionRow.next_probe_at > bindparam("at_once")),
+        or_(
+            VersionRow.health_at.is_(None),
+            VersionRow.health_at < bindparam("quiet_since"),
+            VersionRow.health_at > bindparam("quiet_until"),  # the clock stepped back since
+        ),
     )
-    .values(next_probe_at=bindparam("due"))
+    .values(next_probe_at=bindparam("at_once"))
 )
 
 
@@ -55,7 +59,8 @@ def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
         "active": str(State.ACTIVE),
         "retiring": str(State.RETIRING),
         "quiet_since": now - QUIET_MS,
-        "due": now,
+        "quiet_until": now + QUIET_MS,
+        "at_once": _AT_ONCE,
     }
 
 
@@ -73,6 +78,21 @@ def spread(credential: str, hours: int) -> int:
     return int(hours * 3_600_000 * (0.8 + 0.4 * share))
 
 
+def _in_force() -> ColumnElement[bool]:
+    """Whether a version's credential may be used: neither it nor its organization is cut off, and it isn't paused."""
+    return (
+        select(CredentialRow.id)
+        .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
+        .where(
+            CredentialRow.id == VersionRow.credential_id,
+            CredentialRow.state == "active",
+            CredentialRow.paused_at.is_(None),
+            OrganizationRow.state == "active",
+        )
+        .exists()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Probes keys in use; safe to run on several processes at once."""
@@ -81,42 +101,43 @@ class HealthCheck:
     verification: Verification
     clock: Clock
 
-    async def due(self, limit: int = 50) -> list[VersionRow]:
-        """Versions in use whose probe is due, of every tenant; a few of each provider, so that none is hammered."""
+    async def due(self) -> list[VersionRow]:
+        """Versions in use whose probe is due, of every tenant; a share of each provider, suspects beside the others."""
+        now = self.clock()
+        stepped_back = or_(
+            VersionRow.health_at > now + QUIET_MS,
+            and_(VersionRow.health_at.is_(None), VersionRow.next_probe_at > now + FIRST_CHECK_MS),
+        )
+        waits = and_(
+            VersionRow.state.in_(sorted(USABLE)),
+            VersionRow.next_probe_at.is_not(None),
+            or_(VersionRow.next_probe_at <= now, stepped_back),
+            turns.declared(VersionRow, self.verification.catalog),
+            _in_force(),
+        )
+        suspect = VersionRow.next_probe_at == _AT_ONCE
         async with self.db.read(EVERY_TENANT) as session:
-            rows = await session.scalars(
-                select(VersionRow)
-                .where(VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at <= self.clock())
-                .order_by(VersionRow.next_probe_at)
-                .limit(limit * _TOGETHER)
-            )
-            found = list(rows)
-        asked: Counter[str] = Counter()
-        chosen: list[VersionRow] = []
-        for row in found:
-            asked[row.provider] += 1
-            if asked[row.provider] <= _TOGETHER and len(chosen) < limit:
-                chosen.append(row)
-        return chosen
+            return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at, suspect)))
 
-    async def check(self, row: VersionRow) -> None:
-        """Probe one version and act on what comes back."""
+    async def check(self, row: VersionRow) -> bool:
+        """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
             paused = await session.get(AllowanceRow, pause_id(row.credential_id))
         if credential is None or row.sealed is None:
-            return
+            return True
         until = self._rests_until(credential, paused)
         probed = await self.verification.ask(row, credential) if until is None else None
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state not in USABLE:
-                return
+                return True
             if probed is None:
                 present.next_probe_at = until
-                return
+                return True
             await self._settle(session, credential, present, probed)
+        return probed.answer is not Answer.UNREACHABLE
 
     def _rests_until(self, credential: CredentialRow, paused: AllowanceRow | None) -> int | None:
         """Until when not even the broker uses the key: its customer paused it, or upstream asked everybody to wait."""

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +21,7 @@ from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.outbound import Outbound
-from broker.credentials import evidence, rotation
+from broker.credentials import evidence, rotation, turns
 from broker.credentials.evidence import Evidence, Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.probe import Answer, Probed, probe, target
@@ -50,6 +51,7 @@ class Verdict(StrEnum):
     SETTLED = "settled"  # somebody else came first
 
 
+T = TypeVar("T")
 Also = Callable[[AsyncSession, VersionRow, Verdict], Awaitable[None]]
 
 
@@ -78,14 +80,14 @@ class Verification:
         async with self.db.write(scope) as session:
             return await self._settle(session, row, probed, seen, also)
 
-    async def or_later(self, row: VersionRow, work: Awaitable[object]) -> None:
+    async def or_later(self, row: VersionRow, work: Awaitable[T]) -> T:
         """Do what is due for a version; where that fails it is due again later, and holds nobody up until then.
 
         Raises:
             Exception: whatever ``work`` raises.
         """
         try:
-            await work
+            return await work
         except Exception:
             async with self.db.write(Scope.of(row.organization_id)) as session:
                 same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
@@ -174,7 +176,11 @@ class Verification:
         async with self.db.read(EVERY_TENANT) as session:
             rows = await session.scalars(
                 select(VersionRow)
-                .where(VersionRow.state == State.STAGED, VersionRow.next_probe_at <= self.clock())
+                .where(
+                    VersionRow.state == State.STAGED,
+                    turns.come(VersionRow.next_probe_at, self.clock(), turns.HOUR_MS),
+                    turns.declared(VersionRow, self.catalog),
+                )
                 .order_by(VersionRow.next_probe_at)
                 .limit(limit)
             )

@@ -11,7 +11,8 @@ from broker.credentials.tables import VersionRow
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
@@ -129,3 +130,35 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(worl
     await world.work()
     assert len(world.upstream.requests) == asked, "the pause that the check met holds for the next check"
     assert lease["lease"]["credential"] == acme
+
+
+async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_from_what_jobs_are_answered(
+    world: World, acme: str
+) -> None:
+    # given a key that was checked, and a clock that then steps back by a day
+    await world.work(hours=30)
+    world.clock.offset -= 24 * HOUR_MS
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = await job.lease("acme")
+
+    # when the customer revokes it, and a job is told so
+    world.revoke_upstream(world.upstream_keys["acme"])
+    for _ in range(2):  # the second call is on the record after what the first one was answered
+        assert (await world.proxied(lease, "/facilities")).status_code == 401
+
+    # then the next round finds out
+    await world.broker.worker.check_health()
+    assert await health(world, acme) == "failing"
+
+
+async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str) -> None:
+    await world.work(hours=30)
+    world.clock.offset -= 24 * HOUR_MS
+    world.upstream.requests.clear()
+    for _ in range(3):
+        await world.broker.worker.check_health()
+    assert len(world.upstream.requests) == 1, "asked again once, and from then on as scheduled"
+    world.revoke_upstream(world.upstream_keys["acme"])
+    await world.work(hours=30)
+    assert await health(world, acme) == "failing"

@@ -1,0 +1,55 @@
+"""Whose turn it is, among rows that wait for the broker to ask an upstream about them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, or_, select
+from sqlalchemy.orm import aliased
+
+from broker.credentials.tables import RotationRow, VersionRow
+from broker.providers.catalog import Catalog
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+# So many of one provider are taken in one round at least, and at most.
+FEWEST = 5
+_MOST = 200
+# In between, one in so many of those that wait: however many they are, they get their turn within minutes.
+_ONE_IN = 12
+
+Row = TypeVar("Row", VersionRow, RotationRow)
+
+
+def has_come(at: int | None, now: int, longest: int) -> bool:
+    """Whether a moment that was set at most ``longest`` ahead has come (all in milliseconds); None never does.
+
+    One that lies further ahead was set before the clock stepped back.
+    """
+    return at is not None and not now < at <= now + longest
+
+
+def come(at: SQLColumnExpression[int | None], now: int, longest: int) -> ColumnElement[bool]:
+    """As :func:`has_come`, of a column."""
+    return or_(at <= now, at > now + longest)
+
+
+def declared(row: type[Row], catalog: Catalog) -> ColumnElement[bool]:
+    """Whether the row's provider is: of no other can anything be asked."""
+    return row.provider.in_([definition.id for definition in catalog])
+
+
+def fair(
+    row: type[Row], where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
+) -> Select[Row]:
+    """Rows that meet ``where``, the first by ``order``, a share of each provider, so that none starves another.
+
+    ``apart`` splits a provider's rows further, each part with a share of its own.
+    """
+    parts = [row.provider, *apart]
+    turn = func.row_number().over(partition_by=parts, order_by=order).label("turn")
+    waiting = func.count().over(partition_by=parts).label("waiting")
+    found = select(row, turn, waiting).where(where).subquery()
+    share = or_(found.c.turn <= FEWEST, and_(found.c.turn <= _MOST, found.c.turn * _ONE_IN <= found.c.waiting))
+    return select(aliased(row, found)).where(share).order_by(found.c.turn)

@@ -1,0 +1,114 @@
+"""Whose turn it is: every provider has its share of a round, suspects come first, and a clock may step back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sqlalchemy import update
+
+from broker.base.db import EVERY_TENANT
+from broker.credentials import turns
+from broker.credentials.health import SUSPECT, suspicion
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.organizations.tables import OrganizationRow
+from tests.support.world import World
+
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+# Two that are declared, and one that no longer is.
+CROWDED, QUIET, GONE = "raptor-comply", "stripe", "gone"
+
+
+async def keys(world: World, provider: str, due: Iterable[int], *, state: str = "active") -> list[str]:
+    """Credentials of one organization, a key each, that are due at these times; their ids."""
+    made = []
+    async with world.services.db.write(EVERY_TENANT) as session:
+        for number, at in enumerate(due):
+            credential = f"crd_{provider}_{number}"
+            made.append(credential)
+            session.add(
+                CredentialRow(
+                    id=credential,
+                    organization_id="org_1",
+                    provider=provider,
+                    label=str(number),
+                    state="active",
+                    variables={},
+                    created_at=0,
+                )
+            )
+            session.add(
+                VersionRow(
+                    organization_id="org_1",
+                    credential_id=credential,
+                    number=1,
+                    provider=provider,
+                    state=state,
+                    sealed=b"sealed",
+                    fingerprint=credential,
+                    last4="xxxx",
+                    verdict="active",
+                    health_at=at - 10,
+                    probes=0,
+                    next_probe_at=at,
+                    staged_at=0,
+                )
+            )
+        if not await session.get(OrganizationRow, "org_1"):
+            session.add(OrganizationRow(id="org_1", slug="one", name="One", state="active", created_at=0))
+    return made
+
+
+def of_each(rows: list[VersionRow]) -> Counter[str]:
+    return Counter(row.provider for row in rows)
+
+
+async def test_a_provider_with_many_keys_due_starves_no_other(world: World) -> None:
+    now = world.clock()
+    await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 300)
+    await keys(world, QUIET, [now - MINUTE_MS] * 2)
+    asked = of_each(await world.broker.worker.health.due())
+    assert asked[QUIET] == 2
+    assert asked[CROWDED] == 300 // 12, "the more wait, the more are asked about"
+
+
+async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
+    await keys(world, CROWDED, [world.clock() - 1] * 8)
+    assert of_each(await world.broker.worker.health.due()) == {CROWDED: turns.FEWEST}
+
+
+async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
+    now = world.clock()
+    await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
+    suspect = f"crd_{CROWDED}_100"
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await session.execute(
+            update(VersionRow).where(VersionRow.credential_id == suspect).values(health_at=now - 5 * MINUTE_MS)
+        )
+        await session.execute(SUSPECT, suspicion(suspect, 1, now))
+    due = [row.credential_id for row in await world.broker.worker.health.due()]
+    assert suspect in due
+    assert len(due) > 1, "and the others keep their share"
+
+
+async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: World) -> None:
+    due = [world.clock() - MINUTE_MS] * 60
+    await keys(world, GONE, due)
+    await keys(world, CROWDED, [world.clock() - 1])
+    assert of_each(await world.broker.worker.health.due()) == {CROWDED: 1}
+
+
+async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_anothers(world: World) -> None:
+    now = world.clock()
+    await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
+    await keys(world, QUIET, [now - MINUTE_MS], state="revoked")
+    assert of_each(await world.broker.worker.confirmation.due()) == {CROWDED: 100 // 12, QUIET: 1}
+
+
+def test_a_wait_that_was_set_before_the_clock_stepped_back_is_over() -> None:
+    at, longest = 10 * HOUR_MS, HOUR_MS
+    assert not turns.has_come(at, at - longest, longest)
+    assert turns.has_come(at, at, longest)
+    assert turns.has_come(at, at - 2 * longest, longest)
+    assert not turns.has_come(None, at, longest)
