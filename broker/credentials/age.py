@@ -1,12 +1,12 @@
 """How old a key may become: the interval that counts, and which keys are due.
 
-The interval is the credential's own, else its organization's, else its provider's.  A key's age counts from the moment
-it was received.
+The interval is the credential's own, else its organization's, else its provider's; a key is due once that is over, or
+its credential's maximum age is reached, whichever comes first.  A key's age counts from the moment it was received.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, select
+from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
 
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -28,8 +28,15 @@ def interval_days(catalog: Catalog) -> ColumnElement[int]:
 
 
 def due_at(catalog: Catalog) -> ColumnElement[int]:
-    """When the active key is to be replaced, in milliseconds."""
-    return VersionRow.staged_at + interval_days(catalog) * DAY_MS
+    """When the active key is to be replaced, in milliseconds; NULL where nothing limits its age."""
+    interval, most = interval_days(catalog), CredentialRow.max_age_days
+    first = case((or_(most.is_(None), interval <= most), interval), else_=most)
+    return VersionRow.staged_at + first * DAY_MS
+
+
+def too_old_at() -> ColumnElement[int]:
+    """When the active key reaches its credential's maximum age, in milliseconds; NULL where there is none."""
+    return VersionRow.staged_at + CredentialRow.max_age_days * DAY_MS
 
 
 def with_active_keys() -> Select[CredentialRow]:

@@ -52,7 +52,7 @@ class Confirmation:
             VersionRow.state == State.REVOKED,
             VersionRow.sealed.is_not(None),
             turns.come(VersionRow.next_probe_at, self.clock(), turns.DAY_MS),
-            turns.declared(VersionRow, self.verification.catalog),
+            turns.declared(VersionRow.provider, self.verification.catalog),
         )
         async with self.db.read(EVERY_TENANT) as session:
             return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at)))

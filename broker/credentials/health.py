@@ -112,7 +112,7 @@ class HealthCheck:
             VersionRow.state.in_(sorted(USABLE)),
             VersionRow.next_probe_at.is_not(None),
             or_(VersionRow.next_probe_at <= now, stepped_back),
-            turns.declared(VersionRow, self.verification.catalog),
+            turns.declared(VersionRow.provider, self.verification.catalog),
             _in_force(),
         )
         suspect = VersionRow.next_probe_at == _AT_ONCE

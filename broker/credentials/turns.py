@@ -35,9 +35,9 @@ def come(at: SQLColumnExpression[int | None], now: int, longest: int) -> ColumnE
     return or_(at <= now, at > now + longest)
 
 
-def declared(row: type[Row], catalog: Catalog) -> ColumnElement[bool]:
-    """Whether the row's provider is: of no other can anything be asked."""
-    return row.provider.in_([definition.id for definition in catalog])
+def declared(provider: SQLColumnExpression[str], catalog: Catalog) -> ColumnElement[bool]:
+    """Whether that provider is: of no other can anything be asked."""
+    return provider.in_([definition.id for definition in catalog])
 
 
 def fair(

@@ -179,7 +179,7 @@ class Verification:
                 .where(
                     VersionRow.state == State.STAGED,
                     turns.come(VersionRow.next_probe_at, self.clock(), turns.HOUR_MS),
-                    turns.declared(VersionRow, self.catalog),
+                    turns.declared(VersionRow.provider, self.catalog),
                 )
                 .order_by(VersionRow.next_probe_at)
                 .limit(limit)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import String, cast, select
+import structlog
+from sqlalchemy import String, and_, case, cast, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor
@@ -16,6 +17,7 @@ from broker.credentials import age, rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
+from broker.credentials.turns import declared
 from broker.credentials.versions import Place, UnlawfulMove, versions_of
 from broker.intake import links, submitting
 from broker.intake.submitting import Next
@@ -24,6 +26,8 @@ from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
 from broker.notifications.tables import NoticeRow
 from broker.providers.catalog import Catalog
+
+_log = structlog.get_logger()
 
 _WEEK_MS = 7 * age.DAY_MS
 
@@ -177,45 +181,55 @@ async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_d
         .exists()
     )
     due = age.due_at(rotating.catalog) <= now + ahead_days * age.DAY_MS
+    known = declared(CredentialRow.provider, rotating.catalog)
     async with db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(due, age.without_open_rotation(), ~lately)
+        query = age.with_active_keys().where(due, known, age.without_open_rotation(), ~lately)
         found = list(await session.scalars(query.limit(limit)))
     asked = 0
-    for known in found:
-        async with db.write(Scope.of(known.organization_id)) as session:
-            credential = await session.get_one(CredentialRow, known.id)
-            plan, asking = Plan("automatic", "the key's time has come"), Asking(hours=links.LONGEST_HOURS)
-            try:
-                if rotating.mints(credential):
-                    await rotating.mint(session, BROKER, credential, plan, now=now)
-                else:
-                    await rotating.ask(session, BROKER, credential, plan, asking, now=now)
-            except (RotationOpen, UnlawfulMove):  # somebody was faster
-                await session.rollback()
-                continue
-            asked += 1
+    for credential in found:
+        try:
+            await _ask_for(db, rotating, credential, now)
+        except (RotationOpen, UnlawfulMove):  # somebody was faster
+            continue
+        except Exception:  # noqa: BLE001 - the others' time has come too
+            _log.exception("rotation.not_asked_for", credential=credential.id)
+            continue
+        asked += 1
     return asked
 
 
+async def _ask_for(db: Database, rotating: Rotating, known: CredentialRow, now: int) -> None:
+    async with db.write(Scope.of(known.organization_id)) as session:
+        credential = await session.get_one(CredentialRow, known.id)
+        plan = Plan("automatic", "the key's time has come")
+        if rotating.mints(credential):
+            await rotating.mint(session, BROKER, credential, plan, now=now)
+        else:
+            await rotating.ask(session, BROKER, credential, plan, Asking(hours=links.LONGEST_HOURS), now=now)
+
+
 async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
-    """Tell about keys in use whose time is over, once for each."""
+    """Tell about keys in use whose time is over: once when it is, and once more when their maximum age is reached."""
     now = clock()
-    name = "key_overdue/" + CredentialRow.id + "/" + cast(VersionRow.number, String)
+    due, too_old = age.due_at(catalog) <= now, age.too_old_at() <= now
+    refused = and_(too_old, CredentialRow.on_max_age == "refuse")
+    kind = case((refused, "key_too_old"), else_="key_overdue")
+    name = kind + "/" + CredentialRow.id + "/" + cast(VersionRow.number, String) + case((too_old, "/max"), else_="")
     told = select(NoticeRow.id).where(
         NoticeRow.organization_id == CredentialRow.organization_id, NoticeRow.dedup == name
     )
     async with db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(age.due_at(catalog) <= now, ~told.exists())
-        rows = await session.execute(query.with_only_columns(CredentialRow, VersionRow).limit(limit))
-        found = [(row[0], row[1]) for row in rows]
-    for credential, version in found:
+        query = age.with_active_keys().where(due, ~told.exists())
+        rows = await session.execute(query.with_only_columns(CredentialRow, VersionRow, refused, name).limit(limit))
+        found = [(row[0], row[1], row[2], row[3]) for row in rows]
+    for credential, version, is_refused, dedup in found:
         async with db.write(Scope.of(credential.organization_id)) as session:
             await tell_of(
                 session,
-                "key_overdue",
+                "key_too_old" if is_refused else "key_overdue",
                 credential,
                 version=version.number,
                 now=now,
-                dedup=f"key_overdue/{credential.id}/{version.number}",
+                dedup=dedup,
                 facts={"last4": version.last4, "days": (now - version.staged_at) // age.DAY_MS},
             )

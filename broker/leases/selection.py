@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 
 from broker.credentials import age
 from broker.credentials.lifecycle import Health, State
@@ -33,8 +33,7 @@ def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) ->
     if only is Selection.DUE_SOON:
         return active.where(due > now, due <= now + ahead_days * age.DAY_MS)
     if only is Selection.OVERDUE:
-        too_old = VersionRow.staged_at + CredentialRow.max_age_days * age.DAY_MS
-        return active.where(or_(due <= now, too_old <= now))
+        return active.where(due <= now)
     if only is Selection.NEVER_USED:
         return active.where(~select(LeaseRow.id).where(LeaseRow.credential_id == CredentialRow.id).exists())
     if only in {Selection.FAILING, Selection.UNREACHABLE}:

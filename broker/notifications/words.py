@@ -28,6 +28,7 @@ Kind = Literal[
     "revocation_confirmed",
     "key_exposed",
     "key_overdue",
+    "key_too_old",
     "key_paused",
     "key_resumed",
     "key_withdrawn",
@@ -183,6 +184,13 @@ WORDS: Mapping[Kind, Words] = {
         "The key ending {last4} is {days} days old, more than its policy wants. `broker key list --only overdue` "
         "lists such keys.",
         "Your key ending {last4} is {days} days old. Please create a new one. " + _STATUS_PAGE,
+    ),
+    "key_too_old": Words(
+        "urgent",
+        "A key is too old to be used",
+        "The key ending {last4} is {days} days old, and its policy refuses keys of that age: jobs are refused until a "
+        "new one is in use. `broker rotation list` shows whether the customer was asked; `broker key rotate` asks.",
+        "Your key ending {last4} is {days} days old, too old to be used. Please create a new one now. " + _STATUS_PAGE,
     ),
     "key_paused": Words(
         "warning", "A customer paused a key", "The customer paused the use of their key: jobs are refused."

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from broker.base.db import EVERY_TENANT
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.intake.rotating import Rotating
 from tests.support.world import World
 
 
@@ -101,3 +105,70 @@ async def test_a_key_over_its_age_is_refused_where_the_policy_says_so_and_only_t
 async def test_a_refusing_policy_without_an_age_is_refused(world: World, acme: str) -> None:
     refused = await world.call("POST", f"/v1/credentials/{acme}/policy", status=422, json={"on_max_age": "refuse"})
     assert refused["detail"].startswith("max_age_days:")
+
+
+async def told(world: World) -> list[str]:
+    return [one["kind"] for one in (await world.call("GET", "/v1/notices"))["items"] if one["credential"]]
+
+
+async def test_a_maximum_age_is_a_keys_time_too_customers_are_asked_before_it_comes(world: World, acme: str) -> None:
+    await policy(world, acme, max_age_days=60, on_max_age="refuse")
+    assert await listed(world, "due_soon") == []
+    await world.work(hours=24 * 31)
+    assert await listed(world, "due_soon") == [acme]
+    (rotation,) = (await world.call("GET", "/v1/rotations"))["items"]
+    assert (rotation["kind"], rotation["state"]) == ("automatic", "requested")
+    # the shorter of the two counts
+    await policy(world, acme, rotation_days=10, max_age_days=60)
+    assert await listed(world, "overdue") == [acme]
+
+
+async def test_a_key_that_its_policy_begins_to_refuse_is_told_of_once(world: World, acme: str) -> None:
+    await policy(world, acme, rotation_days=40, max_age_days=45, on_max_age="refuse")
+    for _ in range(25):
+        await world.work(hours=48)
+    assert await told(world) == ["rotation_requested", "key_overdue", "key_too_old"]
+    (notice,) = [one for one in (await world.call("GET", "/v1/notices"))["items"] if one["kind"] == "key_too_old"]
+    assert notice["severity"] == "urgent"
+    assert "jobs are refused" in notice["text"]
+
+
+async def test_a_maximum_age_that_only_warns_does_so_once(world: World, acme: str) -> None:
+    await policy(world, acme, max_age_days=5, on_max_age="warn")
+    for _ in range(10):
+        await world.work(hours=24)
+    assert await told(world) == ["rotation_requested", "key_overdue"]
+
+
+async def test_a_provider_that_is_no_longer_declared_keeps_no_other_key_from_its_turn(world: World, acme: str) -> None:
+    other = await world.key_for("borealis")
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await session.execute(update(CredentialRow).where(CredentialRow.id == acme).values(provider="gone"))
+        await session.execute(update(VersionRow).where(VersionRow.credential_id == acme).values(provider="gone"))
+    for credential in (acme, other):
+        await policy(world, credential, rotation_days=5)
+    await world.work(hours=24 * 6)
+    (rotation,) = (await world.call("GET", "/v1/rotations"))["items"]
+    assert rotation["credential"] == other
+    assert (await told(world)).count("key_overdue") == 2
+
+
+async def test_one_key_that_cannot_be_asked_for_keeps_no_other_from_its_turn(
+    world: World, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await world.key_for("borealis")
+    for credential in (acme, other):
+        await policy(world, credential, rotation_days=5)
+    real = Rotating.ask
+
+    async def failing(
+        self: Rotating, session: Any, actor: Any, credential: CredentialRow, *more: Any, **by: Any
+    ) -> Any:
+        if credential.id == acme:
+            raise RuntimeError("no")
+        return await real(self, session, actor, credential, *more, **by)
+
+    monkeypatch.setattr(Rotating, "ask", failing)
+    await world.work(hours=24 * 6)
+    assert [one["credential"] for one in (await world.call("GET", "/v1/rotations"))["items"]] == [other]
+    assert (await told(world)).count("key_overdue") == 2
