@@ -17,6 +17,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.credentials.confirmation import Confirmation
+from broker.credentials.cutoff import cut_off_rest
 from broker.credentials.health import HealthCheck
 from broker.credentials.minting import Minting
 from broker.credentials.tables import VersionRow
@@ -107,6 +108,7 @@ class Worker:
             self.make_keys,
             self.retire_due,
             self.ask_for_due,
+            self.cut_off_rest,
             self.expire_links,
             self.close_lost_uses,
             self.sweep_strays,
@@ -183,6 +185,11 @@ class Worker:
             return
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
         await tell_overdue(self.db, self.rotating.catalog, self.clock)
+
+    async def cut_off_rest(self) -> None:
+        """Cut off credentials that an organization which was cut off still has; every ten minutes."""
+        if not self._resting("cut_off_rest", _AGES_MS):
+            await cut_off_rest(self.db, self.clock)
 
     async def expire_links(self) -> None:
         """Close links whose time is over."""

@@ -1,11 +1,14 @@
-"""Cut keys off, one version or a whole credential; nothing uses them from the commit on."""
+"""Cut keys off, one version, a whole credential or an organization; nothing uses them from the commit on."""
 
 from __future__ import annotations
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -19,6 +22,8 @@ from broker.credentials.versions import (
     put_out,
     versions_of,
 )
+from broker.organizations import tenants
+from broker.organizations.tables import OrganizationRow
 
 
 async def revoke_version(
@@ -89,18 +94,59 @@ async def revoke_credential(
     ``why`` is a word for the record, ``reason`` a person's own.
     """
     credential = await get_credential(session, credential_id)
-    versions = await versions_of(session, credential_id)
+    if ended := await _end(session, actor, credential, reason=reason, why=why, now=now):
+        await record(session, *ended)
+    return credential
+
+
+async def _end(
+    session: AsyncSession, actor: Actor, credential: CredentialRow, *, reason: str, why: str, now: int
+) -> list[Event]:
+    versions = await versions_of(session, credential.id)
     left = [number for number, row in versions.items() if row.state not in {State.REVOKED, State.DESTROYED}]
     if credential.state == "revoked" and not left:
-        return credential
+        return []
     credential.state, credential.revoked_at = "revoked", credential.revoked_at or now
-    await raise_epoch(session, credential_id)
+    await raise_epoch(session, credential.id)
     # The active one last: revoked first, it would call the retiring one back.
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
         await put_out(session, versions, number, now)
-    ended = await rotation.abandoned(session, actor, credential_id, now=now)
-    await record(session, event_of(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended)
-    return credential
+    ended = await rotation.abandoned(session, actor, credential.id, now=now)
+    return [event_of(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended]
+
+
+async def revoke_organization(
+    session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int
+) -> OrganizationRow:
+    """Cut an organization off, for good, and every credential of it.  Again: no change."""
+    row = await tenants.find(session, reference)
+    await session.refresh(row, with_for_update=True)
+    if row.state == "revoked":
+        return row
+    events = await _end_all(session, actor, row.id, now)
+    return await tenants.revoke(session, actor, reference, reason=reason, now=now, also=events)
+
+
+async def cut_off_rest(db: Database, clock: Clock, limit: int = 50) -> None:
+    """Cut off what came into being while its organization was cut off, or before that took its credentials along."""
+    gone = select(OrganizationRow.id).where(OrganizationRow.state == "revoked")
+    left = select(CredentialRow.organization_id).where(
+        CredentialRow.state == "active", CredentialRow.organization_id.in_(gone)
+    )
+    async with db.read(EVERY_TENANT) as session:
+        found = list(await session.scalars(left.distinct().limit(limit)))
+    for organization in found:
+        async with db.write(Scope.of(organization)) as session:
+            if ended := await _end_all(session, BROKER, organization, clock()):
+                await record(session, *ended)
+
+
+async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: int) -> list[Event]:
+    query = select(CredentialRow).where(CredentialRow.organization_id == organization, CredentialRow.state == "active")
+    events = []
+    for credential in list(await session.scalars(query.order_by(CredentialRow.id))):
+        events += await _end(session, actor, credential, reason="", why="organization_revoked", now=now)
+    return events
 
 
 async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:

@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.allowance import pause_statement
 from broker.audit.events import BROKER
 from broker.audit.record import raise_epoch, record
-from broker.audit.tables import AllowanceRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
+from broker.credentials.resting import TOO_FAST, rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
@@ -33,6 +32,8 @@ from broker.organizations.tables import OrganizationRow
 QUIET_MS = 30_000
 # When a suspect's check is due: before every scheduled one, however many are late.
 _AT_ONCE = 0
+# So often upstream may say that it is asked too fast before that counts as an outage.
+_PATIENCE = 3
 
 SUSPECT = (
     update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
@@ -62,11 +63,6 @@ def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
         "quiet_until": now + QUIET_MS,
         "at_once": _AT_ONCE,
     }
-
-
-def pause_id(credential: str) -> str:
-    """The allowance that holds an upstream's pause: one for everything that uses the credential."""
-    return f"{credential}/pause"
 
 
 def spread(credential: str, hours: int) -> int:
@@ -124,10 +120,9 @@ class HealthCheck:
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
-            paused = await session.get(AllowanceRow, pause_id(row.credential_id))
-        if credential is None or row.sealed is None:
-            return True
-        until = self._rests_until(credential, paused)
+            if credential is None or row.sealed is None:
+                return True
+            until = await rests_until(session, credential, self.verification.catalog, self.clock())
         probed = await self.verification.ask(row, credential) if until is None else None
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
@@ -139,14 +134,6 @@ class HealthCheck:
             await self._settle(session, credential, present, probed)
         return probed.answer is not Answer.UNREACHABLE
 
-    def _rests_until(self, credential: CredentialRow, paused: AllowanceRow | None) -> int | None:
-        """Until when not even the broker uses the key: its customer paused it, or upstream asked everybody to wait."""
-        now = self.clock()
-        if credential.paused_at is not None:
-            return now + FIRST_CHECK_MS
-        cap = self.verification.catalog.get(credential.provider).retry.cap_seconds * 1000
-        return paused.value if paused is not None and now < paused.value <= now + cap else None
-
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
         changed = self._note(row, probed, now)
@@ -154,10 +141,7 @@ class HealthCheck:
         events = [
             replace(event(row, "credential.probe.completed", BROKER, now, reason=probed.answer), outcome=probed.outcome)
         ]
-        if probed.pause:
-            statement = pause_statement(self.db.dialect)
-            until = now + int(probed.pause * 1000)
-            await session.execute(statement, {"allowance": pause_id(row.credential_id), "number": until})
+        await rest(session, row.credential_id, probed.pause, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))
         if changed is not None:
@@ -174,11 +158,12 @@ class HealthCheck:
     def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
         """Note what upstream said, and when to ask again; the health before and now, where it changed."""
         before = Health(row.health)
+        limited = probed.outcome.status == TOO_FAST and row.probes < _PATIENCE
         found = {
             Answer.GOOD: Health.HEALTHY,
             Answer.BAD_KEY: Health.FAILING,
             # Refused once and unreachable now: still refused, as far as anybody knows.
-            Answer.UNREACHABLE: Health.FAILING if before is Health.FAILING else Health.UNREACHABLE,
+            Answer.UNREACHABLE: before if limited or before is Health.FAILING else Health.UNREACHABLE,
         }[probed.answer]
         if probed.answer is Answer.GOOD:
             hours = self.verification.catalog.get(row.provider).verify.every_hours

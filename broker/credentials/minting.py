@@ -20,13 +20,15 @@ from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import BrokerError
 from broker.base.secret import Secret
-from broker.credentials import rotation
+from broker.credentials import rotation, turns
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
+from broker.credentials.resting import TOO_FAST, rest, rests_until
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
 from broker.credentials.versions import Place, event
+from broker.organizations.tables import OrganizationRow
 from broker.providers.minting import Made, Rotate
 
 _log = structlog.get_logger()
@@ -36,12 +38,21 @@ _CLAIM_MS = 300_000
 
 
 class _Failed(Exception):
-    """A try came to nothing; ``status`` is upstream's, None where it gave no answer."""
+    """A try came to nothing.
 
-    def __init__(self, step: str, status: int | None) -> None:
+    ``status`` is upstream's, None where it gave no answer; ``pause`` is for how many seconds it wants no more calls.
+    """
+
+    def __init__(self, step: str, status: int | None, pause: float = 0.0) -> None:
         super().__init__(step)
         self.step = step
         self.status = status
+        self.pause = pause
+
+    @classmethod
+    def at(cls, step: str, done: Exchange) -> _Failed:
+        """Because of what upstream answered."""
+        return cls(step, done.status, done.pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,8 @@ class Minting:
                 .where(
                     RotationRow.kind == "minted",
                     or_(RotationRow.state == "requested", RotationRow.state == "cancelled"),
-                    RotationRow.next_try_at <= self.verification.clock(),
+                    turns.come(RotationRow.next_try_at, self.verification.clock(), turns.HOUR_MS),
+                    turns.declared(RotationRow.provider, self.verification.catalog),
                 )
                 .order_by(RotationRow.next_try_at)
                 .limit(limit)
@@ -104,22 +116,32 @@ class Minting:
         async with wired.db.write(Scope.of(row.organization_id)) as session:
             now = wired.clock()
             present = await rotation.find(session, row.id)
-            if present.state not in {"requested", "cancelled"} or (present.next_try_at or now + 1) > now:
+            if present.state not in {"requested", "cancelled"}:
+                return None
+            if not turns.has_come(present.next_try_at, now, turns.HOUR_MS):
+                return None
+            credential = await session.get_one(CredentialRow, row.credential_id)
+            api = wired.catalog.get(row.provider).rotate
+            if credential.state != "active" or api is None:
+                await _leave_to_people(session, present, now)
+                return None
+            active = await self._key_in_force(session, credential)
+            until = await rests_until(session, credential, wired.catalog, now)
+            if active is None or until is not None:  # nothing to make or delete keys with, for now
+                present.next_try_at = until or now + turns.HOUR_MS
                 return None
             present.tries, present.next_try_at = present.tries + 1, now + _CLAIM_MS
-            credential = await session.get_one(CredentialRow, row.credential_id)
-            active = await session.scalar(
-                select(VersionRow).where(
-                    VersionRow.credential_id == row.credential_id, VersionRow.state == State.ACTIVE
-                )
-            )
-            api = wired.catalog.get(row.provider).rotate
-            if active is None or active.sealed is None or api is None:
-                present.next_try_at = None  # nothing to make or delete keys with
-                return None
             await session.flush()
             session.expunge_all()
         return _Try(present, credential, active, api)
+
+    async def _key_in_force(self, session: AsyncSession, credential: CredentialRow) -> VersionRow | None:
+        """The version in use, of an organization that was not cut off."""
+        organization = await session.get_one(OrganizationRow, credential.organization_id)
+        if organization.state != "active":
+            return None
+        in_force = (VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
+        return await session.scalar(select(VersionRow).where(*in_force, VersionRow.sealed.is_not(None)))
 
     async def _identify(self, claimed: _Try) -> None:
         """Learn what upstream calls the key in force, which is needed to delete it one day."""
@@ -128,7 +150,7 @@ class Minting:
             return
         done = await self._call(claimed.credential, claimed.active, "own", "GET", own.path)
         if done.status not in own.good:
-            raise _Failed("own", done.status)
+            raise _Failed.at("own", done)
         async with self.verification.db.write(Scope.of(claimed.credential.organization_id)) as session:
             row = await session.get_one(VersionRow, (claimed.active.credential_id, claimed.active.number))
             row.upstream_id = own.read(done.body)
@@ -138,7 +160,7 @@ class Minting:
         listing = claimed.api.list
         done = await self._call(claimed.credential, claimed.active, "list", "GET", listing.path)
         if done.status not in listing.good:
-            raise _Failed("list", done.status)
+            raise _Failed.at("list", done)
         for left in listing.named(done.body, claimed.name):
             await self.delete(claimed.credential, claimed.active, left)
 
@@ -148,7 +170,7 @@ class Minting:
         done = await self._call(claimed.credential, claimed.active, "create", create.method, create.path, body)
         made = create.read(done.body) if done.status in create.good else None
         if made is None:
-            raise _Failed("create", done.status)
+            raise _Failed.at("create", done)
         return made
 
     async def _keep(self, claimed: _Try, made: Made) -> int:
@@ -188,17 +210,17 @@ class Minting:
         path = api.delete.filled(upstream_id)
         done = await self._call(credential, active, "delete", api.delete.method, path)
         if done.status not in api.delete.good:
-            raise _Failed("delete", done.status)
+            raise _Failed.at("delete", done)
 
     async def delete_retired(self, credential: CredentialRow, row: VersionRow) -> None:
         """Delete an old key upstream, where it was made there and another is in force; else people have to."""
         if not row.upstream_id or self.verification.catalog.get(row.provider).rotate is None:
             return
-        async with self.verification.db.read(Scope.of(row.organization_id)) as session:
-            active = await session.scalar(
-                select(VersionRow).where(VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
-            )
-        if active is None:
+        wired = self.verification
+        async with wired.db.read(Scope.of(row.organization_id)) as session:
+            active = await self._key_in_force(session, credential)
+            resting = await rests_until(session, credential, wired.catalog, wired.clock()) is not None
+        if active is None or resting:
             return
         try:
             await self.delete(credential, active, row.upstream_id)
@@ -239,9 +261,18 @@ class Minting:
             row = await rotation.find(session, claimed.rotation.id)
             if row.tries != claimed.rotation.tries or row.state not in {"requested", "cancelled"}:
                 return
-            row.next_try_at = now + retry_ms(row.tries - 1)
-            await _tell(session, row, failed, now)
+            row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.pause * 1000))
+            await rest(session, row.credential_id, failed.pause, now)
+            if failed.status != TOO_FAST:
+                await _tell(session, row, failed, now)
 
 
 async def _tell(session: AsyncSession, row: RotationRow, failed: _Failed, now: int) -> None:
     await rotation.told(session, row, "mint_failed", now, status=failed.status or failed.step)
+
+
+async def _leave_to_people(session: AsyncSession, row: RotationRow, now: int) -> None:
+    """The broker can make and delete nothing any more: a key that a cancelled rotation may have left, people delete."""
+    row.next_try_at = None
+    if row.state == "cancelled":
+        await rotation.told(session, row, "key_left_upstream", now)

@@ -135,7 +135,7 @@ class Verification:
         if changing is not None and changing.to_version != row.number:
             changing = None
         weighed = await evidence.weigh(session, row, seen)
-        verdict = self._verdict(row, probed, weighed, rotating=changing is not None, in_use=in_use)
+        verdict = self._verdict(row, probed, weighed, changing, in_use=in_use)
         now = self.clock()
         row.verdict = verdict
         if verdict is Verdict.UNREACHABLE:
@@ -158,14 +158,18 @@ class Verification:
         await also(session, row, verdict)
         return verdict
 
-    def _verdict(self, row: VersionRow, probed: Probed, weighed: Weighed, *, rotating: bool, in_use: bool) -> Verdict:
+    def _verdict(
+        self, row: VersionRow, probed: Probed, weighed: Weighed, changing: RotationRow | None, *, in_use: bool
+    ) -> Verdict:
         if probed.answer is Answer.UNREACHABLE:
             return Verdict.UNREACHABLE
         if probed.answer is Answer.BAD_KEY:
             return Verdict.BAD_KEY
         if weighed.evidence is Evidence.OTHER:
             return Verdict.OTHER_ORGANIZATION
-        if rotating:  # a new key has to prove itself against the one before; silence proves nothing
+        if changing is not None and changing.kind == "minted":  # made with the key before: the same organization's
+            return Verdict.ACTIVE
+        if changing is not None:  # a new key has to prove itself against the one before; silence proves nothing
             return Verdict.ACTIVE if weighed.shared else Verdict.HELD
         identified = self.catalog.get(row.provider).identity is not None
         unproven = identified and weighed.evidence is Evidence.UNPROVEN

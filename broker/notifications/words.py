@@ -21,6 +21,7 @@ Kind = Literal[
     "rotation_rolled_back",
     "rotation_cancelled",
     "mint_failed",
+    "key_left_upstream",
     "revocation_wanted",
     "revocation_reminder",
     "revocation_unchecked",
@@ -135,6 +136,14 @@ WORDS: Mapping[Kind, Words] = {
         "A key could not be made",
         "The upstream made no new key (it answered {status}). The old one stays in use and the broker tries again; "
         "`broker rotation show {rotation}` shows how often it has.",
+    ),
+    "key_left_upstream": Words(
+        "urgent",
+        "A key may be left upstream",
+        "The broker began to make a key named keybroker-{rotation} upstream, and holds none any more with which it "
+        "could find or delete it. Ask the customer to delete the key of that name, if there is one.",
+        "When we renewed your key, another one named keybroker-{rotation} may have been left with the provider. We "
+        "don't use it. If it is listed among your keys there, please revoke it.",
     ),
     "revocation_wanted": Words(
         "warning",

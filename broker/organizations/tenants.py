@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,14 +81,17 @@ async def set_policy(
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> OrganizationRow:
-    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Again: no change."""
+async def revoke(
+    session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int, also: Sequence[Event] = ()
+) -> OrganizationRow:
+    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Again: no change.
+
+    ``also`` goes on the record with it: what was cut off along with the organization.
+    """
     row = await find(session, reference)
     if row.state != "revoked":
         row.state, row.revoked_at = "revoked", now
         await raise_epoch(session, row.id)
-        await record(
-            session,
-            Event(kind="organization.revoked", time=now, actor=actor, organization=row.id, note=reason),
-        )
+        done = Event(kind="organization.revoked", time=now, actor=actor, organization=row.id, note=reason)
+        await record(session, done, *also)
     return row

@@ -17,7 +17,7 @@ from broker.audit.events import Actor, Event, Target
 from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Forbidden, TooMany, Unavailable
-from broker.credentials.health import pause_id
+from broker.credentials.resting import pause_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
 from broker.leases.lease import Lease, event_of

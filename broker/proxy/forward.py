@@ -14,7 +14,8 @@ from broker.audit.log import AuditLog, Write
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable
-from broker.credentials.health import SUSPECT, pause_id, suspicion
+from broker.credentials.health import SUSPECT, suspicion
+from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
 from broker.providers.pause import pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers

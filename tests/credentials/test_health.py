@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
+from broker.credentials import pausing
 from broker.credentials.health import spread
 from broker.credentials.tables import VersionRow
 from broker.sandbox.state import Faults
@@ -125,11 +127,14 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(worl
     lease = await job.lease("acme", ttl=3600)
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.work(hours=2)
-    assert await health(world, acme) == "unreachable"
     asked = len(world.upstream.requests)
     await world.work()
     assert len(world.upstream.requests) == asked, "the pause that the check met holds for the next check"
     assert lease["lease"]["credential"] == acme
+    assert (await health(world, acme), await told(world)) == ("healthy", []), "it is no outage"
+    for _ in range(3):
+        await world.work(hours=2)
+    assert (await health(world, acme), await told(world)) == ("unreachable", ["key_unreachable"]), "now it is one"
 
 
 async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_from_what_jobs_are_answered(
@@ -162,3 +167,16 @@ async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=30)
     assert await health(world, acme) == "failing"
+
+
+async def test_nobody_asks_about_a_key_that_is_paused_until_it_is_resumed(world: World, acme: str) -> None:
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await pausing.pause(session, BROKER, acme, now=world.clock())
+    world.upstream.requests.clear()
+    for _ in range(3):
+        await world.work(hours=30)
+    assert list(world.upstream.requests) == []
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await pausing.resume(session, BROKER, acme, now=world.clock())
+    await world.work()
+    assert len(world.upstream.requests) == 1

@@ -15,58 +15,16 @@ from broker.credentials import minting
 from broker.credentials.minting import Minting
 from broker.formats import linksecret
 from broker.keystore.envelope import EnvelopeKeystore
-from broker.sandbox.state import Faults, Key
-from tests.support.world import World, running_world, settings_for, upstream
-
-ROTATE = """
-[rotate.create]
-path = "/api-keys"
-body = { name = "{name}" }
-
-[rotate.list]
-path = "/api-keys"
-items = "[]"
-
-[rotate.delete]
-path = "/api-keys/{id}"
-
-[rotate.own]
-path = "/api-keys/current"
-"""
+from broker.sandbox.state import Faults
+from tests.support.minting import Died, begin, finished, live, minting_world
+from tests.support.world import World
 
 
 @pytest.fixture
 async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
     """A broker whose provider makes keys by its API."""
-    async with upstream() as (state, url):
-        settings = settings_for(tmp_path, database_url, url)
-        (file,) = (tmp_path / "providers").glob("*.toml")
-        file.write_text(file.read_text() + ROTATE)
-        async with running_world(settings, state, url) as made:
-            yield made
-
-
-def live(world: World) -> list[Key]:
-    """Keys that work upstream."""
-    return [key for key in world.upstream.keys.values() if key.state == "active"]
-
-
-async def begin(world: World, credential: str) -> dict[str, Any]:
-    made = await world.call("POST", f"/v1/credentials/{credential}/rotate", status=201, json={})
-    assert made["link"] is None, "nobody is asked"
-    return made["rotation"]  # type: ignore[no-any-return]
-
-
-async def finished(world: World, credential: str) -> None:
-    """Let the rotation run to its end; then one key is left, and it is the one in use."""
-    for _ in range(8):
-        await world.work(hours=1)
-    assert await world.states(credential) in (["revoked", "active"], ["destroyed", "revoked", "active"])
-    (version,) = [one for one in await world.versions(credential) if one["state"] == "active"]
-    (key,) = live(world)
-    assert key.last4 == version["last4"]
-    old = (await world.versions(credential))[0]
-    assert old["revocation_confirmed_at"] is not None
+    async with minting_world(tmp_path, database_url) as made:
+        yield made
 
 
 async def test_a_key_is_made_verified_used_and_the_old_one_deleted_without_people(world: World) -> None:
@@ -101,10 +59,6 @@ async def test_it_is_made_ahead_of_time_by_itself(world: World) -> None:
     assert (rotation["credential"], rotation["kind"], rotation["intake"]) == (credential, "minted", None)
     await world.work()
     assert await world.states(credential) == ["retiring", "active"]
-
-
-class Died(Exception):
-    """The process ended here."""
 
 
 STEPS = ["_identify", "_clear", "_make", "_keep"]

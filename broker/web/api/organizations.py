@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
+from broker.credentials import cutoff
 from broker.organizations import tenants
 from broker.organizations.tables import OrganizationRow
 from broker.web.api.fields import (
@@ -111,9 +112,11 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperator) ->
 
 @router.post("/{organization}/revoke", response_model=OrganizationView)
 async def revoke(organization: ReferencePath, body: Reason, call: ByEither) -> Response:
-    """Cut an organization off: no lease, use or submission under it once this is answered."""
+    """Cut an organization off, and its credentials: no lease, use or submission under it once this is answered."""
 
     async def work(session: AsyncSession) -> OrganizationView:
-        return show(await tenants.revoke(session, call.actor, organization, reason=body.reason, now=call.now))
+        return show(
+            await cutoff.revoke_organization(session, call.actor, organization, reason=body.reason, now=call.now)
+        )
 
     return await call.cut(body, work)
