@@ -14,8 +14,6 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -23,7 +21,6 @@ from broker.audit.log import AuditLog
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Forbidden, Invalid, Unauthenticated
-from broker.base.secret import Secret
 from broker.credentials.verification import Verification
 from broker.identity import operators
 from broker.identity.access import AccessTokens
@@ -42,9 +39,7 @@ from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights
 from broker.web.middleware import Metrics
-from broker.web.tables import IdempotencyRow
-
-_IDEMPOTENCY_MS = 86_400_000
+from broker.web.repeats import Repeats, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,32 +111,36 @@ class Call:
         self, body: BaseModel | None, work: Callable[[AsyncSession], Awaitable[BaseModel]], status: int = 200
     ) -> Response:
         """Run ``work`` in one transaction and answer with its model; a repeat with the same key answers the same."""
-        if not self.idempotency_key:
-            async with self.services.db.write(self.scope) as session:
-                return _json((await work(session)).model_dump_json().encode(), status)
-        digest = self._digest(body)
-        if earlier := await self._earlier(digest):
+        repeats = self._repeats(body)
+        if earlier := await repeats.answered() if repeats else None:
             return earlier
-        try:
-            async with self.services.db.write(self.scope) as session:
-                answer = (await work(session)).model_dump_json().encode()
-                await self._keep(session, digest, status, answer)
-        except IntegrityError:  # the same key at the same moment
-            if earlier := await self._earlier(digest):
-                return earlier
-            raise
-        return _json(answer, status)
+        async with self.services.db.write(self.scope) as session:
+            if repeats is None:
+                return answer((await work(session)).model_dump_json().encode(), status)
+            if claimed := await repeats.claim(session):
+                made = (await work(session)).model_dump_json().encode()
+                await repeats.keep(session, made, status)
+        return answer(made, status) if claimed else await repeats.answered_by_another()
 
     async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
-        """As :meth:`change`, for work that is more than one transaction: its answer is kept once it is done."""
-        digest = self._digest(body)
-        if self.idempotency_key and (earlier := await self._earlier(digest)):
+        """As :meth:`change`, for work that is more than one transaction; a repeat that comes within it is refused."""
+        repeats = self._repeats(body)
+        if repeats is None:
+            return answer((await work()).model_dump_json().encode(), status)
+        if earlier := await repeats.answered():
             return earlier
-        answer = (await work()).model_dump_json().encode()
-        if self.idempotency_key:
-            async with self.services.db.write(self.scope) as session:
-                await self._keep(session, digest, status, answer)
-        return _json(answer, status)
+        async with self.services.db.write(self.scope) as session:
+            claimed = await repeats.claim(session)
+        if not claimed:
+            return await repeats.answered_by_another()
+        try:
+            made = (await work()).model_dump_json().encode()
+        except Exception:
+            await repeats.release()
+            raise
+        async with self.services.db.write(self.scope) as session:
+            await repeats.keep(session, made, status)
+        return answer(made, status)
 
     async def cut(
         self, body: BaseModel, work: Callable[[AsyncSession], Awaitable[BaseModel]], what: str = ""
@@ -154,38 +153,14 @@ class Call:
         await self.services.flights.settled(what or json.loads(bytes(response.body))["id"])
         return response
 
-    def _digest(self, body: BaseModel | None) -> str:
-        text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
-        return hmac.digest(self.services.keys.link, text, hashlib.sha256).hex()
-
-    async def _earlier(self, digest: str) -> Response | None:
-        async with self.services.db.read(EVERY_TENANT) as session:
-            row = await session.scalar(
-                select(IdempotencyRow).where(
-                    IdempotencyRow.principal_id == self.operator.id, IdempotencyRow.key == self.idempotency_key
-                )
-            )
-        if row is None or row.expires_at <= self.now:
+    def _repeats(self, body: BaseModel | None) -> Repeats | None:
+        """This request among its repeats; None where it has no key."""
+        if not self.idempotency_key:
             return None
-        if row.request_hash != digest:
-            raise Invalid("Idempotency-Key: was used for another request; use a new one.")
-        return _json((await self.services.keystore.open(row.answer_sealed, row.binding)).reveal(), row.status)
-
-    async def _keep(self, session: AsyncSession, digest: str, status: int, answer: bytes) -> None:
-        row = IdempotencyRow(
-            principal_id=self.operator.id,
-            key=self.idempotency_key,
-            request_hash=digest,
-            status=status,
-            expires_at=self.now + _IDEMPOTENCY_MS,
-        )
-        row.answer_sealed = await self.services.keystore.seal(Secret(answer), row.binding)
-        await session.merge(row)
-        await session.flush()
-
-
-def _json(body: bytes, status: int) -> Response:
-    return Response(body, status, media_type="application/json")
+        text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
+        digest = hmac.digest(self.services.keys.link, text, hashlib.sha256).hex()
+        wired = self.services
+        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
+from broker.credentials import adding
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.web.tables import IdempotencyRow
 from tests.support.world import World
@@ -40,14 +41,19 @@ async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> No
     assert "Idempotency-Key" in other["detail"]
 
 
-async def test_repeats_at_once_do_it_once(world: World) -> None:
-    body = {"slug": "acme", "name": "Acme"}
-    answers = await asyncio.gather(
-        *(world.http.post("/v1/organizations", json=body, headers={**world.admin, **KEY}) for _ in range(6))
-    )
-    assert len({answer.text for answer in answers if answer.status_code == 201}) == 1
-    assert {answer.status_code for answer in answers} <= {201, 409}
-    assert len(await world.events(kind="organization.created")) == 1
+async def test_repeats_at_once_do_it_once_and_all_have_its_answer(world: World) -> None:
+    job = await world.job()
+    await world.organization("acme")
+    grant = {"workload": job.id, "organizations": ["acme"], "provider": "raptor-comply", "modes": ["use"]}
+    link = {"organization": "acme", "provider": "raptor-comply", "contact": "a@b.example"}
+    wanted = {"/v1/organizations": {"slug": "b", "name": "B"}, "/v1/grants": grant, "/v1/intakes": link}
+    for path, body in wanted.items():
+        headers = {**world.admin, "Idempotency-Key": f"at-once-{path}"}
+        answers = await asyncio.gather(*(world.http.post(path, json=body, headers=headers) for _ in range(6)))
+        assert [answer.status_code for answer in answers] == [201] * 6, path
+        assert len({answer.text for answer in answers}) == 1, path
+    for kind in ("organization.created", "grant.created", "intake.requested"):
+        assert len(await world.events(kind=kind)) == (2 if kind == "organization.created" else 1), kind
 
 
 async def test_a_repeated_paste_answers_the_same(world: World) -> None:
@@ -57,6 +63,58 @@ async def test_a_repeated_paste_answers_the_same(world: World) -> None:
     assert await world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY) == first
     other = {**body, "key": "rc_live_" + "Z" * 64}
     assert (await world.call("POST", "/v1/credentials", status=422, json=other, headers=KEY))["code"] == "invalid"
+
+
+@pytest.fixture
+def slow_paste(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Pastes wait once they are begun: an event that one has, and one that lets them go on."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*given: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await adding.add(*given)
+
+    monkeypatch.setattr("broker.web.api.credentials.add", slow)
+    return begun, go_on
+
+
+async def test_a_repeat_of_a_paste_that_is_under_way_is_told_to_come_again(
+    world: World, slow_paste: tuple[asyncio.Event, asyncio.Event]
+) -> None:
+    begun, go_on = slow_paste
+    await world.organization("acme")
+    body = {"organization": "acme", "provider": "raptor-comply", "key": world.upstream_keys["acme"]}
+    first = asyncio.create_task(world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY))
+    await begun.wait()
+    meanwhile = await world.call("POST", "/v1/credentials", status=409, json=body, headers=KEY)
+    assert meanwhile["code"] == "request_under_way"
+    go_on.set()
+    made = await first
+    assert await world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY) == made
+
+
+async def test_a_paste_whose_process_died_can_be_repeated_minutes_later(
+    world: World, slow_paste: tuple[asyncio.Event, asyncio.Event]
+) -> None:
+    begun, go_on = slow_paste
+    await world.organization("acme")
+    body = {"organization": "acme", "provider": "raptor-comply", "key": world.upstream_keys["acme"]}
+    first = asyncio.create_task(world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY))
+    await begun.wait()
+    first.cancel()
+    go_on.set()
+    assert (await world.call("POST", "/v1/credentials", status=409, json=body, headers=KEY))["retry_after"]
+    world.clock.forward(seconds=301)
+    await world.call("POST", "/v1/credentials", status=201, json=body, headers=KEY)
+
+
+async def test_a_paste_that_was_refused_can_be_repeated_at_once(world: World) -> None:
+    body = {"organization": "acme", "provider": "raptor-comply", "key": "rc_live_" + "Z" * 64}
+    await world.organization("acme")
+    for _ in range(2):
+        refused = await world.call("POST", "/v1/credentials", status=422, json=body, headers=KEY)
+        assert refused["code"] == "key_refused_upstream"
 
 
 async def test_keys_are_forgotten_after_a_day(world: World) -> None:

@@ -1,0 +1,124 @@
+"""One answer for every repeat of a request with the same ``Idempotency-Key``, also at the same moment elsewhere.
+
+The key is claimed before the work: who comes second waits for the claim's transaction, and then finds its answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi.responses import Response
+from sqlalchemy import ColumnElement, and_, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Conflict, Invalid
+from broker.base.secret import Secret
+from broker.keystore.keystore import Keystore
+from broker.web.tables import IdempotencyRow
+
+_KEPT_MS = 86_400_000
+# Longer than any request works; where its process died, the key is free again afterwards.
+_UNDER_WAY_MS = 300_000
+_UNANSWERED = 0
+
+
+class UnderWay(Conflict):
+    """The request that came first with this key has no answer yet."""
+
+    code = "request_under_way"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is being carried out. Send the same again in a few seconds, with the "
+            "same key, to have its answer; if it never had one, it is carried out then, after five minutes at most.",
+            retry_after=2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """One request and its repeats: ``principal`` gave it ``key``, and ``digest`` tells it from other requests."""
+
+    db: Database
+    keystore: Keystore
+    clock: Clock
+    principal: str
+    key: str
+    digest: str
+
+    async def answered(self) -> Response | None:
+        """The answer that was kept; None where the key is free.
+
+        Raises:
+            UnderWay: there is none yet. Invalid: the key was used for another request.
+        """
+        async with self.db.read(EVERY_TENANT) as session:
+            row = await session.get(IdempotencyRow, (self.principal, self.key))
+        if row is None or row.expires_at <= self.clock():
+            return None
+        if row.request_hash != self.digest:
+            raise Invalid("Idempotency-Key: was used for another request; use a new one.")
+        if row.status == _UNANSWERED:
+            raise UnderWay
+        return answer((await self.keystore.open(row.answer_sealed, row.binding)).reveal(), row.status)
+
+    async def answered_by_another(self) -> Response:
+        """As :meth:`answered`, after a claim that failed."""
+        earlier = await self.answered()
+        if earlier is None:  # given up, or forgotten, this moment
+            raise UnderWay
+        return earlier
+
+    async def claim(self, session: AsyncSession) -> bool:
+        """Take the key, as the first thing that a transaction does; waits for another's that did.
+
+        Returns:
+            False where the key is taken; it stays as it was.
+        """
+        given = {
+            "request_hash": self.digest,
+            "status": _UNANSWERED,
+            "answer_sealed": await self.keystore.seal(Secret(b""), self._row().binding),
+            "expires_at": self.clock() + _UNDER_WAY_MS,
+        }
+        insert = (postgresql if self.db.dialect == "postgresql" else sqlite).insert
+        taken = await session.execute(
+            insert(IdempotencyRow)
+            .values(principal_id=self.principal, key=self.key, **given)
+            .on_conflict_do_update(
+                index_elements=[IdempotencyRow.principal_id, IdempotencyRow.key],
+                set_=given,
+                where=IdempotencyRow.expires_at <= self.clock(),
+            )
+            .returning(IdempotencyRow.key)
+        )
+        return taken.first() is not None
+
+    async def keep(self, session: AsyncSession, body: bytes, status: int) -> None:
+        """Keep the answer of who claimed."""
+        sealed = await self.keystore.seal(Secret(body), self._row().binding)
+        await session.execute(
+            update(IdempotencyRow)
+            .where(self._claimed())
+            .values(status=status, answer_sealed=sealed, expires_at=self.clock() + _KEPT_MS)
+        )
+
+    async def release(self) -> None:
+        """Give up a claim that was committed: the work failed, so a repeat is a new try."""
+        async with self.db.write(EVERY_TENANT) as session:
+            await session.execute(delete(IdempotencyRow).where(self._claimed(), IdempotencyRow.status == _UNANSWERED))
+
+    def _claimed(self) -> ColumnElement[bool]:
+        row = IdempotencyRow
+        return and_(row.principal_id == self.principal, row.key == self.key, row.request_hash == self.digest)
+
+    def _row(self) -> IdempotencyRow:
+        return IdempotencyRow(principal_id=self.principal, key=self.key, request_hash=self.digest)
+
+
+def answer(body: bytes, status: int) -> Response:
+    """A JSON response of these bytes."""
+    return Response(body, status, media_type="application/json")
