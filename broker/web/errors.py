@@ -11,10 +11,10 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from broker.base.errors import BrokerError
+from broker.base.errors import BrokerError, Conflict
 from broker.keystore.keystore import CannotOpen
 
 _log = structlog.get_logger()
@@ -104,6 +104,17 @@ _HINTS = {
 }
 
 
+async def _lost_race(_request: Request | None, error: Exception) -> JSONResponse:
+    _log.warning("request.lost_race", error=type(error).__name__)
+    return problem(
+        Conflict.status,
+        Conflict.code,
+        Conflict.title,
+        "Somebody else changed the same thing at the same moment; nothing of this request was kept. Look at how it is "
+        "now, then send it again if it is still wanted.",
+    )
+
+
 async def _database_down(_request: Request | None, error: Exception) -> JSONResponse:
     _log.error("database.unavailable", error=type(error).__name__)
     return problem(
@@ -139,6 +150,7 @@ _HANDLERS: dict[Any, Callable[[Any, Exception], Awaitable[JSONResponse]]] = {
     BrokerError: _broker_error,
     RequestValidationError: _invalid_request,
     HTTPException: _http_exception,
+    IntegrityError: _lost_race,
     SQLAlchemyError: _database_down,
     CannotOpen: _cannot_open,
     Exception: _unexpected,

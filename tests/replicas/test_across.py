@@ -127,28 +127,53 @@ async def test_a_number_of_uses_is_one_number_over_all(replicas: list[World]) ->
 
 
 async def test_an_idempotency_key_is_one_request_over_all(replicas: list[World]) -> None:
-    headers = {"Idempotency-Key": "the-one"}
-    made = await asyncio.gather(
-        *(
-            world.http.post(
-                "/v1/organizations",
-                headers={**world.admin, **headers},
-                json={"slug": "umbrella", "name": "Umbrella"},
-            )
-            for _ in range(4)
-            for world in replicas
+    one = replicas[0]
+    job = await one.job()
+    await one.organization("acme")
+    grant = {"workload": job.id, "organizations": ["acme"], "provider": "raptor-comply", "modes": ["use"]}
+    link = {"organization": "acme", "provider": "raptor-comply", "contact": "a@b.example"}
+    organization = {"slug": "umbrella", "name": "Umbrella"}
+    wanted = {"/v1/organizations": organization, "/v1/grants": grant, "/v1/intakes": link}
+    for path, body in wanted.items():
+        headers = {**one.admin, "Idempotency-Key": f"the-one-{path}"}
+        answers = await asyncio.gather(
+            *(world.http.post(path, headers=headers, json=body) for _ in range(3) for world in replicas)
         )
+        # then: one was carried out, and every repeat, also one that came within it, has its answer
+        assert [answer.status_code for answer in answers] == [201] * 9, path
+        assert len({answer.text for answer in answers}) == 1, path
+    assert len((await one.call("GET", "/v1/grants"))["items"]) == 1
+    assert len((await one.call("GET", "/v1/intakes"))["items"]) == 1
+
+
+async def test_a_key_pasted_twice_at_once_under_one_idempotency_key_is_pasted_once(replicas: list[World]) -> None:
+    one, two, _ = replicas
+    await one.organization("acme")
+    body = {"organization": "acme", "provider": "raptor-comply", "key": one.upstream_keys["acme"]}
+    headers = {**one.admin, "Idempotency-Key": "paste"}
+    answers = await asyncio.gather(
+        *(world.http.post("/v1/credentials", headers=headers, json=body) for world in (one, two) * 2)
     )
-    ids = {answer.json()["id"] for answer in made if answer.status_code == 201}
-    assert len(ids) == 1
-    assert {answer.status_code for answer in made} <= {201, 409}
-    listed = (await replicas[0].call("GET", "/v1/organizations"))["items"]
-    assert len(listed) == 1
-    assert (
-        await replicas[2].http.post(
-            "/v1/organizations", headers={**replicas[2].admin, **headers}, json={"slug": "umbrella", "name": "Umbrella"}
+    codes = {answer.json().get("code", "made") for answer in answers}
+    assert "made" in codes
+    assert codes <= {"made", "request_under_way"}, "never a refusal of what the same request did"
+    repeated = await two.http.post("/v1/credentials", headers=headers, json=body)
+    assert repeated.text in {answer.text for answer in answers if answer.status_code == 201}
+
+
+async def test_who_loses_a_race_is_told_of_a_conflict_not_of_an_outage(replicas: list[World]) -> None:
+    for number in range(3):
+        body = {"slug": f"umbrella-{number}", "name": "Umbrella"}
+        answers = await asyncio.gather(
+            *(
+                world.http.post("/v1/organizations", headers=world.admin, json=body)
+                for _ in range(3)
+                for world in replicas
+            )
         )
-    ).json()["id"] in ids
+        statuses = [answer.status_code for answer in answers]
+        assert (statuses.count(201), statuses.count(409)) == (1, 8)
+        assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"conflict"}
 
 
 async def test_a_lease_is_issued_once_for_an_idempotency_key_over_all(replicas: list[World]) -> None:
