@@ -103,7 +103,7 @@ class Leasing:
             idempotency_key: a repeat with the same one answers with the same lease.
 
         Raises:
-            LeaseDenied: policy said no; recorded.
+            LeaseDenied: policy said no; recorded.  Also, as LeaseOver: cut off while the key to reveal was opened.
             AuditUnavailable, KeystoreUnavailable: nothing was revealed.
         """
         lease_id = self._id_for(actor, idempotency_key) if idempotency_key else ids.new("lse")
@@ -159,7 +159,11 @@ class Leasing:
         raise LeaseDenied(denied)
 
     async def _issued(self, lease: Lease, key: SealedKey, subject: Subject) -> Issued:
-        revealed = await self.open(key, subject) if lease.mode is Mode.REVEAL else None
+        revealed = None
+        if lease.mode is Mode.REVEAL:
+            revealed = await self.open(key, subject)
+            # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
+            await self.standing_of(await self.find(lease.id), fresh=True)
         return Issued(lease, token.lease_token(self._token_key, lease.id), key, revealed)
 
     async def open(self, key: SealedKey, subject: Subject) -> Secret:
@@ -209,8 +213,8 @@ class Leasing:
             raise NoSuchLease
         return lease
 
-    async def standing_of(self, lease: Lease) -> tuple[Lease, Standing]:
-        """A lease that still stands with the snapshot it is judged on.
+    async def standing_of(self, lease: Lease, *, fresh: bool = False) -> tuple[Lease, Standing]:
+        """A lease that still stands with the snapshot it is judged on, ``fresh`` where it must be of this moment.
 
         Raises:
             LeaseOver: ended or expired. LeaseDenied: something it relies on is gone.
@@ -219,8 +223,8 @@ class Leasing:
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
         subject = lease.subject
-        standing = await self.standings.get(subject)
-        if _no_longer(lease, standing, now) is not None:
+        standing = await self.standings.get(subject, fresh=fresh)
+        if not fresh and _no_longer(lease, standing, now) is not None:
             standing = await self.standings.get(subject, fresh=True)
         if denied := _no_longer(lease, standing, now):
             raise LeaseDenied(denied)

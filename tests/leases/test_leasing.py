@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from broker.audit.log import AuditUnavailable
 from broker.base.db import EVERY_TENANT
+from broker.formats.envelope import Binding
 from broker.leases.standing import Standings, Subject
 from broker.leases.tables import LeaseRow
 from tests.support.world import Job, World
@@ -219,6 +220,27 @@ async def test_a_stale_memory_lets_nothing_through(world: World, what: str, monk
         assert (await job.ask("acme")).status_code == 403
     assert len(world.upstream.requests) == reached
     assert Standings is type(world.services.leasing.standings)
+
+
+@pytest.mark.parametrize("what", sorted(CUTS))
+async def test_a_key_is_not_revealed_once_a_cut_off_was_answered_however_long_it_took_to_open(
+    world: World, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, _, _ = CUTS[what]
+    job, _, _ = await ready(world, "use", "reveal")
+    await job.headers()
+    original = type(world.services.keystore).open
+
+    async def slow(self: Any, sealed: bytes, binding: Binding) -> Any:
+        if binding.purpose == "credential":
+            lease = (await world.call("GET", "/v1/leases"))["items"][-1]
+            await cut(world, job, {"lease": lease})
+        return await original(self, sealed, binding)
+
+    monkeypatch.setattr(type(world.services.keystore), "open", slow)
+    answer = await job.ask("acme", mode="reveal")
+    assert answer.status_code in {403, 409}
+    assert world.upstream_keys["acme"] not in answer.text
 
 
 async def test_uses_and_a_revocation_at_once_leave_no_use_behind_it(world: World) -> None:
