@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER
@@ -35,8 +35,11 @@ _AT_ONCE = 0
 # So often upstream may say that it is asked too fast before that counts as an outage.
 _PATIENCE = 3
 
-SUSPECT = (
-    update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+# Whoever moves versions holds their rows and then waits for the record's head, which a batch with this in it holds
+# already: so it passes over what is locked.  Where a key that is being moved stays in use, the next bad-key answer
+# makes it suspect.
+_SUSPECTED = (
+    select(VersionRow.credential_id, VersionRow.number)
     .where(
         VersionRow.credential_id == bindparam("suspect"),
         VersionRow.number == bindparam("suspect_number"),
@@ -48,6 +51,11 @@ SUSPECT = (
             VersionRow.health_at > bindparam("quiet_until"),  # the clock stepped back since
         ),
     )
+    .with_for_update(skip_locked=True)
+)
+SUSPECT = (
+    update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    .where(tuple_(VersionRow.credential_id, VersionRow.number).in_(_SUSPECTED))
     .values(next_probe_at=bindparam("at_once"))
 )
 

@@ -64,7 +64,6 @@ async def expose(
         return Exposed(known, None)
     was_active = row.state == State.ACTIVE
     events = await _cut(session, actor, versions, row, now)
-    await _end_leases(session, row, now)
     exposure = _row(row, actor, found, now)
     session.add(exposure)
     link = None
@@ -72,6 +71,8 @@ async def expose(
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
     await _tell(session, rotating, credential, row, exposure, now)
     await record(session, _event(row, exposure, actor, now), *events)
+    # With the record's head in hand, as batches change leases: the other way round each could wait for the other.
+    await _end_leases(session, row, now)
     return Exposed(exposure, link)
 
 

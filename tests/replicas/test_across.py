@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from broker.audit.events import BROKER, Event
+from broker.audit.record import raise_epoch, record
 from broker.base.db import EVERY_TENANT
 from broker.base.election import Election
 from broker.client.identity import ASSERTION_TYPE
+from broker.credentials.health import SUSPECT, suspicion
+from broker.credentials.tables import VersionRow
+from broker.credentials.versions import versions_of
+from broker.leases.tables import LeaseRow
 from tests.support.databases import Postgres
 from tests.support.processes import free_port
 from tests.support.program import Program
@@ -227,6 +233,58 @@ async def test_wrong_guesses_at_a_link_are_counted_over_all(replicas: list[World
     assert 429 in answers
     first = answers.index(429)
     assert all(status == 429 for status in answers[first:])
+
+
+async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_versions(replicas: list[World]) -> None:
+    """Who moves them waits for the record's head next, which the batch holds: each would wait for the other."""
+    one, two, _ = replicas
+    credential = await one.key_for("acme")
+    late = one.services.clock() + 60_000
+    suspect = (SUSPECT, suspicion(credential, 1, late))
+    event = Event(kind="use.completed", time=late, actor=BROKER, credential=credential)
+    async with one.services.db.write(EVERY_TENANT) as session:
+        # given an operator's change that holds the versions and hasn't come to the record yet
+        versions = await versions_of(session, credential)
+        # when a job's bad-key answer is recorded meanwhile, then it is not held up
+        await two.services.audit.append(event, writes=[suspect])
+        before = versions[1].next_probe_at
+        await raise_epoch(session, credential)
+        await record(session, event)
+    # and the next bad-key answer makes the key suspect
+    await two.services.audit.append(event, writes=[suspect])
+    async with one.services.db.read(EVERY_TENANT) as session:
+        probed = (await session.get_one(VersionRow, (credential, 1))).next_probe_at
+    assert before is None or before != late
+    assert probed == late
+
+
+async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_other(replicas: list[World]) -> None:
+    one, two, three = replicas
+    credential = await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    lease = (await job.lease("acme"))["lease"]["id"]
+
+    async def waits_for_the_head() -> bool | None:
+        async with three.services.db.read(EVERY_TENANT) as looking:
+            return bool(await looking.scalar(text(_WAITS_FOR_THE_HEAD))) or None
+
+    async with one.services.db.write(EVERY_TENANT) as session:
+        # given a batch that holds the record's head, for which an exposure waits
+        await record(session, Event(kind="audit.read", time=one.services.clock(), actor=BROKER))
+        path = f"/v1/credentials/{credential}/exposure"
+        exposing = asyncio.create_task(two.call("POST", path, json={"found_by": "scan", "where": "a repository"}))
+        assert await _until(waits_for_the_head)
+        # then the batch changes the lease all the same
+        await session.execute(update(LeaseRow).where(LeaseRow.id == lease).values(purpose="renewed"))
+    await exposing
+    assert (await one.call("GET", f"/v1/leases/{lease}"))["state"] != "active"
+
+
+_WAITS_FOR_THE_HEAD = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%audit_head%'
+"""
 
 
 async def test_one_process_works_and_another_takes_over_when_its_connection_is_gone(
