@@ -194,14 +194,18 @@ class Database:
         async with self.write_connection() as connection:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
 
-    async def dedicated(self) -> asyncpg.Connection:
+    async def dedicated(self, purpose: str) -> asyncpg.Connection:
         """A PostgreSQL connection of the caller's own, outside of the pool, whose loss is noticed within seconds.
+
+        ``purpose`` is what ``pg_stat_activity`` shows after the broker's name.
 
         Raises:
             OSError, asyncpg.PostgresError: none could be had.
         """
-        _, given = self.engine.dialect.create_connect_args(self.engine.url)
-        return await asyncpg.connect(**given, timeout=5, command_timeout=5, server_settings=_KEEPALIVE)
+        _, options = self.engine.dialect.create_connect_args(self.engine.url)
+        given = {name: value for name, value in options.items() if name not in _FOR_THE_POOL}
+        settings = {"application_name": f"keybroker {purpose}", **_KEEPALIVE}
+        return await asyncpg.connect(**{**given, "timeout": 5, "command_timeout": 5, "server_settings": settings})
 
     async def close(self) -> None:
         """Close every pooled connection."""
@@ -256,6 +260,8 @@ class _SqliteThread:
 
 
 _BUSY_S = 5
+# Options of an address that SQLAlchemy takes for itself.
+_FOR_THE_POOL = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
 

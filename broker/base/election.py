@@ -2,7 +2,9 @@
 
 The lock goes with the connection: when the process dies at once, when its machine is gone within the seconds that
 TCP keepalive takes.  Two may believe to be the holder for that long, so what the holder does must bear being done
-twice.  On SQLite there is one process, which holds.
+twice.  A process that is frozen and not dead (stopped, or its machine paused) keeps the lock, as its kernel still
+answers: whoever watches processes has to end it (its ``/healthz`` is silent), or its connection, which
+``pg_stat_activity`` shows as ``keybroker worker``.  On SQLite there is one process, which holds.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from broker.base.db import Database
 
 _log = structlog.get_logger()
 _PING_S = 2.0
+_UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
 class Election:
@@ -43,14 +46,14 @@ class Election:
                     await self._connection.execute("SELECT 1")
                     return True
                 return await self._try()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            if self._connection is not None:
-                _log.warning("worker.lost_its_place")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the lock is not known to be held
+            if self._connection is not None or not isinstance(error, _UNREACHABLE):
+                _log.warning("worker.lost_its_place", error=type(error).__name__)
             self.leave()
             return False
 
     async def _try(self) -> bool:
-        connection = await self._db.dedicated()
+        connection = await self._db.dedicated("worker")
         try:
             if await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key):
                 self._connection, connection = connection, None

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-import asyncpg
 import structlog
 
 from broker.base.db import Database
@@ -40,18 +39,21 @@ class News:
         while self._db.dialect == "postgresql":
             try:
                 await self._listen()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, without news everything is stale
                 _log.warning("news.lost", error=type(error).__name__)
             self._missed()
             await asyncio.sleep(_AGAIN_S)
 
     async def _listen(self) -> None:
-        connection = await self._db.dedicated()
+        connection = await self._db.dedicated("news")
+        lost = asyncio.Event()
         try:
+            connection.add_termination_listener(lambda _connection: lost.set())
             await connection.add_listener(self._channel, lambda *told: self._heard(str(told[3])))
             self._missed()  # what was told before this connection listened
-            while True:
-                await asyncio.sleep(_ALIVE_S)
+            while not lost.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), _ALIVE_S)
                 await connection.execute("SELECT 1")
         finally:
             with suppress(Exception):

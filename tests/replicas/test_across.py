@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text, update
@@ -14,15 +12,13 @@ from sqlalchemy import text, update
 from broker.audit.events import BROKER, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.db import EVERY_TENANT
-from broker.base.election import Election
 from broker.client.identity import ASSERTION_TYPE
 from broker.credentials.health import SUSPECT, suspicion
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import versions_of
 from broker.leases.tables import LeaseRow
 from tests.support.databases import Postgres
-from tests.support.processes import free_port
-from tests.support.program import Program
+from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 
@@ -58,11 +54,7 @@ async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_
     kept = next(iter(standings._kept.values()))
     assert not standings._outdated(kept)
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
-    for _ in range(100):
-        if standings._outdated(kept):
-            break
-        await asyncio.sleep(0.01)
-    assert standings._outdated(kept), "within a second, without a request"
+    await eventually(lambda: standings._outdated(kept))  # without a request
 
 
 async def test_without_any_news_the_guards_refuse_all_the_same(
@@ -89,26 +81,30 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
     await at(job, two).lease("acme")
     standings = two.services.leasing.standings
     assert standings._kept
-    await prepared_postgres.admin(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
-    )
-    for _ in range(300):
-        if not standings._kept:
-            break
-        await asyncio.sleep(0.1)
-    assert not standings._kept
+    listeners = await listening(two)
+    # when every broker loses its connection for news
+    await prepared_postgres.admin(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{listeners}) AS pid")
+    # then it is noticed at once
+    await eventually(lambda: not standings._kept)
+
     # and it listens again
-    await at(job, two).lease("acme")
-    await asyncio.sleep(1.5)
+    async def all_new() -> bool:
+        now = await listening(two)
+        return len(now) == len(listeners) and not set(now) & set(listeners)
+
+    await eventually(all_new)
     await at(job, two).lease("acme")
     kept = next(iter(standings._kept.values()))
     grant = (await one.call("GET", "/v1/grants"))["items"][0]["id"]
     await one.call("POST", f"/v1/grants/{grant}/revoke", json={})
-    for _ in range(100):
-        if standings._outdated(kept):
-            break
-        await asyncio.sleep(0.02)
-    assert standings._outdated(kept)
+    await eventually(lambda: standings._outdated(kept))
+
+
+async def listening(world: World) -> list[int]:
+    """The connections on which the brokers of this database hear news."""
+    news = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'keybroker news'"
+    async with world.services.db.read(EVERY_TENANT) as session:
+        return list(await session.scalars(text(f"{news} AND state = 'idle' AND query <> ''")))
 
 
 async def test_a_rate_is_one_rate_over_all(replicas: list[World]) -> None:
@@ -265,16 +261,16 @@ async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_ot
     await one.grant(job, "acme")
     lease = (await job.lease("acme"))["lease"]["id"]
 
-    async def waits_for_the_head() -> bool | None:
+    async def waits_for_the_head() -> bool:
         async with three.services.db.read(EVERY_TENANT) as looking:
-            return bool(await looking.scalar(text(_WAITS_FOR_THE_HEAD))) or None
+            return bool(await looking.scalar(text(_WAITS_FOR_THE_HEAD)))
 
     async with one.services.db.write(EVERY_TENANT) as session:
         # given a batch that holds the record's head, for which an exposure waits
         await record(session, Event(kind="audit.read", time=one.services.clock(), actor=BROKER))
         path = f"/v1/credentials/{credential}/exposure"
         exposing = asyncio.create_task(two.call("POST", path, json={"found_by": "scan", "where": "a repository"}))
-        assert await _until(waits_for_the_head)
+        await eventually(waits_for_the_head)
         # then the batch changes the lease all the same
         await session.execute(update(LeaseRow).where(LeaseRow.id == lease).values(purpose="renewed"))
     await exposing
@@ -285,78 +281,3 @@ _WAITS_FOR_THE_HEAD = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%audit_head%'
 """
-
-
-async def test_one_process_works_and_another_takes_over_when_its_connection_is_gone(
-    replicas: list[World], prepared_postgres: Postgres
-) -> None:
-    one, two, three = (Election(world.services.db, 4711) for world in replicas)
-    assert [await each.holds() for each in (one, two, three)] == [True, False, False]
-    assert [await each.holds() for each in (three, two, one)] == [False, False, True]
-    await prepared_postgres.admin(
-        "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objid = 4711"
-    )
-    assert await two.holds() is True
-    assert await one.holds() is False, "who lost its place knows"
-    two.leave()
-    assert await three.holds() is True
-    three.leave()
-
-
-async def test_on_sqlite_the_one_process_holds(sqlite_url: str) -> None:
-    from broker.base.db import Database
-
-    db = Database(sqlite_url)
-    assert await Election(db, 1).holds()
-    await db.close()
-
-
-async def test_the_workers_duties_move_within_seconds_when_its_process_is_killed(
-    tmp_path: Path, postgres_url: str
-) -> None:
-    async with upstream() as (state, url):
-        settings = settings_for(tmp_path, postgres_url, url)
-        async with running_world(settings, state, url) as world:
-
-            async def holder() -> int | None:
-                async with world.services.db.read(EVERY_TENANT) as session:
-                    found = await session.scalar(
-                        text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
-                    )
-                return None if found is None else int(found)
-
-            more = {"BROKER_MASTER_KEY_FILE": str(settings.key_file()), "BROKER_LOG_LEVEL": "info"}
-
-            def start(name: str) -> Program:
-                directory = tmp_path / name
-                directory.mkdir()
-                return Program(directory, postgres_url, url, free_port(), more=more)
-
-            first = await asyncio.to_thread(start, "first")
-            second: Program | None = None
-            try:
-                assert await _until(holder) is not None
-                before = await holder()
-                second = await asyncio.to_thread(start, "second")
-                assert await holder() == before
-                # when
-                await asyncio.to_thread(first.kill)
-                began = time.monotonic()
-                while await holder() in {None, before}:
-                    assert time.monotonic() - began < 10
-                    await asyncio.sleep(0.05)
-                # then: the second works
-                assert b"worker.elected" in second.log.read_bytes()
-            finally:
-                for program in (second,):
-                    if program is not None:
-                        await asyncio.to_thread(program.stop)
-
-
-async def _until(ask: Any) -> Any:
-    for _ in range(100):
-        found = await ask()
-        if found is not None:
-            return found
-        await asyncio.sleep(0.05)
-    return None

@@ -42,13 +42,15 @@ class Program:
             **(more or {}),
         }
         self.environment = environment
-        self.output = self.log.open("wb")
+        self.output = self.log.open("ab")
+        told = self.log.stat().st_size
         whole = [*command, "serve"]
         self.process = subprocess.Popen(whole, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
         for _ in range(400):
-            if b"serves" in self.log.read_bytes():
+            if b"serves" in self.log.read_bytes()[told:]:
                 return
             time.sleep(0.05)
+        self.kill()
         raise AssertionError(self.log.read_text())
 
     @property
@@ -56,7 +58,7 @@ class Program:
         return next(line.strip() for line in self.log.read_text().splitlines() if line.strip().startswith("kbb_"))
 
     def kill(self) -> None:
-        """What a crash does."""
+        """What a crash does; again: nothing."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.output.close()
