@@ -46,6 +46,10 @@ _AT_ONCE = 5
 _STAND_BY_S = 1.0
 # How often notices are looked for.
 _TELL_S = 1.0
+# No piece holds up the others for longer, whatever it waits for; what was left undone falls due again.
+_PIECE_S = 300.0
+# How far the clocks of two replicas may be apart: what is over here may not be over there.
+_APART_MS = 300_000
 
 _Piece = Callable[[], Awaitable[None]]
 
@@ -83,6 +87,7 @@ class Worker:
                     await self._each(self._pieces)
                     await asyncio.sleep(self.interval)
                 else:
+                    self._stand_by()
                     await asyncio.sleep(_STAND_BY_S)
         finally:
             telling.cancel()
@@ -94,6 +99,12 @@ class Worker:
             if self.election.leads:
                 await self._each((self.outbox.work,))
             await asyncio.sleep(_TELL_S)
+
+    def _stand_by(self) -> None:
+        """Another process counts now: what this one counted is old, and is counted at once should its turn come."""
+        self.keys.clear()
+        self.strays.clear()
+        self.done_at.pop("count", None)
 
     async def once(self) -> None:
         """Every piece of work, once."""
@@ -119,7 +130,8 @@ class Worker:
     async def _each(self, pieces: Iterable[_Piece]) -> None:
         for piece in pieces:
             try:
-                await piece()
+                async with asyncio.timeout(_PIECE_S):
+                    await piece()
             except Exception:  # noqa: BLE001 - the next piece and the next round must still run
                 _log.exception("worker.failed", piece=piece.__name__)
 
@@ -229,7 +241,7 @@ class Worker:
         now = self.clock()
         await self.throttle.forget()
         async with self.db.write(EVERY_TENANT) as session:
-            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now))
+            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - _APART_MS))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
             await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))
 
