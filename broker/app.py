@@ -24,9 +24,9 @@ from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
+from broker.identity import operators
 from broker.identity.access import AccessTokens
 from broker.identity.oauth import TokenEndpoint
-from broker.identity.operators import offer_bootstrap
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
 from broker.intake.links import Links
@@ -277,10 +277,16 @@ class Served:
             await self._edge(scope, receive, send)
 
 
-async def bootstrap_token(services: Services) -> str | None:
-    """The one-time token for the first operator, while there is none."""
+async def bootstrap_token(services: Services, *, anew: bool = False) -> str | None:
+    """The one-time token for the first operator, while there is none and none was given out; ``anew``: another."""
     async with services.db.write(EVERY_TENANT) as session:
-        return await offer_bootstrap(session, services.keys.token_hash, services.clock())
+        return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), anew=anew)
+
+
+async def awaits_bootstrap(services: Services) -> bool:
+    """Whether a one-time token that was given out waits to be used."""
+    async with services.db.read(EVERY_TENANT) as session:
+        return await operators.awaits_bootstrap(session, services.clock())
 
 
 def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:

@@ -29,12 +29,19 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def _announce(token: str | None, settings: Settings) -> None:
-    if token is None:
-        return
-    typer.echo("\nThere is no operator yet. Within 24 hours, make the first admin with this one-time token:\n")
-    typer.echo(f"  {token}\n")
-    typer.echo(f"  BROKER_URL={settings.public_url} broker operator bootstrap --name YOU   (and paste the token)\n")
+async def _offer_bootstrap(broker: composition.Broker, settings: Settings, *, anew: bool = False) -> None:
+    """Print the one-time token for the first operator, or what became of it, while there is none."""
+    token = await composition.bootstrap_token(broker.services, anew=anew)
+    if token is not None:
+        typer.echo("\nThere is no operator yet. Within 24 hours, make the first admin with this one-time token:\n")
+        typer.echo(f"  {token}\n")
+        typer.echo(f"  BROKER_URL={settings.public_url} broker operator bootstrap --name YOU   (and paste the token)\n")
+    elif await composition.awaits_bootstrap(broker.services):
+        typer.echo(
+            "\nThere is no operator yet. The one-time token for the first admin was printed by an earlier start or "
+            "`broker migrate`,\npossibly on another replica; `broker migrate --new-token` prints a new one, which ends "
+            "that one.\n"
+        )
 
 
 def serve(
@@ -48,7 +55,7 @@ def serve(
         async with composition.running(settings) as broker:
             if workers > 1 and broker.services.db.dialect == "sqlite":
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
-            _announce(await composition.bootstrap_token(broker.services), settings)
+            await _offer_bootstrap(broker, settings)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
             if workers == 1:
                 _, edge = composition.asgi(broker, with_worker=with_worker)
@@ -100,6 +107,9 @@ def worker() -> None:
 def migrate(
     revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
     down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Print a new one-time token; the one that was printed before ends.")
+    ] = False,
 ) -> None:
     """Bring the database to this version's schema; prints the one-time token where there is no operator."""
     settings = settings_of_process()
@@ -119,7 +129,7 @@ def migrate(
         finally:
             await db.close()
         async with composition.running(settings) as broker:
-            _announce(await composition.bootstrap_token(broker.services), settings)
+            await _offer_bootstrap(broker, settings, anew=new_token)
 
     run_or_fail(run())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -26,14 +27,30 @@ class TokenRefused(Unauthenticated):
         super().__init__("The token is not valid. Ask an admin for a new one, or sign in again.")
 
 
-async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int) -> str | None:
-    """A fresh one-time token while there is no operator (the one before it ends); None once there is one."""
+async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, anew: bool = False) -> str | None:
+    """A one-time token while there is no operator; None once there is one, or where a token was given out already.
+
+    However many replicas start at once, one of them has the token; ``anew`` puts a fresh one in its place.
+    """
     if await session.scalar(select(func.count()).select_from(OperatorRow)):
         return None
-    await session.execute(delete(BootstrapRow))
-    bootstrap = token.new("kbb")
-    session.add(BootstrapRow(id=1, token_hash=token.keyed_hash(hash_key, bootstrap), expires_at=now + BOOTSTRAP_MS))
-    return bootstrap
+    fresh = token.new("kbb")
+    given = {"token_hash": token.keyed_hash(hash_key, fresh), "expires_at": now + BOOTSTRAP_MS}
+    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
+    stored = await session.execute(
+        insert(BootstrapRow)
+        .values(id=1, **given)
+        .on_conflict_do_update(
+            index_elements=[BootstrapRow.id], set_=given, where=None if anew else BootstrapRow.expires_at <= now
+        )
+        .returning(BootstrapRow.id)
+    )
+    return fresh if stored.first() is not None else None
+
+
+async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
+    """Whether a one-time token is out there that makes the first operator."""
+    return bool(await session.scalar(select(BootstrapRow.id).where(BootstrapRow.expires_at > now)))
 
 
 async def bootstrap(
@@ -42,14 +59,14 @@ async def bootstrap(
     """The first admin and their token, for the one-time token that start-up printed.
 
     Raises:
-        TokenRefused: wrong, used or expired.
+        TokenRefused: wrong, used or expired, or there is an operator.
     """
     spent = await session.execute(
         delete(BootstrapRow)
         .where(BootstrapRow.token_hash == token.keyed_hash(hash_key, bootstrap_token), BootstrapRow.expires_at > now)
         .returning(BootstrapRow.id)
     )
-    if spent.first() is None:
+    if spent.first() is None or await session.scalar(select(func.count()).select_from(OperatorRow)):
         raise TokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
     session.add(row)

@@ -262,6 +262,10 @@ def test_migrate_prints_the_one_time_token_and_goes_down_again(tmp_path: Path) -
     said = shell.run("migrate")
     assert "kbb_" in said
     assert stat.S_IMODE((tmp_path / "var/master-keys.toml").stat().st_mode) == 0o600
+    again = shell.run("migrate")
+    assert "kbb_" not in again
+    assert "`broker migrate --new-token` prints a new one" in again
+    assert "kbb_" in shell.run("migrate", "--new-token")
     assert "at base" in shell.run("migrate", "base", "--down")
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import select
 
 from broker import app as composition
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Database
+from broker.identity import operators
 from broker.identity.tables import BootstrapRow, OperatorRow
 from tests.support.world import World
+
+KEY = bytes(32)
+NOW = 1_800_000_000_000
 
 
 async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operator(world: World) -> None:
@@ -17,6 +23,30 @@ async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operato
     assert await composition.bootstrap_token(world.services) is None
     refused = await world.http.post("/v1/bootstrap", json={"token": "kbb_" + "a" * 49, "name": "eve"})
     assert refused.status_code == 401
+
+
+async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db: Database) -> None:
+    async def start(*, at: int = NOW, anew: bool = False) -> str | None:
+        async with db.write(EVERY_TENANT) as session:
+            return await operators.offer_bootstrap(session, KEY, at, anew=anew)
+
+    async def made_with(token: str) -> bool:
+        async with db.write(EVERY_TENANT) as session:
+            try:
+                await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="ada", now=NOW)
+            except operators.TokenRefused:
+                return False
+            await session.rollback()
+            return True
+
+    (first,) = [token for token in await asyncio.gather(*(start() for _ in range(4))) if token]
+    assert await start() is None
+    assert await made_with(first)
+    # a new one that was asked for ends it; so does its time
+    second = await start(anew=True)
+    assert second is not None
+    assert (await made_with(first), await made_with(second)) == (False, True)
+    assert await start(at=NOW + operators.BOOTSTRAP_MS)
 
 
 async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
