@@ -36,6 +36,7 @@ from broker.keystore import internal
 from broker.keystore.keyring import OWN
 from broker.keystore.keystore import Keystore
 from broker.keystores import Keystores
+from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
@@ -148,17 +149,17 @@ def _wire(
     flights = Flights(db, leasing, clock, limits)
     throttle = Throttle(db, keys.link, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
-    rotating = Rotating(keystore, keys.link, providers)
+    rotating = Rotating(keystore, keys, providers)
     outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
     reports = Reports(
         db,
-        audit,
-        outbound,
-        rotating,
         keys,
+        rotating,
+        flights,
         clock,
-        keys_url=settings.leak_report_keys_url,
-        private=settings.private_webhooks,
+        PartnerKeys(outbound, clock, settings.leak_report_keys_url, private=settings.private_webhooks)
+        if settings.leak_report_keys_url
+        else None,
     )
     services = Services(
         db=db,
@@ -228,6 +229,8 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
+    reports = services.reports
+    metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
     metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.strays)
     if vault is not None:
         metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})

@@ -78,7 +78,6 @@ KINDS = frozenset(
         "keystore.rewrapped",
         "leak.checked",
         "leak.found",
-        "leak.report_refused",
         "audit.read",
         "webhook.created",
         "webhook.revoked",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sqlalchemy import select, update
@@ -12,6 +13,7 @@ from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid, NotFound
 from broker.credentials import cutoff, rotation
 from broker.credentials.lifecycle import State
+from broker.credentials.masking import Masking
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
@@ -56,7 +58,7 @@ async def expose(
     credential = await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)
     row = _which(versions, found.version)
-    _check(rotating, credential, found, now)
+    _check(rotating, versions.values(), found, now)
     known = await session.scalar(
         select(ExposureRow).where(ExposureRow.credential_id == credential_id, ExposureRow.version == row.number)
     )
@@ -87,11 +89,11 @@ def _which(versions: dict[int, VersionRow], number: int | None) -> VersionRow:
     return found
 
 
-def _check(rotating: Rotating, credential: CredentialRow, found: Found, now: int) -> None:
+def _check(rotating: Rotating, versions: Iterable[VersionRow], found: Found, now: int) -> None:
     if found.since is not None and found.since > now:
         raise Invalid("since: lies ahead; name the time from which the key may have been out.")
-    definition = rotating.catalog.get(credential.provider)
-    if definition.appears_in(f"{found.found_by} {found.where} {found.note}"):
+    said = f"{found.found_by} {found.where} {found.note}"
+    if Masking(rotating.catalog, rotating.keys).masked(said, versions) != said:
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 

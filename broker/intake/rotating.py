@@ -22,6 +22,7 @@ from broker.credentials.versions import Place, UnlawfulMove, versions_of
 from broker.intake import links, submitting
 from broker.intake.submitting import Next
 from broker.intake.tables import IntakeRow
+from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
 from broker.notifications.tables import NoticeRow
@@ -46,8 +47,13 @@ class Rotating:
     """Opens rotations that a customer answers."""
 
     keystore: Keystore
-    link_key: bytes
+    keys: InternalKeys
     catalog: Catalog
+
+    @property
+    def link_key(self) -> bytes:
+        """What one-time links are hashed with."""
+        return self.keys.link
 
     async def ask(
         self,

@@ -7,7 +7,7 @@ stays where it was.  What is stored is a keyed hash of that digest, useless with
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -17,39 +17,62 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.audit.record import record
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.credentials.lifecycle import State
+from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import event
 from broker.formats import ids
 from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import Kind, tell
+
+_DAY_MS = 86_400_000
+_OVER = frozenset({State.REVOKED, State.DESTROYED})
 
 
-class Candidate(NamedTuple):
-    """What a scanner found: SHA-256 of its text in hexadecimal, and the place for people."""
+class Seen(NamedTuple):
+    """One of our keys at one place."""
 
-    digest: str
+    version: VersionRow
     place: str
 
 
 async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -> dict[str, VersionRow]:
-    """The versions that these digests are of, of every tenant; what the caller may learn is the caller's question."""
+    """The versions that these digests are of, of every tenant; what the caller may learn is the caller's question.
+
+    A key that was refused once may have been given again: then it is the version that is not over, else the newest.
+    """
     marks = {keys.leak_mark(digest): digest for digest in digests}
     async with db.read(EVERY_TENANT) as session:
-        rows = await session.scalars(select(VersionRow).where(VersionRow.leak_mark.in_(sorted(marks))))
+        rows = await session.scalars(
+            select(VersionRow)
+            .where(VersionRow.leak_mark.in_(sorted(marks)))
+            .order_by(VersionRow.state.not_in(_OVER), VersionRow.staged_at, VersionRow.credential_id, VersionRow.number)
+        )
         return {marks[row.leak_mark]: row for row in rows if row.leak_mark is not None}
 
 
-async def note(db: Database, actor: Actor, found: Sequence[tuple[VersionRow, str]], found_by: str, *, now: int) -> None:
-    """Keep findings: each key at each place once, on the record, with operators told."""
-    for version, place in found:
+async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:
+    """Keep findings: each key at each place once, on the record, with operators told; a place holds no key."""
+    versions = {(one.version.credential_id, one.version.number): one.version for one in seen}
+    places: dict[tuple[str, int], dict[str, None]] = {which: {} for which in versions}
+    for one in seen:
+        clean = masking.masked(one.place, versions.values())
+        places[one.version.credential_id, one.version.number][clean] = None
+    for which, version in versions.items():
         async with db.write(Scope.of(version.organization_id)) as session:
-            await _note(session, actor, version, place, found_by, now)
+            new = [place for place in places[which] if await _keep(session, version, place, found_by, now)]
+            if new:
+                await _tell(session, version, new, now)
+                await record(
+                    session,
+                    *(event(version, "leak.found", actor, now, reason=found_by, note=place) for place in new),
+                )
 
 
-async def _note(session: AsyncSession, actor: Actor, version: VersionRow, place: str, found_by: str, now: int) -> None:
+async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by: str, now: int) -> bool:
+    """Whether the key was not known to be there."""
     insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
-    place_hash = hashlib.sha256(place.encode()).hexdigest()
     made = await session.execute(
         insert(FindingRow)
         .values(
@@ -59,24 +82,28 @@ async def _note(session: AsyncSession, actor: Actor, version: VersionRow, place:
             version=version.number,
             provider=version.provider,
             place=place,
-            place_hash=place_hash,
+            place_hash=hashlib.sha256(place.encode()).hexdigest(),
             found_by=found_by,
             found_at=now,
         )
         .on_conflict_do_nothing()
         .returning(FindingRow.id)
     )
-    if made.first() is None:
-        return
+    return made.first() is not None
+
+
+async def _tell(session: AsyncSession, version: VersionRow, places: Sequence[str], now: int) -> None:
+    """Once a day for each key: a scan that finds it everywhere, or anew in every checkout, is one alarm."""
+    kind: Kind = "leak_found" if version.confirmed_at is None else "dead_key_found"
+    facts: Mapping[str, str | int] = {"last4": version.last4, "place": places[0], "places": len(places)}
     await tell(
         session,
-        "leak_found",
+        kind,
         organization=version.organization_id,
         provider=version.provider,
         credential=version.credential_id,
         version=version.number,
         now=now,
-        dedup=f"leak_found/{version.credential_id}/{version.number}/{place_hash[:32]}",
-        facts={"last4": version.last4},
+        dedup=f"{kind}/{version.credential_id}/{version.number}/{now // _DAY_MS}",
+        facts=facts,
     )
-    await record(session, event(version, "leak.found", actor, now, reason=found_by, note=place))

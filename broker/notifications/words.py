@@ -34,6 +34,7 @@ Kind = Literal[
     "key_resumed",
     "key_withdrawn",
     "leak_found",
+    "dead_key_found",
     "webhook_disabled",
 ]
 Severity = Literal["info", "warning", "urgent"]
@@ -52,6 +53,8 @@ FACTS = frozenset(
         "uses",
         "webhook",
         "label",
+        "place",
+        "places",
     }
 )
 
@@ -213,7 +216,14 @@ WORDS: Mapping[Kind, Words] = {
     "leak_found": Words(
         "urgent",
         "One of our keys was found outside",
-        "The key ending {last4} was found where it should not be. Cut it off: `broker key exposed`.",
+        "The key ending {last4} was found where it should not be, first at {place} (places: {places}). If it is not "
+        "cut off yet, do so: `broker key exposed`. `broker leak list` shows every place.",
+    ),
+    "dead_key_found": Words(
+        "info",
+        "A dead key was found outside",
+        "The key ending {last4}, which the upstream refuses, was found at {place}. Nothing has to be cut off; "
+        "`broker leak list` shows every place.",
     ),
     "webhook_disabled": Words(
         "warning",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from broker.base.errors import BrokerError, NotFound
 from broker.providers import faults
 from broker.providers.definition import Definition
+from broker.providers.sighting import masking
 
 _BUNDLED = Path(__file__).parent / "definitions"
 
@@ -29,10 +30,11 @@ class UnknownProvider(NotFound):
 
 
 class Catalog:
-    """The declared upstreams by id."""
+    """The declared upstreams by id; ``masked`` is a text without what looks like one of their keys."""
 
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self._definitions = dict(sorted(definitions.items()))
+        self.masked = masking(one.key.pattern for one in self)
 
     def get(self, provider: str) -> Definition:
         """The definition of that id; raises UnknownProvider."""

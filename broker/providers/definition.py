@@ -30,7 +30,7 @@ from broker.providers.part import (
     Whole,
     form,
 )
-from broker.providers.pattern import DISTINCTIVE, Shape, beginnings, shape
+from broker.providers.pattern import Shape, shape
 from broker.providers.rule import Rule
 
 __all__ = ["Definition", "Placement"]
@@ -155,13 +155,6 @@ class Definition(Part):
     def matches(self, key: str) -> bool:
         """Whether ``key`` has the form of this provider's keys."""
         return re.fullmatch(self.key.pattern, key) is not None
-
-    def appears_in(self, text: str) -> bool:
-        """Whether ``text`` holds what looks like such a key; a form that any number has counts as a whole word only."""
-        body = self.key.pattern[1:-1]
-        if min(map(len, beginnings(self.key.pattern))) >= DISTINCTIVE:
-            return re.search(rf"(?<![A-Za-z0-9_-])(?:{body})(?![A-Za-z0-9_-])", text) is not None
-        return any(self.matches(word.strip("\"'`,;:()[]<>")) for word in text.split())
 
     def url(self, variables: Mapping[str, str]) -> str:
         """The base URL with the customer's host parts filled in.

@@ -265,6 +265,7 @@ async def test_what_is_wrong_with_a_report_is_said(world: World, acme: str) -> N
     await report(world, acme, where=f"https://x.example/?key={world.upstream_keys['acme']}&a=1", status=422)
     refused = await report(world, acme, where=f"pasted: {world.upstream_keys['acme']}", status=422)
     assert "without the key itself" in refused["detail"]
+    await report(world, acme, note="another provider's: sk_live_" + "a1" * 12, status=422)
     assert world.upstream_keys["acme"] not in json.dumps(refused)
     assert (await report(world, acme, since="2999-01-01T00:00:00Z", status=422))["detail"].startswith("since:")
     await report(world, acme, version=7, status=404)

@@ -9,11 +9,13 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import select
 
 from broker.audit.events import Event
-from broker.leaks.matching import Candidate, note, recognised
+from broker.credentials.masking import Masking
+from broker.credentials.tables import VersionRow
+from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByJobOrOperator, Call, Wired
+from broker.web.session import SECURED, ByAnyone, ByJobOrOperator, Call, Job, Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
 
@@ -28,9 +30,9 @@ class CandidateBody(Body):
 
 
 class Check(Body):
-    """Candidates of one scan."""
+    """Candidates of one scan; a longer one asks several times."""
 
-    candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=1_000)]
+    candidates: Annotated[list[CandidateBody], Field(min_length=1, max_length=200)]
 
 
 class Checked(View):
@@ -81,31 +83,27 @@ def show(row: FindingRow) -> FindingView:
 @router.post("/check", dependencies=SECURED)
 async def check(body: Check, caller: ByJobOrOperator, wired: Wired) -> CheckedAll:
     """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
-    candidates = [Candidate(one.digest, one.place) for one in body.candidates]
-    found = await recognised(wired.db, wired.keys, [one.digest for one in candidates])
+    found = await recognised(wired.db, wired.keys, [one.digest for one in body.candidates])
     now = wired.clock()
-    summary = f"{len(candidates)} candidates, {len(found)} ours"
+    summary = f"{len(body.candidates)} candidates, {len(found)} ours"
     await wired.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
-    ours = [(found[one.digest], one.place) for one in candidates if one.digest in found]
-    await note(wired.db, caller.actor, ours, "scan", now=now)
-    items = []
-    for digest in [one.digest for one in candidates]:
-        version = found.get(digest)
-        if version is None or not isinstance(caller, Call) or not caller.scope.holds(version.organization_id):
-            items.append(Checked(digest=digest, ours=version is not None))
-            continue
-        items.append(
-            Checked(
-                digest=digest,
-                ours=True,
-                organization=version.organization_id,
-                credential=version.credential_id,
-                version=version.number,
-                provider=version.provider,
-                state=version.state,
-            )
-        )
-    return CheckedAll(items=items)
+    seen = [Seen(found[one.digest], one.place) for one in body.candidates if one.digest in found]
+    await note(wired.db, Masking(wired.catalog, wired.keys), caller.actor, seen, "scan", now=now)
+    return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller) for one in body.candidates])
+
+
+def _checked(digest: str, version: VersionRow | None, caller: Job | Call) -> Checked:
+    if version is None or not isinstance(caller, Call) or not caller.scope.holds(version.organization_id):
+        return Checked(digest=digest, ours=version is not None)
+    return Checked(
+        digest=digest,
+        ours=True,
+        organization=version.organization_id,
+        credential=version.credential_id,
+        version=version.number,
+        provider=version.provider,
+        state=version.state,
+    )
 
 
 @router.get("/findings", dependencies=SECURED)

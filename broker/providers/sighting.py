@@ -1,0 +1,50 @@
+"""A key amid other text: where one may begin, and such texts masked.  Pure, and without the server's parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from broker.providers.pattern import DISTINCTIVE, beginnings
+
+MASK = "…"
+# A beginning of so many characters is no end of another word by chance, as "sk-" is of "task-".
+_UNMISTAKABLE = 5
+_WORD = "[A-Za-z0-9_-]"
+# What ends with a letter or digit and yet ends before the key: escapes, percent-encoding, a terminal's colour, and an
+# option written without a space (curl -uKEY).
+_GLUED = (
+    r"\\[abfnrtv]",
+    r"\\x[0-9A-Fa-f]{2}",
+    r"\\u[0-9A-Fa-f]{4}",
+    "%[0-9A-Fa-f]{2}",
+    *(rf"\x1b\[[0-9;]{{{count}}}m" for count in range(9)),
+    rf"(?<!{_WORD})-[A-Za-z]",
+)
+# Where a key may begin that could as well be part of another word, and where one may end.
+BEFORE = f"(?:(?<!{_WORD})|{'|'.join(f'(?<={glued})' for glued in _GLUED)})"
+AFTER = f"(?!{_WORD})"
+
+
+def distinctive(pattern: str) -> str | None:
+    """The form of a key inside other text, as a regular expression; None where nothing but its place tells it."""
+    shortest = min(map(len, beginnings(pattern)))
+    if shortest < DISTINCTIVE:
+        return None
+    return ("" if shortest >= _UNMISTAKABLE else BEFORE) + f"(?:{pattern[1:-1]})"
+
+
+def masking(patterns: Iterable[str]) -> Callable[[str], str]:
+    """What puts a mask in the place of everything that has one of these forms, wherever it ends."""
+    forms = [form for form in map(distinctive, patterns) if form is not None]
+    if not forms:
+        return str
+    every = re.compile("|".join(forms))
+
+    def masked(text: str) -> str:
+        # A key that another one stood right before is seen once that one is gone.
+        while (shorter := every.sub(MASK, text)) != text:
+            text = shorter
+        return text
+
+    return masked
