@@ -9,7 +9,21 @@ from importlib.util import find_spec
 
 import typer
 
-from broker.cli import audit, grant, incident, key, lease, notice, operator, org, provider, rotation, webhook, workload
+from broker.cli import (
+    audit,
+    grant,
+    incident,
+    key,
+    leak,
+    lease,
+    notice,
+    operator,
+    org,
+    provider,
+    rotation,
+    webhook,
+    workload,
+)
 from broker.cli import exec as exec_
 from broker.cli import scan as scan_
 
@@ -33,6 +47,7 @@ def build(words: Sequence[str]) -> typer.Typer:
         ("key", key.app),
         ("rotation", rotation.app),
         ("incident", incident.app),
+        ("leak", leak.app),
         ("workload", workload.app),
         ("grant", grant.app),
         ("lease", lease.app),

@@ -178,6 +178,10 @@ def life(shell: Shell, program: Program, state: State) -> None:
     assert new not in said
     (exposure,) = shell.json("incident", "list")
     assert exposure["where"].endswith("config.env:1")
+    (finding,) = shell.json("leak", "list")
+    assert (finding["credential"], finding["place"]) == (credential, exposure["where"])
+    assert "--expose needs an operator" in shell.run("scan", ".", "--expose", "--offline", status=2)
+    assert "--expose needs an operator" in shell.run("scan", ".", "--expose", "--identity", "x", status=2)
     out = shell.directory / "timeline.ndjson"
     shell.run("incident", "timeline", exposure["id"], "--out", str(out))
     assert next(json.loads(line)["type"] for line in out.read_text().splitlines()) == "exposure"
@@ -194,6 +198,26 @@ def life(shell: Shell, program: Program, state: State) -> None:
     assert "[invalid]" in shell.run("webhook", "add", given="http://127.0.0.1/hook\n", status=1)
     assert "key_exposed" in [one["kind"] for one in shell.json("notice", "list")]
     assert shell.json("notice", "deliveries", "--state", "dead") == []
+
+
+async def test_a_scan_of_many_candidates_finds_ours_among_them(shell: tuple[Shell, Program, State]) -> None:
+    def search() -> None:
+        user, program, state = shell
+        user.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+        user.run("org", "add", "acme")
+        key = state.add_key(state.add_organization("acme"))[1]
+        place = ("--org", "acme", "--provider", "raptor-comply")
+        user.run("key", "add", *place, given=key)
+        # the longest places there are, in what takes the most bytes to write
+        folder = user.directory.joinpath(*["🔑" * 60] * 4)
+        folder.mkdir(parents=True)
+        others = [f"rc_live_{number:064d}" for number in range(1_000)]
+        (folder / "dump.txt").write_text("\n".join([*others[:700], key, *others[700:]]))
+        user.run("scan", ".", status=1)
+        (finding,) = user.json("leak", "list")
+        assert finding["place"].endswith("🔑/dump.txt:701")
+
+    await asyncio.to_thread(search)
 
 
 async def test_a_pasted_key_comes_from_standard_input_only(shell: tuple[Shell, Program, State]) -> None:
