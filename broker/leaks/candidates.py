@@ -2,7 +2,7 @@
 
 A pattern that begins with something distinctive (``rc_live_``) is looked for by that beginning, which a plain search
 finds at memory speed, and only there matched in full.  One that could be any hexadecimal number is a candidate only
-shortly after the provider's name on the same line, as in ``DATADOG_API_KEY=…``.
+shortly after the provider's name, or another that its file gives, on the same line, as in ``DATADOG_API_KEY=…``.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import NamedTuple
 
-from broker.providers.pattern import DISTINCTIVE, LONGEST, beginnings
+from broker.leaks.reading import filled
+from broker.providers.pattern import LONGEST, beginnings
+from broker.providers.sighting import AFTER, BEFORE, distinctive
 
 _CHUNK = 1 << 20
 # So far behind the provider's name a key may stand that has no beginning of its own.
 _NEAR = 80
-_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
 class Declared(NamedTuple):
-    """A provider and the form of its keys."""
+    """A provider, the form of its keys, and what else than its own name stands before one that has no beginning."""
 
     provider: str
     pattern: str
+    names: tuple[str, ...] = ()
 
 
 class Hit(NamedTuple):
@@ -61,16 +64,16 @@ class Finder:
     def __init__(self, declared: Sequence[Declared]) -> None:
         self._by_beginning: dict[bytes, list[_Form]] = {}
         self._by_name: list[tuple[bytes, re.Pattern[bytes], str]] = []
-        for provider, pattern in declared:
-            body = pattern.removeprefix("^").removesuffix("$").encode()
-            starts = beginnings(pattern)
-            if min(map(len, starts)) >= DISTINCTIVE:
-                form = _Form(provider, re.compile(body))
-                for start in starts:
-                    self._by_beginning.setdefault(start.encode(), []).append(form)
+        for provider, pattern, names in declared:
+            form = distinctive(pattern)
+            if form is not None:
+                known = _Form(provider, re.compile((form + AFTER).encode()))
+                for start in beginnings(pattern):
+                    self._by_beginning.setdefault(start.encode(), []).append(known)
             else:
-                near = rb"[^\n]{0,%d}?(?<![A-Za-z0-9_-])(%s)(?![A-Za-z0-9_-])" % (_NEAR, body)
-                self._by_name.append((provider.partition("-")[0].encode(), re.compile(near), provider))
+                near = re.compile(rf"[^\n]{{0,{_NEAR}}}?{BEFORE}({pattern[1:-1]}){AFTER}".encode())
+                for name in (provider.partition("-")[0], *names):
+                    self._by_name.append((name.encode(), near, provider))
 
     def find(self, data: bytes) -> Iterator[tuple[int, str, bytes]]:
         """Offset, provider and text of every candidate, each place once."""
@@ -78,21 +81,15 @@ class Finder:
         for start, forms in self._by_beginning.items():
             at = data.find(start)
             while at >= 0:
-                if at not in found and (at == 0 or data[at - 1] not in _WORD):
-                    self._match(data, at, forms, found)
+                for form in forms:
+                    match = form.match.match(data, at)
+                    if match is not None:
+                        found.setdefault(at, (form.provider, match[0]))
                 at = data.find(start, at + 1)
         if self._by_name:
             self._find_by_name(data, found)
         for at, (provider, text) in sorted(found.items()):
             yield at, provider, text
-
-    @staticmethod
-    def _match(data: bytes, at: int, forms: Sequence[_Form], found: dict[int, tuple[str, bytes]]) -> None:
-        for form in forms:
-            match = form.match.match(data, at)
-            if match is not None and (match.end() == len(data) or data[match.end()] not in _WORD):
-                found[at] = (form.provider, match[0])
-                return
 
     def _find_by_name(self, data: bytes, found: dict[int, tuple[str, bytes]]) -> None:
         lowered = data.lower()
@@ -123,20 +120,27 @@ class _Place:
         self.offset = to
 
 
-def scan(finder: Finder, stream: BinaryIO) -> Iterator[Hit]:
-    """Every candidate in a stream of any length, in order; memory stays bounded."""
+def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
+    """Every candidate in a stream of any length, in order; memory stays bounded.
+
+    Raises:
+        Exception: whatever the stream raised, after the candidates before that.
+    """
     buffer, base, reported, place = b"", 0, 0, _Place()
     behind = LONGEST + _NEAR
     while True:
-        chunk = stream.read(_CHUNK)
+        chunk, broken = filled(stream, _CHUNK)
+        ended = not chunk or broken is not None
         buffer += chunk
         # What begins near the end may not be all here yet.
-        until = base + len(buffer) - (behind if chunk else 0)
+        until = base + len(buffer) - (0 if ended else behind)
         for at, provider, text in finder.find(buffer):
             if reported <= base + at < until:
                 place.move(buffer, base, base + at)
                 yield Hit(base + at, place.line, base + at - place.line_start + 1, provider, text)
-        if not chunk:
+        if broken is not None:
+            raise broken
+        if ended:
             return
         reported = max(reported, until)
         kept = max(base, reported - behind)  # what comes next may need what stands before it

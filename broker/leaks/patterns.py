@@ -12,9 +12,10 @@ _BUNDLED = Path(__file__).parent.parent / "providers" / "definitions"
 
 def declared(extra: Path | None = None) -> list[Declared]:
     """Those of the bundled files, and of a folder of one's own, whose ids replace bundled ones."""
-    found: dict[str, str] = {}
+    found: dict[str, Declared] = {}
     for folder in filter(None, (_BUNDLED, extra)):
         for path in sorted(folder.glob("*.toml")):
             document = tomllib.loads(path.read_text(encoding="utf-8"))
-            found[document["id"]] = document["key"]["pattern"]
-    return [Declared(provider, pattern) for provider, pattern in found.items()]
+            key = document["key"]
+            found[document["id"]] = Declared(document["id"], key["pattern"], tuple(key.get("scan_names", ())))
+    return list(found.values())

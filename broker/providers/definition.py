@@ -35,15 +35,19 @@ from broker.providers.rule import Rule
 
 __all__ = ["Definition", "Placement"]
 
+ScanName = Annotated[
+    str, form(r"[a-z0-9][a-z0-9_.-]{2,39}", 'write what stands before a key, in lower case, for example "dd_api_key"')
+]
 _VISIBLE = re.compile(r"[!-~]+")
 
 
 class Key(Part):
-    """What a key looks like."""
+    """What a key looks like; ``scan_names`` are what else than the provider's name it is found after in files."""
 
     label: Line
     pattern: str
     example: Line
+    scan_names: tuple[ScanName, ...] = ()
 
     def faults(self) -> Iterator[Fault]:
         try:

@@ -18,7 +18,7 @@ _GLUED = (
     r"\\x[0-9A-Fa-f]{2}",
     r"\\u[0-9A-Fa-f]{4}",
     "%[0-9A-Fa-f]{2}",
-    *(rf"\x1b\[[0-9;]{{{count}}}m" for count in range(9)),
+    *(rf"\x1b\[[0-9;]{{{count}}}m" for count in range(21)),
     rf"(?<!{_WORD})-[A-Za-z]",
 )
 # Where a key may begin that could as well be part of another word, and where one may end.
@@ -31,7 +31,9 @@ def distinctive(pattern: str) -> str | None:
     shortest = min(map(len, beginnings(pattern)))
     if shortest < DISTINCTIVE:
         return None
-    return ("" if shortest >= _UNMISTAKABLE else BEFORE) + f"(?:{pattern[1:-1]})"
+    form = f"(?:{pattern[1:-1]})"
+    # What is no key anyway is seen sooner by its form than by what stands before it.
+    return form if shortest >= _UNMISTAKABLE else f"(?={form}){BEFORE}{form}"
 
 
 def masking(patterns: Iterable[str]) -> Callable[[str], str]:

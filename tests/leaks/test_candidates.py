@@ -15,6 +15,8 @@ from broker.leaks.patterns import declared
 from broker.providers.pattern import beginnings
 
 KEY = b"rc_live_" + b"k9Zq" * 16
+SHORT = b"sk-" + b"k9Zq" * 8
+NUMBER = b"0a1b2c3d" * 4
 FINDER = Finder(declared())
 
 
@@ -61,9 +63,39 @@ def test_a_key_is_found_in_what_people_write_it_into(around: str) -> None:
     assert [hit[4] for hit in found(around.encode() % KEY)] == [KEY]
 
 
-@pytest.mark.parametrize("data", [KEY + b"x", b"x" + KEY, KEY[:-1], b"-" + KEY, KEY.upper(), b"rc_live_" * 20])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(KEY + b"x", KEY[:-1], KEY.upper(), b"rc_live_" * 20),
+        *(b"x" + SHORT, b"-" + SHORT, b"a-" + SHORT, b"task-list-of-everything-that-there-is"),
+        *(b"DATADOG_API_KEY=x" + NUMBER, b"DATADOG_API_KEY=" + NUMBER + b"0"),
+    ],
+)
 def test_what_is_only_part_of_a_longer_word_is_no_key(data: bytes) -> None:
     assert found(data) == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        rb"first line\n",
+        rb"a\tb\t",
+        rb"\r",
+        rb"\x3d",
+        rb"\u003d",
+        b"token%3D",
+        b"\x1b[31m",
+        b"\x1b[1;38;5;208m",
+        b"curl -u",
+    ],
+)
+@pytest.mark.parametrize("key", [b"rc_live_" + b"k9Zq" * 16, b"sk-" + b"k9Zq" * 8, b"0a1b2c3d" * 4])
+def test_a_key_is_found_right_after_what_only_looks_like_a_part_of_its_word(before: bytes, key: bytes) -> None:
+    assert [hit[4] for hit in found(b"datadog: " + before + key + b"\x1b[0m")] == [key]
+
+
+def test_a_beginning_that_is_no_end_of_a_word_needs_nothing_before_it() -> None:
+    assert [hit[4] for hit in found(b"myprefix" + KEY)] == [KEY]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +103,9 @@ def test_what_is_only_part_of_a_longer_word_is_no_key(data: bytes) -> None:
     [
         ("datadog", b"DATADOG_API_KEY=" + b"0a1b2c3d" * 4),
         ("datadog", b"  datadog:\n    unrelated\n# DataDog key: " + b"0a1b2c3d" * 4),
+        ("datadog", b"export DD_API_KEY=" + b"0a1b2c3d" * 4),
+        ("datadog", b"api_key: " + b"0a1b2c3d" * 4),
+        ("datadog", b"-H 'DD-API-KEY: " + b"0a1b2c3d" * 4),
         ("sendgrid", b"SG." + b"a" * 22 + b"." + b"B" * 43),
         ("stripe", b"sk_live_" + b"a1" * 12),
         ("github", b"github_pat_" + b"A" * 82),
@@ -92,6 +127,20 @@ def test_a_beginning_belongs_to_every_key_of_its_form(one: Declared) -> None:
         assert text.startswith(beginnings(one.pattern))
 
     every()
+
+
+class _Broken(io.BytesIO):
+    def read1(self, size: int | None = -1) -> bytes:
+        if not (data := super().read1(min(size or 30, 30))):
+            raise OSError("broken")
+        return data
+
+
+def test_what_came_before_a_stream_broke_is_found() -> None:
+    hits = scan(FINDER, _Broken(KEY + b"\n" + KEY))
+    assert [next(hits).line, next(hits).line] == [1, 2]
+    with pytest.raises(OSError, match="broken"):
+        next(hits)
 
 
 def test_what_is_shown_of_a_key_is_not_the_key() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import os
+import random
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +38,14 @@ def scan(*words: str, given: bytes | None = None, status: int = 1) -> list[dict[
     return [json.loads(line) for line in done.stdout.decode().splitlines()]
 
 
-def git(repository: Path, *words: str) -> None:
-    who = ["-c", "user.name=x", "-c", "user.email=x@x.example", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *who, "-C", str(repository), *words], check=True, capture_output=True)
+def told(*words: str) -> str:
+    """What the real command says where it finds nothing and could not read everything."""
+    done = subprocess.run(
+        [sys.executable, "-m", "broker", "scan", "--offline", *words], capture_output=True, check=False
+    )
+    assert done.returncode == 2, done.stdout.decode()
+    assert KEY.encode() not in done.stdout + done.stderr
+    return (done.stdout + done.stderr).decode()
 
 
 def test_files_folders_and_standard_input(tmp_path: Path) -> None:
@@ -49,30 +59,6 @@ def test_files_folders_and_standard_input(tmp_path: Path) -> None:
     assert [one["where"] for one in scan("-", given=f"log: {KEY}\n".encode())] == ["-"]
     assert scan(str(tmp_path / "clean.txt"), status=0) == []
     scan(str(tmp_path / "absent"), status=2)
-
-
-def test_a_deleted_file_and_a_commit_message_are_found_in_the_history(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
-    (tmp_path / "a.env").write_text(f"KEY={KEY}")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "add")
-    (tmp_path / "a.env").unlink()
-    git(tmp_path, "commit", "-qam", f"remove {KEY}")
-    assert scan(str(tmp_path), status=0) == []
-    found = sorted(one["where"] for one in scan(str(tmp_path), "--history"))
-    assert [where.split()[0] for where in found] == ["blob", "commit"]
-    assert found[0].endswith(" a.env")
-    scan(str(tmp_path / ".."), "--history", status=2)
-
-
-def test_what_is_about_to_be_committed_is_refused(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
-    (tmp_path / "räksmörgås.env").write_text(f"KEY={KEY}")
-    assert scan(str(tmp_path), "--staged", status=0) == [], "not staged yet"
-    git(tmp_path, "add", ".")
-    (tmp_path / "räksmörgås.env").write_text("clean again, but not staged")
-    (found,) = scan(str(tmp_path), "--staged")
-    assert found["where"] == "räksmörgås.env"
 
 
 def archives() -> dict[str, bytes]:
@@ -110,9 +96,19 @@ def test_a_bomb_is_left_and_said_so_and_the_rest_is_scanned(
     monkeypatch.setattr(sources, "_UNPACKED_MAX", 1_000_000)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\0" * 50_000_000))
     (tmp_path / "z.txt").write_text(KEY)
-    found = command._scanned(str(tmp_path), False, False, None)
-    assert [Path(one.where).name for one in found] == ["z.txt"]
+    done = command._scanned(str(tmp_path), False, False, None)
+    assert [Path(one.where).name for one in done.found] == ["z.txt"]
     assert "bomb.gz: unpacks to too much" in capfd.readouterr().err.replace("\n", "")
+
+
+def test_what_is_packed_too_deep_is_said(tmp_path: Path) -> None:
+    data = KEY.encode()
+    for _ in range(4):
+        data = gzip.compress(data)
+    (tmp_path / "deep.gz").write_bytes(data)
+    assert len(scan(str(tmp_path))) == 1
+    (tmp_path / "deep.gz").write_bytes(gzip.compress(data))
+    assert "deep.gz: is packed more than 4 deep" in told(str(tmp_path))
 
 
 def test_links_that_lead_in_circles_and_broken_archives_do_no_harm(tmp_path: Path) -> None:
@@ -124,6 +120,91 @@ def test_links_that_lead_in_circles_and_broken_archives_do_no_harm(tmp_path: Pat
     (tmp_path / "a" / "k.txt").write_text(KEY)
     (found,) = scan(str(tmp_path))
     assert found["where"].endswith("a/k.txt")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("tarred", [False, True])
+@pytest.mark.parametrize("noise", [300, 2_000_000])
+def test_what_can_be_read_of_a_broken_archive_is_scanned(
+    tmp_path: Path, pack: Callable[[bytes], bytes], tarred: bool, noise: int
+) -> None:
+    if noise == 300 and pack is bz2.compress:
+        pytest.skip("it shows nothing of a block that is not whole")
+    plain = io.BytesIO(KEY.encode() + b"\n" + random.Random(1).randbytes(noise))
+    if tarred:
+        content, plain = plain.getvalue(), io.BytesIO()
+        with tarfile.open(fileobj=plain, mode="w") as tar:
+            for member, data in (("first.txt", KEY.encode()), ("rest.bin", content[len(KEY) :])):
+                entry = tarfile.TarInfo(member)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    whole = pack(plain.getvalue())
+    (tmp_path / "archive").write_bytes(whole[: len(whole) * 3 // 4])
+    assert len(scan(str(tmp_path))) == 1
+
+
+def test_a_member_that_can_not_be_read_hides_none_after_it(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for name in ("a.txt", "b.txt"):
+            file.writestr(name, KEY)
+    # the first one says that it has a password: in its own header, and in the index
+    data = bytearray(packed.getvalue())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    (found,) = scan(str(tmp_path))
+    assert found["where"].endswith("a.zip!b.txt")
+
+
+def test_where_nothing_was_found_but_not_all_was_read_the_scan_failed(tmp_path: Path) -> None:
+    (tmp_path / "broken.gz").write_bytes(b"\x1f\x8b and then nothing")
+    said = told(str(tmp_path))
+    assert "broken.gz: " in said
+    assert "No key was found in what could be read." in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    assert "closed: PermissionError" in told(str(tmp_path))
+
+
+def test_what_the_system_does_not_let_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "z.txt").write_text(KEY)
+
+    def walk(path: Path, onerror: Any) -> Any:
+        onerror(PermissionError(13, "no", str(path / "closed")))
+        yield str(path), [], ["gone.txt", "z.txt"]
+
+    monkeypatch.setattr(os, "walk", walk)
+    skipped: list[tuple[str, str]] = []
+    found = [source.where for source in sources.files(tmp_path, lambda where, why: skipped.append((where, why)))]
+    assert found == [str(tmp_path / "z.txt")]
+    assert skipped == [
+        (str(tmp_path / "closed"), "PermissionError"),
+        (str(tmp_path / "gone.txt"), "FileNotFoundError"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_log_of_two_bytes_a_character_is_read(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a.log").write_bytes(f"2026-01-01 a line before\r\ntoken={KEY}\r\n".encode(form))
+    (found,) = scan(str(tmp_path))
+    assert found["line"] == 2
+
+
+def test_a_file_that_is_named_after_its_key_is_shown_without_it(tmp_path: Path) -> None:
+    (tmp_path / f"{KEY}.txt").write_text(KEY)
+    number = "0a1b2c3d" * 4
+    (tmp_path / f"{number}.txt").write_text(f"datadog {number}")
+    (tmp_path / f"{KEY}.gz").write_bytes(b"\x1f\x8b and then nothing")
+    assert sorted(Path(one["where"]).name for one in scan(str(tmp_path))) == ["….txt", "….txt"]
+    done = subprocess.run(
+        [sys.executable, "-m", "broker", "scan", "--offline", str(tmp_path)], check=False, capture_output=True
+    )
+    assert number.encode() not in done.stdout
 
 
 def test_a_finding_ends_with_one_none_with_zero_and_trouble_with_two(tmp_path: Path) -> None:

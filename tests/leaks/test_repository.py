@@ -1,0 +1,139 @@
+"""``broker scan`` of a repository: its whole history, what is about to be committed, and the hook for that."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from broker.leaks import repository
+from tests.leaks.test_scan import KEY, scan, told
+
+
+def git(repository: Path, *words: str) -> None:
+    who = ["-c", "user.name=x", "-c", "user.email=x@x.example", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, "-C", str(repository), *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    return tmp_path
+
+
+def test_a_deleted_file_and_a_commit_message_are_found_in_the_history(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.env").write_text(f"KEY={KEY}")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "add")
+    (tmp_path / "a.env").unlink()
+    git(tmp_path, "commit", "-qam", f"remove {KEY}")
+    assert scan(str(tmp_path), status=0) == []
+    found = sorted(one["where"] for one in scan(str(tmp_path), "--history"))
+    assert [where.split()[0] for where in found] == ["blob", "commit"]
+    assert found[0].endswith(" a.env")
+    scan(str(tmp_path / ".."), "--history", status=2)
+
+
+def test_what_is_about_to_be_committed_is_refused(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "räksmörgås.env").write_text(f"KEY={KEY}")
+    assert scan(str(tmp_path), "--staged", status=0) == [], "not staged yet"
+    git(tmp_path, "add", ".")
+    (tmp_path / "räksmörgås.env").write_text("clean again, but not staged")
+    (found,) = scan(str(tmp_path), "--staged")
+    assert found["where"] == "räksmörgås.env"
+
+
+def test_the_rest_of_a_damaged_history_is_scanned(made: Path) -> None:
+    (made / "a.env").write_text(f"KEY={KEY}")
+    (made / "b.txt").write_text("damaged below")
+    git(made, "add", ".")
+    git(made, "commit", "-qm", "add")
+    damaged = object_of(made, ":b.txt")
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"nonsense")
+    (found,) = scan(str(made), "--history")
+    assert found["where"].endswith(" a.env")
+    git(made, "rm", "-q", "--cached", "a.env")
+    object_of(made, "HEAD:a.env").unlink()
+    assert ": missing" in told(str(made), "--history")
+
+
+def test_a_history_that_git_did_not_show_to_its_end_is_no_clean_one(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(made, "commit", "-qm", "empty", "--allow-empty")
+    for script in ("printf 'abc blob 100\\nonly this'", "exit 128"):
+        shim = made / "bin" / "git"
+        shim.parent.mkdir(exist_ok=True)
+        shim.write_text(f'#!/bin/sh\ncase "$*" in *cat-file*) {script};; esac\n')
+        shim.chmod(0o755)
+        monkeypatch.setenv("PATH", str(shim.parent), prepend=":")
+        with pytest.raises(repository.GitFailed, match="git ended"):
+            list(repository.history(made, lambda _where, _why: None))
+        assert "git ended" in told(str(made), "--history")
+
+
+def test_a_submodule_does_not_stand_in_the_way(made: Path) -> None:
+    git(made, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendored")
+    assert scan(str(made), "--staged", status=0) == []
+    (made / "a.env").write_text(KEY)
+    git(made, "add", "a.env")
+    (found,) = scan(str(made), "--staged")
+    assert found["where"] == "a.env"
+
+
+def test_what_was_a_link_and_is_now_a_file_is_looked_at(made: Path) -> None:
+    (made / "a.env").symlink_to("elsewhere")
+    git(made, "add", ".")
+    git(made, "commit", "-qm", "a link")
+    (made / "a.env").unlink()
+    (made / "a.env").write_text(KEY)
+    git(made, "add", ".")
+    (found,) = scan(str(made), "--staged")
+    assert found["where"] == "a.env"
+
+
+def test_a_renamed_file_and_a_folder_below_hide_nothing(made: Path) -> None:
+    (made / "below").mkdir()
+    (made / "a.env").write_text("x\n" * 50)
+    git(made, "add", ".")
+    git(made, "commit", "-qm", "clean")
+    git(made, "config", "diff.relative", "true")
+    git(made, "mv", "a.env", "b.env")
+    (made / "b.env").write_text("x\n" * 50 + KEY)
+    git(made, "add", ".")
+    (found,) = scan(str(made / "below"), "--staged")
+    assert found["where"] == "b.env"
+
+
+def test_the_hook_refuses_a_commit_that_holds_a_key(made: Path) -> None:
+    (hook,) = yaml.safe_load((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text())
+    command, *words = shlex.split(hook["entry"])
+    assert (command, hook["pass_filenames"]) == ("broker", False)
+
+    def hooked() -> int:
+        done = subprocess.run([sys.executable, "-m", "broker", *words], cwd=made, capture_output=True, check=False)
+        assert KEY.encode() not in done.stdout + done.stderr
+        return done.returncode
+
+    (made / "clean.txt").write_text("nothing")
+    git(made, "add", ".")
+    assert hooked() == 0
+    (made / "config.env").write_text(f"KEY={KEY}")
+    assert hooked() == 0, "not staged"
+    git(made, "add", ".")
+    assert hooked() == 1
+
+
+def object_of(repository_: Path, name: str) -> Path:
+    """Where git keeps an object."""
+    done = subprocess.run(
+        ["git", "-C", str(repository_), "rev-parse", name], capture_output=True, check=True, text=True
+    )
+    return repository_ / ".git" / "objects" / done.stdout[:2] / done.stdout[2:].strip()
