@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
+
 from broker.base.clock import Clock
-from broker.base.db import Database
+from broker.base.db import EVERY_TENANT, Database
 from broker.config import Settings
+from broker.credentials.tables import VersionRow
+from broker.formats.reference import VERSION as A_REFERENCE
 from broker.keystore.cached import Cached
 from broker.keystore.envelope import EnvelopeKeystore
-from broker.keystore.keyring import Keyring
+from broker.keystore.internal import InternalKeyRow
+from broker.keystore.keyring import Keyring, keystore_of
 from broker.keystore.keystore import Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
-from broker.keystore.vault.kv import KvKeystore, Values
+from broker.keystore.vault.kv import KvKeystore
 from broker.keystore.vault.login import AppRole, Jwt, Login, TokenFile
 from broker.keystore.vault.masterkeys import KvKeyWrapper
 from broker.keystore.vault.server import Address, Vault
 from broker.keystore.vault.transit import TransitWrapper
+from broker.keystore.vault.values import Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,9 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     )
     transit = TransitWrapper(vault, settings.vault_transit_mount, settings.vault_transit_key)
     values = Values(vault, settings.vault_kv_mount, settings.vault_kv_prefix)
-    kv_keys = KvKeyWrapper(values)
+    kv_keys = KvKeyWrapper(values, _nothing_in_kv(db))
     stores["vault-transit"] = EnvelopeKeystore(transit)
-    stores["vault-kv"] = KvKeystore(values, EnvelopeKeystore(kv_keys), db, clock)
+    stores["vault-kv"] = KvKeystore(values, kv_keys, db, clock)
     vault.start()
     try:
         yield Keystores(stores, vault, kv_keys)
@@ -82,6 +88,19 @@ def local(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
     if may_create and not path.exists():
         MasterKeys({}, "").with_new_key().write_file(path)
     return EnvelopeKeystore(LocalKeyWrapper(MasterKeys.from_file(path), path))
+
+
+def _nothing_in_kv(db: Database) -> Callable[[], Awaitable[bool]]:
+    """Asks whether nothing in the database needs master keys in KV: neither the root nor a customer's key."""
+
+    async def unused() -> bool:
+        in_kv = func.substr(VersionRow.sealed, 1, 1) == bytes((A_REFERENCE,))
+        async with db.read(EVERY_TENANT) as session:
+            root = await session.scalar(select(InternalKeyRow.sealed))
+            kept = await session.scalar(select(VersionRow.number).where(in_kv).limit(1))
+        return kept is None and (root is None or keystore_of(root) != "vault-kv")
+
+    return unused
 
 
 def _login(settings: Settings) -> Login:

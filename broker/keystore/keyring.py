@@ -50,7 +50,9 @@ class Keyring:
         value = await holder.open(sealed, binding)
         moved = await active.seal(value, binding, about)
         if await active.open(moved, binding) != value:
-            raise KeystoreUnavailable("A value that was moved does not open as it was; it stays where it is.")
+            raise KeystoreUnavailable(
+                "A value that was moved does not open as it was; it stays where it is.", cause="altered"
+            )
         return moved
 
     async def erase(self, sealed: bytes) -> None:

@@ -19,6 +19,14 @@ class KeystoreUnavailable(Unavailable):
         super().__init__(public, cause=cause, **members)
         self.cause = cause
 
+    @property
+    def away(self) -> bool:
+        """Whether nothing can be done with the keystore just now; otherwise it may be this one value."""
+        return self.cause in _AWAY
+
+
+_AWAY = frozenset({"unreachable", "certificate", "slow", "busy", "sealed", "standby", "token", "credentials_missing"})
+
 
 class CannotOpen(Exception):
     """A sealed value does not belong where it was found, or was altered.  Never shown to a caller."""

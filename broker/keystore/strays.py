@@ -8,26 +8,37 @@ what it names: no key stays behind that nobody knows of, and none is destroyed t
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select, update
+import structlog
+from sqlalchemy import ColumnElement, and_, delete, false, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.errors import Unavailable
 from broker.formats.reference import Reference, is_reference
-from broker.keystore.keystore import Keystore
+from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
+
+_log = structlog.get_logger()
 
 # Longer than any transaction that stores a reference may take.
 _SETTLED_MS = 60_000
+# What can't be destroyed is tried again so much later, after everything else.
+_RETRY_MS = 60_000
 
 
 class StrayRow(Table):
-    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on; 0 while it is."""
+    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on; 0 while it is.
+
+    ``stored`` says that a row referred to it, so what lies there is surely ours; ``retry_at``, that it could not be
+    destroyed and is left alone until then.
+    """
 
     __tablename__ = "keystore_strays"
 
     reference: Mapped[bytes] = mapped_column(primary_key=True)
     due_at: Mapped[int] = mapped_column(index=True)
+    stored: Mapped[bool] = mapped_column(default=False, server_default=false())
+    retry_at: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Swept(Unavailable):
@@ -59,7 +70,7 @@ def keep(session: Session, sealed: bytes) -> None:
 def discard(session: Session, sealed: bytes | None, now: int) -> None:
     """The session's transaction drops ``sealed``: what of it is elsewhere is destroyed after the commit."""
     if sealed is not None and is_reference(sealed):
-        session.add(StrayRow(reference=sealed, due_at=now))
+        session.add(StrayRow(reference=sealed, due_at=now, stored=True))
 
 
 def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
@@ -70,29 +81,60 @@ def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
     discard(session, old, now)
 
 
+async def was_stored(db: Database, reference: bytes) -> bool:
+    """Whether a row referred to what this note is about."""
+    async with db.read(EVERY_TENANT) as session:
+        return bool(await session.scalar(select(StrayRow.stored).where(StrayRow.reference == reference)))
+
+
+async def waiting(db: Database) -> int:
+    """How many notes there are, those that are not due yet among them."""
+    async with db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(func.count()).select_from(StrayRow)) or 0
+
+
+async def due(db: Database, now: int) -> int:
+    """How many values are to be destroyed by now and are not, those that could not be among them."""
+    async with db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(func.count()).where(StrayRow.due_at <= now)) or 0
+
+
 async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) -> int:
     """Destroy what is due; how many notes are left, those that are not due yet among them.
 
     That it is being destroyed is committed first, so that a transaction which is about to store the reference either
     has taken the note before, or is refused; and nothing waits for a Vault with the database's locks in its hands.
+    What can't be destroyed waits for a while and keeps nothing else waiting.
 
     Raises:
-        KeystoreUnavailable: the rest is left for the next time.
+        KeystoreUnavailable: Vault is away; the rest is left for the next time.
     """
+    ready = and_(StrayRow.due_at <= now, StrayRow.retry_at <= now)
     async with db.read(EVERY_TENANT) as session:
-        due = list(
-            await session.scalars(
-                select(StrayRow.reference).where(StrayRow.due_at <= now).order_by(StrayRow.due_at).limit(limit)
-            )
-        )
-    for reference in due:
-        note = StrayRow.reference == reference
-        async with db.write(EVERY_TENANT) as session:
-            claimed = await session.execute(update(StrayRow).where(note).values(due_at=0).returning(StrayRow.due_at))
-            if claimed.first() is None:
-                continue
+        found = select(StrayRow.reference).where(ready).order_by(StrayRow.retry_at, StrayRow.due_at).limit(limit)
+        references = list(await session.scalars(found))
+    for reference in references:
+        await _destroy(db, keystore, reference, now)
+    return await waiting(db)
+
+
+async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int) -> None:
+    note = StrayRow.reference == reference
+    if not await _changed(db, note, due_at=0):
+        return
+    try:
         await keystore.erase(reference)
-        async with db.write(EVERY_TENANT) as session:
-            await session.execute(delete(StrayRow).where(note))
-    async with db.read(EVERY_TENANT) as session:
-        return await session.scalar(select(func.count()).select_from(StrayRow)) or 0
+    except (CannotOpen, KeystoreUnavailable) as problem:
+        if isinstance(problem, KeystoreUnavailable) and problem.away:
+            raise
+        _log.error("keystore.not_destroyed", cause=getattr(problem, "cause", "malformed"))
+        await _changed(db, note, retry_at=now + _RETRY_MS)
+        return
+    async with db.write(EVERY_TENANT) as session:
+        await session.execute(delete(StrayRow).where(note))
+
+
+async def _changed(db: Database, note: ColumnElement[bool], **values: int) -> bool:
+    async with db.write(EVERY_TENANT) as session:
+        change = update(StrayRow).where(note).values(**values).returning(StrayRow.due_at)
+        return (await session.execute(change)).first() is not None

@@ -1,5 +1,12 @@
 # What a broker with BROKER_KEYSTORE=vault-kv may do: keep customers' keys below its own prefix, and its own master
 # keys beside them. It lists nothing, and never deletes a path: a value that is over is destroyed by its number.
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+# /readyz asks with it whether these rights still hold.
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
 path "secret/data/keybroker/organizations/*" {
   capabilities = ["create", "update", "read"]
 }

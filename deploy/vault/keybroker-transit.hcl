@@ -1,5 +1,8 @@
 # What a broker with BROKER_KEYSTORE=vault-transit may do: wrap and unwrap with one key, and see its newest version.
 # It can't rotate, export, configure or delete the key: that is an operator's (keybroker-operator.hcl).
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
 path "transit/encrypt/keybroker" {
   capabilities = ["update"]
 }

@@ -24,4 +24,5 @@ def vault(server: bao.Bao, tmp_path: Path) -> dict[str, Any]:
     """Settings that sign in by AppRole; each test has a prefix of its own in KV."""
     # No test's end is another's beginning.
     server.root.secrets.kv.v2.delete_metadata_and_all_versions("keybroker/broker/master-keys")
-    return server.approle(server.root, tmp_path / "vault")
+    # What is slow here is the machine; tests of what a slow Vault does set their own.
+    return {**server.approle(server.root, tmp_path / "vault"), "vault_timeout": 10, "audit_deadline": 10}

@@ -134,6 +134,9 @@ async def test_a_value_moved_to_another_tenants_path_does_not_open(world: World,
     assert stolen["key"] not in answer.text
     lease = await job.lease("globex")
     assert (await world.proxied(lease, "/facilities")).status_code == 503
+    # and operators are told, once
+    told = (await world.call("GET", "/v1/notices"))["items"]
+    assert [one["credential"] for one in told if one["kind"] == "key_unopenable"] == [globex]
 
 
 async def test_a_reference_moved_to_another_tenants_row_does_not_open(world: World) -> None:
@@ -264,17 +267,17 @@ async def test_a_value_that_can_not_be_destroyed_now_is_destroyed_later(
 
 
 async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world: World, server: Bao) -> None:
-    from broker.rewrap import rewrap_all
+    from broker.rewrap import held_by, rewrap_all
 
     await world.key_for("acme")
-    before = await rewrap_all(world.services, count_only=True)
+    before = await held_by(world.services.db)
     (kek_id,) = set(before) - {OWN}
     assert kek_id.startswith("kv/")
     keys = world.broker.keystores.kv_keys
     assert keys is not None
     fresh = await keys.rotate()
-    held = await rewrap_all(world.services)
-    assert set(held) == {fresh, OWN}
+    done = await rewrap_all(world.services)
+    assert set(done.held) == {fresh, OWN}
     job = await world.job()
     await world.grant(job, "acme", modes=("use", "reveal"))
     assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]
@@ -292,19 +295,22 @@ async def test_two_brokers_that_begin_at_once_use_one_master_key(
 ) -> None:
     import asyncio
 
-    from broker.keystore.vault.kv import Values
     from broker.keystore.vault.login import AppRole
     from broker.keystore.vault.masterkeys import KvKeyWrapper
     from broker.keystore.vault.server import Address, Vault
+    from broker.keystore.vault.values import Values
+
+    async def nothing() -> bool:
+        return True
 
     kv(server).delete_metadata_and_all_versions(f"{PREFIX}/broker/master-keys")
     login = AppRole("approle", vault["vault_role_id"], vault["vault_secret_id_file"])
     connections = [Vault(Address(vault["vault_url"]), login, connections=2, timeout=5) for _ in range(4)]
-    wrappers = [KvKeyWrapper(Values(connection, "secret", PREFIX)) for connection in connections]
+    wrappers = [KvKeyWrapper(Values(connection, "secret", PREFIX), nothing) for connection in connections]
     assert len(set(await asyncio.gather(*(wrapper.newest() for wrapper in wrappers)))) == 1
     kv(server).delete_latest_version_of_secret(f"{PREFIX}/broker/master-keys")
     with pytest.raises(KeystoreUnavailable, match="undelete"):
-        await KvKeyWrapper(Values(connections[0], "secret", PREFIX)).newest()
+        await KvKeyWrapper(Values(connections[0], "secret", PREFIX), nothing).newest()
     kv(server).undelete_secret_versions(f"{PREFIX}/broker/master-keys", [1])
     for connection in connections:
         await connection.close()

@@ -16,10 +16,6 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import hvac
-from hvac import exceptions as refused
 
 from broker.base.clock import Clock
 from broker.base.db import Database
@@ -29,121 +25,24 @@ from broker.formats.reference import MARK_BYTES, Reference, is_reference
 from broker.keystore import strays
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeystoreUnavailable
-from broker.keystore.vault.server import Vault
+from broker.keystore.vault.masterkeys import KvKeyWrapper
+from broker.keystore.vault.values import Values
 
 _KEEPS = "credential"
-# KV forgets the oldest version beyond this many; a credential's versions are people's rotations.
-_VERSIONS = 10_000
 _TRIES = 5
-_PLACE = ("organizations", "probe", "probe", "probe")
-
-
-class Values:
-    """The values under one mount and prefix."""
-
-    def __init__(self, vault: Vault, mount: str, prefix: str) -> None:
-        self._vault = vault
-        self.mount = mount
-        self.prefix = prefix
-
-    def path(self, *parts: str) -> str:
-        """Where something of that name is kept."""
-        return "/".join((self.prefix, *parts))
-
-    async def newest(self, path: str) -> int:
-        """KV's number of the last value put there; 0 where there was none."""
-
-        def work(client: hvac.Client) -> int:
-            try:
-                found = client.secrets.kv.v2.read_secret_metadata(path, mount_point=self.mount)
-            except refused.InvalidPath:
-                return 0
-            return int(found["data"]["current_version"])
-
-        return await self._vault.call(work)
-
-    async def put(self, path: str, value: Mapping[str, str], after: int) -> bool:
-        """Put a value there as number ``after + 1``; False where somebody else put one meanwhile."""
-
-        def work(client: hvac.Client) -> bool:
-            try:
-                client.secrets.kv.v2.create_or_update_secret(
-                    path, secret=dict(value), cas=after, mount_point=self.mount
-                )
-            except refused.InvalidRequest as error:
-                if "check-and-set" in str(error):
-                    return False
-                raise
-            return True
-
-        return await self._vault.call(work)
-
-    async def describe(self, path: str, about: Mapping[str, str]) -> None:
-        """Set what people who browse Vault are told, and that every write checks and sets."""
-
-        def work(client: hvac.Client) -> None:
-            client.secrets.kv.v2.update_metadata(
-                path,
-                cas_required=True,
-                max_versions=_VERSIONS,
-                custom_metadata=dict(about),
-                mount_point=self.mount,
-            )
-
-        await self._vault.call(work)
-
-    async def get(self, path: str, number: int | None = None) -> dict[str, Any] | None:
-        """The value of that number, or the newest; None where it is gone."""
-
-        def work(client: hvac.Client) -> dict[str, Any] | None:
-            try:
-                found = client.secrets.kv.v2.read_secret_version(
-                    path, version=number, mount_point=self.mount, raise_on_deleted_version=True
-                )
-            except refused.InvalidPath:
-                return None
-            return dict(found["data"]["data"])
-
-        return await self._vault.call(work)
-
-    async def ended(self, path: str, number: int) -> bool:
-        """Whether the value of that number was destroyed, for good."""
-
-        def work(client: hvac.Client) -> bool:
-            found = client.secrets.kv.v2.read_secret_metadata(path, mount_point=self.mount)
-            return bool(found["data"]["versions"][str(number)]["destroyed"])
-
-        return await self._vault.call(work)
-
-    async def destroy(self, path: str, number: int) -> None:
-        """Destroy one value for good."""
-
-        def work(client: hvac.Client) -> None:
-            client.secrets.kv.v2.destroy_secret_versions(path, versions=[number], mount_point=self.mount)
-
-        await self._vault.call(work)
-
-    async def check(self) -> None:
-        """That the broker may read and write values here; raises KeystoreUnavailable."""
-        path = f"{self.mount}/data/{self.path(*_PLACE)}"
-
-        def work(client: hvac.Client) -> set[str]:
-            return set(client.sys.get_capabilities([path])["data"][path])
-
-        if not {"create", "update", "read"} <= await self._vault.call(work):
-            raise KeystoreUnavailable("Vault's policy does not let the broker keep keys.", cause="permission")
 
 
 class KvKeystore:
     """A :class:`~broker.keystore.keystore.Keystore` that keeps customers' keys in KV.
 
     The broker's own values (its signing keys, the private keys of open links, webhooks) and the proofs of customers'
-    keys are sealed by ``own``, whose master keys lie in KV too.
+    keys are sealed under ``keys``, which lie in KV too.
     """
 
-    def __init__(self, values: Values, own: EnvelopeKeystore, db: Database, clock: Clock) -> None:
+    def __init__(self, values: Values, keys: KvKeyWrapper, db: Database, clock: Clock) -> None:
         self._values = values
-        self._own = own
+        self._keys = keys
+        self._own = EnvelopeKeystore(keys)
         self._db = db
         self._clock = clock
 
@@ -191,17 +90,47 @@ class KvKeystore:
         return None if proof is None else replace(reference, seal=proof).encode()
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
-        if is_reference(sealed):
-            reference = _parts(sealed)
-            found = await self._values.get(reference.path, reference.number)
-            # Under the number may be what somebody else put there first.
-            if found is not None and found.get("mark") == reference.mark.hex():
-                await self._values.destroy(reference.path, reference.number)
+        """See :class:`~broker.keystore.keystore.Keystore`.
+
+        Where nothing is under the number yet, it is used up: a write that was given up and comes late then fails.
+        """
+        if not is_reference(sealed):
+            return
+        reference = _parts(sealed)
+        path, number = reference.path, reference.number
+        for _ in range(_TRIES):
+            found = await self._values.get(path, number)
+            if found is not None:
+                # Under the number may be what somebody else put there first.
+                if found.get("mark") == reference.mark.hex():
+                    await self._values.destroy(path, number)
+                return
+            there = await self._values.numbers(path)
+            if number in there.destroyed:
+                return
+            if number in there.known:
+                await self._destroy_deleted(sealed, reference)
+                return
+            if there.newest != number - 1 or await strays.was_stored(self._db, sealed):
+                return  # forgotten by KV, or deleted with its path; no write can be on its way to it
+            await self._values.put(path, {"mark": reference.mark.hex()}, number - 1)
+        raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
+
+    async def _destroy_deleted(self, sealed: bytes, reference: Reference) -> None:
+        """Destroy a value that somebody deleted so that it can be restored: whose it is can't be read."""
+        if not await strays.was_stored(self._db, sealed):
+            raise KeystoreUnavailable(
+                f"Version {reference.number} of {reference.path} was deleted in Vault and not destroyed, and nothing "
+                "tells whose it is; an operator must undelete or destroy it there.",
+                cause="deleted",
+            )
+        await self._values.destroy(reference.path, reference.number)
 
     async def check(self) -> None:
         """See :class:`~broker.keystore.keystore.Keystore`."""
         await self._values.check()
+        await self._keys.read()
+        await self._own.check()
 
     def _path(self, binding: Binding) -> str:
         return self._values.path("organizations", binding.organization, binding.provider, binding.credential)

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from broker.formats.envelope import Binding
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import LocalKeyWrapper, MasterKeys, MasterKeysUnusable
-from broker.keystore.vault.kv import Values
+from broker.keystore.vault.values import Values
 
 PREFIX = "kv/"
 _FRESH_S = 5.0
 
 
 class KvKeyWrapper:
-    """A :class:`~broker.keystore.keystore.KeyWrapper` over master keys in KV.  Ids are ``kv/ID``."""
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over master keys in KV.  Ids are ``kv/ID``.
 
-    def __init__(self, values: Values) -> None:
+    The first keys are made when something is sealed and ``unused`` says that nothing in the database needs any.  Keys
+    that vanish are never replaced: what they sealed would not open.  A running broker goes on opening with those it
+    has, and seals nothing new.
+    """
+
+    def __init__(self, values: Values, unused: Callable[[], Awaitable[bool]]) -> None:
         self._values = values
+        self._unused = unused
         self._path = values.path("broker", "master-keys")
         self._local: LocalKeyWrapper | None = None
         self._read_at = 0.0
 
+    @property
+    def where(self) -> str:
+        """Where the keys lie, as people name it in Vault."""
+        return f"{self._values.mount}/{self._path}"
+
     async def newest(self) -> str:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""
-        if time.monotonic() - self._read_at > _FRESH_S:
-            await self._read()
-        return PREFIX + (await self._loaded()).active
+        if self._local is None or time.monotonic() - self._read_at > _FRESH_S:
+            return PREFIX + (await self.read()).active
+        return PREFIX + self._local.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""
@@ -38,53 +51,89 @@ class KvKeyWrapper:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         name = kek_id.removeprefix(PREFIX)
         if not (await self._loaded()).holds(name):
-            await self._read()
+            await self.read(may_begin=False)
         return await (await self._loaded()).unwrap(name, wrapped, binding)
 
     async def rotate(self) -> str:
         """Add a fresh master key and make it the active one; its id."""
+        await self.read()
         while True:
             number = await self._values.newest(self._path)
             keys = (await self._stored(number)).with_new_key()
             if await self._values.put(self._path, keys.document(), number):
-                await self._read()
+                await self.read()
                 return PREFIX + keys.active
 
     async def drop(self, kek_id: str) -> None:
-        """Remove a master key that nothing needs any more, and every stored form that still had it."""
+        """Remove a master key that nothing needs any more, and every stored form that still had it.
+
+        Again, after it was interrupted: goes on where it stopped.
+
+        Raises:
+            MasterKeysUnusable: it is the active one, or no stored form has it.
+        """
+        name = kek_id.removeprefix(PREFIX)
         number = await self._values.newest(self._path)
-        keys = (await self._stored(number)).without(kek_id.removeprefix(PREFIX))
-        if not await self._values.put(self._path, keys.document(), number):
-            raise MasterKeysUnusable("somebody else changed the master keys meanwhile; run the command again")
-        for old in range(1, number + 1):
+        keys = await self._stored(number)
+        if name in keys.keys or not await self._had(name, number):
+            if not await self._values.put(self._path, keys.without(name).document(), number):
+                raise MasterKeysUnusable("somebody else changed the master keys meanwhile; run the command again")
+            number += 1
+        for old in range(1, number):
             await self._values.destroy(self._path, old)
-        await self._read()
+        await self.read()
+
+    async def _had(self, name: str, number: int) -> bool:
+        """Whether a stored form before that number has a key of that name."""
+        for old in range(number - 1, 0, -1):
+            form = await self._values.get(self._path, old)
+            if form is not None and name in MasterKeys.from_document(form, self.where).keys:
+                return True
+        return False
+
+    async def stored_forms(self) -> int:
+        """How many stored forms of the keys are not destroyed."""
+        there = await self._values.numbers(self._path)
+        return len(there.known - there.destroyed)
 
     async def end(self) -> int:
         """Destroy every stored form, as nothing needs these keys any more; how many there were."""
-        number = await self._values.newest(self._path)
-        for old in range(1, number + 1):
-            await self._values.destroy(self._path, old)
+        there = await self._values.numbers(self._path)
+        forms = sorted(there.known - there.destroyed)
+        for form in forms:
+            await self._values.destroy(self._path, form)
         self._local = None
-        return number
+        return len(forms)
 
-    async def _loaded(self) -> LocalKeyWrapper:
-        return self._local or await self._read()
+    async def read(self, *, may_begin: bool = True) -> LocalKeyWrapper:
+        """Read the keys anew.
 
-    async def _read(self) -> LocalKeyWrapper:
-        number = await self._values.newest(self._path)
-        if number == 0 or await self._values.ended(self._path, number):
+        Raises:
+            KeystoreUnavailable: also where they are gone; those from before stay loaded.
+        """
+        there = await self._values.numbers(self._path)
+        number = there.newest
+        if number == 0 or number in there.destroyed:
+            if not may_begin or self._local is not None or not await self._unused():
+                self._gone()
             # Of two brokers that begin at once, one puts its keys there and both use those.
             await self._values.put(self._path, MasterKeys({}, "").with_new_key().document(), number)
             number = await self._values.newest(self._path)
         self._local, self._read_at = LocalKeyWrapper(await self._stored(number)), time.monotonic()
         return self._local
 
+    async def _loaded(self) -> LocalKeyWrapper:
+        return self._local or await self.read(may_begin=False)
+
     async def _stored(self, number: int) -> MasterKeys:
         found = await self._values.get(self._path, number)
         if found is None:
-            raise KeystoreUnavailable(
-                f"The master keys at {self._path} were deleted in Vault; an operator must undelete them there.",
-                cause="gone",
-            )
-        return MasterKeys.from_document(found, f"Vault: {self._path}")
+            self._gone()
+        return MasterKeys.from_document(found, f"Vault: {self.where}")
+
+    def _gone(self) -> NoReturn:
+        raise KeystoreUnavailable(
+            f"The broker's master keys, at {self.where} in Vault, are gone, and values need them; an operator must "
+            "undelete them there, or restore them from Vault's backup. Until then nothing is made in their place.",
+            cause="gone",
+        )
