@@ -1,38 +1,49 @@
 """Move every sealed value to the active master key, or to another keystore, while brokers serve.
 
 Each row is changed only if its sealed bytes are still those that were read, so a value that is replaced or destroyed
-meanwhile is left alone; running again goes on where it stopped.
+meanwhile is left alone; running again goes on where it stopped.  What other brokers store behind the reader's back is
+met by looking again, until there is nothing to move.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
+from broker.audit.search import Filter, search
 from broker.base.db import EVERY_TENANT, Database, Table
-from broker.credentials.tables import VersionRow
+from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
+from broker.formats.reference import is_reference
 from broker.identity.signing import binding as signing_binding
 from broker.identity.tables import SigningKeyRow
 from broker.intake.tables import IntakeRow
 from broker.keystore import strays
 from broker.keystore.internal import ROOT, InternalKeyRow
 from broker.keystore.keyring import kek_of, name_of
-from broker.keystore.keystore import NOTHING_KNOWN, Keystore
+from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
 from broker.notifications.tables import WebhookRow
+from broker.organizations.tables import OrganizationRow
 from broker.web.session import Services
 from broker.web.tables import IdempotencyRow
 
 Advance = Callable[[int, int], None]
-_CHUNK = 200
+About = Mapping[str, str]
+_PAGE = 200
+# Values under way at once: a Vault is waited for, not worked for.
+_AT_ONCE = 8
+# A broker that still seals the old way could make it go on for ever; whoever destroys the old keys counts again.
+_PASSES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +54,12 @@ class _Place:
     sealed: InstrumentedAttribute[Any]
     key: tuple[InstrumentedAttribute[Any], ...]
     binding: Callable[[Any], Binding]
-    about: Callable[[Any], Mapping[str, str]] = lambda _row: NOTHING_KNOWN
 
 
 _PLACES = (
     _Place(InternalKeyRow, InternalKeyRow.sealed, (InternalKeyRow.name,), lambda _row: ROOT),
     _Place(SigningKeyRow, SigningKeyRow.sealed, (SigningKeyRow.kid,), lambda row: signing_binding(row.kid)),
-    _Place(
-        VersionRow,
-        VersionRow.sealed,
-        (VersionRow.credential_id, VersionRow.number),
-        lambda row: row.binding,
-        lambda row: {"provider": row.provider},
-    ),
+    _Place(VersionRow, VersionRow.sealed, (VersionRow.credential_id, VersionRow.number), lambda row: row.binding),
     _Place(IntakeRow, IntakeRow.private_sealed, (IntakeRow.id,), lambda row: row.binding),
     _Place(WebhookRow, WebhookRow.url_sealed, (WebhookRow.id,), lambda row: row.url_binding),
     _Place(WebhookRow, WebhookRow.secret_sealed, (WebhookRow.id,), lambda row: row.secret_binding),
@@ -69,67 +73,191 @@ _PLACES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A value that can't be moved: its table, column and row, and why, in words for people."""
+
+    where: str
+    why: str
+
+
+@dataclass(slots=True)
+class Moved:
+    """What came of it.
+
+    ``held`` says how many values each master key holds now, ``moved`` how many were taken off each; ``outside`` of
+    those lay outside of the database, and their old copies there are to be destroyed.
+    """
+
+    held: dict[str, int] = field(default_factory=dict)
+    moved: Counter[str] = field(default_factory=Counter)
+    outside: int = 0
+    stuck: list[Stuck] = field(default_factory=list)
+
+
+async def held_by(db: Database) -> dict[str, int]:
+    """How many sealed values each master key holds at this moment; asks no keystore."""
+    held: Counter[str] = Counter()
+    for place in _PLACES:
+        async for rows in _pages(db, place, place.sealed):
+            for row in rows:
+                with suppress(CannotOpen):  # what no keystore made, no master key opens
+                    held[kek_of(row[0])] += 1
+    return dict(held)
+
+
+async def used(db: Database) -> set[str]:
+    """Names of keystores whose master keys this database has needed, less those whose keys were destroyed since."""
+    names: set[str] = set()
+    wanted = Filter(kind="keystore.*", newest=True)
+    for event in reversed(await search(db, EVERY_TENANT, wanted, 1_000)):
+        about = set(str(event.core.get("subject", "")).split(", "))
+        if event.core["kind"] == "keystore.rewrap_begun":
+            names |= about
+        elif event.core["kind"] == "keystore.master_keys_destroyed":
+            names -= about
+    return (names | {name_of(kek_id) for kek_id in await held_by(db)}) - {""}
+
+
+async def note(services: Services, kind: str, keystores: Iterable[str], words: str = "") -> None:
+    """Put on the record what is done with the master keys of these keystores."""
+    event = Event(kind=kind, time=services.clock(), actor=BROKER, subject=", ".join(sorted(set(keystores))), note=words)
+    async with services.db.write(EVERY_TENANT) as session:
+        await record(session, event)
+
+
 async def rewrap_all(
     services: Services,
     *,
     to: Keystore | None = None,
-    count_only: bool = False,
     advance: Advance = lambda _done, _total: None,
-) -> dict[str, int]:
-    """Re-wrap everything (or only look); how many sealed values each master key holds afterwards.
+) -> Moved:
+    """Re-wrap everything; what can't be moved is named, and the rest goes on.
+
+    That it begins is on the record before anything is opened.
 
     Args:
         services: a running broker's parts.
         to: the keystore whose active master key everything is moved to; left out, the broker's own.
-        count_only: change nothing.
-        advance: told how many values of how many are done.
+        advance: told how many values of how many were looked at.
+
+    Raises:
+        KeystoreUnavailable: the keystore is away; running again goes on.
     """
-    held: Counter[str] = Counter()
-    keys = [(place, key) for place in _PLACES for key in await _keys(services.db, place)]
-    for start in range(0, len(keys), _CHUNK):
-        for place, key in keys[start : start + _CHUNK]:
-            if kek_id := await _rewrap(services, None if count_only else to or services.keystore, place, key):
-                held[kek_id] += 1
-        advance(min(start + _CHUNK, len(keys)), len(keys))
-    if not count_only:
-        event = Event(
-            kind="keystore.rewrapped",
-            time=services.clock(),
-            actor=BROKER,
-            note=", ".join(sorted(held)),
-            subject=", ".join(sorted({name_of(kek_id) for kek_id in held})),
-        )
-        async with services.db.write(EVERY_TENANT) as session:
-            await record(session, event)
-    return dict(held)
+    before = await held_by(services.db)
+    await note(services, "keystore.rewrap_begun", map(name_of, before), ", ".join(sorted(before)))
+    moving = _Moving(services, to or services.keystore, advance)
+    for _ in range(_PASSES):
+        if not await moving.once():
+            break
+    done = moving.done
+    done.held = await held_by(services.db)
+    words = f"{done.moved.total()} moved, {len(done.stuck)} not; now {', '.join(sorted(done.held))}"
+    await note(services, "keystore.rewrapped", map(name_of, done.held), words)
+    return done
 
 
-async def _keys(db: Database, place: _Place) -> list[tuple[Any, ...]]:
+class _Moving:
+    """Passes over everything."""
+
+    def __init__(self, services: Services, to: Keystore, advance: Advance) -> None:
+        self.done = Moved()
+        self._services = services
+        self._to = to
+        self._advance = advance
+        self._seen = self._total = 0
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def once(self) -> bool:
+        """Look at every value once; whether any was moved."""
+        before = self.done.moved.total()
+        self.done.stuck = []
+        self._seen, self._total = 0, await _total(self._services.db)
+        for place in _PLACES:
+            async for rows in _pages(self._services.db, place, place.table):
+                values = [row[0] for row in rows]
+                about = await _described(self._services, values) if place.table is VersionRow else {}
+                ended = await asyncio.gather(
+                    *(self._value(place, row, about) for row in values), return_exceptions=True
+                )
+                for failure in ended:  # only once nothing is under way any more
+                    if failure is not None:
+                        raise failure
+        return self.done.moved.total() > before
+
+    async def _value(self, place: _Place, row: Any, about: Mapping[str, About]) -> None:  # noqa: ANN401 - any table's
+        async with self._at_once:
+            try:
+                await self._move(place, row, about.get(getattr(row, "credential_id", ""), NOTHING_KNOWN))
+            except CannotOpen:
+                self._stuck(place, row, "It was altered, or belongs to another row.")
+            except KeystoreUnavailable as problem:
+                if problem.away:
+                    raise
+                self._stuck(place, row, problem.public)
+            self._seen += 1
+            self._advance(self._seen, max(self._seen, self._total))
+
+    async def _move(self, place: _Place, row: Any, about: About) -> None:  # noqa: ANN401
+        services = self._services
+        matches = [column == getattr(row, column.key) for column in place.key]
+        while (sealed := getattr(row, place.sealed.key, None)) is not None:
+            fresh = await self._to.rewrap(sealed, place.binding(row), about)
+            if fresh is None:
+                return
+            change = update(place.table).where(*matches, place.sealed == sealed).values({place.sealed.key: fresh})
+            try:
+                async with services.db.write(EVERY_TENANT) as session:
+                    changed = (await session.execute(change.returning(*place.key))).first() is not None
+                    if changed:
+                        replace = partial(strays.replace, old=sealed, fresh=fresh, now=services.clock())
+                        await session.run_sync(replace)
+            except strays.Swept:  # it took too long, and the copy is given up
+                changed = False
+            if changed:
+                self.done.moved[kek_of(sealed)] += 1
+                self.done.outside += is_reference(sealed) and not is_reference(fresh)
+                return
+            async with services.db.read(EVERY_TENANT) as session:
+                row = await session.scalar(select(place.table).where(*matches))
+
+    def _stuck(self, place: _Place, row: Any, why: str) -> None:  # noqa: ANN401
+        key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)
+        self.done.stuck.append(Stuck(f"{place.table.__tablename__}.{place.sealed.key}, {key}", why))
+
+
+async def _total(db: Database) -> int:
     async with db.read(EVERY_TENANT) as session:
-        rows = await session.execute(select(*place.key).where(place.sealed.is_not(None)).order_by(*place.key))
-        return [tuple(row) for row in rows]
+        counts = [select(func.count(place.sealed)) for place in _PLACES]
+        return sum([await session.scalar(count) or 0 for count in counts])
 
 
-async def _rewrap(services: Services, to: Keystore | None, place: _Place, key: tuple[Any, ...]) -> str | None:
-    """The id of the master key that holds the value afterwards; None where it is gone."""
-    matches = [column == value for column, value in zip(place.key, key, strict=True)]
+async def _pages(db: Database, place: _Place, wanted: Any) -> AsyncIterator[Sequence[Any]]:  # noqa: ANN401 - a column or a table
+    """``wanted`` of every row that holds a value, page by page in the order of keys."""
+    after: tuple[Any, ...] | None = None
     while True:
-        async with services.db.read(EVERY_TENANT) as session:
-            row = await session.scalar(select(place.table).where(*matches))
-        sealed = getattr(row, place.sealed.key, None)
-        if sealed is None:
-            return None
-        fresh = await to.rewrap(sealed, place.binding(row), place.about(row)) if to else None
-        if fresh is None:
-            return kek_of(sealed)
-        async with services.db.write(EVERY_TENANT) as session:
-            changed = await session.execute(
-                update(place.table)
-                .where(*matches, place.sealed == sealed)
-                .values({place.sealed.key: fresh})
-                .returning(*place.key)
-            )
-            if changed.first() is not None:
-                now = services.clock()
-                await session.run_sync(partial(strays.replace, old=sealed, fresh=fresh, now=now))
-                return kek_of(fresh)
+        query = select(wanted, *place.key).where(place.sealed.is_not(None)).order_by(*place.key).limit(_PAGE)
+        if after is not None:
+            query = query.where(tuple_(*place.key) > after)
+        async with db.read(EVERY_TENANT) as session:
+            rows = (await session.execute(query)).all()
+        if not rows:
+            return
+        after = tuple(rows[-1][1:])
+        yield rows
+
+
+async def _described(services: Services, rows: Sequence[VersionRow]) -> dict[str, About]:
+    """What people who browse a Vault are told of each credential."""
+    titles = {definition.id: definition.title for definition in services.catalog}
+    query = (
+        select(CredentialRow.id, CredentialRow.provider, CredentialRow.label, OrganizationRow.slug)
+        .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
+        .where(CredentialRow.id.in_({row.credential_id for row in rows}))
+    )
+    async with services.db.read(EVERY_TENANT) as session:
+        found = (await session.execute(query)).all()
+    return {
+        credential: {"provider": titles.get(provider, provider), "label": label, "organization": slug}
+        for credential, provider, label, slug in found
+    }

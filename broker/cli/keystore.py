@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
 from broker.app import Broker
+from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
 from broker.config import Settings
-from broker.keystore.keyring import OWN, name_of
-from broker.keystore.keystore import KeystoreUnavailable
+from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys
-from broker.keystore.strays import sweep
-from broker.rewrap import Advance, rewrap_all
+from broker.keystore.strays import waiting
+from broker.rewrap import Advance, Moved, held_by, note, rewrap_all
 
 keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
 
-
-class Name(StrEnum):
-    """Keystores by name."""
-
-    LOCAL = "local"
-    TRANSIT = "vault-transit"
-    KV = "vault-kv"
+_TOLD_EVERY_S = 10.0
+Settle = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Seconds to wait, before keys are destroyed, for what is being stored; 0 only while no broker runs."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +47,9 @@ def status(as_json: AsJson = False) -> None:
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            _show(await rewrap_all(broker.services, count_only=True), as_json)
+            _show(await held_by(broker.services.db), as_json)
+            if left := await waiting(broker.services.db):
+                _teller(as_json)(f"{left} values in Vault are yet to be destroyed; the worker does it.")
 
     run_or_fail(run())
 
@@ -61,16 +65,24 @@ def rotate() -> None:
             "The master key is Vault's, and the broker has no right to change it. Rotate it there, then run "
             f"`broker keystore rewrap`:  bao write -f {path}/rotate"
         )
-    if chosen is Name.LOCAL:
-        keys = MasterKeys.from_file(settings.key_file()).with_new_key()
-        keys.write_file(settings.key_file())
-        typer.echo(f"Active master key: {keys.active}. Back the file up, then run `broker keystore rewrap`.")
-        return
+    if chosen is Name.LOCAL and settings.master_keys is not None:
+        fail(
+            "BROKER_MASTER_KEYS holds the keys: put id:base64 of a new one (`openssl rand -base64 32`) before the "
+            "others on every broker, restart each, then run `broker keystore rewrap`."
+        )
 
     async def run() -> None:
         async with composition.running(settings) as broker:
+            if chosen is Name.LOCAL:
+                keys = MasterKeys.from_file(settings.key_file()).with_new_key()
+                await note(broker.services, "keystore.rotated", {chosen.value}, keys.active)
+                keys.write_file(settings.key_file())
+                typer.echo(f"Active master key: {keys.active}. Back the file up, then run `broker keystore rewrap`.")
+                return
             assert broker.keystores.kv_keys is not None
-            typer.echo(f"Active master key: {await broker.keystores.kv_keys.rotate()}. Run `broker keystore rewrap`.")
+            active = await broker.keystores.kv_keys.rotate()
+            await note(broker.services, "keystore.rotated", {chosen.value}, active)
+            typer.echo(f"Active master key: {active}. Run `broker keystore rewrap`.")
 
     run_or_fail(run())
 
@@ -83,8 +95,9 @@ def rewrap() -> None:
     async def run() -> None:
         async with composition.running(settings) as broker:
             with _progress("Re-wrapping") as advance:
-                held = await rewrap_all(broker.services, advance=advance)
-            _show(held, as_json=False)
+                done = await rewrap_all(broker.services, advance=advance)
+            _show(done.held, as_json=False)
+            refuse_if_stuck(done)
 
     run_or_fail(run())
 
@@ -93,95 +106,111 @@ def rewrap() -> None:
 def migrate(
     to: Annotated[Name, typer.Option(help="Keystore that everything is moved to.")],
     keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old keystore's master keys.")] = False,
+    settle: Settle = SETTLE_S,
     as_json: AsJson = False,
 ) -> None:
     """Move every sealed value to another keystore, online, each opened again before its old form goes.
 
-    Set BROKER_KEYSTORE to the new one on every broker first, the old one's settings staying as they are. Can be
-    stopped and run again.
+    First give every broker the settings of both keystores and restart it; then set BROKER_KEYSTORE to the new one on
+    every broker and restart each again. Can be stopped and run again.
     """
     settings = settings_of_process()
+    opened_with = settings
+    if to is Name.LOCAL and settings.vault_url and settings.master_keys is None and not settings.key_file().exists():
+        opened_with = settings.model_copy(update={"keystore": Name.TRANSIT.value})  # until there is a key file
 
     async def run() -> None:
-        async with composition.running(settings) as broker:
-            if to not in broker.keystores.stores:
-                fail(f"{to} is not set up; set the BROKER_VAULT_… settings (`broker doctor --settings` lists them).")
-            with _progress(f"Moving to {to}") as advance:
-                held = await rewrap_all(broker.services, to=broker.keystores.chosen(to), advance=advance)
-            there = {to.value} if to is Name.LOCAL else {to.value, OWN}
-            left = sum(count for kek_id, count in held.items() if name_of(kek_id) not in there)
-            strays = await _sweep_all(broker)
-            _show(held, as_json)
-            if left or strays:
-                fail(f"{left} values are not moved, {strays} old copies in Vault not destroyed yet; run this again.")
-            if Name(settings.keystore) is not to:
-                fail(
-                    f"Everything is moved, but brokers still seal what is new with {settings.keystore}: set "
-                    f"BROKER_KEYSTORE={to} on every broker, restart them one by one, and run this again."
-                )
-            if not keep_old:
-                await _destroy_old_keys(broker, settings, to)
+        async with composition.running(opened_with) as broker:
+            await _move(broker, settings, to, keep_old=keep_old, settle=settle, as_json=as_json)
 
     run_or_fail(run())
 
 
+async def _move(broker: Broker, settings: Settings, to: Name, *, keep_old: bool, settle: float, as_json: bool) -> None:
+    tell = _teller(as_json)
+    if to is Name.LOCAL:
+        await open_local(broker, settings)
+    if to not in broker.keystores.stores:
+        fail(f"{to} is not set up; set the BROKER_VAULT_… settings (`broker doctor --settings` lists them).")
+    with _progress(f"Moving to {to}") as advance:
+        done = await rewrap_all(broker.services, to=broker.keystores.chosen(to), advance=advance)
+    left = await swept(broker)
+    _show(done.held, as_json)
+    refuse_if_stuck(done)
+    if left:
+        fail(f"Everything is moved, but {left} old copies in Vault are not destroyed yet; run this again.")
+    _tell_what_left(done, settings, tell)
+    if Name(settings.keystore) is not to:
+        fail(
+            f"Everything is moved, but brokers still seal what is new with {settings.keystore}: set "
+            f"BROKER_KEYSTORE={to} on every broker, restart them one by one, and run this again."
+        )
+    if not keep_old:
+        await destroy_old_keys(broker, settings, to, settle, tell)
+
+
+def _tell_what_left(done: Moved, settings: Settings, tell: Tell) -> None:
+    if done.outside:
+        tell(f"Destroyed {done.outside} old copies of customers' keys in Vault.")
+    if any(name_of(kek_id) == Name.TRANSIT for kek_id in done.moved) and Name(settings.keystore) is not Name.TRANSIT:
+        key = f"{settings.vault_transit_mount}/keys/{settings.vault_transit_key}"
+        tell(
+            f"The transit key is Vault's and stays, for backups of the database from before. Once they are gone:  "
+            f"bao write {key}/config deletion_allowed=true && bao delete {key}"
+        )
+
+
 @keystore.command("drop")
-def drop(kek_id: str) -> None:
+def drop(kek_id: str, settle: Settle = SETTLE_S) -> None:
     """Remove a master key that no sealed value needs any more."""
     settings = settings_of_process()
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            held = await rewrap_all(broker.services, count_only=True)
-            if held.get(kek_id):
-                fail(f"{held[kek_id]} sealed values still need {kek_id!r}; run `broker keystore rewrap` first.")
             if name_of(kek_id) == Name.TRANSIT:
                 fail("That version is Vault's: raise the transit key's min_decryption_version there.")
+            mend = "Run `broker keystore rewrap`, then this again."
+            for wait in (0.0, settle):
+                await settled(broker, wait, partial(str.__eq__, kek_id), typer.echo, mend)
             if name_of(kek_id) == Name.KV:
-                assert broker.keystores.kv_keys is not None
+                if broker.keystores.kv_keys is None:
+                    fail(f"{kek_id} is in Vault, which is not set up here; set the BROKER_VAULT_… settings.")
                 await broker.keystores.kv_keys.drop(kek_id)
             else:
                 MasterKeys.from_file(settings.key_file()).without(kek_id).write_file(settings.key_file())
+            await note(broker.services, "keystore.master_key_dropped", {name_of(kek_id)}, kek_id)
         typer.echo(f"Removed {kek_id}. Copies of it in backups stay secret-bearing: destroy them in their time.")
 
     run_or_fail(run())
 
 
-async def _sweep_all(broker: Broker) -> int:
-    """Destroy every value in Vault that nothing refers to any more; how many are left."""
-    services = broker.services
-    before, left = -1, 0
-    while before != left:
-        before, left = left, await sweep(services.db, services.keystore, services.clock())
-    return left
-
-
-async def _destroy_old_keys(broker: Broker, settings: Settings, to: Name) -> None:
-    """Destroy the master keys that nothing needs any more: old forms in backups open no more without a copy."""
-    path = settings.key_file()
-    if to is not Name.LOCAL and settings.master_keys is not None:
-        typer.echo("Nothing needs BROKER_MASTER_KEYS any more: take it out of every broker's environment.")
-    elif to is not Name.LOCAL and path.exists():
-        MasterKeys.destroy_file(path)
-        typer.echo(f"Destroyed {path}.")
-    kv_keys = broker.keystores.kv_keys
-    if to is Name.KV or kv_keys is None:
-        return
-    try:
-        number = await kv_keys.end()
-    except KeystoreUnavailable as problem:
-        if problem.cause not in {"permission", "not_set_up"}:
-            raise
-        return  # a broker that has no right there never kept anything there
-    if number:
-        typer.echo(f"Destroyed the broker's master keys in Vault, {number} stored forms.")
+def _teller(as_json: bool) -> Tell:
+    """Says sentences; where standard output is for machines, beside it."""
+    return partial(typer.echo, err=as_json)
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Advance]:
-    with Progress(transient=True) as progress:
+    """A bar on a terminal, a line now and then elsewhere; on standard error, so that standard output is the answer."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(what)
+        return
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _lines(what: str) -> Advance:
+    told_at = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _TOLD_EVERY_S:
+            told_at = time.monotonic()
+            typer.echo(f"{what}: {done} of {total}", err=True)
+
+    return advance
 
 
 def _show(held: Mapping[str, int], as_json: bool) -> None:

@@ -151,7 +151,7 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     progress: list[tuple[int, int]] = []
     async with keystores.opened(world.settings, world.services.db, now_ms, may_create=False) as commands_own:
         commands_own.stores["own"] = world.services.keys.keystore()
-        held = await rewrap_all(
+        done = await rewrap_all(
             world.services,
             to=commands_own.chosen("vault-transit"),
             advance=lambda done, total: progress.append((done, total)),
@@ -160,7 +160,7 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     over.set()
     await asyncio.gather(*load)
     # then
-    assert set(held) == {f"transit/keybroker/{newest}", OWN}
+    assert set(done.held) == {f"transit/keybroker/{newest}", OWN}
     assert progress[-1][0] == progress[-1][1] >= 4
     assert set(answers) == {200}
     assert len(answers) > 4
