@@ -7,6 +7,7 @@ import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import bindparam, insert, select, update
 
 from broker.audit.events import Actor, Event
@@ -21,6 +22,9 @@ from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
+from broker.notifications.notices import tell
+
+_log = structlog.get_logger()
 
 _TRIES = 4
 _REMEMBERED = 20_000
@@ -178,7 +182,27 @@ class Leasing:
             try:
                 return await self._keystore.open(again.sealed, again.binding)
             except CannotOpen:
-                raise KeystoreUnavailable("The stored key can't be opened; an operator must look.") from None
+                await self._tell_unopenable(again, subject)
+                raise KeystoreUnavailable(
+                    "The stored key can't be opened; an operator must look.", cause="altered"
+                ) from None
+
+    async def _tell_unopenable(self, key: SealedKey, subject: Subject) -> None:
+        """What is stored is not what was put there: somebody changed a row, or a value in Vault."""
+        now, organization = self._clock(), key.binding.organization
+        _log.error("keystore.unopenable", credential=key.credential, version=key.number, organization=organization)
+        async with self._db.write(Scope.of(organization)) as session:
+            await tell(
+                session,
+                "key_unopenable",
+                organization=organization,
+                provider=subject.provider,
+                credential=key.credential,
+                version=key.number,
+                now=now,
+                facts={"last4": key.last4},
+                dedup=f"unopenable/{key.credential}/{key.number}",
+            )
 
     async def _replay(self, actor: Actor, subject: Subject, ask: Ask, lease: Lease) -> Issued:
         lease, standing = await self.standing_of(lease)

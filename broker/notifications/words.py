@@ -27,6 +27,7 @@ Kind = Literal[
     "revocation_unchecked",
     "revocation_overdue",
     "revocation_confirmed",
+    "key_unopenable",
     "key_exposed",
     "key_overdue",
     "key_too_old",
@@ -92,6 +93,13 @@ WORDS: Mapping[Kind, Words] = {
         "warning",
         "An upstream doesn't answer",
         "The upstream could not be asked about the key ending {last4}. Jobs may go on; the broker asks again.",
+    ),
+    "key_unopenable": Words(
+        "urgent",
+        "A stored key was altered",
+        "What is stored as the key ending {last4} is not what was put there: its row, or its value in Vault, was "
+        "changed. Jobs are refused. Find out who did it; restore it, or ask the customer for a new key "
+        "(`broker key rotate`).",
     ),
     "rotation_requested": Words(
         "info",
