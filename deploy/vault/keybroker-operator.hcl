@@ -1,4 +1,5 @@
-# What people who look after the broker's master key may do: rotate it and retire old versions, not use it.
+# What people who look after the broker's master key may do: rotate it and retire old versions; neither use it nor make
+# it exportable or deletable.
 path "transit/keys/keybroker" {
   capabilities = ["read"]
 }
@@ -7,4 +8,8 @@ path "transit/keys/keybroker/rotate" {
 }
 path "transit/keys/keybroker/config" {
   capabilities = ["update"]
+  allowed_parameters = {
+    "min_decryption_version" = []
+    "min_encryption_version" = []
+  }
 }

@@ -37,15 +37,23 @@ class TransitWrapper:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         newest, asked_at = self._newest
         if not newest or time.monotonic() - asked_at > _NEWEST_S:
-            found = await self._vault.call(
-                lambda client: client.secrets.transit.read_key(self._name, mount_point=self._mount)
-            )
-            newest = self._id(int(found["data"]["latest_version"]))
+            newest = self._id(await self._vault.call(self._latest))
             self._newest = (newest, time.monotonic())
         return newest
 
+    def _latest(self, client: hvac.Client) -> int:
+        about = client.secrets.transit.read_key(self._name, mount_point=self._mount)["data"]
+        if not about["derived"]:
+            raise KeystoreUnavailable(
+                f"The transit key {self._name} is not derived, so Vault would mix tenants' data keys up; "
+                "an operator must make one with derived=true, name it in BROKER_VAULT_TRANSIT_KEY, and re-wrap.",
+                cause="not_derived",
+            )
+        return int(about["latest_version"])
+
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        """See :class:`~broker.keystore.keystore.KeyWrapper`; nothing new is sealed by a key that is not derived."""
+        await self.newest()
         answer = await self._call("encrypt", binding, plaintext=_text(data_key))
         wrapped = str(answer["ciphertext"])
         return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
