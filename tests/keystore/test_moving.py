@@ -56,6 +56,7 @@ async def sealed(world: World) -> list[bytes]:
         return [one for one in await session.scalars(select(VersionRow.sealed)) if one is not None]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("old", "new"), MOVES)
 async def test_everything_moves_while_jobs_are_at_work(
     old: str, new: str, tmp_path: Path, database_url: str, vault: dict[str, Any], server: Bao
@@ -63,6 +64,8 @@ async def test_everything_moves_while_jobs_are_at_work(
     async with upstream() as (state, url):
         # given: keys, an open link and a job at work over brokers that know both keystores
         before = settings_for(tmp_path, database_url, url, keystore=old, **vault)
+        if old != "local":
+            before.key_file().unlink()
         async with running_world(before, state, url) as world:
             await world.key_for("acme")
             await world.key_for("globex")
@@ -74,6 +77,10 @@ async def test_everything_moves_while_jobs_are_at_work(
             admin, keys = world.admin, [world.upstream_keys["acme"], world.upstream_keys["globex"]]
             references = await sealed(world)
         after = before.model_copy(update={"keystore": new})
+        if new == "local":  # which has no master key yet
+            made = await asyncio.to_thread(command, after, "migrate", "--to", new)
+            assert made.returncode == 1
+            assert f"{after.key_file()} was made; nothing is moved" in made.stderr
         async with running_world(after, state, url, bootstrap=False) as world:
             world.admin, job.world = admin, world
             over = asyncio.Event()
@@ -96,7 +103,12 @@ async def test_everything_moves_while_jobs_are_at_work(
             assert plain == set(), "no file held a key at any time"
             assert not any(key in done.stdout + done.stderr for key in keys)
             assert {keystore_of(one) for one in await sealed(world)} == {new}
-            assert (await held_by(world.services.db)).keys()
+            begun, ended = (
+                await world.events(kind="keystore.rewrap_begun"),
+                await world.events(kind="keystore.rewrapped"),
+            )
+            assert begun[0]["index"] < ended[0]["index"]
+            assert old in begun[0]["core"]["subject"]
             assert (await world.proxied(lease, "/facilities")).status_code == 200
             assert (await job.ask("globex", mode="reveal")).json()["key"].startswith("rc_live_")
             key = next(key for name, key in _keys_of(state, "initech"))

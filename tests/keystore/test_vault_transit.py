@@ -18,7 +18,7 @@ from broker.formats.envelope import Binding, Sealed
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import OWN
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
-from broker.keystore.vault.login import AppRole
+from broker.keystore.vault.login import AppRole, Token
 from broker.keystore.vault.server import Address, Vault
 from broker.keystore.vault.transit import TransitWrapper
 from broker.rewrap import rewrap_all
@@ -37,13 +37,14 @@ async def store(vault: dict[str, Any]) -> AsyncIterator[EnvelopeKeystore]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, database_url: str, vault: dict[str, Any]) -> AsyncIterator[World]:
+async def world(tmp_path: Path, database_url: str, vault: dict[str, Any], server: Bao) -> AsyncIterator[World]:
     """A broker without a master key of its own."""
     async with upstream() as (state, url):
         settings = settings_for(tmp_path, database_url, url, keystore="vault-transit", **vault)
         settings.key_file().unlink()
         async with running_world(settings, state, url) as made:
             yield made
+    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
 
 
 async def test_a_value_opens_in_its_place(store: EnvelopeKeystore) -> None:
@@ -119,6 +120,37 @@ async def test_the_broker_may_not_rotate_export_or_delete_the_key(server: Bao, v
             attempt()
 
 
+async def test_operators_may_rotate_and_retire_the_key_and_not_make_it_exportable(server: Bao) -> None:
+    token = server.root.auth.token.create(policies=["keybroker-operator"], ttl="5m")["auth"]["client_token"]
+    transit = hvac.Client(server.url, token=token).secrets.transit
+    transit.rotate_key("keybroker")
+    transit.update_key_configuration("keybroker", min_decryption_version=1)
+    for more in ({"exportable": True}, {"allow_plaintext_backup": True}, {"deletion_allowed": True}):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            transit.update_key_configuration("keybroker", **more)
+
+
+async def test_a_key_that_is_not_derived_seals_nothing(server: Bao, vault: dict[str, Any]) -> None:
+    server.root.secrets.transit.create_key("plain", key_type="aes256-gcm96")
+    connection = Vault(Address(server.url), _Root(server.root_token), connections=1, timeout=10)
+    store = EnvelopeKeystore(TransitWrapper(connection, "transit", "plain"))
+    for work in (store.seal(Secret(b"value"), PLACE), store.check()):
+        with pytest.raises(KeystoreUnavailable, match="derived=true") as caught:
+            await work
+        assert caught.value.cause == "not_derived"
+    await connection.close()
+
+
+class _Root:
+    """Signs in with every right."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def sign_in(self, _client: hvac.Client) -> Token:
+        return Token(self._token, 0, renewable=False)
+
+
 async def test_a_whole_broker_holds_no_master_key(world: World, tmp_path: Path) -> None:
     await world.key_for("acme")
     job = await world.job()
@@ -174,9 +206,11 @@ async def test_a_version_that_was_retired_in_vault_is_named(store: EnvelopeKeyst
     sealed = await store.seal(Secret(b"value"), PLACE)
     server.root.secrets.transit.rotate_key("keybroker")
     newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
-    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=newest)
-    with pytest.raises(KeystoreUnavailable, match="min_decryption_version") as caught:
-        await store.open(sealed, PLACE)
-    assert caught.value.cause == "key_version"
-    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
+    try:
+        server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=newest)
+        with pytest.raises(KeystoreUnavailable, match="min_decryption_version") as caught:
+            await store.open(sealed, PLACE)
+        assert caught.value.cause == "key_version"
+    finally:
+        server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
     assert (await store.open(sealed, PLACE)).reveal() == b"value"
