@@ -1,5 +1,6 @@
 #!/bin/sh
 # Set a Vault or OpenBao up for Keybroker, once, with a token that may: `sh set-up.sh`, BAO_ADDR and BAO_TOKEN set.
+# POLICIES names what the role may do: keybroker-transit (default), keybroker-kv, or both by comma for a move.
 # Prints the role id; the secret id goes to the file that SECRET_ID_FILE names (default ./secret-id), mode 0600.
 set -eu
 here=$(dirname "$0")
