@@ -196,7 +196,15 @@ class LocalKeyWrapper:
         return self.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
+        """See :class:`~broker.keystore.keystore.KeyWrapper`; refuses where the file is gone.
+
+        What is sealed by a key that only this process still has would be lost with it.
+        """
+        if self._path is not None and _stamp(self._path) is None:
+            raise KeystoreUnavailable(
+                f"The master key file {self._path.name} is gone, so nothing new is sealed; an operator must restore "
+                "it, or set BROKER_KEYSTORE to where everything was moved."
+            )
         kek_id, nonce = self.active, os.urandom(NONCE_BYTES)
         kek = AESGCM(self._keys.keys[kek_id].reveal())
         return kek_id, nonce + kek.encrypt(nonce, data_key, _wrap_data(kek_id, binding))

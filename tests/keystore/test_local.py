@@ -260,12 +260,16 @@ async def test_a_key_taken_out_of_the_file_is_gone_once_the_change_is_met(tmp_pa
         await wrapper.unwrap(kek_id, data, PLACE)
 
 
-async def test_loaded_keys_stay_in_use_while_the_file_is_away(tmp_path: Path) -> None:
+async def test_loaded_keys_open_and_seal_nothing_new_while_the_file_is_away(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     keys_of("a").write_file(path)
     wrapper = LocalKeyWrapper(MasterKeys.from_file(path), path)
+    before = await wrapper.wrap(b"d" * 32, PLACE)
     path.unlink()
-    assert await wrapper.unwrap(*(await wrapper.wrap(b"d" * 32, PLACE)), PLACE) == b"d" * 32
+    assert await wrapper.unwrap(*before, PLACE) == b"d" * 32
+    # what a key seals that nobody but this process has would be lost with it
+    with pytest.raises(KeystoreUnavailable, match="nothing new is sealed"):
+        await wrapper.wrap(b"d" * 32, PLACE)
     # and: the file that comes back is read
     keys_of("b").write_file(path)
     assert wrapper.active == "b"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -116,8 +117,9 @@ async def test_everything_moves_while_jobs_are_at_work(
             # and the old copies are gone, and said to be
             await _gone(old, after, references, server, done.stdout)
             # and again: no change
-            again = await asyncio.to_thread(command, after, "migrate", "--to", new)
+            again = await asyncio.to_thread(command, after, "migrate", "--to", new, "--json")
             assert again.returncode == 0, again.stderr
+            assert {row["keystore"] for row in json.loads(again.stdout)} <= {new, OWN}
         # and it all opens without the old keystore's settings, and where it came from it can go again
         if new == "local":
             alone = after.model_copy(update={"vault_url": ""})
