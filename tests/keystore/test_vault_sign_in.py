@@ -267,19 +267,18 @@ async def test_tls_is_trusted_from_the_pinned_authority_alone(
             await world.key_for("acme")
 
 
-async def test_a_redirect_off_tls_is_not_followed(secure: bao.Bao) -> None:
-    import requests
-
-    from broker.keystore.vault.server import _Session
-
-    session = _Session(Address(secure.url), 1)
-    answer = requests.Response()
-    answer.status_code, answer.url = 307, secure.url
-    answer.headers["Location"] = "http://127.0.0.1:1/"
-    with pytest.raises(requests.ConnectionError, match="off TLS"):
-        session.get_redirect_target(answer)
-    answer.headers["Location"] = "https://127.0.0.1:1/"
-    assert session.get_redirect_target(answer) == "https://127.0.0.1:1/"
+async def test_no_certificate_or_token_of_the_environment_is_taken(
+    secure: bao.Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hvac reads these as it is imported, and would fail on a file that is missing."""
+    given = secure.approle(secure.root, tmp_path / "vault")
+    for name in ("VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_CACERT", "VAULT_CAPATH"):
+        monkeypatch.setattr(f"hvac.v1.{name}", str(tmp_path / "somebody-elses.pem"))
+    for name in ("VAULT_TOKEN", "VAULT_ADDR", "VAULT_NAMESPACE", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "https://127.0.0.1:1")
+    login = AppRole("approle", given["vault_role_id"], given["vault_secret_id_file"])
+    async with signed_in(login, Address(secure.url, ca_file=secure.ca_file)) as connection:
+        assert await works(connection)
 
 
 async def test_a_namespace_holds_the_brokers_mounts(server: bao.Bao, tmp_path: Path, sqlite_url: str) -> None:
@@ -299,6 +298,9 @@ async def test_a_namespace_holds_the_brokers_mounts(server: bao.Bao, tmp_path: P
         server.root.secrets.kv.v2.read_secret_metadata(path)
 
 
+WHOLE = {"vault_url": "https://vault.example", "vault_role_id": "r", "vault_secret_id_file": "/nowhere"}
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -310,6 +312,8 @@ async def test_a_namespace_holds_the_brokers_mounts(server: bao.Bao, tmp_path: P
         ({"vault_url": "https://vault.example", "vault_auth": "token"}, "BROKER_VAULT_TOKEN_FILE"),
         ({"vault_url": "https://vault.example", "vault_auth": "jwt"}, "BROKER_VAULT_ROLE"),
         ({"vault_url": "https://vault.example", "vault_auth": "ldap"}, "BROKER_VAULT_AUTH"),
+        (WHOLE | {"vault_ca_file": "/nowhere/ca.pem"}, "BROKER_VAULT_CA_FILE: must be a readable PEM file"),
+        (WHOLE | {"vault_ca_file": __file__}, "BROKER_VAULT_CA_FILE: must be a readable PEM file"),
         ({"vault_transit_key": "a/b"}, "BROKER_VAULT_TRANSIT_KEY"),
         ({"vault_kv_prefix": "a//b"}, "BROKER_VAULT_KV_PREFIX"),
     ],

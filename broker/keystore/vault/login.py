@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import hvac
+from hvac import exceptions as refused
 
 from broker.keystore.keystore import KeystoreUnavailable
+from broker.keystore.vault.faults import unavailable
 
 
 class Token(NamedTuple):
@@ -22,14 +24,29 @@ class Token(NamedTuple):
         return f"Token(***, {self.seconds}, {self.renewable})"
 
 
+class SecretIdRefused(KeystoreUnavailable):
+    """Vault says that the secret id is wrong, and counts how often it was told so."""
+
+    def __init__(self) -> None:
+        super().__init__(unavailable("token").public, cause="token", retry_after=2)
+
+
 class Login(Protocol):
     """A way to a token."""
 
-    def sign_in(self, client: hvac.Client) -> Token:
+    def credential(self) -> str:
+        """What the file holds that the broker signs in with, read again each time.
+
+        Raises:
+            KeystoreUnavailable: it can't be read.
+        """
+        ...
+
+    def sign_in(self, client: hvac.Client, credential: str) -> Token:
         """A fresh token; blocking.
 
         Raises:
-            KeystoreUnavailable: a file of its own can't be read. hvac's and requests' errors: Vault's answer.
+            SecretIdRefused; hvac's and requests' errors: Vault's answer.
         """
         ...
 
@@ -40,9 +57,13 @@ class TokenFile:
 
     path: Path
 
-    def sign_in(self, client: hvac.Client) -> Token:  # noqa: ARG002 - the token is its own credential
-        """See :class:`Login`; the file is read again each time, and never renewed here."""
-        return Token(_content(self.path, "BROKER_VAULT_TOKEN_FILE"), 0, renewable=False)
+    def credential(self) -> str:
+        """See :class:`Login`."""
+        return _content(self.path, "BROKER_VAULT_TOKEN_FILE")
+
+    def sign_in(self, client: hvac.Client, credential: str) -> Token:  # noqa: ARG002 - needs no call
+        """See :class:`Login`; the token is its own credential, and never renewed here."""
+        return Token(credential, 0, renewable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +74,38 @@ class AppRole:
     role_id: str
     secret_id_file: Path
 
-    def sign_in(self, client: hvac.Client) -> Token:
+    def credential(self) -> str:
         """See :class:`Login`."""
-        secret_id = _content(self.secret_id_file, "BROKER_VAULT_SECRET_ID_FILE")
-        return _token(client.auth.approle.login(self.role_id, secret_id, use_token=False, mount_point=self.mount))
+        return _content(self.secret_id_file, "BROKER_VAULT_SECRET_ID_FILE")
+
+    def sign_in(self, client: hvac.Client, credential: str) -> Token:
+        """See :class:`Login`."""
+        try:
+            answer = client.auth.approle.login(self.role_id, credential, use_token=False, mount_point=self.mount)
+        except refused.InvalidRequest:
+            raise SecretIdRefused from None
+        return _token(answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Jwt:
-    """A role and the file with a JWT, such as a projected service account token, read again at every sign-in."""
+    """A role and the file with a JWT, such as a projected service account token."""
 
     kind: Literal["jwt", "kubernetes"]
     mount: str
     role: str
     jwt_file: Path
 
-    def sign_in(self, client: hvac.Client) -> Token:
+    def credential(self) -> str:
         """See :class:`Login`."""
-        method = client.auth.kubernetes if self.kind == "kubernetes" else client.auth.jwt
-        jwt = _content(self.jwt_file, "BROKER_VAULT_JWT_FILE")
+        return _content(self.jwt_file, "BROKER_VAULT_JWT_FILE")
+
+    def sign_in(self, client: hvac.Client, credential: str) -> Token:
+        """See :class:`Login`."""
         if self.kind == "kubernetes":
-            return _token(method.login(self.role, jwt, use_token=False, mount_point=self.mount))
-        return _token(method.jwt_login(self.role, jwt, use_token=False, path=self.mount))
+            method = client.auth.kubernetes
+            return _token(method.login(self.role, credential, use_token=False, mount_point=self.mount))
+        return _token(client.auth.jwt.jwt_login(self.role, credential, use_token=False, path=self.mount))
 
 
 def _content(path: Path, setting: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import hvac
 from hvac import exceptions as refused
@@ -18,7 +19,10 @@ from broker.formats.envelope import Binding
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.vault.server import Vault, unavailable
 
+T = TypeVar("T")
+
 PREFIX = "transit/"
+_DATA_KEY_BYTES = 32
 # How long the number of the newest key version is believed; a re-wrap asks for every value.
 _NEWEST_S = 5.0
 _BROKERS_OWN = "keybroker"
@@ -54,34 +58,43 @@ class TransitWrapper:
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
         """See :class:`~broker.keystore.keystore.KeyWrapper`; nothing new is sealed by a key that is not derived."""
         await self.newest()
-        answer = await self._call("encrypt", binding, plaintext=_text(data_key))
-        wrapped = str(answer["ciphertext"])
-        return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
+
+        def read(data: dict[str, Any]) -> tuple[str, bytes]:
+            wrapped = str(data["ciphertext"])
+            return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
+
+        return await self._call("encrypt", binding, read, plaintext=_text(data_key))
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
         """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         version = wrapped.partition(b":v")[2].partition(b":")[0]
         if not wrapped.isascii() or kek_id != f"{PREFIX}{self._name}/{version.decode('ascii')}":
             raise CannotOpen("a wrapped data key does not belong here")
-        answer = await self._call("decrypt", binding, ciphertext=wrapped.decode("ascii"))
-        return base64.b64decode(str(answer["plaintext"]))
+
+        def read(data: dict[str, Any]) -> bytes:
+            key = base64.b64decode(data["plaintext"], validate=True)
+            if len(key) != _DATA_KEY_BYTES:
+                raise ValueError("not a data key")
+            return key
+
+        return await self._call("decrypt", binding, read, ciphertext=wrapped.decode("ascii"))
 
     def _id(self, version: int) -> str:
         return f"{PREFIX}{self._name}/{version}"
 
-    async def _call(self, operation: str, binding: Binding, **given: str) -> dict[str, Any]:
+    async def _call(self, operation: str, binding: Binding, read: Callable[[dict[str, Any]], T], **given: str) -> T:
         data = {
             **given,
             "context": _text((binding.organization or _BROKERS_OWN).encode()),
             "associated_data": _text(binding.associated_data()),
         }
 
-        def work(client: hvac.Client) -> dict[str, Any]:
+        def work(client: hvac.Client) -> T:
             try:
                 answer = client.write_data(f"{self._mount}/{operation}/{self._name}", data=data)
             except refused.InvalidRequest as error:
                 raise _meant(str(error)) from None
-            return dict(answer["data"])
+            return read(answer["data"])
 
         return await self._vault.call(work)
 
