@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import stat
 from pathlib import Path
 from typing import Literal, Self
@@ -163,6 +164,8 @@ class Settings(BaseSettings):
         for name in needed if self.vault_url else ():
             if not getattr(self, name):
                 raise PydanticCustomError(name, "must be set to sign in with {auth}", {"auth": self.vault_auth})
+        if self.vault_url and self.vault_ca_file is not None and not _holds_certificates(self.vault_ca_file):
+            raise PydanticCustomError("vault_ca_file", "must be a readable PEM file of certificates")
         return self
 
     @model_validator(mode="after")
@@ -184,6 +187,14 @@ class Settings(BaseSettings):
     def key_file(self) -> Path:
         """The master key file in force, where the environment holds none."""
         return self.master_key_file or self.state_dir / "master-keys.toml"
+
+
+def _holds_certificates(file: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError:  # ssl's own errors are of this kind too
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,6 +38,8 @@ def run_or_fail(work: Coroutine[Any, Any, None]) -> None:
     except CannotOpen:
         fail("The master keys that are loaded did not seal this database; restore the right master key file.")
     except OSError as error:
+        if error.filename:
+            fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
         fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -259,6 +259,7 @@ def test_provider_files_are_checked_with_field_and_mend(tmp_path: Path) -> None:
         ({"BROKER_MASTER_KEYS": "a:c2hvcnQ="}, "BROKER_MASTER_KEYS: key 'a'"),
         ({"BROKER_PROVIDERS_DIR": "/nowhere"}, "BROKER_PROVIDERS_DIR"),
         ({"BROKER_DATABASE_URL": "postgresql+asyncpg://x@127.0.0.1:1/x"}, "BROKER_DATABASE_URL"),
+        ({"BROKER_STATE_DIR": "/proc/nowhere"}, "/proc/nowhere: No such file or directory"),
     ],
 )
 def test_serve_refuses_to_start_and_names_the_setting(tmp_path: Path, environment: dict[str, str], named: str) -> None:
