@@ -1,4 +1,7 @@
-"""``make bench ARGS="lease --json"``: run benchmarks, print a table or, with ``--json``, one JSON object at the end."""
+"""``make bench ARGS="lease --json"``: run benchmarks, print a table or, with ``--json``, one JSON object at the end.
+
+A benchmark that fails costs its own figures only: the others go on, what was found is printed, the status is 1.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +19,9 @@ from rich.table import Table
 
 from tests.bench import exposure, keystores, leaks, lease, proxy, scale, stream
 
-BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
+Benchmark = Callable[[Path], dict[str, float]]
+
+BENCHMARKS: Mapping[str, Benchmark] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
     "stream": stream.measure,
@@ -24,6 +30,24 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, float]]] = {
     "keystores": keystores.measure,
     "scale": scale.measure,
 }
+
+
+def collect(names: Iterable[str], benchmarks: Mapping[str, Benchmark]) -> tuple[dict[str, float], dict[str, str]]:
+    """Run each; the figures of those that succeeded, and why the others did not.  No figure replaces another's."""
+    found: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        print(f"{name}: running, for some minutes …", flush=True)
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                figures = benchmarks[name](Path(directory))
+            if twice := figures.keys() & found.keys():
+                raise RuntimeError(f"another benchmark has figures of the same names: {', '.join(sorted(twice))}")
+            found |= figures
+        except Exception as error:  # noqa: BLE001 - whatever it was, the others' figures must not be lost
+            traceback.print_exc()
+            failed[name] = f"{type(error).__name__}: {error}"
+    return found, failed
 
 
 def main() -> None:
@@ -35,18 +59,17 @@ def main() -> None:
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {min(unknown)!r}; there are: {', '.join(BENCHMARKS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes that were started are stopped then too
-    found: dict[str, float] = {}
-    for name in chosen.names or BENCHMARKS:
-        print(f"{name}: running, for some minutes …", flush=True)
-        with tempfile.TemporaryDirectory() as directory:
-            found |= BENCHMARKS[name](Path(directory))
+    found, failed = collect(chosen.names or BENCHMARKS, BENCHMARKS)
+    for name, why in failed.items():
+        print(f"{name} failed, its figures are missing: {why}", file=sys.stderr, flush=True)
     if chosen.json:
         print(json.dumps(found))
-        return
-    table = Table("figure", "value", box=None)
-    for name, value in found.items():
-        table.add_row(name, f"{value:,.2f}")
-    Console().print(table)
+    else:
+        table = Table("figure", "value", box=None)
+        for name, value in found.items():
+            table.add_row(name, f"{value:,.2f}")
+        Console().print(table)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ class Served:
     operator_token: str
     access_token: str
     lease_token: str
+    job: Identity
+
+    def fresh_access_token(self) -> str:
+        """Another access token of the job, for benchmarks that prepare for longer than one lasts."""
+        with Client(self.job) as client:
+            return client.token()
 
 
 @contextmanager
@@ -97,7 +103,7 @@ def _bootstrap(log: Path) -> str:
     return [line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_")][-1]
 
 
-def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str]:
+def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str, Identity]:
     with httpx2.Client(base_url=url, timeout=30) as http:
 
         def call(path: str, body: Mapping[str, object]) -> dict[str, object]:
@@ -120,5 +126,7 @@ def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str]:
             "modes": ["use", "reveal"],
         }
         call("/v1/grants", grant)
-    with Client(Identity(url, str(workload["id"]), private)) as client:
-        return str(made["token"]), client.token(), str(client.lease("acme", "raptor-comply", ttl=3600)["token"])
+    job = Identity(url, str(workload["id"]), private)
+    with Client(job) as client:
+        lease = client.lease("acme", "raptor-comply", ttl=3600)
+        return str(made["token"]), client.token(), str(lease["token"]), job

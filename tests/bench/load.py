@@ -41,6 +41,17 @@ class Measured:
 
 def run(ports: int | Sequence[int], requests: bytes | Sequence[bytes], *, connections: int, seconds: float) -> Measured:
     """Send ``requests`` in turn to 127.0.0.1 for ``seconds`` (after a warm-up of one); connections share the ports."""
+    return _elsewhere(ports, requests, connections, seconds)
+
+
+def walk(ports: int | Sequence[int], requests: Sequence[bytes], *, connections: int) -> Measured:
+    """Send each of ``requests`` once, however long that takes."""
+    return _elsewhere(ports, requests, connections, None)
+
+
+def _elsewhere(
+    ports: int | Sequence[int], requests: bytes | Sequence[bytes], connections: int, seconds: float | None
+) -> Measured:
     wanted = [requests] if isinstance(requests, bytes) else requests
     settings = {
         "ports": [ports] if isinstance(ports, int) else list(ports),
@@ -75,7 +86,7 @@ def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> 
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next request as soon as an answer is whole."""
+    """Sends the next request as soon as an answer is whole; closes where there is no next one."""
 
     def __init__(self, requests: Iterator[bytes], times: list[tuple[float, float, bool]]) -> None:
         self._requests = requests
@@ -83,17 +94,28 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._sent = 0.0
         self.lost = False
+        self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        self.lost = True
+        self.lost = not self.done.done()
+        self._end()
+
+    def _end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
     def _send(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            self._end()
+            self._transport.close()
+            return
         self._sent = time.perf_counter()
-        self._transport.write(next(self._requests))
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -114,17 +136,23 @@ def _whole(head: bytes, body: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
-async def _generate(ports: list[int], connections: int, seconds: float, requests: list[str]) -> Measured:
+async def _generate(ports: list[int], connections: int, seconds: float | None, requests: list[str]) -> Measured:
     times: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
-    turns = itertools.cycle([request.encode("latin-1") for request in requests])
+    encoded = [request.encode("latin-1") for request in requests]
+    turns = iter(encoded) if seconds is None else itertools.cycle(encoded)
+    begun = time.perf_counter()
     opened = [
         await loop.create_connection(lambda: _Connection(turns, times), "127.0.0.1", ports[number % len(ports)])
         for number in range(connections)
     ]
-    await asyncio.sleep(1)
-    started = time.perf_counter()
-    await asyncio.sleep(seconds)
+    if seconds is None:
+        started = begun
+        await asyncio.gather(*(connection.done for _, connection in opened))
+    else:
+        await asyncio.sleep(1)
+        started = time.perf_counter()
+        await asyncio.sleep(seconds)
     ended = time.perf_counter()
     lost = sum(connection.lost for _, connection in opened)
     for transport, _ in opened:

@@ -2,9 +2,12 @@
 
 Figures: ``replicas_1_…`` and ``replicas_2_…`` are leases over one customer's key with one and two brokers;
 ``organizations_N_…`` are leases with N organizations in the database, over 100 of them drawn at random (``_warm``) and
-over up to 20,000 (``_wide``: most requests find nothing in memory); ``…_memory_mb`` is what the broker has in RAM after
-both.  ``organizations_flat_warm`` and ``…_wide`` are the rates with a million over those with ten thousand.
-OpenBao's audited read is in the same run.
+over up to 25,000 (``_wide``).  What a broker remembers of an organization is good for a minute, so each wide round
+begins at another place, and a minute after the last: of 10,000 and more its requests find nothing in memory.
+``…_memory_mb`` is what the broker has in RAM after both and one lease of each that was drawn, which are more than it
+remembers.  ``organizations_flat_warm`` and ``…_wide`` are the rates with a million over those with ten thousand,
+``…_vs_100`` over those with a hundred (which fit in memory, so that the wide one is of none against all in memory).
+``scale_openbao_read_…`` is OpenBao's audited read in the same run.
 """
 
 from __future__ import annotations
@@ -12,23 +15,30 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic, sleep
 
 import asyncpg
 from sqlalchemy.engine import make_url
 
 from tests.bench import broker, memory, openbao
 from tests.bench.lease import sandbox
-from tests.bench.load import Measured, http, middle, run
+from tests.bench.load import Measured, http, middle, run, walk
 from tests.bench.proxy import databases
 
 SIZES = (100, 10_000, 1_000_000)
 CONNECTIONS = 32
 SECONDS = 3.0
 ROUNDS = 3
-_WIDE = 20_000
+_WIDE = 25_000
+_STRETCH = 5_000
+_FORGOTTEN_S = 61.0
+
+Contender = tuple[Sequence[int], Sequence[bytes]]
+"""Ports and the requests that are sent there."""
+
 _COPIES = {
     "organizations": {"id": "'org_n' || n", "slug": "'n' || n", "name": "'N' || n"},
     "credentials": {"id": "'crd_n' || n", "organization_id": "'org_n' || n"},
@@ -51,7 +61,6 @@ def measure(directory: Path) -> dict[str, float]:
         read = http("GET", "/v1/secret/data/tenants/acme", {"X-Vault-Token": bao.token, "X-Vault-Request": "true"})
         names = ["replicas", *(f"n{size}" for size in SIZES)]
         urls = dict(zip(names, stack.enter_context(databases(directory / "pg", names)), strict=True))
-        contenders: dict[str, tuple[Sequence[int], Sequence[bytes]]] = {"openbao_read": ([bao.port], [read])}
         there = state.add_organization("acme")
 
         def served(name: str) -> broker.Served:
@@ -62,28 +71,59 @@ def measure(directory: Path) -> dict[str, float]:
 
         one = served("replicas")
         second, _ = stack.enter_context(broker.replica(directory / "replicas", urls["replicas"], one.port))
-        contenders["replicas_1"] = ([one.port], [_lease(one, "acme")])
-        contenders["replicas_2"] = ([one.port, second], [_lease(one, "acme")])
-        brokers: dict[int, broker.Served] = {}
+        brokers = {size: served(f"n{size}") for size in SIZES}
         for size in SIZES:
             print(f"scale: making {size:,} organizations …", flush=True)
-            brokers[size] = each = served(f"n{size}")
             asyncio.run(_populate(urls[f"n{size}"], size))
-            drawn = random.Random(size)
-            wide = [f"n{number}" for number in drawn.sample(range(1, size + 1), min(size, _WIDE))]
-            contenders[f"organizations_{size}_warm"] = ([each.port], [_lease(each, slug) for slug in wide[:100]])
-            contenders[f"organizations_{size}_wide"] = ([each.port], [_lease(each, slug) for slug in wide])
-        rounds: dict[str, list[Measured]] = {name: [] for name in contenders}
-        for _ in range(ROUNDS):
-            for name, (ports, requests) in contenders.items():
-                rounds[name].append(run(ports, requests, connections=CONNECTIONS, seconds=SECONDS))
+        acme = _leases(one, ["acme"])
+        contenders: dict[str, Contender] = {
+            "openbao_read": ([bao.port], [read]),
+            "replicas_1": ([one.port], acme),
+            "replicas_2": ([one.port, second], acme),
+        }
+        slugs = {size: _drawn(size) for size in SIZES}
+        for size, each in brokers.items():
+            wide = _leases(each, slugs[size])
+            contenders[f"organizations_{size}_warm"] = ([each.port], wide[:100])
+            contenders[f"organizations_{size}_wide"] = ([each.port], wide)
+        found = _rounds(contenders)
+        for size, each in brokers.items():
+            _walk(each, slugs[size])
         resident = {size: memory.resident(each.pid) / 2**20 for size, each in brokers.items()}
-    return _figures({name: middle(each) for name, each in rounds.items()}, resident)
+    return _figures(found, resident)
 
 
-def _lease(served: broker.Served, slug: str) -> bytes:
-    body = json.dumps({"organization": slug, "provider": "raptor-comply"}).encode()
-    return http("POST", "/v1/leases", {"Authorization": f"Bearer {served.access_token}"}, body)
+def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
+    """Each in turn, several times; wide ones at another place each time, and once what they left is forgotten."""
+    rounds: dict[str, list[Measured]] = {name: [] for name in contenders}
+    ended: dict[str, float] = {}
+    for number in range(ROUNDS):
+        for name, (ports, requests) in contenders.items():
+            first = number * len(requests) // ROUNDS
+            if name.endswith("_wide") and name in ended:
+                sleep(max(0.0, ended[name] + _FORGOTTEN_S - monotonic()))
+            turned = [*requests[first:], *requests[:first]]
+            rounds[name].append(run(ports, turned, connections=CONNECTIONS, seconds=SECONDS))
+            ended[name] = monotonic()
+    return {name: middle(each) for name, each in rounds.items()}
+
+
+def _drawn(size: int) -> list[str]:
+    return [f"n{number}" for number in random.Random(size).sample(range(1, size + 1), min(size, _WIDE))]
+
+
+def _walk(served: broker.Served, slugs: Sequence[str]) -> None:
+    """One lease of each, in stretches that an access token outlasts; RuntimeError where one is refused."""
+    for first in range(0, len(slugs), _STRETCH):
+        stretch = _leases(served, slugs[first : first + _STRETCH])
+        middle([walk(served.port, stretch, connections=min(CONNECTIONS, len(stretch)))])
+
+
+def _leases(served: broker.Served, slugs: Sequence[str]) -> list[bytes]:
+    """A request for each, with a token of now: populating may outlast the one of the set-up."""
+    job = {"Authorization": f"Bearer {served.fresh_access_token()}"}
+    bodies = [json.dumps({"organization": slug, "provider": "raptor-comply"}).encode() for slug in slugs]
+    return [http("POST", "/v1/leases", job, body) for body in bodies]
 
 
 async def _populate(url: str, size: int) -> None:
@@ -109,12 +149,14 @@ async def _populate(url: str, size: int) -> None:
 
 
 def _figures(measured: dict[str, Measured], resident: dict[int, float]) -> dict[str, float]:
+    read = measured.pop("openbao_read")
     named: dict[str, float] = {"replicas_2_vs_1": measured["replicas_2"].rate / measured["replicas_1"].rate}
-    named["replicas_1_vs_openbao_read"] = measured["replicas_1"].rate / measured["openbao_read"].rate
+    named["replicas_1_vs_openbao_read"] = measured["replicas_1"].rate / read.rate
     for kind in ("warm", "wide"):
-        large, small = measured[f"organizations_1000000_{kind}"], measured[f"organizations_10000_{kind}"]
-        named[f"organizations_flat_{kind}"] = large.rate / small.rate
-    for name, each in measured.items():
+        small, usual, large = (measured[f"organizations_{size}_{kind}"].rate for size in SIZES)
+        named[f"organizations_flat_{kind}"] = large / usual
+        named[f"organizations_flat_{kind}_vs_100"] = large / small
+    for name, each in {"scale_openbao_read": read, **measured}.items():
         named |= {f"{name}_per_s": each.rate, f"{name}_p99_ms": each.p99}
     named |= {f"organizations_{size}_memory_mb": found for size, found in resident.items()}
     return {name: round(value, 2) for name, value in named.items()}
