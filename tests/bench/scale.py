@@ -94,7 +94,10 @@ def measure(directory: Path) -> dict[str, float]:
 
 
 def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
-    """Each in turn, several times; wide ones at another place each time, and once what they left is forgotten."""
+    """Each in turn, several times.
+
+    Wide ones at another place each time, and once what they left is forgotten; warm ones after one request of each.
+    """
     rounds: dict[str, list[Measured]] = {name: [] for name in contenders}
     ended: dict[str, float] = {}
     for number in range(ROUNDS):
@@ -102,6 +105,8 @@ def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
             first = number * len(requests) // ROUNDS
             if name.endswith("_wide") and name in ended:
                 sleep(max(0.0, ended[name] + _FORGOTTEN_S - monotonic()))
+            if name.endswith("_warm"):
+                walk(ports, requests, connections=CONNECTIONS)
             turned = [*requests[first:], *requests[:first]]
             rounds[name].append(run(ports, turned, connections=CONNECTIONS, seconds=SECONDS))
             ended[name] = monotonic()
