@@ -48,12 +48,15 @@ bench: $(VENV)/.dev ## benchmarks side by side with their peers (ARGS="lease --j
 torture: $(VENV)/.dev ## three brokers under faults for minutes, their history checked (ARGS="--seconds 600 --seed 7")
 	$(BIN)/python -m tests.torture $(ARGS)
 
-# The intake page is tested in a real browser, the alert rules by Prometheus's own tool. Only root on Debian can install
-# them here; elsewhere those tests say that they were skipped and why.
+# The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them.
+# Only root on Debian can install them here; elsewhere those tests say that they were skipped and why.  A service that
+# a package brings along is stopped again.
 browser:
-	@for tool in chromium:chromium promtool:prometheus; do command -v $${tool%:*} >/dev/null \
+	@for tool in chromium:chromium promtool:prometheus nginx:nginx-light systemd-analyze:systemd; do \
+	  command -v $${tool%:*} >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $${tool#*:} …" \
-	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:} >/dev/null; } \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:} >/dev/null \
+	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $${tool#*:} 2>/dev/null || true; }; } \
 	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
 
 lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without any registry address
