@@ -1,17 +1,48 @@
 #!/bin/sh
-# Set a Vault or OpenBao up for Keybroker, once, with a token that may: `sh set-up.sh`, BAO_ADDR and BAO_TOKEN set.
-# POLICIES names what the role may do: keybroker-transit (default), keybroker-kv, or both by comma for a move.
-# Prints the role id; the secret id goes to the file that SECRET_ID_FILE names (default ./secret-id), mode 0600.
+# Set a Vault or OpenBao up for Keybroker, once: `sh set-up.sh`, with BAO_ADDR and BAO_TOKEN (of whoever may) set.  It
+# must be initialised and unsealed (`bao operator init`, `bao operator unseal`).  Settings, all optional:
+#   POLICIES        what brokers may do: keybroker-transit (default), keybroker-kv, or both by comma for a move
+#   AUTH            approle (default): prints the role id; the secret id goes to the file that SECRET_ID_FILE names
+#                   (default ./secret-id, mode 0600; - prints it as the last line)
+#                   kubernetes: for the pods of deploy/kubernetes. A Vault in the same cluster needs nothing more than
+#                   a service account with system:auth-delegator; for one elsewhere, KUBERNETES_HOST is the API
+#                   server's address, KUBERNETES_CA_FILE its authority, KUBERNETES_REVIEWER_FILE a token with that right
 set -eu
 here=$(dirname "$0")
+policies=${POLICIES:-keybroker-transit}
 bao secrets enable transit
 bao write -f transit/keys/keybroker derived=true type=aes256-gcm96
 bao secrets enable -path=secret -version=2 kv
 for policy in keybroker-transit keybroker-kv keybroker-operator; do
   bao policy write "$policy" "$here/$policy.hcl"
 done
-bao auth enable approle
-bao write auth/approle/role/keybroker token_policies="${POLICIES:-keybroker-transit}" token_ttl=1h token_max_ttl=24h
-echo "BROKER_VAULT_ROLE_ID=$(bao read -field=role_id auth/approle/role/keybroker/role-id)"
-umask 077
-bao write -f -field=secret_id auth/approle/role/keybroker/secret-id > "${SECRET_ID_FILE:-secret-id}"
+case "${AUTH:-approle}" in
+  approle)
+    bao auth enable approle
+    bao write auth/approle/role/keybroker token_policies="$policies" token_ttl=1h token_max_ttl=24h
+    echo "BROKER_VAULT_ROLE_ID=$(bao read -field=role_id auth/approle/role/keybroker/role-id)"
+    if [ "${SECRET_ID_FILE:-secret-id}" != - ]; then
+      umask 077
+      exec > "${SECRET_ID_FILE:-secret-id}"
+    fi
+    bao write -f -field=secret_id auth/approle/role/keybroker/secret-id
+    echo
+    ;;
+  kubernetes)
+    bao auth enable kubernetes
+    if [ -n "${KUBERNETES_HOST:-}" ]; then
+      bao write auth/kubernetes/config kubernetes_host="$KUBERNETES_HOST" disable_local_ca_jwt=true \
+        kubernetes_ca_cert="@$KUBERNETES_CA_FILE" token_reviewer_jwt="@$KUBERNETES_REVIEWER_FILE"
+    else
+      bao write auth/kubernetes/config kubernetes_host=https://kubernetes.default.svc
+    fi
+    # The audience is the one that the pods' projected token is made for.
+    bao write auth/kubernetes/role/keybroker bound_service_account_names=keybroker \
+      bound_service_account_namespaces=keybroker audience=openbao \
+      token_policies="$policies" token_ttl=1h token_max_ttl=24h
+    ;;
+  *)
+    echo "AUTH is '$AUTH': it must be approle or kubernetes." >&2
+    exit 1
+    ;;
+esac
