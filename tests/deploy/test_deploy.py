@@ -198,6 +198,40 @@ async def test_the_set_up_script_makes_a_vault_that_a_broker_works_with(
                 await _works(world)
 
 
+def test_the_set_up_script_lets_the_pods_of_the_manifests_sign_in(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A Vault outside the cluster, as there is none here
+    bao._certify(tmp_path)
+    (tmp_path / "reviewer").write_text("a-token-of-kubernetes")
+    with bao.running(tmp_path_factory.mktemp("bao")) as server:
+        environment = {
+            "PATH": f"{Path(bao.binary()).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "BAO_ADDR": server.url,
+            "BAO_TOKEN": server.root_token,
+            "AUTH": "kubernetes",
+            "KUBERNETES_HOST": "https://127.0.0.1:6443",
+            "KUBERNETES_CA_FILE": str(tmp_path / "ca.pem"),
+            "KUBERNETES_REVIEWER_FILE": str(tmp_path / "reviewer"),
+        }
+        done = run("sh", DEPLOY / "vault" / "set-up.sh", env=environment)
+        assert done.returncode == 0, done.stderr
+        role = server.root.auth.kubernetes.read_role("keybroker")
+    (account,) = (document["metadata"] for document in documents() if document["kind"] == "ServiceAccount")
+    assert role["bound_service_account_names"] == [account["name"]]
+    assert role["bound_service_account_namespaces"] == [account["namespace"]]
+    assert role["token_policies"] == ["keybroker-transit"]
+    for pod in pods():
+        (token,) = (
+            source["serviceAccountToken"]
+            for volume in pod["volumes"]
+            for source in volume.get("projected", {}).get("sources", ())
+            if "serviceAccountToken" in source
+        )
+        assert role["audience"] == token["audience"]
+
+
 async def _works(world: World) -> None:
     await world.key_for("acme")
     job = await world.job()

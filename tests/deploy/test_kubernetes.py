@@ -1,0 +1,64 @@
+"""The manifests, applied in the order that ``base.yaml`` tells, find what they refer to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+ORDER = ("base.yaml", "migrate.yaml", "keybroker.yaml")
+MADE_BY_HAND = {("Secret", "keybroker")}
+
+
+def in_order() -> Iterator[dict[str, Any]]:
+    for name in ORDER:
+        yield from yaml.safe_load_all((KUBERNETES / name).read_text())
+
+
+def referred(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "ServiceAccount", pod["serviceAccountName"]
+    for container in pod["containers"]:
+        yield from (("ConfigMap", source["configMapRef"]["name"]) for source in container["envFrom"])
+    for volume in pod["volumes"]:
+        sources = volume.get("projected", {}).get("sources", ())
+        yield from (("Secret", source["secret"]["name"]) for source in sources if "secret" in source)
+
+
+def test_the_documented_order_is_whole() -> None:
+    told = re.findall(r"-f ([a-z]+\.yaml)", (KUBERNETES / "base.yaml").read_text())
+    assert tuple(told) == ORDER
+    assert {path.name for path in KUBERNETES.glob("*.yaml")} == set(ORDER)
+
+
+def test_what_a_manifest_refers_to_was_applied_before_it() -> None:
+    there = set(MADE_BY_HAND)
+    for document in in_order():
+        metadata = document["metadata"]
+        if document["kind"] != "Namespace":
+            assert ("Namespace", metadata["namespace"]) in there, document["kind"]
+        if document["kind"] in {"Deployment", "Job"}:
+            missing = set(referred(document["spec"]["template"]["spec"])) - there
+            assert not missing, (document["kind"], missing)
+        there.add((document["kind"], metadata["name"]))
+
+
+def test_every_pod_is_under_the_network_policy() -> None:
+    found = list(in_order())
+    policy = next(document for document in found if document["kind"] == "NetworkPolicy")
+    wanted = policy["spec"]["podSelector"]["matchLabels"]
+    for document in found:
+        if document["kind"] in {"Deployment", "Job"}:
+            assert wanted.items() <= document["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_a_broker_ends_only_after_the_service_has_stopped_sending_calls() -> None:
+    pod = next(each for each in in_order() if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    ends_calls_within = 10
+    assert waits >= 5
+    assert pod["terminationGracePeriodSeconds"] > waits + ends_calls_within
