@@ -6,6 +6,7 @@ import ipaddress
 import os
 import ssl
 import stat
+import tomllib
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -141,6 +143,14 @@ class Settings(BaseSettings):
             raise ValueError("must be a proxy such as http://egress.vendor.example:3128, without a password in it")
         return value or None
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _a_collector(cls, value: str) -> str:
+        url = urlsplit(value or "http://none")
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query or url.fragment:
+            raise ValueError("must be an address such as http://otel:4318, without a password in it")
+        return value
+
     @field_validator("vault_url")
     @classmethod
     def _a_vault(cls, value: str) -> str:
@@ -212,6 +222,31 @@ def load(**given: object) -> Settings:
     Raises:
         SettingsUnusable: names each wrong setting and its mend.
     """
+    try:
+        _look_at_sources()
+        return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
+    except ValidationError as error:
+        # A check of several settings together names, as its type, the one to mend.
+        lines = [_mend(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
+        raise SettingsUnusable("\n".join(lines)) from None
+    except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsUnusable(_unreadable(error)) from None
+
+
+def _unreadable(error: Exception) -> str:
+    config = os.environ.get("BROKER_CONFIG")
+    if isinstance(error.__cause__, OSError):  # pydantic wraps what a mounted secret's file raised
+        error = error.__cause__
+    if isinstance(error, OSError):
+        name = "BROKER_CONFIG" if str(error.filename) == config else "BROKER_SECRETS_DIR"
+        mend = "make it readable for the user that the broker runs as"
+        return f"{name}: {error.filename} can't be read ({error.strerror}); {mend}."
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return f"BROKER_CONFIG: {config} is not TOML: {error}."
+    return f"BROKER_CONFIG ({config}) or a file in BROKER_SECRETS_DIR is not UTF-8 text; mend the file."
+
+
+def _look_at_sources() -> None:
     directory = os.environ.get("BROKER_SECRETS_DIR")
     if directory is not None and not Path(directory).is_dir():
         raise SettingsUnusable(f"BROKER_SECRETS_DIR: {directory} is not a directory; mount one or unset the variable.")
@@ -220,12 +255,6 @@ def load(**given: object) -> Settings:
         raise SettingsUnusable(f"BROKER_CONFIG: {path} is not a file; write one or unset the variable.")
     if path is not None and Path(path).stat().st_mode & stat.S_IWOTH:
         raise SettingsUnusable(f"BROKER_CONFIG: everybody can write {path}; run: chmod o-w {path}")
-    try:
-        return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
-    except ValidationError as error:
-        # A check of several settings together names, as its type, the one to mend.
-        lines = [_mend(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
-        raise SettingsUnusable("\n".join(lines)) from None
 
 
 def _mend(field: str, kind: str, message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from broker.client.deposit import deposit
+from broker.config import SettingsUnusable, load
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
@@ -252,6 +254,7 @@ def test_provider_files_are_checked_with_field_and_mend(tmp_path: Path) -> None:
     ("environment", "named"),
     [
         ({"BROKER_PORT": "x"}, "BROKER_PORT"),
+        ({"BROKER_OTLP_ENDPOINT": "otel:4318"}, "BROKER_OTLP_ENDPOINT: must be an address such as http://"),
         ({"BROKER_PUBLIC_URL": "http://keys.example"}, "BROKER_PUBLIC_URL: must be https"),
         ({"BROKER_PUBLIC_URL": "https://keys.example/path"}, "BROKER_PUBLIC_URL: must be an origin"),
         ({"BROKER_KEYSTORE": "paper"}, "BROKER_KEYSTORE"),
@@ -274,6 +277,35 @@ def test_settings_come_from_a_file_too_and_a_misspelt_one_is_named(tmp_path: Pat
     assert "BROKER_VENDOR_NAM: there is no such setting" in said
     config.write_text('vendor_name = "Gridwise"\n')
     assert "ok" in Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("doctor")
+
+
+@pytest.mark.parametrize(
+    ("written", "why"), [(b'port = "80', "is not TOML"), (b"\xff\xfe", "is not UTF-8")], ids=["cut off", "not text"]
+)
+def test_a_settings_file_that_is_not_toml_is_named(tmp_path: Path, written: bytes, why: str) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_bytes(written)
+    said = Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
+    assert str(config) in said
+    assert why in said
+
+
+@pytest.mark.parametrize("variable", ["BROKER_CONFIG", "BROKER_SECRETS_DIR"])
+def test_a_settings_file_that_the_broker_may_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "port").write_text("8080")
+    path = tmp_path / "port"
+    monkeypatch.setenv(variable, str(path if variable == "BROKER_CONFIG" else tmp_path))
+    with monkeypatch.context() as refusing:
+
+        def refused(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        refusing.setattr(Path, "open", refused)
+        refusing.setattr(Path, "read_text", refused)
+        with pytest.raises(SettingsUnusable, match=f"{variable}: {path} can't be read"):
+            load()
 
 
 def test_every_setting_is_documented(tmp_path: Path) -> None:
