@@ -48,7 +48,7 @@ from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights, Limits
 from broker.proxy.forward import Forwarder
 from broker.web import errors
-from broker.web.api import ROUTERS, leases
+from broker.web.api import ROUTERS, health, leases
 from broker.web.console import intake as intake_pages
 from broker.web.console import status as status_pages
 from broker.web.middleware import Direct, Edge, Metrics
@@ -329,3 +329,11 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))
+
+
+def probes(broker: Broker) -> ASGIApp:
+    """What a process serves that does the periodic work alone: its probes and metrics."""
+    app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = broker.services
+    app.include_router(health.router)
+    return Edge(app, broker.services.metrics, hsts=False)

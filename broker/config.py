@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     public_url: str = Field("http://127.0.0.1:8080", description="How customers and jobs reach the broker; no path.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    worker_port: int = Field(
+        8081, ge=0, le=65535, description="Port of `broker worker`'s probes and metrics, on the same address; 0: none."
+    )
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed, by comma.")
     vendor_name: str = Field("The vendor", min_length=1, max_length=200, description="Named on customers' pages.")
     vendor_contact: str = Field("", max_length=200, description="E-mail or telephone on customers' pages.")

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from http import HTTPStatus
 from importlib.metadata import version
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from broker.base.errors import BrokerError
 
 _PARENT = TraceContextTextMapPropagator()
 _OFF: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
@@ -45,17 +49,32 @@ def exporting(endpoint: str, ratio: float) -> Iterator[None]:
 
 
 def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> AbstractContextManager[Span]:
-    """A span around what the context does.  Errors leave no text in it."""
+    """A span around what the context does."""
     if _tracer is None:
         return _OFF
-    return _tracer.start_as_current_span(name, kind=kind, record_exception=False, set_status_on_exception=False)
+    return _opened(_tracer, name, kind, None)
 
 
 def served(name: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
     """A span of a request, within the caller's trace where ``headers`` carry one (W3C Trace Context)."""
     if _tracer is None:
         return _OFF
-    parent = _PARENT.extract(headers)
-    return _tracer.start_as_current_span(
-        name, context=parent, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
-    )
+    return _opened(_tracer, name, SpanKind.SERVER, _PARENT.extract(headers))
+
+
+@contextmanager
+def _opened(tracer: Tracer, name: str, kind: SpanKind, parent: Context | None) -> Iterator[Span]:
+    with tracer.start_as_current_span(
+        name, context=parent, kind=kind, record_exception=False, set_status_on_exception=False
+    ) as opened:
+        try:
+            yield opened
+        except Exception as error:
+            if not isinstance(error, BrokerError) or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                failed(opened)
+            raise
+
+
+def failed(span: Span) -> None:
+    """Mark what the span stands for as failed, without a word of why: an error's text may hold anything."""
+    span.set_status(Status(StatusCode.ERROR))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -99,9 +100,30 @@ def worker() -> None:
     async def run() -> None:
         async with composition.running(settings) as broker:
             typer.echo("Keybroker's worker runs; Ctrl-C ends it.")
-            await broker.worker.run()
+            if settings.worker_port:
+                await _work_and_show(broker, settings)
+            else:
+                await broker.worker.run()
 
     run_or_fail(run())
+
+
+async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
+    """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
+    shown = {**_uvicorn(settings), "port": settings.worker_port}
+    server = uvicorn.Server(uvicorn.Config(composition.probes(broker), **shown))
+
+    def end(_work: asyncio.Task[None]) -> None:
+        server.should_exit = True
+
+    working = asyncio.create_task(broker.worker.run(), name="worker")
+    working.add_done_callback(end)
+    try:
+        await server.serve()
+    finally:
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
 
 
 def migrate(

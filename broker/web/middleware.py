@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.base.errors import TooLarge
-from broker.base.tracing import served
+from broker.base.tracing import failed, served
 from broker.formats import ids
 from broker.web.errors import problem, render
 
@@ -46,6 +46,11 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "keybroker_requests_total", "Requests answered.", ["route", "method", "status"], registry=self.registry
+        )
+        self.proxy_faults = Counter(
+            "keybroker_proxy_faults_total",
+            "Proxied calls that the broker itself could not carry out; the upstream's faults are not among them.",
+            registry=self.registry,
         )
         self.seconds = Histogram("keybroker_request_seconds", "Time to answer.", ["route"], registry=self.registry)
         self._noting = lru_cache(maxsize=4096)(self._of)
@@ -171,6 +176,8 @@ class Edge:
                     "keybroker.request_id": request_id,
                 }
             )
+            if status >= 500:
+                failed(traced)
         self._log.info(
             "request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), request_id=request_id
         )

@@ -23,6 +23,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
 # A call that is over sooner has nothing to save by being cancelled.
 _NOTICED_AFTER_S = 0.05
+# Statuses of problems that are the broker's, or of what it relies on; an upstream's are 502 and 504.
+_OWN_FAULTS = frozenset({500, 503})
 _QUERY = re.compile(rb"[!-~]{0,16384}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -64,7 +66,10 @@ class Forwarding:
         except Exception as error:
             if reply.started:
                 raise  # too late for a problem: the connection is broken off instead of ended well
-            await (await render(error))(scope, receive, send)
+            problem = await render(error)
+            if problem.status_code in _OWN_FAULTS:
+                self._services.metrics.proxy_faults.inc()
+            await problem(scope, receive, send)
         finally:
             leaving.cancel()
             job.stop_watching()

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 
 from broker.keystore.local import MasterKeys
+from tests.support.processes import free_port, running
 
 
 def serving(directory: Path, database_url: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -80,3 +81,28 @@ def test_the_number_is_at_least_one() -> None:
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "workers" in refused.stderr
+
+
+async def test_a_worker_of_its_own_shows_that_it_works(tmp_path: Path, postgres_url: str) -> None:
+    MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "BROKER_STATE_DIR": str(tmp_path),
+        "BROKER_DATABASE_URL": postgres_url,
+        "BROKER_WORKER_PORT": str(port),
+    }
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "broker", "worker"]
+    with running(command, port=port, log=tmp_path / "log.txt", environment=environment):
+        assert await ready(url) == 200, (tmp_path / "log.txt").read_text()
+        async with httpx2.AsyncClient(base_url=url) as http:
+            text = ""
+            for _ in range(300):
+                text = (await http.get("/metrics")).text
+                if "keybroker_worker_holder 1.0" in text:
+                    break
+                await asyncio.sleep(0.1)
+            assert "keybroker_worker_holder 1.0" in text
+            assert (await http.get("/healthz")).status_code == 200
+            assert (await http.get("/v1/organizations")).status_code == 404, "it is no broker"

@@ -152,6 +152,12 @@ def test_the_alert_rules_are_what_prometheus_takes() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@needs("promtool", package="prometheus")
+def test_alerts_wake_people_for_what_lasts_and_for_nothing_else() -> None:
+    done = run("promtool", "test", "rules", DEPLOY / "monitoring" / "alerts_test.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 async def test_alerts_and_dashboard_ask_for_metrics_that_exist(
     tmp_path: Path, sqlite_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broker.sandbox.serve import running as serving
+from broker.web.proxy import ROUTE as PROXY
 from tests.support.world import World, running_world, settings_for, upstream
 
 # Every label and what it may be: anything else is a leak, or grows without bound.
@@ -107,6 +108,22 @@ async def test_a_proxied_call_is_one_trace_without_secrets(traced: tuple[World, 
     assert not any(span.events for span in collector.spans), "an exception's text may hold anything"
 
 
+async def test_what_fails_is_marked_and_what_is_refused_is_not(traced: tuple[World, Collector, Any]) -> None:
+    world, collector, end = traced
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme", rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
+    lease = await job.lease("acme")
+    assert (await world.proxied(lease, "/none")).status_code == 403
+    world.broker.services.audit._deadline = 0.0
+    assert (await world.proxied(lease, "/facilities")).status_code == 503
+    await end()
+    marked = {(span.name, span.status.code, span.status.message) for span in collector.spans if span.status.code}
+    error = 2
+    assert marked == {(f"GET {PROXY}", error, ""), ("audit.append", error, "")}
+    assert world.broker.services.metrics.proxy_faults._value.get() == 1
+
+
 async def test_a_collector_that_is_away_costs_no_request(tmp_path: Path, sqlite_url: str) -> None:
     async with upstream() as (state, url):
         settings = settings_for(tmp_path, sqlite_url, url, otlp_endpoint="http://127.0.0.1:9")
@@ -120,6 +137,7 @@ async def test_metrics_have_labels_of_few_values_and_say_how_the_broker_is(world
     job = await world.job()
     await world.grant(job, "acme")
     assert (await world.proxied(await job.lease("acme"), "/facilities")).status_code == 200
+    assert await world.broker.worker.election.holds()
     await world.broker.worker.once()
     text = (await world.http.get("/metrics")).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -139,3 +157,5 @@ async def test_metrics_have_labels_of_few_values_and_say_how_the_broker_is(world
     assert value("keybroker_keystore_strays") == 0
     assert value("keybroker_calls_under_way") == 0
     assert value("keybroker_worker_round_seconds") > 1e9
+    assert value("keybroker_worker_holder") == 1
+    assert value("keybroker_proxy_faults_total") == 0

@@ -18,7 +18,7 @@ from broker.formats.envelope import Binding, Sealed
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import OWN
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
-from broker.keystore.vault.login import AppRole, Token
+from broker.keystore.vault.login import AppRole, TokenFile
 from broker.keystore.vault.server import Address, Vault
 from broker.keystore.vault.transit import TransitWrapper
 from broker.rewrap import rewrap_all
@@ -130,25 +130,17 @@ async def test_operators_may_rotate_and_retire_the_key_and_not_make_it_exportabl
             transit.update_key_configuration("keybroker", **more)
 
 
-async def test_a_key_that_is_not_derived_seals_nothing(server: Bao, vault: dict[str, Any]) -> None:
+async def test_a_key_that_is_not_derived_seals_nothing(server: Bao, vault: dict[str, Any], tmp_path: Path) -> None:
     server.root.secrets.transit.create_key("plain", key_type="aes256-gcm96")
-    connection = Vault(Address(server.url), _Root(server.root_token), connections=1, timeout=10)
+    token = tmp_path / "token"
+    token.write_text(server.root_token)
+    connection = Vault(Address(server.url), TokenFile(token), connections=1, timeout=10)
     store = EnvelopeKeystore(TransitWrapper(connection, "transit", "plain"))
     for work in (store.seal(Secret(b"value"), PLACE), store.check()):
         with pytest.raises(KeystoreUnavailable, match="derived=true") as caught:
             await work
         assert caught.value.cause == "not_derived"
     await connection.close()
-
-
-class _Root:
-    """Signs in with every right."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def sign_in(self, _client: hvac.Client) -> Token:
-        return Token(self._token, 0, renewable=False)
 
 
 async def test_a_whole_broker_holds_no_master_key(world: World, tmp_path: Path) -> None:
