@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.config import Settings
+from tests.deploy.tools import needs
 from tests.support import bao
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -29,14 +29,6 @@ PATHS = {"BROKER_CONFIG", "BROKER_SECRETS_DIR"}
 def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(word) for word in words], capture_output=True, text=True, timeout=100, check=False, **more
-    )
-
-
-def needs(tool: str, *, package: str) -> pytest.MarkDecorator:
-    """Skip where the tool is missing, and say how to get it."""
-    return pytest.mark.skipif(
-        shutil.which(tool) is None,
-        reason=f"nothing here to check with: no {tool} (on Debian: apt-get install {package})",
     )
 
 
@@ -128,24 +120,6 @@ def test_the_unit_is_hardened() -> None:
     assert done.returncode == 0, done.stdout[-500:]
 
 
-@needs("nginx", package="nginx-light")
-@pytest.mark.parametrize("path", [DEPLOY / "nginx.conf", DEPLOY / "compose" / "nginx.conf"], ids=["one", "two"])
-def test_nginx_takes_the_sites(path: Path, tmp_path: Path) -> None:
-    bao._certify(tmp_path)
-    site = path.read_text()
-    for certificate in ("/etc/ssl/keys.vendor.example.pem", "/run/secrets/site.pem"):
-        site = site.replace(certificate, str(tmp_path / "server.pem"))
-    for key in ("/etc/ssl/private/keys.vendor.example.key", "/run/secrets/site.key"):
-        site = site.replace(key, str(tmp_path / "server.key"))
-    site = site.replace("    http2 on;\n", "")  # newer than Debian 12's nginx
-    site = site.replace("broker-1:", "127.0.0.1:").replace("broker-2:", "127.0.0.1:")
-    site = site.replace("/var/log/nginx/keybroker.log", str(tmp_path / "access.log"))
-    whole = tmp_path / "nginx.conf"
-    whole.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{site}\n}}\n")
-    done = run("nginx", "-t", "-c", whole, "-p", tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
 @needs("promtool", package="prometheus")
 def test_the_alert_rules_are_what_prometheus_takes() -> None:
     done = run("promtool", "check", "rules", DEPLOY / "monitoring" / "alerts.yaml")
@@ -178,6 +152,16 @@ async def test_alerts_and_dashboard_ask_for_metrics_that_exist(
         for name in re.findall(r"keybroker_[a-z_]+", expression):
             assert name in shown, (name, expression)
     assert all({"summary", "mend"} <= rule["annotations"].keys() for rule in alerts)
+
+
+def test_there_are_files_enough_for_the_proxied_calls_that_a_broker_takes() -> None:
+    wanted = 2 * Settings.model_fields["proxy_calls"].default + 1_000
+    unit = re.search(r"^LimitNOFILE=(\d+)$", (DEPLOY / "keybroker.service").read_text(), re.MULTILINE)
+    assert unit is not None
+    assert int(unit[1]) > wanted
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for name in ("broker-1", "broker-2"):
+        assert services[name]["ulimits"]["nofile"] > wanted
 
 
 async def test_the_set_up_script_makes_a_vault_that_a_broker_works_with(

@@ -1,0 +1,145 @@
+"""The nginx sites as they are shipped, before stand-ins of brokers; only addresses and paths of files are changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.deploy.tools import needs
+from tests.support import bao
+from tests.support.processes import free_port, running
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SITES = pytest.mark.parametrize(
+    "site", [DEPLOY / "nginx.conf", DEPLOY / "compose" / "nginx.conf"], ids=["one broker", "two brokers"]
+)
+pytestmark = needs("nginx", package="nginx-light")
+
+
+@dataclass
+class Stand:
+    """A broker's stand-in: what it was asked, and whether it breaks connections off instead of answering."""
+
+    port: int = 0
+    dies: bool = False
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def stand_in() -> Iterator[Stand]:
+    stand = Stand()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            stand.asked.append((self.command, self.path, self.headers["X-Forwarded-For"]))
+            if stand.dies:
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        do_POST = do_GET  # noqa: N815 - the server's own names
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stand.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield stand
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def served(site: Path, brokers: tuple[Stand, Stand], directory: Path) -> Iterator[httpx2.Client]:
+    """A client of nginx with the site."""
+    bao._certify(directory)
+    port = free_port()
+    text = site.read_text()
+    for shipped, here in {
+        "/etc/ssl/keys.vendor.example.pem": f"{directory}/server.pem",
+        "/run/secrets/site.pem": f"{directory}/server.pem",
+        "/etc/ssl/private/keys.vendor.example.key": f"{directory}/server.key",
+        "/run/secrets/site.key": f"{directory}/server.key",
+        "/var/log/nginx/keybroker.log": f"{directory}/access.log",
+        "listen 443 ": f"listen 127.0.0.1:{port} ",
+        "127.0.0.1:8080": f"127.0.0.1:{brokers[0].port}",
+        "broker-1:8080": f"127.0.0.1:{brokers[0].port}",
+        "broker-2:8080": f"127.0.0.1:{brokers[1].port}",
+    }.items():
+        text = text.replace(shipped, here)
+    temporary = "".join(
+        f"{name}_temp_path {directory}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = directory / "nginx.conf"
+    whole.write_text(
+        f"daemon off;\nworker_processes 1;\npid {directory}/pid;\nerror_log stderr;\n"
+        + ("user root;\n" if os.geteuid() == 0 else "")
+        + f"events {{}}\nhttp {{\n{temporary}{text}\n}}\n"
+    )
+    command = [shutil.which("nginx") or "nginx", "-e", "stderr", "-p", str(directory), "-c", str(whole)]
+    trusting = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+    with (
+        running(command, port=port, log=directory / "nginx.log"),
+        httpx2.Client(base_url=f"https://127.0.0.1:{port}", verify=trusting, timeout=30) as client,
+    ):
+        yield client
+
+
+@SITES
+def test_it_hands_calls_on_with_the_callers_address_and_logs_no_query(site: Path, tmp_path: Path) -> None:
+    with stand_in() as one, stand_in() as two, served(site, (one, two), tmp_path) as client:
+        assert client.get("/v1/organizations").text == "ok"
+        given = {"X-Forwarded-For": "192.0.2.1"}
+        assert client.get("/proxy/acme/raptor-comply/metrics?name=canary", headers=given).text == "ok"
+        asked = one.asked + two.asked
+        log = (tmp_path / "access.log").read_text()
+    assert sorted(asked) == [
+        ("GET", "/proxy/acme/raptor-comply/metrics?name=canary", "127.0.0.1"),
+        ("GET", "/v1/organizations", "127.0.0.1"),
+    ]
+    assert "/proxy/acme/raptor-comply/metrics" in log
+    assert "canary" not in log
+
+
+@SITES
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/healthz", "/readyz?need=database"])
+def test_what_is_for_operators_is_not_on_the_public_site(site: Path, path: str, tmp_path: Path) -> None:
+    with stand_in() as one, stand_in() as two, served(site, (one, two), tmp_path) as client:
+        assert client.get(path).status_code == 404
+    assert not one.asked + two.asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"), [("POST", "/v1/leases", 1), ("GET", "/proxy/a/b/c", 1), ("GET", "/v1/leases", 2)]
+)
+def test_what_may_have_been_carried_out_is_sent_once(method: str, path: str, sent: int, tmp_path: Path) -> None:
+    with stand_in() as one, stand_in() as two:
+        one.dies = two.dies = True
+        with served(DEPLOY / "compose" / "nginx.conf", (one, two), tmp_path) as client:
+            assert client.request(method, path).status_code == 502
+        assert len(one.asked + two.asked) == sent
+
+
+def test_what_reached_no_broker_goes_to_the_other_one(tmp_path: Path) -> None:
+    with stand_in() as two, served(DEPLOY / "compose" / "nginx.conf", (Stand(free_port()), two), tmp_path) as client:
+        assert [client.post("/v1/leases").status_code for _ in range(4)] == [200] * 4
