@@ -19,6 +19,7 @@ from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
 from broker.config import Settings
+from broker.credentials.turns import undeclared
 
 
 def register(app: typer.Typer) -> None:
@@ -179,6 +180,14 @@ def doctor(
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
                 {"part": "providers", "state": "ok", "what": f"{len(list(services.catalog))} declared"},
                 {"part": "public address", "state": "ok", "what": services.public_url},
+            ]
+            rows += [
+                {
+                    "part": f"provider {provider}",
+                    "state": "missing",
+                    "what": f"credentials in force: {count}; put {provider}.toml back, or revoke them",
+                }
+                for provider, count in (await undeclared(services.db, services.catalog)).items()
             ]
             listing(rows, ["part", "state", "what"], as_json)
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
-from broker.credentials.tables import RotationRow, VersionRow
+from broker.base.db import EVERY_TENANT, Database
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.providers.catalog import Catalog
 
 HOUR_MS = 3_600_000
@@ -38,6 +39,18 @@ def come(at: SQLColumnExpression[int | None], now: int, longest: int) -> ColumnE
 def declared(provider: SQLColumnExpression[str], catalog: Catalog) -> ColumnElement[bool]:
     """Whether that provider is: of no other can anything be asked."""
     return provider.in_([definition.id for definition in catalog])
+
+
+async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
+    """Providers that aren't declared any more, and how many credentials in force each still has."""
+    query = (
+        select(CredentialRow.provider, func.count())
+        .where(CredentialRow.state == "active", ~declared(CredentialRow.provider, catalog))
+        .group_by(CredentialRow.provider)
+        .order_by(CredentialRow.provider)
+    )
+    async with db.read(EVERY_TENANT) as session:
+        return {row[0]: row[1] for row in await session.execute(query)}
 
 
 def fair(

@@ -97,6 +97,7 @@ async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: 
     await keys(world, GONE, due)
     await keys(world, CROWDED, [world.clock() - 1])
     assert of_each(await world.broker.worker.health.due()) == {CROWDED: 1}
+    assert await turns.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
 
 
 async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_anothers(world: World) -> None:
