@@ -100,6 +100,23 @@ async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: 
     assert await turns.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
 
 
+async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(world: World) -> None:
+    # given more keys that can't be opened than a round takes, all due before one that can
+    now = world.clock()
+    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * turns.FEWEST)
+    fine = await world.key_for("acme")
+    world.clock.forward(hours=1, seconds=1)
+
+    # when rounds go by
+    for _ in range(3):
+        await world.broker.worker.check_health()
+
+    # then that one had its turn
+    async with world.services.db.read(EVERY_TENANT) as session:
+        row = await session.get_one(VersionRow, (fine, 1))
+    assert row.health_at is not None
+
+
 async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_anothers(world: World) -> None:
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
