@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -102,8 +102,9 @@ async def _cut(
 ) -> list[Event]:
     """Cut the version off, with the request that it answered; the caller records the events, last of all."""
     if row.state in {State.REVOKED, State.DESTROYED}:
-        # Calls under its leases use the key after it; those end too.
-        await raise_epoch(session, row.credential_id)
+        # Its leases that never saw it go on with the key after it: they don't fall with the version, so each is cut.
+        open_ones = select(LeaseRow.id).where(_is_open(row, now))
+        await raise_epoch(session, row.credential_id, *await session.scalars(open_ones))
         if row.sealed is not None:
             row.next_probe_at = now
         return []
@@ -113,16 +114,17 @@ async def _cut(
 
 
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
-    """The raised epoch makes every call look again; here they find it over."""
-    await session.execute(
-        update(LeaseRow)
-        .where(
-            LeaseRow.credential_id == row.credential_id,
-            LeaseRow.version == row.number,
-            LeaseRow.ended_at.is_(None),
-            LeaseRow.expires_at > now,
-        )
-        .values(ended_at=now, end_reason="lease.revoked")
+    """The raised epochs make every call look again; here they find it over."""
+    ended = {"ended_at": now, "end_reason": "lease.revoked"}
+    await session.execute(update(LeaseRow).where(_is_open(row, now)).values(ended))
+
+
+def _is_open(row: VersionRow, now: int) -> ColumnElement[bool]:
+    return and_(
+        LeaseRow.credential_id == row.credential_id,
+        LeaseRow.version == row.number,
+        LeaseRow.ended_at.is_(None),
+        LeaseRow.expires_at > now,
     )
 
 
