@@ -159,6 +159,7 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
     _, _, secret = submitted.json()["receipt"]["status_url"].partition("#")
     await visit.open((rotation[1], secret), "status")
     assert await visit.title() == "The key works and waits for the vendor"
+    assert "The key before it keeps working until this one is in use." in await visit.page.inner_text("main")
     await shot(visit, "held")
     await visit.page.click("text=Withdraw the key")
     await visit.page.click("text=Withdraw it for good")

@@ -50,13 +50,13 @@ export function status(opened, id, proof) {
 // How it stands with the next key, and whether the present one goes on until then.
 function renewal({ wanted, waits, serves, key, in_force }) {
   if (!in_force) return key.state === "dead" && el("p", {}, "Nothing more needs to be done.");
-  const said = [];
-  if (wanted) said.push("The vendor asks for a new key.");
-  if (waits && !WAITING.has(key.state)) said.push("A new key was submitted; it waits to be checked, or for the vendor.");
   if (!wanted && !waits) return null;
+  const goesOn = serves && !key.paused_at;
+  if (WAITING.has(key.state)) return goesOn && el("p", {}, "The key before it keeps working until this one is in use.");
+  const said = [wanted ? "The vendor asks for a new key." : "A new key was submitted; it waits to be checked, or for the vendor."];
+  if (goesOn) said.push("The present one keeps working until the new one is in use.");
   if (!serves) said.push("Until it is in use, the vendor has no key that works.");
-  else if (!key.paused_at) said.push("The present one keeps working until the new one is in use.");
-  return said.length > 0 && callout("wait", el("p", {}, said.join(" ")));
+  return callout("wait", el("p", {}, said.join(" ")));
 }
 
 // What the customer may do now: each button says what it does, and waits with its progress beside it.
