@@ -45,7 +45,7 @@ async def test_ids_of_an_organization_become_those_of_its_only_credentials_keys(
     globex = await world.key_for("globex")
     wanted = {"organization": "acme", "provider": "raptor-comply", "label": "second", "key": world.new_key("acme")}
     await world.call("POST", "/v1/credentials", status=201, json=wanted)
-    await schema.downgrade(world.services.db, "0006")
+    await schema.downgrade(world.services.db, "0007")
     # when it is brought up
     await schema.upgrade(world.services.db)
     # then
