@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import bindparam, case
+from sqlalchemy import bindparam, case, literal_column, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.audit.tables import AllowanceRow
@@ -104,6 +104,15 @@ for _module in (postgresql, sqlite):
     )
     _later = case((_insert.excluded.value > AllowanceRow.value, _insert.excluded.value), else_=AllowanceRow.value)
     _PAUSE[_name] = _insert.on_conflict_do_update(index_elements=[AllowanceRow.id], set_={"value": _later})
+
+
+# Gives one back that was taken from a :class:`Total` (parameter ``taken``) for what did not happen.  Literals, as an
+# event's statements have no parameters but the row's.
+GIVE_BACK = (
+    update(AllowanceRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    .where(AllowanceRow.id == bindparam("taken"), AllowanceRow.value > literal_column("0"))
+    .values(value=AllowanceRow.value - literal_column("1"))
+)
 
 
 def pause_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base

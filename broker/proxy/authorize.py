@@ -31,7 +31,7 @@ from broker.proxy.flights import Flight
 from broker.proxy.implicit import Implicit, Job
 from broker.proxy.inject import query_names
 from broker.proxy.path import PathRefused, judged
-from broker.proxy.use import COMPLETE_USE, Request, Use, completed
+from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 
 _TRIES = 4
 
@@ -154,14 +154,14 @@ class Authorizer:
             )
             guards = self._leasing.guards_of(lease, standing)
             flight.relies_on(lease, key.number, guards, since)
-            takes = _takes(terms, key, definition)
+            takes, taken = _takes(terms, key, definition), _uses_of(terms)
             try:
                 await self._audit.append(
                     event,
                     guards,
                     [(_INSERT_USE, _use_row(event))],
                     takes=takes,
-                    abandoned=partial(self._not_forwarded, event),
+                    abandoned=partial(self._not_forwarded, event, taken),
                 )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
@@ -169,13 +169,14 @@ class Authorizer:
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, terms, definition) from None
-            return Use(event, definition, key, fallback, asked.path)
+            return Use(event, definition, key, fallback, asked.path, taken)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
-    def _not_forwarded(self, authorized: Event) -> None:
+    def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
         event = completed(authorized, self._clock(), reason="not_forwarded")
-        self._audit.post(event, [(COMPLETE_USE, {"use": authorized.use, "at": event.time, "answer": None})])
+        complete = (COMPLETE_USE, {"use": authorized.use, "at": event.time, "answer": None})
+        self._audit.post(event, [complete, *given_back(taken)])
 
     async def _deny(self, lease: Lease | None, actor: Actor, request: Request, refusal: BrokerError) -> None:
         event = Event(
@@ -239,8 +240,13 @@ def _takes(terms: Terms, key: SealedKey, definition: Definition) -> list[Allowan
     if terms.rate is not None:
         takes.append(allowance.Rate(f"{terms.id}/rate", terms.rate.uses, terms.rate.seconds * 1000))
     if terms.max_uses is not None:
-        takes.append(allowance.Total(f"{terms.id}/uses", terms.max_uses))
+        takes.append(allowance.Total(_uses_of(terms), terms.max_uses))
     return takes
+
+
+def _uses_of(terms: Terms) -> str:
+    """The id of the grant's number of uses; "" where it has none."""
+    return f"{terms.id}/uses" if terms.max_uses is not None else ""
 
 
 def _used_up(exhausted: Exhausted, terms: Terms, definition: Definition) -> BrokerError:

@@ -22,7 +22,7 @@ from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, query, request_headers
 from broker.proxy.redact import Redactor
-from broker.proxy.use import COMPLETE_USE, Request, Use, completed
+from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 
 _log = structlog.get_logger()
 
@@ -72,6 +72,7 @@ class Forwarder:
         title = use.definition.title
         try:
             key = await self._leasing.open(use.key, flight.lease.subject)
+            use.opened = True
             slot = use.definition.place(key)
             base = use.definition.url(use.key.variables)
             headers = request_headers(request.headers, use.definition.required_headers.items(), slot)
@@ -124,6 +125,8 @@ class Forwarder:
         now = self._clock()
         event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
         writes: list[Write] = [(COMPLETE_USE, {"use": event.use, "at": now, "answer": use.status})]
+        if not use.opened:
+            writes += given_back(use.taken)
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = pause_statement(self._audit.dialect)

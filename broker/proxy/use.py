@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import bindparam, update
 
+from broker.audit.allowance import GIVE_BACK
 from broker.audit.events import Event, Outcome
+from broker.audit.log import Write
 from broker.formats import ids
 from broker.leases.standing import SealedKey
 from broker.leases.tables import UseRow
@@ -39,7 +41,8 @@ class Request:
 class Use:
     """A use that is on the record, and what comes of it.
 
-    ``fallback`` is the key before this one, where a rotation's grace window still holds it.
+    ``fallback`` is the key before this one, where a rotation's grace window still holds it.  ``taken`` is the number of
+    uses that this one was taken from, "" where the grant has none; ``opened`` says that it can't be given back.
     """
 
     authorized: Event
@@ -47,6 +50,8 @@ class Use:
     key: SealedKey
     fallback: SealedKey | None
     path: str
+    taken: str = ""
+    opened: bool = False
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
     upstream_id: str = ""
@@ -66,6 +71,11 @@ COMPLETE_USE = (
     .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
     .values(completed_at=bindparam("at"), status=bindparam("answer"))
 )
+
+
+def given_back(taken: str) -> list[Write]:
+    """The write that gives a use back for which no key was opened."""
+    return [(GIVE_BACK, {"taken": taken})] if taken else []
 
 
 def completed(authorized: Event, time: int, *, reason: str, outcome: Outcome | None = None) -> Event:

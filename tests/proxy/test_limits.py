@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from tests.proxy.conftest import Bench, problem
 
 ALLOWED = [("GET", "/facilities"), ("HEAD", "/facilities/fac_1"), ("GET", "/f%61cilities/fac_1")]
@@ -107,6 +109,51 @@ async def test_the_number_of_uses_is_exact_under_concurrency(either: Bench) -> N
     refused = await either.call(lease, "/x")
     assert problem(refused) == (403, "uses_exhausted")
     assert len(await either.world.events(kind="use.authorized")) == 5
+
+
+@pytest.mark.parametrize("away", [KeystoreUnavailable("away", cause="sealed"), CannotOpen("altered"), None])
+async def test_a_use_for_which_no_key_was_opened_is_given_back(
+    either: Bench, away: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keystore is away, the key can't be opened, or the job leaves (None) while it is waited for."""
+    lease = await either.lease(max_uses=3)
+    leasing, waiting = either.world.services.leasing, asyncio.Event()
+
+    async def closed(*_: Any) -> None:
+        if away is not None:
+            raise away
+        waiting.set()
+        await asyncio.sleep(60)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(leasing, "_keystore", SimpleNamespace(open=closed))
+        for _ in range(7):
+            if away is not None:
+                assert (await either.call(lease, "/x")).status_code == 503
+            else:
+                waiting.clear()
+                call = asyncio.create_task(either.call(lease, "/x"))
+                await waiting.wait()
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+            await either.uses()
+    # then: the grant's three uses are all there, and no more
+    assert [(await either.call(lease, "/x")).status_code for _ in range(4)] == [200, 200, 200, 403]
+    assert len(either.lab.calls) == 3
+
+
+async def test_a_use_whose_upstream_gave_no_answer_stays_spent(bench: Bench) -> None:
+    """It may have been carried out."""
+    lease = await bench.lease(max_uses=1)
+
+    async def cut(_seen: Any, _reader: Any, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    bench.lab.scripts["/cut"] = cut
+    refused = await bench.call(lease, "/cut", "POST")
+    assert problem(refused) == (502, "upstream_unreachable")
+    await bench.uses()
+    assert problem(await bench.call(lease, "/x")) == (403, "uses_exhausted")
 
 
 async def test_a_lease_names_one_of_several_grants_and_else_gets_the_broadest(bench: Bench) -> None:
