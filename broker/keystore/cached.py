@@ -36,7 +36,9 @@ class Cached:
         if kept is not None:
             return kept[1]
         value = await self._inner.open(sealed, binding)
+        # Last in the order of expiry, also where another opened it meanwhile: what is forgotten goes by that order.
         self._kept[sealed, binding] = (self._clock() + self._seconds, value)
+        self._kept.move_to_end((sealed, binding))
         if len(self._kept) > _REMEMBERED:
             self._kept.popitem(last=False)
         asyncio.get_running_loop().call_later(self._seconds, self._forget)
@@ -56,7 +58,9 @@ class Cached:
         return await self._inner.rewrap(sealed, binding, about)
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
+        """See :class:`~broker.keystore.keystore.Keystore`; what is destroyed is kept here no longer either."""
+        for kept in [kept for kept in self._kept if kept[0] == sealed]:
+            del self._kept[kept]
         await self._inner.erase(sealed)
 
     async def check(self) -> None:
