@@ -12,6 +12,8 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.credentials import adding
 from broker.keystore.envelope import EnvelopeKeystore
+from broker.keystore.keystore import KeystoreUnavailable
+from broker.web.api import health
 from broker.web.tables import IdempotencyRow
 from tests.support.world import World
 
@@ -163,6 +165,35 @@ async def test_readiness_names_the_part_that_is_down(world: World, monkeypatch: 
         patch.setattr(EnvelopeKeystore, "seal", down)
         answer = await world.http.get("/readyz")
     assert (answer.status_code, answer.json()["keystore"], answer.json()["database"]) == (503, "ConnectionError", "ok")
+
+
+async def test_a_load_balancer_keeps_a_broker_whose_keystore_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ready() -> tuple[int, str, str]:
+        answer = await world.http.get("/readyz?need=database")
+        return answer.status_code, answer.json()["database"], answer.json()["keystore"]
+
+    async def away(*_: object) -> None:
+        raise KeystoreUnavailable("", cause="sealed")
+
+    async def silent(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    async def no_database(*_: object) -> str:
+        return "OSError"
+
+    assert await ready() == (200, "ok", "ok")
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvelopeKeystore, "seal", away)
+        assert await ready() == (200, "ok", "sealed")
+        assert (await world.http.get("/readyz")).status_code == 503
+        patch.setattr(EnvelopeKeystore, "seal", silent)
+        patch.setattr(health, "_TOLD_WITHIN_S", 0.05)
+        assert await ready() == (200, "ok", "slow")
+    monkeypatch.setattr(health, "_database", no_database)
+    assert await ready() == (503, "OSError", "ok")
+    assert (await world.http.get("/readyz?need=luck")).status_code == 422
 
 
 async def test_metrics_name_routes_and_no_tenant(world: World) -> None:
