@@ -149,6 +149,8 @@ class Worker:
 
     async def check_health(self) -> None:
         """Ask upstream about keys in use: those that a job's call made suspect, and all on a schedule."""
+        if not self._resting("catch_up", _AGES_MS):
+            await self.health.catch_up()
         later = self.verification.or_later
         await _in_turn("health", await self.health.due(), lambda row: later(row, self.health.check(row)))
 

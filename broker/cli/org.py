@@ -44,5 +44,5 @@ def revoke(
     reason: Annotated[str, typer.Option(help="For the record.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Cut an organization off: no lease, use or submission under it from now on."""
+    """Cut an organization and its credentials off, for good: no lease, use or submission under it from now on."""
     show(call("POST", f"/v1/organizations/{organization}/revoke", json={"reason": reason}), as_json)

@@ -107,21 +107,26 @@ class HealthCheck:
 
     async def due(self) -> list[VersionRow]:
         """Versions in use whose probe is due, of every tenant; a share of each provider, suspects beside the others."""
-        now = self.clock()
-        stepped_back = or_(
-            VersionRow.health_at > now + QUIET_MS,
-            and_(VersionRow.health_at.is_(None), VersionRow.next_probe_at > now + FIRST_CHECK_MS),
-        )
         waits = and_(
             VersionRow.state.in_(sorted(USABLE)),
-            VersionRow.next_probe_at.is_not(None),
-            or_(VersionRow.next_probe_at <= now, stepped_back),
+            VersionRow.next_probe_at <= self.clock(),
             turns.declared(VersionRow.provider, self.verification.catalog),
             _in_force(),
         )
         suspect = VersionRow.next_probe_at == _AT_ONCE
         async with self.db.read(EVERY_TENANT) as session:
             return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at, suspect)))
+
+    async def catch_up(self) -> None:
+        """Make due what was set before the clock stepped back: it would wait until the old time comes again."""
+        now = self.clock()
+        stepped_back = or_(
+            VersionRow.health_at > now + QUIET_MS,
+            and_(VersionRow.health_at.is_(None), VersionRow.next_probe_at > now + FIRST_CHECK_MS),
+        )
+        late = (VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at > now, stepped_back)
+        async with self.db.write(EVERY_TENANT) as session:
+            await session.execute(update(VersionRow).where(*late).values(next_probe_at=now))
 
     async def check(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
