@@ -55,7 +55,7 @@ class Confirmation:
             turns.declared(VersionRow.provider, self.verification.catalog),
         )
         async with self.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at)))
+            return list(await session.scalars(turns.fair(waits, VersionRow.next_probe_at)))
 
     async def check(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""

@@ -115,7 +115,7 @@ class HealthCheck:
         )
         suspect = VersionRow.next_probe_at == _AT_ONCE
         async with self.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(turns.fair(VersionRow, waits, VersionRow.next_probe_at, suspect)))
+            return list(await session.scalars(turns.fair(waits, VersionRow.next_probe_at, suspect)))
 
     async def catch_up(self) -> None:
         """Make due what was set before the clock stepped back: it would wait until the old time comes again."""

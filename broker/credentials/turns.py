@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
 from broker.base.db import EVERY_TENANT, Database
-from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.tables import CredentialRow, VersionRow
 from broker.providers.catalog import Catalog
 
 HOUR_MS = 3_600_000
@@ -19,8 +19,6 @@ FEWEST = 5
 _MOST = 200
 # In between, one in so many of those that wait: however many they are, they get their turn within minutes.
 _ONE_IN = 12
-
-Row = TypeVar("Row", VersionRow, RotationRow)
 
 
 def has_come(at: int | None, now: int, longest: int) -> bool:
@@ -54,15 +52,15 @@ async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
 
 
 def fair(
-    row: type[Row], where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
-) -> Select[Row]:
-    """Rows that meet ``where``, the first by ``order``, a share of each provider, so that none starves another.
+    where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
+) -> Select[VersionRow]:
+    """Versions that meet ``where``, the first by ``order``, a share of each provider, so that none starves another.
 
-    ``apart`` splits a provider's rows further, each part with a share of its own.
+    ``apart`` splits a provider's versions further, each part with a share of its own.
     """
-    parts = [row.provider, *apart]
+    parts = [VersionRow.provider, *apart]
     turn = func.row_number().over(partition_by=parts, order_by=order).label("turn")
     waiting = func.count().over(partition_by=parts).label("waiting")
-    found = select(row, turn, waiting).where(where).subquery()
+    found = select(VersionRow, turn, waiting).where(where).subquery()
     share = or_(found.c.turn <= FEWEST, and_(found.c.turn <= _MOST, found.c.turn * _ONE_IN <= found.c.waiting))
-    return select(aliased(row, found)).where(share).order_by(found.c.turn)
+    return select(aliased(VersionRow, found)).where(share).order_by(found.c.turn)
