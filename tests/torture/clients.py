@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from unittest import mock
@@ -16,9 +18,21 @@ from broker.formats import linksecret, sealed
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
-ORGANIZATIONS = ("acme", "globex", "initech")
+SLUGS = ("acme", "globex", "initech")
 JOBS = 3
 _PROVIDER = "raptor-comply"
+# What operators cut off, in turn.
+_TURNS = ("grant", "grant", "workload", "grant", "credential", "grant", "organization")
+
+
+@dataclass
+class Customer:
+    """An organization and the credential that jobs use of it."""
+
+    slug: str
+    id: str
+    label: str
+    credential: str
 
 
 class Jobs:
@@ -27,31 +41,62 @@ class Jobs:
     def __init__(self, parts: Cluster) -> None:
         self.parts = parts
         self.identities: list[Identity] = []
+        self.customers: list[Customer] = []
         self.tokens: dict[str, str] = {}
         self.grants: dict[tuple[str, str], str] = {}
-        self.credentials: dict[str, str] = {}
 
     async def prepare(self) -> None:
         """Organizations with a key each, and jobs that may use all of them."""
-        parts = self.parts
-        for slug in ORGANIZATIONS:
-            await parts.persist("POST", "/v1/organizations", json={"slug": slug, "name": slug})
-            key = parts.state.add_key(parts.state.add_organization(slug))[1]
-            wanted = {"organization": slug, "provider": _PROVIDER, "key": key}
-            self.credentials[slug] = (await parts.persist("POST", "/v1/credentials", json=wanted))["credential"]
-        for number in range(JOBS):
-            private = generate("EdDSA")
-            workload = {"name": f"job-{number}", "jwks": public(private)}
-            made = await parts.persist("POST", "/v1/workloads", json=workload)
-            self.identities.append(Identity("http://127.0.0.1:8080", made["id"], private))
-            for slug in ORGANIZATIONS:
-                await self.give(made["id"], slug)
+        for slug in SLUGS:
+            await self.add_customer(slug)
+        for _ in range(JOBS):
+            await self.add_job()
+
+    async def add_customer(self, slug: str) -> None:
+        """An organization, here and upstream, with a key."""
+        self.parts.state.add_organization(slug)
+        made = await self._make("organization", "/v1/organizations", {"slug": slug, "name": slug})
+        customer = Customer(slug, made["id"], "default", "")
+        await self.add_credential(customer, "default")
+        self.customers.append(customer)
+        for identity in self.identities:
+            await self.give(identity.client_id, slug)
+
+    async def add_credential(self, customer: Customer, label: str) -> None:
+        """Another credential, which jobs use from now on."""
+        wanted = {"organization": customer.slug, "provider": _PROVIDER, "label": label}
+        wanted["key"] = self.parts.new_key(customer.slug)
+        # A paste is more than one transaction: where its answer was lost, the repeat is refused for what is there.
+        await self.parts.persist("POST", "/v1/credentials", json=wanted)
+        listed = await self.parts.persist("GET", "/v1/credentials", params={"organization": customer.slug})
+        (made,) = [one["id"] for one in listed["items"] if one["label"] == label]
+        customer.label, customer.credential = label, made
+
+    async def add_job(self) -> None:
+        """A workload that may use every customer's key."""
+        private = generate("EdDSA")
+        name = f"job-{len(self.parts.history.ops)}"
+        made = await self._make("workload", "/v1/workloads", {"name": name, "jwks": public(private)})
+        for customer in self.customers:
+            await self.give(made["id"], customer.slug)
+        self.identities.append(Identity("http://127.0.0.1:8080", made["id"], private))
 
     async def give(self, workload: str, slug: str) -> None:
-        """Grant a job the use of a customer's key."""
-        wanted = {"workload": workload, "organizations": [slug], "provider": _PROVIDER, "modes": ["use"]}
-        made = await self.parts.persist("POST", "/v1/grants", json=wanted)
-        self.grants[workload, slug] = made["items"][0]["id"]
+        """Grant a job the use of a customer's keys, and seeing them."""
+        wanted = {"workload": workload, "organizations": [slug], "provider": _PROVIDER, "modes": ["use", "reveal"]}
+        made = await self._make("grant", "/v1/grants", wanted)
+        self.grants[workload, slug] = made["id"]
+
+    async def _make(self, what: str, path: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Something new, made once however often it has to be asked for; on the record once it is answered."""
+        op = self.parts.history.begin("made", time.monotonic())
+        headers = {"Idempotency-Key": f"made-{len(self.parts.history.ops)}"}
+        answer = await self.parts.persist("POST", path, json=wanted, headers=headers)
+        assert answer["status"] == 201, answer
+        made: dict[str, Any] = answer["items"][0] if "items" in answer else answer
+        op.ended, op.outcome = time.monotonic(), "ok"
+        op.facts |= {"event": f"{what}.created", "subject": {what: made["id"]}}
+        return made
 
     async def token(self, identity: Identity, offset: float = 0) -> str | None:
         """An access token; ``offset`` is how far the job's clock is off."""
@@ -63,29 +108,30 @@ class Jobs:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
-        answer = await asked(op, self.parts.any().post("/oauth/token", data=form), good=200)
-        return str(answer.json()["access_token"]) if answer is not None and op.outcome == "ok" else None
+        answer = await asked(self.parts, op, "POST", "/oauth/token", good=200, data=form)
+        return str(answer["access_token"]) if op.outcome == "ok" else None
 
 
-async def asked(op: Op, request: Any, *, good: int) -> httpx2.Response | None:
-    """The answer to a request, noted; None where none came."""
+async def asked(parts: Cluster, op: Op, method: str, path: str, *, good: int, **options: Any) -> dict[str, Any]:
+    """The answer of some replica to a request, noted; empty where none came."""
+    op.facts["replica"] = at = parts.some()
     try:
-        answer: httpx2.Response = await request
+        answer = await parts.clients[at].request(method, path, **options)
     except httpx2.HTTPError:
         op.ended = time.monotonic()
-        return None
+        return {}
     op.ended = time.monotonic()
     outcome: Outcome = "ok" if answer.status_code == good else "refused"
     op.outcome = "unknown" if answer.status_code >= 500 else outcome
-    return answer
+    return dict(answer.json())
 
 
 async def works(jobs: Jobs) -> None:
-    """One thread of a job: lease, use, now and then end it and try again."""
+    """One thread of a job: lease, use, now and then end it or see the key, and try again."""
     parts = jobs.parts
     while not parts.over.is_set():
         identity = parts.random.choice(jobs.identities)
-        slug = parts.random.choice(ORGANIZATIONS)
+        customer = parts.random.choice(jobs.customers)
         token = jobs.tokens.get(identity.client_id)
         if token is None or parts.random.random() < 0.02:
             token = await jobs.token(identity)
@@ -93,43 +139,60 @@ async def works(jobs: Jobs) -> None:
                 await asyncio.sleep(0.1)
                 continue
             jobs.tokens[identity.client_id] = token
-        lease = await _lease(jobs, slug, token)
+        if parts.random.random() < 0.15:
+            await _sees(jobs, customer, token)
+            continue
+        lease = await _lease(jobs, customer, token)
         if lease is None:
             await asyncio.sleep(0.05)
             continue
         for _ in range(parts.random.randint(1, 6)):
             await _use(jobs, lease)
             await asyncio.sleep(parts.random.random() * 0.1)
+        left = lease["ends"] - time.monotonic()
         if parts.random.random() < 0.4:
-            await cut(jobs, lease["id"], f"/v1/leases/{lease['id']}/revoke", "lease.revoked")
+            await cut(jobs, lease["id"], f"/v1/leases/{lease['id']}/revoke", "lease.revoked", lease=lease["id"])
             await asyncio.gather(*(_use(jobs, lease) for _ in range(3)))
-        elif parts.random.random() < 0.1:
-            await asyncio.sleep(max(0.0, lease["ends"] - time.monotonic()))
+        elif left < 4:
+            await asyncio.sleep(max(0.0, left))
             await _use(jobs, lease)
 
 
-async def _lease(jobs: Jobs, slug: str, token: str) -> dict[str, Any] | None:
+async def _lease(
+    jobs: Jobs, customer: Customer, token: str, *, kind: str = "lease", key: str = ""
+) -> dict[str, Any] | None:
     parts = jobs.parts
-    op = parts.history.begin("lease", time.monotonic())
-    body = {"organization": slug, "provider": _PROVIDER, "ttl": parts.random.randint(2, 20)}
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = await asked(op, parts.any().post("/v1/leases", json=body, headers=headers), good=201)
-    if answer is None or op.outcome != "ok":
+    op = parts.history.begin(kind, time.monotonic())
+    body: dict[str, Any] = {"organization": customer.slug, "provider": _PROVIDER, "label": customer.label}
+    body |= {"mode": "reveal", "ttl": 60} if kind == "reveal" else {"ttl": parts.random.randint(2, 20)}
+    headers = {"Authorization": f"Bearer {token}", **({"Idempotency-Key": key} if key else {})}
+    made = await asked(parts, op, "POST", "/v1/leases", good=201, json=body, headers=headers)
+    if op.outcome != "ok":
         return None
-    made = answer.json()
     view = made["lease"]
     left = datetime.fromisoformat(view["expires_at"]).timestamp() - time.time()
     ends = time.monotonic() + left + 0.001  # times are told in milliseconds
-    op.facts = {"lease": view["id"], "ends": ends}
     version = f"{view['credential']}/{view['version']}"
+    relies_on = [view["id"], view["workload"], view["grant"], version, view["credential"], view["organization"]]
+    op.facts |= {"lease": view["id"], "ends": ends, "relies_on": relies_on}
+    op.facts |= {"event": "lease.issued", "subject": {"lease": view["id"]}}
     return {
         "id": view["id"],
         "token": made["token"],
-        "slug": slug,
+        "slug": customer.slug,
         "organization": view["organization"],
         "ends": ends,
-        "relies_on": [view["id"], view["workload"], view["grant"], version],
+        "relies_on": relies_on,
     }
+
+
+async def _sees(jobs: Jobs, customer: Customer, token: str) -> None:
+    """A job that wants the key itself, twice as one request; often its lease is cut between."""
+    key = f"seen-{len(jobs.parts.history.ops)}"
+    seen = await _lease(jobs, customer, token, kind="reveal", key=key)
+    if seen is not None and jobs.parts.random.random() < 0.5:
+        await cut(jobs, seen["id"], f"/v1/leases/{seen['id']}/revoke", "lease.revoked", lease=seen["id"])
+    await _lease(jobs, customer, token, kind="reveal", key=key)
 
 
 async def _use(jobs: Jobs, lease: dict[str, Any]) -> None:
@@ -144,31 +207,53 @@ async def _use(jobs: Jobs, lease: dict[str, Any]) -> None:
         relies_on=lease["relies_on"],
     )
     path = f"/proxy/{lease['organization']}/{_PROVIDER}/facilities?probe={probe}"
-    await asked(op, parts.any().get(path, headers={"Authorization": f"Bearer {lease['token']}"}), good=200)
+    await asked(parts, op, "GET", path, good=200, headers={"Authorization": f"Bearer {lease['token']}"})
 
 
-async def cut(jobs: Jobs, what: str, path: str, event: str) -> Op:
-    """An operator cuts something off."""
-    op = jobs.parts.history.begin("cut", time.monotonic(), cut=what, event=event)
+async def cut(jobs: Jobs, what: str, path: str, event: str, **subject: Any) -> None:
+    """An operator cuts something off; again, until it is answered, so that it is cut whatever became of the first."""
+    parts = jobs.parts
     body = {"reason": "torture"}
-    answer = await asked(op, jobs.parts.any().post(path, json=body, headers=jobs.parts.admin), good=200)
-    if answer is not None and op.outcome == "ok":
-        op.facts["state"] = answer.json().get("state", "")
-    return op
+    for _ in range(200):
+        op = parts.history.begin("cut", time.monotonic(), cut=what, event=event, subject=subject)
+        answer = await asked(parts, op, "POST", path, good=200, json=body, headers=parts.admin)
+        op.facts["state"] = answer.get("state", "")
+        if op.outcome != "unknown":
+            return
+        await asyncio.sleep(0.1)
 
 
 async def operates(jobs: Jobs) -> None:
-    """Take a job's right away, leave it so for a while, and give a new one."""
+    """Cut something off, leave it so for a while, and put something new in its place."""
     parts = jobs.parts
-    while not parts.over.is_set():
-        (workload, slug), grant = parts.random.choice(list(jobs.grants.items()))
-        await cut(jobs, grant, f"/v1/grants/{grant}/revoke", "grant.revoked")
-        await asyncio.sleep(parts.random.random())
-        # Whatever the first answer was: revoking again changes nothing.
-        await parts.persist("POST", f"/v1/grants/{grant}/revoke", json={"reason": "torture"})
-        # A lease goes on under the new grant: from here on its uses are lawful again.
-        parts.history.begin("restore", time.monotonic(), cut=grant)
-        await jobs.give(workload, slug)
+    for turn in itertools.cycle(_TURNS):
+        if parts.over.is_set():
+            return
+        customer = parts.random.choice(jobs.customers)
+        identity = parts.random.choice(jobs.identities)
+        if turn == "grant":
+            grant = jobs.grants[identity.client_id, customer.slug]
+            await cut(jobs, grant, f"/v1/grants/{grant}/revoke", "grant.revoked", grant=grant)
+            await asyncio.sleep(parts.random.random())
+            await jobs.give(identity.client_id, customer.slug)
+        elif turn == "workload":
+            workload = identity.client_id
+            await cut(jobs, workload, f"/v1/workloads/{workload}/revoke", "workload.revoked", workload=workload)
+            await asyncio.sleep(parts.random.random())
+            jobs.identities.remove(identity)
+            await jobs.add_job()
+        elif turn == "credential":
+            what = customer.credential
+            await cut(jobs, what, f"/v1/credentials/{what}/revoke", "credential.revoked", credential=what)
+            await asyncio.sleep(parts.random.random())
+            await jobs.add_credential(customer, f"label-{len(parts.history.ops)}")
+        else:
+            what = customer.id
+            path = f"/v1/organizations/{what}/revoke"
+            await cut(jobs, what, path, "organization.revoked", organization=what)
+            await asyncio.sleep(parts.random.random())
+            jobs.customers.remove(customer)
+            await jobs.add_customer(f"org-{len(parts.history.ops)}")
         await asyncio.sleep(parts.random.random())
 
 
@@ -176,15 +261,14 @@ async def rotates(jobs: Jobs) -> None:
     """A customer sends a new key, twice at once over one link; then the old one is cut off."""
     parts = jobs.parts
     while not parts.over.is_set():
-        slug = parts.random.choice(ORGANIZATIONS)
-        credential = jobs.credentials[slug]
+        customer = parts.random.choice(jobs.customers)
+        credential = customer.credential
         made = await parts.persist("POST", f"/v1/credentials/{credential}/rotate", json={"contact": "a@acme.example"})
         if made["status"] != 201:
             await asyncio.sleep(0.5)
             continue
         intake, secret = made["rotation"]["intake"], made["link"].partition("#")[2]
-        there = next(one for one in parts.state.organizations.values() if one.name == slug)
-        keys = [parts.state.add_key(there)[1] for _ in range(2)]
+        keys = [parts.new_key(customer.slug) for _ in range(2)]
         await asyncio.gather(*(_submit(jobs, intake, secret, key) for key in keys))
         old = made["rotation"]["from_version"]
         for _ in range(100):
@@ -196,25 +280,23 @@ async def rotates(jobs: Jobs) -> None:
             await parts.persist("POST", f"/v1/rotations/{found['id']}/cancel", json={})
         elif found["state"] == "grace":
             path = f"/v1/credentials/{credential}/versions/{old}/revoke"
-            await cut(jobs, f"{credential}/{old}", path, "credential.version.revoked")
-            await parts.persist("POST", path, json={"reason": "torture"})
+            what = f"{credential}/{old}"
+            await cut(jobs, what, path, "credential.version.revoked", credential=credential, version=old)
         await asyncio.sleep(parts.random.random())
 
 
 async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
     parts = jobs.parts
     proof = linksecret.proof(secret)
-    try:
-        opened = (await parts.any().post(f"/intake/{intake}/open", json={"proof": proof})).json()
-    except httpx2.HTTPError:
-        return
+    opened = await parts.persist("POST", f"/intake/{intake}/open", json={"proof": proof})
     if opened.get("state") != "open":
         return
     seal = opened["seal"]
     message = sealed.seal(key.encode(), _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
     body = {"proof": proof, "sealed": base64.urlsafe_b64encode(message).rstrip(b"=").decode()}
-    op = parts.history.begin("submit", time.monotonic(), intake=intake)
-    await asked(op, parts.any().post(f"/intake/{intake}/submit", json=body), good=200)
+    told = {"event": "intake.submitted", "subject": {"intake": intake}}
+    op = parts.history.begin("submit", time.monotonic(), intake=intake, **told)
+    await asked(parts, op, "POST", f"/intake/{intake}/submit", good=200, json=body)
 
 
 def _bytes(text: str) -> bytes:

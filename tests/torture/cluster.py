@@ -7,7 +7,7 @@ import contextlib
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 import httpx2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from broker.base.secret import Secret
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
@@ -61,19 +62,29 @@ class Cluster:
     programs: list[Program]
     clients: list[httpx2.AsyncClient]
     random: random.Random
-    start: Any
+    start: Callable[[int], Program]
+    fingerprint: Callable[[Secret], str]
+    # The upstream's id of each key that was made, by the broker's fingerprint of it.
+    keys: dict[str, str] = field(default_factory=dict)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def any(self) -> httpx2.AsyncClient:
-        """A client of some replica."""
-        return self.random.choice(self.clients)
+    def some(self) -> int:
+        """The number of some replica."""
+        return self.random.randrange(REPLICAS)
+
+    def new_key(self, slug: str) -> str:
+        """A new key of a customer's, made upstream."""
+        there = next(one for one in self.state.organizations.values() if one.name == slug)
+        key, text = self.state.add_key(there)
+        self.keys[self.fingerprint(Secret(text.encode()))] = key.id
+        return text
 
     async def persist(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """A request of the operator's, tried at one replica after another until it is answered."""
         headers = {**self.admin, **options.pop("headers", {})}
         for _ in range(200):
             with contextlib.suppress(httpx2.HTTPError):
-                answer = await self.any().request(method, path, headers=headers, **options)
+                answer = await self.clients[self.some()].request(method, path, headers=headers, **options)
                 if answer.status_code < 500:
                     return {"status": answer.status_code, **answer.json()}
             await asyncio.sleep(0.1)
@@ -93,7 +104,7 @@ async def cluster(directory: Path, seed: int, *, guarded: bool) -> AsyncIterator
         async with serving(_Noting(create_sandbox("torture", state), state, history)) as upstream:
             settings = settings_for(directory, database_url, upstream, keystore="vault-transit", **given)
             async with running_world(settings, state, upstream) as world:
-                admin = world.admin
+                admin, fingerprint = world.admin, world.services.keys.fingerprint
             ports = [free_port() for _ in range(REPLICAS)]
 
             def start(number: int) -> Program:
@@ -108,21 +119,46 @@ async def cluster(directory: Path, seed: int, *, guarded: bool) -> AsyncIterator
                 command = (sys.executable, *(("-m", "broker") if guarded else (_UNGUARDED,)))
                 return Program(home, database_url, upstream, ports[number], command=command, more=more)
 
-            programs = await asyncio.gather(*(asyncio.to_thread(start, number) for number in range(REPLICAS)))
+            programs = await _started(start)
             clients = [
                 httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=6, trust_env=False) for port in ports
             ]
             parts = Cluster(
-                history, state, pg, vault, database_url, admin, programs, clients, random.Random(seed), start
+                history,
+                state,
+                pg,
+                vault,
+                database_url,
+                admin,
+                programs,
+                clients,
+                random.Random(seed),
+                start,
+                fingerprint,
             )
             try:
                 yield parts
             finally:
                 for client in clients:
                     await client.aclose()
-                for program in parts.programs:
-                    with contextlib.suppress(ProcessLookupError):
-                        await asyncio.to_thread(program.kill)
+                await _end(parts.programs)
+
+
+async def _started(start: Callable[[int], Program]) -> list[Program]:
+    """Every replica; none is left running where one of them doesn't start."""
+    starting = (asyncio.to_thread(start, number) for number in range(REPLICAS))
+    found = await asyncio.gather(*starting, return_exceptions=True)
+    programs = [program for program in found if isinstance(program, Program)]
+    if len(programs) < REPLICAS:
+        await _end(programs)
+        raise next(error for error in found if isinstance(error, BaseException))
+    return programs
+
+
+async def _end(programs: list[Program]) -> None:
+    for program in programs:
+        with contextlib.suppress(ProcessLookupError):
+            await asyncio.to_thread(program.kill)
 
 
 def _short(stack: contextlib.ExitStack) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -39,14 +40,16 @@ async def seal(parts: Cluster) -> None:
     await asyncio.to_thread(parts.vault.unseal)
 
 
-async def strike(parts: Cluster, seconds: float) -> list[str]:
-    """One fault after another for so long, each kind in turn; which there were."""
-    kinds = (kill, restart_database, seal, kill_two)
-    struck: list[str] = []
-    end = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < end:
+KINDS = (kill, restart_database, seal, kill_two)
+
+
+async def strike(parts: Cluster, seconds: float) -> list[tuple[str, float]]:
+    """One fault after another for so long, each kind in turn and at least once; which there were, and until when."""
+    struck: list[tuple[str, float]] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or len(struck) < len(KINDS):
         await asyncio.sleep(1 + parts.random.random())
-        fault = kinds[len(struck) % len(kinds)]
-        struck.append(fault.__name__)
+        fault = KINDS[len(struck) % len(KINDS)]
         await fault(parts)
+        struck.append((fault.__name__, time.monotonic()))
     return struck

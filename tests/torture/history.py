@@ -11,7 +11,10 @@ Outcome = Literal["ok", "refused", "unknown"]
 
 @dataclass(slots=True)
 class Op:
-    """One request.  ``unknown`` where no answer came: it may have been carried out, or be yet."""
+    """One request.  ``unknown`` where no answer came: it may have been carried out, or be yet.
+
+    ``facts`` may name the ``event`` that an answer of yes says is on the record, and the ``subject``: fields of it.
+    """
 
     kind: str
     facts: dict[str, Any]
