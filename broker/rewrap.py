@@ -112,7 +112,7 @@ async def used(db: Database) -> set[str]:
     wanted = Filter(kind="keystore.*", newest=True)
     for event in reversed(await search(db, EVERY_TENANT, wanted, 1_000)):
         about = set(str(event.core.get("subject", "")).split(", "))
-        if event.core["kind"] == "keystore.rewrap_begun":
+        if event.core["kind"] in {"keystore.rewrap_begun", "keystore.rewrapped"}:
             names |= about
         elif event.core["kind"] == "keystore.master_keys_destroyed":
             names -= about

@@ -97,6 +97,11 @@ async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle:
     old = await used(broker.services.db) - {to.value, OWN}
     files = Name.LOCAL in old and (settings.master_keys is not None or settings.key_file().exists())
     forms = Name.KV in old and await _kv_forms(broker)
+    if to is not Name.LOCAL and not files and settings.key_file().exists():
+        tell(
+            f"{settings.key_file()} is left, as nothing tells that this database needed it: destroy it if nobody else "
+            "does."
+        )
     if not files and not forms:
         return
     await settled(

@@ -127,7 +127,9 @@ async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int)
     except (CannotOpen, KeystoreUnavailable) as problem:
         if isinstance(problem, KeystoreUnavailable) and problem.away:
             raise
-        _log.error("keystore.not_destroyed", cause=getattr(problem, "cause", "malformed"))
+        # A path is ids; what can't be read as a reference is shown by nothing of it.
+        where = Reference.decode(reference).path if isinstance(problem, KeystoreUnavailable) else ""
+        _log.error("keystore.not_destroyed", path=where, cause=getattr(problem, "cause", "malformed"))
         await _changed(db, note, retry_at=now + _RETRY_MS)
         return
     async with db.write(EVERY_TENANT) as session:

@@ -6,10 +6,12 @@ import asyncio
 import errno
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -334,6 +336,15 @@ def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
     assert "still need" in shell.run("keystore", "drop", old["master key"], status=1)
     assert old["master key"] not in shell.run("keystore", "rewrap")
     assert "Removed" in shell.run("keystore", "drop", old["master key"], "--settle", "0")
+    # and: each is on the record, that it begins before anything is opened
+    with closing(sqlite3.connect(tmp_path / "var/broker.db")) as db:
+        kinds = [kind for (kind,) in db.execute("SELECT kind FROM audit_events ORDER BY idx")]
+    assert kinds == [
+        "keystore.rotated",
+        "keystore.rewrap_begun",
+        "keystore.rewrapped",
+        "keystore.master_key_dropped",
+    ]
 
 
 def test_the_demo_holds(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ class Desk:
 async def desk(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, victim: bao.Bao) -> AsyncIterator[Desk]:
     given = victim.approle(victim.root, tmp_path / "vault")
     async with upstream() as (state, url):
-        settings = settings_for(tmp_path, sqlite_url, url, keystore=request.param, vault_timeout=1.0, **given)
+        settings = settings_for(
+            tmp_path, sqlite_url, url, keystore=request.param, vault_timeout=1.0, audit_deadline=10, **given
+        )
         async with running_world(settings, state, url) as world:
             await world.key_for("acme")
             job = await world.job()
