@@ -63,7 +63,7 @@ def staged(repository: Path, skipped: Skipped) -> Iterator[Source]:
     Raises:
         GitFailed: it is not a repository.
     """
-    wanted = ("--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT", "--ignore-submodules")
+    wanted = ("--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT")
     changes = _git(repository, "-c", "diff.relative=false", "diff", *wanted).split(b"\0")
     for change, name in zip(changes[::2], changes[1::2], strict=False):
         _, mode, _, sha, _ = change.decode("ascii").split()

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from broker.cli import scan as command
 from broker.leaks import sources
@@ -226,6 +228,31 @@ def test_a_finding_ends_with_one_none_with_zero_and_trouble_with_two(tmp_path: P
     )
     assert done.returncode == 2
     assert b"operator token" in done.stderr
+
+
+def test_what_was_found_is_shown_and_the_rest_cut_off_although_one_key_could_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "k").write_text(f"{KEY}\nrc_live_{'7' * 64}\n")
+    asked: list[str] = []
+
+    def call(_method: str, path: str, *, json: dict[str, Any]) -> dict[str, Any]:
+        if path == "/v1/leaks/check":
+            digests = [one["digest"] for one in json["candidates"]]
+            return {"items": [{"ours": True, "credential": f"crd_{n}", "version": 1} for n, _ in enumerate(digests)]}
+        asked.append(path)
+        if "crd_0" in path:
+            raise typer.Exit(1)
+        return {}
+
+    monkeypatch.setattr(command, "call", call)
+    app = typer.Typer()
+    app.command()(command.run)
+    done = CliRunner().invoke(app, [str(tmp_path), "--json", "--expose", "--yes"])
+    assert done.exit_code == 2
+    assert [json.loads(line)["credential"] for line in done.stdout.splitlines()] == ["crd_0", "crd_1"]
+    assert asked == ["/v1/credentials/crd_0/exposure", "/v1/credentials/crd_1/exposure"]
+    assert "Version 1 of crd_0 is NOT cut off." in done.stderr
 
 
 def test_the_scanner_needs_nothing_of_the_server(tmp_path: Path) -> None:
