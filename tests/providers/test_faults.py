@@ -59,6 +59,7 @@ BROKEN = [
     (BASIC[0], f'{BASIC[1]}\nusername = "{{key}}"\npassword = "{{key}}"', "auth.username: needs exactly one"),
     (BASIC[0], f'{BASIC[1]}\nusername = "a:{{key}}"', "auth.username: must not hold a colon"),
     (QUERY[0], 'placement = "query"\nname = "a&b"', "auth.name: is not a parameter name"),
+    ("\n[key]", '\n[key]\nscan_names = ["Api Key"]', "key.scan_names[0]: write what stands before a key"),
     (PATTERN, "ex_[A-Za-z0-9]{20}", "key.pattern: must be anchored; write it as ^…$"),
     (PATTERN, "^ex_.{20}$", "key.pattern: has '.' outside a class; name the characters"),
     (PATTERN, "^ex_[A-Za-z0-9]+$", "key.pattern: repeats without an end; write the counts"),
