@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx2
@@ -71,6 +72,23 @@ async def test_they_see_who_used_the_key_how_often_and_when(world: World, acme: 
     assert [day["calls"] for day in month["per_day"] if day["calls"]] == [3, 1]
     day = (await acme.send("usage", days=1)).json()
     assert [(job["calls"], job["shown"]) for job in day["jobs"]] == [(1, 0)]
+
+
+async def test_they_see_when_the_key_is_to_be_replaced_whatever_limits_its_age(world: World, acme: Customer) -> None:
+    async def days() -> int | None:
+        key = (await acme.sees())["key"]
+        if key["due_at"] is None:
+            return None
+        return (datetime.fromisoformat(key["due_at"]) - datetime.fromisoformat(key["received_at"])).days
+
+    assert await days() == 365, "the provider's own interval"
+    policy = f"/v1/credentials/{acme.credential}/policy"
+    await world.call("POST", policy, json={"rotation_days": 90})
+    assert await days() == 90
+    await world.call("POST", policy, json={"rotation_days": 90, "max_age_days": 30})
+    assert await days() == 30
+    await world.call("POST", f"/v1/credentials/{acme.credential}/revoke", json={"reason": "over"})
+    assert await days() is None
 
 
 async def test_a_paused_key_is_used_by_nobody_until_it_is_resumed(world: World, acme: Customer, sync: Job) -> None:

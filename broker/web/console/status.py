@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.db import Scope
-from broker.credentials import cutoff, pausing, rotation
+from broker.credentials import age, cutoff, pausing, rotation
 from broker.credentials.age import DAY_MS
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -141,10 +141,10 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         changing = await rotation.open_of(session, credential.id, lock=False)
         first = await submitting.first_request(session, credential.id, versions)
         shared = await common(session, wired, row)
-    version = _present(versions, row)
+        version = _present(versions, row)
+        mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)
+        due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.catalog)))
     following = submitting.following(credential, versions, changing, first)
-    declared = wired.catalog.get(row.provider).rotation
-    days = credential.rotation_days or organization.rotation_days or (declared.interval_days if declared else None)
     return {
         **shared,
         "contact": wired.vendor_contact,
@@ -158,7 +158,7 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
             "paused_at": when(credential.paused_at),
             "revoked_at": when(version.revoked_at or version.destroyed_at),
             "confirmed_at": when(version.confirmed_at),
-            "due_at": when(version.staged_at + days * DAY_MS) if days and version.state == State.ACTIVE else None,
+            "due_at": when(due_at),
         },
         "older": [
             {
