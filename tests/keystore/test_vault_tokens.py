@@ -98,6 +98,27 @@ async def test_a_token_that_is_refused_as_soon_as_it_is_made_is_not_made_for_eve
     assert len(set(server.root.list("auth/token/accessors")["data"]["keys"]) - before) == 1
 
 
+async def test_a_dead_token_in_an_agents_file_is_not_tried_by_every_call(tmp_path: Path) -> None:
+    dead: set[str] = set()
+    file = tmp_path / "token"
+    file.write_text("first")
+
+    def play(_method: str, _path: str) -> Said:
+        if stage.asked[-1][2]["X-Vault-Token"] in dead:
+            return Said(403, '{"errors": ["permission denied"]}')
+        return Said(body='{"data": {"derived": true}}')
+
+    with staged(play) as stage:
+        async with signed_in(TokenFile(file), stage.url) as connection:
+            assert await works(connection)
+            dead.add("first")
+            for _ in range(10):
+                assert await cause_of(connection) == "token"
+            assert len(stage.asked) == 3, "with it, with the file's again, and then no more"
+            file.write_text("second")
+            assert await works(connection)
+
+
 def test_a_refused_credential_is_tried_again_ever_later_up_to_a_minute_and_another_at_once() -> None:
     clock = Hands()
     refusals = Refusals(clock)

@@ -78,7 +78,8 @@ class Tokens:
                 return
             if token.value != self._accepted:
                 self._refusals.note(self._credential, unavailable("token"))
-            self._token = _NONE
+            # An agent's file may hold the same one again.
+            self._token, self._accepted = _NONE, ""
 
     def renew_in(self) -> float | None:
         """Seconds until the token should be renewed; None where there is nothing to renew."""
