@@ -119,7 +119,7 @@ async def test_everything_moves_while_jobs_are_at_work(
             # and again: no change
             again = await asyncio.to_thread(command, after, "migrate", "--to", new, "--json")
             assert again.returncode == 0, again.stderr
-            assert {row["keystore"] for row in json.loads(again.stdout)} <= {new, OWN}
+            assert {row["keystore"] for row in json.loads(again.stdout)} <= {new, "own"}
         # and it all opens without the old keystore's settings, and where it came from it can go again
         if new == "local":
             alone = after.model_copy(update={"vault_url": ""})
