@@ -133,6 +133,19 @@ async def test_a_key_of_the_customers_other_tenant_is_held(world: World, acme: s
     assert (await world.submit(intake, secret, world.upstream.add_key(other)[1])).json()["state"] == "accepted"
 
 
+async def test_where_the_key_before_showed_nothing_what_other_credentials_showed_proves_nothing(
+    world: World, acme: str
+) -> None:
+    empty = world.upstream.add_organization("acme-empty", facilities=0)
+    second = (await pasted(world, world.upstream.add_key(empty)[1], "second"))["credential"]
+    await world.call("POST", f"/v1/credentials/{second}/versions/1/activate")
+    await world.work()
+    rotation, intake, secret = await world.rotate(second)
+    assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "held"
+    shown = await world.rotation(rotation)
+    assert (shown["ids_of_new_key"], shown["ids_known_before"], shown["ids_in_both"]) == (3, 0, 0)
+
+
 async def test_after_an_operator_decided_for_a_key_the_next_is_compared_with_that(world: World, acme: str) -> None:
     other = world.upstream.add_organization("acme-eu")
     rotation, intake, secret = await world.rotate(acme)
