@@ -49,8 +49,8 @@ OPERATIONS: dict[str, Callable[[TransitWrapper], Awaitable[object]]] = {
         Said(body="null"),
         Said(body='{"data": {}}'),
         Said(body='{"data": null}'),
-        Said(body='{"data": {"latest_version": "x", "ciphertext": "abc", "plaintext": "%%"}}'),
-        Said(body='{"data": {"latest_version": null, "ciphertext": "", "plaintext": "aGk="}}'),
+        Said(body='{"data": {"derived": true, "latest_version": "x", "ciphertext": "abc", "plaintext": "%%"}}'),
+        Said(body='{"data": {"derived": true, "latest_version": null, "ciphertext": "", "plaintext": "aGk="}}'),
         Said(body="<html>", headers=HTML),
         Said(204, body=""),
         Said(500, body="[]"),
@@ -73,7 +73,7 @@ def sent_on(location: str) -> Callable[[str, str], Said]:
 
 
 def serving(_method: str, _path: str) -> Said:
-    return Said(body=json.dumps({"data": {"latest_version": 7}}))
+    return Said(body=json.dumps({"data": {"latest_version": 7, "derived": True}}))
 
 
 def tokens(stage: Stage) -> list[str]:

@@ -250,8 +250,8 @@ async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_ver
     await two.services.audit.append(event, writes=[suspect])
     async with one.services.db.read(EVERY_TENANT) as session:
         probed = (await session.get_one(VersionRow, (credential, 1))).next_probe_at
-    assert before is None or before != late
-    assert probed == late
+    assert before != 0
+    assert probed == 0, "due at once"
 
 
 async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_other(replicas: list[World]) -> None:
