@@ -89,7 +89,8 @@ def test_probes_ask_for_what_they_mean() -> None:
     deployment = next(document for document in documents() if document["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz", "a Vault that is away must not restart pods"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    wanted = container["readinessProbe"]["httpGet"]["path"]
+    assert wanted == "/readyz?need=database", "nor take every broker out of the Service"
 
 
 def test_every_setting_that_is_named_exists() -> None:
