@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -29,6 +29,7 @@ from sqlalchemy.orm import (
     mapped_column,
     with_loader_criteria,
 )
+from sqlalchemy.pool import QueuePool
 
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.prepared import OnConnection, OnSqlite, Transaction
@@ -208,7 +209,12 @@ class Database:
         return await asyncpg.connect(**{**given, "timeout": 5, "command_timeout": 5, "server_settings": settings})
 
     async def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection; one that is in use is waited for, for a moment, as nobody would close it later."""
+        pool = self.engine.pool
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GIVEN_BACK_S):
+                while isinstance(pool, QueuePool) and pool.checkedout():  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(0.005)
         if self._thread is not None:
             self._thread.close()
         await self.engine.dispose()
@@ -260,6 +266,7 @@ class _SqliteThread:
 
 
 _BUSY_S = 5
+_GIVEN_BACK_S = 2
 # Options of an address that SQLAlchemy takes for itself.
 _FOR_THE_POOL = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
