@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -12,6 +13,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from broker.audit.events import Actor, Event
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
+from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -137,7 +139,7 @@ class Leasing:
                     return await self._replay(actor, subject, ask, earlier)
                 continue
             self._remember(lease)
-            return await self._issued(lease, standing.key, subject)
+            return await self._issued(lease, standing, subject)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> None:
@@ -162,13 +164,20 @@ class Leasing:
         )
         raise LeaseDenied(denied)
 
-    async def _issued(self, lease: Lease, key: SealedKey, subject: Subject) -> Issued:
+    async def _issued(self, lease: Lease, standing: Standing, subject: Subject) -> Issued:
+        assert standing.key is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
-            revealed = await self.open(key, subject)
+            revealed = await self.open(standing.key, subject)
             # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
-            await self.standing_of(await self.find(lease.id), fresh=True)
-        return Issued(lease, token.lease_token(self._token_key, lease.id), key, revealed)
+            if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, standing)):
+                await self.standing_of(await self.find(lease.id), fresh=True)
+        return Issued(lease, token.lease_token(self._token_key, lease.id), standing.key, revealed)
+
+    async def _moved(self, guards: Mapping[str, int]) -> bool:
+        """Whether one of these epochs is another by now."""
+        async with self._db.read(EVERY_TENANT) as session:
+            return await epochs_of(session, guards) != guards
 
     async def open(self, key: SealedKey, subject: Subject) -> Secret:
         """The key itself; its event is durable already."""
@@ -217,7 +226,7 @@ class Leasing:
             await self._audit.append(event, self.guards_of(lease, standing))
         except GuardMoved:
             raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
-        return await self._issued(lease, standing.key, lease.subject)
+        return await self._issued(lease, standing, lease.subject)
 
     def id_of(self, unverified_token: str) -> str:
         """The lease that a token speaks for; raises NoSuchLease."""
