@@ -310,8 +310,7 @@ class Links:
         right = hmac.compare_digest(expected, proof_hash(self._key, proof))
         if row is not None and right:
             return  # whatever was tried before: nobody who guesses can keep its holder out
-        await self._throttle.check(address, intake_id)
-        await self._throttle.count(address, intake_id)
+        await self._throttle.spend(address, intake_id)
         if row is not None:
             actor = Actor("stranger", "unverified", address=address)
             await self._audit.append(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))

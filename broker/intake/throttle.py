@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 
-from sqlalchemy import case, delete, select
+from sqlalchemy import case, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.base.clock import Clock
@@ -28,26 +28,18 @@ class Throttle:
         self._key = key
         self._clock = clock
 
-    async def check(self, address: str, link: str) -> None:
-        """Raises TooMany where either limit was met in this window."""
-        names = {self._name("address", address): LIMITS["address"], self._name("link", link): LIMITS["link"]}
-        async with self._db.read(EVERY_TENANT) as session:
-            rows = await session.scalars(
-                select(ThrottleRow).where(ThrottleRow.key.in_(names), ThrottleRow.window == self._window())
-            )
-            if any(row.count >= names[row.key] for row in rows):
-                raise TooMany(
-                    "Too many wrong links were tried. Wait ten minutes, then open the link you were sent again.",
-                    retry_after=WINDOW_MS // 1000,
-                )
+    async def spend(self, address: str, link: str) -> None:
+        """Note one wrong proof, exactly, however many come at once and wherever.
 
-    async def count(self, address: str, link: str) -> None:
-        """Note one wrong proof."""
+        Raises:
+            TooMany: either limit was met in this window; nothing was noted.
+        """
         insert = (postgresql if self._db.dialect == "postgresql" else sqlite).insert
         window = self._window()
+        limits = {self._name("address", address): LIMITS["address"], self._name("link", link): LIMITS["link"]}
         async with self._db.write(EVERY_TENANT) as session:
-            for name in sorted((self._name("address", address), self._name("link", link))):
-                await session.execute(
+            for name in sorted(limits):  # one order, so that nobody waits in a ring
+                count = await session.scalar(
                     insert(ThrottleRow)
                     .values(key=name, window=window, count=1)
                     .on_conflict_do_update(
@@ -57,7 +49,13 @@ class Throttle:
                             "count": case((ThrottleRow.window == window, ThrottleRow.count + 1), else_=1),
                         },
                     )
+                    .returning(ThrottleRow.count)
                 )
+                if (count or 0) > limits[name]:
+                    raise TooMany(
+                        "Too many wrong links were tried. Wait ten minutes, then open the link you were sent again.",
+                        retry_after=WINDOW_MS // 1000,
+                    )
 
     async def forget(self) -> None:
         """Drop windows that are over."""
