@@ -91,6 +91,7 @@ class Worker:
                     await asyncio.sleep(_STAND_BY_S)
         finally:
             telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             self.election.leave()
 
     async def _tell(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import bao
+from tests.support.world import World, running_world, settings_for, upstream
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,13 @@ def vault(server: bao.Bao, tmp_path: Path) -> dict[str, Any]:
     server.root.secrets.kv.v2.delete_metadata_and_all_versions("keybroker/broker/master-keys")
     # What is slow here is the machine; tests of what a slow Vault does set their own.
     return {**server.approle(server.root, tmp_path / "vault"), "vault_timeout": 10, "audit_deadline": 10}
+
+
+@pytest.fixture
+async def kv_world(tmp_path: Path, sqlite_url: str, vault: dict[str, Any]) -> AsyncIterator[World]:
+    """A broker whose customers' keys are in KV, and which has no local master key."""
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **vault)
+        settings.key_file().unlink()
+        async with running_world(settings, state, url) as made:
+            yield made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,8 @@ PATH = "keybroker/broker/master-keys"
 
 
 @pytest.fixture
-async def world(tmp_path: Path, sqlite_url: str, vault: dict[str, Any]) -> AsyncIterator[World]:
-    async with upstream() as (state, url):
-        settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **vault)
-        settings.key_file().unlink()
-        async with running_world(settings, state, url) as made:
-            yield made
+def world(kv_world: World) -> World:
+    return kv_world
 
 
 async def ready(world: World) -> tuple[int, str]:

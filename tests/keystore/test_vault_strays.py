@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import hvac
@@ -18,17 +16,12 @@ from broker.keystore.strays import StrayRow
 from broker.keystore.vault.kv import KvKeystore
 from broker.keystore.vault.values import Values
 from tests.support.bao import Bao
-from tests.support.world import World, running_world, settings_for, upstream
+from tests.support.world import World
 
 
 @pytest.fixture
-async def world(tmp_path: Path, sqlite_url: str, vault: dict[str, Any]) -> AsyncIterator[World]:
-    """A broker whose customers' keys are in KV."""
-    async with upstream() as (state, url):
-        settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **vault)
-        settings.key_file().unlink()
-        async with running_world(settings, state, url) as made:
-            yield made
+def world(kv_world: World) -> World:
+    return kv_world
 
 
 async def stored(world: World, credential: str) -> Reference:
