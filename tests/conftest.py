@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,12 +14,29 @@ from hypothesis import HealthCheck, settings
 
 from broker.base.db import Database
 from broker.base.diagnostics import configure
+from tests.support.alone import Alone
 from tests.support.databases import Postgres, postgres_server, sqlite_copy, sqlite_template
 from tests.support.world import World, running_world, settings_for, upstream
 
 configure("error")
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("house")
+
+# Servers and databases of tests are made and thrown away by the hundred: in memory, where there is room for them.
+_MEMORY, _ENOUGH_BYTES = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process that runs tests, or several beside each other."""
+    config.pluginmanager.register(Alone(config))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: no garbage collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

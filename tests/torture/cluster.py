@@ -98,7 +98,7 @@ async def cluster(directory: Path, seed: int, *, guarded: bool) -> AsyncIterator
     with contextlib.ExitStack() as stack:
         pg = stack.enter_context(postgres_server(_short(stack)))
         vault = stack.enter_context(bao.running(directory / "bao"))
-        await pg.prepare()
+        await pg.prepare(durable=True)
         database_url = await pg.fresh()
         given = vault.approle(vault.set_up(), directory / "vault")
         async with serving(_Noting(create_sandbox("torture", state), state, history)) as upstream:

@@ -9,12 +9,14 @@ import pytest
 from tests.torture.run import run
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_whatever_fails_nothing_is_used_after_a_cut_lost_or_crossed(tmp_path: Path) -> None:
     done = await run(tmp_path, seconds=20, seed=20261124)
     assert done.violations == [], done.summary
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_the_checker_finds_a_broker_whose_guards_are_off(tmp_path: Path) -> None:
     done = await run(tmp_path, seconds=8, seed=7, guarded=False, faults=False)
