@@ -16,19 +16,22 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.leases.tables import UseRow
 from broker.sandbox.serve import running as serving
+from tests.proxy.door import Door
 from tests.support.lab import KEY, Lab, lab_upstream
+from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 
 @dataclass
 class Bench:
-    """acme's key in the lab, a job, and the broker's real port."""
+    """acme's key in the lab, a job, and the broker's real port behind its door."""
 
     world: World
     lab: Lab
     url: str
     job: Job
     credential: str
+    door: Door
 
     async def lease(self, *, provider: str = "lab", **terms: Any) -> dict[str, Any]:
         """A lease under a grant of its own."""
@@ -50,28 +53,29 @@ class Bench:
 
     async def uses(self) -> list[UseRow]:
         """Every use on record, in order, once none is open."""
-        for _ in range(200):
+
+        async def closed() -> list[UseRow] | None:
             async with self.world.services.db.read(EVERY_TENANT) as session:
                 rows = list(await session.scalars(select(UseRow).order_by(UseRow.id)))
-            if all(row.completed_at for row in rows):
-                return rows
-            await asyncio.sleep(0.02)
-        raise AssertionError("a use stays open")
+            return rows if all(row.completed_at for row in rows) else None
+
+        return list(await eventually(closed))
 
 
 @asynccontextmanager
 async def _bench(directory: Path, database_url: str, **more: Any) -> AsyncIterator[Bench]:
+    door = Door()
     async with (
         lab_upstream(directory / "providers") as lab,
         upstream() as (state, url),
         running_world(settings_for(directory, database_url, url, **more), state, url) as world,
-        serving(world.edge) as address,
+        serving(door.of(world.edge)) as address,
     ):
         await world.organization("acme")
         wanted = {"organization": "acme", "provider": "lab", "key": KEY}
         added = await world.call("POST", "/v1/credentials", status=201, json=wanted)
         assert added["verdict"] == "active"
-        yield Bench(world, lab, address, await world.job(), added["credential"])
+        yield Bench(world, lab, address, await world.job(), added["credential"], door)
 
 
 @pytest.fixture
