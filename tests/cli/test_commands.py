@@ -1,15 +1,12 @@
-"""The command line as people and machines use it, against a broker in a process of its own."""
+"""The command line as people and machines use it."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import json
-import os
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,15 +15,16 @@ from typing import Any
 
 import pytest
 
+from broker import app as composition
 from broker.client.deposit import deposit
 from broker.config import SettingsUnusable, load
-from broker.sandbox.app import create_sandbox
+from broker.keystore.local import MasterKeys
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
+from tests.support.commands import MINIMAL, run
 from tests.support.processes import free_port
 from tests.support.program import Program
-
-MINIMAL = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+from tests.support.world import running_world, settings_for, upstream
 
 
 @dataclass
@@ -38,47 +36,60 @@ class Shell:
 
     def run(self, *words: str, given: str = "", status: int = 0) -> str:
         """One command; its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "broker", *words],
-            check=False,
-            input=given,
-            env=self.environment,
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done.stdout if status == 0 else done.stderr
+        done = run(*words, environment=self.environment, directory=self.directory, given=given.encode())
+        output, errors = done.stdout.decode(), done.stderr.decode()
+        assert done.returncode == status, f"{words}: {done.returncode}\n{output}\n{errors}"
+        assert "Traceback" not in errors
+        return output if status == 0 else errors
 
     def json(self, *words: str, given: str = "") -> Any:
         """One command with ``--json``."""
         return json.loads(self.run(*words, "--json", given=given))
 
 
+@dataclass
+class Desk:
+    """A shell beside a new broker, the one-time token for its first operator, and the upstream behind it."""
+
+    shell: Shell
+    bootstrap: str
+    upstream: State
+
+
+def shell_beside(url: str, directory: Path) -> Shell:
+    home = directory / "home"
+    home.mkdir()
+    return Shell({**MINIMAL, "HOME": str(home), "BROKER_URL": url}, home)
+
+
 @pytest.fixture
-async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Shell, Program, State]]:
-    state = State()
-    from broker.keystore.local import MasterKeys
+async def desk(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Desk]:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with upstream() as (state, upstream_url):
+        settings = settings_for(tmp_path, sqlite_url, upstream_url, public_url=url)
+        async with running_world(settings, state, upstream_url, bootstrap=False) as world:
+            token = await composition.bootstrap_token(world.services)
+            assert token is not None
+            async with serving(world.edge, port=int(url.rpartition(":")[2])):
+                yield Desk(shell_beside(url, tmp_path), token, state)
 
+
+async def test_the_whole_tour(tmp_path: Path, sqlite_url: str) -> None:
+    # against the program itself, and with the token that it prints
     MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
-    async with serving(create_sandbox("x", state)) as upstream:
-        program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream, free_port())
-        home = tmp_path / "home"
-        home.mkdir()
-        yield Shell({**program.environment, "HOME": str(home), "BROKER_URL": program.url}, home), program, state
-        await asyncio.to_thread(program.stop)
+    async with upstream() as (state, upstream_url):
+        program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream_url, free_port())
+        try:
+            await asyncio.to_thread(tour, Desk(shell_beside(program.url, tmp_path), program.bootstrap, state))
+        finally:
+            await asyncio.to_thread(program.stop)
 
 
-async def test_the_whole_tour(shell: tuple[Shell, Program, State]) -> None:
-    await asyncio.to_thread(tour, *shell)
-
-
-def tour(shell: Shell, program: Program, state: State) -> None:
+def tour(desk: Desk) -> None:
+    shell, state = desk.shell, desk.upstream
     # without an account the next step is named
     assert "broker operator bootstrap" in shell.run("org", "list", status=1)
-    said = shell.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+    said = shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
     assert "You are ada (admin)" in said
     account = shell.directory / ".config/keybroker/account.json"
     assert stat.S_IMODE(account.stat().st_mode) == 0o600
@@ -132,12 +143,13 @@ def tour(shell: Shell, program: Program, state: State) -> None:
     assert "needs the role" in shell.run("org", "add", "globex", status=1)
 
 
-async def test_the_life_of_a_key_by_commands(shell: tuple[Shell, Program, State]) -> None:
-    await asyncio.to_thread(life, *shell)
+async def test_the_life_of_a_key_by_commands(desk: Desk) -> None:
+    await asyncio.to_thread(life, desk)
 
 
-def life(shell: Shell, program: Program, state: State) -> None:
-    shell.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+def life(desk: Desk) -> None:
+    shell, state = desk.shell, desk.upstream
+    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
     shell.run("org", "add", "acme")
     there = state.add_organization("acme")
     place = ("--org", "acme", "--provider", "raptor-comply")
@@ -204,10 +216,10 @@ def life(shell: Shell, program: Program, state: State) -> None:
     assert shell.json("notice", "deliveries", "--state", "dead") == []
 
 
-async def test_a_scan_of_many_candidates_finds_ours_among_them(shell: tuple[Shell, Program, State]) -> None:
+async def test_a_scan_of_many_candidates_finds_ours_among_them(desk: Desk) -> None:
     def search() -> None:
-        user, program, state = shell
-        user.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+        user, state = desk.shell, desk.upstream
+        user.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
         user.run("org", "add", "acme")
         key = state.add_key(state.add_organization("acme"))[1]
         place = ("--org", "acme", "--provider", "raptor-comply")
@@ -224,10 +236,10 @@ async def test_a_scan_of_many_candidates_finds_ours_among_them(shell: tuple[Shel
     await asyncio.to_thread(search)
 
 
-async def test_a_pasted_key_comes_from_standard_input_only(shell: tuple[Shell, Program, State]) -> None:
+async def test_a_pasted_key_comes_from_standard_input_only(desk: Desk) -> None:
     def paste() -> None:
-        user, program, state = shell
-        user.run("operator", "bootstrap", "--name", "ada", given=program.bootstrap + "\n")
+        user, state = desk.shell, desk.upstream
+        user.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
         user.run("org", "add", "acme")
         key = state.add_key(state.add_organization("acme"))[1]
         words = ("key", "add", "--org", "acme", "--provider", "raptor-comply")

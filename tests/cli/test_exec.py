@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from tests.client.served import RAPTOR, Desk, desk_of, open_
+from tests.support.commands import MINIMAL, run
+from tests.support.waiting import eventually
 
 ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 CALL = """
@@ -50,6 +52,14 @@ while True:
     if seen.si_signo == signal.SIGTERM:
         raise SystemExit(7)
 """
+WAITS = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"passed on\\n"))
+print("ready", flush=True)
+sys.stdin.read()
+print("went on")
+sys.exit(5)
+"""
 TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
@@ -65,14 +75,12 @@ class Shell:
         return self.directory / "sync.identity.json"
 
     def words(self, *words: str) -> list[str]:
-        given = ["--identity", str(self.identity), "--org", "acme", "--provider", RAPTOR]
-        return [sys.executable, "-m", "broker", "exec", *given, *words]
+        return ["exec", "--identity", str(self.identity), "--org", "acme", "--provider", RAPTOR, *words]
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **MINIMAL,
             "HOME": str(self.directory),
             "MINE": "kept",
             "BROKER_IDENTITY": str(self.identity),
@@ -80,10 +88,10 @@ class Shell:
             "BROKER_MASTER_KEYS": "a:secret",
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """The command under way, in a session of its own."""
+    def start(self, *words: str, inside: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """The program itself under way, in a session of its own; ``inside`` another one that starts it."""
         return subprocess.Popen(
-            words,
+            [*inside, sys.executable, "-m", "broker", *self.words(*words)],
             env=self.environment,
             cwd=self.directory,
             stdin=subprocess.PIPE,
@@ -94,10 +102,12 @@ class Shell:
         )
 
     async def run(self, *words: str, status: int = 0, given: str = "") -> tuple[str, str]:
-        """What it printed on standard output and standard error."""
-        process = self.start(*self.words(*words))
-        output, errors = await asyncio.to_thread(process.communicate, given, 60)
-        assert process.returncode == status, errors
+        """What a copy of it printed on standard output and standard error."""
+        done = await asyncio.to_thread(
+            run, *self.words(*words), environment=self.environment, directory=self.directory, given=given.encode()
+        )
+        output, errors = done.stdout.decode(), done.stderr.decode()
+        assert done.returncode == status, errors
         assert "Traceback" not in errors
         return output, errors
 
@@ -185,7 +195,7 @@ async def test_without_a_lease_nothing_is_started(shell: Shell) -> None:
 async def test_signals_are_passed_on_and_the_command_decides(shell: Shell) -> None:
     await shell.desk.grant()
     names = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTERM"]
-    process = shell.start(*shell.words(*python(SIGNALS, *names)))
+    process = shell.start(*python(SIGNALS, *names))
 
     def use() -> tuple[list[str], str]:
         assert process.stdout is not None
@@ -203,7 +213,7 @@ async def test_signals_are_passed_on_and_the_command_decides(shell: Shell) -> No
 
 async def test_a_command_that_a_passed_on_signal_kills_ends_its_lease_too(shell: Shell) -> None:
     await shell.desk.grant()
-    process = shell.start(*shell.words("--", "sh", "-c", "echo ready; exec sleep 60"))
+    process = shell.start("--", "sh", "-c", "echo ready; exec sleep 60")
 
     def use() -> None:
         assert process.stdout is not None
@@ -220,17 +230,18 @@ async def test_a_signal_that_comes_before_the_command_starts_keeps_it_from_start
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shell.desk.grant()
-    issue, asked = shell.desk.world.services.leasing.issue, asyncio.Event()
+    issue, asked, told = shell.desk.world.services.leasing.issue, asyncio.Event(), asyncio.Event()
 
     async def slowly(*arguments: Any, **options: Any) -> Any:
         asked.set()
-        await asyncio.sleep(0.5)
+        await told.wait()
         return await issue(*arguments, **options)
 
     monkeypatch.setattr(shell.desk.world.services.leasing, "issue", slowly)
-    process = shell.start(*shell.words("--", "echo", "started"))
+    process = shell.start("--", "echo", "started")
     await asked.wait()
     process.terminate()
+    told.set()
     assert (await asyncio.to_thread(process.communicate, None, 30))[0] == ""
     assert process.returncode == 128 + signal.SIGTERM
     assert await shell.desk.states() == ["ended"]
@@ -238,7 +249,7 @@ async def test_a_signal_that_comes_before_the_command_starts_keeps_it_from_start
 
 async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: Shell) -> None:
     await shell.desk.grant()
-    process = shell.start(sys.executable, "-c", TERMINAL, *shell.words(*python(SENDERS)))
+    process = shell.start(*python(SENDERS), inside=[sys.executable, "-c", TERMINAL])
 
     def use() -> list[str]:
         assert process.stdin is not None
@@ -265,16 +276,55 @@ async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: Sh
 
 async def test_the_lease_is_renewed_while_the_command_runs(shell: Shell) -> None:
     await shell.desk.grant()
-    assert await shell.run("--ttl", "2", "--", "env", "PAUSE=3.5", *python(CALL)[1:]) == ("200\n", "")
+    process = shell.start("--ttl", "3", *python("import sys; sys.stdin.read()\n" + CALL))
+
+    async def renewed_twice() -> bool:  # which is longer than the lease was for at first
+        assert process.poll() is None, process.communicate()
+        return await shell.desk.count("lease.renewed") >= 2
+
+    await eventually(renewed_twice)
+    assert await asyncio.to_thread(process.communicate, None, 30) == ("200\n", "")
+    assert process.returncode == 0
     assert await shell.desk.count("lease.issued") == 1
     assert await shell.desk.count("lease.renewed") >= 2
 
 
+def looked_again(process: subprocess.Popen[str]) -> None:
+    """Have it look at its lease several times: it does before it passes a signal on."""
+    assert process.stdout is not None
+    for _ in range(3):
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "passed on\n"
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What is left of its output and errors once its command may end."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    with process.stdout, process.stderr:
+        left = process.stdout.read(), process.stderr.read()
+    assert process.wait(30) == 5
+    return left
+
+
 async def test_it_is_said_once_that_the_grant_allows_no_longer(shell: Shell) -> None:
     await shell.desk.grant(max_ttl=3)
-    output, errors = await shell.run("--ttl", "2", "--", "sh", "-c", "sleep 5; echo went on")
-    assert output == "went on\n"
-    near, over = errors.splitlines()
+    process = shell.start("--ttl", "2", *python(WAITS))
+
+    def use() -> tuple[str, str]:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        near = process.stderr.readline()
+        looked_again(process)
+        over = process.stderr.readline()
+        looked_again(process)
+        assert ended(process) == ("went on\n", "")
+        return near, over
+
+    near, over = await asyncio.to_thread(use)
     assert re.search("the lease ends in [012] s, the grant allows no longer", near)
     assert "access has ended" in over
     assert "[lease_over]" in over
@@ -282,14 +332,21 @@ async def test_it_is_said_once_that_the_grant_allows_no_longer(shell: Shell) -> 
 
 async def test_a_cut_off_is_said_and_the_command_goes_on(shell: Shell) -> None:
     grant = await shell.desk.grant()
-    process = shell.start(*shell.words("--ttl", "2", "--", "sh", "-c", "echo ready; sleep 4; echo went on; exit 5"))
+    process = shell.start("--ttl", "2", *python(WAITS))
     assert process.stdout is not None
     assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
     await shell.desk.world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "leak"})
-    output, errors = await asyncio.to_thread(process.communicate, None, 30)
-    assert (process.returncode, output) == (5, "went on\n")
-    assert errors.count("access has ended: The grant behind this lease was revoked") == 1
-    assert "[grant_revoked]" in errors
+
+    def use() -> str:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        looked_again(process)
+        assert ended(process) == ("went on\n", "")
+        return said
+
+    said = await asyncio.to_thread(use)
+    assert said.count("access has ended: The grant behind this lease was revoked") == 1
+    assert "[grant_revoked]" in said
 
 
 async def test_a_revealed_key_is_in_its_variable_and_nowhere_else(shell: Shell) -> None:
@@ -302,7 +359,9 @@ lines = {pid: open(f"/proc/{pid}/cmdline").read() for pid in (os.getpid(), os.ge
 environment = open(f"/proc/{os.getppid()}/environ").read()
 json.dump([dict(os.environ), lines, environment], open(sys.argv[1], "w"))
 """
-    output, errors = await shell.run("--reveal", "RAPTOR_API_KEY", *python(program, str(file)))
+    process = shell.start("--reveal", "RAPTOR_API_KEY", *python(program, str(file)))
+    output, errors = await asyncio.to_thread(process.communicate, None, 30)
+    assert process.returncode == 0, errors
     seen, lines, environment = json.loads(file.read_text())
     assert seen.pop("RAPTOR_API_KEY") == key
     assert not [name for name in seen if name.startswith(("BROKER_", "UPSTREAM_"))]

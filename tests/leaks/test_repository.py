@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 
 from broker.leaks import repository
 from tests.leaks.test_scan import KEY, scan, told
+from tests.support.commands import run
 
 
 def git(repository: Path, *words: str) -> None:
@@ -118,7 +118,7 @@ def test_the_hook_refuses_a_commit_that_holds_a_key(made: Path) -> None:
     assert (command, hook["pass_filenames"]) == ("broker", False)
 
     def hooked() -> int:
-        done = subprocess.run([sys.executable, "-m", "broker", *words], cwd=made, capture_output=True, check=False)
+        done = run(*words, directory=made)
         assert KEY.encode() not in done.stdout + done.stderr
         return done.returncode
 

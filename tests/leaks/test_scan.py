@@ -23,18 +23,14 @@ from typer.testing import CliRunner
 
 from broker.cli import scan as command
 from broker.leaks import sources
+from tests.support.commands import run
 
 KEY = "rc_live_" + "k9Zq" * 16
 
 
-def scan(*words: str, given: bytes | None = None, status: int = 1) -> list[dict[str, Any]]:
+def scan(*words: str, given: bytes = b"", status: int = 1) -> list[dict[str, Any]]:
     """Offline findings of the real command; whatever it writes, it is not the key."""
-    done = subprocess.run(
-        [sys.executable, "-m", "broker", "scan", "--offline", "--json", *words],
-        input=given,
-        capture_output=True,
-        check=False,
-    )
+    done = run("scan", "--offline", "--json", *words, given=given)
     assert done.returncode == status, done.stderr.decode()
     assert KEY.encode() not in done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.decode().splitlines()]
@@ -42,9 +38,7 @@ def scan(*words: str, given: bytes | None = None, status: int = 1) -> list[dict[
 
 def told(*words: str) -> str:
     """What the real command says where it finds nothing and could not read everything."""
-    done = subprocess.run(
-        [sys.executable, "-m", "broker", "scan", "--offline", *words], capture_output=True, check=False
-    )
+    done = run("scan", "--offline", *words)
     assert done.returncode == 2, done.stdout.decode()
     assert KEY.encode() not in done.stdout + done.stderr
     return (done.stdout + done.stderr).decode()
@@ -203,29 +197,18 @@ def test_a_file_that_is_named_after_its_key_is_shown_without_it(tmp_path: Path) 
     (tmp_path / f"{number}.txt").write_text(f"datadog {number}")
     (tmp_path / f"{KEY}.gz").write_bytes(b"\x1f\x8b and then nothing")
     assert sorted(Path(one["where"]).name for one in scan(str(tmp_path))) == ["….txt", "….txt"]
-    done = subprocess.run(
-        [sys.executable, "-m", "broker", "scan", "--offline", str(tmp_path)], check=False, capture_output=True
-    )
+    done = run("scan", "--offline", str(tmp_path))
     assert number.encode() not in done.stdout
 
 
 def test_a_finding_ends_with_one_none_with_zero_and_trouble_with_two(tmp_path: Path) -> None:
     (tmp_path / "clean").write_text("x")
     scan(str(tmp_path), status=0)
-    done = subprocess.run(
-        [sys.executable, "-m", "broker", "scan", str(tmp_path)],
-        capture_output=True,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "BROKER_URL": "http://127.0.0.1:1", "HOME": str(tmp_path)},
-    )
+    nobody = {"PATH": "/usr/bin:/bin", "BROKER_URL": "http://127.0.0.1:1", "HOME": str(tmp_path)}
+    done = run("scan", str(tmp_path), environment=nobody)
     assert done.returncode == 0, "nothing to ask about"
     (tmp_path / "k").write_text(KEY)
-    done = subprocess.run(
-        [sys.executable, "-m", "broker", "scan", str(tmp_path)],
-        capture_output=True,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "BROKER_URL": "http://127.0.0.1:1", "HOME": str(tmp_path)},
-    )
+    done = run("scan", str(tmp_path), environment=nobody)
     assert done.returncode == 2
     assert b"operator token" in done.stderr
 
