@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,10 +87,3 @@ async def open_(desk: Desk) -> AsyncIterator[None]:
     """The broker answers while the context is open."""
     async with serving(desk.world.edge, port=int(desk.url.rpartition(":")[2])):
         yield
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 5) -> None:
-    """Wait until ``holds``; fails where it doesn't in time."""
-    async with asyncio.timeout(seconds):
-        while not await holds():
-            await asyncio.sleep(0.05)
