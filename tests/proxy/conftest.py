@@ -97,11 +97,20 @@ async def bench_on_postgres(tmp_path: Path, postgres_url: str) -> AsyncIterator[
         yield made
 
 
+HASTY_S = 2.0
+
+
 @pytest.fixture
 async def hasty(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Bench]:
-    """With small caps."""
-    limits = {"proxy_seconds": 2.0, "proxy_idle_seconds": 0.5, "proxy_bytes": 200_000, "proxy_calls": 3}
-    async with _bench(tmp_path, sqlite_url, **limits) as made:
+    """Where a call may last no time; but for so long that what moves isn't taken to stand on a busy machine."""
+    async with _bench(tmp_path, sqlite_url, proxy_seconds=HASTY_S, proxy_idle_seconds=HASTY_S / 2) as made:
+        yield made
+
+
+@pytest.fixture
+async def narrow(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Bench]:
+    """Where little may pass at once."""
+    async with _bench(tmp_path, sqlite_url, proxy_bytes=200_000, proxy_calls=3) as made:
         yield made
 
 
