@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve bench torture lint lock page clean browser
+.PHONY: help demo test check serve bench torture lock page clean browser
+
+# Tests run in so many processes beside each other: they also wait, for servers and clocks.
+PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,11 +35,11 @@ demo: $(VENV)/.server ## play the whole story against the bundled sandbox, then 
 serve: $(VENV)/.server ## run the broker on its embedded default (state under ./var)
 	$(BIN)/broker serve $(ARGS)
 
-test: $(VENV)/.dev browser ## lint, types, import contracts and every test
-	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev browser ## check, then every test (ARGS=tests/proxy: only those, in one process)
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest $(or $(ARGS),-n $(PROCESSES) --dist worksteal --durations 20)
 
-lint: $(VENV)/.dev ## ruff, mypy (strict) and the import contracts
+check: $(VENV)/.dev ## ruff, mypy (strict) and the import contracts, in less than a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
