@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,16 +16,33 @@ from pathlib import Path
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 15.0
 
+# Between being found free and listened on a port is held by UDP's port of that number: others' processes see it too.
+# What was given so many ports ago has long begun to listen.
+_HELD = 64
+_claims: deque[int] = deque()
+
 
 class DidNotStart(Exception):
     """A process ended, or was silent for too long, instead of listening; the text has what it wrote last."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on; below those that the system gives to outgoing connections, which may come next."""
+    """A port that nobody listens on, nor was given to others until now, in whatever process, by this function.
+
+    It is below those that the system gives to outgoing connections, which may come next.
+    """
     while True:
         port = random.randrange(20_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                claim.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                continue
+            if len(_claims) == _HELD:
+                os.close(_claims.popleft())
+            _claims.append(claim.detach())
             return port
 
 
