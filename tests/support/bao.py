@@ -41,6 +41,8 @@ class Bao:
     tls: bool = False
     audited: bool = False
     node: str = "one"
+    # Raft waits so many seconds, up to twice, before it holds an election: a server that is alone needs no patience.
+    patience: int = 1
     port: int = field(default_factory=free_port)
     cluster: int = field(default_factory=free_port)
     unseal_key: str = ""
@@ -77,7 +79,8 @@ class Bao:
             _certify(self.directory)
         audit = f'audit "file" "file" {{\n  options {{\n    file_path = "{self.audit_log}"\n  }}\n}}\n'
         config.write_text(
-            f'storage "raft" {{\n  path = "{self.directory}/raft"\n  node_id = "{self.node}"\n}}\n'
+            f'storage "raft" {{\n  path = "{self.directory}/raft"\n  node_id = "{self.node}"\n'
+            f"  performance_multiplier = {self.patience}\n}}\n"
             f'listener "tcp" {{\n  address = "127.0.0.1:{self.port}"\n  {secure}\n'
             f'  cluster_address = "127.0.0.1:{self.cluster}"\n}}\n'
             f"{audit if self.audited else ''}"
