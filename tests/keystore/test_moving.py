@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from broker.keystore.internal import OWN
 from broker.keystore.keyring import keystore_of
 from broker.keystore.local import MasterKeys
 from broker.rewrap import held_by, rewrap_all
+from tests.keystore import commands
 from tests.support.bao import Bao
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -39,17 +41,25 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
     return {**os.environ, **given, "BROKER_DATABASE_URL": settings.database(), "BROKER_LOG_LEVEL": "error", **more}
 
 
-def command(settings: Settings, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    if words[0] == "migrate" and "--settle" not in words:
-        words = (*words, "--settle", "0")
+def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    return commands.run(whole(words), environment(settings))
+
+
+def program(settings: Settings, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command as people start it."""
     return subprocess.run(
-        [sys.executable, "-m", "broker", "keystore", *words],
+        [sys.executable, "-m", "broker", *whole(words)],
         env=environment(settings, **more),
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+
+
+def whole(words: Sequence[str]) -> list[str]:
+    """The words of a command, which waits for nobody."""
+    return ["keystore", *words, *(["--settle", "0"] if words[0] == "migrate" else [])]
 
 
 async def sealed(world: World) -> list[bytes]:
@@ -91,9 +101,12 @@ async def test_everything_moves_while_jobs_are_at_work(
             async def works() -> None:
                 while not over.is_set():
                     answers.append((await world.proxied(lease, "/facilities")).status_code)
+
+            async def looks() -> None:
+                while not over.is_set():
                     plain.update(await asyncio.to_thread(_holding, tmp_path, *keys))
 
-            load = asyncio.create_task(works())
+            load = asyncio.gather(works(), looks())
             # when
             done = await asyncio.to_thread(command, after, "migrate", "--to", new)
             over.set()
@@ -216,7 +229,7 @@ async def test_without_the_new_keystores_settings_the_command_says_so(tmp_path: 
         settings = settings_for(tmp_path, sqlite_url, url)
         async with running_world(settings, state, url):
             pass
-    done = await asyncio.to_thread(command, settings, "migrate", "--to", "vault-kv")
+    done = await asyncio.to_thread(program, settings, "migrate", "--to", "vault-kv")
     assert done.returncode == 1
     assert "vault-kv is not set up; set the BROKER_VAULT_" in done.stderr
 
@@ -250,7 +263,7 @@ async def test_master_keys_in_the_environment_are_said_to_be_over(
         given = settings.model_copy(update={"master_keys": SecretStr(more["BROKER_MASTER_KEYS"])})
         async with running_world(given, state, url) as world:
             await world.key_for("acme")
-        done = await asyncio.to_thread(command, settings, "migrate", "--to", "vault-transit", **more)
+        done = await asyncio.to_thread(program, settings, "migrate", "--to", "vault-transit", **more)
         assert done.returncode == 0, done.stderr
         assert "take it out of every broker's environment" in done.stdout
         assert key not in done.stdout + done.stderr
