@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from broker.keystore.vault.login import AppRole, Login, SecretIdRefused, Token, 
 from broker.keystore.vault.refusals import Refusals
 from broker.keystore.vault.server import Vault
 from broker.keystore.vault.tokens import Tokens
+from tests.keystore.passing import time_passes
 from tests.support import bao
 from tests.support.stage import Said, staged
-
-PATIENCE_S = 30
+from tests.support.waiting import eventually
 
 
 class Hands:
@@ -63,12 +63,6 @@ async def cause_of(vault: Vault) -> str:
     with pytest.raises(KeystoreUnavailable) as caught:
         await works(vault)
     return caught.value.cause
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.05)
 
 
 async def test_a_stale_secret_id_locks_nobody_else_out(server: bao.Bao, tmp_path: Path) -> None:
@@ -191,35 +185,43 @@ def test_what_fails_to_renew_is_tried_again_several_times_before_the_token_ends(
 
 
 async def test_a_token_outlives_a_vault_that_is_sealed_when_it_should_be_renewed(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    server: bao.Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with bao.running(tmp_path_factory.mktemp("sealed")) as server:
-        server.set_up()
-        login = role(server, tmp_path, "steady", token_ttl="15s", token_max_ttl="5m")
-        async with signed_in(login, server.url) as connection:
-            assert await works(connection)
-            tokens = connection._tokens
-            token, since = tokens.present().value, tokens._since
-            renew, refused = tokens.renew, list[str]()
+    # when it is tried again is tested with a clock of its own
+    monkeypatch.setattr("broker.keystore.vault.tokens._RETRY_S", 0.2)
+    login = role(server, tmp_path, "steady")
+    async with signed_in(login, server.url) as connection:
+        assert await works(connection)
+        tokens = connection._tokens
+        token, since = tokens.present().value, tokens._since
+        renew, refused = tokens.renew, list[str]()
 
-            def watched() -> None:
-                try:
-                    renew()
-                except KeystoreUnavailable as away:
-                    refused.append(away.cause)
-                    raise
+        def watched() -> None:
+            try:
+                renew()
+            except KeystoreUnavailable as away:
+                refused.append(away.cause)
+                raise
 
-            monkeypatch.setattr(tokens, "renew", watched)
-            await asyncio.to_thread(server.seal)
-            await until(lambda: bool(refused))
+        monkeypatch.setattr(tokens, "renew", watched)
+        await asyncio.to_thread(server.seal)
+        try:
+            time_passes(connection, 2200)
+            await eventually(lambda: len(refused) > 1)
+        finally:
             await asyncio.to_thread(server.unseal)
-            await until(lambda: tokens._since != since)
-            assert refused[0] == "sealed"
-            assert tokens.present().value == token, "renewed, not replaced"
-            assert await works(connection)
+        await eventually(lambda: tokens._since != since)
+        assert refused[0] == "sealed"
+        assert tokens.present().value == token, "renewed, not replaced"
+        assert await works(connection)
 
 
-async def test_the_keeper_outlives_an_answer_that_is_not_vaults(tmp_path: Path) -> None:
+async def test_the_keeper_outlives_an_answer_that_is_not_vaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it begins soon and tries again soon; when exactly is tested with a clock of its own
+    for name, value in {"_RENEW_AT": 0.05, "_RETRY_S": 0.1, "_RETRY_LEAST_S": 0.1}.items():
+        monkeypatch.setattr(f"broker.keystore.vault.tokens.{name}", value)
     renewals: list[str] = []
     odd = ["{}", "[]", "<html>", '{"auth": {"lease_duration": "soon"}}']
 
@@ -237,11 +239,11 @@ async def test_the_keeper_outlives_an_answer_that_is_not_vaults(tmp_path: Path) 
     with staged(play) as stage:
         async with signed_in(AppRole("approle", "r", secret_id), stage.url) as connection:
             assert await works(connection)
-            await until(lambda: len(renewals) > len(odd))
+            await eventually(lambda: len(renewals) > len(odd))
 
 
 async def test_a_token_that_expired_is_replaced_by_the_call_that_finds_it(server: bao.Bao, tmp_path: Path) -> None:
-    login = role(server, tmp_path, "fleeting", token_ttl="2s", token_max_ttl="2s")
+    login = role(server, tmp_path, "fleeting", token_ttl="1s", token_max_ttl="1s")
     async with signed_in(login, server.url, keeps=False) as connection:
         assert await works(connection)
         before = connection._tokens.present().value
@@ -253,6 +255,6 @@ async def test_a_token_that_expired_is_replaced_by_the_call_that_finds_it(server
                 return True
             return False
 
-        await until(gone)
+        await eventually(gone)
         assert all(await asyncio.gather(*(works(connection) for _ in range(8))))
         assert connection._tokens.present().value != before
