@@ -238,7 +238,8 @@ async def test_a_signal_that_comes_before_the_command_starts_keeps_it_from_start
         return await issue(*arguments, **options)
 
     monkeypatch.setattr(shell.desk.world.services.leasing, "issue", slowly)
-    process = shell.start("--", "echo", "started")
+    # whoever started it ignores the signal, and so would the command: one that was started would say so
+    process = shell.start("--", "echo", "started", inside=["sh", "-c", "trap '' TERM; exec \"$@\"", "sh"])
     await asked.wait()
     process.terminate()
     told.set()
