@@ -10,6 +10,7 @@ import pytest
 
 from broker.audit.record import record
 from broker.sandbox.state import Faults
+from tests.support.waiting import eventually
 from tests.support.world import Job, World
 
 
@@ -72,9 +73,8 @@ async def test_a_call_under_way_is_ended_before_it_is_answered(world: World, acm
     lease = await sync.lease("acme")
     world.upstream.faults = Faults(latency_ms=60_000)
     waiting = asyncio.create_task(world.proxied(lease, "/facilities"))
+    await eventually(lambda: any(request["path"] == "/facilities" for request in world.upstream.requests))
     async with asyncio.timeout(30):
-        while not any(request["path"] == "/facilities" for request in world.upstream.requests):
-            await asyncio.sleep(0.01)
         await report(world, acme)
         assert (await waiting).status_code in {403, 409}
 

@@ -14,6 +14,7 @@ from broker.base.db import EVERY_TENANT
 from broker.formats.envelope import Binding
 from broker.leases.standing import Standings, Subject
 from broker.leases.tables import LeaseRow
+from tests.support.waiting import eventually
 from tests.support.world import Job, World
 
 
@@ -253,8 +254,7 @@ async def test_uses_and_a_revocation_at_once_leave_no_use_behind_it(world: World
             await world.proxied(lease, "/facilities")
 
     async def revoke() -> None:
-        while len(world.upstream.requests) < 10:
-            await asyncio.sleep(0.005)
+        await eventually(lambda: len(world.upstream.requests) >= 10)
         await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
 
     await asyncio.gather(*(use() for _ in range(8)), revoke())
@@ -276,23 +276,31 @@ async def test_a_grant_made_later_helps_at_once(world: World) -> None:
 async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job, _, _ = await ready(world)
     await job.headers()
-    loads = 0
-    original = Standings._load
+    loads = asked = 0
+    everybody = 20
+    load, get = Standings._load, Standings.get
+
+    async def asking(self: Standings, *arguments: Any, **more: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await get(self, *arguments, **more)
 
     async def counting(self: Standings, subject: Any) -> Any:
         nonlocal loads
         loads += 1
-        await asyncio.sleep(0.05)
-        return await original(self, subject)
+        await eventually(lambda: asked >= everybody)  # who asks while it runs, asks for the same
+        return await load(self, subject)
 
+    monkeypatch.setattr(Standings, "get", asking)
     monkeypatch.setattr(Standings, "_load", counting)
     leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
     subject = Subject(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
     standings = world.services.leasing.standings
+    asked, everybody = 0, 6
     first = asyncio.create_task(standings.get(subject))
-    await asyncio.sleep(0.01)
+    await eventually(lambda: loads == 2)
     fresh = await asyncio.gather(*(standings.get(subject, fresh=True) for _ in range(5)))
     assert loads == 3
     assert {id(standing) for standing in fresh} == {id(fresh[0])}

@@ -16,6 +16,7 @@ from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
 from tests.support.processes import free_port
 from tests.support.program import Program
+from tests.support.waiting import eventually
 from tests.support.world import running_world, settings_for
 
 
@@ -49,9 +50,7 @@ async def test_a_use_whose_process_was_killed_is_closed_as_unknown(tmp_path: Pat
                 await http.get(f"{program.url}/proxy/acme/raptor-comply/facilities", headers=headers)
 
         calling = asyncio.create_task(call())
-        async with asyncio.timeout(10):
-            while len(state.requests) == forwarded:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(state.requests) > forwarded)
         program.process.kill()
         await asyncio.gather(calling, return_exceptions=True)
         program.process.wait()

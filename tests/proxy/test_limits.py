@@ -123,7 +123,7 @@ async def test_a_use_for_which_no_key_was_opened_is_given_back(
         if away is not None:
             raise away
         waiting.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
         patched.setattr(leasing, "_keystore", SimpleNamespace(open=closed))
