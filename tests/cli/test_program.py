@@ -16,7 +16,7 @@ KEY = b"rc_live_" + b"k9Zq" * 16
 @pytest.mark.parametrize(
     ("words", "environment", "status"),
     [
-        (("doctor", "--settings", "--json"), {}, 0),
+        (("scan", "here.toml", "--offline"), {}, 0),
         (("doctor",), {"BROKER_CONFIG": "here.toml"}, 0),
         (("scan", "-", "--offline"), {}, 1),
         (("org", "list"), {}, 1),
