@@ -23,7 +23,7 @@ from broker.keystore.internal import OWN
 from broker.keystore.keyring import keystore_of
 from broker.keystore.local import MasterKeys
 from broker.rewrap import held_by, rewrap_all
-from tests.keystore import commands
+from tests.support import commands
 from tests.support.bao import Bao
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -42,7 +42,8 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 
 def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
-    return commands.run(whole(words), environment(settings))
+    done = commands.run(*whole(words), environment=environment(settings))
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def program(settings: Settings, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
