@@ -96,9 +96,11 @@ async def test_a_job_that_reads_slowly_holds_the_upstream_back(bench: Bench) -> 
     bench.lab.scripts["/flood"] = flood
     _, writer = await bench.raw(await bench.lease(), b"GET /proxy/acme/lab/flood" + HEAD + b"\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket transport's
-    await eventually(lambda: sent)
-    assert await stood_still(bench, lambda: sent) < BUFFERED
-    writer.transport.abort()
+    try:
+        await eventually(lambda: sent)
+        assert await stood_still(bench, lambda: sent) < BUFFERED
+    finally:  # or else the broker would wait for the call to end
+        writer.transport.abort()
 
 
 async def test_an_upstream_that_reads_slowly_holds_the_job_back(bench: Bench) -> None:
@@ -120,11 +122,13 @@ async def test_an_upstream_that_reads_slowly_holds_the_job_back(bench: Bench) ->
             sent += 65_536
 
     pushing = asyncio.create_task(push())
-    await eventually(lambda: bench.lab.calls)
-    assert await stood_still(bench, lambda: sent) < BUFFERED
-    pushing.cancel()
-    over.set()
-    writer.transport.abort()
+    try:
+        await eventually(lambda: bench.lab.calls)
+        assert await stood_still(bench, lambda: sent) < BUFFERED
+    finally:
+        pushing.cancel()
+        over.set()
+        writer.transport.abort()
 
 
 async def test_a_job_that_leaves_within_an_upload_ends_the_call_upstream(bench: Bench) -> None:
