@@ -6,20 +6,23 @@ change the answer); the Host header and TLS name come from the same URL.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
-from multidict import CIMultiDict
+from aiohappyeyeballs import AddrInfoType, start_connection
 from opentelemetry.trace import SpanKind
-from yarl import URL
 
 from broker.base.tracing import span
+from broker.wire.client import Answer, Exchange, NoAnswer, Unreadable
+from broker.wire.pool import Origin, Pool
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 # Never an upstream, although not every Python's table of special addresses says so: local NAT64 (RFC 8215),
@@ -38,7 +41,13 @@ _NEVER: Final = tuple(
         "192.88.99.0/24",
     )
 )
-_READ_BYTES = 131_072
+# A second address is tried beside the first after so long (RFC 8305).
+_EYEBALLS_S: Final = 0.25
+_PORTS: Final = {"http": 80, "https": 443}
+# Methods whose request has a length even where it has no body (RFC 9110 §8.6).
+_HAS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+Resolve = Callable[[str, int], Awaitable[Sequence[AddrInfoType]]]
 
 
 class Unreachable(Exception):
@@ -66,28 +75,30 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-class CheckedResolver(AbstractResolver):
-    """Resolves names to public addresses only."""
+async def resolved(host: str, port: int) -> Sequence[AddrInfoType]:
+    """Every address of ``host``, by the system."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
-    def __init__(self, inner: AbstractResolver | None = None) -> None:
-        self._inner = inner or DefaultResolver()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The public addresses of ``host``; raises ForbiddenAddress where it has none."""
-        found = [result for result in await self._inner.resolve(host, port, family) if is_public(result["host"])]
-        if not found:
-            raise ForbiddenAddress(f"{host} has no public address")
-        return found
+async def checked(resolve: Resolve, host: str, port: int) -> list[AddrInfoType]:
+    """The public addresses of ``host``; raises ForbiddenAddress where it has none."""
+    found = [info for info in await resolve(host, port) if is_public(str(info[4][0]))]
+    if not found:
+        raise ForbiddenAddress("the host has no public address")
+    return found
 
-    async def close(self) -> None:
-        """Free the resolver."""
-        await self._inner.close()
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where requests of one base URL go: the connection, the Host field, and what stands before a target's path."""
+
+    origin: Origin
+    host: str
+    prefix: str
 
 
 class Outbound:
-    """Calls to upstreams.  ``private`` hosts (sandboxes) use their own connections and skip the address check.
+    """Calls to upstreams.  ``private`` hosts (sandboxes) skip the address check.
 
     With an ``egress_proxy`` (the URL of an HTTP proxy) every other host is reached through it, and it is the proxy
     that resolves names and has to refuse addresses inside.  Times are in seconds.
@@ -98,33 +109,16 @@ class Outbound:
         *,
         connect_timeout: float = 5,
         total_timeout: float = 30,
-        connections: int = 1024,
         egress_proxy: str | None = None,
+        resolve: Resolve = resolved,
     ) -> None:
-        self._whole = aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout)
-        self._streamed = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
-        self._connections = connections
-        self._egress_proxy = egress_proxy
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
-
-    def _session(self, *, private: bool) -> aiohttp.ClientSession:
-        if private not in self._sessions:
-            unchecked = private or self._egress_proxy is not None
-            connector = aiohttp.TCPConnector(
-                limit=self._connections, resolver=None if unchecked else CheckedResolver(), happy_eyeballs_delay=0.25
-            )
-            session = self._sessions[private] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                read_bufsize=_READ_BYTES,
-                proxy=None if private else self._egress_proxy,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            )
-            # It would send an idempotent request twice where a kept connection broke: a use that nobody recorded.
-            session._retry_connection = False  # noqa: SLF001 - aiohttp has no public setting; a test watches it
-        return self._sessions[private]
+        self._connect_timeout = connect_timeout
+        self._total_timeout = total_timeout
+        self._proxy = urlsplit(egress_proxy) if egress_proxy else None
+        self._resolve = resolve
+        self._tls = ssl.create_default_context()
+        self._pool = Pool(self._dial)
+        self._place = lru_cache(maxsize=1024)(self._placed)
 
     @asynccontextmanager
     async def call(
@@ -136,7 +130,7 @@ class Outbound:
         body: AsyncIterator[bytes] | bytes | None = None,
         private: bool = False,
         streamed: bool = False,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Answer]:
         """One request, its answer streamed; ``url`` is sent byte for byte as given.
 
         Args:
@@ -149,36 +143,119 @@ class Outbound:
 
         Raises:
             Unreachable: no answer; the text names no header and no query.
+            Unreadable: an answer that can't be read, or that broke off.
         """
-        target = URL(url, encoded=True)
-        # aiohttp asks no resolver about an address literal.
-        if not private and target.host and _is_literal(target.host) and not is_public(target.host):
-            raise ForbiddenAddress("the host is an address that may not be dialled")
+        scheme, _, rest = url.partition("://")
+        path_at = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+        place = self._place(scheme, rest[:path_at], private)
+        target = rest[path_at:] if rest[path_at : path_at + 1] == "/" else "/" + rest[path_at:]
+        head, length = _head(method, place.prefix + target, place.host, headers, body)
+        exchange: Exchange | None = None
         try:
-            with span("upstream", SpanKind.CLIENT) as waiting:
-                answering = await self._session(private=private).request(
-                    method,
-                    target,
-                    headers=CIMultiDict(headers),
-                    data=body,
-                    allow_redirects=False,
-                    timeout=self._streamed if streamed else self._whole,
-                )
-                waiting.set_attributes({"http.request.method": method, "http.response.status_code": answering.status})
-            async with answering as response:
-                yield response
-        except ForbiddenAddress:
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # a name that can't be one
-            if isinstance(getattr(error, "os_error", None), ForbiddenAddress):  # aiohttp wraps what its resolver raised
-                raise ForbiddenAddress("the host has no public address") from None
-            raise Unreachable(type(error).__name__) from None
+            async with asyncio.timeout(None if streamed else self._total_timeout):
+                with span("upstream", SpanKind.CLIENT) as waiting:
+                    exchange = await self._pool.take(place.origin)
+                    answer = await exchange.ask(method, head, body, length)
+                    waiting.set_attributes({"http.request.method": method, "http.response.status_code": answer.status})
+                await answer.begin()
+                yield answer
+        except NoAnswer as error:
+            raise Unreachable(str(error)) from None
+        except TimeoutError:
+            given_up = exchange.given_up("TimeoutError") if exchange else NoAnswer("TimeoutError")
+            raise Unreachable(str(given_up)) if isinstance(given_up, NoAnswer) else given_up from None
+        finally:
+            if exchange is not None:
+                self._pool.give_back(place.origin, exchange)
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        self._pool.close()
+
+    def _placed(self, scheme: str, authority: str, private: bool) -> _Place:
+        parts = urlsplit(f"{scheme}://{authority}")
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port = parts.port or _PORTS[scheme]
+        shown = f"[{host}]" if ":" in host else host
+        named = shown if port == _PORTS[scheme] else f"{shown}:{port}"
+        # No resolver is asked about an address literal behind an egress proxy.
+        if not private and _is_literal(host) and not is_public(host):
+            raise ForbiddenAddress("the host is an address that may not be dialled")
+        origin = Origin(host, port, self._tls if scheme == "https" else None, private)
+        absolute = scheme == "http" and self._proxy is not None and not private
+        return _Place(origin, named, f"http://{named}" if absolute else "")
+
+    async def _dial(self, origin: Origin) -> Exchange:
+        """A connection to the origin's checked address, or through the egress proxy."""
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if self._proxy is not None and not origin.private:
+                    return await self._through(self._proxy, origin)
+                if origin.private:
+                    addresses = await self._resolve(origin.host, origin.port)
+                else:
+                    addresses = await checked(self._resolve, origin.host, origin.port)
+                return await _connected(addresses, origin)
+        except ForbiddenAddress:
+            raise
+        except (OSError, TimeoutError, UnicodeError) as error:  # a name that can't be one
+            raise Unreachable(type(error).__name__) from None
+
+    async def _through(self, egress: SplitResult, origin: Origin) -> Exchange:
+        """A connection through the egress proxy: a tunnel for TLS (RFC 9110 §9.3.6), else to the proxy itself."""
+        host, port = egress.hostname or "", egress.port or _PORTS[egress.scheme]
+        tls = self._tls if egress.scheme == "https" else None
+        proxy = await _connected(await self._resolve(host, port), Origin(host, port, tls, private=True))
+        if origin.tls is None:
+            return proxy
+        name = f"[{origin.host}]" if ":" in origin.host else origin.host
+        asked = f"{name}:{origin.port}"
+        try:
+            answer = await proxy.ask(
+                "CONNECT", f"CONNECT {asked} HTTP/1.1\r\nHost: {asked}\r\n\r\n".encode(), None, None
+            )
+            if not 200 <= answer.status < 300:
+                raise Unreachable(f"the egress proxy answered {answer.status}")
+            return await proxy.secured(origin.tls, origin.host)
+        except (NoAnswer, Unreadable):
+            raise Unreachable("the egress proxy opened no tunnel") from None
+        finally:
+            if not proxy.handed_over:
+                proxy.close()
+
+
+async def _connected(addresses: Sequence[AddrInfoType], origin: Origin) -> Exchange:
+    loop = asyncio.get_running_loop()
+    sock = await start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S, loop=loop)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        name = origin.host if origin.tls else None
+        _, exchange = await loop.create_connection(
+            lambda: Exchange(loop), sock=sock, ssl=origin.tls, server_hostname=name
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return exchange
+
+
+def _head(
+    method: str, target: str, host: str, headers: Sequence[tuple[str, str]], body: AsyncIterator[bytes] | bytes | None
+) -> tuple[bytes, int | None]:
+    """A request's head, and the length that it declares of a streamed body."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
+    length: int | None = None
+    if body is None or isinstance(body, bytes):
+        if body or method in _HAS_BODY:
+            lines.append(f"Content-Length: {len(body or b'')}")
+    else:
+        length = next((int(value) for name, value in headers if name.lower() == "content-length"), None)
+        if length is None:
+            lines.append("Transfer-Encoding: chunked")
+    head = "\r\n".join([*lines, "", ""]).encode()
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+        raise ValueError("a line break or NUL within a request's head")
+    return head, length
 
 
 def _is_literal(host: str) -> bool:

@@ -10,14 +10,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from aiohttp import ClientResponse
-
 from broker.audit.events import Outcome, Target
 from broker.base.outbound import Outbound, Unreachable
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
 from broker.providers.identity import evidence
 from broker.providers.pause import pause_of
+from broker.wire.client import Answer as Received
+from broker.wire.client import Unreadable
 
 _BODY_MAX = 1_048_576
 
@@ -87,7 +87,7 @@ async def exchange(
             pause = pause_of(definition.retry, response.status, response.headers, now)
             outcome = Outcome(response.status, _ms_since(started), bytes_in=len(answer), bytes_out=len(sent or b""))
             return Exchange(response.status, answer, outcome, pause)
-    except Unreachable:
+    except (Unreachable, Unreadable):
         return Exchange(None, b"", Outcome(None, _ms_since(started)))
 
 
@@ -103,9 +103,9 @@ async def probe(
     return Probed(answer, done.outcome, pause=done.pause)
 
 
-async def _bounded(response: ClientResponse) -> bytes:
+async def _bounded(response: Received) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    async for chunk in response.chunks():
         body += chunk
         if len(body) > _BODY_MAX:
             raise Unreachable("the answer is too long to be one")

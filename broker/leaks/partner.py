@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.base.clock import Clock
 from broker.base.errors import Unavailable
 from broker.base.outbound import Outbound, Unreachable
+from broker.wire.client import Unreadable
 
 _KEYS_MAX = 262_144
 _FRESH_MS = 3_600_000
@@ -88,11 +89,11 @@ class PartnerKeys:
             async with self._outbound.call("GET", self._url, headers=headers, private=self._private) as response:
                 if response.status != 200:
                     return b""
-                async for part in response.content.iter_any():
+                async for part in response.chunks():
                     body += part
                     if len(body) > _KEYS_MAX:
                         return b""
-        except Unreachable:
+        except (Unreachable, Unreadable):
             return b""
         return bytes(body)
 

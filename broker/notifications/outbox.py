@@ -27,6 +27,7 @@ from broker.notifications import webhooks
 from broker.notifications.mail import Deferred, Mail, Rejected
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
 from broker.notifications.words import URGENT
+from broker.wire.client import Unreadable
 
 _log = structlog.get_logger()
 
@@ -201,7 +202,7 @@ class Outbox:
         try:
             async with self.outbound.call("POST", url, headers=headers, body=body, private=self.private) as response:
                 return response.status
-        except Unreachable:
+        except (Unreachable, Unreadable):
             return None
 
     async def _mail(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:

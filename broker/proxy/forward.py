@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-from aiohttp import ClientResponse
 
 from broker.audit.allowance import pause_statement
 from broker.audit.log import AuditLog, Write
@@ -23,6 +22,8 @@ from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, query, request_headers
 from broker.proxy.redact import Redactor
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
+from broker.wire.client import Answer as Received
+from broker.wire.client import BrokenOff, Unreadable
 
 _log = structlog.get_logger()
 
@@ -36,6 +37,14 @@ class UpstreamUnreachable(Unavailable):
 
 
 class UpstreamUnreadable(Unavailable):
+    """An answer came that can't be read: the call may have been carried out, so it is never made again."""
+
+    status = 502
+    code = "upstream_unreadable"
+    title = "The upstream's answer can't be read"
+
+
+class UpstreamEncoding(Unavailable):
     """The answer is in a form in which an echoed key could not be seen."""
 
     status = 502
@@ -90,8 +99,8 @@ class Forwarder:
                 streamed=True,
             ) as response:
                 self._note(use, response)
-                if response.headers.get("Content-Encoding", "identity").lower() != "identity" and _has_body(response):
-                    raise UpstreamUnreadable(
+                if response.coded and not response.bodiless:
+                    raise UpstreamEncoding(
                         f"{title} answered in an encoding that was not asked for, in which an echoed key could not "
                         "be seen; the answer was withheld."
                     )
@@ -106,6 +115,12 @@ class Forwarder:
             if flight.over is not None:
                 raise flight.over from None
             raise UpstreamUnreachable(f"{title} gave no answer ({error}); try again.") from None
+        except Unreadable as error:
+            use.reason = "unreachable" if isinstance(error, BrokenOff) else UpstreamUnreadable.code
+            if flight.over is not None:
+                raise flight.over from None
+            text = f"{title} answered, and its answer can't be read ({error}); look whether the call was carried out."
+            raise UpstreamUnreadable(text) from None
         except BrokerError as error:
             use.reason = error.code
             raise
@@ -115,7 +130,7 @@ class Forwarder:
         finally:
             self._complete(use)
 
-    def _note(self, use: Use, response: ClientResponse) -> None:
+    def _note(self, use: Use, response: Received) -> None:
         use.status = response.status
         use.upstream_id = request_id(response.headers.items())
         use.pause = pause_of(use.definition.retry, response.status, response.headers, self._clock())
@@ -138,10 +153,6 @@ class Forwarder:
             _log.warning("use.outcome_not_recorded", use=event.use)
 
 
-def _has_body(response: ClientResponse) -> bool:
-    return response.method != "HEAD" and response.status not in {204, 304}
-
-
 async def _metered(chunks: AsyncIterator[bytes], flight: Flight, use: Use) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         use.sent += len(chunk)
@@ -150,8 +161,8 @@ async def _metered(chunks: AsyncIterator[bytes], flight: Flight, use: Use) -> As
         yield chunk
 
 
-async def _passing(response: ClientResponse, redactor: Redactor, flight: Flight, use: Use) -> AsyncIterator[bytes]:
-    async for chunk in response.content.iter_any():
+async def _passing(response: Received, redactor: Redactor, flight: Flight, use: Use) -> AsyncIterator[bytes]:
+    async for chunk in response.chunks():
         use.received += len(chunk)
         flight.passed(use.received)
         await flight.gate()

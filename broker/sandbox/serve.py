@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,9 +16,21 @@ _NOT_STARTED = "the application did not start"
 
 @asynccontextmanager
 async def running(
-    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, lifespan: Literal["on", "off"] = "off"
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    lifespan: Literal["on", "off"] = "off",
+    protocol: Callable[..., asyncio.Protocol] | None = None,
 ) -> AsyncIterator[str]:
-    """The base URL of ``app``, served until the context closes; ``port`` 0 takes any free one.
+    """The base URL of ``app``, served until the context closes.
+
+    Args:
+        app: what is served.
+        host: the address to listen on.
+        port: 0 takes any free one.
+        lifespan: whether ``app`` is told of its beginning and end.
+        protocol: speaks HTTP in place of uvicorn's own.
 
     Raises:
         OSError: the port is taken.
@@ -26,7 +38,10 @@ async def running(
     """
     with socket.create_server((host, port)) as bound:
         address = f"http://{host}:{bound.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan=lifespan, server_header=False)
+        more: dict[str, Any] = {"http": protocol} if protocol is not None else {}
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, lifespan=lifespan, server_header=False, **more
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(_serve(server, bound))
         try:

@@ -6,9 +6,9 @@ import asyncio
 import socket
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 
-from broker.base.outbound import CheckedResolver, ForbiddenAddress, Outbound, Unreachable, is_public
+from broker.base.outbound import ForbiddenAddress, Outbound, Resolve, Unreachable, checked, is_public
 
 NOT_PUBLIC = [
     "127.0.0.1", "0.0.0.0", "0.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -32,26 +32,18 @@ def test_addresses_on_the_internet_are_public(address: str) -> None:
     assert is_public(address)
 
 
-class Fixed(AbstractResolver):
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
+def fixed(*addresses: str) -> Resolve:
+    async def resolve(_host: str, port: int) -> list[AddrInfoType]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in addresses]
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in self.addresses
-        ]
-
-    async def close(self) -> None: ...
+    return resolve
 
 
 async def test_a_name_that_also_points_inside_is_dialled_outside_only() -> None:
-    found = await CheckedResolver(Fixed("127.0.0.1", "93.184.216.34")).resolve("rebinding.example", 443)
-    assert [result["host"] for result in found] == ["93.184.216.34"]
+    found = await checked(fixed("127.0.0.1", "93.184.216.34"), "rebinding.example", 443)
+    assert [info[4][0] for info in found] == ["93.184.216.34"]
     with pytest.raises(ForbiddenAddress):
-        await CheckedResolver(Fixed("10.0.0.1")).resolve("inside.example", 443)
+        await checked(fixed("10.0.0.1"), "inside.example", 443)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 from broker.client.client import Client
 from broker.client.identity import Identity
 from broker.sandbox.serve import running as serving
+from broker.wire.server import Connection
 from tests.support.lab import KEY, Lab, lab_upstream
 from tests.support.processes import free_port
 from tests.support.world import World, running_world, settings_for, upstream
@@ -85,5 +86,5 @@ async def desk_of(directory: Path, database_url: str) -> AsyncIterator[Desk]:
 @asynccontextmanager
 async def open_(desk: Desk) -> AsyncIterator[None]:
     """The broker answers while the context is open."""
-    async with serving(desk.world.edge, port=int(desk.url.rpartition(":")[2])):
+    async with serving(desk.world.edge, protocol=Connection, port=int(desk.url.rpartition(":")[2])):
         yield

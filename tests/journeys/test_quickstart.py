@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from broker.sandbox.serve import running as serving
+from broker.wire.server import Connection
 from tests.support.world import World
 
 CURL = 'curl https://api.raptormaps.com/facilities \\\n  -H "X-API-Key: rc_live_xxxxxxxx"'
@@ -42,7 +43,7 @@ async def test_the_examples_work_unchanged_but_for_base_url_and_header(world: Wo
     job = await world.job()
     await world.grant(job, "acme")
     token = (await job.lease("acme"))["token"]
-    async with serving(world.edge) as address:
+    async with serving(world.edge, protocol=Connection) as address:
         base = f"{address}/proxy/acme/raptor-comply"
         example = CURL.replace("https://api.raptormaps.com", base).replace("rc_live_xxxxxxxx", token)
         by_curl = await asyncio.to_thread(subprocess.run, ["bash", "-c", example], capture_output=True, check=True)

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
 
 from broker.sandbox.serve import running as serving
+from broker.wire.server import Connection
 from tests.support.world import World, running_world, settings_for, upstream
 
 CHROMIUM = shutil.which("chromium")
@@ -68,7 +69,7 @@ async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Wor
     async with (
         upstream() as (state, upstream_url),
         running_world(settings_for(tmp_path, sqlite_url, upstream_url), state, upstream_url) as world,
-        serving(world.edge) as url,
+        serving(world.edge, protocol=Connection) as url,
     ):
         yield world, url
 

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.leases.tables import UseRow
 from broker.sandbox.serve import running as serving
+from broker.wire.server import Connection
 from tests.proxy.door import Door
 from tests.support.lab import KEY, Lab, lab_upstream
 from tests.support.waiting import eventually
@@ -69,7 +70,7 @@ async def _bench(directory: Path, database_url: str, **more: Any) -> AsyncIterat
         lab_upstream(directory / "providers") as lab,
         upstream() as (state, url),
         running_world(settings_for(directory, database_url, url, **more), state, url) as world,
-        serving(door.of(world.edge)) as address,
+        serving(door.of(world.edge), protocol=Connection) as address,
     ):
         await world.organization("acme")
         wanted = {"organization": "acme", "provider": "lab", "key": KEY}

@@ -12,6 +12,7 @@ import pytest
 
 from broker.proxy import flights
 from broker.sandbox.serve import running as serving
+from broker.wire.server import Connection
 from tests.proxy.conftest import Bench, problem, replica
 from tests.support.lab import Seen, answer
 from tests.support.waiting import eventually
@@ -134,7 +135,7 @@ async def test_another_replicas_calls_are_cut_before_the_revocation_is_answered(
     lease = await either.lease()
     async with (
         replica(either) as second,
-        serving(either.door.of(second.edge)) as address,
+        serving(either.door.of(second.edge), protocol=Connection) as address,
         listening(either, address, lease),
     ):
         await CUTS[what](either, lease)
@@ -179,7 +180,7 @@ async def test_a_replica_that_cannot_look_stops_by_itself(either: Bench, monkeyp
     lease = await either.lease()
     async with (
         replica(either) as second,
-        serving(either.door.of(second.edge)) as address,
+        serving(either.door.of(second.edge), protocol=Connection) as address,
         listening(either, address, lease),
     ):
 

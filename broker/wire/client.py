@@ -1,0 +1,402 @@
+"""HTTP/1.1 as it goes out: one connection to an upstream, one exchange at a time.
+
+A request is sent once: whether it may be sent again is the caller's to decide, who has it on the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from multidict import CIMultiDict
+
+from broker.wire.answer import Head, end_of_head, read_head
+from broker.wire.codings import Decoder, decodable
+from broker.wire.framing import Bounds, Field, Malformed, TooMuch, UntilClose
+
+ANSWER_BOUNDS: Final = Bounds(size=65_536, fields=256)
+_HELD_MAX: Final = 262_144  # of a body that nobody has asked for yet, before its sender has to wait
+_INTERIM_MAX: Final = 16
+_LAST_WORD_S: Final = 1.0
+
+
+class NoAnswer(Exception):
+    """Not one byte of an answer came; the text names what happened."""
+
+
+class Unreadable(Exception):
+    """An answer came that can't be read; the text says why and repeats nothing of it."""
+
+
+class BrokenOff(Unreadable):
+    """An answer's body ended before its end."""
+
+
+class Answer:
+    """What upstream answered, its body to be read once.
+
+    ``headers`` are those that came, less what spoke of a coding that is undone here; ``coded`` names the codings that
+    are left on the body.
+    """
+
+    __slots__ = ("_decoded", "_exchange", "_first", "coded", "headers", "status")
+
+    def __init__(self, exchange: Exchange, head: Head) -> None:
+        self._exchange = exchange
+        self.status = head.status
+        codings = [*head.content, *head.transfer]
+        self.coded = b"" if decodable(codings) else b", ".join(codings)
+        decoder = Decoder(codings) if codings and not self.coded else None
+        self._decoded = self._through(decoder) if decoder else None
+        self._first = b""
+        fields = _identity(head.fields) if decoder else head.fields
+        # Bytes that are not UTF-8 come out as what str.encode takes back.
+        self.headers = CIMultiDict((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields)
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether no body comes, whatever the fields say."""
+        return self._exchange.bodiless
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, decoded where it can be.
+
+        Raises:
+            BrokenOff: it ended before its end.
+            Unreadable: its framing or coding is broken, or it decodes to too much.
+        """
+        if self._decoded is None:
+            while (part := await self._exchange.body()) is not None:
+                yield part
+            return
+        if self._first:
+            yield self._first
+        async for piece in self._decoded:
+            yield piece
+
+    async def begin(self) -> None:
+        """Decode the first of a coded body, so that one which isn't in its coding is told before it is handed on.
+
+        Raises:
+            BrokenOff, Unreadable: as :meth:`chunks`.
+        """
+        if self._decoded is not None:
+            self._first = await anext(self._decoded, b"")
+
+    async def _through(self, decoder: Decoder) -> AsyncIterator[bytes]:
+        try:
+            while (part := await self._exchange.body()) is not None:
+                for piece in decoder.feed(part):
+                    yield piece
+            if not self.bodiless:
+                decoder.finish()
+        except Malformed as error:
+            raise Unreadable(str(error)) from None
+
+
+def _identity(fields: Sequence[Field]) -> list[Field]:
+    """The fields of a body that is decoded: what spoke of the coded one is left out."""
+    spoke = {b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"}
+    return [field for field in fields if field[0].lower() not in spoke]
+
+
+class Exchange(asyncio.Protocol):
+    """A connection, and the exchange that is on it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, bounds: Bounds = ANSWER_BOUNDS) -> None:
+        self._loop = loop
+        self._bounds = bounds
+        self._transport: asyncio.Transport
+        self._method = b""
+        self._held = bytearray()
+        self._searched = 0
+        self._interim = 0
+        self._silent = True  # not one byte of an answer came yet
+        self._head: Head | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+        self._paused = False
+        self._whole = False  # the answer, with its body
+        self._error: BaseException | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._last_word: int | None = None  # a second handle of the socket, while a long body is sent
+        self._sent = True
+        self.closed = False
+        self.handed_over = False  # to TLS
+        self.idle_since = 0.0
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The upstream was reached."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over; what was received before that counts."""
+        self.closed = True
+        self._read_last_word()
+        self._over(exc)
+        self.resume_writing()
+
+    def eof_received(self) -> bool:
+        """The upstream sends no more."""
+        self.closed = True
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer came."""
+        if self._whole or self._error is not None or not self._method:
+            self.close()  # nobody asked: whose answer would the next one be?
+            return
+        self._silent = False
+        try:
+            if self._head is None:
+                data = self._read_head(data)
+            if data and self._head is not None:
+                self._read_body(self._head, data)
+        except Malformed as error:
+            self._fail(Unreadable(str(error)))
+
+    def pause_writing(self) -> None:
+        """The upstream takes what it is sent more slowly than it comes."""
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The upstream has taken most of it."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # An exchange
+
+    async def ask(
+        self, method: str, head: bytes, body: AsyncIterator[bytes] | bytes | None, length: int | None
+    ) -> Answer:
+        """Send a request and wait for the head of its answer.
+
+        Args:
+            method: as in ``head``.
+            head: the whole of it, its framing and the empty line included.
+            body: what follows; chunked here where ``length`` is None.
+            length: what the head declares of it.
+
+        Raises:
+            NoAnswer, Unreadable: as they say.
+            Exception: what ``body`` raised.
+        """
+        self._begin(method)
+        if body is None or isinstance(body, bytes):
+            self._transport.write(head + body if body else head)
+        else:
+            self._sent = False
+            self._keep_last_word()
+            self._transport.write(head)
+            self._sending = self._loop.create_task(self._send(body, length))
+        return Answer(self, await self._answer_head())
+
+    def _begin(self, method: str) -> None:
+        self._method, self._head, self._whole, self._error = method.encode("ascii"), None, False, None
+        self._interim = self._searched = 0
+        self._silent = True
+
+    async def _answer_head(self) -> Head:
+        while (head := self._head) is None:
+            if self._error is not None:
+                raise self._error
+            await self._something()
+        return head
+
+    def given_up(self, why: str) -> NoAnswer | Unreadable:
+        """What to raise where nobody waits for the answer any more."""
+        return NoAnswer(why) if self._silent else Unreadable(f"it did not come in time ({why})")
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether the answer has no body."""
+        return self._head is not None and self._head.body is None
+
+    async def body(self) -> bytes | None:
+        """The next of the answer's body; None at its end."""
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._whole:
+                return None
+            self._unpause()
+            await self._something()
+        part = self._parts.popleft() if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return part
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another exchange may follow: this one is whole on both sides, and nothing is left over."""
+        kept = self._head is not None and self._head.keep_alive
+        return self._whole and self._sent and kept and not (self.closed or self._held or self._error)
+
+    def rest(self, now: float) -> None:
+        """Wait for another exchange."""
+        self._method, self._parts, self._size, self.idle_since = b"", deque(), 0, now
+        self._unpause()
+
+    async def secured(self, tls: ssl.SSLContext, name: str) -> Exchange:
+        """This connection with TLS from now on, to whoever is at the end of the tunnel that it has become."""
+        self.handed_over = True
+        inside = Exchange(self._loop, self._bounds)
+        try:
+            transport = await self._loop.start_tls(self._transport, inside, tls, server_hostname=name)
+        except BaseException:
+            self.close()
+            raise
+        if transport is None:
+            raise NoAnswer("the connection was closed")
+        inside.connection_made(transport)
+        return inside
+
+    def close(self) -> None:
+        """End the connection, and whatever is still sent on it."""
+        self.closed = True
+        if self._sending is not None:
+            self._sending.cancel()
+        self._forget_last_word()
+        self._transport.abort()
+
+    # Sending
+
+    async def _send(self, body: AsyncIterator[bytes], length: int | None) -> None:
+        try:
+            left = length
+            async for part in body:
+                if self.closed:
+                    return
+                if left is not None:
+                    left -= len(part)
+                self._transport.write(part if length is not None else b"%x\r\n%b\r\n" % (len(part), part))
+                if self._writable is not None:
+                    await asyncio.shield(self._writable)
+            if left:
+                raise ConnectionResetError("the body is not as long as it was said to be")
+            if length is None:
+                self._transport.write(b"0\r\n\r\n")
+            self._sent = True
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the answer
+            self._fail(error)
+        finally:
+            self._forget_last_word()
+
+    def _keep_last_word(self) -> None:
+        """Keep a way to read what upstream said before it broke off (RFC 9112 §9.5); not through TLS."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and self._transport.get_extra_info("ssl_object") is None:
+            self._last_word = os.dup(sock.fileno())
+
+    def _forget_last_word(self) -> None:
+        if self._last_word is not None:
+            os.close(self._last_word)
+            self._last_word = None
+
+    def _read_last_word(self) -> None:
+        if self._last_word is None or self._whole or self._error is not None:
+            return
+        with socket.socket(fileno=os.dup(self._last_word)) as sock, suppress(OSError):
+            sock.setblocking(False)
+            while data := sock.recv(65_536):
+                self.data_received(data)
+        self._forget_last_word()
+
+    # Reading
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Look for the head; what follows it."""
+        self._held += data
+        while self._head is None:
+            span = end_of_head(self._held, self._searched)
+            if len(self._held) > self._bounds.size and (span is None or span[0] > self._bounds.size):
+                raise TooMuch(f"its head is longer than {self._bounds.size} bytes")
+            if span is None:
+                self._searched = len(self._held)
+                return b""
+            head = read_head(bytes(self._held[: span[0]]), self._method, self._bounds)
+            del self._held[: span[1]]
+            self._searched = 0
+            if head.interim:
+                self._interim += 1
+                if self._interim > _INTERIM_MAX:
+                    raise TooMuch("too many interim answers came")
+                continue
+            self._head = head
+        rest = bytes(self._held)
+        self._held.clear()
+        if self._head.body is None or self._head.body.over:
+            self._held += rest
+            self._end()
+            return b""
+        self._wake()
+        return rest
+
+    def _read_body(self, head: Head, data: bytes) -> None:
+        assert head.body is not None
+        part = head.body.feed(data)
+        if part:
+            self._parts.append(part)
+            self._size += len(part)
+        if head.body.over:
+            self._held += head.body.rest
+            self._end()
+            return
+        if self._size > _HELD_MAX and not self._paused:
+            self._transport.pause_reading()
+            self._paused = True
+        if part:
+            self._wake()
+
+    def _end(self) -> None:
+        self._whole = True
+        self._wake()
+
+    def _over(self, exc: Exception | None) -> None:
+        """No more will come."""
+        if self._whole or self._error is not None or not self._method:
+            self._wake()
+            return
+        if self._head is None:
+            said = type(exc).__name__ if exc is not None else "the connection was closed"
+            self._fail(NoAnswer(said) if self._silent else Unreadable("it was broken off within its head"))
+        elif exc is None and isinstance(self._head.body, UntilClose):
+            self._end()
+        else:
+            self._fail(BrokenOff("it was broken off within its body"))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _something(self) -> None:
+        self._waiting = self._loop.create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _unpause(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._paused = False
