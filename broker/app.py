@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,6 +55,9 @@ from broker.web.console import status as status_pages
 from broker.web.middleware import Direct, Edge, Metrics
 from broker.web.proxy import Forwarding
 from broker.web.session import Services
+from broker.wire.framing import Bounds
+from broker.wire.server import Connection
+from broker.wire.server import Limits as WireLimits
 from broker.worker import Worker
 
 # The advisory lock of whoever does the periodic work; any number that nobody else takes.
@@ -97,7 +101,8 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
 async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[Broker]:
     """A wired broker, its audit writer running; closed again at the end."""
     db = open_database(settings)
-    outbound = Outbound(egress_proxy=settings.egress_proxy)
+    bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
+    outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
     audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
     try:
         with tracing.exporting(settings.otlp_endpoint, settings.otlp_ratio):
@@ -142,6 +147,7 @@ def _wire(
     leasing = Leasing(db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, clock=clock)
     limits = Limits(
         calls=settings.proxy_calls,
+        share=settings.proxy_share,
         seconds=settings.proxy_seconds,
         idle_seconds=settings.proxy_idle_seconds,
         bytes_each_way=settings.proxy_bytes,
@@ -329,6 +335,16 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))
+
+
+def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
+    """What speaks HTTP on a connection, within the bounds of the settings."""
+    limits = WireLimits(
+        head=Bounds(settings.http_head_bytes, settings.http_request_fields),
+        idle_seconds=settings.http_idle_seconds,
+        connections=settings.http_connections,
+    )
+    return partial(Connection, limits=limits)
 
 
 def probes(broker: Broker) -> ASGIApp:

@@ -87,7 +87,18 @@ class Settings(BaseSettings):
     egress_proxy: str | None = Field(
         None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."
     )
+    http_connections: int = Field(2_000, ge=1, description="Connections at once, per process.")
+    http_idle_seconds: float = Field(
+        75,
+        gt=0,
+        le=86_400,
+        description="Seconds that an idle connection is kept; more than proxies in front keep it.",
+    )
+    http_head_bytes: int = Field(65_536, ge=4_096, le=1_048_576, description="Bytes of a request's or answer's head.")
+    http_request_fields: int = Field(100, ge=20, le=1_000, description="Header fields of a request.")
+    http_answer_fields: int = Field(256, ge=20, le=1_000, description="Header fields of an upstream's answer.")
     proxy_calls: int = Field(1_000, ge=1, description="Proxied calls under way at once, per process.")
+    proxy_share: float = Field(0.25, gt=0, le=1, description="Share of them that one workload may have.")
     proxy_seconds: float = Field(900, gt=0, le=86_400, description="Seconds that one proxied call may take.")
     proxy_idle_seconds: float = Field(120, gt=0, le=86_400, description="Seconds without a byte that end a call.")
     proxy_bytes: int = Field(5 * 1024**3, ge=1, description="Bytes that one proxied call may carry each way.")

@@ -21,7 +21,8 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from opentelemetry.trace import SpanKind
 
 from broker.base.tracing import span
-from broker.wire.client import Answer, Exchange, NoAnswer, Unreadable
+from broker.wire.client import ANSWER_BOUNDS, Answer, Exchange, NoAnswer, Unreadable
+from broker.wire.framing import Bounds
 from broker.wire.pool import Origin, Pool
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -110,11 +111,13 @@ class Outbound:
         connect_timeout: float = 5,
         total_timeout: float = 30,
         egress_proxy: str | None = None,
+        bounds: Bounds = ANSWER_BOUNDS,
         resolve: Resolve = resolved,
     ) -> None:
         self._connect_timeout = connect_timeout
         self._total_timeout = total_timeout
         self._proxy = urlsplit(egress_proxy) if egress_proxy else None
+        self._bounds = bounds
         self._resolve = resolve
         self._tls = ssl.create_default_context()
         self._pool = Pool(self._dial)
@@ -195,7 +198,7 @@ class Outbound:
                     addresses = await self._resolve(origin.host, origin.port)
                 else:
                     addresses = await checked(self._resolve, origin.host, origin.port)
-                return await _connected(addresses, origin)
+                return await self._connected(addresses, origin)
         except ForbiddenAddress:
             raise
         except (OSError, TimeoutError, UnicodeError) as error:  # a name that can't be one
@@ -205,7 +208,7 @@ class Outbound:
         """A connection through the egress proxy: a tunnel for TLS (RFC 9110 §9.3.6), else to the proxy itself."""
         host, port = egress.hostname or "", egress.port or _PORTS[egress.scheme]
         tls = self._tls if egress.scheme == "https" else None
-        proxy = await _connected(await self._resolve(host, port), Origin(host, port, tls, private=True))
+        proxy = await self._connected(await self._resolve(host, port), Origin(host, port, tls, private=True))
         if origin.tls is None:
             return proxy
         name = f"[{origin.host}]" if ":" in origin.host else origin.host
@@ -223,20 +226,19 @@ class Outbound:
             if not proxy.handed_over:
                 proxy.close()
 
-
-async def _connected(addresses: Sequence[AddrInfoType], origin: Origin) -> Exchange:
-    loop = asyncio.get_running_loop()
-    sock = await start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S, loop=loop)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        name = origin.host if origin.tls else None
-        _, exchange = await loop.create_connection(
-            lambda: Exchange(loop), sock=sock, ssl=origin.tls, server_hostname=name
-        )
-    except BaseException:
-        sock.close()
-        raise
-    return exchange
+    async def _connected(self, addresses: Sequence[AddrInfoType], origin: Origin) -> Exchange:
+        loop = asyncio.get_running_loop()
+        sock = await start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S, loop=loop)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            name = origin.host if origin.tls else None
+            _, exchange = await loop.create_connection(
+                lambda: Exchange(loop, self._bounds), sock=sock, ssl=origin.tls, server_hostname=name
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return exchange
 
 
 def _head(

@@ -82,6 +82,7 @@ def served_without_worker() -> ASGIApp:
 def _uvicorn(settings: Settings) -> dict[str, Any]:
     """How uvicorn runs the broker: its own access log is off, as it would write query strings."""
     return {
+        "http": composition.protocol(settings),
         "host": settings.host,
         "port": settings.port,
         "access_log": False,

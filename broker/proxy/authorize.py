@@ -98,6 +98,22 @@ class Authorizer:
         target = (asked.request.organization, asked.request.provider)
         return await self._implicit.lease(asked.caller, *target, call, again=again)
 
+    async def expect(self, flight: Flight, asked: Asked) -> None:
+        """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
+        since = time.monotonic()
+        try:
+            lease, standing = await self._leasing.standing_of(flight.lease)
+        except LeaseOver as refusal:
+            if isinstance(asked.caller, Job):  # another one is found for it once it has come
+                return
+            await self._deny(flight.lease, asked.actor, asked.request, refusal)
+            raise
+        except BrokerError as refusal:
+            if not isinstance(refusal, Unavailable):
+                await self._deny(flight.lease, asked.actor, asked.request, refusal)
+            raise
+        flight.relies_on(lease, 0, self._leasing.guards_of(lease, standing), since)
+
     async def authorized(self, flight: Flight, asked: Asked, patience: float, *, fall_back: bool = False) -> Use:
         """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
 

@@ -39,7 +39,11 @@ class Proxy:
         """
         asked = await self._authorizer.asked(caller, actor, request)
         async with self._flights.enter(await self._authorizer.lease(asked)) as flight:
-            small = await request.body.small()
+            small: bytes | None = None
+            if request.body.is_small:
+                if request.body.length:  # it may be long in coming, and all the while its lease may end
+                    await self._authorizer.expect(flight, asked)
+                small = await request.body.whole(flight.moves)
             replayable = small is not None and request.method in retry.IDEMPOTENT
             patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -53,9 +54,13 @@ class TooManyCalls(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call, and all of a process together, may take.  Times in seconds, sizes in bytes."""
+    """What one call, and all of a process together, may take.  Times in seconds, sizes in bytes.
+
+    ``share`` is the part of all calls that one workload may have under way, so that it leaves some to the others.
+    """
 
     calls: int = 1_000
+    share: float = 0.25
     seconds: float = 900
     idle_seconds: float = 120
     bytes_each_way: int = 5 * 1024**3
@@ -76,9 +81,13 @@ class Flight:
     def relies_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
         """What the decision relied on, known to have held at ``since`` (monotonic) or later.
 
-        ``version`` is that of the key that is used, which needn't be the one the lease was issued for.
+        ``version`` is that of the key that is used, which needn't be the one the lease was issued for; 0 while none is.
         """
         self.lease, self.version, self.guards, self.confirmed = lease, version, guards, since
+
+    def moves(self) -> None:
+        """Something came or went: the call is not silent."""
+        self.moved = time.monotonic()
 
     def cut(self, reason: BrokerError) -> None:
         """End the call now, wherever it waits."""
@@ -111,6 +120,7 @@ class Flights:
         self._clock = clock
         self.limits = limits
         self._flying: set[Flight] = set()
+        self._of_workload: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
 
@@ -126,15 +136,21 @@ class Flights:
         """
         if len(self._flying) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
+        if self._of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
+            raise TooManyCalls("This workload has as many calls under way as it may; let some end.", retry_after=1)
         flight: Flight | None = None
         try:
             async with asyncio.timeout(self.limits.seconds) as timeout:
                 flight = Flight(self, lease, timeout)
                 self._flying.add(flight)
+                self._of_workload[lease.workload] += 1
                 try:
                     yield flight
                 finally:
                     self._flying.discard(flight)
+                    self._of_workload[lease.workload] -= 1
+                    if not self._of_workload[lease.workload]:
+                        del self._of_workload[lease.workload]
         except TimeoutError:
             if flight is not None and flight.over is not None:
                 raise flight.over from None
@@ -170,7 +186,7 @@ class Flights:
             if not self._flying:
                 continue
             try:
-                await self._compare([flight for flight in self._flying if flight.guards])
+                await self._compare(list(self._flying))
             except Exception as error:  # noqa: BLE001 - the fence stops what can't be confirmed
                 _log.warning("proxy.flights_not_confirmed", error=type(error).__name__)
 
@@ -209,7 +225,7 @@ class Flights:
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, standing = await self._leasing.standing_of(lease)
-            if flight.version not in standing.keys.usable:
+            if flight.version and flight.version not in standing.keys.usable:
                 raise LeaseDenied(KEY_REVOKED)
         except BrokerError as reason:
             flight.cut(reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 # One that is read whole goes out in one piece, and lets an idempotent call be tried again.
@@ -16,8 +16,16 @@ class Body:
     length: int | None
     chunks: AsyncIterator[bytes]
 
-    async def small(self) -> bytes | None:
-        """The whole of it where it is small enough to be read at once, else None."""
-        if self.length is None or self.length > READ_WHOLE_MAX:
-            return None
-        return b"".join([chunk async for chunk in self.chunks]) if self.length else b""
+    @property
+    def is_small(self) -> bool:
+        """Whether it is read whole before the call is made."""
+        return self.length is not None and self.length <= READ_WHOLE_MAX
+
+    async def whole(self, came: Callable[[], None]) -> bytes:
+        """All of it; ``came`` is called as each part comes."""
+        parts = []
+        if self.length != 0:
+            async for chunk in self.chunks:
+                came()
+                parts.append(chunk)
+        return b"".join(parts)

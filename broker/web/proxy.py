@@ -162,6 +162,7 @@ class _JobSide:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._leave()
+                await asyncio.sleep(0)  # where the call itself reads, it ends here
                 raise ConnectionResetError("the job left")
             if chunk := message.get("body", b""):
                 yield chunk

@@ -111,7 +111,7 @@ async def hasty(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Bench]:
 @pytest.fixture
 async def narrow(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Bench]:
     """Where little may pass at once."""
-    async with _bench(tmp_path, sqlite_url, proxy_bytes=200_000, proxy_calls=3) as made:
+    async with _bench(tmp_path, sqlite_url, proxy_bytes=200_000, proxy_calls=3, proxy_share=1) as made:
         yield made
 
 

@@ -72,7 +72,10 @@ async def stage(port: int) -> AsyncIterator[Stage]:
         async with (
             composition.running(settings) as broker,
             serving(
-                composition.asgi(broker, with_worker=True)[1], port=int(address.rsplit(":", 1)[1]), lifespan="on"
+                composition.asgi(broker, with_worker=True)[1],
+                port=int(address.rsplit(":", 1)[1]),
+                lifespan="on",
+                protocol=composition.protocol(settings),
             ) as url,
             httpx2.AsyncClient(base_url=upstream, headers={"X-Admin-Token": admin_token}) as upstream_admin,
         ):
