@@ -10,11 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
-from urllib.parse import unquote_plus
 
+from broker.base.parameters import read
 from broker.providers.rule import Rule
 
 DEFAULT_TTL_S = 300
+# Parameters from which some frameworks take another method than the one that was judged: Rails, Laravel and Symfony the
+# first one, ServiceStack and gateways for OData the others.
+_OVERRIDES = frozenset(
+    {"_method", "_http_method", "http_method_override", "x_http_method", "x_http_method_override", "x_method_override"}
+)
 
 
 class Mode(StrEnum):
@@ -176,13 +181,20 @@ def _fitting(ask: Ask, standing: Sequence[Terms]) -> Sequence[Terms] | Denied:
 
 
 def refuse_call(grant: Terms, call: Call) -> Denied | None:
-    """Why the grant's rules refuse a proxied call; None where they allow it."""
+    """Why the grant's rules refuse a proxied call; None where they allow it.
+
+    Raises:
+        QueryRefused: the names of its parameters can't be told.
+    """
     if not grant.rules:
         return None
     if any(rule.allows(call.method, call.path) for rule in grant.rules):
-        # Some frameworks take the method from here, and would do another than the one that was judged.
-        if any(unquote_plus(pair.partition("=")[0]).lower() == "_method" for pair in call.query.split("&")):
-            return Denied("rule_refused", "The grant limits methods, so `_method` in the query is refused; remove it.")
+        if any(not _OVERRIDES.isdisjoint(parameter.readings) for parameter in read(call.query)):
+            return Denied(
+                "rule_refused",
+                "The grant limits methods, so a parameter that names another one, such as `_method`, is refused in the "
+                "query, however it is spelled; remove it.",
+            )
         return None
     allowed = tuple(str(rule) for rule in grant.rules)
     return Denied(

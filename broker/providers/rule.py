@@ -34,10 +34,11 @@ class Rule(Part):
 
         Args:
             method: the HTTP method, in capitals.
-            path: as it will be sent, percent-encoded; it is compared by what it decodes to.
+            path: as it will be sent, percent-encoded; it is compared by what it decodes to.  The base URL itself is
+                ``/`` with and without its slash.
         """
         within = method in self.methods or (method == "HEAD" and "GET" in self.methods)
-        return within and _anchored(self.paths).fullmatch(unquote(path)) is not None
+        return within and _anchored(self.paths).fullmatch(unquote(path) or "/") is not None
 
     def __str__(self) -> str:
         return f"{', '.join(self.methods)} {', '.join(self.paths)}"

@@ -27,6 +27,7 @@ def rule(*paths: str, methods: tuple[str, ...] = ("GET",)) -> Rule:
         ("/**", ["/a", "/a/b"], []),
         ("/a/*.json", ["/a/1.json"], ["/a/1xjson", "/a/.json/x"]),
         ("/a.b", ["/a.b"], ["/axb"]),
+        ("/", ["/", ""], ["/a"]),
         ("/a$(x)+", ["/a$(x)+"], ["/a", "/ax"]),
     ],
 )
@@ -69,3 +70,28 @@ def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowe
     assert denied.allowed == ("GET /a", "GET /b")
     assert "grt_1" in denied.need
     assert refuse_call(limited, Call("GET", "/a", "x=1&%5Fmethod=DELETE")) is not None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        ".method=DELETE",
+        "[method=DELETE",
+        "%20_method=DELETE",
+        "+_method=DELETE",
+        "_method[]=DELETE",
+        "[_method]=DELETE",
+        "a=1;_method=DELETE",
+        "_method%00=DELETE",
+        "%255Fmethod=DELETE",
+        "X-HTTP-Method-Override=DELETE",
+        "x_http_method=DELETE",
+    ],
+)
+def test_where_a_grant_limits_methods_no_parameter_names_another_one(query: str) -> None:
+    limited = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"),))
+    denied = refuse_call(limited, Call("GET", "/a", query))
+    assert isinstance(denied, Denied)
+    assert denied.reason == "rule_refused"
+    assert "_method" in denied.need
+    assert refuse_call(limited, Call("GET", "/a", "method=DELETE&q=_method")) is None
