@@ -28,11 +28,12 @@ pytestmark = needs("nginx", package="nginx-light")
 
 @dataclass
 class Stand:
-    """A broker's stand-in: what it was asked, and whether it breaks connections off instead of answering."""
+    """A broker's stand-in: what it was asked, its answer's headers, and whether it breaks off instead of answering."""
 
     port: int = 0
     dies: bool = False
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -50,6 +51,8 @@ def stand_in() -> Iterator[Stand]:
                 return
             self.send_response(200)
             self.send_header("Content-Length", "2")
+            for name, value in stand.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(b"ok")
 
@@ -143,3 +146,38 @@ def test_what_may_have_been_carried_out_is_sent_once(method: str, path: str, sen
 def test_what_reached_no_broker_goes_to_the_other_one(tmp_path: Path) -> None:
     with stand_in() as two, served(DEPLOY / "compose" / "nginx.conf", (Stand(free_port()), two), tmp_path) as client:
         assert [client.post("/v1/leases").status_code for _ in range(4)] == [200] * 4
+
+
+SPEAKING = {
+    "X-Accel-Redirect": "/v1/leases",
+    "X-Accel-Expires": "3600",
+    "X-Accel-Limit-Rate": "1",
+    "X-Accel-Buffering": "yes",
+    "X-Accel-Charset": "koi8-r",
+    "X-Sendfile": "/etc/passwd",
+    "X-LiteSpeed-Location": "/v1/leases",
+    "X-Reproxy-URL": "http://10.0.0.1/",
+    "X-Lighttpd-Send-File": "/etc/passwd",
+    "X-Varnish": "1",
+    "Surrogate-Control": "max-age=3600",
+    "CDN-Cache-Control": "max-age=3600",
+    "Cloudflare-CDN-Cache-Control": "max-age=3600",
+    "Edge-Control": "max-age=3600",
+    "Proxy-Authenticate": "Basic",
+}
+
+
+@SITES
+@pytest.mark.parametrize("path", ["/proxy/acme/raptor-comply/x", "/v1/organizations"])
+def test_headers_that_speak_to_servers_before_the_broker_are_not_obeyed_and_not_handed_on(
+    site: Path, path: str, tmp_path: Path
+) -> None:
+    with stand_in() as one, stand_in() as two:
+        one.headers = two.headers = {**SPEAKING, "ETag": "e", "Content-Type": "text/plain"}
+        with served(site, (one, two), tmp_path) as client:
+            got = client.get(path)
+    assert [target for _, target, _ in one.asked + two.asked] == [path], "no internal redirect"
+    assert got.text == "ok"
+    assert got.headers["etag"] == "e"
+    assert got.headers["content-type"] == "text/plain"
+    assert not {name.lower() for name in SPEAKING} & set(got.headers)
