@@ -320,6 +320,7 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
         summary="Short-lived, audited access to the API keys that customers share.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to wherever the request's Host header says
         lifespan=lifespan,
         responses={
             code: {
@@ -349,7 +350,7 @@ def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 def probes(broker: Broker) -> ASGIApp:
     """What a process serves that does the periodic work alone: its probes and metrics."""
-    app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = broker.services
     app.include_router(health.router)
     return Edge(app, broker.services.metrics, hsts=False)

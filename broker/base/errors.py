@@ -31,11 +31,18 @@ class Invalid(BrokerError):
 
 
 class Unauthenticated(BrokerError):
-    """No caller could be established."""
+    """No caller could be established; ``challenge`` is the answer's ``WWW-Authenticate`` (RFC 6750 §3)."""
 
     status = 401
     code = "unauthenticated"
     title = "Authentication needed"
+    challenge: ClassVar[str] = "Bearer"
+
+
+class InvalidToken(Unauthenticated):
+    """A token came along that is malformed, unknown, revoked or over (RFC 6750 §3.1)."""
+
+    challenge = 'Bearer error="invalid_token"'
 
 
 class Forbidden(BrokerError):

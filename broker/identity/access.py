@@ -12,7 +12,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from broker.base.clock import Clock
-from broker.base.errors import Unauthenticated
+from broker.base.errors import InvalidToken
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
 
@@ -21,7 +21,7 @@ _LEEWAY_S = 5
 _REMEMBERED = 10_000
 
 
-class AccessTokenRefused(Unauthenticated):
+class AccessTokenRefused(InvalidToken):
     """Not an access token that this broker made for itself and that still lasts."""
 
     def __init__(self) -> None:
@@ -77,6 +77,8 @@ class AccessTokens:
         Raises:
             AccessTokenRefused: not ours, altered, expired, or for somebody else.
         """
+        if not unverified_token.isascii():  # as every JWT is (RFC 7515 §3.1)
+            raise AccessTokenRefused
         digest = hashlib.sha256(unverified_token.encode()).digest()
         known = self._verified.get(digest)
         if known is not None and known[1] > self._clock():

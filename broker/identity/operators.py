@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.errors import Conflict, Invalid, NotFound, Unauthenticated
+from broker.base.errors import Conflict, Invalid, InvalidToken, NotFound
 from broker.formats import ids, token
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
@@ -20,7 +20,7 @@ TOKEN_DAYS = 90
 BOOTSTRAP_MS = DAY_MS
 
 
-class TokenRefused(Unauthenticated):
+class TokenRefused(InvalidToken):
     """The token is not one of ours, is over, or was revoked: the same answer for all three."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from broker.base.errors import BrokerError, Conflict
+from broker.base.errors import BrokerError, Conflict, Unauthenticated
 from broker.keystore.keystore import CannotOpen
 
 _log = structlog.get_logger()
@@ -41,8 +41,6 @@ def problem(status: int, code: str, title: str, detail: str, members: Mapping[st
     headers = {"Cache-Control": "no-store"}
     if "retry_after" in members:
         headers["Retry-After"] = str(members["retry_after"])
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
     body = {"type": f"urn:keybroker:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
     return JSONResponse({**members, **body}, status, headers, "application/problem+json")
 
@@ -63,7 +61,10 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
     assert isinstance(error, BrokerError)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _unexpected(_request, error)
-    return problem(error.status, error.code, error.title, error.public, error.members)
+    response = problem(error.status, error.code, error.title, error.public, error.members)
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = error.challenge
+    return response
 
 
 async def _invalid_request(_request: Request | None, error: Exception) -> JSONResponse:
@@ -94,6 +95,8 @@ async def _http_exception(_request: Request | None, error: Exception) -> JSONRes
         error.status_code, code if _CODE.fullmatch(code) else "http_error", phrase, _HINTS.get(code, phrase)
     )
     response.headers.update(error.headers or {})
+    if response.headers.get("Allow") == "GET":
+        response.headers["Allow"] = "GET, HEAD"  # see the edge
     return response
 
 

@@ -130,6 +130,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD" and not scope["path"].startswith(PROXY):
+            scope, send = {**scope, "method": "GET", "asked": "HEAD"}, _without_content(send)
         request_id = scope["request_id"] = ids.new("req")
         carried = {"traceparent": Headers(scope=scope).get("traceparent", "")}
         with served("request", carried) as traced:
@@ -137,6 +139,7 @@ class Edge:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, traced: Span) -> None:
         started, status = time.perf_counter(), 500
+        proxied = scope["path"].startswith(PROXY)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -145,12 +148,14 @@ class Edge:
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))
+                if proxied:  # there the other name belongs to the job and the upstream
+                    headers.append((b"x-broker-request-id", request_id.encode()))
                 headers += [pair for pair in self._fixed if pair[0] not in present]
             await send(message)
 
         declared = Headers(scope=scope).get("content-length", "")
         try:
-            if scope["path"].startswith(PROXY):  # has caps of its own, as it streams
+            if proxied:  # has caps of its own, as it streams
                 await self._app(scope, receive, sending)
             elif declared.isdecimal() and int(declared) > BODY_MAX:
                 await _too_large(BODY_MAX)(scope, receive, sending)
@@ -164,7 +169,8 @@ class Edge:
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str, traced: Span) -> None:
         route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        asked = scope.get("asked", scope["method"])
+        method = asked if asked in _METHODS else "other"
         self._metrics.note(route, method, status, seconds)
         if traced.is_recording():
             traced.update_name(f"{method} {route}")
@@ -184,6 +190,15 @@ class Edge:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _without_content(send: Send) -> Send:
+    """A ``send`` for the answer to HEAD: what GET would be answered, less the content (RFC 9110 §9.3.2)."""
+
+    async def sending(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sending
 
 
 class _Capped:
