@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from broker.proxy.inject import HOP_BY_HOP, Headers, alias, tokens
 
@@ -44,7 +44,27 @@ _STAY_BEHIND = frozenset(
     }
 )
 _NEVER_RETURNED = HOP_BY_HOP | _STAY_BEHIND
+# What speaks to a server, cache or CDN before the broker, by family (nginx, Apache, LiteSpeed, Perlbal, lighttpd,
+# Varnish; Edge Architecture, RFC 9213), to the broker's own jobs, or to browsers.
+_FAMILIES = (
+    "access-control-",
+    "edge-control",
+    "proxy-",
+    "surrogate-",
+    "x-accel-",
+    "x-broker-",
+    "x-lighttpd-",
+    "x-litespeed-",
+    "x-reproxy-",
+    "x-sendfile",
+    "x-varnish",
+)
+_FAMILY_OF_CACHES = "cdn-cache-control"
+_REFERENCES = frozenset({"azure-asyncoperation", "content-location", "location", "operation-location"})
+_WITHOUT_CONTENT = frozenset({204, 304})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+_REQUEST_ID = re.compile("[A-Za-z0-9._:/+=@-]{1,200}")
 _RENAMED = {"x-request-id": "X-Upstream-Request-Id"}
 
 
@@ -57,27 +77,42 @@ class Addresses:
     asked: str
 
     def through_proxy(self, reference: str) -> str:
-        """A reference of the answer, absolute: below the proxy where it is below the base URL, else as it is."""
-        target = urljoin(self.asked, reference)
-        base, url = urlsplit(self.base), urlsplit(target)
-        same_origin = (url.scheme, url.netloc.lower()) == (base.scheme, base.netloc.lower())
+        """A reference of the answer, absolute: below the proxy where it is below the base URL, else as it is.
+
+        What can't be read as a reference (RFC 3986) stays as it is.
+        """
+        try:
+            target = urljoin(self.asked, reference)
+            base, url = urlsplit(self.base), urlsplit(target)
+            same_origin = _origin(url) == _origin(base)
+        except ValueError:
+            return reference
         rest = target.partition("://")[2][len(url.netloc) :]
         if not same_origin or not rest.startswith(base.path) or rest[len(base.path) :][:1] not in {"", "/", "?", "#"}:
             return target
         return self.proxy + rest[len(base.path) :]
 
 
-def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses) -> Headers:
-    """The headers to hand back; references to the upstream (``Location``, ``Link``) lead through the proxy."""
+def _origin(url: SplitResult) -> tuple[str, str, str | None, int | None]:
+    """The origin, its port spelled out or not (RFC 3986 §6.2.3); a user before the host makes it another one."""
+    port = _DEFAULT_PORTS.get(url.scheme) if url.port is None else url.port
+    return url.scheme, url.netloc.rpartition("@")[0], url.hostname, port
+
+
+def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, status: int) -> Headers:
+    """The headers to hand back; references to the upstream (``Location``, ``Link``) lead through the proxy.
+
+    An answer with a ``status`` that has no content says no length (RFC 9110 §8.6).
+    """
     kept = []
     named: set[str] = set()
     for name, value in upstream:
         aliased = alias(name)
         if aliased == "connection":
             named |= tokens(value)
-        if aliased in _NEVER_RETURNED or aliased.startswith("access-control-"):
+        if _stays_behind(aliased) or (aliased == "content-length" and status in _WITHOUT_CONTENT):
             continue
-        if aliased in {"location", "content-location"}:
+        if aliased in _REFERENCES:
             value = addresses.through_proxy(value)  # noqa: PLW2901 - the value, re-addressed
         elif aliased == "link":
             value = re.sub("<([^>]*)>", lambda link: f"<{addresses.through_proxy(link[1])}>", value)  # noqa: PLW2901
@@ -86,6 +121,11 @@ def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses) 
 
 
 def request_id(upstream: Iterable[tuple[str, str]]) -> str:
-    """The upstream's own id of the request, where it gives one."""
+    """The upstream's own id of the request, for the record; empty where it gives none that looks like one."""
     given = {name.lower(): value for name, value in upstream}
-    return next((given[name] for name in _REQUEST_IDS if name in given), "")
+    found = next((given[name] for name in _REQUEST_IDS if name in given), "")
+    return found if _REQUEST_ID.fullmatch(found) else ""
+
+
+def _stays_behind(aliased: str) -> bool:
+    return aliased in _NEVER_RETURNED or aliased.startswith(_FAMILIES) or aliased.endswith(_FAMILY_OF_CACHES)

@@ -109,7 +109,8 @@ class Forwarder:
                 masked = redactor.headers(response.headers.items())
                 passing = _passing(response, redactor, flight, use)
                 bad_key = response.status in use.definition.verify.bad_key
-                yield Answer(response.status, response_headers(masked, addresses), passing, use.pause, bad_key)
+                returned = response_headers(masked, addresses, response.status)
+                yield Answer(response.status, returned, passing, use.pause, bad_key)
         except Unreachable as error:
             use.reason = "unreachable"
             if flight.over is not None:
