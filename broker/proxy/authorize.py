@@ -16,12 +16,13 @@ from broker.audit.allowance import Allowance, Exhausted
 from broker.audit.events import Actor, Event, Target
 from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
-from broker.base.errors import BrokerError, Forbidden, TooMany, Unavailable
+from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
+from broker.base.parameters import QueryRefused, read
 from broker.credentials.resting import pause_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
 from broker.leases.lease import Lease, event_of
-from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing
+from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.standing import SealedKey
 from broker.leases.tables import UseRow
 from broker.providers.catalog import Catalog
@@ -34,6 +35,15 @@ from broker.proxy.path import PathRefused, judged
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 
 _TRIES = 4
+
+
+class LeaseTokenRefused(InvalidToken):
+    """Not a token that this broker made, or its lease is none that it knows."""
+
+    code = "unknown_lease"
+
+    def __init__(self) -> None:
+        super().__init__("This is no token of a lease here; take a lease (POST /v1/leases) and send its token.")
 
 
 class WrongTarget(Forbidden):
@@ -56,7 +66,7 @@ class GrantRateLimited(TooMany):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request whose path was judged, and who asks; ``lease`` is None where one is to be found for a job."""
+    """A judged request with its path, and who asks; ``lease`` is None where one is to be found for a job."""
 
     caller: str | Job
     lease: Lease | None
@@ -79,22 +89,35 @@ class Authorizer:
         self._clock = clock
 
     async def asked(self, caller: str | Job, actor: Actor, request: Request) -> Asked:
-        """The request with its path judged; a refusal is recorded where it is known whose call it was."""
-        lease = await self._leasing.known(self._leasing.id_of(caller)) if isinstance(caller, str) else None
+        """The request with its path and query judged; a refusal is recorded.
+
+        Raises:
+            LeaseTokenRefused: it isn't known whose call it is; not recorded.
+            PathRefused, QueryRefused: it can be read in more than one way.
+        """
+        lease = await self._named(caller) if isinstance(caller, str) else None
         workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
         actor = Actor("workload", workload, "", actor.address, actor.agent)
         try:
-            return Asked(caller, lease, actor, request, judged(request.raw_path))
-        except PathRefused as refusal:
+            path = judged(request.raw_path) if request.raw_path else ""  # the base URL itself
+            read(request.query)
+        except (PathRefused, QueryRefused) as refusal:
             await self._deny(lease, actor, request, refusal)
             raise
+        return Asked(caller, lease, actor, request, path)
+
+    async def _named(self, unverified_token: str) -> Lease:
+        try:
+            return await self._leasing.known(self._leasing.id_of(unverified_token))
+        except NoSuchLease:
+            raise LeaseTokenRefused from None
 
     async def lease(self, asked: Asked, *, again: bool = False) -> Lease:
         """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""
         if not isinstance(asked.caller, Job):
             assert asked.lease is not None
             return asked.lease
-        call = Call(asked.request.method, asked.path, asked.request.raw_query)
+        call = Call(asked.request.method, asked.path, asked.request.query)
         target = (asked.request.organization, asked.request.provider)
         return await self._implicit.lease(asked.caller, *target, call, again=again)
 
@@ -155,7 +178,7 @@ class Authorizer:
                 key, fallback = fallback, None
             assert terms is not None
             assert key is not None
-            if denied := _refused(terms, Call(request.method, asked.path, request.raw_query)):
+            if denied := _refused(terms, Call(request.method, asked.path, request.query)):
                 raise LeaseDenied(denied)
             event = event_of(
                 lease,
@@ -230,8 +253,8 @@ def _refused(terms: Terms, call: Call) -> Denied | None:
 
 def _target(definition: Definition, key: SealedKey, asked: Asked) -> Target:
     base = urlsplit(definition.url(key.variables))
-    names = query_names(asked.request.raw_query)
-    return Target(base.hostname or "", asked.request.method, base.path + asked.path, names)
+    names = query_names(asked.request.query)
+    return Target(base.hostname or "", asked.request.method, base.path + asked.path or "/", names)
 
 
 def _use_row(event: Event) -> Mapping[str, object]:

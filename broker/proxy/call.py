@@ -33,8 +33,8 @@ class Proxy:
             request: what to forward.
 
         Raises:
-            NoSuchLease, LeaseOver, LeaseDenied, WrongTarget, PathRefused, GrantRateLimited, UpstreamRateLimited:
-                refused before the key was opened; recorded where the lease is known.
+            LeaseTokenRefused, LeaseOver, LeaseDenied, WrongTarget, PathRefused, QueryRefused, GrantRateLimited,
+            UpstreamRateLimited: refused before the key was opened; recorded where the lease is known.
             UpstreamUnreachable, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
         asked = await self._authorizer.asked(caller, actor, request)

@@ -19,7 +19,7 @@ from broker.leases.leasing import Leasing
 from broker.providers.pause import pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
-from broker.proxy.inject import Headers, query, request_headers
+from broker.proxy.inject import Headers, request_headers, target
 from broker.proxy.redact import Redactor
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 from broker.wire.client import Answer as Received
@@ -87,12 +87,11 @@ class Forwarder:
             headers = request_headers(request.headers, use.definition.required_headers.items(), slot)
             if small is None and request.body.length is not None:
                 headers.append(("Content-Length", str(request.body.length)))
-            sent = query(request.raw_query, slot)
             use.sent = len(small or b"")
             await flight.gate()
             async with self._outbound.call(
                 request.method,
-                f"{base}{use.path}" + (f"?{sent}" if sent else ""),
+                target(base, use.path, request.raw_query, slot),
                 headers=headers,
                 body=_metered(request.body.chunks, flight, use) if small is None else small or None,
                 private=use.definition.host.private,

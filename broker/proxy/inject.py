@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from urllib.parse import parse_qsl, quote_plus, unquote, unquote_plus
+from urllib.parse import quote_plus, unquote
 
 from broker.base.errors import Invalid
+from broker.base.parameters import folded, read
 from broker.providers.definition import Placement
 
 # RFC 9110 §7.6.1, and what only this hop is meant to read.
@@ -34,26 +35,29 @@ _OURS = frozenset(
         "host",
         "via",
         "x-real-ip",
-        "x-request-id",
-        # Some frameworks take another method or path from these than the ones that were judged.
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-url",
-        "x-rewrite-url",
+        # CGI hands it on as HTTP_PROXY, which HTTP clients obey (httpoxy, CVE-2016-5385).
+        "proxy",
     }
 )
 _NEVER_SENT = HOP_BY_HOP | _OURS
 _CARRIED = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _NAME_MAX = 40  # a key that somebody pasted after the "?" is longer
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
+# Some frameworks and gateways take another method or address from these than the ones that were judged.
+_REWRITES = re.compile(
+    "x-(?:http-)?(?:method|verb)(?:-override)?"
+    "|(?:http-)?(?:method|verb)-override"
+    "|x-http-(?:host|path|uri|url)-override"
+    "|x-(?:envoy-original|original|override|replaced|request|rewrite)-(?:host|method|path|query|uri|url|verb)"
+)
+_NO_SEPARATOR = re.compile("[^a-z0-9-]")
 
 Headers = list[tuple[str, str]]
 
 
 def alias(name: str) -> str:
-    """Spellings that some servers treat as one: case, underscore for dash, percent-encoding."""
-    return (unquote(name) if "%" in name else name).lower().replace("_", "-")
+    """Spellings that some servers treat as one (CGI, RFC 3875 §4.1.18): case, percent-encoding, any sign for a dash."""
+    return _NO_SEPARATOR.sub("-", (unquote(name) if "%" in name else name).lower())
 
 
 def tokens(connection: str) -> set[str]:
@@ -76,7 +80,7 @@ def request_headers(
         aliased = alias(name)
         if aliased == "connection":
             named |= tokens(value)
-        elif aliased not in _NEVER_SENT and aliased not in fixed and not aliased.startswith(_OURS_BY_PREFIX):
+        elif aliased not in fixed and not _stays_here(aliased):
             if not _CARRIED.fullmatch(value):
                 raise Invalid("A header's value holds a line break, NUL, or bytes that are not UTF-8; leave them out.")
             kept.append((aliased, name, value))
@@ -85,32 +89,41 @@ def request_headers(
     return [*passed, ("Accept-Encoding", "identity"), *required, *slot.headers]
 
 
+def _stays_here(aliased: str) -> bool:
+    return aliased in _NEVER_SENT or aliased.startswith(_OURS_BY_PREFIX) or _REWRITES.fullmatch(aliased) is not None
+
+
+def target(base: str, path: str, caller_query: str | None, slot: Placement) -> str:
+    """The URL to call: ``path`` and the query of the call below ``base``, byte for byte but for an injected key.
+
+    ``caller_query`` is None where the call has no ``?``; an empty query keeps it (RFC 3986 §6.2.3: they may differ).
+
+    Raises:
+        QueryRefused: the key goes into the query, and which parameter is its own can't be told.
+    """
+    sent = query(caller_query or "", slot)
+    return f"{base}{path}?{sent}" if sent or caller_query is not None else f"{base}{path}"
+
+
 def query(caller: str, slot: Placement) -> str:
-    """The query to send: the caller's bytes less every spelling of the injected parameter, the key last."""
+    """The query to send: the caller's bytes less every spelling of the injected parameter, the key last.
+
+    Raises:
+        QueryRefused: which parameter is the key's can't be told.
+    """
     if not slot.query:
         return caller
-    injected = {name.lower() for name, _ in slot.query}
-    pairs = [pair for pair in caller.split("&") if pair and _parameter(pair) not in injected]
-    pairs += [f"{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
-    return "&".join(pairs)
-
-
-def _parameter(pair: str) -> str:
-    name = pair.partition("=")[0]
-    while (decoded := unquote_plus(name)) != name:
-        name = decoded
-    return name.partition("[")[0].strip().lower()
+    injected = {folded(name) for name, _ in slot.query}
+    pairs = [one.separators + one.text for one in read(caller) if injected.isdisjoint(one.readings)]
+    pairs += [f"&{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
+    return "".join(pairs)[1:]
 
 
 def query_names(raw: str) -> tuple[str, ...]:
-    """The parameter names of a query, for the record: values stay out of it, and so does what is no likely name."""
-    if not raw:
-        return ()
-    return tuple(
-        sorted(
-            {
-                name if len(name) <= _NAME_MAX else "(long name)"
-                for name, _ in parse_qsl(raw, keep_blank_values=True, max_num_fields=None)
-            }
-        )
-    )[:32]
+    """The parameter names of a query, for the record: values stay out of it, and so does what is no likely name.
+
+    Raises:
+        QueryRefused: they can't be told.
+    """
+    names = {one.name for one in read(raw) if one.text}
+    return tuple(sorted({name if len(name) <= _NAME_MAX else "(long name)" for name in names}))[:32]

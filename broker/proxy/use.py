@@ -22,7 +22,8 @@ from broker.proxy.payload import Body
 class Request:
     """What a job asks to be forwarded.
 
-    ``raw_path`` and ``raw_query`` are as received, still encoded; ``proxy_url`` is the proxy's base URL for this
+    ``raw_path`` and ``raw_query`` are as received, still encoded: the path empty where the base URL itself is called
+    without a slash, the query None where there is no ``?``.  ``proxy_url`` is the proxy's base URL for this
     organization and provider, and ``id`` ties the tries of one request together on the record.
     """
 
@@ -30,11 +31,16 @@ class Request:
     provider: str
     method: str
     raw_path: bytes
-    raw_query: str
+    raw_query: str | None
     headers: Sequence[tuple[str, str]]
     body: Body
     proxy_url: str
     id: str
+
+    @property
+    def query(self) -> str:
+        """The query; empty also where there is none."""
+        return self.raw_query or ""
 
 
 @dataclass(slots=True)

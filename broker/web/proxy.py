@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -25,7 +26,8 @@ _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
 _NOTICED_AFTER_S = 0.05
 # Statuses of problems that are the broker's, or of what it relies on; an upstream's are 502 and 504.
 _OWN_FAULTS = frozenset({500, 503})
-_QUERY = re.compile(rb"[!-~]{0,16384}")
+_QUERY_MAX = 16_384
+_VISIBLE = re.compile(rb"[!-~]*")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -46,13 +48,13 @@ class Forwarding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["direct"] = ROUTE
-        # As the upstream's client writes them: what isn't UTF-8 comes out as what it refuses.
-        headers = [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in scope["headers"]]
-        job = _JobSide(receive, _declared(dict(headers)))
+        headers = _headers(scope)
+        given = {name.lower(): value for name, value in headers}
+        job = _JobSide(receive, _declared(given))
         reply = _Reply(send)
         leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
         try:
-            request, caller, actor = await self._understood(scope, headers, job)
+            request, caller, actor = await self._understood(scope, headers, given, job)
             async with self._services.proxy.call(caller, actor, request) as answer:
                 await reply.start(answer.status, answer.headers)
                 async for chunk in answer.body:
@@ -74,24 +76,23 @@ class Forwarding:
             leaving.cancel()
             job.stop_watching()
 
-    async def _understood(self, scope: Scope, headers: Headers, job: _JobSide) -> tuple[Request, str | Job, Actor]:
+    async def _understood(
+        self, scope: Scope, headers: Headers, given: Mapping[str, str], job: _JobSide
+    ) -> tuple[Request, str | Job, Actor]:
         if scope["method"] not in METHODS:
             raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
-        segments = bytes(scope.get("raw_path") or b"").partition(b"?")[0].split(b"/")
+        segments = bytes(scope.get("raw_path") or b"").partition(b"?")[0].split(b"/", _PREFIX_SEGMENTS)
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
         organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
-        if not _QUERY.fullmatch(scope["query_string"]):
-            raise Invalid("The query holds bytes that a URL may not hold; percent-encode them.")
-        given = dict(headers)
         client = scope.get("client") or ("",)
         actor = Actor("stranger", "unverified", address=client[0], agent=given.get("user-agent", ""))
         request = Request(
             organization=organization,
             provider=provider,
             method=scope["method"],
-            raw_path=b"/" + b"/".join(segments[_PREFIX_SEGMENTS:]),
-            raw_query=scope["query_string"].decode("ascii"),
+            raw_path=b"".join(b"/" + rest for rest in segments[_PREFIX_SEGMENTS:]),
+            raw_query=_query(scope),
             headers=headers,
             body=Body(job.declared, job.chunks()),
             proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
@@ -126,6 +127,36 @@ class Forwarding:
             if token := auth.carried(given.get(auth.header.lower(), "")) if auth.header else "":
                 return token
         raise Unauthenticated(f"Send `Authorization: Bearer TOKEN` with a lease's token{where}.")
+
+
+def _headers(scope: Scope) -> Headers:
+    """The names as they were sent, where the server tells them: ASGI has them in lower case.
+
+    Values are as the upstream's client writes them: what isn't UTF-8 comes out as what it refuses.
+    """
+    sent: Iterable[tuple[bytes, bytes]] = _extensions(scope).get("keybroker.headers", scope["headers"])
+    return [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in sent]
+
+
+def _query(scope: Scope) -> str | None:
+    """The query as it was sent; None where there is no ``?``, as far as the server tells (ASGI has both as empty).
+
+    Raises:
+        Invalid: too long, or of bytes that a URL may not hold (RFC 3986 §3.4).
+    """
+    query = bytes(scope["query_string"])
+    if len(query) > _QUERY_MAX:
+        raise Invalid(f"The query has {len(query)} bytes; at most {_QUERY_MAX} are forwarded. Send less.")
+    if not _VISIBLE.fullmatch(query):
+        raise Invalid("The query holds bytes that a URL may not hold; percent-encode them.")
+    if query:
+        return query.decode("ascii")
+    return "" if b"?" in _extensions(scope).get("keybroker.target", b"") else None
+
+
+def _extensions(scope: Scope) -> Mapping[str, Any]:
+    """What the server tells beyond ASGI: ``keybroker.headers`` and ``keybroker.target``, both as sent."""
+    return scope.get("extensions") or {}
 
 
 def _declared(given: Mapping[str, str]) -> int | None:

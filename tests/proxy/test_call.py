@@ -93,5 +93,6 @@ async def test_forged_and_foreign_tokens_say_nothing(world: World) -> None:
         answer = await world.http.get(
             "/proxy/acme/raptor-comply/facilities", headers={"Authorization": f"Bearer {wrong}"}
         )
-        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_lease")
+        assert (answer.status_code, answer.json()["code"]) == (401, "unknown_lease")
+        assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     assert (await world.http.get("/proxy/acme/raptor-comply/facilities")).status_code == 401
