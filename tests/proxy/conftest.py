@@ -55,12 +55,15 @@ class Bench:
     async def uses(self) -> list[UseRow]:
         """Every use on record, in order, once none is open."""
 
-        async def closed() -> list[UseRow] | None:
-            async with self.world.services.db.read(EVERY_TENANT) as session:
-                rows = list(await session.scalars(select(UseRow).order_by(UseRow.id)))
-            return rows if all(row.completed_at for row in rows) else None
+        found: list[UseRow] = []
 
-        return list(await eventually(closed))
+        async def closed() -> bool:
+            async with self.world.services.db.read(EVERY_TENANT) as session:
+                found[:] = await session.scalars(select(UseRow).order_by(UseRow.id))
+            return all(row.completed_at for row in found)
+
+        await eventually(closed)
+        return found
 
 
 @asynccontextmanager
