@@ -61,9 +61,10 @@ class NoSuchLease(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A lease with its token, and for ``reveal`` the key."""
+    """A lease with its organization's slug, its token, and for ``reveal`` the key."""
 
     lease: Lease
+    slug: str
     token: str
     key: SealedKey
     revealed: Secret | None
@@ -172,7 +173,7 @@ class Leasing:
             # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
             if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, standing)):
                 await self.standing_of(await self.find(lease.id), fresh=True)
-        return Issued(lease, token.lease_token(self._token_key, lease.id), standing.key, revealed)
+        return Issued(lease, standing.slug, token.lease_token(self._token_key, lease.id), standing.key, revealed)
 
     async def _moved(self, guards: Mapping[str, int]) -> bool:
         """Whether one of these epochs is another by now."""

@@ -94,6 +94,7 @@ class LeaseIssued(View):
     """A new lease, its token and where to use it; `key` only for mode `reveal`."""
 
     lease: LeaseView
+    organization_slug: Annotated[str, Field(description="With the lease's own fields, what was asked for.")]
     token: str
     expires_at: str | None
     proxy_url: str
@@ -130,6 +131,7 @@ def _issued(issued: Issued, wired: Services) -> LeaseIssued:
     lease = issued.lease
     return LeaseIssued(
         lease=show(lease, wired.clock()),
+        organization_slug=issued.slug,
         token=issued.token,
         expires_at=when(lease.expires_at),
         proxy_url=f"{wired.public_url}/proxy/{lease.organization}/{lease.provider}",
