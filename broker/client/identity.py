@@ -20,7 +20,8 @@ warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
 
 Algorithm = Literal["EdDSA", "ES256", "RS256"]
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_LIFETIME_S = 60
+# On both sides of now, so that an assertion holds for a broker whose clock is that far off this machine's.
+_SPAN_S = 60
 
 
 class IdentityUnusable(Exception):
@@ -55,15 +56,20 @@ class Identity:
     private_jwk: dict[str, Any]
 
     def assertion(self) -> str:
-        """A fresh assertion for the token endpoint; good once and for a minute."""
+        """A fresh assertion for the token endpoint (RFC 7523 §2.2); good once.
+
+        It is dated a minute back and lasts for a minute, so it holds where the broker's clock is up to a minute, and
+        the broker's own leeway, off this machine's.
+        """
         now = int(time.time())
         algorithm = str(self.private_jwk["alg"])
         claims = {
             "iss": self.client_id,
             "sub": self.client_id,
             "aud": f"{self.broker}/oauth/token",
-            "iat": now,
-            "exp": now + _LIFETIME_S,
+            "iat": now - _SPAN_S,
+            "nbf": now - _SPAN_S,
+            "exp": now + _SPAN_S,
             "jti": secrets.token_urlsafe(16),
         }
         header = {"alg": algorithm, "kid": self.private_jwk["kid"]}
@@ -81,17 +87,30 @@ class Identity:
 def read(path: Path) -> Identity:
     """The identity that :meth:`Identity.write` stored.
 
+    Only its owner may read the file, or, where root owns it, its group too: so Kubernetes mounts a secret for a pod
+    with ``fsGroup`` (mode 0440), read-only.
+
     Raises:
-        IdentityUnusable: missing, readable by others, or not such a file.
+        IdentityUnusable: missing, open to others, or not such a file.
     """
     try:
-        mode = path.stat().st_mode
-        document = json.loads(path.read_text())
+        with path.open() as file:
+            found = os.fstat(file.fileno())
+            document = json.load(file)
         identity = Identity(document["broker"], document["client_id"], document["jwk"])
     except OSError as error:
         raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
     except (ValueError, KeyError, TypeError):
         raise IdentityUnusable(f"{path}: is not an identity file; make one with `broker workload add`.") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise IdentityUnusable(f"{path}: others can read it; run: chmod 600 {path}")
+    if _is_open(found.st_mode, found.st_uid):
+        raise IdentityUnusable(
+            f"{path}: others can read it; run: chmod 600 {path} "
+            "(a mounted secret is to have mode 0400, or belong to root and have 0440)"
+        )
     return identity
+
+
+def _is_open(mode: int, owner: int) -> bool:
+    """Whether more than the owner, or root's group, has to do with a file."""
+    closed_to = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP | (stat.S_IRGRP if owner else 0)
+    return bool(mode & closed_to)

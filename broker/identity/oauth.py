@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.log import AuditLog
 from broker.audit.record import record
-from broker.base.clock import Clock
+from broker.base.clock import Clock, rfc3339
 from broker.base.db import EVERY_TENANT, Database
 from broker.formats import ids, token
 from broker.identity.access import AccessTokenGenerator
@@ -34,6 +34,7 @@ from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
+# The same at both ends: `exp` may be as long ago as `iat` and `nbf` may be ahead (RFC 7519 §4.1.4–6).
 LEEWAY_S = 10
 ASSERTION_LIFETIME_S = 300
 _JTI_MAX = 256
@@ -41,7 +42,8 @@ _JTI_MAX = 256
 _ADVICE = (
     "Client authentication failed. Check the client id, that the assertion is signed with the registered key "
     "(EdDSA, ES256 or RS256), names this endpoint as its audience, is fresh, lasts at most five minutes and has a "
-    "jti that was not used before."
+    "jti that was not used before. Check the clock that dated it, too: iat and nbf may be at most ten seconds ahead, "
+    "and exp less than ten seconds ago. The broker's clock reads {now}."
 )
 
 
@@ -122,7 +124,9 @@ class TokenEndpoint:
             )
         if body.get("error") == "invalid_client":
             # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
-            return TokenAnswer(401, {"error": "invalid_client", "error_description": _ADVICE})
+            # The time is in every HTTP answer's Date; here it is read by whoever has to compare clocks.
+            advice = _ADVICE.format(now=rfc3339(self._clock()))
+            return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
         return TokenAnswer(status, body)
 
 

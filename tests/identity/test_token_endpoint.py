@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from broker.base.clock import parse_rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.client.identity import Algorithm, Identity, generate, public
 from broker.formats import ids
@@ -96,19 +98,56 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+READS = re.compile(r"clock reads (\S+Z)\.")
+
+
+def without_time(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer but for what the clock read when it was made."""
+    return {**answer, "error_description": READS.sub("", answer["error_description"])}
+
+
 @pytest.mark.parametrize("fault", sorted(WRONG))
 async def test_a_wrong_assertion_is_refused_in_one_way(world: World, fault: str) -> None:
     job = await world.job()
     refused = await job.token(client_assertion=sign(job, **WRONG[fault]))
     unknown = await job.token(client_assertion=sign(job, sub=ids.new("wkl"), iss=ids.new("wkl")))
     assert refused.status_code == 401, fault
-    assert refused.json() == unknown.json(), "a stranger can't tell why, nor whether the workload exists"
+    assert without_time(refused.json()) == without_time(unknown.json()), (
+        "a stranger can't tell why, nor whether the workload exists"
+    )
     assert "audience" in refused.json()["error_description"], "the text says what to check"
 
 
 async def test_a_small_difference_of_clocks_is_tolerated(world: World) -> None:
     job = await world.job()
     assert (await job.token(client_assertion=sign(job, exp=int(time.time()) - 5))).status_code == 200
+
+
+# Time that passes on the way takes from what is ahead and adds to what is past.
+LEEWAY: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "exp behind": ({"exp": -5}, {"exp": -11}),
+    "iat ahead": ({"iat": 9}, {"iat": 30}),
+    "nbf ahead": ({"nbf": 9}, {"nbf": 30}),
+}
+
+
+@pytest.mark.parametrize("claim", LEEWAY)
+async def test_the_leeway_is_ten_seconds_in_both_directions(world: World, claim: str) -> None:
+    job = await world.job()
+    for offsets, status in zip(LEEWAY[claim], (200, 401), strict=True):
+        dated: dict[str, Any] = {name: int(time.time()) + seconds for name, seconds in offsets.items()}
+        assert (await job.token(client_assertion=sign(job, **dated))).status_code == status
+
+
+async def test_a_refusal_names_the_clock_and_tells_the_brokers_time(world: World) -> None:
+    world.clock.forward(hours=5)
+    job = await world.job()
+    refused = await job.token(client_assertion=sign(job, iat=int(time.time()) + 90))
+    described = refused.json()["error_description"]
+    assert "Check the clock that dated it" in described
+    told = READS.search(described)
+    assert told is not None
+    assert abs(parse_rfc3339(told[1]) - world.clock()) < 60_000
 
 
 async def test_another_key_does_not_sign_for_the_workload(world: World) -> None:
