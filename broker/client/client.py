@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
 
 import httpx2
 
 from broker.client.errors import CallFailed, answer, unreachable
+from broker.client.forks import PerProcess
 from broker.client.holding import EARLY, Holding
 from broker.client.identity import ASSERTION_TYPE, Identity
 from broker.client.upstream import Upstream
 
 
 class Client:
-    """A job's calls; the access token is got when needed and renewed before it ends.  Threads may share it."""
+    """A job's calls; the access token is got when needed and renewed before it ends.
+
+    Threads may share it.  So may a child of ``fork()``, which has its own token and connections.
+    """
 
     def __init__(self, identity: Identity, *, timeout: float = 10) -> None:
         """Make the client; it calls nobody yet.
@@ -26,10 +31,8 @@ class Client:
             timeout: seconds that a call may wait for the broker.
         """
         self._identity = identity
-        self._http = httpx2.Client(base_url=identity.broker, timeout=timeout)
-        self._renewing = threading.Lock()
-        self._token = ""
-        self._renew_at = 0.0
+        self._session = PerProcess(partial(_Session, identity, timeout))
+        self._session()
 
     def __enter__(self) -> Self:
         return self
@@ -39,18 +42,7 @@ class Client:
 
     def token(self) -> str:
         """An access token that still lasts a while; raises CallFailed."""
-        with self._renewing:
-            if time.monotonic() >= self._renew_at:
-                form = {
-                    "grant_type": "client_credentials",
-                    "client_assertion_type": ASSERTION_TYPE,
-                    "client_assertion": self._identity.assertion(),
-                }
-                asked_at = time.monotonic()
-                granted = self._send("POST", "/oauth/token", data=form)
-                self._token = granted["access_token"]
-                self._renew_at = asked_at + granted["expires_in"] * EARLY
-            return self._token
+        return self._session().token()
 
     def upstream(
         self,
@@ -115,29 +107,58 @@ class Client:
             "grant": grant,
         }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return self._authorized("POST", "/v1/leases", json=wanted, headers=headers)
+        return self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
 
     def leases(self) -> dict[str, Any]:
         """The job's own leases, a page."""
-        return self._authorized("GET", "/v1/leases")
+        return self._session().authorized("GET", "/v1/leases")
 
     def find(self, lease_id: str) -> dict[str, Any]:
         """One of the job's own leases; raises CallFailed."""
-        return self._authorized("GET", f"/v1/leases/{lease_id}")
+        return self._of_lease("GET", lease_id, "")
 
     def renew(self, lease_id: str, ttl: int | None = None) -> dict[str, Any]:
         """Extend a lease; raises CallFailed."""
-        return self._authorized("POST", f"/v1/leases/{lease_id}/renew", json={"ttl": ttl})
+        return self._of_lease("POST", lease_id, "/renew", json={"ttl": ttl})
 
     def end(self, lease_id: str) -> dict[str, Any]:
         """Give a lease back; raises CallFailed."""
-        return self._authorized("POST", f"/v1/leases/{lease_id}/end")
+        return self._of_lease("POST", lease_id, "/end")
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close this process's connections."""
+        if session := self._session.made:
+            session.close()
 
-    def _authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def _of_lease(self, method: str, lease_id: str, what: str, **options: Any) -> dict[str, Any]:
+        return self._session().authorized(method, f"/v1/leases/{lease_id}{what}", **options)
+
+
+class _Session:
+    """One process's calls, and its access token."""
+
+    def __init__(self, identity: Identity, timeout: float) -> None:
+        self._identity = identity
+        self._http = httpx2.Client(base_url=identity.broker, timeout=timeout)
+        self._renewing = threading.Lock()
+        self._token = ""
+        self._renew_at = 0.0
+
+    def token(self) -> str:
+        with self._renewing:
+            if time.monotonic() >= self._renew_at:
+                form = {
+                    "grant_type": "client_credentials",
+                    "client_assertion_type": ASSERTION_TYPE,
+                    "client_assertion": self._identity.assertion(),
+                }
+                asked_at = time.monotonic()
+                granted = self._send("POST", "/oauth/token", data=form)
+                self._token = granted["access_token"]
+                self._renew_at = asked_at + granted["expires_in"] * EARLY
+            return self._token
+
+    def authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         given, token = options.pop("headers", {}), self.token()
         try:
             return self._send(method, path, headers={**given, "Authorization": f"Bearer {token}"}, **options)
@@ -147,6 +168,9 @@ class Client:
         # It ended early by the broker's clock: a suspended machine's own has stood still.
         self._forget(token)
         return self._send(method, path, headers={**given, "Authorization": f"Bearer {self.token()}"}, **options)
+
+    def close(self) -> None:
+        self._http.close()
 
     def _forget(self, token: str) -> None:
         with self._renewing:

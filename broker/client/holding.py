@@ -1,4 +1,7 @@
-"""A lease that lasts: renewed ahead of time by a thread of its own, so that whoever uses it never waits for that."""
+"""A lease that lasts: renewed ahead of time by a thread of its own, so that whoever uses it never waits for that.
+
+Each process holds its own: threads don't survive a fork, and a lease that a child gave back would be its parent's.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import weakref
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed
+from broker.client.forks import PerProcess
 
 if TYPE_CHECKING:
     from broker.client.client import Client
@@ -49,14 +54,10 @@ _RESTS = frozenset({"key_failing", "key_paused", "key_too_old"})
 
 
 class Holding:
-    """A lease, kept until :meth:`close` or until access ends.
-
-    Only the thread changes what is held; everybody else reads it, and never waits.  The thread doesn't keep the
-    object alive: the lease of an abandoned one expires.
-    """
+    """A lease of each process that uses this, kept until :meth:`close` or until access ends."""
 
     def __init__(self, client: Client, wanted: dict[str, Any], *, keep_token: bool) -> None:
-        """Take the lease.
+        """Take this process's lease; a child of ``fork()`` takes its own when it first needs one.
 
         Args:
             client: calls the broker.
@@ -66,6 +67,64 @@ class Holding:
         Raises:
             CallFailed: policy said no, or no answer came.
         """
+        self._kept = PerProcess(partial(_Kept, client, wanted, keep_token=keep_token))
+        # For good.  A child starts with its parent's, and doesn't learn what becomes of that.
+        self._over: CallFailed | None = None
+        self.url = self._kept().url  # the proxy's base URL for what is leased: the same for every lease
+
+    def __repr__(self) -> str:
+        return f"<Holding {self.url}>"
+
+    @property
+    def token(self) -> str:
+        """The token of this process's present lease; waits for the network only where a child has none yet.
+
+        Raises:
+            AccessEnded, AccessDenied: it was cut off, or can't be had any more; for good.
+            CallFailed: the broker has been away for too long; once it is back there is a token again.
+        """
+        self._check()
+        kept = self._own()
+        try:
+            self._check()
+        except CallFailed:
+            kept.close()  # closed meanwhile, perhaps before there was anything to give back
+            raise
+        return kept.token
+
+    @property
+    def final_seconds(self) -> float | None:
+        """Seconds until the end where nothing can put it off; None where something can."""
+        kept = self._kept.made
+        return None if kept is None else kept.final_seconds
+
+    def close(self) -> None:
+        """Give this process's lease back; without an answer it ends by itself when it expires."""
+        self._over = self._over or AccessEnded("This lease was given back; take another.", code="lease_over")
+        if kept := self._kept.made:
+            kept.close()
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise copy(self._over)  # a copy: the original must not gather every caller's frames
+
+    def _own(self) -> _Kept:
+        try:
+            return self._kept()
+        except CallFailed as failure:
+            if _is_for_good(failure):
+                self._over = copy(failure)
+            raise
+
+
+class _Kept:
+    """One lease of one process.
+
+    Only the thread changes what is held; everybody else reads it, and never waits.  The thread doesn't keep the
+    object alive: the lease of an abandoned one expires.
+    """
+
+    def __init__(self, client: Client, wanted: dict[str, Any], *, keep_token: bool) -> None:
         self._client = client
         self._wanted = wanted
         self._keep_token = keep_token
@@ -79,38 +138,26 @@ class Holding:
         )
         self._thread.start()
 
-    def __repr__(self) -> str:
-        return f"<Holding {self._lease.id}>"
-
     @property
     def url(self) -> str:
-        """The proxy's base URL for what is leased; it stays the same."""
         return self._lease.url
 
     @property
     def token(self) -> str:
-        """The token of the present lease.
-
-        Raises:
-            AccessEnded, AccessDenied: it was cut off, or can't be had any more; for good.
-            CallFailed: the broker has been away for too long; once it is back there is a token again.
-        """
         lease, ended = self._lease, self._ended
         if ended is None and lease.left > 0:
             return lease.token
-        raise copy(ended or self._trouble or _over())  # a copy: the original must not gather every caller's frames
+        raise copy(ended or self._trouble or _over())
 
     @property
     def final_seconds(self) -> float | None:
-        """Seconds until the end where nothing can put it off; None where something can."""
         return self._lease.left if self._keep_token and self._lease.final else None
 
     def close(self) -> None:
-        """Give the lease back; without an answer it ends by itself when it expires."""
         self._stop.set()
         self._thread.join()
         if self._ended is None:
-            self._ended = AccessEnded("This lease was given back; take another.", code="lease_over")
+            self._ended = _over()
             self._give_back(self._lease)
 
     def advance(self) -> float | None:
@@ -119,7 +166,7 @@ class Holding:
         try:
             self._go_on(before)
         except CallFailed as failure:
-            if not failure.transient and failure.code not in _RESTS:
+            if _is_for_good(failure):
                 self._ended = failure
                 return None
             self._trouble = failure
@@ -194,12 +241,16 @@ def _lease(view: dict[str, Any], url: str, token: str, asked_at: float) -> _Leas
     )
 
 
+def _is_for_good(failure: CallFailed) -> bool:
+    return not failure.transient and failure.code not in _RESTS
+
+
 def _over() -> AccessEnded:
     return AccessEnded("The lease ran out and nobody renewed it; take another.", code="lease_over")
 
 
-def _keep(reference: weakref.ref[Holding], stop: threading.Event, due: float | None) -> None:
+def _keep(reference: weakref.ref[_Kept], stop: threading.Event, due: float | None) -> None:
     while due is not None and not stop.wait(due):
-        holding = reference()
-        due = holding.advance() if holding is not None else None
-        del holding
+        kept = reference()
+        due = kept.advance() if kept is not None else None
+        del kept

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import httpx2
 
 from broker.client.errors import outside
+from broker.client.forks import PerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +53,34 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
 class UpstreamTransport(httpx2.BaseTransport):
     """For ``httpx2.Client(transport=...)``."""
 
-    def __init__(self, readdressing: Readdressing, wrapped: httpx2.BaseTransport) -> None:
+    def __init__(self, readdressing: Readdressing, wrapped: PerProcess[httpx2.BaseTransport]) -> None:
         self._readdressed = readdressing
         self._wrapped = wrapped
+        wrapped()  # now, so that what can't be made is told to whoever makes this
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
-        return self._wrapped.handle_request(self._readdressed(request))
+        return self._wrapped().handle_request(self._readdressed(request))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._wrapped.close()
+        """Close this process's connections."""
+        if wrapped := self._wrapped.made:
+            wrapped.close()
 
 
 class AsyncUpstreamTransport(httpx2.AsyncBaseTransport):
     """For ``httpx2.AsyncClient(transport=...)``."""
 
-    def __init__(self, readdressing: Readdressing, wrapped: httpx2.AsyncBaseTransport) -> None:
+    def __init__(self, readdressing: Readdressing, wrapped: PerProcess[httpx2.AsyncBaseTransport]) -> None:
         self._readdressed = readdressing
         self._wrapped = wrapped
+        wrapped()  # now, so that what can't be made is told to whoever makes this
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
-        return await self._wrapped.handle_async_request(self._readdressed(request))
+        return await self._wrapped().handle_async_request(self._readdressed(request))
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._wrapped.aclose()
+        """Close this process's connections."""
+        if wrapped := self._wrapped.made:
+            await wrapped.aclose()

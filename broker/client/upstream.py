@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httpx2
 
 from broker.client.errors import outside
+from broker.client.forks import PerProcess
 from broker.client.holding import Holding
 from broker.client.transport import AsyncUpstreamTransport, Readdressing, UpstreamTransport
 
@@ -38,8 +39,10 @@ class Upstream:
 
     An instance is what ``auth=`` takes, in requests, httpx and httpx2 alike; :meth:`aiohttp` and :meth:`transport`
     are for what takes something else.  Many threads may share it.  Reading the token never waits for the network;
-    making and closing an instance does, so async code does that in a thread (``async with`` closes it in one).  A
-    process that forks makes its instances afterwards: renewals don't survive a fork.
+    making and closing an instance does, so async code does that in a thread (``async with`` closes it in one).
+
+    A child of ``fork()`` may use its parent's instance: its first use takes a lease of its own, and waits for that, and
+    what it closes is its own.  HTTP clients are to be made after the fork, as their connections don't survive one.
     """
 
     def __init__(self, holding: Holding) -> None:
@@ -93,15 +96,17 @@ class Upstream:
 
         Args:
             base_url: of the upstream, as its provider file has it.
-            wrapped: what sends; left out, an HTTPTransport.
+            wrapped: what sends, also in a child of ``fork()``; left out, each process has an HTTPTransport of its own.
         """
-        return UpstreamTransport(self._readdressing(base_url), wrapped or httpx2.HTTPTransport())
+        sends = PerProcess[httpx2.BaseTransport](lambda: wrapped or httpx2.HTTPTransport())
+        return UpstreamTransport(self._readdressing(base_url), sends)
 
     def async_transport(
         self, base_url: str, wrapped: httpx2.AsyncBaseTransport | None = None
     ) -> httpx2.AsyncBaseTransport:
         """As :meth:`transport`, for an AsyncClient."""
-        return AsyncUpstreamTransport(self._readdressing(base_url), wrapped or httpx2.AsyncHTTPTransport())
+        sends = PerProcess[httpx2.AsyncBaseTransport](lambda: wrapped or httpx2.AsyncHTTPTransport())
+        return AsyncUpstreamTransport(self._readdressing(base_url), sends)
 
     def close(self) -> None:
         """Give the lease back; its token stops working."""

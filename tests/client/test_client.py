@@ -19,6 +19,6 @@ async def test_an_access_token_that_the_broker_no_longer_takes_is_replaced_unnot
     await desk.grant()
     client = desk.client()
     await asyncio.to_thread(client.leases)
-    client._token += "x"
+    client._session()._token += "x"
     await asyncio.to_thread(client.leases)
     assert await desk.count("auth.token_issued") == 2
