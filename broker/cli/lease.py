@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import call, fail, fail_call, pages
+from broker.cli.session import PROXY, call, fail, fail_call, pages
 from broker.client.client import Client
+from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
 
@@ -19,15 +20,21 @@ app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 IdentityFile = Annotated[
     Path, typer.Option("--identity", envvar="BROKER_IDENTITY", help="The job's file from `broker workload add`.")
 ]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy", envvar=PROXY, help="HTTP proxy that leads to the broker; http_proxy and its like are not read."
+    ),
+]
 Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
 Grant = Annotated[str, typer.Option(help="One of several grants; left out, the broadest.")]
 _COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_at", "expires_at"]
 
 
-def _as_job(identity: Path, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+def _as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
     try:
-        client = Client(read(identity))
-    except IdentityUnusable as error:
+        client = Client(read(identity), proxy=proxy)
+    except (IdentityUnusable, ProxyUnusable) as error:
         fail(str(error))
     try:
         return work(client)
@@ -47,11 +54,12 @@ def issue(
     purpose: Annotated[str, typer.Option(help="What the access is for.")] = "",
     ttl: Ttl = None,
     grant: Grant = "",
+    proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
     """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
     wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
-    issued = _as_job(identity, lambda job: job.lease(org, provider, **wanted))
+    issued = _as_job(identity, proxy, lambda job: job.lease(org, provider, **wanted))
     if as_json:
         show(issued, as_json)
         return
@@ -65,10 +73,11 @@ def list_(
         Path | None, typer.Option("--identity", envvar="BROKER_IDENTITY", help="Only this job's.")
     ] = None,
     org: Annotated[str | None, typer.Option("--org", help="Only this organization (as an operator).")] = None,
+    proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
     """Leases: a job's own, or as an operator those of the organizations you see."""
-    items = _as_job(identity, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
+    items = _as_job(identity, proxy, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
     listing(items, _COLUMNS, as_json)
 
 
@@ -79,15 +88,15 @@ def show_(lease_id: str, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def renew(lease_id: str, identity: IdentityFile, ttl: Ttl = None, as_json: AsJson = False) -> None:
+def renew(lease_id: str, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Extend a lease."""
-    show(_as_job(identity, lambda job: job.renew(lease_id, ttl)), as_json)
+    show(_as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)), as_json)
 
 
 @app.command()
-def end(lease_id: str, identity: IdentityFile, as_json: AsJson = False) -> None:
+def end(lease_id: str, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Give a lease back."""
-    show(_as_job(identity, lambda job: job.end(lease_id)), as_json)
+    show(_as_job(identity, proxy, lambda job: job.end(lease_id)), as_json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from broker.cli.output import AsJson, listing
-from broker.cli.session import call, send
+from broker.cli.session import call, client_proxy, send
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
@@ -169,7 +169,7 @@ def _recognised(found: list[_Found], identity: Path | None) -> list[_Found]:
 def _ask(body: dict[str, Any], identity: Path | None) -> dict[str, Any]:
     if identity is None:
         return call("POST", "/v1/leaks/check", json=body)
-    with Client(read(identity)) as job:
+    with Client(read(identity), proxy=client_proxy()) as job:
         return send("POST", "/v1/leaks/check", json=body, headers={"Authorization": f"Bearer {job.token()}"})
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx2
 import typer
 
+from broker.client.connecting import ProxyUnusable, caller
 from broker.client.errors import CallFailed, answer, unreachable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+PROXY = "BROKER_CLIENT_PROXY"
 
 
 def account_file() -> Path:
@@ -48,6 +51,11 @@ def broker_url() -> str:
     return (os.environ.get("BROKER_URL") or _stored().get("url") or DEFAULT_URL).rstrip("/")
 
 
+def client_proxy() -> str | None:
+    """The HTTP proxy that leads to the broker, where BROKER_CLIENT_PROXY names one."""
+    return os.environ.get(PROXY) or None
+
+
 def call(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call as the operator; ends the command with a plain text where it fails."""
     return send(method, path, headers=_authorization(), **options)
@@ -55,18 +63,27 @@ def call(method: str, path: str, **options: Any) -> dict[str, Any]:
 
 def download(path: str, take: Callable[[str], object]) -> None:
     """Hand every line of a long answer to ``take``; ends the command where the call fails."""
-    url = broker_url()
+    with _asking() as http, http.stream("GET", path, headers=_authorization()) as response:
+        if response.status_code != 200:
+            response.read()
+            answer(response)
+        for line in response.iter_lines():
+            take(line)
+
+
+@contextmanager
+def _asking() -> Iterator[httpx2.Client]:
+    """A client for calls of the broker; ends the command where one fails."""
+    url, proxy = broker_url(), client_proxy()
     try:
-        with httpx2.stream("GET", url + path, headers=_authorization(), timeout=60) as response:
-            if response.status_code != 200:
-                response.read()
-                answer(response)
-            for line in response.iter_lines():
-                take(line)
+        with caller(url, timeout=60, proxy=proxy) as http:
+            yield http
     except httpx2.HTTPError as error:
-        fail_call(unreachable(url, error))
+        fail_call(unreachable(url, error, proxy))
     except CallFailed as error:
         fail_call(error)
+    except ProxyUnusable as error:
+        fail(f"{PROXY}: {error}")
 
 
 def _authorization() -> dict[str, str]:
@@ -78,13 +95,8 @@ def _authorization() -> dict[str, str]:
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call as nobody in particular; ends the command where it fails."""
-    url = broker_url()
-    try:
-        return answer(httpx2.request(method, url + path, timeout=60, **options))
-    except httpx2.HTTPError as error:
-        fail_call(unreachable(url, error))
-    except CallFailed as error:
-        fail_call(error)
+    with _asking() as http:
+        return answer(http.request(method, path, **options))
 
 
 def pages(path: str, **params: Any) -> list[dict[str, Any]]:

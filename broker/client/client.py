@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
 
 import httpx2
 
-from broker.client.errors import CallFailed, answer, unreachable
+from broker.client import asked
+from broker.client.connecting import caller
+from broker.client.errors import Answer, CallFailed, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
 from broker.client.holding import EARLY, Holding
 from broker.client.identity import ASSERTION_TYPE, Identity
@@ -23,15 +26,21 @@ class Client:
     Threads may share it.  So may a child of ``fork()``, which has its own token and connections.
     """
 
-    def __init__(self, identity: Identity, *, timeout: float = 10) -> None:
+    def __init__(self, identity: Identity, *, timeout: float = 10, proxy: str | None = None) -> None:
         """Make the client; it calls nobody yet.
 
         Args:
             identity: whose calls.
             timeout: seconds that a call may wait for the broker.
+            proxy: URL of the HTTP proxy that leads to the broker.  Left out, calls go there directly: the environment's
+                ``http_proxy`` and its like are not read.
+
+        Raises:
+            ProxyUnusable: ``proxy`` is no such URL.
         """
         self._identity = identity
-        self._session = PerProcess(partial(_Session, identity, timeout))
+        self._proxy = proxy
+        self._session = PerProcess(partial(_Session, identity, timeout, proxy))
         self._session()
 
     def __enter__(self) -> Self:
@@ -78,7 +87,7 @@ class Client:
             "ttl": ttl,
             "grant": grant,
         }
-        return Upstream(Holding(self, wanted, keep_token=keep_token))
+        return Upstream(Holding(self, wanted, keep_token=keep_token), proxy=self._proxy)
 
     def lease(
         self,
@@ -107,11 +116,15 @@ class Client:
             "grant": grant,
         }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
+        issued = self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
+        asked.issued(issued, wanted, self._identity)
+        return issued
 
     def leases(self) -> dict[str, Any]:
         """The job's own leases, a page."""
-        return self._session().authorized("GET", "/v1/leases")
+        page = self._session().authorized("GET", "/v1/leases")
+        asked.own_leases(page, self._identity)
+        return page
 
     def find(self, lease_id: str) -> dict[str, Any]:
         """One of the job's own leases; raises CallFailed."""
@@ -131,15 +144,18 @@ class Client:
             session.close()
 
     def _of_lease(self, method: str, lease_id: str, what: str, **options: Any) -> dict[str, Any]:
-        return self._session().authorized(method, f"/v1/leases/{lease_id}{what}", **options)
+        lease = self._session().authorized(method, f"/v1/leases/{lease_id}{what}", **options)
+        asked.same_lease(lease, lease_id, self._identity)
+        return lease
 
 
 class _Session:
     """One process's calls, and its access token."""
 
-    def __init__(self, identity: Identity, timeout: float) -> None:
+    def __init__(self, identity: Identity, timeout: float, proxy: str | None) -> None:
         self._identity = identity
-        self._http = httpx2.Client(base_url=identity.broker, timeout=timeout)
+        self._proxy = proxy
+        self._http = caller(identity.broker, timeout=timeout, proxy=proxy)
         self._renewing = threading.Lock()
         self._token = ""
         self._renew_at = 0.0
@@ -153,7 +169,8 @@ class _Session:
                     "client_assertion": self._identity.assertion(),
                 }
                 asked_at = time.monotonic()
-                granted = self._send("POST", "/oauth/token", data=form)
+                granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
+                asked.token(granted)
                 self._token = granted["access_token"]
                 self._renew_at = asked_at + granted["expires_in"] * EARLY
             return self._token
@@ -163,7 +180,7 @@ class _Session:
         try:
             return self._send(method, path, headers={**given, "Authorization": f"Bearer {token}"}, **options)
         except CallFailed as failure:
-            if failure.status != HTTPStatus.UNAUTHORIZED:
+            if failure.status != HTTPStatus.UNAUTHORIZED or not failure.problem:
                 raise
         # It ended early by the broker's clock: a suspended machine's own has stood still.
         self._forget(token)
@@ -177,8 +194,10 @@ class _Session:
             if token == self._token:
                 self._renew_at = 0.0
 
-    def _send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, *, read: Callable[[Answer], dict[str, Any]] = answer, **options: Any
+    ) -> dict[str, Any]:
         try:
-            return answer(self._http.request(method, path, **options))
+            return read(self._http.request(method, path, **options))
         except httpx2.HTTPError as error:
-            raise unreachable(self._identity.broker, error) from None
+            raise unreachable(self._identity.broker, error, self._proxy) from None

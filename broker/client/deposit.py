@@ -8,14 +8,30 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from broker.client.connecting import caller
 from broker.client.errors import CallFailed, answer, unreachable
 from broker.formats import linksecret, sealed
 
 
-def deposit(link: str, key: bytes, variables: dict[str, str] | None = None, *, timeout: float = 60) -> dict[str, Any]:
+def deposit(
+    link: str,
+    key: bytes,
+    variables: dict[str, str] | None = None,
+    *,
+    timeout: float = 60,
+    proxy: str | None = None,
+) -> dict[str, Any]:
     """Seal ``key`` to the request behind a one-time link and submit it; the receipt.
 
+    Args:
+        link: the whole of it.
+        key: as the upstream gave it.
+        variables: what the upstream needs beside the key, by name.
+        timeout: seconds that a call may wait for the broker.
+        proxy: URL of the HTTP proxy that leads to the broker; left out, none, whatever the environment says.
+
     Raises:
+        ProxyUnusable: ``proxy`` is no such URL.
         CallFailed: the link is cut off or over, or the key was refused; the text says what to do.
     """
     url = urlsplit(link)
@@ -24,7 +40,7 @@ def deposit(link: str, key: bytes, variables: dict[str, str] | None = None, *, t
     proof = linksecret.proof(url.fragment)
     page = f"{url.scheme}://{url.netloc}{url.path}"
     try:
-        with httpx2.Client(timeout=timeout) as http:
+        with caller(timeout=timeout, proxy=proxy) as http:
             opened = answer(http.post(f"{page}/open", json={"proof": proof}))
             if opened["state"] != "open":
                 raise CallFailed("A key was submitted over this link before.", code="intake_spent")
@@ -35,7 +51,7 @@ def deposit(link: str, key: bytes, variables: dict[str, str] | None = None, *, t
             body = {"proof": proof, "sealed": _text(message), "variables": variables or {}}
             return answer(http.post(f"{page}/submit", json=body))
     except httpx2.HTTPError as error:
-        raise unreachable(page, error) from None
+        raise unreachable(page, error, proxy) from None
 
 
 def _bytes(text: str) -> bytes:

@@ -1,8 +1,10 @@
-"""What a call to the broker can come to."""
+"""What a call to the broker can come to: its answer, its refusal, somebody else's answer, or none."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ _CUT_OFF = frozenset(
     {"grant_revoked", "key_revoked", "lease_over", "organization_revoked", "unknown_lease", "workload_revoked"}
 )
 _OURS = "urn:keybroker:problem:"
+_NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer"})
 
 
 class CallFailed(Exception):
@@ -38,8 +41,11 @@ class CallFailed(Exception):
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may do better shortly: no answer came, or the broker couldn't just then."""
-        return self.code == "unreachable" or self.status == 429 or (self.status or 0) >= 500
+        """Whether the same call may do better shortly: the broker couldn't just then, or this isn't its answer.
+
+        Only the broker ends access: what stands between says nothing about it, whatever its status.
+        """
+        return self.code in _NOT_THE_BROKERS or self.status == 429 or (self.status or 0) >= 500
 
 
 class AccessDenied(CallFailed):
@@ -93,33 +99,47 @@ def answer(response: Answer) -> dict[str, Any]:
     """The JSON of a good answer.
 
     Raises:
-        CallFailed: carries the problem (RFC 9457) or OAuth error that came instead.
+        CallFailed: carries the problem (RFC 9457) that came instead, or says who answered in the broker's place.
     """
     body = _object(response)
-    if body is None:
-        text = f"The answer ({response.status_code}) is not the broker's; check the address."
-        raise CallFailed(
-            text, code="not_a_broker", status=response.status_code, retry_after=_retry_after(response.headers)
-        )
-    if not 200 <= response.status_code < 300:
+    if body is not None and 200 <= response.status_code < 300:
+        return body
+    if body is not None and str(body.get("type")).startswith(_OURS):
         raise _failure(response, body)
-    return body
+    raise _somebody_else(response)
 
 
-def unreachable(url: str, error: httpx2.HTTPError) -> CallFailed:
-    """No answer at all from ``url``."""
+def token_answer(response: Answer) -> dict[str, Any]:
+    """As :func:`answer`, of the token endpoint, whose refusals are OAuth's (RFC 6749 §5.2)."""
+    body = _object(response)
+    if body is not None and response.status_code in {400, 401} and isinstance(body.get("error"), str):
+        raise _failure(response, body)
+    return answer(response)
+
+
+def another_answer(what: str) -> CallFailed:
+    """A good answer, but not to what was asked: its ``what`` shows that."""
     return CallFailed(
-        f"No answer from {url} ({type(error).__name__}); does it run there? BROKER_URL names another place.",
-        code="unreachable",
+        f"The answer is not the one to this call: its {what} is missing or another's, so it was not used. "
+        "Look for a cache or gateway on the way that mixes answers up, and keep the broker as new as its client.",
+        code="another_answer",
     )
+
+
+def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None) -> CallFailed:
+    """No answer at all from ``url``, asked by way of ``proxy``."""
+    cause = _printable(str(error)) or type(error).__name__
+    if proxy is None:
+        text = f"No answer from {url} ({cause}); does it run there? BROKER_URL names another place."
+    else:
+        text = f"No answer from {url} by way of the proxy {_place(proxy)} ({cause}); does the proxy let this pass?"
+    return CallFailed(text, code="unreachable")
 
 
 def outside(url: str, base: str) -> OutsideUpstream:
     """The refusal of a request for ``url``, not below ``base``; it tells the origin only."""
-    parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     return OutsideUpstream(
-        f"The request is for {place}, not below {base}: it was not sent, and neither was the lease's token. "
+        f"The request is for {_place(url)}, not below {base}: it was not sent, and neither was the lease's token. "
         "Call other places with a client of their own."
     )
 
@@ -133,9 +153,42 @@ def _object(response: Answer) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def _somebody_else(response: Answer) -> CallFailed:
+    """For an answer that is not the broker's: whose it may be, by what it shows."""
+    shows = [response.headers.get("content-type", "").partition(";")[0]]
+    shows += [f"{name}: {value}" for name in ("server", "via") if (value := response.headers.get(name))]
+    if location := response.headers.get("location"):
+        shows.append(f"leads to {_place(location)}")
+    seen = ", ".join([str(response.status_code), *(_printable(shown) for shown in shows if shown)])
+    need = "It wants a sign-in of its own (407). " if response.status_code == 407 else ""
+    return CallFailed(
+        f"The answer ({seen}) is not the broker's: a proxy, gateway or sign-in page answered in its place. {need}"
+        "Check the address, and what stands on the way to it.",
+        code="not_a_broker",
+        status=response.status_code,
+        retry_after=_retry_after(response.headers),
+    )
+
+
+def _printable(text: str) -> str:
+    """A stranger's text, fit for a terminal."""
+    return re.sub(r"[^ -~]", "?", text)[:100]
+
+
+def _place(url: str) -> str:
+    """The origin of a URL: no path, no query, no password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that can't be read"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "a path of its own"
+
+
 def _failure(response: Answer, body: Mapping[str, Any]) -> CallFailed:
     code = str(body.get("code") or body.get("error") or "unknown")
     text = str(body.get("detail") or body.get("error_description") or body.get("title") or "The broker said no.")
+    if code == "invalid_client":  # the broker tells its own time; whoever reads this compares
+        text += f" This machine's clock reads {datetime.now(UTC).isoformat(timespec='milliseconds')[:-6]}Z."
     kind = AccessEnded if code in _CUT_OFF else AccessDenied if response.status_code == 403 else CallFailed
     return kind(
         text,

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import httpx2
 
+from broker.client import connecting
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
 from broker.client.holding import Holding
@@ -45,8 +46,9 @@ class Upstream:
     what it closes is its own.  HTTP clients are to be made after the fork, as their connections don't survive one.
     """
 
-    def __init__(self, holding: Holding) -> None:
+    def __init__(self, holding: Holding, *, proxy: str | None = None) -> None:
         self._holding = holding
+        self._proxy = proxy
         # In the one spelling that HTTP clients give a URL, so that theirs begin with it.
         self._base = httpx2.URL(holding.url)
         self.url = str(self._base)
@@ -96,16 +98,17 @@ class Upstream:
 
         Args:
             base_url: of the upstream, as its provider file has it.
-            wrapped: what sends, also in a child of ``fork()``; left out, each process has an HTTPTransport of its own.
+            wrapped: what sends, also in a child of ``fork()``; left out, each process has an HTTPTransport of its own,
+                which goes by the Client's proxy.
         """
-        sends = PerProcess[httpx2.BaseTransport](lambda: wrapped or httpx2.HTTPTransport())
+        sends = PerProcess[httpx2.BaseTransport](lambda: wrapped or connecting.transport(self._proxy))
         return UpstreamTransport(self._readdressing(base_url), sends)
 
     def async_transport(
         self, base_url: str, wrapped: httpx2.AsyncBaseTransport | None = None
     ) -> httpx2.AsyncBaseTransport:
         """As :meth:`transport`, for an AsyncClient."""
-        sends = PerProcess[httpx2.AsyncBaseTransport](lambda: wrapped or httpx2.AsyncHTTPTransport())
+        sends = PerProcess[httpx2.AsyncBaseTransport](lambda: wrapped or connecting.async_transport(self._proxy))
         return AsyncUpstreamTransport(self._readdressing(base_url), sends)
 
     def close(self) -> None:

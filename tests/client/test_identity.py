@@ -104,6 +104,7 @@ async def test_a_clock_that_is_further_off_is_named_beside_the_brokers(
         await asyncio.to_thread(desk.client().token)
     assert refused.value.code == "invalid_client"
     assert "The broker's clock reads 20" in str(refused.value)
+    assert "This machine's clock reads 20" in str(refused.value)
 
 
 def test_an_assertion_is_good_for_no_longer_than_two_minutes_in_all() -> None:

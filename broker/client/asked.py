@@ -1,0 +1,88 @@
+"""Whether a good answer is the one to the question: what lies between may mix answers up, keep them, or invent them.
+
+A lease of another customer, used without a look, is a call made with that customer's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from broker.client.errors import another_answer
+from broker.client.identity import Identity
+
+
+def token(answer: Mapping[str, Any]) -> None:
+    """Check an access token (RFC 6749 §5.1); raises CallFailed where there is none that this client can use."""
+    _same("token_type", str(answer.get("token_type")).lower(), "bearer")
+    _text("access_token", answer.get("access_token"))
+    if not isinstance(answer.get("expires_in"), int):
+        raise another_answer("expires_in")
+
+
+def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Identity) -> None:
+    """Check a lease that was issued.
+
+    Args:
+        answer: what came.
+        wanted: what was asked for: organization (slug or id), provider, label and mode.
+        identity: who asked.
+
+    Raises:
+        CallFailed: it is another lease, or its token would be sent to another place than the broker.
+    """
+    lease = answer.get("lease")
+    if not isinstance(lease, dict):
+        raise another_answer("lease")
+    _lease(lease, identity)
+    if wanted["organization"] not in {lease.get("organization"), answer.get("organization_slug")}:
+        raise another_answer("organization")
+    for name in ("provider", "label", "mode"):
+        _same(name, lease.get(name), wanted[name])
+    place = f"{identity.broker}/proxy/{lease['organization']}/{lease['provider']}"
+    _same("proxy_url", answer.get("proxy_url"), place)
+    _text("token", answer.get("token"))
+    if wanted["mode"] == "reveal" and not isinstance(answer.get("key"), str):
+        raise another_answer("key")
+
+
+def same_lease(answer: Mapping[str, Any], lease_id: str, identity: Identity) -> None:
+    """Check an answer about one lease; raises CallFailed where it is about another."""
+    _same("id", answer.get("id"), lease_id)
+    _lease(answer, identity)
+
+
+def own_leases(answer: Mapping[str, Any], identity: Identity) -> None:
+    """Check a page of leases; raises CallFailed where one is another job's."""
+    items = answer.get("items")
+    if not isinstance(items, list):
+        raise another_answer("items")
+    for lease in items:
+        _same("workload", lease.get("workload") if isinstance(lease, dict) else None, identity.client_id)
+
+
+def _lease(lease: Mapping[str, Any], identity: Identity) -> None:
+    _same("workload", lease.get("workload"), identity.client_id)
+    _text("id", lease.get("id"))
+    _text("organization", lease.get("organization"))
+    for name in ("issued_at", "expires_at", "renewable_until"):
+        _time(name, lease.get(name))
+
+
+def _same(name: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise another_answer(name)
+
+
+def _text(name: str, found: object) -> None:
+    # It goes into a header or a URL, as it is.
+    if not isinstance(found, str) or not found or not found.isascii() or not found.isprintable():
+        raise another_answer(name)
+
+
+def _time(name: str, found: object) -> None:
+    try:
+        datetime.fromisoformat(str(found))
+    except ValueError:
+        raise another_answer(name) from None
