@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from broker.cli.lease import Grant, IdentityFile, Ttl
+from broker.cli.ambient import without_identity
+from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
 from broker.cli.session import fail, fail_call
 from broker.client.client import Client
+from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
 from broker.client.upstream import Upstream
@@ -65,11 +68,19 @@ def run(
     reveal: Annotated[
         str, typer.Option(help="Instead of both: variable for the key itself, where granted.", callback=_variable)
     ] = "",
+    keep_env: Annotated[
+        list[str] | None, typer.Option(help="Variable of the job's platform identity to hand on all the same; repeat.")
+    ] = None,
+    proxy: Proxy = None,
 ) -> None:
     """Run a command with leased access in its environment; the lease is renewed while it runs, and ended with it.
 
     The status is the command's; 128 and the signal where one ended it, 127 where there is no such command, 126 where
-    it can't be run, 1 where there was no lease.  No BROKER_* variable is handed on.
+    it can't be run, 1 where there was no lease.  No BROKER_* variable is handed on, nor what proves the job's identity
+    (ACTIONS_ID_TOKEN_*, …).
+
+    Absolute URLs in the bodies of answers (a `next` link) lead past the broker: a command that follows them sends the
+    token to the upstream.
     """
     if not hasattr(signal, "sigtimedwait"):  # nothing else tells who sent a signal
         fail("`broker exec` runs on Linux only; elsewhere issue a lease and hand its token on yourself.")
@@ -86,15 +97,18 @@ def run(
         "grant": grant,
     }
     try:
-        with Client(read(identity)) as client:
+        who = read(identity)
+        kept = without_identity(os.environ, who.broker, keep_env or ())
+        with Client(who, proxy=proxy) as client:
             if reveal:
                 with _revealed(client, lease) as key:
-                    status = _run(command, {reveal: key}, mask, lambda: None)
+                    status = _run(command, {**kept, reveal: key}, mask, lambda: None)
             else:
                 with client.upstream(**lease, keep_token=True) as upstream:
+                    _warn(url_env, token_env)
                     given = {url_env: upstream.url, token_env: upstream.token}
-                    status = _run(command, given, mask, _Watch(upstream).look)
-    except IdentityUnusable as error:
+                    status = _run(command, {**kept, **given}, mask, _Watch(upstream).look)
+    except (IdentityUnusable, ProxyUnusable) as error:
         fail(str(error))
     except CallFailed as error:
         fail_call(error)
@@ -112,14 +126,13 @@ def _revealed(client: Client, lease: Mapping[str, Any]) -> Iterator[str]:
             client.end(issued["lease"]["id"])
 
 
-def _run(command: list[str], given: Mapping[str, str], mask: set[int], look: Callable[[], None]) -> int:
-    """Run ``command`` with the variables ``given`` to its end; its status as a shell tells it."""
+def _run(command: list[str], environment: Mapping[str, str], mask: set[int], look: Callable[[], None]) -> int:
+    """Run ``command`` to its end; its status as a shell tells it."""
     # Somebody wanted us gone before there was a command to pass that on to.
     if early := signal.sigpending() & _PASSED_ON - {signal.SIGWINCH}:
         raise typer.Exit(_BY_SIGNAL + min(early))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
     try:
-        child = os.posix_spawnp(command[0], command, {**kept, **given}, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
+        child = os.posix_spawnp(command[0], command, environment, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
     except FileNotFoundError:
         _stop(f"{command[0]}: there is no such command; check its name and PATH.", _NOT_FOUND)
     except OSError as error:
@@ -165,6 +178,15 @@ class _Watch:
             _say(
                 f"the lease ends in {seconds:.0f} s, the grant allows no longer; the command's calls are refused then."
             )
+
+
+def _warn(url: str, token: str) -> None:
+    """Tell whoever tries a command out what no answer can be kept from doing; logs of jobs stay as they are."""
+    if sys.stderr.isatty():
+        _say(
+            f"${token} is for ${url} only. Absolute URLs in the bodies of answers (a `next` link) lead past the "
+            "broker: take their path and query, and send the token nowhere else."
+        )
 
 
 def _say(text: str) -> None:

@@ -255,6 +255,8 @@ async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: Sh
     def use() -> list[str]:
         assert process.stdin is not None
         assert process.stdout is not None
+        warned = process.stdout.readline()
+        assert "Absolute URLs in the bodies of answers (a `next` link) lead past the broker" in warned
         ours = int(process.stdout.readline().split()[1])
         # the command takes it before ours looks, so that a second one would be seen as one
         os.kill(ours, signal.SIGSTOP)

@@ -1,0 +1,71 @@
+"""What an environment says of who a job is, to whom it may concern: a command under ``broker exec`` gets none of it.
+
+The command has one access, for a while.  With what proves the job's identity it could get more, by itself: of the
+broker, or of anything else that takes such proofs.  Three kinds go:
+
+* what asks a platform for tokens to whomever one likes (GitHub's request address and token, Azure DevOps' system token,
+  Buildkite's agent token, SPIFFE's Workload API);
+* tokens whose audience the platform sets, so that nobody can tell whom they are for (CircleCI, Bitbucket, …);
+* tokens for the broker, whatever their variable is called (GitLab lets a pipeline name them): RFC 7519's ``aud`` tells.
+
+What stays is the job's own access to somebody else, which the command may well need: tokens for another audience
+(Vault's, Sigstore's), ``AWS_WEB_IDENTITY_TOKEN_FILE``, ``AWS_CONTAINER_CREDENTIALS_*``,
+``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_FEDERATED_TOKEN_FILE``, ``CI_JOB_TOKEN``.  Files are not looked at: what the
+command may not read is for their permissions to say.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Collection, Mapping
+
+_ASKS_FOR_ANY_AUDIENCE = (
+    "ACTIONS_ID_TOKEN_.*",  # GitHub, Forgejo, Gitea
+    "SYSTEM_ACCESSTOKEN",  # Azure DevOps; also its REST API
+    "SYSTEM_OIDCREQUESTURI",
+    "BUILDKITE_AGENT_ACCESS_TOKEN",  # also artifacts and meta-data
+    "SPIFFE_ENDPOINT_SOCKET",
+)
+_AUDIENCE_IS_THE_PLATFORMS = (
+    "BITBUCKET_STEP_OIDC_TOKEN",
+    "CI_JOB_JWT(_V[12])?",  # GitLab before 17
+    "CIRCLE_OIDC_TOKEN(_V2)?",
+    "SEMAPHORE_OIDC_TOKEN",
+    "SPACELIFT_OIDC_TOKEN",
+    "VERCEL_OIDC_TOKEN",
+)
+_NAMES = re.compile("|".join(_ASKS_FOR_ANY_AUDIENCE + _AUDIENCE_IS_THE_PLATFORMS))
+_JWT = re.compile(r"\s*[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\s*")
+_OURS = "BROKER_"
+
+
+def without_identity(environment: Mapping[str, str], broker: str, keep: Collection[str] = ()) -> dict[str, str]:
+    """``environment`` without what proves who the job is, and without the broker's own settings.
+
+    Args:
+        environment: the job's.
+        broker: the address of the broker, whose tokens go.
+        keep: names that stay all the same; none of the broker's own does.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_OURS) and (name in keep or not (_NAMES.fullmatch(name) or _is_for(broker, value)))
+    }
+
+
+def _is_for(broker: str, value: str) -> bool:
+    """Whether ``value`` is a JWT that names the broker, or a place at it, as its audience."""
+    found = _JWT.fullmatch(value)
+    if found is None:
+        return False
+    payload = found[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return False
+    named = claims.get("aud") if isinstance(claims, dict) else None
+    audiences = named if isinstance(named, list) else [named]
+    return any(isinstance(one, str) and (one.rstrip("/") + "/").startswith(f"{broker}/") for one in audiences)
