@@ -14,8 +14,8 @@ import httpx2
 # default known is gunicorn's, 2 s; Apache's is 5, nginx's and the broker's 75).
 _KEPT_S = 1.0
 _KEPT = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEPT_S)
-# The job's own calls of the broker are minutes apart, so each has a connection of its own.
-_CLOSED = httpx2.Limits(max_connections=100, max_keepalive_connections=0)
+# A job's own calls of the broker are minutes apart, so each has a connection of its own (RFC 9112 §9.6).
+_CLOSED = {"Connection": "close"}
 
 
 class ProxyUnusable(ValueError):
@@ -33,8 +33,9 @@ def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> h
     Raises:
         ProxyUnusable: ``proxy`` is no such URL.
     """
-    sends = httpx2.HTTPTransport(limits=_CLOSED, proxy=_proxy(proxy))
-    return httpx2.Client(base_url=base_url, timeout=timeout, headers={"Connection": "close"}, transport=sends)
+    # With a transport of its own, the client asks the environment for no proxy.
+    sends = httpx2.HTTPTransport(proxy=_proxy(proxy))
+    return httpx2.Client(base_url=base_url, timeout=timeout, headers=_CLOSED, transport=sends)
 
 
 def transport(proxy: str | None) -> httpx2.HTTPTransport:
