@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.cli.test_exec import CALL, ENVIRONMENT, Shell, python
 from tests.client.between import Proxy, page, proxying
 from tests.client.served import desk_of, open_
+from tests.support.commands import run
 
 
 @dataclass
@@ -91,13 +91,11 @@ async def test_an_operators_commands_go_by_no_proxy_but_the_named_one(shell: CI,
         "BROKER_URL": shell.desk.url,
         "BROKER_TOKEN": shell.desk.world.admin["Authorization"].removeprefix("Bearer "),
     }
-    listing = [sys.executable, "-m", "broker", "org", "list"]
 
     async def output() -> str:
-        process = shell.start(*listing)
-        said, errors = await asyncio.to_thread(process.communicate, None, 60)
-        assert process.returncode == 0, errors
-        return said
+        done = await asyncio.to_thread(run, "org", "list", environment=shell.environment, directory=shell.directory)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
 
     assert "acme" in await output()
     assert proxy.asked == []

@@ -18,7 +18,8 @@ from broker.client.identity import Identity, generate
 from broker.formats import linksecret
 from broker.sandbox.serve import running as serving
 from tests.client.between import Between, Change, Proxy, json_page, page, proxying
-from tests.client.served import RAPTOR, Desk, eventually
+from tests.client.served import RAPTOR, Desk
+from tests.support.waiting import eventually
 
 ENVIRONMENT = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -159,7 +160,7 @@ async def test_a_renewal_that_answers_for_another_lease_is_asked_for_again(close
     async def again() -> bool:
         return answered >= 2
 
-    await eventually(again, seconds=20)
+    await eventually(again)
     assert acme.token == token
     await asyncio.to_thread(acme.close)
 
@@ -200,13 +201,13 @@ async def test_what_stands_between_ends_no_access(desk: Desk, proxy: Proxy) -> N
         async def refused() -> bool:
             return len(proxy.asked) > before
 
-        await eventually(refused, seconds=20)
+        await eventually(refused)
         proxy.says = b""
 
         async def renewed() -> bool:
             return await desk.count("lease.renewed") > 0 or await desk.count("lease.issued") > 1
 
-        await eventually(renewed, seconds=20)
+        await eventually(renewed)
         assert acme.token
         await asyncio.to_thread(acme.close)
 
