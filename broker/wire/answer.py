@@ -87,12 +87,18 @@ def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
     ends = status_line[1] == b"0" or b"close" in _members(told, b"connection") or isinstance(framing, UntilClose)
     return Head(
         status,
-        fields,
+        _with_one_length(fields, [] if transfer else lengths) if b"content-length" in told else fields,
         framing,
         [coding for coding in layers(transfer) if coding != b"chunked"],
         layers(_members(told, b"content-encoding")),
         keep_alive=not ends and not (transfer and lengths),
     )
+
+
+def _with_one_length(fields: list[Field], lengths: list[int]) -> list[Field]:
+    """``fields`` with the length that counts, once: whoever gets them next may take a list or a second one amiss."""
+    kept = [field for field in fields if field[0].lower() != b"content-length"]
+    return [*kept, *((b"Content-Length", b"%d" % length) for length in lengths)]
 
 
 def _framing(transfer: list[bytes], lengths: list[int], bounds: Bounds) -> Framing:
