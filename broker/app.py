@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import keystores, schema
 from broker.audit.log import AuditLog
@@ -17,6 +17,7 @@ from broker.base import tracing
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
+from broker.base.ending import told
 from broker.base.news import News
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
@@ -121,6 +122,7 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
                 try:
                     yield broker
                 finally:
+                    await broker.services.flights.end(0)
                     listening.cancel()
                     # Not cancelled: a look-up that is cut short could leave its connection open.
                     broker.services.flights.stop()
@@ -151,6 +153,7 @@ def _wire(
         seconds=settings.proxy_seconds,
         idle_seconds=settings.proxy_idle_seconds,
         bytes_each_way=settings.proxy_bytes,
+        drain_seconds=settings.proxy_drain_seconds,
     )
     flights = Flights(db, leasing, clock, limits)
     throttle = Throttle(db, keys.link, clock)
@@ -268,7 +271,10 @@ def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
 
 
 class Served:
-    """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves."""
+    """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves.
+
+    The lifespan is over once the broker is closed: a server may end its process the moment that it hears so.
+    """
 
     def __init__(self, settings: Settings, *, with_worker: bool) -> None:
         self._settings = settings
@@ -281,9 +287,19 @@ class Served:
             assert self._edge is not None
             await self._edge(scope, receive, send)
             return
+        last: list[Message] = []
+
+        async def sending(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                last.append(message)
+            else:
+                await send(message)
+
         async with running(self._settings) as broker:
             _, self._edge = asgi(broker, with_worker=self._with_worker)
-            await self._edge(scope, receive, send)
+            await self._edge(scope, receive, sending)
+        for message in last:
+            await send(message)
 
 
 async def bootstrap_token(services: Services, *, anew: bool = False) -> str | None:
@@ -304,16 +320,18 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
     ``with_worker`` also does the periodic work in this process.
     """
 
+    services = broker.services
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         working = asyncio.create_task(broker.worker.run(), name="worker") if with_worker else None
-        yield
+        with _draining(services.flights):
+            yield
         if working is not None:
             working.cancel()
             with suppress(asyncio.CancelledError):
                 await working
 
-    services = broker.services
     app = FastAPI(
         title="Keybroker",
         version="1",
@@ -336,6 +354,21 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))
+
+
+@contextmanager
+def _draining(flights: Flights) -> Iterator[None]:
+    """From the moment that the process is told to end, while its server waits for requests, drain the calls."""
+    loop, ending = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+
+    def begin() -> None:
+        if not ending:
+            ending.append(loop.create_task(flights.end(flights.limits.drain_seconds), name="drain"))
+
+    with told(lambda: loop.call_soon_threadsafe(begin)):
+        yield
+    for task in ending:
+        task.cancel()
 
 
 def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     proxy_seconds: float = Field(900, gt=0, le=86_400, description="Seconds that one proxied call may take.")
     proxy_idle_seconds: float = Field(120, gt=0, le=86_400, description="Seconds without a byte that end a call.")
     proxy_bytes: int = Field(5 * 1024**3, ge=1, description="Bytes that one proxied call may carry each way.")
+    proxy_drain_seconds: float = Field(
+        8, ge=0, le=3_600, description="Seconds that calls under way may go on once the broker is told to end."
+    )
     smtp_host: str = Field("", description="Mail server that notices are handed to; empty sends no e-mail.")
     smtp_port: int = Field(587, ge=1, le=65535, description="Its port.")
     smtp_security: Literal["tls", "starttls", "none"] = Field("starttls", description="none only on this machine.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from broker import app as composition
 from broker import keystores, schema
 from broker.base.clock import now_ms
 from broker.base.diagnostics import configure
+from broker.base.ending import handling
 from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
@@ -61,7 +64,7 @@ def serve(
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
             if workers == 1:
                 _, edge = composition.asgi(broker, with_worker=with_worker)
-                await uvicorn.Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
+                await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
 
     run_or_fail(run())
     if workers > 1:
@@ -91,8 +94,21 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
         "date_header": True,
         "proxy_headers": True,
         "forwarded_allow_ips": settings.trusted_proxies,
-        "timeout_graceful_shutdown": 10,
+        # Longer than proxied calls are drained and cut.
+        "timeout_graceful_shutdown": math.ceil(settings.proxy_drain_seconds) + 2,
     }
+
+
+class _Server(uvicorn.Server):
+    """One that, told to end, returns: uvicorn's own raises the signal again, and the broker would close nothing."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with handling(self.handle_exit):
+            yield
+
+
+_WORKS = "Keybroker's worker runs; Ctrl-C ends it."
 
 
 def worker() -> None:
@@ -101,25 +117,34 @@ def worker() -> None:
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            typer.echo("Keybroker's worker runs; Ctrl-C ends it.")
             if settings.worker_port:
                 await _work_and_show(broker, settings)
             else:
-                await broker.worker.run()
+                await _work(broker)
 
     run_or_fail(run())
+
+
+async def _work(broker: composition.Broker) -> None:
+    """Work until told to end."""
+    working = asyncio.create_task(broker.worker.run(), name="worker")
+    loop = asyncio.get_running_loop()
+    with handling(lambda _number, _frame: loop.call_soon_threadsafe(working.cancel)), suppress(asyncio.CancelledError):
+        typer.echo(_WORKS)
+        await working
 
 
 async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
     """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
     shown = {**_uvicorn(settings), "port": settings.worker_port}
-    server = uvicorn.Server(uvicorn.Config(composition.probes(broker), **shown))
+    server = _Server(uvicorn.Config(composition.probes(broker), **shown))
 
     def end(_work: asyncio.Task[None]) -> None:
         server.should_exit = True
 
     working = asyncio.create_task(broker.worker.run(), name="worker")
     working.add_done_callback(end)
+    typer.echo(_WORKS)
     try:
         await server.serve()
     finally:

@@ -8,6 +8,8 @@ Three parts hold the promise that no byte passes once a revocation was answered:
   can't reach the database stops by itself (a lease in the sense of Gray and Cheriton, 1989);
 * whoever revokes waits, before answering, until no call under it is open on the record, or until the fence has passed
   for every replica.
+
+A process that is told to end ends its calls in the same way, after a while in which they may end by themselves.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ _log = structlog.get_logger()
 CHECK_S = 0.1
 FENCE_S = 1.0
 _PATIENCE_S = 5.0
+# How long calls that were cut may take to put their outcome on the record.
+_CUT_S = 1.0
+_ENDING = "This broker is ending; send the call again, which another one will take."
 
 
 class TookTooLong(Unavailable):
@@ -43,6 +48,13 @@ class TookTooLong(Unavailable):
     status = 504
     code = "call_timeout"
     title = "The call took too long"
+
+
+class BrokerEnding(Unavailable):
+    """The process that carries the call was told to end."""
+
+    code = "broker_ending"
+    title = "This broker is ending"
 
 
 class TooManyCalls(Unavailable):
@@ -57,6 +69,7 @@ class Limits:
     """What one call, and all of a process together, may take.  Times in seconds, sizes in bytes.
 
     ``share`` is the part of all calls that one workload may have under way, so that it leaves some to the others.
+    ``drain_seconds`` is how long calls under way may go on once the process was told to end.
     """
 
     calls: int = 1_000
@@ -64,6 +77,7 @@ class Limits:
     seconds: float = 900
     idle_seconds: float = 120
     bytes_each_way: int = 5 * 1024**3
+    drain_seconds: float = 8
 
 
 class Flight:
@@ -123,6 +137,7 @@ class Flights:
         self._of_workload: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -132,8 +147,10 @@ class Flights:
         """A call under this lease, for as long as the context is open.
 
         Raises:
-            TooManyCalls: before; TookTooLong, or what the call was cut for: at any time.
+            TooManyCalls: before; BrokerEnding, TookTooLong, or what the call was cut for: at any time.
         """
+        if self._ended:
+            raise BrokerEnding(_ENDING, retry_after=1)
         if len(self._flying) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
         if self._of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
@@ -167,6 +184,22 @@ class Flights:
             if time.monotonic() >= deadline:  # a replica died, or can't reach the database
                 _log.warning("proxy.cut_by_fence")
                 return
+            await asyncio.sleep(CHECK_S / 10)
+
+    async def end(self, drain_seconds: float) -> None:
+        """Let calls under way go on for so long, then cut them and take no more; returns once none is left.
+
+        Each has its outcome on the record, or on its way there, when this returns; again: no change.
+        """
+        await self._none_left(drain_seconds)
+        self._ended = True
+        for flight in list(self._flying):
+            flight.cut(BrokerEnding(_ENDING, retry_after=1))
+        await self._none_left(_CUT_S)
+
+    async def _none_left(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._flying and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(CHECK_S / 10)
 
     def stop(self) -> None:

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from broker.keystore.local import MasterKeys
 from tests.support.commands import run
-from tests.support.processes import free_port, running
+from tests.support.processes import free_port, listens, running
 from tests.support.waiting import eventually
 
 # Only a start that hangs takes it; on a busy machine each process needs many seconds for its imports.
@@ -114,3 +116,24 @@ async def test_a_worker_of_its_own_shows_that_it_works(tmp_path: Path, postgres_
             await eventually(holds, seconds=_STARTS_WITHIN_S)
             assert (await http.get("/healthz")).status_code == 200
             assert (await http.get("/v1/organizations")).status_code == 404, "it is no broker"
+
+
+@pytest.mark.parametrize("shown", ["with its probes", "alone"])
+def test_a_worker_that_is_told_to_end_ends_well(tmp_path: Path, sqlite_url: str, shown: str) -> None:
+    MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
+    port = free_port() if shown == "with its probes" else 0
+    environment = {
+        **os.environ,
+        "BROKER_STATE_DIR": str(tmp_path),
+        "BROKER_DATABASE_URL": sqlite_url,
+        "BROKER_WORKER_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "broker", "worker"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("worker runs" in line for line in process.stdout)
+        while port and not listens(port):
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(30) == 0

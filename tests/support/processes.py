@@ -46,6 +46,12 @@ def free_port() -> int:
             return port
 
 
+def listens(port: int) -> bool:
+    """Whether anybody listens on ``port`` of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def running(
     arguments: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str] | None = None

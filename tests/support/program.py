@@ -17,7 +17,7 @@ _STARTS_WITHIN_S = 90.0
 
 
 class Program:
-    """``broker serve``, or another ``command``'s; ``more`` are environment variables of its own."""
+    """``broker serve`` with ``options``, or another ``command``'s; ``more`` are environment variables of its own."""
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Program:
         port: int,
         *,
         command: Sequence[str] = (sys.executable, "-m", "broker"),
+        options: Sequence[str] = (),
         more: Mapping[str, str] | None = None,
     ) -> None:
         sandbox_provider(directory / "providers", upstream)
@@ -47,7 +48,7 @@ class Program:
         self.environment = environment
         self.output = self.log.open("ab")
         told = self.log.stat().st_size
-        whole = [*command, "serve"]
+        whole = [*command, "serve", *options]
         self.process = subprocess.Popen(whole, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
         until = time.monotonic() + _STARTS_WITHIN_S
         while self.process.poll() is None and time.monotonic() < until:
