@@ -20,7 +20,7 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
-from broker.credentials.resting import TOO_FAST, rest, rests_until
+from broker.credentials.resting import rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
@@ -171,7 +171,7 @@ class HealthCheck:
     def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
         """Note what upstream said, and when to ask again; the health before and now, where it changed."""
         before = Health(row.health)
-        limited = probed.outcome.status == TOO_FAST and row.probes < _PATIENCE
+        limited = probed.too_fast and row.probes < _PATIENCE
         found = {
             Answer.GOOD: Health.HEALTHY,
             Answer.BAD_KEY: Health.FAILING,

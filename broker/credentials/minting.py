@@ -23,7 +23,7 @@ from broker.base.secret import Secret
 from broker.credentials import rotation, turns
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
-from broker.credentials.resting import TOO_FAST, rest, rests_until
+from broker.credentials.resting import rest, rests_until
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
@@ -40,19 +40,21 @@ _CLAIM_MS = 300_000
 class _Failed(Exception):
     """A try came to nothing.
 
-    ``status`` is upstream's, None where it gave no answer; ``pause`` is for how many seconds it wants no more calls.
+    ``status`` is upstream's, None where it gave no answer; ``pause`` is for how many seconds it wants no more calls;
+    ``too_fast`` says that it refused for its rate, which mends itself.
     """
 
-    def __init__(self, step: str, status: int | None, pause: float = 0.0) -> None:
+    def __init__(self, step: str, status: int | None, pause: float = 0.0, *, too_fast: bool = False) -> None:
         super().__init__(step)
         self.step = step
         self.status = status
         self.pause = pause
+        self.too_fast = too_fast
 
     @classmethod
     def at(cls, step: str, done: Exchange) -> _Failed:
         """Because of what upstream answered."""
-        return cls(step, done.status, done.pause)
+        return cls(step, done.status, done.pause, too_fast=done.too_fast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ class Minting:
                 return
             row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.pause * 1000))
             await rest(session, row.credential_id, failed.pause, now)
-            if failed.status != TOO_FAST:
+            if not failed.too_fast:
                 await _tell(session, row, failed, now)
 
 

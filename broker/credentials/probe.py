@@ -15,7 +15,7 @@ from broker.base.outbound import Outbound, Unreachable
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
 from broker.providers.identity import evidence
-from broker.providers.pause import pause_of
+from broker.providers.pause import OUTAGES, asked_of, pause_of
 from broker.wire.client import Answer as Received
 from broker.wire.client import Unreadable
 
@@ -34,14 +34,16 @@ class Answer(StrEnum):
 class Probed:
     """One verification request and what came of it; ``ids`` are those upstream returned.
 
-    ``pause`` is for how many seconds upstream wants no more calls with this key; ``leak_mark`` what the key is
-    recognised by where it should not be, for those that were received before there were such marks.
+    ``pause`` is for how many seconds upstream wants no more calls with this key, and ``too_fast`` says that it refused
+    for its rate; ``leak_mark`` is what the key is recognised by where it should not be, for those that were received
+    before there were such marks.
     """
 
     answer: Answer
     outcome: Outcome
     ids: frozenset[str] = frozenset()
     pause: float = 0.0
+    too_fast: bool = False
     leak_mark: str = ""
 
 
@@ -52,12 +54,16 @@ def target(definition: Definition, variables: Mapping[str, str], method: str, pa
 
 
 class Exchange(NamedTuple):
-    """One request with a key and what came of it; ``status`` None where no answer came."""
+    """One request with a key and what came of it; ``status`` None where no answer came.
+
+    ``pause`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
+    """
 
     status: int | None
     body: bytes
     outcome: Outcome
     pause: float = 0.0
+    too_fast: bool = False
 
 
 async def exchange(
@@ -84,9 +90,10 @@ async def exchange(
     try:
         async with outbound.call(method, url, headers=headers, body=sent, private=definition.host.private) as response:
             answer = await _bounded(response)
-            pause = pause_of(definition.retry, response.status, response.headers, now)
+            said = (definition.retry, response.status, response.headers, now)
+            too_fast = asked_of(*said) is not None and response.status not in OUTAGES
             outcome = Outcome(response.status, _ms_since(started), bytes_in=len(answer), bytes_out=len(sent or b""))
-            return Exchange(response.status, answer, outcome, pause)
+            return Exchange(response.status, answer, outcome, pause_of(*said), too_fast)
     except (Unreachable, Unreadable):
         return Exchange(None, b"", Outcome(None, _ms_since(started)))
 
@@ -99,8 +106,9 @@ async def probe(
     done = await exchange(outbound, definition, variables, key, verify.method, verify.path, now=now)
     if done.status in verify.good:
         return Probed(Answer.GOOD, done.outcome, evidence(definition, done.body))
-    answer = Answer.BAD_KEY if done.status in verify.bad_key else Answer.UNREACHABLE
-    return Probed(answer, done.outcome, pause=done.pause)
+    bad_key = done.status in verify.bad_key and not done.too_fast
+    answer = Answer.BAD_KEY if bad_key else Answer.UNREACHABLE
+    return Probed(answer, done.outcome, pause=done.pause, too_fast=done.too_fast)
 
 
 async def _bounded(response: Received) -> bytes:

@@ -10,9 +10,6 @@ from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import FIRST_CHECK_MS
 from broker.providers.catalog import Catalog
 
-# The status by which an upstream says that it is asked too often, which mends itself (RFC 6585).
-TOO_FAST = 429
-
 
 def pause_id(credential: str) -> str:
     """The allowance that holds an upstream's pause: one for everything that uses the credential."""

@@ -25,6 +25,7 @@ from broker.credentials import evidence, rotation, turns
 from broker.credentials.evidence import Evidence, Weighed
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.probe import Answer, Probed, probe, target
+from broker.credentials.resting import rest
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, discard, event, versions_of
 from broker.keystore.internal import InternalKeys
@@ -138,8 +139,9 @@ class Verification:
         verdict = self._verdict(row, probed, weighed, changing, in_use=in_use)
         now = self.clock()
         row.verdict = verdict
+        await rest(session, row.credential_id, probed.pause, now)
         if verdict is Verdict.UNREACHABLE:
-            row.next_probe_at = now + retry_ms(row.probes)
+            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.pause * 1000))
             row.probes += 1
         elif verdict in {Verdict.ACTIVE, Verdict.HELD}:
             row.next_probe_at = None

@@ -20,7 +20,6 @@ from broker.providers.part import (
     HEADERS_OF_THE_CONNECTION,
     Fault,
     Flag,
-    HeaderName,
     HttpsUrl,
     Line,
     Part,
@@ -31,9 +30,10 @@ from broker.providers.part import (
     form,
 )
 from broker.providers.pattern import Shape, shape
+from broker.providers.retry import Retry
 from broker.providers.rule import Rule
 
-__all__ = ["Definition", "Placement"]
+__all__ = ["Definition", "Placement", "Retry"]
 
 ScanName = Annotated[
     str, form(r"[a-z0-9][a-z0-9_.-]{2,39}", 'write what stands before a key, in lower case, for example "dd_api_key"')
@@ -102,15 +102,6 @@ class Identity(Part):
             'is not a path into JSON; write for example "[].id" or "data[].organization.id"',
         ),
     ]
-
-
-class Retry(Part):
-    """How the upstream says "too fast"."""
-
-    statuses: Statuses = (429,)
-    header: HeaderName = "Retry-After"
-    unit: Literal["seconds", "milliseconds", "epoch"] = "seconds"
-    cap_seconds: Annotated[Whole, Field(ge=1, le=3600)] = 60
 
 
 class Rotation(Part):

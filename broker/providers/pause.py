@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from math import isfinite
+from typing import NamedTuple
 
-from broker.providers.definition import Retry
+from broker.providers.retry import RETRY_AFTER, RateHeader, Retry
 
-_UNNAMED_PAUSE_S = 1.0
+# By these an upstream says "not now" rather than "no" (RFC 9110 §15.6).
+OUTAGES = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+_LONGEST_VALUE = 100
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_PARTS_S = (3600, 60, 1, 0.001)
 
 
 def pause_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) -> float:
-    """For how many seconds upstream wants no more calls with this key; 0 where the answer isn't about its rate.
+    """For how many seconds nobody calls upstream with this key: what it asked for, capped; 0 where for nothing.
 
     Args:
         retry: what the provider file declares.
@@ -20,26 +28,86 @@ def pause_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) ->
         headers: of the answer, by names in any case.
         now: milliseconds since the epoch.
     """
-    if status not in retry.statuses:
-        return 0.0
-    asked = _seconds(headers.get(retry.header, ""), retry.unit, now / 1000)
-    return min(max(asked, 0.0), float(retry.cap_seconds))
+    return min(asked_of(retry, status, headers, now) or 0.0, float(retry.cap_seconds))
 
 
-def _seconds(value: str, unit: str, now: float) -> float:
+def asked_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) -> float | None:
+    """For how many seconds upstream wants no more calls with this key; None where the answer isn't about its rate.
+
+    Of several headers the strictest counts.  After an outage only ``Retry-After`` does (RFC 9110 §10.2.3): headers
+    about rates stand in every answer of some upstreams.  Arguments are those of :func:`pause_of`.
+    """
+    if status in retry.statuses:
+        return max(_Said.of(headers, now).times(retry.limits), default=float(retry.otherwise_seconds))
+    if status in retry.statuses_with_header:
+        said = _Said.of(headers, now)
+        certain = [limit for limit in retry.limits if limit.remaining is None or said.left(limit) == 0]
+        spent = any(limit.remaining is not None for limit in certain)
+        return max(said.times(certain), default=float(retry.otherwise_seconds) if spent else None)
+    if status in OUTAGES:
+        plain = [limit for limit in retry.limits if limit.name.lower() == RETRY_AFTER.name.lower()]
+        return max(_Said.of(headers, now).times(plain), default=None)
+    return None
+
+
+class _Said(NamedTuple):
+    """An answer's headers by names in lower case, and when it came (seconds since the epoch)."""
+
+    values: Mapping[str, list[str]]
+    now: float
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], now: int) -> _Said:
+        values: dict[str, list[str]] = {}
+        for name, value in headers.items():  # of some mappings a name comes as often as it was sent
+            values.setdefault(name.lower(), []).append(value[:_LONGEST_VALUE].strip())
+        return cls(values, now / 1000)
+
+    def left(self, limit: RateHeader) -> float | None:
+        """What the limit says is left; the least where it says so twice, None where it doesn't."""
+        said = (_number(value) for value in self.values.get((limit.remaining or "").lower(), ()))
+        return min((number for number in said if number is not None), default=None)
+
+    def times(self, limits: Iterable[RateHeader]) -> Iterator[float]:
+        """The seconds that each limit asks for, of those that have nothing left or don't say."""
+        for limit in limits:
+            if not self.left(limit):
+                for value in self.values.get(limit.name.lower(), ()):
+                    if (seconds := _seconds(value, limit.unit, self.now)) is not None:
+                        yield max(seconds, 0.0)
+
+
+def _seconds(value: str, unit: str, now: float) -> float | None:
+    """What a header's value comes to; None where it says nothing."""
+    number = _number(value)
+    if unit == "date" or number is None:
+        return _duration(value) if unit == "duration" else _until(value, now)
+    if unit.startswith("epoch"):
+        return (number / 1000 if unit == "epoch-milliseconds" else number) - now
+    return number / 1000 if unit == "milliseconds" else number
+
+
+def _number(value: str) -> float | None:
     try:
         number = float(value)
     except ValueError:
-        return _until(value, now)
-    if number != number or number in {float("inf"), float("-inf")}:  # noqa: PLR0124 - not a number
-        return _UNNAMED_PAUSE_S
-    return {"seconds": number, "milliseconds": number / 1000, "epoch": number - now}[unit]
+        return None
+    return number if isfinite(number) else None
 
 
-def _until(date: str, now: float) -> float:
-    """``Retry-After`` may also be a date (RFC 9110 §10.2.3)."""
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        return _UNNAMED_PAUSE_S
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+def _duration(value: str) -> float | None:
+    found = _DURATION.fullmatch(value)
+    if not value or not found:
+        return None
+    return sum(float(part or 0) * seconds for part, seconds in zip(found.groups(), _PARTS_S, strict=True))
+
+
+def _until(date: str, now: float) -> float | None:
+    """Seconds until a date of HTTP (RFC 9110 §5.6.7) or RFC 3339."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(date)
+        except (ValueError, OverflowError):
+            continue
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+    return None

@@ -54,8 +54,8 @@ class Proxy:
                         # Refused for its key, so not carried out: the key before it may serve, whatever the method.
                         fall_back = answer.bad_key and use.fallback is not None and small is not None
                         if not fall_back:
-                            wait = retry.backoff(attempt, answer.pause)
-                        again = replayable and retry.is_transient(use.definition.retry, answer.status)
+                            wait = retry.backoff(attempt, answer.asked or 0.0)
+                        again = replayable and retry.is_transient(answer.status, answer.asked)
                         if attempt == retry.ATTEMPTS or not (again or fall_back) or wait > patience:
                             handed = True
                             yield answer

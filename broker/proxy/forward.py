@@ -16,7 +16,7 @@ from broker.base.outbound import Outbound, Unreachable
 from broker.credentials.health import SUSPECT, suspicion
 from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
-from broker.providers.pause import pause_of
+from broker.providers.pause import asked_of, pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, request_headers, target
@@ -54,15 +54,16 @@ class UpstreamEncoding(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Upstream's answer on its way back; ``pause`` is the seconds for which it wants no more calls.
+    """Upstream's answer on its way back; ``asked`` is the seconds for which it wants no more calls.
 
-    ``bad_key`` says that it is the answer to a key that upstream refuses.
+    ``asked`` is None where the answer isn't about upstream's rate.  ``bad_key`` says that it is the answer to a key
+    that upstream refuses.
     """
 
     status: int
     headers: Headers
     body: AsyncIterator[bytes]
-    pause: float
+    asked: float | None
     bad_key: bool
 
 
@@ -107,9 +108,8 @@ class Forwarder:
                 addresses = Addresses(base, request.proxy_url, base + use.path)
                 masked = redactor.headers(response.headers.items())
                 passing = _passing(response, redactor, flight, use)
-                bad_key = response.status in use.definition.verify.bad_key
                 returned = response_headers(masked, addresses, response.status)
-                yield Answer(response.status, returned, passing, use.pause, bad_key)
+                yield Answer(response.status, returned, passing, use.asked, use.refused)
         except Unreachable as error:
             use.reason = "unreachable"
             if flight.over is not None:
@@ -133,7 +133,8 @@ class Forwarder:
     def _note(self, use: Use, response: Received) -> None:
         use.status = response.status
         use.upstream_id = request_id(response.headers.items())
-        use.pause = pause_of(use.definition.retry, response.status, response.headers, self._clock())
+        said = (use.definition.retry, response.status, response.headers, self._clock())
+        use.asked, use.pause = asked_of(*said), pause_of(*said)
 
     def _complete(self, use: Use) -> None:
         """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
@@ -146,7 +147,7 @@ class Forwarder:
             until = now + int(use.pause * 1000)
             pause = pause_statement(self._audit.dialect)
             writes.append((pause, {"allowance": pause_id(use.key.credential), "number": until}))
-        if use.status in use.definition.verify.bad_key:
+        if use.refused:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
         if not self._audit.post(event, writes):
             # The use itself is on the record; the worker closes it as unknown.

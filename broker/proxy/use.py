@@ -49,6 +49,8 @@ class Use:
 
     ``fallback`` is the key before this one, where a rotation's grace window still holds it.  ``taken`` is the number of
     uses that this one was taken from, "" where the grant has none; ``opened`` says that it can't be given back.
+    ``asked`` is for how many seconds upstream wants no more calls, None where its answer isn't about its rate; nobody
+    calls it for ``pause`` of them.
     """
 
     authorized: Event
@@ -63,8 +65,14 @@ class Use:
     upstream_id: str = ""
     sent: int = 0
     received: int = 0
+    asked: float | None = None
     pause: float = 0.0
     reason: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether upstream refused the key; an answer about its rate says nothing of the key."""
+        return self.asked is None and self.status in self.definition.verify.bad_key
 
     def outcome(self) -> Outcome:
         """For the record, as far as it has come."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.allowance import Allowance, Exhausted, Pause, Rate, Total
+from broker.audit.allowance import GIVE_BACK, Allowance, Exhausted, Pause, Rate, Total
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
 from broker.base.db import Database
@@ -93,3 +94,31 @@ async def test_the_count_is_exact_among_concurrent_events_and_replicas(db: Datab
     assert (rate_before, refused, sorted(last)) == ([True, True], False, [False, True])
     for log in logs:
         await log.stop()
+
+
+async def test_an_event_that_is_refused_takes_nothing_also_beside_one_that_is_not(db: Database) -> None:
+    log = AuditLog(db)
+    await log.start()
+    first, refused, beside, later = events(4)
+    await log.append(first, takes=[Total("spent", 1)])
+    rate = Rate("rate", 1, 60_000)
+    answers = await asyncio.gather(
+        log.append(refused, takes=[rate, Total("spent", 1)]),
+        log.append(beside, takes=[Total("other", 1)]),
+        return_exceptions=True,
+    )
+    assert [isinstance(answer, Exhausted) for answer in answers] == [True, False]
+    await log.append(later, takes=[rate])
+    await log.stop()
+
+
+async def test_what_was_not_taken_can_not_be_given_back(db: Database) -> None:
+    log = AuditLog(db)
+    await log.start()
+    first, back, second, third = events(4)
+    await log.append(first, takes=[Total("uses", 1)])
+    await log.append(back, writes=[(GIVE_BACK, {"taken": "uses"})] * 2)
+    await log.append(second, takes=[Total("uses", 1)])
+    with pytest.raises(Exhausted):
+        await log.append(third, takes=[Total("uses", 1)])
+    await log.stop()

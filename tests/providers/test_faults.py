@@ -81,6 +81,18 @@ BROKEN = [
     ('paths = ["/**"]', 'paths = ["facilities"]', "presets.read-only.paths[0]: write a path that begins with /"),
     ("statuses = [429]", 'header = "Retry After"', "retry.header: is not a header name"),
     ("statuses = [429]", "cap_seconds = 0", "retry.cap_seconds: must be greater than or equal to 1"),
+    ("statuses = [429]", "otherwise_seconds = 90", "retry.otherwise_seconds: is longer than cap_seconds"),
+    (
+        "statuses = [429]",
+        "statuses_with_header = [200]",
+        "retry.statuses_with_header[0]: must be greater than or equal",
+    ),
+    ("statuses = [429]", "statuses_with_header = [429]", "retry.statuses_with_header: shares [429] with statuses"),
+    ("statuses = [429]", 'unit = "minutes"', "retry.unit: must be 'seconds', 'milliseconds'"),
+    ("statuses = [429]", 'headers = [{ name = "A" }, { name = "a" }]', "retry.headers: names a twice; leave one"),
+    ("statuses = [429]", 'header = "B"\nheaders = [{ name = "A" }]', "retry.headers: stands beside header or unit"),
+    ("statuses = [429]", 'headers = [{ name = "A", remaining = "a" }]', "retry.headers[0].remaining: is the header"),
+    ("statuses = [429]", 'headers = [{ name = "A", left = "b" }]', "retry.headers[0].left: is not a field"),
     ("interval_days = 90", "interval_days = 0", "rotation.interval_days: must be greater than or equal to 1"),
     (
         "new_key_revokes_old = false",

@@ -39,6 +39,11 @@ class Bench:
         grant = await self.world.grant(self.job, "acme", provider=provider, **terms)
         return await self.job.lease("acme", provider=provider, grant=grant)
 
+    def declare(self, **fields: Any) -> None:
+        """As if the lab's provider file said so."""
+        definitions = self.world.services.catalog._definitions
+        definitions["lab"] = definitions["lab"].model_copy(update=fields)
+
     async def call(self, lease: dict[str, Any], path: str, method: str = "GET", **options: Any) -> Any:
         """A call in process, buffered."""
         provider = lease["lease"]["provider"]
