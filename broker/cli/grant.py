@@ -35,6 +35,7 @@ def add(
     rate: Annotated[str | None, typer.Option(help="At most so many uses: 60/min, 5/s, 1000/h, 5000/day.")] = None,
     max_uses: Annotated[int | None, typer.Option(help="At most so many uses in all.")] = None,
     implicit: Annotated[bool, typer.Option(help="Calls with the access token alone, without a lease.")] = False,
+    retries: Annotated[bool, typer.Option(help="Whether the broker tries idempotent calls again.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Give a job a right to these organizations' keys."""
@@ -51,6 +52,7 @@ def add(
         "rate": _rate(rate) if rate else None,
         "max_uses": max_uses,
         "implicit": implicit,
+        "retries": retries,
         "expires_at": expires,
     }
     _listing(call("POST", "/v1/grants", json=wanted)["items"], as_json)
@@ -83,6 +85,8 @@ def _limits(grant: dict[str, Any]) -> str:
         words.append(f"{grant['rate']['uses']} in {grant['rate']['seconds']} s")
     if grant["max_uses"]:
         words.append(f"{grant['max_uses']} uses")
+    if not grant["retries"]:
+        words.append("no retries")
     return "; ".join(words)
 
 

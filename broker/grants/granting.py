@@ -30,6 +30,7 @@ class Limits:
     rate: Rate | None = None
     max_uses: int | None = None
     implicit: bool = False
+    retries: bool = True
 
 
 async def create(
@@ -74,6 +75,7 @@ async def create(
             rate_seconds=limits.rate.seconds if limits.rate else None,
             max_uses=limits.max_uses,
             implicit=limits.implicit,
+            retries=limits.retries,
             expires_at=expires_at,
             state="active",
             created_at=now,
@@ -126,6 +128,7 @@ def terms(row: GrantRow) -> Terms:
         Rate(row.rate_uses, row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
         row.max_uses,
         row.implicit,
+        row.retries,
     )
 
 

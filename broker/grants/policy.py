@@ -49,7 +49,7 @@ class Terms:
     """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds; ``label`` None covers every label.
 
     ``rules`` empty allows every method and path; ``rate`` and ``max_uses`` None don't limit.  ``implicit`` lets the
-    job call the proxy with its access token alone.
+    job call the proxy with its access token alone.  Without ``retries`` the broker sends no call a second time.
     """
 
     id: str
@@ -64,6 +64,7 @@ class Terms:
     rate: Rate | None = None
     max_uses: int | None = None
     implicit: bool = False
+    retries: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, false
+from sqlalchemy import JSON, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
@@ -29,6 +29,7 @@ class GrantRow(TenantOwned, Table):
     rate_seconds: Mapped[int | None]
     max_uses: Mapped[int | None]
     implicit: Mapped[bool] = mapped_column(server_default=false())
+    retries: Mapped[bool] = mapped_column(server_default=true())
     expires_at: Mapped[int | None]
     state: Mapped[str]
     created_at: Mapped[int]

@@ -39,6 +39,7 @@ _STAY_BEHIND = frozenset(
         "set-cookie2",
         "strict-transport-security",
         "www-authenticate",
+        "x-broker-tries",
         "x-content-type-options",
         "x-frame-options",
     }

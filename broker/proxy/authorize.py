@@ -208,7 +208,8 @@ class Authorizer:
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, terms, definition) from None
-            return Use(event, definition, key, fallback, asked.path, taken)
+            retries = terms.retries and definition.retry.retries
+            return Use(event, definition, key, fallback, asked.path, taken, retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:

@@ -27,6 +27,8 @@ class Proxy:
     async def call(self, caller: str | Job, actor: Actor, request: Request) -> AsyncIterator[Answer]:
         """Forward one request; the answer streams while the context is open.
 
+        ``request.tries`` counts how often it was sent, also where this raises.
+
         Args:
             caller: an unverified lease token, or the job itself where its access token came along.
             actor: from where the call came.
@@ -44,7 +46,8 @@ class Proxy:
                 if request.body.length:  # it may be long in coming, and all the while its lease may end
                     await self._authorizer.expect(flight, asked)
                 small = await request.body.whole(flight.moves)
-            replayable = small is not None and request.method in retry.IDEMPOTENT
+            names = (name for name, _ in request.headers)
+            repeatable = small is not None and not request.once and retry.is_repeatable(request.method, names)
             patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):
                 use = await self._authorizer.authorized(flight, asked, patience, fall_back=fall_back)
@@ -55,14 +58,14 @@ class Proxy:
                         fall_back = answer.bad_key and use.fallback is not None and small is not None
                         if not fall_back:
                             wait = retry.backoff(attempt, answer.asked or 0.0)
-                        again = replayable and retry.is_transient(answer.status, answer.asked)
+                        again = repeatable and use.retries and retry.is_transient(answer.status, answer.asked)
                         if attempt == retry.ATTEMPTS or not (again or fall_back) or wait > patience:
                             handed = True
                             yield answer
                             return
                 except UpstreamUnreachable:
                     wait = retry.backoff(attempt)
-                    if handed or attempt == retry.ATTEMPTS or not replayable or wait > patience:
+                    if handed or attempt == retry.ATTEMPTS or not (repeatable and use.retries) or wait > patience:
                         raise
                 patience -= wait
                 await asyncio.sleep(wait)

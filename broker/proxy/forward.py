@@ -90,6 +90,7 @@ class Forwarder:
                 headers.append(("Content-Length", str(request.body.length)))
             use.sent = len(small or b"")
             await flight.gate()
+            request.tries.count += 1
             async with self._outbound.call(
                 request.method,
                 target(base, use.path, request.raw_query, slot),

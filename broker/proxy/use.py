@@ -18,13 +18,21 @@ from broker.providers.definition import Definition
 from broker.proxy.payload import Body
 
 
+@dataclass(slots=True)
+class Tries:
+    """How often a request was sent."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a job asks to be forwarded.
 
     ``raw_path`` and ``raw_query`` are as received, still encoded: the path empty where the base URL itself is called
     without a slash, the query None where there is no ``?``.  ``proxy_url`` is the proxy's base URL for this
-    organization and provider, and ``id`` ties the tries of one request together on the record.
+    organization and provider, and ``id`` ties the tries of one request together on the record.  With ``once`` the job
+    wants it sent once at most.
     """
 
     organization: str
@@ -36,6 +44,8 @@ class Request:
     body: Body
     proxy_url: str
     id: str
+    once: bool = False
+    tries: Tries = field(default_factory=Tries)
 
     @property
     def query(self) -> str:
@@ -49,6 +59,7 @@ class Use:
 
     ``fallback`` is the key before this one, where a rotation's grace window still holds it.  ``taken`` is the number of
     uses that this one was taken from, "" where the grant has none; ``opened`` says that it can't be given back.
+    ``retries`` says whether grant and provider let a call be tried again.
     ``asked`` is for how many seconds upstream wants no more calls, None where its answer isn't about its rate; nobody
     calls it for ``pause`` of them.
     """
@@ -59,6 +70,7 @@ class Use:
     fallback: SealedKey | None
     path: str
     taken: str = ""
+    retries: bool = True
     opened: bool = False
     started: float = field(default_factory=time.monotonic)
     status: int | None = None

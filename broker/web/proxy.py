@@ -15,7 +15,7 @@ from broker.providers.catalog import UnknownProvider
 from broker.proxy.implicit import Job
 from broker.proxy.inject import Headers
 from broker.proxy.payload import Body
-from broker.proxy.use import Request
+from broker.proxy.use import Request, Tries
 from broker.web.errors import render
 from broker.web.session import Services
 
@@ -26,6 +26,8 @@ _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
 _NOTICED_AFTER_S = 0.05
 # Statuses of problems that are the broker's, or of what it relies on; an upstream's are 502 and 504.
 _OWN_FAULTS = frozenset({500, 503})
+# How often the job's call was sent: an answer to a second try may tell of the first (RFC 9110 §9.2.2).
+_TRIES = "X-Broker-Tries"
 _QUERY_MAX = 16_384
 _VISIBLE = re.compile(rb"[!-~]*")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -52,11 +54,12 @@ class Forwarding:
         given = {name.lower(): value for name, value in headers}
         job = _JobSide(receive, _declared(given))
         reply = _Reply(send)
+        tries = Tries()
         leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
         try:
-            request, caller, actor = await self._understood(scope, headers, given, job)
+            request, caller, actor = await self._understood(scope, headers, given, job, tries)
             async with self._services.proxy.call(caller, actor, request) as answer:
-                await reply.start(answer.status, answer.headers)
+                await reply.start(answer.status, [*answer.headers, (_TRIES, str(tries.count))])
                 async for chunk in answer.body:
                     await reply.write(chunk)
             await reply.end()
@@ -71,13 +74,15 @@ class Forwarding:
             problem = await render(error)
             if problem.status_code in _OWN_FAULTS:
                 self._services.metrics.proxy_faults.inc()
+            if tries.count:
+                problem.headers[_TRIES] = str(tries.count)
             await problem(scope, receive, send)
         finally:
             leaving.cancel()
             job.stop_watching()
 
     async def _understood(
-        self, scope: Scope, headers: Headers, given: Mapping[str, str], job: _JobSide
+        self, scope: Scope, headers: Headers, given: Mapping[str, str], job: _JobSide, tries: Tries
     ) -> tuple[Request, str | Job, Actor]:
         if scope["method"] not in METHODS:
             raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
@@ -97,6 +102,8 @@ class Forwarding:
             body=Body(job.declared, job.chunks()),
             proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
             id=scope["request_id"],
+            once=_once(headers),
+            tries=tries,
         )
         return request, await self._caller(given, provider, actor), actor
 
@@ -157,6 +164,14 @@ def _query(scope: Scope) -> str | None:
 def _extensions(scope: Scope) -> Mapping[str, Any]:
     """What the server tells beyond ASGI: ``keybroker.headers`` and ``keybroker.target``, both as sent."""
     return scope.get("extensions") or {}
+
+
+def _once(headers: Headers) -> bool:
+    """Whether the job wants its call sent once at most; raises Invalid."""
+    wanted = {value.strip().lower() for name, value in headers if name.lower() == "x-broker-retry"}
+    if not wanted <= {"on", "off"}:
+        raise Invalid("X-Broker-Retry: is on or off; off sends the call once at most.")
+    return "off" in wanted
 
 
 def _declared(given: Mapping[str, str]) -> int | None:

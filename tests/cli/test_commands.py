@@ -109,6 +109,12 @@ def tour(desk: Desk) -> None:
     assert stat.S_IMODE(identity.stat().st_mode) == 0o600
     assert "exists already" in shell.run("workload", "add", "nightly", status=1)
     grant = shell.json("grant", "add", "--workload", "nightly", "--org", "acme", "--provider", "raptor-comply")[0]
+    assert grant["retries"]
+    wanted = ("--workload", "nightly", "--org", "acme", "--provider", "raptor-comply", "--no-retries")
+    once = shell.json("grant", "add", *wanted)[0]
+    assert not once["retries"]
+    assert "no retries" in shell.run("grant", "list")
+    shell.run("grant", "revoke", once["id"])
     asked = ("lease", "issue", "--identity", str(identity), "--org", "acme", "--provider", "raptor-comply")
     lease = shell.json(*asked)
     assert lease["key"] is None

@@ -78,6 +78,62 @@ async def test_an_answer_that_is_no_outage_is_not_tried_again(bench: Bench, stat
     assert len(bench.lab.calls) == 1
 
 
+@pytest.mark.parametrize("first", [BUSY, b""], ids=["an outage", "a lost answer"])
+@pytest.mark.parametrize(
+    "precondition",
+    ["If-Match", "If-None-Match", "If-Unmodified-Since", "if_match", "If", "X-Goog-If-Generation-Match"],
+)
+async def test_a_call_with_a_precondition_is_sent_once(bench: Bench, first: bytes, precondition: str) -> None:
+    """Carried out and its answer lost, it would fail by what it did itself."""
+    bench.lab.scripts["/x"] = Sequence(first, answer(b"", status="412 Precondition Failed"))
+    got = await bench.call(await bench.lease(), "/x", "PUT", content=b"x", headers={precondition: '"7"'})
+    assert got.status_code == (503 if first else 502)
+    assert len(bench.lab.calls) == 1
+    assert got.headers["x-broker-tries"] == "1"
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Range", "X-Iffy", "Gif"])
+async def test_what_is_no_precondition_keeps_nothing_from_being_tried_again(bench: Bench, name: str) -> None:
+    bench.lab.scripts["/x"] = Sequence(BUSY, GOOD)
+    assert (await bench.call(await bench.lease(), "/x", headers={name: "x"})).status_code == 200
+
+
+@pytest.mark.parametrize("first", [BUSY, b""], ids=["an outage", "a lost answer"])
+@pytest.mark.parametrize("who", ["the job", "the grant", "the provider"])
+async def test_retries_are_switched_off(bench: Bench, first: bytes, who: str) -> None:
+    if who == "the provider":
+        bench.declare(retry=Retry(retries=False))
+    lease = await bench.lease(retries=who != "the grant")
+    bench.lab.scripts["/x"] = Sequence(first, GOOD)
+    headers = {"X-Broker-Retry": "off" if who == "the job" else "on"}
+    got = await bench.call(lease, "/x", headers=headers)
+    assert got.status_code == (503 if first else 502)
+    assert len(bench.lab.calls) == 1
+    assert bench.lab.calls[0].values("x-broker-retry") == []
+
+
+async def test_a_misspelt_wish_is_refused_with_its_mend(bench: Bench) -> None:
+    refused = await bench.call(await bench.lease(), "/x", headers={"X-Broker-Retry": "never"})
+    assert problem(refused) == (422, "invalid")
+    assert "on or off" in refused.json()["detail"]
+    assert "x-broker-tries" not in refused.headers
+    assert bench.lab.calls == []
+
+
+async def test_the_answer_names_the_number_of_tries(bench: Bench) -> None:
+    lease = await bench.lease()
+    theirs = answer(b"good", "X-Broker-Tries: 7", "X_Broker_Tries: 8")
+    bench.lab.scripts |= {"/x": Sequence(BUSY, theirs), "/lost": Sequence(b"")}
+    for path, tries in (("/y", "1"), ("/x", "2"), ("/lost", "3")):
+        got = await bench.call(lease, path)
+        assert got.headers.get_list("x-broker-tries") == [tries], path
+        assert "x_broker_tries" not in got.headers
+    assert problem(got) == (502, "upstream_unreachable"), "the broker's own answer names them too"
+    refused = await bench.call(lease, "/a//b")
+    assert problem(refused) == (422, "path_refused")
+    assert "x-broker-tries" not in refused.headers, "nothing was sent"
+
+
 async def test_every_try_is_authorized_anew(bench: Bench) -> None:
     lease = await bench.lease()
 
@@ -89,7 +145,9 @@ async def test_every_try_is_authorized_anew(bench: Bench) -> None:
         writer.write(BUSY)
 
     bench.lab.scripts["/x"] = revoking
-    assert problem(await bench.call(lease, "/x")) == (403, "grant_revoked")
+    refused = await bench.call(lease, "/x")
+    assert problem(refused) == (403, "grant_revoked")
+    assert refused.headers["x-broker-tries"] == "1"
     assert len(bench.lab.calls) == 1
 
 

@@ -78,6 +78,7 @@ class NewGrant(Body):
     implicit: Annotated[bool, Field(description="Calls with the access token alone, without asking for a lease.")] = (
         False
     )
+    retries: Annotated[bool, Field(description="Whether the broker tries idempotent calls again.")] = True
     expires_at: Moment | None = None
 
     def limits(self, definition: Definition) -> granting.Limits:
@@ -92,7 +93,7 @@ class NewGrant(Body):
         rules = [definition.presets[name] for name in self.presets]
         rules += [_rule(at, rule) for at, rule in enumerate(self.rules)]
         rate = Rate(self.rate.uses, self.rate.seconds) if self.rate else None
-        return granting.Limits(self.presets, tuple(rules), rate, self.max_uses, self.implicit)
+        return granting.Limits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
 
 
 def _rule(at: int, body: RuleBody) -> Rule:
@@ -118,6 +119,7 @@ class GrantView(View):
     rate: RateBody | None
     max_uses: int | None
     implicit: bool
+    retries: bool
     expires_at: str | None
     state: str
     created_at: str | None
@@ -146,6 +148,7 @@ def show(row: GrantRow) -> GrantView:
         rate=RateBody(uses=row.rate_uses, seconds=row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
         max_uses=row.max_uses,
         implicit=row.implicit,
+        retries=row.retries,
         expires_at=when(row.expires_at),
         state=row.state,
         created_at=when(row.created_at),
