@@ -24,10 +24,11 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     audit | keystore      the record, which is the commit point | seal and open
     client                the job's side; imports only formats
     base | sandbox        plumbing without product words | the reference upstream's stand-in
+    wire                  HTTP/1.1 on both sides: what is accepted, refused, bounded
     formats               bytes that outlive a process: pure, versioned
 
-The path of one proxied call: ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/standing`` →
+The path of one proxied call: ``wire/server`` → ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/standing`` →
 ``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/keyring`` → ``proxy/inject`` →
-``base/outbound`` → ``proxy/answer``, ``proxy/redact`` → ``audit/log`` (outcome); all within ``proxy/flights``, which
-cuts it the moment something it relies on is revoked.
+``base/outbound`` → ``wire/client`` → ``proxy/answer``, ``proxy/redact`` → ``audit/log`` (outcome); all within
+``proxy/flights``, which cuts it the moment something it relies on is revoked.
 """

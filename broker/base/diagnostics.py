@@ -8,7 +8,7 @@ import sys
 import structlog
 
 # Libraries that would log tokens, URLs with queries or parameters at lower levels.
-_QUIET = ("authlib", "httpx2", "httpcore2", "aiohttp", "sqlalchemy", "asyncio", "hpack", "urllib3")
+_QUIET = ("authlib", "httpx2", "httpcore2", "sqlalchemy", "asyncio", "hpack", "urllib3")
 
 
 def configure(level: str) -> None:

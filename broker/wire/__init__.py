@@ -13,8 +13,8 @@ What comes in (:mod:`broker.wire.server`), by RFC 9112 unless said otherwise:
 * *bounded*: see :class:`broker.wire.server.Limits`.  A head beyond its size or number of fields is 431, its first line
   alone 414; one that isn't whole in time, and a body that isn't, is 408; a connection too many is 503.
 * *changed*: field names are lower case in the ASGI scope, as ASGI wants it; as they were sent they are in its
-  extension ``keybroker.wire``, with the target.  Fields after a body (trailers) are checked, counted and dropped: they
-  never act as headers.
+  extension ``keybroker.headers``, and the target is in ``keybroker.target``.  Fields after a body (trailers) are
+  checked, counted and dropped: they never act as headers.
 
 What comes back from an upstream (:mod:`broker.wire.client`):
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -259,3 +260,31 @@ async def test_bytes_beyond_ascii_pass_unchanged_both_ways_or_are_refused(bench:
         assert (await reader.read()).split(b" ")[1] in {b"400", b"422"}
         writer.close()
     assert len(bench.lab.calls) == 1
+
+
+async def test_an_upstreams_cookie_is_kept_by_nobody(bench: Bench) -> None:
+    bench.lab.scripts["/x"] = answer(b"hi", "Set-Cookie: session=acme; Path=/")
+    lease = await bench.lease()
+    for _ in range(2):
+        assert (await bench.call(lease, "/x")).status_code == 200
+    assert [seen.values("cookie") for seen in bench.lab.calls] == [[], []]
+
+
+async def test_no_proxy_and_no_password_of_the_environment_is_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert (await bench.call(await bench.lease(), "/x")).status_code == 200
+    assert bench.lab.calls[-1].values("authorization") == []
+
+
+async def test_a_call_under_a_lease_that_is_over_is_on_the_record(bench: Bench) -> None:
+    lease = await bench.lease()
+    bench.world.clock.forward(seconds=3600)
+    assert problem(await bench.call(lease, "/x")) == (409, "lease_over")
+    assert [one["core"]["reason"] for one in await bench.world.events(kind="use.denied")] == ["lease_over"]
