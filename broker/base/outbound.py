@@ -76,6 +76,10 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+class Untrusted(Unreachable):
+    """The host's certificate is not vouched for; the text says why, and nothing was sent."""
+
+
 async def resolved(host: str, port: int) -> Sequence[AddrInfoType]:
     """Every address of ``host``, by the system."""
     return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -132,6 +136,7 @@ class Outbound:
         headers: Sequence[tuple[str, str]],
         body: AsyncIterator[bytes] | bytes | None = None,
         private: bool = False,
+        tls: ssl.SSLContext | None = None,
         streamed: bool = False,
     ) -> AsyncIterator[Answer]:
         """One request, its answer streamed; ``url`` is sent byte for byte as given.
@@ -142,15 +147,17 @@ class Outbound:
             headers: all that are sent beside ``Host`` and the framing; a Content-Length among them frames ``body``.
             body: what is sent.
             private: the provider file says that the host may have a private address.
+            tls: what is trusted instead of the public authorities.
             streamed: the caller limits the time itself, from the connection on.
 
         Raises:
             Unreachable: no answer; the text names no header and no query.
+            Untrusted: the same, because of the host's certificate.
             Unreadable: an answer that can't be read, or that broke off.
         """
         scheme, _, rest = url.partition("://")
         path_at = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-        place = self._place(scheme, rest[:path_at], private)
+        place = self._place(scheme, rest[:path_at], private, tls)
         target = rest[path_at:] if rest[path_at : path_at + 1] == "/" else "/" + rest[path_at:]
         head, length = _head(method, place.prefix + target, place.host, headers, body)
         exchange: Exchange | None = None
@@ -175,7 +182,7 @@ class Outbound:
         """Close every connection."""
         self._pool.close()
 
-    def _placed(self, scheme: str, authority: str, private: bool) -> _Place:
+    def _placed(self, scheme: str, authority: str, private: bool, tls: ssl.SSLContext | None) -> _Place:
         parts = urlsplit(f"{scheme}://{authority}")
         host = (parts.hostname or "").encode("idna").decode("ascii")
         port = parts.port or _PORTS[scheme]
@@ -184,7 +191,7 @@ class Outbound:
         # No resolver is asked about an address literal behind an egress proxy.
         if not private and _is_literal(host) and not is_public(host):
             raise ForbiddenAddress("the host is an address that may not be dialled")
-        origin = Origin(host, port, self._tls if scheme == "https" else None, private)
+        origin = Origin(host, port, (tls or self._tls) if scheme == "https" else None, private)
         absolute = scheme == "http" and self._proxy is not None and not private
         return _Place(origin, named, f"http://{named}" if absolute else "")
 
@@ -201,6 +208,8 @@ class Outbound:
                 return await self._connected(addresses, origin)
         except ForbiddenAddress:
             raise
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(_why(error)) from None
         except (OSError, TimeoutError, UnicodeError) as error:  # a name that can't be one
             raise Unreachable(type(error).__name__) from None
 
@@ -258,6 +267,11 @@ def _head(
     if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
         raise ValueError("a line break or NUL within a request's head")
     return head, length
+
+
+def _why(error: Exception) -> str:
+    """What OpenSSL says of a certificate, such as "self-signed certificate"."""
+    return str(getattr(error, "verify_message", "")).rstrip(".") or "the certificate can't be verified"
 
 
 def _is_literal(host: str) -> bool:

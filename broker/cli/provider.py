@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from broker.cli.output import AsJson, listing
 from broker.cli.session import fail, pages
+
+if TYPE_CHECKING:
+    from broker.providers.definition import Definition
 
 app = typer.Typer(no_args_is_help=True, help="Upstreams, declared in TOML.")
 
@@ -20,18 +26,57 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def check(file: Path, as_json: AsJson = False) -> None:
-    """Check a provider file; says file, field and mend where it is wrong."""
+def check(
+    file: Path,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't ask the host for its certificate.")] = False,
+    variable: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of a part of the host, to ask a customer's; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a provider file, and whether its host's certificate is trusted; says what is wrong, and the mend.
+
+    No key is sent to the host.
+    """
     # The schema comes with the server's parts, which a job's machine may lack.
     try:
+        from broker.base.errors import Invalid  # noqa: PLC0415
+        from broker.base.outbound import Unreachable, Untrusted  # noqa: PLC0415
         from broker.providers import catalog  # noqa: PLC0415
     except ImportError:
         fail("Checking provider files needs the server's parts: install keybroker[server].")
     try:
         definition = catalog.check(file)
     except catalog.ProviderInvalid as error:
-        if as_json:
-            typer.echo(json.dumps({"valid": False, "faults": error.public.splitlines()}))
-            raise typer.Exit(1) from None
-        fail(error.public)
+        _wrong(error.public, as_json)
+    values = dict(text.partition("=")[::2] for text in variable or [])
+    if not offline and (values or not definition.host.variables):
+        try:
+            asyncio.run(_asked(definition, values))
+        except Invalid as error:
+            fail(f"--{error.public.replace('variables.', 'variable ')}")
+        except Untrusted as error:
+            mend = "name another authority" if definition.host.ca_file else "where it is a private one's, name that"
+            _wrong(f"{file.name}: host.ca_file: the host's certificate is not trusted: {error}; {mend}", as_json)
+        except Unreachable as error:
+            typer.echo(f"Its host could not be asked for its certificate ({error}).", err=True)
     typer.echo(json.dumps({"valid": True, "id": definition.id}) if as_json else f"{file}: {definition.title} is valid.")
+
+
+def _wrong(lines: str, as_json: bool) -> NoReturn:
+    if as_json:
+        typer.echo(json.dumps({"valid": False, "faults": lines.splitlines()}))
+        raise typer.Exit(1)
+    fail(lines)
+
+
+async def _asked(definition: Definition, values: Mapping[str, str]) -> None:
+    """Ask the host for anything, without a key; raises Unreachable, Untrusted, and Invalid for its parts."""
+    from broker.base.outbound import Outbound  # noqa: PLC0415 - as above
+
+    host, outbound = definition.host, Outbound(connect_timeout=5, total_timeout=10)
+    try:
+        async with outbound.call("HEAD", definition.url(values), headers=(), private=host.private, tls=host.tls):
+            pass
+    finally:
+        await outbound.close()

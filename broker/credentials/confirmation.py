@@ -76,7 +76,7 @@ class Confirmation:
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        events = [replace(completed, outcome=probed.outcome)]
+        events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         row.leak_mark = row.leak_mark or probed.leak_mark
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at = now

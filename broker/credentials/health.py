@@ -151,9 +151,8 @@ class HealthCheck:
         now = self.clock()
         changed = self._note(row, probed, now)
         row.leak_mark = row.leak_mark or probed.leak_mark
-        events = [
-            replace(event(row, "credential.probe.completed", BROKER, now, reason=probed.answer), outcome=probed.outcome)
-        ]
+        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         await rest(session, row.credential_id, probed.pause, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))

@@ -10,8 +10,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
+import structlog
+
 from broker.audit.events import Outcome, Target
-from broker.base.outbound import Outbound, Unreachable
+from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
 from broker.providers.identity import evidence
@@ -19,6 +21,7 @@ from broker.providers.pause import OUTAGES, asked_of, pause_of
 from broker.wire.client import Answer as Received
 from broker.wire.client import Unreadable
 
+_log = structlog.get_logger()
 _BODY_MAX = 1_048_576
 
 
@@ -35,8 +38,8 @@ class Probed:
     """One verification request and what came of it; ``ids`` are those upstream returned.
 
     ``pause`` is for how many seconds upstream wants no more calls with this key, and ``too_fast`` says that it refused
-    for its rate; ``leak_mark`` is what the key is recognised by where it should not be, for those that were received
-    before there were such marks.
+    for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_mark`` is what the key is recognised by
+    where it should not be, for those that were received before there were such marks.
     """
 
     answer: Answer
@@ -44,6 +47,7 @@ class Probed:
     ids: frozenset[str] = frozenset()
     pause: float = 0.0
     too_fast: bool = False
+    distrust: str = ""
     leak_mark: str = ""
 
 
@@ -57,6 +61,7 @@ class Exchange(NamedTuple):
     """One request with a key and what came of it; ``status`` None where no answer came.
 
     ``pause`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
+    ``distrust`` is why its certificate isn't trusted, "" where it is or nobody knows.
     """
 
     status: int | None
@@ -64,6 +69,7 @@ class Exchange(NamedTuple):
     outcome: Outcome
     pause: float = 0.0
     too_fast: bool = False
+    distrust: str = ""
 
 
 async def exchange(
@@ -88,12 +94,18 @@ async def exchange(
     sent = None if body is None else json.dumps(body).encode()
     started = time.monotonic()
     try:
-        async with outbound.call(method, url, headers=headers, body=sent, private=definition.host.private) as response:
+        host = definition.host
+        async with outbound.call(
+            method, url, headers=headers, body=sent, private=host.private, tls=host.tls
+        ) as response:
             answer = await _bounded(response)
             said = (definition.retry, response.status, response.headers, now)
             too_fast = asked_of(*said) is not None and response.status not in OUTAGES
             outcome = Outcome(response.status, _ms_since(started), bytes_in=len(answer), bytes_out=len(sent or b""))
             return Exchange(response.status, answer, outcome, pause_of(*said), too_fast)
+    except Untrusted as error:
+        _log.warning("upstream.not_trusted", provider=definition.id, why=str(error))
+        return Exchange(None, b"", Outcome(None, _ms_since(started)), distrust=f"certificate not trusted: {error}")
     except (Unreachable, Unreadable):
         return Exchange(None, b"", Outcome(None, _ms_since(started)))
 
@@ -108,7 +120,7 @@ async def probe(
         return Probed(Answer.GOOD, done.outcome, evidence(definition, done.body))
     bad_key = done.status in verify.bad_key and not done.too_fast
     answer = Answer.BAD_KEY if bad_key else Answer.UNREACHABLE
-    return Probed(answer, done.outcome, pause=done.pause, too_fast=done.too_fast)
+    return Probed(answer, done.outcome, pause=done.pause, too_fast=done.too_fast, distrust=done.distrust)
 
 
 async def _bounded(response: Received) -> bytes:

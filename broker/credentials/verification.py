@@ -153,7 +153,7 @@ class Verification:
         else:
             await discard(session, versions, row.number, now)
         completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        events = [replace(completed, outcome=probed.outcome), *_outcomes(row, verdict, now)]
+        events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
         if changing is not None:
             events += await _rotate(session, changing, versions, verdict, weighed, now)
         await record(session, *events)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from broker.base.errors import BrokerError, NotFound
 from broker.providers import faults
+from broker.providers.authority import DIRECTORY
 from broker.providers.definition import Definition
 from broker.providers.sighting import masking
 
@@ -92,7 +93,7 @@ def check(path: Path) -> Definition:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Definition.model_validate(document)
+        return Definition.model_validate(document, context={DIRECTORY: path.parent})
     except OSError as error:
         raise ProviderInvalid(f"{path.name}: {error.strerror}; name a file that can be read") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

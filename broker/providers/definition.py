@@ -31,7 +31,7 @@ from broker.providers.part import (
 )
 from broker.providers.pattern import Shape, shape
 from broker.providers.retry import Retry
-from broker.providers.rule import Rule
+from broker.providers.rule import Rule, faults_of_patterns
 
 __all__ = ["Definition", "Placement", "Retry"]
 
@@ -122,7 +122,10 @@ class Admin(Part):
 
 
 class Definition(Part):
-    """One upstream."""
+    """One upstream.
+
+    ``encoded_slashes`` are the paths in whose ``*`` a caller may write ``%2F``, as in GitLab's ids of projects.
+    """
 
     id: Slug
     version: Annotated[Whole, Field(ge=1)]
@@ -134,6 +137,7 @@ class Definition(Part):
     verify: Verify
     admin: Admin
     identity: Identity | None = None
+    encoded_slashes: Annotated[tuple[Path, ...], Field(max_length=50)] = ()
     presets: dict[Slug, Rule] = Field(default_factory=dict)
     retry: Retry = Retry()
     rotation: Rotation | None = None
@@ -145,6 +149,12 @@ class Definition(Part):
             yield Fault("key.pattern", "accepts ':', which would end the user name; leave it out (RFC 7617)")
         if self.identity and self.verify.method == "HEAD":
             yield Fault("verify.method", "HEAD has no answer for identity.path to read; write GET")
+        yield from faults_of_patterns("encoded_slashes", self.encoded_slashes)
+        for path in self.encoded_slashes:
+            if "*" not in path.replace("**", "") or "%" in path:
+                yield Fault(
+                    "encoded_slashes", f'{path!r} has no * for what may hold %2F; write for example "/projects/*"'
+                )
         yield from _faults_of_headers(self.required_headers, self.auth.header.lower())
 
     def matches(self, key: str) -> bool:

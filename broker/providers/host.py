@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 
 from pydantic import Field
 
+from broker.providers.authority import CaFile
 from broker.providers.part import Fault, Flag, Line, Part
 from broker.providers.pattern import shape
 
@@ -66,10 +68,14 @@ def _faults_of_label(pattern: str) -> Iterator[Fault]:
 
 
 class Host(Part):
-    """Where the upstream is.  ``private`` lets a sandbox be http and on a private address."""
+    """Where the upstream is.  ``private`` lets a sandbox be http and on a private address.
+
+    With ``ca_file`` the authorities in that file vouch for it, and no other ones.
+    """
 
     base_url: str
     private: Flag = False
+    ca_file: CaFile | None = None
     variables: dict[str, Variable] = Field(default_factory=dict)
 
     def faults(self) -> Iterator[Fault]:
@@ -81,6 +87,8 @@ class Host(Part):
             return
         if url[1] == "http" and not self.private:
             yield Fault("base_url", "must begin with https:// (a sandbox on http needs private = true)")
+        if url[1] == "http" and self.ca_file is not None:
+            yield Fault("ca_file", "has no certificate to vouch for, as base_url is http://; remove it")
         used = set(VARIABLE.findall(self.base_url))
         if used != set(self.variables):
             yield Fault(
@@ -105,6 +113,11 @@ class Host(Part):
 
     def _filled(self, template: str) -> str:
         return VARIABLE.sub(lambda match: self.variables[match[1]].narrowest, template)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What is trusted instead of the public authorities; None where these are."""
+        return self.ca_file.tls if self.ca_file is not None else None
 
     def filled(self, values: Mapping[str, str]) -> str:
         """The base URL with ``values``, each of which its variable accepts."""

@@ -25,7 +25,7 @@ from broker.leases.lease import Lease, event_of
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.standing import SealedKey
 from broker.leases.tables import UseRow
-from broker.providers.catalog import Catalog
+from broker.providers.catalog import Catalog, UnknownProvider
 from broker.providers.definition import Definition
 from broker.proxy import retry
 from broker.proxy.flights import Flight
@@ -99,7 +99,9 @@ class Authorizer:
         workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
         actor = Actor("workload", workload, "", actor.address, actor.agent)
         try:
-            path = judged(request.raw_path) if request.raw_path else ""  # the base URL itself
+            path = (
+                judged(request.raw_path, self._encoded_slashes(request.provider)) if request.raw_path else ""
+            )  # the base URL itself
             read(request.query)
         except (PathRefused, QueryRefused) as refusal:
             await self._deny(lease, actor, request, refusal)
@@ -111,6 +113,12 @@ class Authorizer:
             return await self._leasing.known(self._leasing.id_of(unverified_token))
         except NoSuchLease:
             raise LeaseTokenRefused from None
+
+    def _encoded_slashes(self, provider: str) -> tuple[str, ...]:
+        try:
+            return self._catalog.get(provider).encoded_slashes
+        except UnknownProvider:  # refused as soon as its lease is looked at
+            return ()
 
     async def lease(self, asked: Asked, *, again: bool = False) -> Lease:
         """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""

@@ -37,7 +37,7 @@ class Proxy:
         Raises:
             LeaseTokenRefused, LeaseOver, LeaseDenied, WrongTarget, PathRefused, QueryRefused, GrantRateLimited,
             UpstreamRateLimited: refused before the key was opened; recorded where the lease is known.
-            UpstreamUnreachable, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
+            UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
         asked = await self._authorizer.asked(caller, actor, request)
         async with self._flights.enter(await self._authorizer.lease(asked)) as flight:

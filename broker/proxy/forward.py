@@ -12,7 +12,7 @@ from broker.audit.allowance import pause_statement
 from broker.audit.log import AuditLog, Write
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
-from broker.base.outbound import Outbound, Unreachable
+from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.credentials.health import SUSPECT, suspicion
 from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
@@ -34,6 +34,14 @@ class UpstreamUnreachable(Unavailable):
     status = 502
     code = "upstream_unreachable"
     title = "The upstream gave no answer"
+
+
+class UpstreamUntrusted(Unavailable):
+    """Nothing was sent, as nobody who is trusted vouches for the upstream."""
+
+    status = 502
+    code = "upstream_unreachable"
+    title = "The upstream is not trusted"
 
 
 class UpstreamUnreadable(Unavailable):
@@ -97,6 +105,7 @@ class Forwarder:
                 headers=headers,
                 body=_metered(request.body.chunks, flight, use) if small is None else small or None,
                 private=use.definition.host.private,
+                tls=use.definition.host.tls,
                 streamed=True,
             ) as response:
                 self._note(use, response)
@@ -111,6 +120,13 @@ class Forwarder:
                 passing = _passing(response, redactor, flight, use)
                 returned = response_headers(masked, addresses, response.status)
                 yield Answer(response.status, returned, passing, use.asked, use.refused)
+        except Untrusted as error:
+            use.reason = "untrusted"
+            raise UpstreamUntrusted(
+                f"{title}'s certificate is not trusted: {error}. Where a private authority vouches for it, an operator "
+                "has to name that in the provider file (host.ca_file).",
+                cause="certificate",
+            ) from None
         except Unreachable as error:
             use.reason = "unreachable"
             if flight.over is not None:

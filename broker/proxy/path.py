@@ -7,11 +7,13 @@ import unicodedata
 from urllib.parse import unquote_to_bytes
 
 from broker.base.errors import Invalid
+from broker.providers.rule import holds_slashes_where_it_may
 
 _ROUNDS = 5
 _MAX = 8_192
 _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:@/%")
 _PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+_ENCODED_SLASH = re.compile(rb"%2[Ff]")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -22,11 +24,13 @@ class PathRefused(Invalid):
     title = "The path is not accepted"
 
 
-def judged(raw_path: bytes) -> str:
+def judged(raw_path: bytes, encoded_slashes: tuple[str, ...] = ()) -> str:
     """``raw_path`` as it will be sent, byte for byte.
 
     Args:
         raw_path: the part after ``/proxy/{organization}/{provider}``, still percent-encoded, beginning with ``/``.
+        encoded_slashes: patterns of paths whose ``*`` may hold ``%2F``, which its provider takes for part of a name.
+            The path must be no other one where somebody decodes it first, so it is judged as if they were slashes.
 
     Raises:
         PathRefused: it (or any repeated decoding of it) holds a dot segment, an encoded slash, a backslash, a
@@ -38,8 +42,12 @@ def judged(raw_path: bytes) -> str:
         return raw_path.decode("ascii")
     if not raw_path.startswith(b"/") or not _SAFE.issuperset(raw_path) or _BROKEN_ESCAPE.search(raw_path):
         raise PathRefused("The path holds characters that a URL path may not hold; percent-encode them.")
-    slashes = raw_path.count(b"/")
     form = raw_path
+    if b"%2f" in raw_path.lower() and holds_slashes_where_it_may(raw_path.decode("ascii"), encoded_slashes):
+        form = _ENCODED_SLASH.sub(b"/", raw_path)
+        if form.endswith(b"/") and not raw_path.endswith(b"/"):
+            raise PathRefused("The path ends with an encoded slash; send the path you mean.")
+    slashes = form.count(b"/")
     for _ in range(_ROUNDS):
         _refuse_ambiguous(form, slashes)
         decoded = unquote_to_bytes(form)

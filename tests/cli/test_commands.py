@@ -21,6 +21,7 @@ from broker.config import SettingsUnusable, load
 from broker.keystore.local import MasterKeys
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
+from tests.support.certificates import certify, serving_tls
 from tests.support.commands import MINIMAL, run
 from tests.support.processes import free_port
 from tests.support.program import Program
@@ -261,13 +262,45 @@ async def test_a_pasted_key_comes_from_standard_input_only(desk: Desk) -> None:
 def test_provider_files_are_checked_with_field_and_mend(tmp_path: Path) -> None:
     shell = Shell(MINIMAL, tmp_path)
     bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
-    assert "is valid" in shell.run("provider", "check", str(bundled))
+    assert "is valid" in shell.run("provider", "check", "--offline", str(bundled))
     broken = tmp_path / "mine.toml"
     broken.write_text(bundled.read_text().replace("[verify]", "[verfy]"))
     said = shell.run("provider", "check", str(broken), status=1)
     assert "mine.toml" in said
     assert "verfy" in said
     assert "verify" in said
+
+
+async def test_a_check_of_a_provider_file_names_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+    certify(tmp_path)
+    shell, file = Shell(MINIMAL, tmp_path), tmp_path / "mine.toml"
+    bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
+    server = await asyncio.start_server(upstream, "127.0.0.1", 0, ssl=serving_tls(tmp_path))
+    try:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        host = f'base_url = "{url}"\nprivate = true'
+        file.write_text(bundled.read_text().replace('base_url = "https://api.raptormaps.com"', host))
+        said = await asyncio.to_thread(shell.run, "provider", "check", str(file), status=1)
+        assert "mine.toml: host.ca_file: the host's certificate is not trusted: " in said
+        words = ("provider", "check", str(file), "--json")
+        done = await asyncio.to_thread(run, *words, environment=shell.environment)
+        told = json.loads(done.stdout)
+        assert (told["valid"], "certificate" in told["faults"][0]) == (False, True)
+        assert asked == []
+        assert "is valid" in await asyncio.to_thread(shell.run, "provider", "check", "--offline", str(file))
+        file.write_text(file.read_text().replace("private = true", 'private = true\nca_file = "ca.pem"'))
+        assert "is valid" in await asyncio.to_thread(shell.run, "provider", "check", str(file))
+        assert len(asked) == 1
+        assert b"X-API-Key" not in asked[0]
+    finally:
+        server.close()
+    assert "is valid" in await asyncio.to_thread(shell.run, "provider", "check", str(file)), "not reached: not known"
 
 
 @pytest.mark.parametrize(

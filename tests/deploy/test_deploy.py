@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.config import Settings
 from tests.deploy.tools import needs
 from tests.support import bao
+from tests.support.certificates import certify
 from tests.support.world import World, running_world, settings_for, upstream
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -193,7 +194,7 @@ def test_the_set_up_script_lets_the_pods_of_the_manifests_sign_in(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # A Vault outside the cluster, as there is none here
-    bao._certify(tmp_path)
+    certify(tmp_path)
     (tmp_path / "reviewer").write_text("a-token-of-kubernetes")
     with bao.running(tmp_path_factory.mktemp("bao")) as server:
         environment = {

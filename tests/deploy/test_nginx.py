@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from tests.deploy.tools import needs
-from tests.support import bao
+from tests.support.certificates import certify
 from tests.support.processes import free_port, running
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -75,7 +75,7 @@ def stand_in() -> Iterator[Stand]:
 @contextmanager
 def served(site: Path, brokers: tuple[Stand, Stand], directory: Path) -> Iterator[httpx2.Client]:
     """A client of nginx with the site."""
-    bao._certify(directory)
+    certify(directory)
     port = free_port()
     text = site.read_text()
     for shipped, here in {

@@ -20,6 +20,7 @@ from broker.keystore.vault.login import AppRole, Jwt, Login, TokenFile
 from broker.keystore.vault.server import Address, Vault
 from tests.keystore.passing import time_passes
 from tests.support import bao
+from tests.support.certificates import certify
 from tests.support.waiting import eventually
 from tests.support.world import running_world, settings_for, upstream
 
@@ -128,7 +129,7 @@ async def test_kubernetes(server: bao.Bao, tmp_path: Path) -> None:
         },
     )
     root = server.root
-    bao._certify(tmp_path)
+    certify(tmp_path)
 
     def prepare() -> None:
         root.sys.enable_auth_method("kubernetes")
@@ -272,7 +273,7 @@ async def test_tls_is_trusted_from_the_pinned_authority_alone(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
     other = tmp_path / "other"
     other.mkdir()
-    bao._certify(other)
+    certify(other)
     for ca_file in (None, other / "ca.pem"):
         async with signed_in(login, Address(secure.url, ca_file=ca_file)) as connection:
             with pytest.raises(KeystoreUnavailable, match="CA_FILE") as caught:

@@ -93,6 +93,10 @@ BROKEN = [
     ("statuses = [429]", 'header = "B"\nheaders = [{ name = "A" }]', "retry.headers: stands beside header or unit"),
     ("statuses = [429]", 'headers = [{ name = "A", remaining = "a" }]', "retry.headers[0].remaining: is the header"),
     ("statuses = [429]", 'headers = [{ name = "A", left = "b" }]', "retry.headers[0].left: is not a field"),
+    ("version = 1", 'version = 1\nencoded_slashes = ["/a/**"]', "encoded_slashes: '/a/**' has no * for what may hold"),
+    ("version = 1", 'version = 1\nencoded_slashes = ["/a%2F*"]', "encoded_slashes: '/a%2F*' has no *"),
+    ("version = 1", 'version = 1\nencoded_slashes = ["/a//*"]', "encoded_slashes: '/a//*' holds ?, *** or an empty"),
+    ("version = 1", 'version = 1\nencoded_slashes = ["a"]', "encoded_slashes[0]: write a path that begins with /"),
     ("interval_days = 90", "interval_days = 0", "rotation.interval_days: must be greater than or equal to 1"),
     (
         "new_key_revokes_old = false",

@@ -92,6 +92,22 @@ async def test_headers_that_name_another_method_or_path_stay_here(bench: Bench) 
     assert problem(await bench.call(lease, "/facilities/1?_method=DELETE")) == (403, "rule_refused")
 
 
+async def test_an_encoded_slash_passes_where_the_provider_file_allows_it_and_rules_see_one_segment(
+    bench: Bench,
+) -> None:
+    bench.declare(encoded_slashes=("/projects/*", "/projects/*/**"))
+    lease = await bench.lease(rules=[{"methods": ["GET"], "paths": ["/projects/acme%2F*/issues"]}])
+    assert (await bench.call(lease, "/projects/acme%2Fapp/issues")).status_code == 200
+    assert [seen.target for seen in bench.lab.calls] == [b"/base/projects/acme%2Fapp/issues"]
+    for path in ("/projects/acme/app/issues", "/projects/other%2Fapp/issues", "/projects/acme%2Fapp%2Fissues"):
+        assert problem(await bench.call(lease, path)) == (403, "rule_refused"), path
+    for path in ("/groups/a%2Fb", "/projects/acme%2F..%2Fother/issues"):
+        assert problem(await bench.call(lease, path)) == (422, "path_refused"), path
+    assert len(bench.lab.calls) == 1
+    (used,) = await bench.world.events(kind="use.authorized")
+    assert used["personal"]["path"] == "/base/projects/acme%2Fapp/issues"
+
+
 async def test_the_path_sent_is_the_path_judged_byte_for_byte(bench: Bench) -> None:
     lease = await bench.lease()
     for path in ("/a/%20b", "/a/%C3%A9;v=1/x.json", "/a:b@c/~d", "/"):

@@ -36,6 +36,21 @@ def test_a_pattern_covers_whole_paths_only(pattern: str, within: list[str], with
     assert [path for path in without if rule(pattern).allows("GET", path)] == []
 
 
+@pytest.mark.parametrize(
+    ("pattern", "within", "without"),
+    [
+        ("/p/*", ["/p/a%2Fb", "/p/a%2fb"], ["/p/a%2Fb/c"]),
+        ("/p/*/issues", ["/p/a%2Fb/issues"], ["/p/a%2Fissues", "/p/a%2F/issues%2Fx"]),
+        ("/p/a/**", ["/p/a/b"], ["/p/a%2Fb"]),
+        ("/p/a%2Fb/**", ["/p/a%2Fb/c", "/p/a%2fb/c"], ["/p/a/b/c", "/p/a%2Fc/c"]),
+        ("/p/a%2f*", ["/p/a%2Fb"], ["/p/ab", "/p/c%2Fb"]),
+    ],
+)
+def test_an_encoded_slash_is_part_of_a_segment(pattern: str, within: list[str], without: list[str]) -> None:
+    assert [path for path in within if not rule(pattern).allows("GET", path)] == []
+    assert [path for path in without if rule(pattern).allows("GET", path)] == []
+
+
 def test_methods_are_part_of_the_rule_and_get_includes_head() -> None:
     assert rule("/a").allows("HEAD", "/a")
     assert not rule("/a").allows("POST", "/a")

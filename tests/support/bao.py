@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import hvac
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.certificates import certify
 from tests.support.processes import free_port
 
 POLICIES = Path(__file__).parents[2] / "deploy" / "vault"
@@ -76,7 +71,7 @@ class Bao:
             else "tls_disable = true"
         )
         if self.tls and not self.ca_file.exists():
-            _certify(self.directory)
+            certify(self.directory)
         audit = f'audit "file" "file" {{\n  options {{\n    file_path = "{self.audit_log}"\n  }}\n}}\n'
         config.write_text(
             f'storage "raft" {{\n  path = "{self.directory}/raft"\n  node_id = "{self.node}"\n'
@@ -198,37 +193,3 @@ def running(directory: Path, *, tls: bool = False, audited: bool = False) -> Ite
         yield server
     finally:
         server.stop()
-
-
-def _certify(directory: Path) -> None:
-    """An authority of its own, and a certificate of it for 127.0.0.1."""
-    now = datetime.now(UTC)
-
-    def name(common: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
-
-    def builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        made = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name("test authority"))
-        made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        return made.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
-
-    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    signed = builder("test authority", authority).add_extension(
-        x509.BasicConstraints(ca=True, path_length=None), critical=True
-    )
-    signed = signed.add_extension(
-        x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), critical=False
-    ).add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), critical=True)
-    leaf = builder("bao", server).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-    )
-    leaf = leaf.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
-    )
-    pem = serialization.Encoding.PEM
-    (directory / "ca.pem").write_bytes(signed.sign(authority, hashes.SHA256()).public_bytes(pem))
-    (directory / "server.pem").write_bytes(leaf.sign(authority, hashes.SHA256()).public_bytes(pem))
-    key = directory / "server.key"
-    key.touch(0o600)
-    key.write_bytes(server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    ssl.create_default_context(cafile=str(directory / "ca.pem"))
