@@ -17,13 +17,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, proxy, scale, stream
+from tests.bench import exposure, keystores, leaks, lease, proxy, scale, stream, wire
+from tests.bench.rounds import Figure, Spread
 
-Benchmark = Callable[[Path], dict[str, float]]
+Benchmark = Callable[[Path], Mapping[str, Figure]]
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
+    "wire": lambda directory: wire.figures(wire.measure(directory)),
     "stream": stream.measure,
     "exposure": exposure.measure,
     "leaks": leaks.measure,
@@ -32,9 +34,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 
 
-def collect(names: Iterable[str], benchmarks: Mapping[str, Benchmark]) -> tuple[dict[str, float], dict[str, str]]:
+def collect(names: Iterable[str], benchmarks: Mapping[str, Benchmark]) -> tuple[dict[str, Figure], dict[str, str]]:
     """Run each; the figures of those that succeeded, and why the others did not.  No figure replaces another's."""
-    found: dict[str, float] = {}
+    found: dict[str, Figure] = {}
     failed: dict[str, str] = {}
     for name in names:
         print(f"{name}: running, for some minutes …", flush=True)
@@ -43,11 +45,27 @@ def collect(names: Iterable[str], benchmarks: Mapping[str, Benchmark]) -> tuple[
                 figures = benchmarks[name](Path(directory))
             if twice := figures.keys() & found.keys():
                 raise RuntimeError(f"another benchmark has figures of the same names: {', '.join(sorted(twice))}")
-            found |= figures
+            found.update(figures)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others' figures must not be lost
             traceback.print_exc()
             failed[name] = f"{type(error).__name__}: {error}"
     return found, failed
+
+
+def in_json(found: Mapping[str, Figure]) -> str:
+    """One object of numbers: the medians, where rounds were spread."""
+    return json.dumps({name: each.median if isinstance(each, Spread) else each for name, each in found.items()})
+
+
+def in_table(found: Mapping[str, Figure]) -> Table:
+    """For people: beside a median, its lowest and highest round."""
+    table = Table("figure", "value", "rounds", box=None)
+    for name, each in found.items():
+        if isinstance(each, Spread):
+            table.add_row(name, f"{each.median:,.2f}", f"{each.lowest:,.2f} – {each.highest:,.2f}")
+        else:
+            table.add_row(name, f"{each:,.2f}", "")
+    return table
 
 
 def main() -> None:
@@ -63,12 +81,9 @@ def main() -> None:
     for name, why in failed.items():
         print(f"{name} failed, its figures are missing: {why}", file=sys.stderr, flush=True)
     if chosen.json:
-        print(json.dumps(found))
+        print(in_json(found))
     else:
-        table = Table("figure", "value", box=None)
-        for name, value in found.items():
-            table.add_row(name, f"{value:,.2f}")
-        Console().print(table)
+        Console().print(in_table(found))
     sys.exit(1 if failed else 0)
 
 

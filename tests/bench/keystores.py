@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.bench import broker, openbao
 from tests.bench.lease import sandbox
-from tests.bench.load import Measured, http, middle, run
+from tests.bench.load import Measured, http
+from tests.bench.rounds import Contender, interleaved, middle
 
 CONNECTIONS = 32
 SECONDS = 3.0
@@ -30,7 +31,7 @@ def measure(directory: Path) -> dict[str, float]:
         transit, kv = {"BROKER_KEYSTORE": "vault-transit", **vault}, {"BROKER_KEYSTORE": "vault-kv", **vault}
         cached = {"BROKER_KEYSTORE_CACHE_SECONDS": "60", **transit}
         read = http("GET", "/v1/secret/data/tenants/acme", {"X-Vault-Token": bao.token, "X-Vault-Request": "true"})
-        contenders = {"openbao_read": (bao.port, read)}
+        contenders = {"openbao_read": Contender(bao.port, read)}
         there = state.add_organization("acme")
         for name, more in (
             ("local", {}),
@@ -44,11 +45,8 @@ def measure(directory: Path) -> dict[str, float]:
             for mode in ("use", "reveal"):
                 body = json.dumps({"organization": "acme", "provider": "raptor-comply", "mode": mode}).encode()
                 job = {"Authorization": f"Bearer {served.access_token}"}
-                contenders[f"{name}_{mode}"] = (served.port, http("POST", "/v1/leases", job, body))
-        rounds: dict[str, list[Measured]] = {name: [] for name in contenders}
-        for _ in range(ROUNDS):
-            for name, (port, request) in contenders.items():
-                rounds[name].append(run(port, request, connections=CONNECTIONS, seconds=SECONDS))
+                contenders[f"{name}_{mode}"] = Contender(served.port, http("POST", "/v1/leases", job, body))
+        rounds = interleaved(contenders, rounds=ROUNDS, connections=CONNECTIONS, seconds=SECONDS)
     return _figures({name: middle(each) for name, each in rounds.items()})
 
 

@@ -1,4 +1,9 @@
-"""Lease issuance (durable, audited, guarded) beside OpenBao's audited KV read and wrapped read."""
+"""Lease issuance (durable, audited, guarded) beside OpenBao's audited KV read and wrapped read.
+
+Figures: ratios to the peer's rates, raw rates and latencies; and ``lease_cpu_us``, ``reveal_cpu_us``, the CPU of the
+broker for each answer, with ``…_cpu_vs_bare``, its ratio to that of an answer by uvicorn alone (``lease_bare``) in the
+same round.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,9 @@ from pathlib import Path
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
-from tests.bench import broker, openbao
-from tests.bench.load import Measured, http, middle, run
+from tests.bench import asgi, broker, openbao
+from tests.bench.load import http
+from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, interleaved, middle
 
 CONNECTIONS = 32
 SECONDS = 4.0
@@ -56,30 +62,32 @@ def _read(bao: openbao.OpenBao, wrap: bool) -> bytes:
     return http("GET", "/v1/secret/data/tenants/acme", headers)
 
 
-def measure(directory: Path, *, connections: int = CONNECTIONS) -> dict[str, Measured]:
-    """Each contender in turn, several rounds in the same run, the round of median rate for each."""
+def measure(
+    directory: Path, *, connections: int = CONNECTIONS, seconds: float = SECONDS, rounds: int = ROUNDS
+) -> dict[str, Rounds]:
+    """Each contender in turn, several rounds in the same run."""
     with (
         sandbox() as (state, upstream),
         broker.running(directory / "broker", upstream, state.add_key(state.add_organization("acme"))[1]) as served,
         openbao.running(directory / "openbao") as bao,
+        asgi.running(directory / "bare", "answer") as (bare, bare_pid),
     ):
         contenders = {
-            "lease": (served.port, _lease(served, "use")),
-            "reveal": (served.port, _lease(served, "reveal")),
-            "openbao_read": (bao.port, _read(bao, wrap=False)),
-            "openbao_wrapped": (bao.port, _read(bao, wrap=True)),
+            "lease_bare": Contender(bare, http("GET", "/", {}), bare_pid),
+            "lease": Contender(served.port, _lease(served, "use"), served.pid),
+            "reveal": Contender(served.port, _lease(served, "reveal"), served.pid),
+            "openbao_read": Contender(bao.port, _read(bao, wrap=False)),
+            "openbao_wrapped": Contender(bao.port, _read(bao, wrap=True)),
         }
-        rounds: dict[str, list[Measured]] = {name: [] for name in contenders}
-        for _ in range(ROUNDS):
-            for name, (port, request) in contenders.items():
-                rounds[name].append(run(port, request, connections=connections, seconds=SECONDS))
+        found = interleaved(contenders, rounds=rounds, connections=connections, seconds=seconds)
         if bao.audit_log.stat().st_size == 0:
             raise RuntimeError("OpenBao wrote no audit log: the comparison would not be fair")
-    return {name: middle(measured) for name, measured in rounds.items()}
+    return found
 
 
-def figures(measured: dict[str, Measured]) -> dict[str, float]:
+def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     """The named figures (C6): ratios of this run, raw rates and latencies beside them."""
+    measured = {name: middle(each) for name, each in rounds.items()}
     lease, reveal = measured["lease"], measured["reveal"]
     named = {
         "lease_vs_openbao_read": lease.rate / measured["openbao_read"].rate,
@@ -89,4 +97,6 @@ def figures(measured: dict[str, Measured]) -> dict[str, float]:
     }
     for name, each in measured.items():
         named |= {f"{name}_per_s": each.rate, f"{name}_p50_ms": each.p50, f"{name}_p99_ms": each.p99}
-    return {name: round(value, 2) for name, value in named.items()}
+    cpu = {f"{name}_cpu_us": cpu_us(rounds[name]) for name in ("lease", "reveal", "lease_bare")}
+    cpu |= {f"{name}_cpu_vs_bare": cpu_vs(rounds[name], rounds["lease_bare"]) for name in ("lease", "reveal")}
+    return {name: round(value, 2) for name, value in named.items()} | cpu

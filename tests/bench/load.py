@@ -10,23 +10,28 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import cast
 
 import uvloop
 
+from tests.bench import cpu
+
 
 @dataclass(frozen=True)
 class Measured:
-    """Requests per second, latencies in milliseconds; ``failed`` counts answers other than 2xx and lost connections."""
+    """Requests per second, latencies in milliseconds; ``failed`` counts answers other than 2xx and lost connections.
+
+    ``cpu_us`` is the CPU of whoever answered, in microseconds for each answer; None where nobody was looked at.
+    """
 
     rate: float
     p50: float
     p99: float
     failed: int = 0
+    cpu_us: float | None = None
 
     @classmethod
-    def of(cls, latencies: list[float], seconds: float, failed: int = 0) -> Measured:
+    def of(cls, latencies: list[float], seconds: float, failed: int = 0, cpu_seconds: float | None = None) -> Measured:
         """From the latencies (in milliseconds) of all that was answered within ``seconds``; RuntimeError where none."""
         if not latencies:
             raise RuntimeError(f"no answer came within {seconds:.1f} seconds: nothing was measured")
@@ -36,27 +41,43 @@ class Measured:
             p50=latencies[len(latencies) // 2],
             p99=latencies[int(len(latencies) * 0.99)],
             failed=failed,
+            cpu_us=None if cpu_seconds is None else cpu_seconds / len(latencies) * 1_000_000,
         )
 
 
-def run(ports: int | Sequence[int], requests: bytes | Sequence[bytes], *, connections: int, seconds: float) -> Measured:
-    """Send ``requests`` in turn to 127.0.0.1 for ``seconds`` (after a warm-up of one); connections share the ports."""
-    return _elsewhere(ports, requests, connections, seconds)
+def run(
+    ports: int | Sequence[int],
+    requests: bytes | Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    pid: int | None = None,
+) -> Measured:
+    """Send ``requests`` in turn to 127.0.0.1 for ``seconds`` (after a warm-up of one); connections share the ports.
+
+    ``pid`` is the process whose CPU is looked at, and that of all that it started.
+    """
+    return _elsewhere(ports, requests, connections, seconds, pid)
 
 
 def walk(ports: int | Sequence[int], requests: Sequence[bytes], *, connections: int) -> Measured:
     """Send each of ``requests`` once, however long that takes."""
-    return _elsewhere(ports, requests, connections, None)
+    return _elsewhere(ports, requests, connections, None, None)
 
 
 def _elsewhere(
-    ports: int | Sequence[int], requests: bytes | Sequence[bytes], connections: int, seconds: float | None
+    ports: int | Sequence[int],
+    requests: bytes | Sequence[bytes],
+    connections: int,
+    seconds: float | None,
+    pid: int | None,
 ) -> Measured:
     wanted = [requests] if isinstance(requests, bytes) else requests
     settings = {
         "ports": [ports] if isinstance(ports, int) else list(ports),
         "connections": connections,
         "seconds": seconds,
+        "pid": pid,
         "requests": [request.decode("latin-1") for request in wanted],
     }
     done = subprocess.run(
@@ -67,14 +88,6 @@ def _elsewhere(
         check=True,
     )
     return Measured(**json.loads(done.stdout))
-
-
-def middle(rounds: list[Measured]) -> Measured:
-    """The round of median rate; raises RuntimeError where anything failed in any round."""
-    if failed := sum(each.failed for each in rounds):
-        raise RuntimeError(f"{failed} answers were errors: nothing was measured")
-    rate = median(each.rate for each in rounds)
-    return min(rounds, key=lambda each: abs(each.rate - rate))
 
 
 def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
@@ -136,12 +149,14 @@ def _whole(head: bytes, body: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
-async def _generate(ports: list[int], connections: int, seconds: float | None, requests: list[str]) -> Measured:
+async def _generate(
+    ports: list[int], connections: int, seconds: float | None, pid: int | None, requests: list[str]
+) -> Measured:
     times: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
     encoded = [request.encode("latin-1") for request in requests]
     turns = iter(encoded) if seconds is None else itertools.cycle(encoded)
-    begun = time.perf_counter()
+    begun, used, cpu_seconds = time.perf_counter(), 0.0, None
     opened = [
         await loop.create_connection(lambda: _Connection(turns, times), "127.0.0.1", ports[number % len(ports)])
         for number in range(connections)
@@ -151,15 +166,18 @@ async def _generate(ports: list[int], connections: int, seconds: float | None, r
         await asyncio.gather(*(connection.done for _, connection in opened))
     else:
         await asyncio.sleep(1)
+        used = cpu.seconds(pid) if pid else 0.0
         started = time.perf_counter()
         await asyncio.sleep(seconds)
     ended = time.perf_counter()
+    if pid:
+        cpu_seconds = cpu.seconds(pid) - used
     lost = sum(connection.lost for _, connection in opened)
     for transport, _ in opened:
         transport.abort()
     counted = [(latency, good) for at, latency, good in times if started <= at <= ended]
     failed = lost + sum(not good for _, good in counted)
-    return Measured.of([latency * 1000 for latency, _ in counted], ended - started, failed)
+    return Measured.of([latency * 1000 for latency, _ in counted], ended - started, failed, cpu_seconds)
 
 
 def main() -> None:

@@ -2,18 +2,21 @@
 
 Contenders, each at 1, 32 and 128 connections, in interleaved rounds of one run:
 
+- ``bare``: about 1 kB of JSON by uvicorn alone, as it comes: the floor of CPU;
 - ``direct``: the upstream itself, about 1 kB of JSON (nginx, or ``tests.bench.upstream`` where nginx is missing);
 - ``nginx``: one worker process that injects a static key and keeps connections to the upstream;
 - ``proxy``: ``broker serve`` on its embedded SQLite, every use on the record;
 - ``proxy_postgres``: the same on PostgreSQL, and ``proxy_two_workers`` with ``--workers 2`` there.
 
-Figures: ``CONTENDER_CONNECTIONS_per_s``, ``…_p50_ms`` and ``…_p99_ms``; ``commit_…``, the group commit itself at one
-caller, without HTTP; and of these
+Figures: ``CONTENDER_CONNECTIONS_per_s``, ``…_p50_ms``, ``…_p99_ms`` and, of what is served by Python, ``…_cpu_us``: CPU
+of its processes for each answer; ``commit_…``, the group commit itself at one caller, without HTTP; and of these
 
 - ``proxy_vs_nginx``: rate at 32 connections, one worker each;
 - ``proxy_two_workers_vs_one``: the same, two workers to one, both on PostgreSQL;
 - ``proxy_added_p50_ms``: what the proxy adds at one connection beside the upstream and the commit: ``proxy_1_p50_ms``
-  less ``direct_1_p50_ms`` less ``commit_p50_ms``.
+  less ``direct_1_p50_ms`` less ``commit_p50_ms``;
+- ``proxy_cpu_us``: CPU for each call at 32 connections, ``proxy_cpu_vs_bare`` and ``proxy_1_cpu_vs_bare``: its ratio to
+  the floor's in the same round.  Rates move with the machine by half, these by a quarter.
 
 All of it shares one machine: load generator, contender, upstream and PostgreSQL.  On two cores, therefore, two workers
 can't be twice one.
@@ -27,17 +30,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench import broker, commit, nginx, upstream
-from tests.bench.load import Measured, http, middle, run
+from tests.bench import asgi, broker, commit, nginx, upstream
+from tests.bench.load import http
+from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, middle
 from tests.support.databases import ROLE, postgres_server
 
 CONNECTIONS = (1, 32, 128)
 SECONDS = 3.0
 ROUNDS = 3
 PROXIED = "/proxy/acme/raptor-comply/facilities"
-
-Contender = tuple[int, bytes]
-"""A port and the request that is sent there."""
 
 
 @contextmanager
@@ -50,10 +51,14 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
             answering = stack.enter_context(nginx.answering(directory / "upstream", json.dumps(upstream.FACILITIES)))
         else:
             answering = stack.enter_context(upstream.running(directory / "upstream"))
-        running = {"direct": (answering, http("GET", "/facilities", key))}
+        bare, bare_pid = stack.enter_context(asgi.running(directory / "bare", "answer"))
+        running = {
+            "bare": Contender(bare, http("GET", "/facilities", {}), bare_pid),
+            "direct": Contender(answering, http("GET", "/facilities", key)),
+        }
         if has_nginx:
             peer = stack.enter_context(nginx.proxying(directory / "nginx", answering, broker.KEY))
-            running["nginx"] = (peer, http("GET", "/facilities", {}))
+            running["nginx"] = Contender(peer, http("GET", "/facilities", {}))
         one, two = stack.enter_context(databases(directory / "postgres", ["one", "two"]))
         for name, database_url, workers in (
             ("proxy", None, 1),
@@ -65,7 +70,8 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
                     directory / name, f"http://127.0.0.1:{answering}", database_url=database_url, workers=workers
                 )
             )
-            running[name] = (served.port, http("GET", PROXIED, {"Authorization": f"Bearer {served.lease_token}"}))
+            call = http("GET", PROXIED, {"Authorization": f"Bearer {served.lease_token}"})
+            running[name] = Contender(served.port, call, served.pid)
         yield running
 
 
@@ -78,23 +84,24 @@ def databases(directory: Path, names: Sequence[str]) -> Iterator[list[str]]:
         yield [server.url(name) for name in names]
 
 
-def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Measured]:
-    """``CONTENDER_CONNECTIONS`` and ``commit``, each the round of median rate."""
-    found: dict[str, list[Measured]] = {}
+def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Rounds]:
+    """``CONTENDER_CONNECTIONS`` and ``commit``, the rounds of each."""
+    found: dict[str, Rounds] = {}
     with contenders(directory) as running:
-        for port, request in running.values():
-            run(port, request, connections=32, seconds=1)  # every worker has started and is warm
+        for contender in running.values():
+            contender.run(connections=32, seconds=1)  # every worker has started and is warm
         for _ in range(rounds):
             found.setdefault("commit", []).append(commit.run(directory / "commit", seconds=seconds))
             for connections in CONNECTIONS:
-                for name, (port, request) in running.items():
-                    measured = run(port, request, connections=connections, seconds=seconds)
+                for name, contender in running.items():
+                    measured = contender.run(connections=connections, seconds=seconds)
                     found.setdefault(f"{name}_{connections}", []).append(measured)
-    return {name: middle(each) for name, each in found.items()}
+    return found
 
 
-def figures(measured: dict[str, Measured]) -> dict[str, float]:
+def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     """The named figures; those of nginx only where it was measured."""
+    measured = {name: middle(each) for name, each in rounds.items()}
     named: dict[str, float] = {}
     if "nginx_32" in measured:
         named["proxy_vs_nginx"] = measured["proxy_32"].rate / measured["nginx_32"].rate
@@ -102,4 +109,13 @@ def figures(measured: dict[str, Measured]) -> dict[str, float]:
     named["proxy_added_p50_ms"] = measured["proxy_1"].p50 - measured["direct_1"].p50 - measured["commit"].p50
     for name, each in measured.items():
         named |= {f"{name}_per_s": each.rate, f"{name}_p50_ms": each.p50, f"{name}_p99_ms": each.p99}
-    return {name: round(value, 3) for name, value in named.items()}
+    return _cpu(rounds) | {name: round(value, 3) for name, value in named.items()}
+
+
+def _cpu(rounds: dict[str, Rounds]) -> dict[str, Figure]:
+    named: dict[str, Figure] = {
+        "proxy_cpu_us": cpu_us(rounds["proxy_32"]),
+        "proxy_cpu_vs_bare": cpu_vs(rounds["proxy_32"], rounds["bare_32"]),
+        "proxy_1_cpu_vs_bare": cpu_vs(rounds["proxy_1"], rounds["bare_1"]),
+    }
+    return named | {f"{name}_cpu_us": cpu_us(each) for name, each in rounds.items() if each[0].cpu_us is not None}

@@ -25,8 +25,9 @@ from sqlalchemy.engine import make_url
 
 from tests.bench import broker, memory, openbao
 from tests.bench.lease import sandbox
-from tests.bench.load import Measured, http, middle, run, walk
+from tests.bench.load import Measured, http, run, walk
 from tests.bench.proxy import databases
+from tests.bench.rounds import middle
 
 SIZES = (100, 10_000, 1_000_000)
 CONNECTIONS = 32

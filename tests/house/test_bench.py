@@ -1,19 +1,30 @@
-"""The benchmarks' own promises: no figure replaces another's, a failure costs no other figure, wide is wide."""
+"""The benchmarks' own promises: no figure replaces another's, a failure costs no other figure, wide is wide.
+
+CPU is that of whoever answered, all of its processes and nobody else's.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from broker.leases import leasing, standing
-from tests.bench import keystores, lease, scale
-from tests.bench.__main__ import collect
-from tests.bench.load import Measured, walk
+from tests.bench import asgi, cpu, keystores, lease, proxy, scale, wire
+from tests.bench.__main__ import collect, in_json, in_table
+from tests.bench.load import Measured, http, run, walk
+from tests.bench.rounds import Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
 from tests.bench.upstream import running
 
-SOME = Measured(1.0, 1.0, 1.0)
+SOME = Measured(1.0, 1.0, 1.0, cpu_us=1.0)
+BUSY_S = 0.2
+BUSY = f"import time\nwhile time.process_time() < {BUSY_S}: pass\n"
 
 
 def test_a_benchmark_that_fails_costs_no_other_figure() -> None:
@@ -35,14 +46,16 @@ def test_no_figure_replaces_one_of_another_benchmark() -> None:
 
 
 def test_benchmarks_that_read_from_openbao_name_its_figures_apart() -> None:
-    leases = dict.fromkeys(("lease", "reveal", "openbao_read", "openbao_wrapped"), SOME)
+    leases = {name: [SOME] for name in ("lease_bare", "lease", "reveal", "openbao_read", "openbao_wrapped")}
     replicas = dict.fromkeys(("openbao_read", "replicas_1", "replicas_2"), SOME)
     wide = {f"organizations_{size}_{kind}": SOME for size in scale.SIZES for kind in ("warm", "wide")}
-    named = (
+    named: list[Mapping[str, object]] = [
         lease.figures(leases),
         keystores._figures({"openbao_read": SOME, "local_use": SOME, "local_reveal": SOME}),
         scale._figures(replicas | wide, dict.fromkeys(scale.SIZES, 1.0)),
-    )
+        wire.figures({name: [SOME] for name in ("wire_bare", "wire_in", "wire_forward", "aiohttp_forward")}),
+        proxy.figures(proxied([SOME])),
+    ]
     for one, other in itertools.combinations(named, 2):
         assert not one.keys() & other.keys()
     assert "scale_openbao_read_p99_ms" in named[2]
@@ -76,3 +89,112 @@ def test_walking_sends_each_request_once(tmp_path: Path) -> None:
         given = [b"GET /facilities HTTP/1.1\r\nHost: x\r\n\r\n"] * 50 + [b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"] * 7
         measured = walk(port, given, connections=4)
     assert measured.failed == 7
+
+
+def proxied(rounds: Rounds) -> dict[str, Rounds]:
+    """What the proxy's benchmark measures, every contender's rounds alike."""
+    names = ("bare", "direct", "nginx", "proxy", "proxy_postgres", "proxy_two_workers")
+    return {"commit": rounds} | {f"{name}_{size}": rounds for name in names for size in proxy.CONNECTIONS}
+
+
+def used(*microseconds: float) -> Rounds:
+    return [Measured(1.0, 1.0, 1.0, cpu_us=each) for each in microseconds]
+
+
+def test_cpu_is_compared_with_the_floor_of_the_same_round_and_shown_as_a_median_with_its_spread() -> None:
+    measured = proxied(used(1.0, 1.0, 1.0))
+    measured |= {"proxy_32": used(800, 500, 600), "proxy_1": used(1600, 1500, 900)}
+    measured |= {"bare_32": used(40, 20, 60), "bare_1": used(80, 50, 90)}
+    figures = proxy.figures(measured)
+    assert figures["proxy_cpu_us"] == Spread(600, 500, 800)
+    assert figures["proxy_1_cpu_us"] == Spread(1500, 900, 1600)
+    assert figures["proxy_cpu_vs_bare"] == Spread(20, 10, 25)
+    assert figures["proxy_1_cpu_vs_bare"] == Spread(20, 10, 30)
+    assert figures["bare_32_cpu_us"] == Spread(40, 20, 60)
+    assert figures["bare_1_cpu_us"] == Spread(80, 50, 90)
+
+
+def test_leases_and_the_wire_are_compared_with_a_floor_of_their_own_run() -> None:
+    floor, twice = used(10, 20, 40), used(20, 40, 80)
+    peers = dict.fromkeys(("openbao_read", "openbao_wrapped"), [SOME] * 3)
+    leases = lease.figures({"lease_bare": floor, "lease": twice, "reveal": floor, **peers})
+    assert (leases["lease_cpu_us"], leases["lease_cpu_vs_bare"]) == (Spread(40, 20, 80), Spread(2, 2, 2))
+    assert (leases["reveal_cpu_us"], leases["reveal_cpu_vs_bare"]) == (Spread(20, 10, 40), Spread(1, 1, 1))
+    ends = wire.figures({"wire_bare": floor, "wire_in": floor, "wire_forward": twice, "aiohttp_forward": twice})
+    assert ends["wire_in_cpu_us"] == Spread(20, 10, 40)
+    assert ends["wire_forward_cpu_us"] == ends["aiohttp_forward_cpu_us"] == Spread(40, 20, 80)
+    assert ends["wire_forward_cpu_vs_bare"] == Spread(2, 2, 2)
+
+
+def test_cpu_that_nobody_looked_at_is_no_figure() -> None:
+    unseen = [Measured(1.0, 1.0, 1.0)]
+    with pytest.raises(RuntimeError, match="nobody looked"):
+        cpu_us(unseen)
+    with pytest.raises(RuntimeError, match="nobody looked"):
+        cpu_vs([SOME], unseen)
+    named = proxy.figures(proxied([SOME]) | {"nginx_32": unseen})
+    assert "nginx_32_per_s" in named
+    assert "nginx_32_cpu_us" not in named
+
+
+def test_a_spread_is_its_median_in_json_and_all_of_it_in_the_table() -> None:
+    found: dict[str, Figure] = {"proxy_cpu_us": Spread(600.0, 500.0, 1800.0), "proxy_vs_nginx": 0.037}
+    assert json.loads(in_json(found)) == {"proxy_cpu_us": 600.0, "proxy_vs_nginx": 0.037}
+    assert [list(column.cells) for column in in_table(found).columns] == [
+        ["proxy_cpu_us", "proxy_vs_nginx"],
+        ["600.00", "0.04"],
+        ["500.00 – 1,800.00", ""],
+    ]
+
+
+def test_the_cpu_of_a_process_is_also_that_of_what_it_started_and_of_no_other() -> None:
+    started = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {BUSY + 'input()'!r}])\ninput()"
+    with (
+        subprocess.Popen([sys.executable, "-c", started], stdin=subprocess.PIPE) as parent,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle,
+    ):
+        until = time.monotonic() + 30
+        while cpu.seconds(parent.pid) < BUSY_S:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert cpu.seconds(idle.pid) < BUSY_S
+        for process in (parent, idle):
+            process.communicate(b"\n\n")
+    with pytest.raises(RuntimeError, match="has ended"):
+        cpu.seconds(parent.pid)
+
+
+def test_a_round_tells_the_cpu_of_whoever_answered_for_each_answer(tmp_path: Path) -> None:
+    call = http("GET", "/facilities", {})
+    with asgi.running(tmp_path / "bare", "answer") as (port, pid):
+        before = cpu.seconds(pid)
+        looked_at = run(port, call, connections=2, seconds=0.3, pid=pid)
+        spent = cpu.seconds(pid) - before
+        unseen = run(port, call, connections=2, seconds=0.1)
+    assert looked_at.failed == 0
+    assert looked_at.cpu_us is not None
+    assert 0 < looked_at.cpu_us * looked_at.rate * 0.3 / 1_000_000 < spent
+    assert unseen.cpu_us is None
+
+
+@pytest.mark.parametrize("on", ["httptools", "wire"])
+@pytest.mark.parametrize("app", ["answer", "forward_aiohttp", "forward_wire"])
+def test_what_the_broker_is_compared_with_answers_as_the_upstream_does(
+    tmp_path: Path, app: asgi.App, on: asgi.On
+) -> None:
+    asked = [http("GET", "/facilities", {})] * 3
+    with running(tmp_path / "upstream") as upstream, asgi.running(tmp_path / "app", app, on, upstream) as (port, _):
+        assert walk(port, asked, connections=1).failed == 0
+
+
+def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+
+    def round_of(port: int, _request: bytes, **how: object) -> Measured:
+        turns.append((port, how["pid"]))
+        return SOME
+
+    monkeypatch.setattr("tests.bench.rounds.run", round_of)
+    contenders = {"one": Contender(1, b"", 11), "other": Contender(2, b"")}
+    assert interleaved(contenders, rounds=2, connections=1, seconds=1) == {"one": [SOME] * 2, "other": [SOME] * 2}
+    assert turns == [(1, 11), (2, None)] * 2
