@@ -16,6 +16,7 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # Longest first line of a chunk: its size, and extensions that nobody needs.
 _CHUNK_LINE_MAX: Final = 256
 _TRAILER_MAX: Final = 8_192
+_PLAIN_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?")
 
 
@@ -145,7 +146,18 @@ class Chunked:
             at = self._state(data, at, body)
         return body[0] if len(body) == 1 else b"".join(body)
 
-    def _size(self, data: bytes, at: int, _body: list[bytes]) -> int | None:
+    def _size(self, data: bytes, at: int, body: list[bytes]) -> int | None:
+        # Whole chunks without an extension, without a state for each of their parts: many may hold a byte each.
+        while (plain := _PLAIN_SIZE.match(data, at)) is not None:
+            begin, size = plain.end(), int(plain[1], 16)
+            end = begin + size
+            if not size or data[end : end + 2] != b"\r\n":
+                break
+            body.append(data[begin:end])
+            at = end + 2
+        return self._any_size(data, at)
+
+    def _any_size(self, data: bytes, at: int) -> int | None:
         end = self._line_end(data, at, _CHUNK_LINE_MAX)
         if end is None:
             return None
