@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from broker.base.tracing import span
 from broker.wire.client import ANSWER_BOUNDS, Answer, Exchange, NoAnswer, Unreadable
+from broker.wire.dial import adopted
 from broker.wire.framing import Bounds
 from broker.wire.pool import Origin, Pool
 
@@ -238,16 +239,8 @@ class Outbound:
     async def _connected(self, addresses: Sequence[AddrInfoType], origin: Origin) -> Exchange:
         loop = asyncio.get_running_loop()
         sock = await start_connection(addresses, happy_eyeballs_delay=_EYEBALLS_S, loop=loop)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            name = origin.host if origin.tls else None
-            _, exchange = await loop.create_connection(
-                lambda: Exchange(loop, self._bounds), sock=sock, ssl=origin.tls, server_hostname=name
-            )
-        except BaseException:
-            sock.close()
-            raise
-        return exchange
+        exchange = await adopted(sock, self._bounds)
+        return exchange if origin.tls is None else await exchange.secured(origin.tls, origin.host)
 
 
 def _head(

@@ -6,12 +6,9 @@ A request is sent once: whether it may be sent again is the caller's to decide, 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from typing import Final, cast
 
 from multidict import CIMultiDict
@@ -19,6 +16,7 @@ from multidict import CIMultiDict
 from broker.wire.answer import Head, end_of_head, read_head
 from broker.wire.codings import Decoder, decodable
 from broker.wire.framing import Bounds, Field, Malformed, TooMuch, UntilClose
+from broker.wire.upload import LastWord, framed
 
 ANSWER_BOUNDS: Final = Bounds(size=65_536, fields=256)
 _HELD_MAX: Final = 262_144  # of a body that nobody has asked for yet, before its sender has to wait
@@ -127,7 +125,7 @@ class Exchange(asyncio.Protocol):
         self._whole = False  # the answer, with its body
         self._error: BaseException | None = None
         self._sending: asyncio.Task[None] | None = None
-        self._last_word: int | None = None  # a second handle of the socket, while a long body is sent
+        self._last_word: LastWord | None = None  # while a long body is sent
         self._sent = True
         self.closed = False
         self.handed_over = False  # to TLS
@@ -142,13 +140,19 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over; what was received before that counts."""
         self.closed = True
-        self._read_last_word()
+        if self._last_word is not None and not (self._whole or self._error):
+            for data in self._last_word.read():
+                self.data_received(data)
+        self._forget_last_word()
         self._over(exc)
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """The upstream sends no more."""
+        """The upstream sends no more: whatever it still waits for, its answer is over."""
         self.closed = True
+        self._over(None, well=_told_well(self._transport))
+        if self._transport.get_write_buffer_size():  # else it would stay for as long as an upload isn't taken
+            self._loop.call_soon(self._transport.abort)
         return False
 
     def data_received(self, data: bytes) -> None:
@@ -193,12 +197,14 @@ class Exchange(asyncio.Protocol):
             NoAnswer, Unreadable: as they say.
             Exception: what ``body`` raised.
         """
+        if self.closed:  # before anything was asked
+            raise NoAnswer("the connection was closed")
         self._begin(method)
         if body is None or isinstance(body, bytes):
             self._transport.write(head + body if body else head)
         else:
             self._sent = False
-            self._keep_last_word()
+            self._last_word = LastWord(self._transport)
             self._transport.write(head)
             self._sending = self._loop.create_task(self._send(body, length))
         return Answer(self, await self._answer_head())
@@ -242,7 +248,8 @@ class Exchange(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another exchange may follow: this one is whole on both sides, and nothing is left over."""
         kept = self._head is not None and self._head.keep_alive
-        return self._whole and self._sent and kept and not (self.closed or self._held or self._error)
+        sent = self._sent and not self._transport.get_write_buffer_size()
+        return self._whole and sent and kept and not (self.closed or self._held or self._error)
 
     def rest(self, now: float) -> None:
         """Wait for another exchange."""
@@ -275,46 +282,25 @@ class Exchange(asyncio.Protocol):
 
     async def _send(self, body: AsyncIterator[bytes], length: int | None) -> None:
         try:
-            left = length
-            async for part in body:
+            async for part in framed(body, length):
                 if self.closed:
                     return
-                if left is not None:
-                    left -= len(part)
-                self._transport.write(part if length is not None else b"%x\r\n%b\r\n" % (len(part), part))
+                self._transport.write(part)
                 if self._writable is not None:
                     await asyncio.shield(self._writable)
-            if left:
-                raise ConnectionResetError("the body is not as long as it was said to be")
-            if length is None:
-                self._transport.write(b"0\r\n\r\n")
             self._sent = True
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the answer
-            self._fail(error)
+            if not self._whole:
+                self._fail(error)
         finally:
             self._forget_last_word()
 
-    def _keep_last_word(self) -> None:
-        """Keep a way to read what upstream said before it broke off (RFC 9112 §9.5); not through TLS."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and self._transport.get_extra_info("ssl_object") is None:
-            self._last_word = os.dup(sock.fileno())
-
     def _forget_last_word(self) -> None:
         if self._last_word is not None:
-            os.close(self._last_word)
+            self._last_word.forget()
             self._last_word = None
-
-    def _read_last_word(self) -> None:
-        if self._last_word is None or self._whole or self._error is not None:
-            return
-        with socket.socket(fileno=os.dup(self._last_word)) as sock, suppress(OSError):
-            sock.setblocking(False)
-            while data := sock.recv(65_536):
-                self.data_received(data)
-        self._forget_last_word()
 
     # Reading
 
@@ -366,15 +352,14 @@ class Exchange(asyncio.Protocol):
         self._whole = True
         self._wake()
 
-    def _over(self, exc: Exception | None) -> None:
-        """No more will come."""
+    def _over(self, exc: Exception | None, *, well: bool = False) -> None:
+        """No more will come; ``well`` says that upstream itself told so."""
         if self._whole or self._error is not None or not self._method:
             self._wake()
-            return
-        if self._head is None:
+        elif self._head is None:
             said = type(exc).__name__ if exc is not None else "the connection was closed"
             self._fail(NoAnswer(said) if self._silent else Unreadable("it was broken off within its head"))
-        elif exc is None and isinstance(self._head.body, UntilClose):
+        elif well and isinstance(self._head.body, UntilClose):
             self._end()
         else:
             self._fail(BrokenOff("it was broken off within its body"))
@@ -399,3 +384,16 @@ class Exchange(asyncio.Protocol):
         if self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
         self._paused = False
+
+
+def _told_well(transport: asyncio.Transport) -> bool:
+    """Whether the end that was told is upstream's: through TLS only its close_notify is (RFC 9112 §9.8)."""
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return True
+    try:
+        return not tls.read(1)
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:
+        return False
