@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +26,9 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) +([0-9]{3})(?: [^\r\n\0]*)?")
 _NO_BODY: Final = frozenset({204, 304})
 _LINE_END: Final = re.compile(rb"\r?\n")
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+_KEPT: Final = re.compile(rb"timeout[ \t]*=[ \t]*\"?([0-9]{1,6})")
 _CONCERNS_US: Final = frozenset(
-    {b"content-length", b"transfer-encoding", b"content-encoding", b"connection", b"proxy-connection"}
+    {b"content-length", b"transfer-encoding", b"content-encoding", b"connection", b"keep-alive"}
 )
 
 
@@ -34,7 +37,8 @@ class Head:
     """One answer's head; ``body`` is None where there is none.
 
     ``transfer`` and ``content`` are the codings of the body beside ``chunked``, in the order in which they were
-    applied.
+    applied.  ``kept`` is for how many seconds upstream says that it keeps the connection (RFC 2068 §19.7.1.1), infinity
+    where it doesn't say.
     """
 
     status: int
@@ -43,6 +47,7 @@ class Head:
     transfer: list[bytes]
     content: list[bytes]
     keep_alive: bool
+    kept: float
 
     @property
     def interim(self) -> bool:
@@ -92,6 +97,7 @@ def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
         [coding for coding in layers(transfer) if coding != b"chunked"],
         layers(_members(told, b"content-encoding")),
         keep_alive=not ends and not (transfer and lengths),
+        kept=_kept(_members(told, b"keep-alive")),
     )
 
 
@@ -99,6 +105,17 @@ def _with_one_length(fields: list[Field], lengths: list[int]) -> list[Field]:
     """``fields`` with the length that counts, once: whoever gets them next may take a list or a second one amiss."""
     kept = [field for field in fields if field[0].lower() != b"content-length"]
     return [*kept, *((b"Content-Length", b"%d" % length) for length in lengths)]
+
+
+def identity(fields: Sequence[Field]) -> list[Field]:
+    """The fields of a body that is decoded: what spoke of the coded one is left out."""
+    spoke = {b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"}
+    return [field for field in fields if field[0].lower() not in spoke]
+
+
+def _kept(members: list[bytes]) -> float:
+    found = [float(match[1]) for member in members if (match := _KEPT.match(member))]
+    return min(found, default=math.inf)
 
 
 def _framing(transfer: list[bytes], lengths: list[int], bounds: Bounds) -> Framing:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Final, cast
 
 from multidict import CIMultiDict
 
-from broker.wire.answer import Head, end_of_head, read_head
+from broker.wire.answer import Head, end_of_head, identity, read_head
 from broker.wire.codings import Decoder, decodable
-from broker.wire.framing import Bounds, Field, Malformed, TooMuch, UntilClose
+from broker.wire.framing import Bounds, Malformed, TooMuch, UntilClose
 from broker.wire.upload import LastWord, framed
 
 ANSWER_BOUNDS: Final = Bounds(size=65_536, fields=256)
@@ -53,7 +53,7 @@ class Answer:
         decoder = Decoder(codings) if codings and not self.coded else None
         self._decoded = self._through(decoder) if decoder else None
         self._first = b""
-        fields = _identity(head.fields) if decoder else head.fields
+        fields = identity(head.fields) if decoder else head.fields
         # Bytes that are not UTF-8 come out as what str.encode takes back.
         self.headers = CIMultiDict((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields)
 
@@ -98,12 +98,6 @@ class Answer:
             raise Unreadable(str(error)) from None
 
 
-def _identity(fields: Sequence[Field]) -> list[Field]:
-    """The fields of a body that is decoded: what spoke of the coded one is left out."""
-    spoke = {b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"}
-    return [field for field in fields if field[0].lower() not in spoke]
-
-
 class Exchange(asyncio.Protocol):
     """A connection, and the exchange that is on it."""
 
@@ -129,7 +123,7 @@ class Exchange(asyncio.Protocol):
         self._sent = True
         self.closed = False
         self.handed_over = False  # to TLS
-        self.idle_since = 0.0
+        self.rests_until = 0.0
 
     # What the event loop calls
 
@@ -251,9 +245,14 @@ class Exchange(asyncio.Protocol):
         sent = self._sent and not self._transport.get_write_buffer_size()
         return self._whole and sent and kept and not (self.closed or self._held or self._error)
 
-    def rest(self, now: float) -> None:
+    @property
+    def kept_by_upstream(self) -> float:
+        """For how many seconds upstream says that it keeps an idle connection; infinity where it doesn't."""
+        return self._head.kept if self._head is not None else 0
+
+    def rest(self, until: float) -> None:
         """Wait for another exchange."""
-        self._method, self._parts, self._size, self.idle_since = b"", deque(), 0, now
+        self._method, self._parts, self._size, self.rests_until = b"", deque(), 0, until
         self._unpause()
 
     async def secured(self, tls: ssl.SSLContext, name: str) -> Exchange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from broker.wire.client import Exchange
 
 # Less than servers keep them: one that is closed just as a request is sent would leave it unanswered.
 _KEPT_S: Final = 15.0
+_MARGIN_S: Final = 1.0  # where the server says how long
 _KEPT_EACH: Final = 256
 
 
@@ -29,11 +31,13 @@ class Origin:
 
 
 class Pool:
-    """``dial`` makes a connection to an origin."""
+    """``dial`` makes a connection to an origin; one is kept for ``kept_seconds`` at most."""
 
-    def __init__(self, dial: Callable[[Origin], Awaitable[Exchange]]) -> None:
+    def __init__(self, dial: Callable[[Origin], Awaitable[Exchange]], *, kept_seconds: float = _KEPT_S) -> None:
         self._dial = dial
+        self._kept_seconds = kept_seconds
         self._resting: dict[Origin, list[Exchange]] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def take(self, origin: Origin) -> Exchange:
@@ -41,23 +45,41 @@ class Pool:
         resting = self._resting.get(origin)
         while resting:
             exchange = resting.pop()  # the one that rested last: the others may end
-            if not exchange.closed and monotonic() - exchange.idle_since < _KEPT_S:
+            if not exchange.closed and monotonic() < exchange.rests_until:
                 return exchange
             exchange.close()
         return await self._dial(origin)
 
     def give_back(self, origin: Origin, exchange: Exchange) -> None:
         """Keep it for the next exchange where that is sound, else end it."""
+        kept = min(self._kept_seconds, exchange.kept_by_upstream - _MARGIN_S)
         resting = self._resting.setdefault(origin, [])
-        if self._closed or not exchange.reusable or len(resting) >= _KEPT_EACH:
+        if self._closed or not exchange.reusable or kept <= 0 or len(resting) >= _KEPT_EACH:
             exchange.close()
             return
-        exchange.rest(monotonic())
+        exchange.rest(monotonic() + kept)
         resting.append(exchange)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self._kept_seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        """End what nobody took in its time: after many calls at once, most rest for good."""
+        now, self._sweeping = monotonic(), None
+        for origin, resting in list(self._resting.items()):
+            sound = [exchange for exchange in resting if not exchange.closed and now < exchange.rests_until]
+            for exchange in set(resting).difference(sound):
+                exchange.close()
+            self._resting[origin] = sound
+            if not sound:
+                del self._resting[origin]
+        if self._resting:
+            self._sweeping = asyncio.get_running_loop().call_later(self._kept_seconds, self._sweep)
 
     def close(self) -> None:
         """End what rests; what is under way ends when it is given back."""
         self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for resting in self._resting.values():
             for exchange in resting:
                 exchange.close()
