@@ -16,7 +16,7 @@ import uvloop
 from broker.base.outbound import Outbound, Unreachable
 from broker.wire.client import BrokenOff, NoAnswer
 from broker.wire.upload import framed
-from tests.support import bao
+from tests.support.certificates import certify
 from tests.wire.test_answers import asked, connected
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -158,7 +158,7 @@ async def test_what_is_sent_is_one_body_whatever_its_parts_are() -> None:
 @pytest.fixture
 def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's end of TLS, which this process trusts for 127.0.0.1."""
-    bao._certify(tmp_path)
+    certify(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
