@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from broker.providers.pause import asked_of, pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, request_headers, target
-from broker.proxy.redact import Redactor
+from broker.proxy.redact import Redactor, pieces
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
+from broker.proxy.wide import WideText, is_declared
 from broker.wire.client import Answer as Received
 from broker.wire.client import BrokenOff, Unreadable
 
 _log = structlog.get_logger()
+
+_WIDE = "UTF-16 or the like"
 
 
 class UpstreamUnreachable(Unavailable):
@@ -87,7 +91,6 @@ class Forwarder:
     @asynccontextmanager
     async def forwarded(self, flight: Flight, use: Use, request: Request, small: bytes | None) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
-        title = use.definition.title
         try:
             key = await self._leasing.open(use.key, flight.lease.subject)
             use.opened = True
@@ -108,36 +111,10 @@ class Forwarder:
                 tls=use.definition.host.tls,
                 streamed=True,
             ) as response:
-                self._note(use, response)
-                if response.coded and not response.bodiless:
-                    raise UpstreamEncoding(
-                        f"{title} answered in an encoding that was not asked for, in which an echoed key could not "
-                        "be seen; the answer was withheld."
-                    )
-                redactor = Redactor(key.reveal())
                 addresses = Addresses(base, request.proxy_url, base + use.path)
-                masked = redactor.headers(response.headers.items())
-                passing = _passing(response, redactor, flight, use)
-                returned = response_headers(masked, addresses, response.status)
-                yield Answer(response.status, returned, passing, use.asked, use.refused)
-        except Untrusted as error:
-            use.reason = "untrusted"
-            raise UpstreamUntrusted(
-                f"{title}'s certificate is not trusted: {error}. Where a private authority vouches for it, an operator "
-                "has to name that in the provider file (host.ca_file).",
-                cause="certificate",
-            ) from None
-        except Unreachable as error:
-            use.reason = "unreachable"
-            if flight.over is not None:
-                raise flight.over from None
-            raise UpstreamUnreachable(f"{title} gave no answer ({error}); try again.") from None
-        except Unreadable as error:
-            use.reason = "unreachable" if isinstance(error, BrokenOff) else UpstreamUnreadable.code
-            if flight.over is not None:
-                raise flight.over from None
-            text = f"{title} answered, and its answer can't be read ({error}); look whether the call was carried out."
-            raise UpstreamUnreadable(text) from None
+                yield await self._handed_back(response, key.reveal(), addresses, flight, use)
+        except (Unreachable, Unreadable) as error:
+            raise _failed(error, flight, use) from None
         except BrokerError as error:
             use.reason = error.code
             raise
@@ -147,9 +124,24 @@ class Forwarder:
         finally:
             self._complete(use)
 
-    def _note(self, use: Use, response: Received) -> None:
+    async def _handed_back(
+        self, response: Received, key: bytes, addresses: Addresses, flight: Flight, use: Use
+    ) -> Answer:
+        """What the job gets of an answer: masked, or nothing of it where an echoed key could not be seen in it."""
+        redactor = Redactor(key)
+        masked = redactor.headers(response.headers.items())
+        self._note(use, response, masked)
+        if not response.bodiless and (response.coded or is_declared(response.headers.items())):
+            raise _unseen(use, "an encoding that was not asked for" if response.coded else _WIDE)
+        passing = _passing(response, redactor, WideText(key), flight, use)
+        if not response.bodiless and response.headers.get("Content-Length", "0") != "0":
+            passing = _again(await _first(passing), passing)  # the body is there, and may be withheld whole
+        returned = response_headers(masked, addresses, response.status)
+        return Answer(response.status, returned, passing, use.asked, use.refused)
+
+    def _note(self, use: Use, response: Received, masked: Headers) -> None:
         use.status = response.status
-        use.upstream_id = request_id(response.headers.items())
+        use.upstream_id = request_id(masked)
         said = (use.definition.retry, response.status, response.headers, self._clock())
         use.asked, use.pause = asked_of(*said), pause_of(*said)
 
@@ -179,14 +171,70 @@ async def _metered(chunks: AsyncIterator[bytes], flight: Flight, use: Use) -> As
         yield chunk
 
 
-async def _passing(response: Received, redactor: Redactor, flight: Flight, use: Use) -> AsyncIterator[bytes]:
+async def _passing(
+    response: Received, redactor: Redactor, wide: WideText, flight: Flight, use: Use
+) -> AsyncIterator[bytes]:
     async for chunk in response.chunks():
         use.received += len(chunk)
         flight.passed(use.received)
-        await flight.gate()
-        if masked := redactor.feed(chunk):
-            yield masked
+        if wide.seen(chunk):
+            raise _unseen(use, _WIDE)
+        for piece in pieces(chunk):
+            await flight.gate()
+            if masked := redactor.feed(piece):
+                yield masked
+            if len(piece) < len(chunk):
+                await asyncio.sleep(0)
     if rest := redactor.flush():
+        await flight.gate()
         yield rest
     if redactor.found:
         use.reason = "key_echoed"
+
+
+async def _first(passing: AsyncIterator[bytes]) -> bytes | Exception:
+    """The first part of a body, or how it broke off: after an answer has begun that is not "no answer"."""
+    try:
+        return await anext(passing, b"")
+    except (Unreadable, OSError) as broken:
+        return broken
+
+
+async def _again(first: bytes | Exception, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(first, Exception):
+        raise first
+    if first:
+        yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _unseen(use: Use, form: str) -> UpstreamEncoding:
+    return UpstreamEncoding(
+        f"{use.definition.title} answered in {form}, in which an echoed key could not be seen; the answer was withheld."
+    )
+
+
+def _failed(error: Unreachable | Unreadable, flight: Flight, use: Use) -> BrokerError:
+    """What the job is told where no answer came, or none that can be read; the use's reason is set."""
+    title = use.definition.title
+    use.reason = _reason(error)
+    if isinstance(error, Untrusted):
+        return UpstreamUntrusted(
+            f"{title}'s certificate is not trusted: {error}. Where a private authority vouches for it, an operator "
+            "has to name that in the provider file (host.ca_file).",
+            cause="certificate",
+        )
+    if flight.over is not None:
+        return flight.over
+    if isinstance(error, Unreachable):
+        return UpstreamUnreachable(f"{title} gave no answer ({error}); try again.")
+    return UpstreamUnreadable(
+        f"{title} answered, and its answer can't be read ({error}); look whether the call was carried out."
+    )
+
+
+def _reason(error: Unreachable | Unreadable) -> str:
+    if isinstance(error, Untrusted):
+        return "untrusted"
+    return "unreachable" if isinstance(error, Unreachable | BrokenOff) else UpstreamUnreadable.code

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, proxy, scale, stream, wire
+from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, stream, wire
 from tests.bench.rounds import Figure, Spread
 
 Benchmark = Callable[[Path], Mapping[str, Figure]]
@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "stream": stream.measure,
     "exposure": exposure.measure,
     "leaks": leaks.measure,
+    "mask": mask.measure,
     "keystores": keystores.measure,
     "scale": scale.measure,
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.leases import leasing, standing
-from tests.bench import asgi, cpu, keystores, lease, proxy, scale, wire
+from tests.bench import asgi, cpu, keystores, lease, mask, proxy, scale, wire
 from tests.bench.__main__ import collect, in_json, in_table
 from tests.bench.load import Measured, http, run, walk
 from tests.bench.rounds import Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
@@ -82,6 +82,16 @@ def test_each_wide_round_begins_elsewhere_and_late_enough(monkeypatch: pytest.Mo
     monkeypatch.setattr(scale, "run", run)
     scale._rounds({"organizations_9_wide": ([1], [b"%d" % number for number in range(9)])})
     assert begun == [(0, b"0"), (scale._FORGOTTEN_S, b"3"), (2 * scale._FORGOTTEN_S, b"6")]
+
+
+def test_masking_is_measured_on_text_that_passes(tmp_path: Path) -> None:
+    figures = mask.measure(tmp_path, size=4_000, rounds=1)
+    assert set(figures) == {
+        *(f"mask{text}_us_per_kib" for text in ("", "_small", "_json", "_unicode", "_hostile")),
+        "find_us_per_kib",
+        "mask_vs_find",
+    }
+    assert min(figures.values()) > 0
 
 
 def test_walking_sends_each_request_once(tmp_path: Path) -> None:

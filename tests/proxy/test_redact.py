@@ -6,16 +6,19 @@ import base64
 import html
 import itertools
 import json
+import sys
 import urllib.parse
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.proxy.redact import Redactor
+from broker.base.spellings import Spellings
+from broker.proxy.redact import Redactor, pieces
 from tests.proxy.conftest import Bench
 from tests.support.lab import KEY, answer
+from tests.support.spelling import spelled
 
 
 def _lower_escapes(text: str) -> str:
@@ -33,13 +36,23 @@ ENCODINGS: dict[str, Encode] = {
     "JSON, slashes": lambda key: json.dumps(key.decode())[1:-1].replace("/", "\\/").encode(),
     "JSON, every byte": lambda key: "".join(f"\\u{byte:04x}" for byte in key).encode(),
     "HTML": lambda key: html.escape(key.decode()).encode(),
+    "percent, lower case, every byte": lambda key: "".join(f"%{byte:02x}" for byte in key).encode(),
+    "JSON, every byte, capitals": lambda key: "".join(f"\\u{byte:04X}" for byte in key).encode(),
+    "JavaScript, every byte": lambda key: "".join(f"\\x{byte:02x}" for byte in key).encode(),
+    "HTML, decimal": lambda key: "".join(f"&#{byte};" for byte in key).encode(),
+    "HTML, hexadecimal": lambda key: "".join(f"&#x{byte:x};" for byte in key).encode(),
     "hex": lambda key: key.hex().encode(),
+    "HEX": lambda key: key.hex().upper().encode(),
     "base64": base64.b64encode,
     "base64, after one byte": lambda key: base64.b64encode(b"x" + key),
     "Basic": lambda key: base64.b64encode(b"ab" + key + b":secret"),
     "base64url": lambda key: base64.urlsafe_b64encode(b"abc" + key + b"tail"),
 }
-KEYS = [KEY, "rc_live_" + "Zz9" * 21 + "q", 'k"/\\&<~+=' * 4]
+TELLING = "rc_live_" + "~?>o\x7f" * 8  # its base64 has both + and /
+KEYS = [KEY, "rc_live_" + "Zz9" * 21 + "q", 'k"/\\&<~+=' * 4, TELLING]
+# What escapes look like, in keys themselves too, and keys that go on as they began.
+ODD_KEYS = ["lab_AAAAAAAA+BBBB/CCCC=DDDD~EEEE1111", "%41\\u0041&amp;%25\\\\x", "41abcdef+u0041&", "aaaaaaaaaaaaaab+a"]
+AROUND = st.one_of(st.binary(max_size=12), st.text("%\\&#x0u25C;al", max_size=8).map(str.encode))
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -67,8 +80,86 @@ def test_no_form_of_the_key_passes_however_the_stream_is_cut(
     assert redactor.found
 
 
+def test_the_key_tells_the_two_alphabets_apart() -> None:
+    after_three = b"abc" + TELLING.encode()
+    assert base64.urlsafe_b64encode(after_three) != base64.b64encode(after_three)
+
+
+@pytest.mark.parametrize("key", [*KEYS[:3], *ODD_KEYS])
+@given(drawn=st.data(), places=st.lists(st.integers(0, 2_000), max_size=8), before=AROUND, after=AROUND)
+def test_no_mixture_of_escapes_passes_however_the_stream_is_cut(
+    key: str, drawn: st.DataObject, places: list[int], before: bytes, after: bytes
+) -> None:
+    form = drawn.draw(spelled(key, after))
+    redactor = Redactor(key.encode())
+    passed = through(redactor, cut(before + form + after, places))
+    assert len(passed) == len(before + form + after)
+    assert set(passed[len(before) : len(before + form)]) == set(b"*")
+    assert redactor.found
+
+
+@pytest.mark.parametrize("name", ["base64", "base64url", "hex"])
+@settings(max_examples=25)
+@given(drawn=st.data(), places=st.lists(st.integers(0, 2_000), max_size=8))
+def test_an_encoded_key_may_be_escaped_as_well(name: str, drawn: st.DataObject, places: list[int]) -> None:
+    encoded = ENCODINGS[name](TELLING.encode()).decode()
+    before, core, after = encoded[:8].encode(), encoded[8:-8], encoded[-8:].encode()
+    form = drawn.draw(spelled(core, after))
+    redactor = Redactor(TELLING.encode())
+    passed = through(redactor, cut(before + form + after, places))
+    assert set(passed[len(before) : -len(after)]) == set(b"*")
+    assert redactor.found
+
+
+ESCAPED = {
+    "System.Text.Json": r"lab_AAAAAAAA\u002BBBBB/CCCC=DDDD~EEEE1111",
+    "Gson": r"lab_AAAAAAAA+BBBB/CCCC\u003dDDDD~EEEE1111",
+    "URLEncoder": "lab_AAAAAAAA%2BBBBB%2FCCCC%3DDDDD%7EEEEE1111",
+    "encodeURI": "lab_AAAAAAAA+BBBB/CCCC=DDDD%7eEEEE1111",
+    "html/template": "lab_AAAAAAAA&#43;BBBB/CCCC=DDDD~EEEE1111",
+    "Handlebars": "lab_AAAAAAAA+BBBB/CCCC&#x3D;DDDD~EEEE1111",
+    "HtmlEncoder": "lab_AAAAAAAA&#x2B;BBBB/CCCC=DDDD~EEEE1111",
+    "HTML in Go's JSON": r"lab_AAAAAAAA\u0026#43;BBBB/CCCC=DDDD~EEEE1111",
+    "named": "lab&lowbar;AAAAAAAA&plus;BBBB&sol;CCCC&equals;DDDD~EEEE1111",
+    "PHP, in a form": "lab_AAAAAAAA%2BBBBB%5C%2FCCCC%3DDDDD~EEEE1111",
+    "JSON in JSON": r"lab_AAAAAAAA\\u002BBBBB\\\/CCCC=DDDD~EEEE1111",
+    "percent twice": "lab%255FAAAAAAAA%252BBBBB%252FCCCC%253DDDDD~EEEE1111",
+    "Markdown": r"lab\_AAAAAAAA\+BBBB/CCCC=DDDD\~EEEE1111",
+}
+
+
+@pytest.mark.parametrize("writer", ESCAPED)
+def test_keys_are_masked_as_these_write_them(writer: str) -> None:
+    form = ESCAPED[writer].encode()
+    assert through(Redactor(ODD_KEYS[0].encode()), [b'"' + form + b'"']) == b'"' + b"*" * len(form) + b'"'
+
+
+SIGNS = {
+    "\\": ["\\" * 2, "\\" * 4, "\\" * 8, "%5C", r"\u005c"],
+    "%": ["%25", "%2525", "%252525", r"\u0025", "&percnt;"],
+    "&": ["&amp;", "&amp;amp;", "%26", r"\u0026", r"\x26"],
+}
+
+
+@pytest.mark.parametrize(("sign", "written"), [(sign, one) for sign, many in SIGNS.items() for one in many])
+def test_the_signs_of_escapes_may_be_escaped_in_a_key_again_and_again(sign: str, written: str) -> None:
+    redactor = Redactor(f"key{sign}#43;l{sign}u0430m{sign}41".encode())
+    form = f"key{written}#43;l{written}u0430m{written}41".encode()
+    assert through(redactor, [b"[" + form + b"]"]) == b"[" + b"*" * len(form) + b"]"
+
+
 @given(data=st.binary(max_size=600), places=st.lists(st.integers(0, 600), max_size=8))
 def test_everything_else_passes_unchanged(data: bytes, places: list[int]) -> None:
+    redactor = Redactor(KEY.encode())
+    assert through(redactor, cut(data, places)) == data
+    assert not redactor.found
+
+
+@given(
+    data=st.text("%\\&#x0u25C;abl_ntpus", max_size=400).map(str.encode),
+    places=st.lists(st.integers(0, 600), max_size=8),
+)
+def test_escapes_of_everything_else_pass_unchanged(data: bytes, places: list[int]) -> None:
     redactor = Redactor(KEY.encode())
     assert through(redactor, cut(data, places)) == data
     assert not redactor.found
@@ -80,17 +171,85 @@ def test_only_what_could_be_a_key_is_held_back(event: bytes) -> None:
     redactor = Redactor(KEY.encode())
     assert redactor.feed(b"see lab_aB3") == b"see "
     assert redactor.feed(b"!") == b"lab_aB3!"
+    assert redactor.feed(rb"a\u006cab\u") == b"a"
+    assert redactor.feed(b"0430!") == rb"\u006cab\u0430!"
+    whole = KEY.replace("/", "%2F").encode()
+    assert redactor.feed(whole) == b"*" * len(whole)
+
+
+HOSTILE = {
+    "the key's beginning, escaped": "".join(f"\\u{byte:04x}" for byte in KEY[:-1].encode()),
+    "the key's beginning": KEY[:-1],
+    "percent": "%6c%61",
+    "references": "&#108;&#00097;",
+    "quoted backslashes": "\\" * 64,
+    "quoted, then cut": "\\" * 15 + "u00",
+    "ampersands": "&amp;" * 3,
+    "one letter": "aaaa%61",
+}
+
+
+@pytest.mark.parametrize("key", [KEY, "a" * 64 + "+"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_held_back_is_bounded_whatever_comes(name: str, key: str) -> None:
+    redactor, most = Redactor(key.encode()), Spellings(key.encode()).longest
+    text = HOSTILE[name].encode() * most
+    came = passed = 0
+    for at in range(0, 2 * most, 97):
+        came += len(text[at : at + 97])
+        passed += len(redactor.feed(text[at : at + 97]))
+        assert came - passed <= most
+    assert passed + len(redactor.flush()) == came
+
+
+@pytest.mark.parametrize("size", [4_096, 3])
+@pytest.mark.parametrize("key", [KEY, "a" * 64 + "+"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_work_grows_as_the_text_does_whatever_comes(name: str, key: str, size: int) -> None:
+    text = HOSTILE[name].encode() * 8_000
+
+    def work(length: int) -> int:
+        redactor, calls = Redactor(key.encode()), 0
+
+        def count(_frame: object, _event: str, _argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count)
+        try:
+            for at in range(0, length, size):
+                redactor.feed(text[at : at + size])
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    work(1_000)  # what is remembered of escapes is there
+    less = work(8_192)
+    assert less <= 8_192 * 300
+    assert work(16_384) <= 2.5 * less + 1_000  # those of the collector of garbage are counted too
+
+
+def test_a_chunk_of_escapes_is_read_in_pieces_so_that_others_have_their_turn() -> None:
+    text, escapes = b"x" * 100_000, b"%41" * 30_000
+    assert list(pieces(text)) == [text]
+    assert b"".join(pieces(escapes)) == escapes
+    assert max(map(len, pieces(escapes))) <= 8_192
 
 
 def test_half_a_key_at_the_end_is_masked_and_its_public_prefix_is_not() -> None:
     redactor = Redactor(KEY.encode())
     assert through(redactor, [b"key: " + KEY[:40].encode()]) == b"key: " + b"*" * 40
     assert through(Redactor(KEY.encode()), [b"keys begin with lab_"]) == b"keys begin with lab_"
+    escaped = KEY[:40].replace("/", "%2F").encode()
+    for tail in (b"", b"%", b"%2"):
+        assert through(Redactor(KEY.encode()), [b"key: " + escaped + tail]) == b"key: " + b"*" * len(escaped + tail)
 
 
 async def test_an_upstream_that_echoes_the_key_shows_the_job_none_of_it(bench: Bench) -> None:
     echoed = b" ".join(ENCODINGS[name](KEY.encode()) for name in ENCODINGS)
-    bench.lab.scripts["/debug"] = answer(echoed, f"X-Echo: {KEY}", f"Location: /base/y?key={KEY}", f"ETag: {KEY}")
+    bench.lab.scripts["/debug"] = answer(
+        echoed, f"X-Echo: {KEY}", f"Location: /base/y?key={KEY}", f"ETag: {KEY}", f"X-{KEY.replace('/', '%2F')}: 1"
+    )
     got = await bench.call(await bench.lease(), "/debug")
     assert got.status_code == 200
     assert len(got.content) == len(echoed)
@@ -98,3 +257,9 @@ async def test_an_upstream_that_echoes_the_key_shows_the_job_none_of_it(bench: B
     assert KEY[:20] not in got.text + str(got.headers)
     completed = (await bench.world.events(kind="use.completed"))[-1]
     assert completed["core"]["reason"] == "key_echoed"
+
+
+async def test_an_answer_that_ends_like_a_key_begins_arrives_whole(bench: Bench) -> None:
+    for body in (b"keys begin with " + KEY[:4].encode(), b"100%", rb"a \u"):
+        bench.lab.scripts["/x"] = answer(body)
+        assert (await bench.call(await bench.lease(), "/x")).content == body

@@ -1,0 +1,49 @@
+"""Answers in UTF-16, UTF-32 or UTF-7, in which an echoed key can't be seen.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_CHARSET = re.compile(r"charset\*?\s*=\s*([^;,]*)", re.IGNORECASE)
+# As in IANA's and WHATWG's lists of names, without their signs; "unicode-1-1-utf-8" is UTF-8.
+_WIDE = re.compile(r"utf16|utf32|utf7|ucs2|ucs4|unicode(?!\d*utf8)")
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_BEGINNING = 12
+_TELLING = re.compile(rb"[A-Za-z0-9]{6,8}")
+
+
+def is_declared(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether a ``Content-Type`` names such an encoding."""
+    return any(
+        _WIDE.search(re.sub("[^a-z0-9]", "", label.lower()))
+        for name, value in headers
+        if name.lower() == "content-type"
+        for label in _CHARSET.findall(value)
+    )
+
+
+class WideText:
+    """Looks for such an encoding in a body: its byte order mark, or the key with zeros between its characters.
+
+    Of the key the first letters and digits in a row are looked for, as other characters may be escaped; where too few
+    stand together, its beginning.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        found = _TELLING.search(key)
+        telling = key[:_BEGINNING] if found is None else found[0]
+        self._keys = tuple(zeros.join(bytes([byte]) for byte in telling) for zeros in (b"\0", b"\0\0\0"))
+        self._longest = max(map(len, self._keys)) - 1
+        self._begins = b""
+        self._end = b""
+
+    def seen(self, chunk: bytes) -> bool:
+        """Whether it is in what has come up to the end of ``chunk``, the next part of the body."""
+        if len(self._begins) < 4:
+            self._begins += chunk[:4]
+        if self._begins.startswith(_BYTE_ORDER_MARKS):
+            return True
+        data = self._end + chunk
+        self._end = data[-self._longest :]
+        return b"\0" in data and any(key in data for key in self._keys)
