@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import BrokerError
+from broker.base.following import found_in
 from broker.base.secret import Secret
+from broker.base.spellings import Spellings, masked
 from broker.credentials import rotation, turns
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
@@ -164,6 +166,8 @@ class Minting:
         if done.status not in listing.good:
             raise _Failed.at("list", done)
         for left in listing.named(done.body, claimed.name):
+            if not left:  # it can't be deleted, and the next try must not leave another one
+                raise _Failed.at("list", done)
             await self.delete(claimed.credential, claimed.active, left)
 
     async def _make(self, claimed: _Try) -> Made:
@@ -173,7 +177,8 @@ class Minting:
         made = create.read(done.body) if done.status in create.good else None
         if made is None:
             raise _Failed.at("create", done)
-        return made
+        # What upstream calls it is kept in clear, and stands in the address at which it is deleted.
+        return made._replace(id="") if found_in(made.id.encode(), Spellings(made.key.encode())) else made
 
     async def _keep(self, claimed: _Try, made: Made) -> int:
         """Seal the new key, if this try's claim still stands; its number."""
@@ -238,7 +243,7 @@ class Minting:
         path: str,
         body: Mapping[str, Any] | None = None,
     ) -> Exchange:
-        """One request with the key in force, on the record before and after."""
+        """One request with the key in force, on the record before and after; the key is masked in the answer."""
         wired = self.verification
         definition = wired.catalog.get(credential.provider)
         intent = event(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
@@ -250,7 +255,7 @@ class Minting:
         )
         completed = event(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
         await wired.audit.append(replace(completed, outcome=done.outcome))
-        return done
+        return done._replace(body=masked(done.body, found_in(done.body, Spellings(key.reveal()))))
 
     async def _cleared(self, claimed: _Try) -> None:
         async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _ID_LENGTH_MAX = 200
+_KEEPABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,200}")
 _STEP = re.compile(r"\[\]|[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -15,6 +16,11 @@ def ids_at(body: bytes, path: str, *, longest: int = _ID_LENGTH_MAX) -> list[str
     """The ids at a path of a JSON answer, in order; none where there are none or the answer is not JSON."""
     found = (_id(value, longest) for value in _walk(_document(body), _STEP.findall(path)))
     return [text for text in found if text is not None]
+
+
+def keepable(text: str) -> str:
+    """An id of upstream's as it may be kept, after its keys were masked; empty where it could be more than an id."""
+    return text if _KEEPABLE.fullmatch(text) else ""
 
 
 def objects_at(body: bytes, path: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from broker.providers.answers import ids_at, objects_at
+from broker.providers.answers import ids_at, keepable, objects_at
 from broker.providers.part import Fault, Part, Path, Statuses, form
 
 NAME = "{name}"
@@ -22,7 +22,7 @@ IdPath = Annotated[str, form(r"(?:/[A-Za-z0-9._~{}-]*)+", 'write a path with {id
 
 
 class Made(NamedTuple):
-    """A key that upstream made: its text and what upstream calls it."""
+    """A key that upstream made: its text and what upstream calls it, empty where that can't be kept."""
 
     key: str
     id: str
@@ -49,7 +49,7 @@ class Create(Part):
     def read(self, body: bytes) -> Made | None:
         """The key in an answer; None where there is none."""
         key, id_ = ids_at(body, self.key, longest=4_096), ids_at(body, self.id)
-        return Made(key[0], id_[0]) if key and id_ else None
+        return Made(key[0], keepable(id_[0])) if key and id_ else None
 
 
 class Listing(Part):
@@ -62,9 +62,9 @@ class Listing(Part):
     name: Member = "name"
 
     def named(self, body: bytes, name: str) -> list[str]:
-        """The ids of the keys of that name."""
+        """The ids of the keys of that name, empty where they can't be kept."""
         return [
-            str(item[self.id])
+            keepable(str(item[self.id]))
             for item in objects_at(body, self.items.removesuffix("[]"))
             if item.get(self.name) == name and isinstance(item.get(self.id), (str, int))
         ]
@@ -94,9 +94,9 @@ class Own(Part):
     id: Member = "id"
 
     def read(self, body: bytes) -> str:
-        """The id in an answer; empty where there is none."""
+        """The id in an answer; empty where there is none that can be kept."""
         found = ids_at(body, self.id)
-        return found[0] if found else ""
+        return keepable(found[0]) if found else ""
 
 
 class Rotate(Part):

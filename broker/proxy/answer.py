@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from broker.providers.answers import keepable
 from broker.proxy.inject import HOP_BY_HOP, Headers, alias, tokens
 
 # Credentials of the upstream, and what would speak for the broker's own origin or to caches before it.
@@ -65,7 +66,6 @@ _REFERENCES = frozenset({"azure-asyncoperation", "content-location", "location",
 _WITHOUT_CONTENT = frozenset({204, 304})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
-_REQUEST_ID = re.compile("[A-Za-z0-9._:/+=@-]{1,200}")
 _RENAMED = {"x-request-id": "X-Upstream-Request-Id"}
 
 
@@ -121,11 +121,10 @@ def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, 
     return [(name, value) for aliased, name, value in kept if aliased not in named]
 
 
-def request_id(upstream: Iterable[tuple[str, str]]) -> str:
-    """The upstream's own id of the request, for the record; empty where it gives none that looks like one."""
-    given = {name.lower(): value for name, value in upstream}
-    found = next((given[name] for name in _REQUEST_IDS if name in given), "")
-    return found if _REQUEST_ID.fullmatch(found) else ""
+def request_id(masked: Iterable[tuple[str, str]]) -> str:
+    """The upstream's own id of the request, of masked headers; empty where it gives none that can be kept."""
+    given = {name.lower(): value for name, value in masked}
+    return next((kept for name in _REQUEST_IDS if (kept := keepable(given.get(name, "")))), "")
 
 
 def _stays_behind(aliased: str) -> bool:

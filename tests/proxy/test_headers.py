@@ -154,6 +154,36 @@ async def test_an_upstreams_credentials_and_origin_headers_stay_behind(bench: Be
     assert completed["core"]["outcome"]["upstream_id"] == "up-1"
 
 
+@pytest.mark.parametrize("name", ["X-Request-Id", "Request-Id", "X-Amzn-RequestId", "CF-Ray"])
+async def test_an_upstreams_id_of_a_request_is_kept_only_where_it_is_one(
+    bench: Bench, name: str, tmp_path: Path
+) -> None:
+    lease, basic = await bench.lease(), base64.b64encode(f"{KEY}:x".encode()).decode()
+    said = {
+        "Root=1-67891233-abcdef012345678912345678": True,
+        "8d1:/a_b+c@d-e.f==": True,
+        "i" * 200: True,
+        "i" * 201: False,
+        "Jane Doe <jane@acme.example>": False,
+        "a\x9b31m": False,
+        "a\xff\xfeb": False,
+        KEY: False,
+        f"id-{KEY.replace('/', '%2F')}": False,
+        KEY.encode().hex(): False,
+        basic: False,
+    }
+    for value, kept in said.items():
+        bench.lab.scripts["/x"] = answer(b"hi", f"{name}: {value}")
+        assert (await bench.call(lease, "/x")).status_code == 200
+        await bench.uses()
+        completed = (await bench.world.events(kind="use.completed"))[-1]
+        assert completed["core"]["outcome"]["upstream_id"] == (value if kept else "")
+    for path in tmp_path.rglob("*.db*"):
+        assert not any(
+            form in path.read_bytes() for form in (KEY.encode(), KEY.encode().hex().encode(), basic.encode())
+        )
+
+
 @pytest.mark.parametrize(
     ("location", "handed_back"),
     [
