@@ -83,8 +83,9 @@ async def desk(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, 
 async def hasty(
     request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, victim: bao.Bao
 ) -> AsyncIterator[Desk]:
-    """A desk that soon gives up waiting."""
-    async with staffed(tmp_path, sqlite_url, victim, keystore=request.param, vault_timeout=1.0) as made:
+    """A desk that soon gives up waiting, whose one job may have every slot."""
+    more = {"keystore": request.param, "vault_timeout": 1.0, "proxy_share": 1}
+    async with staffed(tmp_path, sqlite_url, victim, **more) as made:
         yield made
 
 
