@@ -87,11 +87,17 @@ class Cycle:
             await app(scope, self.receive, self.send)
         except Exception as error:  # noqa: BLE001 - logged, and told without a word of it
             _log.error("request.aborted", error=type(error).__name__)
-        finally:
-            if not (self.answered or self._gone):
-                self._break_off()
+        except BaseException:
+            self._break_off()
+            raise
+        if self._first and not self.answered:  # that an answer began must be seen: silence may be asked again
+            self._send_head()
+            await asyncio.sleep(0)
+        self._break_off()
 
     def _break_off(self) -> None:
+        if self.answered or self._gone:
+            return
         if self.started:
             self._line.abort()
         else:
