@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -20,6 +21,8 @@ App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awa
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY: Final = frozenset({204, 304})
+_LETTERS: Final = re.compile(b"(?:" + TOKEN.pattern + b")?")  # of names put together
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _FAILED: Final = Refused(
     500,
@@ -219,13 +222,11 @@ class Cycle:
 
 def head_of(status: int, fields: list[Field]) -> bytes:
     """An answer's head; raises RuntimeError for fields that would not be read as they are meant."""
-    try:
-        reason = HTTPStatus(status).phrase.encode()
-    except ValueError:
-        reason = b""
-    if any(TOKEN.fullmatch(name) is None for name, _ in fields):
+    names = [name for name, _ in fields]
+    if not all(names) or _LETTERS.fullmatch(b"".join(names)) is None:
         raise RuntimeError("a field's name is not a token")
-    head = b"".join([b"HTTP/1.1 %d %b\r\n" % (status, reason), *(b"%b: %b\r\n" % field for field in fields), b"\r\n"])
+    first = b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
+    head = b"".join([first, *[b"%b: %b\r\n" % field for field in fields], b"\r\n"])
     lines = len(fields) + 2
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise RuntimeError("a field's value holds a line break or NUL")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from broker.sandbox.serve import running as serving
+from broker.wire.cycle import head_of
 from broker.wire.framing import Bounds
 from broker.wire.server import AS_SENT, TARGET, Connection, Limits
 
@@ -337,6 +338,31 @@ async def test_answers_are_framed_for_who_asked(room: tuple[App, Meet]) -> None:
         whole = await stranger.reader.read()
     assert b"transfer-encoding" not in whole.lower()
     assert whole.endswith(b"\r\n\r\nyes")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"", b"1"),
+        (b"a b", b"1"),
+        (b"a:", b"1"),
+        (b"a\r\nb", b"1"),
+        (b"a\xff", b"1"),
+        (b"a", b"1\r\nb: 2"),
+        (b"a", b"1\nb: 2"),
+        (b"a", b"1\rb: 2"),
+        (b"a", b"1\0"),
+    ],
+    ids=repr,
+)
+def test_a_field_that_would_be_read_as_something_else_is_not_sent(field: tuple[bytes, bytes]) -> None:
+    with pytest.raises(RuntimeError):
+        head_of(200, [(b"content-type", b"text/plain"), field, (b"x", b"y")])
+
+
+def test_a_head_may_have_no_field_and_a_status_without_a_phrase() -> None:
+    assert head_of(204, []) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert head_of(299, [(b"a", b"b")]) == b"HTTP/1.1 299 \r\na: b\r\n\r\n"
 
 
 async def test_a_body_is_asked_for_where_its_sender_waits_to_be(room: tuple[App, Meet]) -> None:
