@@ -12,7 +12,7 @@ from broker.proxy.authorize import Authorizer
 from broker.proxy.flights import Flights
 from broker.proxy.forward import Answer, Forwarder, UpstreamUnreachable
 from broker.proxy.implicit import Job
-from broker.proxy.use import Request
+from broker.proxy.use import Request, Use
 
 
 class Proxy:
@@ -46,8 +46,6 @@ class Proxy:
                 if request.body.length:  # it may be long in coming, and all the while its lease may end
                     await self._authorizer.expect(flight, asked)
                 small = await request.body.whole(flight.moves)
-            names = (name for name, _ in request.headers)
-            repeatable = small is not None and not request.once and retry.is_repeatable(request.method, names)
             patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):
                 use = await self._authorizer.authorized(flight, asked, patience, fall_back=fall_back)
@@ -58,14 +56,23 @@ class Proxy:
                         fall_back = answer.bad_key and use.fallback is not None and small is not None
                         if not fall_back:
                             wait = retry.backoff(attempt, answer.asked or 0.0)
-                        again = repeatable and use.retries and retry.is_transient(answer.status, answer.asked)
+                        transient = retry.is_transient(answer.status, answer.asked)
+                        again = transient and _is_repeatable(use, request, small)
                         if attempt == retry.ATTEMPTS or not (again or fall_back) or wait > patience:
                             handed = True
                             yield answer
                             return
                 except UpstreamUnreachable:
                     wait = retry.backoff(attempt)
-                    if handed or attempt == retry.ATTEMPTS or not (repeatable and use.retries) or wait > patience:
+                    again = _is_repeatable(use, request, small)
+                    if handed or attempt == retry.ATTEMPTS or not again or wait > patience:
                         raise
                 patience -= wait
                 await asyncio.sleep(wait)
+
+
+def _is_repeatable(use: Use, request: Request, small: bytes | None) -> bool:
+    """Whether the call may be sent again where its answer is lost or says "not now"; costs a look at every header."""
+    if small is None or request.once or not use.retries:
+        return False
+    return retry.is_repeatable(request.method, (name for name, _ in request.headers))
