@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -163,7 +163,7 @@ class Outbound:
         head, length = _head(method, place.prefix + target, place.host, headers, body)
         exchange: Exchange | None = None
         try:
-            async with asyncio.timeout(None if streamed else self._total_timeout):
+            async with nullcontext() if streamed else asyncio.timeout(self._total_timeout):
                 with span("upstream", SpanKind.CLIENT) as waiting:
                     exchange = await self._pool.take(place.origin)
                     answer = await exchange.ask(method, head, body, length)
