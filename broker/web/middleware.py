@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -133,7 +132,7 @@ class Edge:
         if scope["method"] == "HEAD" and not scope["path"].startswith(PROXY):
             scope, send = {**scope, "method": "GET", "asked": "HEAD"}, _without_content(send)
         request_id = scope["request_id"] = ids.new("req")
-        carried = {"traceparent": Headers(scope=scope).get("traceparent", "")}
+        carried = {"traceparent": _field(scope, b"traceparent")}
         with served("request", carried) as traced:
             await self._answer(scope, receive, send, request_id, traced)
 
@@ -153,11 +152,10 @@ class Edge:
                 headers += [pair for pair in self._fixed if pair[0] not in present]
             await send(message)
 
-        declared = Headers(scope=scope).get("content-length", "")
         try:
             if proxied:  # has caps of its own, as it streams
                 await self._app(scope, receive, sending)
-            elif declared.isdecimal() and int(declared) > BODY_MAX:
+            elif (declared := _field(scope, b"content-length")).isdecimal() and int(declared) > BODY_MAX:
                 await _too_large(BODY_MAX)(scope, receive, sending)
             else:
                 await self._app(scope, _Capped(receive, BODY_MAX), sending)
@@ -190,6 +188,11 @@ class Edge:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _field(scope: Scope, name: bytes) -> str:
+    """The first value of that name, which is in lower case; empty where there is none."""
+    return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), "")
 
 
 def _without_content(send: Send) -> Send:
