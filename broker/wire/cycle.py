@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import structlog
 
-from broker.wire.framing import TOKEN, Field
+from broker.wire.framing import Field
+from broker.wire.reply import head_of
 from broker.wire.request import Head, Refused
 
 _log = structlog.get_logger()
@@ -21,8 +21,6 @@ App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awa
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY: Final = frozenset({204, 304})
-_LETTERS: Final = re.compile(b"(?:" + TOKEN.pattern + b")?")  # of names put together
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _FAILED: Final = Refused(
     500,
@@ -58,12 +56,13 @@ class Cycle:
     """A request whose head is whole.
 
     ``streamed`` says that the application bounds its body and time, ``reading`` that its body is not whole yet,
-    ``started`` that its answer has begun and ``answered`` that it is whole.
+    ``started`` that its answer has begun and ``answered`` that it is whole, ``until_close`` that it ends with the
+    connection.
     """
 
     __slots__ = (
-        "_body", "_chunked", "_default", "_first", "_gone", "_left", "_line", "_told", "_waiting", "answered",
-        "expects_continue", "head", "keep_alive", "reading", "started", "streamed",
+        "_body", "_body_size", "_chunked", "_default", "_first", "_gone", "_left", "_line", "_told", "_waiting",
+        "answered", "expects_continue", "head", "keep_alive", "reading", "started", "streamed", "until_close",
     )  # fmt: skip
 
     def __init__(self, line: Line, head: Head, *, streamed: bool, default: list[Field]) -> None:
@@ -76,7 +75,9 @@ class Cycle:
         self.reading = head.body is not None
         self.started = False
         self.answered = False
+        self.until_close = False
         self._body: list[bytes] = []
+        self._body_size = 0
         self._told = False  # that the body is whole
         self._gone = False
         self._waiting: asyncio.Future[None] | None = None
@@ -114,8 +115,9 @@ class Cycle:
             return 0
         if part:
             self._body.append(part)
+            self._body_size += len(part)
         self._wake()
-        return sum(map(len, self._body))
+        return self._body_size
 
     def left(self) -> None:
         """Whoever asked is gone."""
@@ -145,6 +147,7 @@ class Cycle:
             if not (self._gone or self.answered):
                 body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
                 self._body.clear()
+                self._body_size = 0
                 self._told = not self.reading
                 return {"type": "http.request", "body": body, "more_body": self.reading}
         while not (self._gone or self.answered):
@@ -157,7 +160,8 @@ class Cycle:
         Raises:
             RuntimeError: the application breaks ASGI, or its answer HTTP; it is then broken off.
         """
-        await self._line.drained()
+        if message.get("body"):  # without one nothing grows; and nobody may wait for it who has said all
+            await self._line.drained()
         if self._gone:
             return
         if not self.started:
@@ -180,21 +184,25 @@ class Cycle:
                 fields.append((name, value))
         if length is not None and status != HTTPStatus.NO_CONTENT:
             fields.append((b"content-length", b"%d" % length))
-        if status in _NO_BODY or self.head.method == "HEAD":
-            self._left = 0
-        elif length is not None:
-            self._left = length
-        elif self.head.version == "1.1":
-            self._chunked = True
-            fields.append((b"transfer-encoding", b"chunked"))
-        else:
-            self.keep_alive = False
+        self._left = 0 if status in _NO_BODY or self.head.method == "HEAD" else length
+        if self._left is None:
+            fields += self._framing()
+        if self.expects_continue and self.reading and not self._body:
+            self.keep_alive = False  # whether its body still comes is not told: what comes could be the next request
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
         self._first = head_of(status, fields)
         self.started = True
         # Most bodies follow at once, and go out with their head; a stream's head doesn't wait for its body.
         asyncio.get_running_loop().call_soon(self._send_head)
+
+    def _framing(self) -> list[Field]:
+        """Of a body whose length nobody knows (RFC 9112 §6.3)."""
+        if self.head.version == "1.1":
+            self._chunked = True
+            return [(b"transfer-encoding", b"chunked")]
+        self.keep_alive, self.until_close = False, True
+        return []
 
     def _send_head(self) -> None:
         if self._first and not self._gone:
@@ -218,16 +226,3 @@ class Cycle:
             self.answered = True
             self._wake()
             self._line.answered(self)
-
-
-def head_of(status: int, fields: list[Field]) -> bytes:
-    """An answer's head; raises RuntimeError for fields that would not be read as they are meant."""
-    names = [name for name, _ in fields]
-    if not all(names) or _LETTERS.fullmatch(b"".join(names)) is None:
-        raise RuntimeError("a field's name is not a token")
-    first = b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
-    head = b"".join([first, *[b"%b: %b\r\n" % field for field in fields], b"\r\n"])
-    lines = len(fields) + 2
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-        raise RuntimeError("a field's value holds a line break or NUL")
-    return head

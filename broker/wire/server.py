@@ -7,7 +7,9 @@ first byte to its last.  What it accepts and refuses stands in :mod:`broker.wire
 from __future__ import annotations
 
 import asyncio
-import json
+import contextvars
+import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -16,8 +18,10 @@ import structlog
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from broker.wire.cycle import App, Cycle, Scope, head_of
+from broker.wire.cycle import App, Cycle, Scope
+from broker.wire.deadline import Deadline
 from broker.wire.framing import Bounds, Malformed
+from broker.wire.reply import problem_of
 from broker.wire.request import Head, Refused, malformed, read_head, too_large, uri_too_long
 
 _log = structlog.get_logger()
@@ -29,6 +33,9 @@ TARGET: Final = "keybroker.target"
 _HEAD_END: Final = b"\r\n\r\n"
 _HELD_MAX: Final = 65_536  # of what nobody has asked for yet, before its sender has to wait
 _LINGER_S: Final = 2.0
+_TAKEN_LEAST: Final = 1_024  # bytes a second, of an answer that is taken slowly
+_EMPTY_LINES_MAX: Final = 8  # before a request
+_REFUSED_SHARE: Final = 8  # one more for so many connections, to be told that it is one too many
 _HEAD: Final = Bounds(size=65_536, fields=100)
 
 
@@ -78,34 +85,37 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._ending = False
         self._writable: asyncio.Future[None] | None = None
-        self._due: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._unsent = 0
+        self._deadline = Deadline(self._loop, self._overdue)
+        self._expected = (0.0, 0)  # since when, and how much was to be taken then
+        self._empty_lines = 0
+        self._context: contextvars.Context
 
     # What the event loop calls, and uvicorn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A stranger came."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        self._context = contextvars.copy_context()
         self._peers = {
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
         }
-        if len(self._server_state.connections) >= self._limits.connections:
+        most, present = self._limits.connections, len(self._server_state.connections)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]  # declared as uvicorn's own classes
+        if present >= most + most // _REFUSED_SHARE + 1:
+            self.abort()
+        elif present >= most:
             text = "This broker has as many connections as it may; try again."
             self.refuse(Refused(503, "too_many_connections", "Too many connections", text))
-            return
-        self._server_state.connections.add(self)  # type: ignore[arg-type]  # declared as uvicorn's own classes
-        self._expect_within(self._limits.head_seconds)
+        else:
+            self._expect_within(self._limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The stranger left, or was made to."""
         self._server_state.connections.discard(self)
         self._ending = True
-        self._due = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadline.end()
         if self._cycle is not None:
             self._cycle.left()
         self._let_write()
@@ -114,6 +124,8 @@ class Connection(asyncio.Protocol):
         """The stranger sends no more: taken for gone, as nothing else would tell."""
         if self._cycle is not None and not self._cycle.answered:
             self._cycle.left()
+        self._ending = True
+        self._expect_end()
         return False
 
     def data_received(self, data: bytes) -> None:
@@ -145,6 +157,8 @@ class Connection(asyncio.Protocol):
         """The server ends: an idle connection at once, another after its answer."""
         if self._cycle is None:
             self._close()
+        elif self._cycle.answered:  # and only the rest of its body still comes
+            self._linger(unread=True)
         else:
             self._cycle.keep_alive = False
 
@@ -178,18 +192,22 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Break the answer off, so that nobody takes it for a whole one."""
         self._ending = True
+        if self._cycle is not None and self._cycle.until_close:  # only a reset tells then; it may cost what came before
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def refuse(self, refused: Refused) -> None:
         """Answer with a problem (RFC 9457) and end; an answer that has begun is broken off instead."""
         begun = self._cycle is not None and self._cycle.started
+        head_only = self._cycle is not None and self._cycle.head.method == "HEAD"
         if self._cycle is not None:
             self._cycle.left()
         if begun:
             self.abort()
             return
         _log.info("wire.refused", status=refused.status, code=refused.code)
-        self.write(_problem(refused, self._server_state.default_headers))
+        self.write(problem_of(refused, self._server_state.default_headers, head_only=head_only))
         self._linger(unread=True)
 
     # Reading
@@ -198,6 +216,10 @@ class Connection(asyncio.Protocol):
         """Begin the next request once its head is whole."""
         while self._held.startswith(b"\r\n"):  # RFC 9112 §2.2
             del self._held[:2]
+            self._empty_lines += 1
+        if self._empty_lines > _EMPTY_LINES_MAX:
+            self.refuse(malformed(f"more than {_EMPTY_LINES_MAX} empty lines stand before it"))
+            return
         size = self._limits.head.size
         end = self._held.find(_HEAD_END, max(0, self._searched - 3))
         if end > size or (end < 0 and len(self._held) > size):
@@ -210,7 +232,7 @@ class Connection(asyncio.Protocol):
         else:
             head = bytes(self._held[:end])
             del self._held[: end + 4]
-            self._searched = 0
+            self._searched = self._empty_lines = 0
             self._begin(head)
 
     def _begin(self, data: bytes) -> None:
@@ -228,7 +250,8 @@ class Connection(asyncio.Protocol):
             self._held += self._read_body(cycle, came)
         if self._ending:
             return
-        task = self._loop.create_task(cycle.run(self._app, self._scope(head)))
+        # A request that came before its time begins within the task of the one before it, whose context isn't its own.
+        task = self._loop.create_task(cycle.run(self._app, self._scope(head)), context=self._context.copy())
         task.add_done_callback(self._server_state.tasks.discard)
         self._server_state.tasks.add(task)
 
@@ -298,19 +321,24 @@ class Connection(asyncio.Protocol):
         self._unpause()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._expect_within(_LINGER_S)
+        self._expect_end()
 
     def _close(self) -> None:
         self._ending = True
         self._transport.close()
-        self._expect_within(_LINGER_S)  # for what is still to be taken
+        self._expect_end()
+
+    def _expect_end(self) -> None:
+        """Expect that what is still to be taken is, or that the stranger ends too."""
+        unsent = self._transport.get_write_buffer_size()
+        self._expect_within(self._limits.body_seconds if unsent else _LINGER_S)
 
     def _let_write(self) -> None:
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
 
-    # Time: one timer a connection; it is moved only where it has to come sooner
+    # Time
 
     def _watch(self) -> None:
         """Expect what has to come next: that an answer is taken, a body or a head comes, or nothing."""
@@ -323,32 +351,17 @@ class Connection(asyncio.Protocol):
         elif cycle is None:
             self._expect_within(self._limits.head_seconds if self._held else self._limits.idle_seconds)
         else:
-            self._due = None
+            self._deadline.lift()
 
     def _expect_within(self, seconds: float) -> None:
-        self._due = due = self._loop.time() + seconds
-        if self._timer is not None and self._timer.when() > due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look_at_clock)
-
-    def _look_at_clock(self) -> None:
-        self._timer = None
-        if self._due is None:
-            return
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._look_at_clock)
-            return
-        unsent, before = self._transport.get_write_buffer_size(), self._unsent
-        self._unsent = unsent
-        if unsent and unsent != before:  # it is being taken, if slowly
-            self._expect_within(self._limits.body_seconds)
-            return
-        self._due = None
-        self._overdue()
+        self._expected = (seconds, self._transport.get_write_buffer_size())
+        self._deadline.within(seconds)
 
     def _overdue(self) -> None:
+        seconds, before = self._expected
+        if 0 < self._transport.get_write_buffer_size() <= before - seconds * _TAKEN_LEAST:
+            self._expect_within(self._limits.body_seconds)  # it is being taken, if slowly
+            return
         cycle = self._cycle
         late = "head" if cycle is None and self._held else "body" if cycle is not None and not cycle.started else ""
         if self._ending or self._writable is not None or (cycle is not None and cycle.started):
@@ -358,26 +371,6 @@ class Connection(asyncio.Protocol):
             self.refuse(Refused(408, "request_timeout", "Request Timeout", text))
         else:
             self._close()
-
-
-def _problem(refused: Refused, default: list[tuple[bytes, bytes]]) -> bytes:
-    body = json.dumps(
-        {
-            "type": f"urn:keybroker:problem:{refused.code}",
-            "title": refused.title,
-            "status": refused.status,
-            "detail": refused.detail,
-            "code": refused.code,
-        }
-    ).encode()
-    fields = [
-        *default,
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-        (b"connection", b"close"),
-    ]
-    return head_of(refused.status, fields) + body
 
 
 def _address(name: object) -> tuple[str, int] | None:

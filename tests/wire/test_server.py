@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from broker.sandbox.serve import running as serving
-from broker.wire.cycle import head_of
 from broker.wire.framing import Bounds
+from broker.wire.reply import head_of
 from broker.wire.server import AS_SENT, TARGET, Connection, Limits
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -288,10 +288,10 @@ async def test_a_body_that_nobody_reads_is_dropped_and_the_connection_goes_on(ro
 
 
 async def test_who_does_not_take_the_answer_is_cut_off() -> None:
-    async with met(body_seconds=0.5) as (_, meet):
+    async with met(body_seconds=1) as (_, meet):
         stranger = await meet()
         await stranger.says(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-        await asyncio.sleep(2)  # longer than an answer may stand still
+        await asyncio.sleep(2.5)  # longer than an answer may stand still
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await stranger.hears()
         stranger = await meet()
