@@ -4,17 +4,20 @@ What comes in (:mod:`broker.wire.server`), by RFC 9112 unless said otherwise:
 
 * *accepted*: ``METHOD target HTTP/1.1`` or ``HTTP/1.0`` with any method of token characters; a target that begins with
   ``/``, an absolute ``http(s)://`` one (its host is not looked at), or ``*``; lines that end with CRLF; bodies of a
-  ``Content-Length`` or of ``Transfer-Encoding: chunked``; chunk extensions, which are dropped; empty lines before a
-  request.
+  ``Content-Length`` or of ``Transfer-Encoding: chunked``; chunk extensions, which are dropped; a few empty lines
+  before a request.
 * *refused*, with problem+json and the end of the connection: a line that ends with LF alone, a folded line, a blank
   before a colon, control characters (400); no ``Host`` in HTTP/1.1, or several (400); a body that two fields frame, or
   several, or one that is not a number (400); a transfer coding other than ``chunked`` (501); bytes in the target that a
   URL may not hold, and ``#`` (400); ``CONNECT`` (501); other versions (505).
 * *bounded*: see :class:`broker.wire.server.Limits`.  A head beyond its size or number of fields is 431, its first line
-  alone 414; one that isn't whole in time, and a body that isn't, is 408; a connection too many is 503.
-* *changed*: field names are lower case in the ASGI scope, as ASGI wants it; as they were sent they are in its
-  extension ``keybroker.headers``, and the target is in ``keybroker.target``.  Fields after a body (trailers) are
-  checked, counted and dropped: they never act as headers.
+  alone 414; one that isn't whole in time, and a body that isn't, is 408; a connection too many is 503, and cut off
+  unheard where many are.  Who takes an answer slowly is given time, who takes next to nothing is cut off.
+* *ended*: a sender that ends its side (half-close) is taken for gone.  A connection ends after the answer to a request
+  that asked to be asked for its body (``Expect``) and was not.
+* *changed*: field names are lower case in the ASGI scope, as ASGI wants it; its extension ``keybroker.headers`` has
+  them as they were sent, ``keybroker.target`` the target.  Fields after a body (trailers) are checked, counted and
+  dropped: they never act as headers.
 
 What comes back from an upstream (:mod:`broker.wire.client`):
 
@@ -23,6 +26,8 @@ What comes back from an upstream (:mod:`broker.wire.client`):
   ``Transfer-Encoding`` (the latter counts, and the connection is not used again); interim answers, which are dropped.
 * *unreadable*, never retried: a status outside 200 to 599, so also an unasked ``101``; a head beyond its bounds or that
   is none; framing that contradicts itself; a body that can't be decoded.
+* *broken off*: a body that ends before its end; one without a length, too, where TLS ends without having told so
+  (RFC 9112 §9.8).
 * *no answer*: only where not one byte of one came.
 * *changed*: ``gzip`` and ``deflate``, asked for or not, are decoded within bounds (:mod:`broker.wire.codings`); other
   codings are left, and named.
