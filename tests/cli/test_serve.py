@@ -137,3 +137,36 @@ def test_a_worker_that_is_told_to_end_ends_well(tmp_path: Path, sqlite_url: str,
             time.sleep(0.02)
         process.terminate()
         assert process.wait(30) == 0
+
+
+TOLD = """
+import gc
+from broker.cli import server
+
+async def told(_server):
+    print("frozen", gc.get_freeze_count(), *gc.get_threshold())
+
+server._Server.serve = told
+"""
+
+
+@pytest.mark.parametrize(
+    "serves",
+    [
+        "server.serve(with_worker=False, workers=1)",
+        "import asyncio; server.served(); asyncio.run(told(None))",
+        "import asyncio; server.served_without_worker(); asyncio.run(told(None))",
+    ],
+    ids=["one process", "one of several", "one of several without the worker"],
+)
+def test_what_stands_before_the_first_request_is_not_looked_through_for_garbage(
+    tmp_path: Path, sqlite_url: str, serves: str
+) -> None:
+    environment = two_processes(tmp_path, sqlite_url)
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD + serves], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found = next(line for line in done.stdout.splitlines() if line.startswith("frozen"))
+    frozen, new, *_ = map(int, found.split()[1:])
+    assert frozen > 50_000, "modules and their classes alone are more"
+    assert new > 700, "Python's own threshold"
