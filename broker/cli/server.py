@@ -65,11 +65,11 @@ def serve(
         async with composition.running(settings) as broker:
             if workers > 1 and broker.services.db.dialect == "sqlite":
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
+            _, edge = composition.asgi(broker, with_worker=with_worker)
+            _collect_seldom()
             await _offer_bootstrap(broker, settings)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
             if workers == 1:
-                _, edge = composition.asgi(broker, with_worker=with_worker)
-                _collect_seldom()
                 await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
 
     run_or_fail(run())

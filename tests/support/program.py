@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from broker.cli.demo.stage import sandbox_provider
+from tests.support.processes import listens
 
 # Several start at once on a slow machine.
 _STARTS_WITHIN_S = 90.0
@@ -52,7 +53,7 @@ class Program:
         self.process = subprocess.Popen(whole, env=environment, stdout=self.output, stderr=subprocess.STDOUT)
         until = time.monotonic() + _STARTS_WITHIN_S
         while self.process.poll() is None and time.monotonic() < until:
-            if b"serves" in self.log.read_bytes()[told:]:
+            if b"serves" in self.log.read_bytes()[told:] and listens(port):
                 return
             time.sleep(0.05)
         self.kill()
