@@ -121,9 +121,17 @@ def _lost(history: History, kept: Kept) -> Iterator[str]:
         if op.outcome != "ok" or "event" not in op.facts or op.facts.get("state") == "expired":
             continue
         kind, subject = op.facts["event"], op.facts["subject"]
-        if not any(subject.items() <= event.items() for event in by_kind[kind]):
+        if not any(subject.items() <= event.items() for event in by_kind[kind]) and not _ended(kind, subject, by_kind):
             of = "/".join(str(value) for value in subject.values())
             yield f"{kind} of {of} was acknowledged and is not on the record"
+
+
+def _ended(kind: str, subject: Mapping[str, Any], by_kind: Mapping[str, list[dict[str, Any]]]) -> bool:
+    """Whether a version was over in another way, so that cutting it off was answered with that it is."""
+    if kind != "credential.version.revoked":
+        return False
+    whole = any(event["credential"] == subject["credential"] for event in by_kind["credential.revoked"])
+    return whole or any(subject.items() <= event.items() for end in _ENDS for event in by_kind[end])
 
 
 def _rows_apart_from_the_record(kept: Kept) -> Iterator[str]:

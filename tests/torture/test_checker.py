@@ -97,6 +97,17 @@ def test_versions_that_go_with_their_whole_credential_have_no_events_of_their_ow
     assert violations(history, Kept(**kept)) == []
 
 
+@pytest.mark.parametrize(
+    "end",
+    [{"kind": "credential.revoked"}, {"kind": "credential.version.retired", "version": 1}],
+    ids=["with its whole credential", "by its rotation"],
+)
+def test_a_version_that_was_over_by_itself_is_cut_off_without_an_event_of_its_own(end: dict[str, Any]) -> None:
+    history, kept = lawful()
+    kept["events"][5] = {**end, "credential": "crd_1"}
+    assert violations(history, Kept(**kept)) == []
+
+
 def late_use(history: History, kept: dict[str, Any]) -> None:
     history.arrivals.append(Arrival("p1", "key_2", "acme", 3.25))
     kept["events"].append({"kind": "use.authorized", "lease": "lse_1"})
