@@ -23,6 +23,9 @@ LONGEST = 96
 MARK = re.compile(rb"[%\\&]")
 """What escapes begin with."""
 
+VISIBLE = bytes(range(0x21, 0x7F))
+"""What escapes consist of, but for a backslash before another character."""
+
 _NAMED = {
     name.encode(): ord(character)
     for name, character in html.entities.html5.items()

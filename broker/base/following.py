@@ -8,16 +8,20 @@ or goes on from what was held back, is followed; for the rest see :meth:`broker.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from broker.base.escapes import ESCAPE, LONGEST, MARK, Reading, is_cut, readings
 from broker.base.spellings import Span, Spellings
+from broker.base.stretches import Stretch
 
 _MARKS = frozenset(b"%\\&")
 
 
 def found_in(text: bytes, spellings: Spellings) -> list[Span]:
     """Where a secret stands in a whole text."""
-    escaped, _ = Following(spellings).look(text, 0)
-    return [*escaped, *spellings.unescaped(text)]
+    stretches = spellings.near_escapes(text)
+    escaped, _ = Following(spellings).look(text, 0, stretches)
+    return [*escaped, *spellings.unescaped(text, stretches)]
 
 
 class Following:
@@ -37,12 +41,13 @@ class Following:
         self._escapes: list[list[Reading] | None] = []
         self._cut: list[int] = []  # where escapes begin that have not come whole
 
-    def look(self, data: bytes, known: int) -> tuple[list[Span], int]:
+    def look(self, data: bytes, known: int, stretches: Sequence[Stretch]) -> tuple[list[Span], int]:
         """Read on.
 
         Args:
             data: what was held back, then what has come.
             known: how many bytes were held back.
+            stretches: those of what has come, by :meth:`broker.base.spellings.Spellings.near_escapes`.
 
         Returns:
             Where in ``data`` the secret stands, beside where it stands unescaped in what has come; and how many bytes
@@ -56,12 +61,18 @@ class Following:
                 self._branch(data, begun, found)
             low = self._followed(data, known, found)
             at = low + 1
+        for begin, end in stretches:
+            at = max(at, known + begin)
+            while not self._states and at < known + end:
+                at = self._entered(data, low, at, known + end)
+                if self._states:
+                    low = self._followed(data, at, found)
+                    at = low + 1
         while not self._states:
-            at = self._entered(data, low, at)
+            at = self._ending(data, low) if stretches else self._start(data, low, len(data))
             if not self._states:
                 return found, 0
             low = self._followed(data, at, found)
-            at = low + 1
         return found, self._held_back(len(data))
 
     def half(self) -> int | None:
@@ -71,20 +82,23 @@ class Following:
                 return max(at - self._back[at - self._begin], 0)
         return None
 
-    def _entered(self, data: bytes, low: int, at: int) -> int:
-        """The first place from ``at`` on at which there is something to follow; it began at ``low`` or later."""
-        if b"\\" in data or b"%" in data or b"&" in data:
-            places, escaped, firsts, since = self._of.places, self._of.escaped, self._of.firsts, low
-            for found in (MARK if self._every_mark else ESCAPE).finditer(data, at):
-                if bits := escaped[found[0]]:
-                    here = found.start()
-                    # By the byte before it, most escapes are not within a spelling.
-                    if (firsts | places[data[here - 1]] << 1 if here > since else firsts) & bits:
-                        return self._start(data, since, here)
-                    since = here + 1
-            for mark in MARK.finditer(data, max(at, len(data) - LONGEST)):
-                if is_cut(data, mark.start()):
-                    return self._start(data, low, mark.start())
+    def _entered(self, data: bytes, low: int, at: int, end: int) -> int:
+        """The first place from ``at`` to ``end`` at which there is what to follow; it began at ``low`` or later."""
+        places, escaped, firsts, since = self._of.places, self._of.escaped, self._of.firsts, low
+        for found in (MARK if self._every_mark else ESCAPE).finditer(data, at, end):
+            if bits := escaped[found[0]]:
+                here = found.start()
+                # By the byte before it, most escapes are not within a spelling.
+                if (firsts | places[data[here - 1]] << 1 if here > since else firsts) & bits:
+                    return self._start(data, since, here)
+                since = here + 1
+        return end
+
+    def _ending(self, data: bytes, low: int) -> int:
+        """The same at the end, where what is to follow may have come in part."""
+        for mark in MARK.finditer(data, max(low, len(data) - LONGEST)):
+            if is_cut(data, mark.start()):
+                return self._start(data, low, mark.start())
         return self._start(data, low, len(data))
 
     def _start(self, data: bytes, low: int, at: int) -> int:

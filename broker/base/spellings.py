@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import or_
 
-from broker.base.escapes import LONGEST, alone
+from broker.base.escapes import LONGEST, VISIBLE, alone
+from broker.base.stretches import Stretch, Stretches
 
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 # For each byte, what translates it to "1" and every other one to "0".
 _ONLY = [b"0" * byte + b"1" + b"0" * (255 - byte) for byte in range(256)]
 
 _MASK = b"*"
+# To look into stretches one by one pays where they are this part of a text, or less.
+_FEW = 8
 
 Span = tuple[int, int]
 
@@ -52,6 +55,7 @@ class Spellings:
         places: for each byte's value, the bits of the places where it stands.
         openings: the same, of their encoding's first place only.
         escaped: for each escape, the bits of the places where it may stand; all where what comes after it counts.
+        stretches: where there may be a spelling with an escape in it.
         longest: no spelling has more bytes than this.
     """
 
@@ -69,18 +73,27 @@ class Spellings:
         self.places = _Places(self.joined)
         self.openings = _Openings(self.firsts, self.places)
         self.escaped = _Escaped(self.places)
+        self.stretches = Stretches(VISIBLE + self.joined, len(min(self._texts, key=len, default=b"")))
         self.longest = LONGEST * max(map(len, self._texts))
 
-    def unescaped(self, text: bytes) -> list[Span]:
-        """Where an encoding stands in ``text`` as it is."""
-        return [span for form in self._texts if form in text for span in _places_of(form, text)]
+    def near_escapes(self, text: bytes) -> Sequence[Stretch]:
+        """The stretches of ``text``; none where no escape begins in it."""
+        return self.stretches.of(text) if b"%" in text or b"\\" in text or b"&" in text else ()
+
+    def unescaped(self, text: bytes, stretches: Sequence[Stretch] = ()) -> list[Span]:
+        """Where an encoding stands in ``text`` as it is; of which ``stretches`` are known, or none."""
+        if stretches and sum(end - begin for begin, end in stretches) * _FEW < len(text):
+            return [
+                span for begin, end in stretches for form in self._texts for span in _places_of(form, text, begin, end)
+            ]
+        return [span for form in self._texts if form in text for span in _places_of(form, text, 0, len(text))]
 
 
-def _places_of(form: bytes, text: bytes) -> Iterator[Span]:
-    at = text.find(form)
+def _places_of(form: bytes, text: bytes, begin: int, end: int) -> Iterator[Span]:
+    at = text.find(form, begin, end)
     while at >= 0:
         yield at, at + len(form)
-        at = text.find(form, at + len(form))
+        at = text.find(form, at + len(form), end)
 
 
 class _Places(dict[int, int]):

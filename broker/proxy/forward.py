@@ -21,7 +21,7 @@ from broker.providers.pause import asked_of, pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.flights import Flight
 from broker.proxy.inject import Headers, request_headers, target
-from broker.proxy.redact import Redactor, pieces
+from broker.proxy.redact import Redactor
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 from broker.proxy.wide import WideText, is_declared
 from broker.wire.client import Answer as Received
@@ -179,12 +179,12 @@ async def _passing(
         flight.passed(use.received)
         if wide.seen(chunk):
             raise _unseen(use, _WIDE)
-        for piece in pieces(chunk):
-            await flight.gate()
-            if masked := redactor.feed(piece):
-                yield masked
-            if len(piece) < len(chunk):
+        for number, masked in enumerate(redactor.parts(chunk)):
+            if number:
                 await asyncio.sleep(0)
+            await flight.gate()
+            if masked:
+                yield masked
     if rest := redactor.flush():
         await flight.gate()
         yield rest

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from broker.base.following import Following, found_in
 from broker.base.spellings import Span, Spellings, masked
+from broker.base.stretches import Stretch
 
 # Reading nothing but escapes takes half a millisecond for each KiB.
 _PIECE = 8_192
@@ -29,15 +30,15 @@ class Redactor:
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be passed on after ``chunk`` has come; at times nothing."""
-        known = len(self._held)
-        data = self._held + chunk if known else chunk
-        found, pending = self._stream.look(data, known)
-        found += self._within
-        found += [(known + begin, known + end) for begin, end in self._spellings.unescaped(chunk)]
-        passing = len(data) - pending
-        self._held = data[passing:]
-        self._within = [(max(begin - passing, 0), end - passing) for begin, end in found if end > passing]
-        return self._masked(data[:passing], found)
+        return self._fed(chunk, self._spellings.near_escapes(chunk))
+
+    def parts(self, chunk: bytes) -> Iterator[bytes]:
+        """The same, bit by bit where ``chunk`` holds so many escapes that others should have their turn in between."""
+        stretches = self._spellings.near_escapes(chunk)
+        if len(chunk) > _PIECE and stretches and _has_many_escapes(chunk, stretches):
+            yield from (self.feed(chunk[at : at + _PIECE]) for at in range(0, len(chunk), _PIECE))
+        else:
+            yield self._fed(chunk, stretches)
 
     def flush(self) -> bytes:
         """What was held back, at the end of the stream; masked where it is half a key."""
@@ -56,13 +57,24 @@ class Redactor:
         data = text.encode("utf-8", "surrogateescape")
         return self._masked(data, found_in(data, self._spellings)).decode("utf-8", "surrogateescape")
 
+    def _fed(self, chunk: bytes, stretches: Sequence[Stretch]) -> bytes:
+        known = len(self._held)
+        data = self._held + chunk if known else chunk
+        found, pending = self._stream.look(data, known, stretches)
+        found += self._within
+        found += [(known + begin, known + end) for begin, end in self._spellings.unescaped(chunk, stretches)]
+        passing = len(data) - pending
+        self._held = data[passing:]
+        self._within = [(max(begin - passing, 0), end - passing) for begin, end in found if end > passing]
+        return self._masked(data[:passing], found)
+
     def _masked(self, data: bytes, found: Sequence[Span]) -> bytes:
         self.found = self.found or bool(found)
         return masked(data, found)
 
 
-def pieces(chunk: bytes) -> Iterator[bytes]:
-    """``chunk``, in small pieces where it may hold so many escapes that others should have their turn in between."""
-    few = len(chunk) <= _PIECE or sum(chunk.count(mark) for mark in (b"%", b"\\", b"&")) * _FEW < len(chunk)
-    size = len(chunk) if few else _PIECE
-    return (chunk[at : at + size] for at in range(0, len(chunk), size or 1))
+def _has_many_escapes(chunk: bytes, stretches: Sequence[Stretch]) -> bool:
+    # To count takes longer than all else that is done to a chunk of binary data.
+    if sum(end - begin for begin, end in stretches) <= _PIECE:
+        return False
+    return sum(chunk.count(mark) for mark in (b"%", b"\\", b"&")) * _FEW >= len(chunk)

@@ -44,6 +44,6 @@ class WideText:
             self._begins += chunk[:4]
         if self._begins.startswith(_BYTE_ORDER_MARKS):
             return True
-        data = self._end + chunk
-        self._end = data[-self._longest :]
-        return b"\0" in data and any(key in data for key in self._keys)
+        seam = self._end + chunk[: self._longest]
+        self._end = (self._end + chunk[-self._longest :])[-self._longest :]
+        return any(b"\0" in text and any(key in text for key in self._keys) for text in (seam, chunk))

@@ -5,6 +5,7 @@ is said:
 
 - ``mask_us_per_kib``: JSON in which nothing is escaped; ``mask_small_us_per_kib``: the same in chunks of 1 KiB;
 - ``mask_json_us_per_kib``: JSON within JSON; ``mask_unicode_us_per_kib``: another script, every character escaped;
+- ``mask_binary_us_per_kib``: random bytes, as of a compressed file;
 - ``mask_hostile_us_per_kib``: the dearest text that is known, the key but for its last character, every byte escaped;
 - ``find_us_per_kib``: ``bytes.find`` of the key, in the first text;
 - ``mask_vs_find``: how many times as long masking that text takes.
@@ -35,15 +36,16 @@ def measure(_directory: Path, *, size: int = SIZE, rounds: int = ROUNDS) -> dict
     plain = json.dumps([{word: dice.choice(_WORDS) for word in dice.sample(_WORDS, 4)} for _ in range(size // 80)])
     script = "".join(chr(dice.randrange(0x410, 0x450)) for _ in range(size // 6))
     texts = {
-        "mask": (plain, _CHUNK),
-        "mask_small": (plain, 1_024),
-        "mask_json": (json.dumps(plain), _CHUNK),
-        "mask_unicode": (json.dumps(script), _CHUNK),
-        "mask_hostile": ("".join(f"\\u{byte:04x}" for byte in _KEY[:-1]) * (size // 400), _CHUNK),
+        "mask": (plain.encode(), _CHUNK),
+        "mask_small": (plain.encode(), 1_024),
+        "mask_json": (json.dumps(plain).encode(), _CHUNK),
+        "mask_unicode": (json.dumps(script).encode(), _CHUNK),
+        "mask_binary": (dice.randbytes(size), _CHUNK),
+        "mask_hostile": ("".join(f"\\u{byte:04x}" for byte in _KEY[:-1]).encode() * (size // 400), _CHUNK),
     }
-    ways: dict[str, Callable[[], int]] = {
-        name: _masking(text.encode(), chunk) for name, (text, chunk) in texts.items()
-    } | {"find": _finding(plain.encode())}
+    ways: dict[str, Callable[[], int]] = {name: _masking(text, chunk) for name, (text, chunk) in texts.items()} | {
+        "find": _finding(plain.encode())
+    }
     costs: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

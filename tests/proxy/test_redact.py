@@ -6,6 +6,8 @@ import base64
 import html
 import itertools
 import json
+import random
+import re
 import sys
 import urllib.parse
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.base.spellings import Spellings
-from broker.proxy.redact import Redactor, pieces
+from broker.base.stretches import Stretches
+from broker.proxy.redact import Redactor
 from tests.proxy.conftest import Bench
 from tests.support.lab import KEY, answer
 from tests.support.spelling import spelled
@@ -208,32 +211,72 @@ def test_what_is_held_back_is_bounded_whatever_comes(name: str, key: str) -> Non
 def test_work_grows_as_the_text_does_whatever_comes(name: str, key: str, size: int) -> None:
     text = HOSTILE[name].encode() * 8_000
 
-    def work(length: int) -> int:
-        redactor, calls = Redactor(key.encode()), 0
+    def fed(length: int) -> int:
+        return work(key, cut(text[:length], list(range(0, length, size))))
 
-        def count(_frame: object, _event: str, _argument: object) -> None:
-            nonlocal calls
-            calls += 1
-
-        sys.setprofile(count)
-        try:
-            for at in range(0, length, size):
-                redactor.feed(text[at : at + size])
-        finally:
-            sys.setprofile(None)
-        return calls
-
-    work(1_000)  # what is remembered of escapes is there
-    less = work(8_192)
+    fed(1_000)  # what is remembered of escapes is there
+    less = fed(8_192)
     assert less <= 8_192 * 300
-    assert work(16_384) <= 2.5 * less + 1_000  # those of the collector of garbage are counted too
+    assert fed(16_384) <= 2.5 * less + 1_000  # those of the collector of garbage are counted too
+
+
+def work(key: str, chunks: list[bytes]) -> int:
+    """How many functions are called."""
+    redactor, calls = Redactor(key.encode()), 0
+
+    def count(_frame: object, _event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        for chunk in chunks:
+            redactor.feed(chunk)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_binary_data_is_not_followed_sign_by_sign() -> None:
+    data = random.Random(5).randbytes(1 << 16)
+    assert sum(data.count(sign) for sign in b"%\\&") > 700
+    assert work(KEY, [data]) < 500
+
+
+@settings(max_examples=50)
+@given(
+    drawn=st.data(),
+    seed=st.integers(0, 1_000),
+    before=st.integers(0, 3_000),
+    after=st.integers(0, 3_000),
+    places=st.lists(st.integers(0, 8_000), max_size=3),
+)
+def test_no_mixture_of_escapes_passes_within_binary_data(
+    drawn: st.DataObject, seed: int, before: int, after: int, places: list[int]
+) -> None:
+    around = random.Random(seed).randbytes(before + after)
+    form = drawn.draw(spelled(KEY, around[before:]) | st.just(KEY.encode()))
+    passed = through(Redactor(KEY.encode()), cut(around[:before] + form + around[before:], places))
+    assert passed == around[:before] + b"*" * len(form) + around[before:]
+
+
+@given(least=st.integers(1, 90), text=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 4)), max_size=12))
+def test_every_stretch_is_found(least: int, text: list[tuple[int, int]]) -> None:
+    drawn = b"".join(b"a" * some + b"." * others for some, others in text)
+    found = Stretches(b"a", least).of(drawn)
+    assert list(found) == sorted(found)
+    for run in re.finditer(b"a+", drawn):
+        if len(run[0]) >= least or run.end() == len(drawn):
+            assert any(begin <= run.start() and run.end() <= end for begin, end in found)
 
 
 def test_a_chunk_of_escapes_is_read_in_pieces_so_that_others_have_their_turn() -> None:
     text, escapes = b"x" * 100_000, b"%41" * 30_000
-    assert list(pieces(text)) == [text]
-    assert b"".join(pieces(escapes)) == escapes
-    assert max(map(len, pieces(escapes))) <= 8_192
+    assert len(list(Redactor(KEY.encode()).parts(text))) == 1
+    redactor = Redactor(KEY.encode())
+    parts = list(redactor.parts(escapes))
+    assert b"".join(parts) + redactor.flush() == escapes
+    assert len(parts) > 10
 
 
 def test_half_a_key_at_the_end_is_masked_and_its_public_prefix_is_not() -> None:
