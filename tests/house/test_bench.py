@@ -87,7 +87,7 @@ def test_each_wide_round_begins_elsewhere_and_late_enough(monkeypatch: pytest.Mo
 def test_masking_is_measured_on_text_that_passes(tmp_path: Path) -> None:
     figures = mask.measure(tmp_path, size=4_000, rounds=1)
     assert set(figures) == {
-        *(f"mask{text}_us_per_kib" for text in ("", "_small", "_json", "_unicode", "_hostile")),
+        *(f"mask{text}_us_per_kib" for text in ("", "_small", "_json", "_unicode", "_binary", "_hostile")),
         "find_us_per_kib",
         "mask_vs_find",
     }
