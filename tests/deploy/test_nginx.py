@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from broker.config import Settings
 from tests.deploy.tools import needs
 from tests.support.certificates import certify
 from tests.support.processes import free_port, running
@@ -181,3 +183,25 @@ def test_headers_that_speak_to_servers_before_the_broker_are_not_obeyed_and_not_
     assert got.headers["etag"] == "e"
     assert got.headers["content-type"] == "text/plain"
     assert not {name.lower() for name in SPEAKING} & set(got.headers)
+
+
+def test_no_site_keeps_connections_for_as_long_as_the_broker_that_it_is_shipped_with() -> None:
+    default = Settings.model_fields["http_idle_seconds"].default
+    keeps = {}
+    for site in sorted(DEPLOY.rglob("*.conf")):
+        text = site.read_text()
+        if "proxy_pass" not in text:
+            continue
+        pools = re.findall(r"^upstream \w+ \{(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+        stated = [int(seconds) for pool in pools for seconds in re.findall(r"\bkeepalive_timeout (\d+)s;", pool)]
+        assert len(stated) == len(pools), "stated, as nginx's default may change"
+        assert set(re.findall(r"proxy_pass (\S+);", text)) == {"http://keybroker"}, "no place by the way of a pool"
+        assert text.count('proxy_set_header Connection "";') == text.count("proxy_pass "), "else none is kept"
+        keeps[site.relative_to(DEPLOY).as_posix()] = max(stated)
+    assert keeps == {"nginx.conf": 60, "compose/nginx.conf": 60}
+    others = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix in {".yaml", ".service", ".sh", ""}]
+    setting = re.compile(r"^[^#\n]*BROKER_HTTP_IDLE_SECONDS[=:\s\"']+([0-9.]+)", re.MULTILINE)
+    set_elsewhere = [float(seconds) for path in others for seconds in setting.findall(path.read_text())]
+    assert max(keeps.values()) < min([default, *set_elsewhere])
+    advice = (DEPLOY / "kubernetes" / "keybroker.yaml").read_text()
+    assert f"BROKER_HTTP_IDLE_SECONDS ({default:g})" in advice
