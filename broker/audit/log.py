@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import structlog
 from sqlalchemy import Executable, insert
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from broker.audit.allowance import Allowance, Exhausted, keep, numbers
 from broker.audit.events import Event
 from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
 from broker.audit.tables import BatchRow
+from broker.base import storable
 from broker.base.clock import Clock, now_ms
 from broker.base.db import Database
 from broker.base.errors import Unavailable
+from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.prepared import Transaction, execute_many
 from broker.base.tracing import span
 from broker.formats.event import Committed
@@ -137,12 +138,15 @@ class AuditLog:
             GuardMoved: nothing was written; decide again.
             Exhausted: nothing was written; an allowance is used up.
             RowRefused: nothing was written; ``writes`` contradict stored rows.
+            Unstorable: nothing was written; a value can't be kept.
             AuditUnavailable: not known to be durable within the deadline; answer no.
         """
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
+        guards = guards or {}
+        _check(writes, chain(guards, raises, (taken.id for taken in takes)))
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(event, event.committed(), guards or {}, writes, raises, takes, done, abandoned))
+        self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, takes, done, abandoned))
         self._arrived.set()
         try:
             with span("audit.append"):
@@ -157,9 +161,13 @@ class AuditLog:
 
         Returns:
             False where too much waits already: then nothing will be written.
+
+        Raises:
+            Unstorable: nothing will be written; a value can't be kept.
         """
         if len(self._queue) >= QUEUE_MAX:
             return False
+        _check(writes, ())
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         done.add_done_callback(_note_refusal)
         self._queue.append(_Waiting(event, event.committed(), {}, writes, (), (), done))
@@ -204,7 +212,7 @@ class AuditLog:
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        """Commit a batch, trying again with the same batch id while anybody still waits for it.
+        """Commit a batch, trying again with the same batch id while the database is away and anybody still waits.
 
         A COMMIT whose answer was lost may have happened: the batch row, read under the head lock, tells.
         """
@@ -212,32 +220,26 @@ class AuditLog:
         while any(not waiting.done.done() for waiting in batch):
             try:
                 await self._db.transact(attempt.write)
-            except (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError) as error:
-                attempt.repeated = True
-                if _is_a_refused_row(error):
-                    await self._commit_apart(batch)
-                    return
-                await asyncio.sleep(0.05)
-            except Exception:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
-                if len(batch) > 1:
-                    await self._commit_apart(batch)
-                    return
-                _log.exception("audit.batch_failed")
-                _refuse(batch[0], AuditUnavailable("The event could not be recorded."))
+            except Exception as error:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
+                if is_away(error):
+                    attempt.repeated = True
+                    await asyncio.sleep(0.05)
+                    continue
+                await self._refused(batch, error)
                 return
-            else:
-                attempt.settle()
-                self.batches, self.committed = self.batches + 1, self.committed + len(batch)
-                self.seconds += time.perf_counter() - began
-                return
-
-    async def _commit_apart(self, batch: list[_Waiting]) -> None:
-        """One bad row, or a defect in one event, must not refuse its neighbours."""
-        if len(batch) == 1:
-            _refuse(batch[0], RowRefused())
+            attempt.settle()
+            self.batches, self.committed = self.batches + 1, self.committed + len(batch)
+            self.seconds += time.perf_counter() - began
             return
-        for waiting in batch:
-            await self._commit([waiting])
+
+    async def _refused(self, batch: list[_Waiting], error: Exception) -> None:
+        """What is refused once is refused again: find whose it is, by halves, and refuse that event alone."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._commit(batch[:middle])
+            await self._commit(batch[middle:])
+        else:
+            _refuse(batch[0], _answer_to(error))
 
 
 class _Attempt:
@@ -324,9 +326,21 @@ def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str,
     return groups
 
 
-def _is_a_refused_row(error: BaseException) -> bool:
-    """Whether the database is up and refused a row, rather than being away or busy."""
-    return isinstance(error, (IntegrityError, DataError, sqlite3.IntegrityError))
+def _check(writes: Sequence[Write], names: Iterable[str]) -> None:
+    """The last look at what an event brings, before its batch depends on it; raises Unstorable."""
+    storable.check(chain(names, *(row.values() for _, row in writes)))
+
+
+def _answer_to(error: Exception) -> Exception:
+    """What the caller is told of an event that the database refused, being there."""
+    if is_contradiction(error):
+        return RowRefused()
+    if isinstance(error, storable.Unstorable):
+        return error
+    if is_refused_value(error):
+        return storable.Unstorable()
+    _log.error("audit.event_refused", error=type(error).__name__, exc_info=error)
+    return AuditUnavailable("The event could not be recorded.")
 
 
 def _note_refusal(done: asyncio.Future[Receipt]) -> None:

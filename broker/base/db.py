@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import asyncpg
 from sqlalchemy import BigInteger, MetaData, event, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -32,7 +32,9 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import QueuePool
 
 from broker.base.errors import BrokerError, Unavailable
+from broker.base.faults import is_refused_value
 from broker.base.prepared import OnConnection, OnSqlite, Transaction
+from broker.base.storable import Unstorable
 
 Result = TypeVar("Result")
 
@@ -272,7 +274,19 @@ _FOR_THE_POOL = frozenset({"prepared_statement_cache_size", "prepared_statement_
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
 
+def _name_refused_value(context: ExceptionContext) -> None:
+    """A database that refuses a value isn't away; SQLAlchemy asks this about every error of a statement."""
+    if is_refused_value(context.original_exception):
+        raise Unstorable
+
+
 def _engine(url: str, pool_size: int) -> AsyncEngine:
+    engine = _engine_of(url, pool_size)
+    event.listen(engine.sync_engine, "handle_error", _name_refused_value)
+    return engine
+
+
+def _engine_of(url: str, pool_size: int) -> AsyncEngine:
     if url.startswith("sqlite"):
         engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)

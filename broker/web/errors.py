@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from broker.base.errors import BrokerError, Conflict, Unauthenticated
+from broker.base.faults import is_away
 from broker.keystore.keystore import CannotOpen
 
 _log = structlog.get_logger()
@@ -118,7 +119,9 @@ async def _lost_race(_request: Request | None, error: Exception) -> JSONResponse
     )
 
 
-async def _database_down(_request: Request | None, error: Exception) -> JSONResponse:
+async def _database_down(request: Request | None, error: Exception) -> JSONResponse:
+    if not is_away(error):  # it answers, and would answer this the same again
+        return await _unexpected(request, error)
     _log.error("database.unavailable", error=type(error).__name__)
     return problem(
         503,

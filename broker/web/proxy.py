@@ -16,6 +16,7 @@ from broker.proxy.implicit import Job
 from broker.proxy.inject import Headers
 from broker.proxy.payload import Body
 from broker.proxy.use import Request, Tries
+from broker.web.api.fields import header_note
 from broker.web.errors import render
 from broker.web.session import Services
 
@@ -119,7 +120,7 @@ class Forwarding:
         label = given.get("x-broker-label", "default")
         if not _LABEL.fullmatch(label):
             raise Invalid("X-Broker-Label: is not a credential's label.")
-        purpose = given.get("x-broker-purpose", "")[:1000]
+        purpose = header_note(given.get("x-broker-purpose", ""), "X-Broker-Purpose")
         return Job(workload.id, workload.actor(actor.address, actor.agent), label, purpose)
 
     def _in_the_keys_place(self, given: Mapping[str, str], provider: str) -> str:

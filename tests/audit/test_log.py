@@ -27,7 +27,7 @@ INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]
 
 
 def event(kind: str = "audit.read", **fields: Any) -> Event:
-    return Event(kind=kind, time=now_ms(), actor=BROKER, **fields)
+    return Event(kind=kind, time=now_ms(), **{"actor": BROKER, **fields})
 
 
 def use_row(use: str) -> dict[str, Any]:

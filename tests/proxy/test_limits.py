@@ -198,6 +198,17 @@ async def test_an_implicit_lease_needs_a_purpose_where_the_grant_does(bench: Ben
     assert got.status_code == 200
 
 
+@pytest.mark.parametrize("purpose", [b"\xff", b"\xc2\x9b31m", b"\xe2\x80\xae", b"a\tb", b"p" * 1001])
+async def test_a_purpose_that_may_not_be_kept_is_refused_at_the_door(either: Bench, purpose: bytes) -> None:
+    await either.world.grant(either.job, "acme", provider="lab", implicit=True)
+    headers = [(name.encode(), value.encode()) for name, value in (await either.job.headers()).items()]
+    before = await either.world.events()
+    got = await either.world.http.get("/proxy/acme/lab/x", headers=[*headers, (b"X-Broker-Purpose", purpose)])
+    assert problem(got) == (422, "invalid")
+    assert "X-Broker-Purpose" in got.json()["detail"]
+    assert [one["kind"] for one in await either.world.events()][len(before) :] == ["audit.read"]
+
+
 async def test_a_reveal_grant_alone_does_not_carry_a_proxied_use(bench: Bench) -> None:
     await bench.world.grant(bench.job, "acme", provider="lab", modes=("reveal",))
     lease = await bench.job.lease("acme", provider="lab", mode="reveal")

@@ -9,10 +9,20 @@ from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
+from broker.base.shown import is_shown
 
 # What every time is stored and shown in can hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -43,8 +53,8 @@ class View(BaseModel):
 
 
 def _printable(value: str) -> str:
-    if any(character < " " or character == "\x7f" for character in value):
-        raise ValueError("control characters are not accepted")
+    if not is_shown(value):
+        raise ValueError("control characters, and others that are not shown, are not accepted")
     return value
 
 
@@ -56,6 +66,7 @@ def _within_years(moment: datetime) -> datetime:
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
+_note: TypeAdapter[str] = TypeAdapter(Note)
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
@@ -92,6 +103,14 @@ def after(cursor: str) -> str:
         return _printable(base64.urlsafe_b64decode(cursor).decode())
     except ValueError:
         raise Invalid("cursor: is not one of ours; take `next` of the page before.") from None
+
+
+def header_note(value: str, name: str) -> str:
+    """The value of the header ``name``, judged as a :data:`Note` is; raises Invalid."""
+    try:
+        return _note.validate_python(value)
+    except ValidationError as error:
+        raise Invalid(f"{name}: {error.errors()[0]['msg']}.") from None
 
 
 def milliseconds(moment: datetime | None) -> int | None:
