@@ -111,7 +111,7 @@ async def used(db: Database) -> set[str]:
     names: set[str] = set()
     wanted = Filter(kind="keystore.*", newest=True)
     for event in reversed(await search(db, EVERY_TENANT, wanted, 1_000)):
-        about = set(str(event.core.get("subject", "")).split(", "))
+        about = set(str(event.core.get("subject", "")).replace(" ", "").split(","))
         if event.core["kind"] in {"keystore.rewrap_begun", "keystore.rewrapped"}:
             names |= about
         elif event.core["kind"] == "keystore.master_keys_destroyed":
@@ -121,7 +121,7 @@ async def used(db: Database) -> set[str]:
 
 async def note(services: Services, kind: str, keystores: Iterable[str], words: str = "") -> None:
     """Put on the record what is done with the master keys of these keystores."""
-    event = Event(kind=kind, time=services.clock(), actor=BROKER, subject=", ".join(sorted(set(keystores))), note=words)
+    event = Event(kind=kind, time=services.clock(), actor=BROKER, subject=",".join(sorted(set(keystores))), note=words)
     async with services.db.write(EVERY_TENANT) as session:
         await record(session, event)
 

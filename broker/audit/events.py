@@ -1,14 +1,21 @@
 """The closed catalogue of audit events and their fields; no field can hold a secret.
 
-Every value in the core part is an id, a number or a word from a list.  Whatever a person wrote or that names a person
-(names, addresses, purpose texts, paths) goes to the personal part, which can be withheld or erased.
+Every value in the core part is an id, a number or a word from a list: an event that has anything else there can't be
+made.  Whatever a person or an upstream wrote or that names a person (names, addresses, purpose texts, paths, upstream's
+ids of requests) goes to the personal part, which can be withheld or erased, and may be any text.
+
+Version 2 has upstream's id of a request, and what was no plain name of a parameter, in the personal part; before, they
+were in the core.
 """
 
 from __future__ import annotations
 
+import re
+import string
 from dataclasses import dataclass, field
 from typing import Literal
 
+from broker.base.shown import shown
 from broker.formats import ids
 from broker.formats.event import Committed, Json, commit
 
@@ -94,7 +101,30 @@ KINDS = frozenset(
 ActorType = Literal["operator", "workload", "customer", "broker", "stranger"]
 Decision = Literal["allowed", "denied"]
 
-_TEXT_MAX = 1_000
+VERSION = 2
+
+_WORD = re.compile(r"[A-Za-z0-9_.,:/=+-]{1,200}")
+_OF_WORDS = (string.ascii_letters + string.digits + "_.,:/=+-").encode()
+_WORDS_MOST = 2_000
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,32}")
+_NAMES_MOST = 32
+_LARGEST = 2**53  # of canonical integers
+# Characters that are kept of each text of the personal part.  With four bytes for each, and its names, the part is
+# below the size that an event may have.
+_KEPT = {
+    "actor_name": 260,
+    "address": 100,
+    "agent": 1_000,
+    "path": 1_000,
+    "query": 400,
+    "upstream_id": 200,
+    "note": 1_000,
+}
+
+
+def word(text: str) -> str:
+    """``text`` where the core may hold it, else nothing: for what came from outside and may be unknown here."""
+    return text if _WORD.fullmatch(text) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +143,32 @@ BROKER = Actor("broker", "broker", "the broker itself")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an upstream was asked: host and method are core, the path is personal (it may name things)."""
+    """What an upstream was asked: host, method and plain names of parameters are core.
+
+    The path (it may name things) and ``query``, which is what else there was beside plain names, are personal.
+    """
 
     host: str
     method: str
     path: str
     query_names: tuple[str, ...] = ()
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a use: upstream's status, bytes each way, milliseconds, upstream's own request id."""
+    """What came of a use: upstream's status, bytes each way, milliseconds; its own id of the request is personal."""
 
     status: int | None
     milliseconds: int
     bytes_in: int = 0
     bytes_out: int = 0
     upstream_id: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = (self.status or 0, self.milliseconds, self.bytes_in, self.bytes_out)
+        if min(numbers) < 0 or max(numbers) >= _LARGEST:
+            raise ValueError("a number is beyond what an event may hold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +201,29 @@ class Event:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not in the catalogue of events")
+        # Of all at once, which is the hottest path: an event is made twice for every use.
+        words = (
+            f"{self.id}{self.actor.id}{self.decision}{self.organization}{self.subject}{self.credential}{self.provider}"
+            f"{self.fingerprint}{self.workload}{self.grant}{self.lease}{self.use}{self.intake}{self.mode}{self.reason}"
+            f"{self.request}"
+        )
+        if self.target is not None:
+            words += self.target.host + self.target.method
+            names = self.target.query_names
+            if len(names) > _NAMES_MOST or not all(map(_NAME.fullmatch, names)):
+                raise ValueError(f"{self.kind}: names of parameters in the core of an event are plain, and few")
+        if len(words) > _WORDS_MOST or not words.isascii() or words.encode().translate(None, _OF_WORDS):
+            raise ValueError(f"{self.kind}: the core of an event holds ids and words of lists only")
+        if not (0 <= self.time < _LARGEST and 0 <= self.version < _LARGEST):
+            raise ValueError(f"{self.kind}: a number is beyond what an event may hold")
 
     def committed(self) -> Committed:
-        """The canonical bytes that are stored and the commitment to them."""
+        """The canonical bytes that are stored and the commitment to them; there always are some."""
         return commit(self._core(), self._personal())
 
     def _core(self) -> dict[str, Json]:
         core: dict[str, Json] = {
-            "v": 1,
+            "v": VERSION,
             "id": self.id,
             "time": self.time,
             "kind": self.kind,
@@ -192,7 +246,6 @@ class Event:
                 "ms": self.outcome.milliseconds,
                 "bytes_in": self.outcome.bytes_in,
                 "bytes_out": self.outcome.bytes_out,
-                "upstream_id": self.outcome.upstream_id[:_TEXT_MAX],
             }
         return core
 
@@ -202,9 +255,11 @@ class Event:
             "address": self.actor.address,
             "agent": self.actor.agent,
             "path": self.target.path if self.target else "",
+            "query": self.target.query if self.target else "",
+            "upstream_id": self.outcome.upstream_id if self.outcome else "",
             "note": self.note,
         }
-        return {name: _printable(value) for name, value in values.items() if value}
+        return {name: shown(value[: _KEPT[name]]) for name, value in values.items() if value}
 
 
 _CORE_FIELDS = (
@@ -223,13 +278,3 @@ _CORE_FIELDS = (
     "reason",
     "request",
 )
-
-
-def _printable(value: str) -> str:
-    """Text a terminal or a log viewer can show: control characters and lone surrogates become U+FFFD, cut at 1,000."""
-    if value.isprintable() and len(value) <= _TEXT_MAX:
-        return value
-    return "".join(
-        "\ufffd" if character < " " or "\ud800" <= character <= "\udfff" or character == "\x7f" else character
-        for character in value[:_TEXT_MAX]
-    )

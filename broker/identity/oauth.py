@@ -93,7 +93,7 @@ class TokenEndpoint:
         except OAuth2Error as error:  # authlib answers most errors itself, but not those of a missing grant
             status, body = error.status_code, dict(error.get_body())
         if status != 200 or row is None:
-            return await self._refused(status, body, row, exchange.why, address)
+            return await self._refused(status, body, row, exchange.why, address, exchange.detail)
         actor = Actor("workload", row.id, row.name, address)
         try:
             async with self._db.write(EVERY_TENANT) as session:
@@ -109,7 +109,7 @@ class TokenEndpoint:
         await record(session, event)
 
     async def _refused(
-        self, status: int, body: dict[str, Any], row: WorkloadRow | None, why: str, address: str
+        self, status: int, body: dict[str, Any], row: WorkloadRow | None, why: str, address: str, detail: str = ""
     ) -> TokenAnswer:
         if row is not None:
             await self._audit.append(
@@ -120,6 +120,7 @@ class TokenEndpoint:
                     workload=row.id,
                     decision="denied",
                     reason=why or str(body.get("error", "invalid_request")),
+                    note=detail,
                 )
             )
         if body.get("error") == "invalid_client":
@@ -206,7 +207,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         super().__init__()
         self._endpoint = endpoint
         self._row = row
-        self.why = ""
+        self.why = self.detail = ""
         self.jti = ""
         self.jti_expires_ms = 0
         self.register_grant(_Grant)
@@ -265,7 +266,7 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
         try:
             self.verify_claims(verified.claims)
         except InvalidClientError as error:
-            self._exchange.why = f"bad_claim: {error.description}"[:120]
+            self._exchange.why, self._exchange.detail = "bad_claim", error.description or ""
             raise
         return dict(verified.claims)
 

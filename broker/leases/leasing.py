@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import bindparam, insert, select, update
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import Actor, Event, word
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.record import epochs_of
 from broker.base.clock import Clock
@@ -156,11 +156,11 @@ class Leasing:
                 actor=actor,
                 organization=standing.organization,
                 workload=subject.workload,
-                provider=ask.provider,
+                provider=word(ask.provider),
                 mode=ask.mode,
                 decision="denied",
                 reason=denied.reason,
-                note=f"{subject.organization}: {ask.purpose}",
+                note=f"{subject.organization}/{ask.provider}: {ask.purpose}",
             )
         )
         raise LeaseDenied(denied)

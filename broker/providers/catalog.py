@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,12 +37,17 @@ class Catalog:
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self._definitions = dict(sorted(definitions.items()))
         self.masked = masking(one.key.pattern for one in self)
+        self._any_key = re.compile("|".join(f"(?:{one.key.pattern[1:-1]})" for one in self) or "(?!)")
 
     def get(self, provider: str) -> Definition:
         """The definition of that id; raises UnknownProvider."""
         if provider not in self._definitions:
             raise UnknownProvider("There is no such provider; `broker provider list` shows those that are declared.")
         return self._definitions[provider]
+
+    def could_be_key(self, text: str) -> bool:
+        """Whether ``text`` has the form of a declared provider's key, or something in it has one that tells it."""
+        return self._any_key.fullmatch(text) is not None or self.masked(text) != text
 
     def __iter__(self) -> Iterator[Definition]:
         return iter(self._definitions.values())

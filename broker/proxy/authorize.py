@@ -30,7 +30,7 @@ from broker.providers.definition import Definition
 from broker.proxy import retry
 from broker.proxy.flights import Flight
 from broker.proxy.implicit import Implicit, Job
-from broker.proxy.inject import query_names
+from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 
@@ -197,7 +197,7 @@ class Authorizer:
                 version=key.number,
                 mode=Mode.USE,
                 request=request.id,
-                target=_target(definition, key, asked),
+                target=self._target(definition, key, asked),
             )
             guards = self._leasing.guards_of(lease, standing)
             flight.relies_on(lease, key.number, guards, since)
@@ -219,6 +219,11 @@ class Authorizer:
             retries = terms.retries and definition.retry.retries
             return Use(event, definition, key, fallback, asked.path, taken, retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    def _target(self, definition: Definition, key: SealedKey, asked: Asked) -> Target:
+        base = urlsplit(definition.url(key.variables))
+        plain, other = names(asked.request.query, self._catalog.could_be_key)
+        return Target(base.hostname or "", asked.request.method, base.path + asked.path or "/", plain, other)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
@@ -258,12 +263,6 @@ def _refused(terms: Terms, call: Call) -> Denied | None:
     if Mode.USE not in terms.modes:
         return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
     return refuse_call(terms, call)
-
-
-def _target(definition: Definition, key: SealedKey, asked: Asked) -> Target:
-    base = urlsplit(definition.url(key.variables))
-    names = query_names(asked.request.query)
-    return Target(base.hostname or "", asked.request.method, base.path + asked.path or "/", names)
 
 
 def _use_row(event: Event) -> Mapping[str, object]:

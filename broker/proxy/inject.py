@@ -41,7 +41,6 @@ _OURS = frozenset(
 )
 _NEVER_SENT = HOP_BY_HOP | _OURS
 _CARRIED = re.compile(r"[^\r\n\0\ud800-\udfff]*")
-_NAME_MAX = 40  # a key that somebody pasted after the "?" is longer
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 # Some frameworks and gateways take another method or address from these than the ones that were judged.
 _REWRITES = re.compile(
@@ -117,13 +116,3 @@ def query(caller: str, slot: Placement) -> str:
     pairs = [one.separators + one.text for one in read(caller) if injected.isdisjoint(one.readings)]
     pairs += [f"&{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
     return "".join(pairs)[1:]
-
-
-def query_names(raw: str) -> tuple[str, ...]:
-    """The parameter names of a query, for the record: values stay out of it, and so does what is no likely name.
-
-    Raises:
-        QueryRefused: they can't be told.
-    """
-    names = {one.name for one in read(raw) if one.text}
-    return tuple(sorted({name if len(name) <= _NAME_MAX else "(long name)" for name in names}))[:32]

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit.allowance import Total
-from broker.audit.events import Actor, Event, Target
+from broker.audit.events import Actor, Event, Outcome, Target
 from broker.audit.log import AuditLog, AuditUnavailable, RowRefused
 from broker.audit.search import Filter, search
 from broker.base import storable
@@ -60,9 +60,10 @@ def odd_row(chosen: random.Random, use: str) -> dict[str, Any]:
 
 def odd_event(chosen: random.Random) -> Event:
     """An event with texts of all kinds wherever people and programs write them."""
-    said = [chosen.choice(TEXTS) for _ in range(5)]
+    said = [chosen.choice(TEXTS) for _ in range(6)]
     actor = Actor("workload", "wkl_1", said[0], said[1], said[2])
-    return event("use.authorized", actor=actor, target=Target("h", "GET", said[3]), note=said[4])
+    outcome = Outcome(200, 1, chosen.randrange(2**53), 0, said[3])
+    return event("use.authorized", actor=actor, target=Target("h", "GET", said[4]), outcome=outcome, note=said[5])
 
 
 @pytest.mark.parametrize("looked_at", [True, False], ids=["looked-at", "as-it-is"])

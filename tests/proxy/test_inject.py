@@ -7,7 +7,7 @@ import pytest
 from broker.base.errors import Invalid
 from broker.base.parameters import QueryRefused
 from broker.providers.definition import Placement
-from broker.proxy.inject import query, query_names, request_headers, target
+from broker.proxy.inject import query, request_headers, target
 
 SLOT = Placement(headers=(("X-API-Key", "K"),))
 QUERY_SLOT = Placement(query=(("api_token", "K&=1"),))
@@ -167,11 +167,6 @@ def test_a_key_in_the_query_needs_no_query_of_the_caller() -> None:
 
 def test_other_parameters_are_sent_byte_for_byte() -> None:
     assert query("q=%7Ba%7D&x=1+2&empty=", SLOT) == "q=%7Ba%7D&x=1+2&empty="
-
-
-def test_only_names_of_parameters_reach_the_record() -> None:
-    assert query_names("token=secret&limit=5&limit=6") == ("limit", "token")
-    assert query_names("rc_live_" + "x" * 64) == ("(long name)",)
 
 
 def test_a_placement_does_not_print_its_key() -> None:

@@ -1,0 +1,40 @@
+"""The names of a query's parameters, as the record may hold them.  Pure.
+
+Values stay out of it.  A name is a job's own text: only what is a name and nothing else goes to the core of an event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.base.parameters import read
+
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,32}")
+_LONGEST = 32
+_MOST = 32
+
+
+class Names(NamedTuple):
+    """``plain`` names, for the core; what else there was, for the personal part, without what could be a key."""
+
+    plain: tuple[str, ...]
+    other: str
+
+
+def names(query: str, could_be_key: Callable[[str], bool]) -> Names:
+    """The names in ``query``, each once.
+
+    Raises:
+        QueryRefused: they can't be told.
+    """
+    plain, other = [], []
+    for name in sorted({one.name for one in read(query) if one.name})[:_MOST]:
+        if len(name) > _LONGEST:
+            other.append("(long name)")
+        elif could_be_key(name) or could_be_key(name.replace(" ", "+")):  # as a + is read that wasn't encoded
+            other.append("(like a key)")
+        else:
+            (plain if _NAME.fullmatch(name) else other).append(name)
+    return Names(tuple(plain), ", ".join(dict.fromkeys(other)))

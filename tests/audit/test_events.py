@@ -1,0 +1,81 @@
+"""What an event may hold: words in its core, any text in its personal part, and always bytes to store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.audit.events import BROKER, KINDS, Actor, Event, Outcome, Target, word
+from broker.formats.event import MAX_BYTES
+
+ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=60) | st.sampled_from(
+    ["\ud800", "\0", '"' * 2_000, "\\" * 2_000, "\U0001f600" * 2_000, "\x9b31m", "\u202e", "\u2028"]
+)
+NUMBERS = st.integers(0, 2**53 - 1)
+FIELDS = ("organization", "subject", "credential", "provider", "fingerprint", "workload", "grant", "lease", "use",
+          "intake", "mode", "reason", "request")  # fmt: skip
+
+
+@st.composite
+def events(draw: Any) -> Event:
+    texts = [draw(ANYTHING) for _ in range(7)]
+    return Event(
+        kind=draw(st.sampled_from(sorted(KINDS))),
+        time=draw(NUMBERS),
+        version=draw(NUMBERS),
+        actor=Actor("stranger", "unverified", *texts[:3]),
+        provider=word(texts[3]),
+        target=Target("h.example", "GET", texts[4], ("limit",), texts[5]),
+        outcome=Outcome(200, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), texts[6]),
+        note=texts[3],
+    )
+
+
+@given(events())
+def test_whatever_is_accepted_has_bytes_to_store(event: Event) -> None:
+    committed = event.committed()
+    assert max(len(committed.core), len(committed.personal)) <= MAX_BYTES
+    core, personal = json.loads(committed.core), json.loads(committed.personal)
+    assert committed.core.isascii()
+    assert b"\\" not in committed.core
+    assert core["v"] == 2
+    assert not any(character in str(personal) for character in "\0\x9b\u202e\u2028\ud800")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("text", ["Jane Doe", "jane@acme.example", "a\x9b", "a\nb", "<b>", "é", "\ud800", "x" * 3_000])
+def test_no_free_text_gets_into_the_core(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match="ids and words"):
+        Event(kind="use.denied", time=1, actor=BROKER, **{name: text})  # type: ignore[arg-type]
+    assert word(text) == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target("h", "GET", "/", ("Jane Doe",)),
+        Target("h", "GET", "/", ("x" * 33,)),
+        Target("h", "GET", "/", ("",)),
+        Target("h", "GET", "/", ("a\nb",)),
+        Target("h", "GET", "/", ("a",) * 33),
+        Target("h h", "GET", "/"),
+        Target("h", "GET /", "/"),
+    ],
+)
+def test_nor_does_it_as_the_target_of_a_call(target: Target) -> None:
+    with pytest.raises(ValueError, match="core of an event"):
+        Event(kind="use.authorized", time=1, actor=BROKER, target=target)
+
+
+@pytest.mark.parametrize("number", [-1, 2**53, 2**63])
+def test_numbers_are_those_that_every_reader_of_json_has(number: int) -> None:
+    for fields in ({"time": number}, {"time": 1, "version": number}):
+        with pytest.raises(ValueError, match="number"):
+            Event(kind="use.denied", actor=BROKER, **fields)  # type: ignore[arg-type]
+    for outcome in ((number, 1), (200, number), (200, 1, number), (200, 1, 1, number)):
+        with pytest.raises(ValueError, match="number"):
+            Outcome(*outcome)  # type: ignore[arg-type]
