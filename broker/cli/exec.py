@@ -15,6 +15,7 @@ import typer
 
 from broker.cli.ambient import without_identity
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
+from broker.cli.output import say
 from broker.cli.session import fail, fail_call
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
@@ -190,9 +191,9 @@ def _warn(url: str, token: str) -> None:
 
 
 def _say(text: str) -> None:
-    typer.secho(f"broker exec: {text}", err=True, fg="yellow")
+    say(f"broker exec: {text}", err=True, fg="yellow")
 
 
 def _stop(text: str, status: int) -> NoReturn:
-    typer.secho(f"error: {text}", err=True, fg="red")
+    say(f"error: {text}", err=True, fg="red")
     raise typer.Exit(status)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.output import AsJson, listing
+from broker.cli.output import AsJson, listing, say
 from broker.cli.session import download, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were exposed.")
@@ -28,7 +28,7 @@ def timeline(
     """Export who could have used the key and every use since, one JSON value a line."""
     path = f"/v1/exposures/{exposure_id}/timeline"
     if out is None:
-        download(path, typer.echo)
+        download(path, say)
         return
     try:
         with out.open("x", encoding="utf-8") as file:

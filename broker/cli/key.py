@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from broker.cli.operator import read_secret
-from broker.cli.output import AsJson, listing, show
+from broker.cli.output import AsJson, listing, say, show
 from broker.cli.session import call, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Customers' keys.")
@@ -41,8 +41,8 @@ def request(
     if as_json:
         show(made, as_json)
         return
-    typer.echo(f"Send this link to {contact}; it works once, until {made['intake']['expires_at']}:\n")
-    typer.echo(made["link"])
+    say(f"Send this link to {contact}; it works once, until {made['intake']['expires_at']}:\n")
+    say(made["link"])
 
 
 @app.command()
@@ -150,10 +150,10 @@ def rotate(
     if as_json:
         show(made, as_json)
         return
-    typer.echo(f"Rotation {made['rotation']['id']} waits for the new key; `broker rotation list` shows where it is.")
+    say(f"Rotation {made['rotation']['id']} waits for the new key; `broker rotation list` shows where it is.")
     if made["link"]:
-        typer.echo("Send this link to the customer; it works once:\n")
-        typer.echo(made["link"])
+        say("Send this link to the customer; it works once:\n")
+        say(made["link"])
 
 
 @app.command()
@@ -167,7 +167,7 @@ def link(
     if as_json:
         show(made, as_json)
         return
-    typer.echo(made["link"])
+    say(made["link"])
 
 
 @app.command()
@@ -177,7 +177,7 @@ def status_link(credential_id: str, as_json: AsJson = False) -> None:
     if as_json:
         show(made, as_json)
         return
-    typer.echo(made["link"])
+    say(made["link"])
 
 
 @app.command()
@@ -239,13 +239,13 @@ def exposed(
         show(made, as_json)
         return
     exposure = made["exposure"]
-    typer.echo(
+    say(
         f"Version {exposure['version']} is cut off: no lease or use of it from now on. "
         f"`broker incident timeline {exposure['id']}` exports who could have used it, and who did."
     )
     if made["link"]:
-        typer.echo("Send this link for a new key to the customer, and ask them to revoke the exposed one now:\n")
-        typer.echo(made["link"])
+        say("Send this link for a new key to the customer, and ask them to revoke the exposed one now:\n")
+        say(made["link"])
 
 
 @app.command()

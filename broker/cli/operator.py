@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.output import AsJson, listing, show
+from broker.cli.output import AsJson, listing, say, show
 from broker.cli.session import broker_url, call, fail, pages, remember, send
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
@@ -29,14 +29,14 @@ def bootstrap(
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
     path = remember(broker_url(), made["token"])
-    typer.echo(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
+    say(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
 
 
 def login() -> None:
     """Keep the address (BROKER_URL) and an operator's token (from standard input) for later commands."""
     token = read_secret("Operator token")
     me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
-    typer.echo(f"You are {me['name']} ({', '.join(me['roles'])}). Token kept in {remember(broker_url(), token)}.")
+    say(f"You are {me['name']} ({', '.join(me['roles'])}). Token kept in {remember(broker_url(), token)}.")
 
 
 @app.command()

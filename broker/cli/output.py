@@ -1,4 +1,7 @@
-"""What commands print: tables for people, JSON for machines."""
+"""What commands print: tables for people, JSON for machines.
+
+Names, paths and notes are other people's text: it is shown as it is, never read as markup, and steers no terminal.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from broker.base.shown import shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -32,7 +38,7 @@ def show(item: Mapping[str, Any], as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in item.items():
-        table.add_row(f"[bold]{name}[/]", _cell(name, value))
+        table.add_row(Text(shown(name), "bold"), _cell(name, value))
     Console().print(table)
 
 
@@ -52,18 +58,21 @@ def print_table(items: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> N
     names = list(columns)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in names:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for item in items:
         table.add_row(*(_cell(column, item.get(column)) for column in names))
     Console(width=None if sys.stdout.isatty() else _UNLIMITED).print(table)
 
 
-def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
+def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
+    """Lines for people, on standard error where ``err``; their own line breaks stay."""
+    typer.secho("\n".join(map(shown, text.split("\n"))), err=err, fg=fg)
+
+
+def _cell(name: str, value: Any) -> Text:  # noqa: ANN401 - any JSON
     if value is None or value == "":
-        return "[dim]-[/]"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = text.replace("[", r"\[")
+        return Text("-", "dim")
+    text = shown(", ".join(map(str, value)) if isinstance(value, list) else str(value))
     if name in {"state", "health", "decision"}:
-        colour = _STATE_COLOURS.get(text, "red" if text in _BAD else "")
-        return f"[{colour}]{text}[/]" if colour else text
-    return text
+        return Text(text, _STATE_COLOURS.get(text, "red" if text in _BAD else ""))
+    return Text(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from broker.cli.output import AsJson, listing
+from broker.cli.output import AsJson, listing, say
 from broker.cli.session import fail, pages
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def check(
             mend = "name another authority" if definition.host.ca_file else "where it is a private one's, name that"
             _wrong(f"{file.name}: host.ca_file: the host's certificate is not trusted: {error}; {mend}", as_json)
         except Unreachable as error:
-            typer.echo(f"Its host could not be asked for its certificate ({error}).", err=True)
-    typer.echo(json.dumps({"valid": True, "id": definition.id}) if as_json else f"{file}: {definition.title} is valid.")
+            say(f"Its host could not be asked for its certificate ({error}).", err=True)
+    say(json.dumps({"valid": True, "id": definition.id}) if as_json else f"{file}: {definition.title} is valid.")
 
 
 def _wrong(lines: str, as_json: bool) -> NoReturn:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, NamedTuple, NoReturn, cast
 import typer
 from rich.console import Console
 
-from broker.cli.output import AsJson, listing
+from broker.base.shown import shown
+from broker.cli.output import AsJson, listing, say
 from broker.cli.session import call, client_proxy, send
 from broker.client.client import Client
 from broker.client.errors import CallFailed
@@ -86,7 +87,7 @@ class _Scan:
 
     def _shown(self, text: str) -> str:
         """A name may be a key itself, or steer a terminal."""
-        return self.masked("".join(one if one.isprintable() else "\ufffd" for one in text))
+        return self.masked(shown(text))
 
 
 def run(
@@ -125,7 +126,7 @@ def run(
 
 
 def _fail(text: str) -> NoReturn:
-    typer.secho(f"error: {text}", err=True, fg="red")
+    say(f"error: {text}", err=True, fg="red")
     raise typer.Exit(_TROUBLE)
 
 
@@ -189,10 +190,10 @@ def _expose(found: list[_Found], yes: bool) -> bool:
         try:
             call("POST", f"/v1/credentials/{credential}/exposure", json=body)
         except typer.Exit:  # why was told
-            typer.secho(f"Version {version} of {credential} is NOT cut off.", err=True, fg="red")
+            say(f"Version {version} of {credential} is NOT cut off.", err=True, fg="red")
             well = False
             continue
-        typer.echo(f"Version {version} of {credential} is cut off.", err=True)
+        say(f"Version {version} of {credential} is cut off.", err=True)
     return well
 
 

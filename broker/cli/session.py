@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import httpx2
 import typer
 
+from broker.base.shown import shown
+from broker.cli.output import say
 from broker.client.connecting import ProxyUnusable, caller
 from broker.client.errors import CallFailed, answer, unreachable
 
@@ -114,10 +116,10 @@ def pages(path: str, **params: Any) -> list[dict[str, Any]]:
 
 def fail_call(error: CallFailed) -> NoReturn:
     """End the command with what the broker said."""
-    fail(f"{error} [{error.code}]")
+    fail(shown(f"{error} [{error.code}]"))
 
 
 def fail(text: str) -> NoReturn:
     """End the command with ``text`` on standard error and status 1."""
-    typer.secho(f"error: {text}", err=True, fg="red")
+    say(f"error: {text}", err=True, fg="red")
     raise typer.Exit(1)

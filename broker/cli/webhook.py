@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.operator import read_secret
-from broker.cli.output import AsJson, listing, show
+from broker.cli.output import AsJson, listing, say, show
 from broker.cli.session import call, pages
 
 app = typer.Typer(no_args_is_help=True, help="Where notices are posted.")
@@ -28,8 +28,8 @@ def add(
     if as_json:
         show(made, as_json)
         return
-    typer.echo(f"Webhook {made['webhook']['id']} posts to {made['webhook']['url']}. Its secret, shown this once:\n")
-    typer.echo(made["secret"])
+    say(f"Webhook {made['webhook']['id']} posts to {made['webhook']['url']}. Its secret, shown this once:\n")
+    say(made["secret"])
 
 
 @app.command("list")

@@ -20,6 +20,7 @@ from broker.audit.events import Actor
 from broker.base.clock import Clock
 from broker.base.db import Database, Scope
 from broker.base.errors import Forbidden, Invalid, NotFound, Unavailable
+from broker.base.shown import shown
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.incidents.exposure import Found, expose
@@ -81,7 +82,7 @@ class Reported(BaseModel):
     def place(self) -> str:
         """Where it was found, for people."""
         said = self.url or self.source or "not told"
-        return "".join(character if character.isprintable() else "\ufffd" for character in said)
+        return shown(said)
 
 
 _ARRAY = TypeAdapter(list[Any], config=ConfigDict(hide_input_in_errors=True))

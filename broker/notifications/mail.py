@@ -14,7 +14,7 @@ import aiosmtplib
 from broker.base.secret import Secret
 from broker.notifications.tables import NoticeRow
 from broker.notifications.webhooks import words_of
-from broker.notifications.words import filled
+from broker.notifications.words import filled, seen
 
 _TIMEOUT_S = 20
 
@@ -98,7 +98,7 @@ class Mail:
 
 def _label(notice: NoticeRow) -> str:
     """Which of several keys, where the customer has several."""
-    label = notice.facts.get("label", "default")
+    label = seen(notice.facts).get("label", "default")
     return "" if label == "default" else f" ({label})"
 
 

@@ -24,7 +24,7 @@ from broker.formats import ids
 from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
 from broker.notifications.tables import NoticeRow, WebhookRow
-from broker.notifications.words import WORDS, Kind, Words, filled
+from broker.notifications.words import WORDS, Kind, Words, filled, seen
 
 Format = Literal["standard", "slack"]
 
@@ -180,7 +180,7 @@ def payload(notice: NoticeRow) -> Mapping[str, object]:
             "provider": notice.provider,
             "credential": notice.credential_id,
             "version": notice.version,
-            "facts": dict(notice.facts),
+            "facts": seen(notice.facts),
         },
     }
 

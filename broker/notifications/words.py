@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from broker.base.shown import shown
+
 Kind = Literal[
     "key_failing",
     "key_recovered",
@@ -248,7 +250,17 @@ assert set(WORDS) == set(get_args(Kind))
 
 def filled(text: str, facts: Mapping[str, str | int]) -> str:
     """``text`` with its facts in; one that is not known shows as a dash."""
-    return text.format_map(dict.fromkeys(FACTS, "–") | dict(facts))
+    return text.format_map(dict.fromkeys(FACTS, "–") | seen(facts))
+
+
+def seen(facts: Mapping[str, str | int]) -> dict[str, str | int]:
+    """The facts as a reader may see them: some are other people's text."""
+    return {name: _seen(name, fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+
+
+def _seen(name: str, fact: str) -> str:
+    # Steps are a provider file's own lines; a line break in anything else would pass for a line of ours.
+    return "\n".join(map(shown, fact.split("\n"))) if name == "revoke_steps" else shown(fact)
 
 
 def check(facts: Mapping[str, str | int]) -> None:

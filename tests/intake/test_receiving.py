@@ -14,6 +14,7 @@ from broker.formats import linksecret, sealed
 from broker.intake.deposit import Deposit
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
+from broker.organizations.tables import OrganizationRow
 from broker.sandbox.state import Faults
 from tests.support.world import World, _bytes, _text
 
@@ -339,3 +340,14 @@ async def test_a_link_that_is_replaced_while_a_key_is_on_its_way_takes_it_no_mor
     monkeypatch.setattr(Deposit, "_open", meanwhile)
     assert await code(await world.submit(intake, secret, world.upstream_keys["acme"])) == (404, "link_invalid")
     assert (await world.call("GET", f"/v1/intakes/{intake}"))["state"] == "open"
+
+
+async def test_names_show_nothing_that_turns_or_hides_text(world: World) -> None:
+    """Names with such characters aren't taken; one that an earlier version took is shown without them."""
+    made = await world.organization("acme")
+    refused = {"slug": "beta", "name": "Beta\u202e"}
+    assert (await world.call("POST", "/v1/organizations", status=422, json=refused))["code"] == "invalid"
+    async with world.services.db.write(EVERY_TENANT) as session:
+        (await session.get_one(OrganizationRow, made["id"])).name = "Acme\u202e\u200b\x9b31m"
+    opened = (await world.open(*await world.request_key("acme"))).json()
+    assert opened["organization"]["name"] == "Acme\ufffd\ufffd\ufffd31m"

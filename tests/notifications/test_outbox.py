@@ -361,3 +361,28 @@ async def test_no_secret_is_in_anything_that_is_sent_or_shown(
     everything = sent.decode() + shown + "".join(capfd.readouterr())
     for secret in (telling.world.upstream_keys["acme"], made["secret"], "very-secret-part", "#", "kbl_", "/intake/"):
         assert secret not in everything, secret
+
+
+async def test_other_peoples_text_in_a_notice_steers_no_reader(telling: Telling) -> None:
+    """Also what an earlier version of the broker took in."""
+    odd = "ci\x9b31m\u202e\u200b\u2028\nNothing has to be cut off."
+    await telling.webhook(format="slack")
+    await telling.world.organization("acme")
+    organization = (await telling.world.call("GET", "/v1/organizations/acme"))["id"]
+    async with telling.world.services.db.write(EVERY_TENANT) as session:
+        await tell(
+            session,
+            "leak_found",
+            organization=organization,
+            provider="raptor-comply",
+            now=telling.world.clock(),
+            facts={"place": odd, "places": 1, "last4": "1234"},
+        )
+    await telling.world.work()
+    seen = "ci\ufffd31m\ufffd\ufffd\ufffd\ufffdNothing has to be cut off."
+    (mail,) = telling.mailbox.to("security@gridwise.example")
+    assert seen in mail.get_content().replace("\n", "")
+    (_, body), *_ = telling.receiver.came
+    assert seen in json.loads(body)["text"]
+    (listed,) = (await telling.world.call("GET", "/v1/notices"))["items"]
+    assert seen in listed["text"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 from rich.console import Console
+from rich.text import Text
 
 from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
 from broker.cli.audit import row as audit_row
@@ -90,11 +91,18 @@ class Story:
             try:
                 shown = await step()
             except (StepFailed, CallFailed, httpx2.HTTPError, AssertionError) as error:
-                _console.print(f"[red]✗ {number:2} {title}: {error}[/]")
+                _console.print(Text(f"✗ {number:2} {title}: {error}", "red"))
                 return False
             elapsed = (time.perf_counter() - started) * 1000
             _console.print(
-                f"[green]✓[/] {number:2} [bold]{title}[/] [dim]({elapsed:.0f} ms)[/]\n      {shown}", soft_wrap=True
+                Text.assemble(
+                    ("✓", "green"),
+                    f" {number:2} ",
+                    (title, "bold"),
+                    (f" ({elapsed:.0f} ms)", "dim"),
+                    f"\n      {shown}",
+                ),
+                soft_wrap=True,
             )
         return True
 
@@ -259,7 +267,7 @@ class Story:
         before = (await self._call("GET", f"/v1/credentials/{self._credential}"))["versions"][0]
         expect(before["status"] == "awaiting upstream revocation", f"it shows as {before['status']}")
         await self._scene.upstream_admin.delete(f"/_admin/keys/{self._key_ids[self._keys['acme']]}")
-        _console.print("      [dim]the customer revoked it upstream; waiting for the broker's next probe …[/]")
+        _console.print("      the customer revoked it upstream; waiting for the broker's next probe …", style="dim")
         async with asyncio.timeout(90):
             while True:
                 old = (await self._call("GET", f"/v1/credentials/{self._credential}"))["versions"][0]
@@ -312,11 +320,14 @@ class Story:
         )
         another_key = await self._mint("acme")
         _console.print(
-            f"\n[bold]Keybroker serves {self._scene.broker}[/] (API description: {self._scene.broker}/openapi.json)\n"
-            f"Open the customer's page:   {fresh['link']}\n"
-            f"with a key of the sandbox:  {another_key}\n"
-            f"As operator on the CLI:     export BROKER_URL={self._scene.broker} "
-            f"BROKER_TOKEN={self._operator['Authorization'].removeprefix('Bearer ')}\n"
-            "Ctrl-C ends it.",
+            Text.assemble(
+                (f"\nKeybroker serves {self._scene.broker}", "bold"),
+                f" (API description: {self._scene.broker}/openapi.json)\n"
+                f"Open the customer's page:   {fresh['link']}\n"
+                f"with a key of the sandbox:  {another_key}\n"
+                f"As operator on the CLI:     export BROKER_URL={self._scene.broker} "
+                f"BROKER_TOKEN={self._operator['Authorization'].removeprefix('Bearer ')}\n"
+                "Ctrl-C ends it.",
+            ),
             soft_wrap=True,
         )

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.clock import rfc3339
 from broker.base.db import Scope
+from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
 from broker.intake.links import SPENT, shows_status_link, status_secret
@@ -92,8 +93,8 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
         **shared,
         "state": "open",
         "intake": row.id,
-        "requested_by": row.requested_by,
-        "purpose": row.purpose or None,
+        "requested_by": shown(row.requested_by),
+        "purpose": shown(row.purpose) or None,
         # A rotation's new key goes to the host of the old one, so nobody is asked for it again.
         "variables": [] if row.rotation_id else _variables(wired.catalog.get(row.provider)),
         "rotation": row.rotation_id is not None,
@@ -131,7 +132,7 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
     organization = await tenants.find(session, row.organization_id)
     definition = wired.catalog.get(row.provider)
     return {
-        "organization": {"id": organization.id, "name": organization.name},
+        "organization": {"id": organization.id, "name": shown(organization.name)},
         "vendor": {"name": wired.vendor_name, "contact": wired.vendor_contact},
         "provider": {
             "id": definition.id,
@@ -152,7 +153,7 @@ async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow, *, wi
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     organization = await tenants.find(session, row.organization_id)
     return {
-        "organization": organization.name,
+        "organization": shown(organization.name),
         "vendor": wired.vendor_name,
         "provider": wired.catalog.get(row.provider).title,
         "last4": version.last4,
