@@ -30,6 +30,7 @@ PREFIXES = {
 }
 
 _ID = re.compile(r"([a-z]{3})_[0-9a-f]{32}")
+_LIKE_AN_ID = re.compile(r"\s*[a-z]{3}[_-][0-9a-f]{32}\s*", re.IGNORECASE)
 
 
 def new(prefix: str) -> str:
@@ -43,3 +44,8 @@ def is_id(text: str, prefix: str) -> bool:
     """Whether ``text`` is a well-formed id with this prefix."""
     match = _ID.fullmatch(text)
     return match is not None and match[1] == prefix
+
+
+def is_like_an_id(name: str) -> bool:
+    """Whether a reader, or a look-up by id or name, could take ``name`` for an id of any kind."""
+    return _LIKE_AN_ID.fullmatch(name) is not None

@@ -59,8 +59,9 @@ async def bootstrap(
     """The first admin and their token, for the one-time token that start-up printed.
 
     Raises:
-        TokenRefused: wrong, used or expired, or there is an operator.
+        TokenRefused: wrong, used or expired, or there is an operator. Invalid: the name has the form of an id.
     """
+    _check_name(name)
     spent = await session.execute(
         delete(BootstrapRow)
         .where(BootstrapRow.token_hash == token.keyed_hash(hash_key, bootstrap_token), BootstrapRow.expires_at > now)
@@ -88,8 +89,9 @@ async def create(
     """A named account and its token, shown this once; ``organizations`` (ids) limits it to some customers.
 
     Raises:
-        Invalid: no role. Conflict: the name is taken.
+        Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
     """
+    _check_name(name)
     if not roles:
         raise Invalid("roles: name at least one of operator, security, admin.")
     if await session.scalar(select(OperatorRow.id).where(OperatorRow.name == name)):
@@ -98,6 +100,11 @@ async def create(
     session.add(row)
     await record(session, Event(kind="operator.created", time=now, actor=actor, subject=row.id, note=name))
     return row, operator_token
+
+
+def _check_name(name: str) -> None:
+    if ids.is_like_an_id(name):
+        raise Invalid("name: has the form of an id; choose another.")
 
 
 def _new(

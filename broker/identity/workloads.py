@@ -6,7 +6,7 @@ from typing import Any
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -33,10 +33,12 @@ async def create(
         The row, and the client secret where one was made: shown this once.
 
     Raises:
-        Invalid: the key set is not usable. Conflict: the name is taken.
+        Invalid: the key set is not usable, or the name has the form of an id. Conflict: the name is taken.
     """
     if (jwks is None) == (secret_hash_key is None):
         raise Invalid("jwks: register public keys, or ask for a development client secret, not both and not neither.")
+    if ids.is_like_an_id(name):
+        raise Invalid("name: has the form of an id; choose another.")
     if await session.scalar(select(WorkloadRow.id).where(WorkloadRow.name == name)):
         raise Conflict(f"name: a workload {name!r} exists already; choose another.")
     secret = token.new("kbc") if secret_hash_key is not None else None
@@ -92,14 +94,13 @@ def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 
 
 
 async def find(session: AsyncSession, reference: str) -> WorkloadRow:
-    """The workload of that id or name.
+    """The workload of that id or name; what has the form of an id is never a name.
 
     Raises:
         NotFound: there is none.
     """
-    row = await session.scalar(
-        select(WorkloadRow).where(or_(WorkloadRow.id == reference, WorkloadRow.name == reference))
-    )
+    column = WorkloadRow.id if ids.is_id(reference, "wkl") else WorkloadRow.name
+    row = await session.scalar(select(WorkloadRow).where(column == reference))
     if row is None:
         raise NotFound("There is no such workload; `broker workload list` shows those that are.")
     return row

@@ -27,6 +27,7 @@ from broker.grants.policy import Facts, Terms
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.organizations.tables import OrganizationRow
+from broker.organizations.tenants import referred
 
 _REMEMBERED = 20_000
 _FRESH_MS = 60_000
@@ -178,11 +179,7 @@ class Standings:
 
     async def _resolve(self, reference: str) -> str | None:
         async with self._db.read(EVERY_TENANT) as session:
-            return await session.scalar(
-                select(OrganizationRow.id).where(
-                    or_(OrganizationRow.id == reference, OrganizationRow.slug == reference)
-                )
-            )
+            return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
     async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> Standing:
         workload = await session.get(WorkloadRow, subject.workload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -27,11 +27,14 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     """A new organization.
 
     Raises:
-        Invalid: the slug is not lower-case letters, digits and inner dashes.
+        Invalid: the slug is not lower-case letters, digits and inner dashes, or slug or name has the form of an id.
         Conflict: the slug is taken.
     """
     if not _SLUG.fullmatch(slug):
         raise Invalid("slug: use 1 to 63 lower-case letters, digits and inner dashes, for example acme-power.")
+    for field, given in (("slug", slug), ("name", name)):
+        if ids.is_like_an_id(given):
+            raise Invalid(f"{field}: has the form of an id; choose another.")
     if await session.scalar(select(OrganizationRow.id).where(OrganizationRow.slug == slug)):
         raise Conflict(f"slug: an organization {slug!r} exists already; choose another.")
     row = OrganizationRow(id=ids.new("org"), slug=slug, name=name, state="active", created_at=now, revoked_at=None)
@@ -42,15 +45,18 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     return row
 
 
+def referred(reference: str) -> ColumnElement[bool]:
+    """The condition that a row is the organization of that id or slug; what has the form of an id is never a slug."""
+    return (OrganizationRow.id if ids.is_id(reference, "org") else OrganizationRow.slug) == reference
+
+
 async def find(session: AsyncSession, reference: str) -> OrganizationRow:
     """The organization of that id or slug.
 
     Raises:
         UnknownOrganization: none inside the session's scope.
     """
-    row = await session.scalar(
-        select(OrganizationRow).where(or_(OrganizationRow.id == reference, OrganizationRow.slug == reference))
-    )
+    row = await session.scalar(select(OrganizationRow).where(referred(reference)))
     if row is None:
         raise UnknownOrganization("There is no such organization for you; `broker org list` shows those that are.")
     return row
