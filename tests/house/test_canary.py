@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import Faults, State
 from tests.support.databases import Postgres
+from tests.support.lab import KEY as LAB_KEY
+from tests.support.lab import answer, lab_upstream
 from tests.support.processes import free_port
 from tests.support.program import Program
 
@@ -79,7 +82,11 @@ async def test_planted_secrets_are_found_nowhere(
     master = MasterKeys({}, "").with_new_key()
     master.write_file(tmp_path / "master-keys.toml")
     state = State()
-    async with serving(create_sandbox("canary-admin-token", state)) as upstream:
+    async with (
+        serving(create_sandbox("canary-admin-token", state)) as upstream,
+        lab_upstream(tmp_path / "providers") as lab,
+    ):
+        lab.scripts |= dict(echoes())
         program = await asyncio.to_thread(Program, tmp_path, database_url, upstream, free_port())
         try:
             secrets, said = await asyncio.to_thread(live, program, state)
@@ -111,6 +118,32 @@ def processes_of(pid: int) -> bytes:
     return listing + Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
 
 
+_KEPT = ("X-Request-Id", "Request-Id", "X-Amzn-RequestId", "CF-Ray")  # of an upstream's answer, masked
+_SHOWN = ("Set-Cookie", "Location", "Link", "Content-Location", "Server", "Retry-After", "ETag", "X-Key")
+
+
+def echoes() -> Iterator[tuple[str, bytes]]:
+    """Answers of an upstream that writes the key wherever something of an answer may be kept or told."""
+    key = LAB_KEY.encode()
+    written = [LAB_KEY, urllib.parse.quote(LAB_KEY, safe=""), key.hex(), base64.b64encode(b"a" + key).decode()]
+    yield "/facilities", answer(f'[{{"id": "{LAB_KEY}"}}, {{"id": "lab-1"}}]'.encode())  # what tells whose the key is
+    yield "/status-line", answer(b"hi", status=f"200 {LAB_KEY}")
+    yield "/failure", answer(key, *(f"{name}: {LAB_KEY}" for name in _KEPT), status=f"500 {LAB_KEY}")
+    for name in _KEPT:
+        for number, form in enumerate(written):
+            yield f"/{name}/{number}", answer(b"hi", f"{name}: {form}")
+            yield f"/{name}/amid/{number}", answer(b"hi", f"{name}: id-{form}-1")
+    for name in _SHOWN:
+        for number, form in enumerate(written):
+            yield f"/{name}/{number}", answer(key, f"{name}: https://h.example/{form}", status="302 Found")
+    fields = "".join(f"{name}: {LAB_KEY}\r\n" for name in (*_KEPT, *_SHOWN)).encode()
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Request-Id\r\n\r\n"
+    yield "/trailers", chunked + b"2\r\nhi\r\n0\r\n" + fields + b"\r\n"
+    yield "/unreadable-line", b"HTTP/1.1 20 " + key + b"\r\n\r\n"
+    yield "/unreadable-field", b"HTTP/1.1 200 OK\r\n" + key + b"\r\n\r\n"
+    yield "/unreadable-chunk", chunked + key + b"\r\n"
+
+
 def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[str, bytes]]]:
     """The main job and all that goes wrong in it; the secrets that were about, and every answer with its origin."""
     said: list[tuple[str, bytes]] = []
@@ -119,7 +152,8 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     def call(method: str, path: str, *, hands_over: bool = False, **options: Any) -> Any:
         response = http.request(method, path, **options)
         if not hands_over:
-            said.append((f"{method} {path}", response.content + str(response.headers).encode()))
+            about = f"{response.reason_phrase} {response.headers.multi_items()}"
+            said.append((f"{method} {path}", response.content + about.encode()))
         return response
 
     operator_token = call(
@@ -162,6 +196,17 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     call("POST", "/proxy/globex/raptor-comply/cyber-assets", headers=under, content=b"{not json")
     call("GET", "/proxy/globex/raptor-comply/a/../b", headers=under)
     call("GET", "/proxy/acme/raptor-comply/facilities", headers=under)
+    call("POST", "/v1/credentials", json={"organization": "globex", "provider": "lab", "key": LAB_KEY})
+    call("POST", "/v1/grants", json={**grant, "provider": "lab", "modes": ["use"]})
+    in_lab = {"Authorization": f"Bearer {client.lease('globex', 'lab')['token']}", "X-Broker-Retry": "off"}
+    answered = []
+    for path, _ in echoes():
+        try:
+            answered.append(call("GET", f"/proxy/globex/lab{path}", headers=in_lab).status_code)
+        except httpx2.RemoteProtocolError:  # its beginning was handed on already
+            assert path == "/unreadable-chunk"
+    assert Counter(answered)[502] == 2
+    assert set(answered) == {200, 302, 500, 502}
     call("POST", f"/v1/leases/{lease['lease']['id']}/revoke", json={})
     call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
     client.close()
@@ -188,6 +233,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     secrets = {
         "customer key": keys["acme"],
         "revealed key": keys["globex"],
+        "echoed key": LAB_KEY,
         "refused key": never,
         "lease token": lease["token"],
         "access token": access_token,
