@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import Executable, insert
 
 from broker.audit.allowance import Allowance, Exhausted, keep, numbers
+from broker.audit.durability import Durability
 from broker.audit.events import Event
 from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
 from broker.audit.tables import BatchRow
@@ -84,6 +85,7 @@ class AuditLog:
         self._writing = False
         self._due: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
+        self.durability = Durability(db, deadline, clock)
         # For metrics: what was committed in how many batches and how long that took, and who was refused as late.
         self.committed = self.batches = self.late = 0
         self.seconds = 0.0
@@ -104,6 +106,7 @@ class AuditLog:
         for waiting in self._queue:
             _refuse(waiting, AuditUnavailable("The broker is shutting down; try again."))
         self._queue.clear()
+        await self.durability.stop()
 
     @property
     def dialect(self) -> str:
@@ -223,11 +226,13 @@ class AuditLog:
             except Exception as error:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
                 if is_away(error):
                     attempt.repeated = True
+                    self.durability.failed(error)
                     await asyncio.sleep(0.05)
                     continue
                 await self._refused(batch, error)
                 return
             attempt.settle()
+            self.durability.held()
             self.batches, self.committed = self.batches + 1, self.committed + len(batch)
             self.seconds += time.perf_counter() - began
             return

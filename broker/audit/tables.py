@@ -51,7 +51,10 @@ class EventRow(Table):
 
 
 class BatchRow(Table):
-    """One committed batch; settles whether a COMMIT whose answer was lost had happened."""
+    """One committed batch; settles whether a COMMIT whose answer was lost had happened.
+
+    One without events was a try (:mod:`broker.audit.durability`).
+    """
 
     __tablename__ = "audit_batches"
 

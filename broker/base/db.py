@@ -33,6 +33,7 @@ from sqlalchemy.pool import QueuePool
 
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
+from broker.base.outage import end_useless_connections, ends_connection
 from broker.base.prepared import OnConnection, OnSqlite, Transaction
 from broker.base.storable import Unstorable
 
@@ -248,13 +249,15 @@ class _SqliteThread:
             self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
             _set_pragmas(self._connection)
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             result = work(OnSqlite(connection))
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if ends_connection(error):
+                self._close()
             raise
         return result
 
@@ -265,6 +268,7 @@ class _SqliteThread:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
 
 _BUSY_S = 5
@@ -291,8 +295,9 @@ def _engine_of(url: str, pool_size: int) -> AsyncEngine:
         engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        end_useless_connections(engine.sync_engine)
         return engine
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         pool_pre_ping=True,
@@ -304,6 +309,20 @@ def _engine_of(url: str, pool_size: int) -> AsyncEngine:
             "server_settings": {"idle_in_transaction_session_timeout": "10000", "lock_timeout": "5000"},
         },
     )
+    end_useless_connections(engine.sync_engine)
+    return engine
+
+
+async def look_alive(connection: asyncpg.Connection) -> None:
+    """Ask whether a dedicated connection is still of use: its server answers, and takes writes.
+
+    One that became a replica keeps sessions and their locks, and tells them nothing of what the new server does.
+
+    Raises:
+        OSError, asyncpg.PostgresError: it isn't.
+    """
+    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:

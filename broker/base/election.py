@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from broker.base.db import Database
+from broker.base.db import Database, look_alive
 
 _log = structlog.get_logger()
 _PING_S = 2.0
@@ -43,7 +43,7 @@ class Election:
         try:
             async with asyncio.timeout(_PING_S):
                 if self._connection is not None:
-                    await self._connection.execute("SELECT 1")
+                    await look_alive(self._connection)
                     return True
                 return await self._try()
         except Exception as error:  # noqa: BLE001 - whatever it was, the lock is not known to be held
@@ -55,6 +55,7 @@ class Election:
     async def _try(self) -> bool:
         connection = await self._db.dedicated("worker")
         try:
+            await look_alive(connection)
             if await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key):
                 self._connection, connection = connection, None
                 _log.info("worker.elected")

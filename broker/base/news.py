@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import structlog
 
-from broker.base.db import Database
+from broker.base.db import Database, look_alive
 
 _log = structlog.get_logger()
 _AGAIN_S = 1.0
@@ -48,13 +48,14 @@ class News:
         connection = await self._db.dedicated("news")
         lost = asyncio.Event()
         try:
+            await look_alive(connection)
             connection.add_termination_listener(lambda _connection: lost.set())
             await connection.add_listener(self._channel, lambda *told: self._heard(str(told[3])))
             self._missed()  # what was told before this connection listened
             while not lost.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), _ALIVE_S)
-                await connection.execute("SELECT 1")
+                await look_alive(connection)
         finally:
             with suppress(Exception):
                 connection.terminate()

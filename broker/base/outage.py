@@ -1,0 +1,56 @@
+"""What an error of a database says: that its connection is of no use any more, and in one word what is wrong.
+
+A connection to a server that became read-only is alive, and its session stays read-only when the server (or the one
+that took over) takes writes again.  So such an error ends the connection, as a lost one does, and the whole pool.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+# Of PostgreSQL, the whole SQLSTATE or its class: a read-only session or replica; a server that stops, crashed or
+# starts; a connection that broke.  A full disk isn't among them: the same connection writes once there is room.
+_ENDED: Final = ("25006", "57P", "08")
+# Of SQLite: a file that was opened while it could only be read stays read-only, as does one that is not at its place.
+_REOPENED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+_WORDS: Final = {
+    "25006": "read_only",
+    "53100": "disk_full",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_FULL: "disk_full",
+    sqlite3.SQLITE_IOERR: "disk_error",
+    sqlite3.SQLITE_BUSY: "busy",
+}
+
+
+def ends_connection(error: BaseException) -> bool:
+    """Whether whatever comes next over the same connection would fail as well, though it is there."""
+    code = _code(error)
+    return code.startswith(_ENDED) if isinstance(code, str) else code in _REOPENED
+
+
+def word(error: BaseException) -> str:
+    """What is wrong, for people and monitoring: a word where there is one, the kind of error otherwise."""
+    return _WORDS.get(_code(error), type(error).__name__)
+
+
+def end_useless_connections(engine: Engine) -> None:
+    """Have ``engine`` drop its connections when an error says so, and make new ones."""
+    event.listen(engine, "handle_error", _judge)
+
+
+def _judge(context: ExceptionContext) -> None:
+    if ends_connection(context.original_exception):
+        context.is_disconnect = True
+
+
+def _code(error: BaseException) -> str | int:
+    """PostgreSQL's SQLSTATE, or SQLite's primary code; 0 for other errors."""
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF
+    return getattr(original, "sqlstate", None) or 0
