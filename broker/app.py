@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from broker import keystores, schema
 from broker.audit.log import AuditLog
 from broker.base import tracing
 from broker.base.clock import Clock, now_ms
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, keep_private
 from broker.base.election import Election
 from broker.base.ending import told
 from broker.base.news import News
@@ -76,10 +76,34 @@ class Broker:
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of these settings, its folder made where it is the embedded default."""
+    """The database of these settings; of SQLite, its file is the owner's alone, and the default's folder is made."""
     if settings.database_url is None:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Database(settings.database())
+    db = Database(settings.database())
+    if db.file is not None:
+        keep_private(db.file)
+    return db
+
+
+async def migrate(settings: Settings, revision: str = "head", *, down: bool = False) -> None:
+    """Bring the database to a revision, its keystores opened first; of several at once, one does it and the rest wait.
+
+    Raises:
+        SchemaUnusable, MasterKeysUnusable: names the mend.
+    """
+    db = open_database(settings)
+    try:
+        await schema.check_encoding(db)
+        async with schema.alone(db):
+            if down:
+                await schema.downgrade(db, revision)
+                return
+            # The first migration is the moment at which a missing key file is no loss.
+            may_create = settings.database_url is None and await schema.is_empty(db)
+            async with keystores.opened(settings, db, now_ms, may_create=may_create):
+                await schema.upgrade(db, revision)
+    finally:
+        await db.close()
 
 
 @asynccontextmanager
@@ -89,11 +113,16 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
     Raises:
         SchemaUnusable, MasterKeysUnusable: names the mend.
     """
-    may_create = db.dialect == "sqlite" and await schema.is_empty(db)
     if db.dialect != "sqlite":
         await schema.check(db)
-    async with keystores.opened(settings, db, clock, may_create=may_create) as opened:
-        if db.dialect == "sqlite":
+        async with keystores.opened(settings, db, clock, may_create=False) as opened:
+            yield opened
+        return
+    async with AsyncExitStack() as stack:
+        async with schema.alone(db):
+            # The first start is the moment at which a missing key file is no loss.
+            fresh = await schema.is_empty(db)
+            opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
             await schema.upgrade(db)
         yield opened
 

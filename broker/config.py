@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.base import address
+
 
 class SettingsUnusable(Exception):
     """A setting is wrong; the text names it and the mend."""
@@ -38,7 +40,7 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(Path("var"), description="Where the embedded default keeps all its state.")
     database_url: SecretStr | None = Field(
-        None, description="sqlite+aiosqlite:///PATH or postgresql+asyncpg://…; left out, a SQLite file in state_dir."
+        None, description="postgresql://USER:PASSWORD@HOST/NAME or sqlite+aiosqlite:///PATH; default in state_dir."
     )
     keystore: Literal["local", "vault-transit", "vault-kv"] = Field(
         "local", description="Where the master key, or with vault-kv the customers' keys themselves, live."
@@ -141,6 +143,11 @@ class Settings(BaseSettings):
         if path := os.environ.get("BROKER_CONFIG"):
             sources.append(TomlConfigSettingsSource(settings_cls, Path(path)))
         return tuple(sources)
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_database(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(address.usable(value.get_secret_value()))
 
     @field_validator("public_url")
     @classmethod

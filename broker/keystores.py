@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
+from broker import schema
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.config import Settings
@@ -18,7 +19,7 @@ from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import InternalKeyRow
 from broker.keystore.keyring import Keyring, keystore_of
 from broker.keystore.keystore import Keystore
-from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from broker.keystore.local import LocalKeyWrapper, MasterKeys, MasterKeysUnusable
 from broker.keystore.vault.kv import KvKeystore
 from broker.keystore.vault.login import AppRole, Jwt, Login, TokenFile
 from broker.keystore.vault.masterkeys import KvKeyWrapper
@@ -49,6 +50,8 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     """
     stores: dict[str, Keystore] = {}
     if settings.keystore == "local" or settings.master_keys is not None or settings.key_file().exists():
+        if not may_create:
+            await _refuse_if_never_begun(settings, db)
         stores["local"] = local(settings, may_create=may_create and settings.keystore == "local")
     if not settings.vault_url:
         yield Keystores(stores, None, None)
@@ -69,6 +72,23 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
         yield Keystores(stores, vault, kv_keys)
     finally:
         await vault.close()
+
+
+async def nothing_sealed(db: Database) -> bool:
+    """Whether nothing was ever sealed in this database, so that a missing master key is no loss."""
+    if await schema.is_empty(db):
+        return True
+    async with db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(InternalKeyRow.name).limit(1)) is None
+
+
+async def _refuse_if_never_begun(settings: Settings, db: Database) -> None:
+    """A new deployment is told how to begin, not to restore what it never had."""
+    if settings.master_keys is None and not settings.key_file().exists() and await nothing_sealed(db):
+        raise MasterKeysUnusable(
+            f"{settings.key_file()}: there is no master key file yet, and nothing in the database needs one. Make the "
+            "first with `broker keystore init`, give every broker that file, and back it up apart from the database"
+        )
 
 
 def in_force(settings: Settings, keystores: Keystores) -> Keystore:

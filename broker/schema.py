@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from broker.base.db import Database
+from broker.base.db import Database, keep_private
+
+_log = structlog.get_logger()
+# The advisory lock of whoever changes the schema; any number that nobody else takes.
+_CHANGING = 0x6B65_795F_7363_686D
+_AGAIN_S = 0.2
 
 
 class SchemaUnusable(Exception):
@@ -49,12 +59,70 @@ async def _run(db: Database, step: object) -> None:
         await connection.run_sync(migrate)
 
 
-async def check(db: Database) -> None:
-    """Refuse a schema of another version, and on PostgreSQL a role that row-level security doesn't bind.
+@asynccontextmanager
+async def alone(db: Database) -> AsyncIterator[None]:
+    """Nobody else changes this database's schema, or makes its first master key, meanwhile; waits for one who does.
+
+    The lock goes with its process: PostgreSQL's with the connection, SQLite's with a file beside the database.
+    """
+    async with AsyncExitStack() as stack:
+        if db.file is None:
+            connection = await db.dedicated("migration")
+            stack.push_async_callback(connection.close, timeout=5)
+
+            async def taken() -> bool:
+                return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _CHANGING))
+
+        else:
+            beside = db.file.with_name(db.file.name + ".migrating")
+            keep_private(beside)
+            file = stack.enter_context(beside.open("ab"))
+
+            async def taken() -> bool:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+
+        await _until(taken)
+        yield
+
+
+async def _until(taken: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again: a session that waits within the server would be waited for by what builds indexes."""
+    told = False
+    while not await taken():
+        if not told:
+            _log.info("schema.waits", why="another process changes it")
+            told = True
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def check_encoding(db: Database) -> None:
+    """Refuse a PostgreSQL database that can't hold every customer's name.
 
     Raises:
         SchemaUnusable: names the mend.
     """
+    if db.dialect != "postgresql":
+        return
+    async with db.engine.connect() as connection:
+        encoding = await connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise SchemaUnusable(
+            f"BROKER_DATABASE_URL: this database's encoding is {encoding}, which can't hold every name; make one with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and move what is in this one by pg_dump."
+        )
+
+
+async def check(db: Database) -> None:
+    """Refuse a schema of another version; on PostgreSQL an encoding, or a role that row-level security doesn't bind.
+
+    Raises:
+        SchemaUnusable: names the mend.
+    """
+    await check_encoding(db)
     async with db.engine.connect() as connection:
         current = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
         head = ScriptDirectory.from_config(_config()).get_current_head()

@@ -8,11 +8,14 @@ the ORM.  A session without a scope does not exist.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 import asyncpg
@@ -31,6 +34,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.pool import QueuePool
 
+from broker.base.address import for_driver, for_pool
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
 from broker.base.outage import end_useless_connections, ends_connection
@@ -151,15 +155,20 @@ async def _connected(connecting: Awaitable[AsyncConnection]) -> None:
 
 
 class Database:
-    """One engine; ``read`` and ``write`` hand out fenced sessions, ``write`` commits at its end."""
+    """One engine; ``read`` and ``write`` hand out fenced sessions, ``write`` commits at its end.
+
+    ``file`` is where SQLite keeps the data.
+    """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._url = url
         self.engine: AsyncEngine = _engine(url, pool_size)
         self.dialect = self.engine.dialect.name
+        self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
         self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
-        self._thread = _SqliteThread(url) if self.dialect == "sqlite" else None
+        self._thread = _SqliteThread(self.file) if self.file is not None else None
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -206,10 +215,9 @@ class Database:
         Raises:
             OSError, asyncpg.PostgresError: none could be had.
         """
-        _, options = self.engine.dialect.create_connect_args(self.engine.url)
-        given = {name: value for name, value in options.items() if name not in _FOR_THE_POOL}
         settings = {"application_name": f"keybroker {purpose}", **_KEEPALIVE}
-        return await asyncpg.connect(**{**given, "timeout": 5, "command_timeout": 5, "server_settings": settings})
+        given = {**for_driver(self._url), "timeout": 5, "command_timeout": 5, "server_settings": settings}
+        return await asyncpg.connect(**given)
 
     async def close(self) -> None:
         """Close every connection; one that is in use is waited for, for a moment, as nobody would close it later."""
@@ -239,9 +247,9 @@ class Database:
 class _SqliteThread:
     """The driver's own connection and the one thread that uses it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
-        self._path = url.partition(":///")[2]
+        self._path = path
         self._connection: sqlite3.Connection | None = None
 
     def run(self, work: Callable[[Transaction], Result]) -> Result:
@@ -273,8 +281,6 @@ class _SqliteThread:
 
 _BUSY_S = 5
 _GIVEN_BACK_S = 2
-# Options of an address that SQLAlchemy takes for itself.
-_FOR_THE_POOL = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
 
@@ -297,12 +303,14 @@ def _engine_of(url: str, pool_size: int) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         end_useless_connections(engine.sync_engine)
         return engine
+    address, arguments = for_pool(url)
     engine = create_async_engine(
-        url,
+        address,
         pool_size=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
+            **arguments,
             "timeout": 5,
             "command_timeout": 10,
             # A frozen replica must not hold the audit head for ever.
@@ -323,6 +331,24 @@ async def look_alive(connection: asyncpg.Connection) -> None:
     """
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
+
+
+def keep_private(file: Path) -> None:
+    """Have a file of SQLite's, which is made where there is none, read by its owner alone, whatever the folder's mode.
+
+    What SQLite keeps beside it gets its mode from it; what is there from before gets it here.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    for each in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
+        with suppress(FileNotFoundError):
+            status = each.stat()
+            # Not opened: to close it again would end the locks that SQLite has on it in this process.
+            if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != _OWNERS:
+                each.chmod(_OWNERS)
+
+
+_OWNERS = 0o600
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
+from broker import keystores, schema
 from broker.app import Broker
 from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.output import AsJson, listing
@@ -50,6 +51,30 @@ def status(as_json: AsJson = False) -> None:
             _show(await held_by(broker.services.db), as_json)
             if left := await waiting(broker.services.db):
                 _teller(as_json)(f"{left} values in Vault are yet to be destroyed; the worker does it.")
+
+    run_or_fail(run())
+
+
+@keystore.command("init")
+def init() -> None:
+    """Make the first master key file of a new deployment; where anything was ever sealed, none is made."""
+    settings = settings_of_process()
+    path = settings.key_file()
+    if Name(settings.keystore) is not Name.LOCAL or settings.master_keys is not None:
+        fail("The master keys are not in a file here; BROKER_KEYSTORE or BROKER_MASTER_KEYS says where they are.")
+
+    async def run() -> None:
+        db = composition.open_database(settings)
+        try:
+            async with schema.alone(db):
+                if path.exists():
+                    fail(f"{path} is there already; `broker keystore rotate` adds a master key.")
+                if not await keystores.nothing_sealed(db):
+                    fail(f"{path} is missing, and values in the database need its keys; restore it from your backup.")
+                MasterKeys({}, "").with_new_key().write_file(path)
+        finally:
+            await db.close()
+        typer.echo(f"Made {path}. Give every broker this file, and back it up apart from the database.")
 
     run_or_fail(run())
 

@@ -14,8 +14,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker import app as composition
-from broker import keystores, schema
-from broker.base.clock import now_ms
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
 from broker.cli.demo.story import play
@@ -182,19 +180,10 @@ def migrate(
     settings = settings_of_process()
 
     async def run() -> None:
-        db = composition.open_database(settings)
-        try:
-            may_create = settings.database_url is None and await schema.is_empty(db)
-            if down:
-                await schema.downgrade(db, revision)
-                typer.echo(f"The database is at {revision}.")
-                return
-            # The first migration is the moment at which a missing key file is no loss.
-            async with keystores.opened(settings, db, now_ms, may_create=may_create):
-                await schema.upgrade(db, revision)
-            typer.echo(f"The database is at {revision}.")
-        finally:
-            await db.close()
+        await composition.migrate(settings, revision, down=down)
+        typer.echo(f"The database is at {revision}.")
+        if down:
+            return
         async with composition.running(settings) as broker:
             await _offer_bootstrap(broker, settings, anew=new_token)
 

@@ -108,6 +108,7 @@ class MasterKeys:
         staged = path.with_name(path.name + ".new")
         staged.unlink(missing_ok=True)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, 0o600)  # whatever the umask took from it
         with os.fdopen(descriptor, "w") as file:
             file.write("\n".join(lines) + "\n")
             file.flush()
