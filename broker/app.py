@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,7 +37,7 @@ from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
 from broker.keystore.keyring import OWN
-from broker.keystore.keystore import Keystore
+from broker.keystore.keystore import Keystore, KeystoreUnavailable
 from broker.keystores import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
@@ -61,6 +62,7 @@ from broker.wire.server import Connection
 from broker.wire.server import Limits as WireLimits
 from broker.worker import Worker
 
+_log = structlog.get_logger()
 # The advisory lock of whoever does the periodic work; any number that nobody else takes.
 _WORKER = 0x6B65_7962_726F_6B65
 
@@ -142,6 +144,7 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
                 opened.stores[OWN] = keys.keystore()
                 signing = SigningKeys(db, keystore)
                 await signing.load(clock())
+                await _say_what_is_wrong(keystore)
                 await audit.start()
                 broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
                 watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
@@ -160,6 +163,14 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
         await audit.stop()
         await outbound.close()
         await db.close()
+
+
+async def _say_what_is_wrong(keystore: Keystore) -> None:
+    """A keystore that opens what the broker began with may not take what comes: people learn it now, not by a loss."""
+    try:
+        await keystore.check()
+    except KeystoreUnavailable as problem:
+        _log.error("keystore.not_ready", cause=problem.cause, mend=problem.public)
 
 
 def _wire(

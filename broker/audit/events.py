@@ -63,6 +63,7 @@ KINDS = frozenset(
         "credential.version.failing",
         "credential.version.recovered",
         "credential.version.unreachable",
+        "credential.version.gone",
         "rotation.opened",
         "rotation.call.authorized",
         "rotation.call.completed",

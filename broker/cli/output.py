@@ -28,7 +28,7 @@ _STATE_COLOURS = {
     "open": "cyan",
     "verifying": "yellow",
 }
-_BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "failing", "held"}
+_BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "failing", "gone", "held"}
 
 
 def show(item: Mapping[str, Any], as_json: bool) -> None:

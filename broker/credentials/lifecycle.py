@@ -32,11 +32,12 @@ class State(StrEnum):
 
 
 class Health(StrEnum):
-    """What upstream last said about a key in use."""
+    """What upstream last said about a key in use, or that there is none to ask with."""
 
     HEALTHY = "healthy"
     FAILING = "failing"  # it is a bad key
     UNREACHABLE = "unreachable"  # nothing: an outage, which says nothing about the key
+    GONE = "gone"  # it is not where the keystore put it
 
 
 class Move(StrEnum):

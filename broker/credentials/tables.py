@@ -37,10 +37,10 @@ class CredentialRow(TenantOwned, Table):
 class VersionRow(TenantOwned, Table):
     """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found.
 
-    ``health`` of a key in use is what upstream last said.  A revoked version was ``retired_at`` where a newer one took
-    its place, and is ``confirmed_at`` once upstream refuses its key; until then it awaits that, ``reminders`` sent.
-    ``upstream_id`` is what upstream calls the key, where the broker made it there; ``leak_mark`` is what it is
-    recognised by where it should not be.
+    ``health`` of a key in use is what upstream last said, or that its material is gone.  A revoked version was
+    ``retired_at`` where a newer one took its place, and is ``confirmed_at`` once upstream refuses its key; until then
+    it awaits that, ``reminders`` sent.  ``upstream_id`` is what upstream calls the key, where the broker made it there;
+    ``leak_mark`` is what it is recognised by where it should not be.
     """
 
     __tablename__ = "credential_versions"

@@ -24,12 +24,13 @@ from broker.base.outbound import Outbound
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.evidence import Evidence, Weighed
 from broker.credentials.lifecycle import Move, State
+from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
 from broker.credentials.resting import rest
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, discard, event, versions_of
 from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import Keystore
+from broker.keystore.keystore import KeyGone, Keystore
 from broker.providers.catalog import Catalog
 
 # How long until upstream is asked again, by how often it was.
@@ -89,8 +90,10 @@ class Verification:
         """
         try:
             return await work
-        except Exception:
+        except Exception as error:
             async with self.db.write(Scope.of(row.organization_id)) as session:
+                if isinstance(error, KeyGone):
+                    await note_missing(session, row.credential_id, row.number, self.clock())
                 same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
                 await session.execute(
                     update(VersionRow)

@@ -25,6 +25,16 @@ class KeystoreUnavailable(Unavailable):
         return self.cause in _AWAY
 
 
+class KeyGone(KeystoreUnavailable):
+    """One customer's key is not where it was put: somebody deleted it there, and may restore it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The key was deleted in Vault; an operator must restore it there, or ask the customer for a new one.",
+            cause="gone",
+        )
+
+
 _AWAY = frozenset({"unreachable", "certificate", "slow", "busy", "sealed", "standby", "token", "credentials_missing"})
 
 

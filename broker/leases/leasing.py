@@ -18,9 +18,12 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.secret import Secret
+from broker.credentials.lifecycle import Health
+from broker.credentials.missing import note_missing
+from broker.credentials.tables import VersionRow
 from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
-from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
+from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnavailable
 from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
@@ -191,11 +194,23 @@ class Leasing:
                 raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
             try:
                 return await self._keystore.open(again.sealed, again.binding)
+            except KeyGone:
+                await self._note_missing(again)
+                raise
             except CannotOpen:
                 await self._tell_unopenable(again, subject)
                 raise KeystoreUnavailable(
                     "The stored key can't be opened; an operator must look.", cause="altered"
                 ) from None
+
+    async def _note_missing(self, key: SealedKey) -> None:
+        """Tell people; every use meets it, so what is known already takes no writer."""
+        scope = Scope.of(key.binding.organization)
+        async with self._db.read(scope) as session:
+            row = await session.get_one(VersionRow, (key.credential, key.number))
+        if row.health != Health.GONE:
+            async with self._db.write(scope) as session:
+                await note_missing(session, key.credential, key.number, self._clock())
 
     async def _tell_unopenable(self, key: SealedKey, subject: Subject) -> None:
         """What is stored is not what was put there: somebody changed a row, or a value in Vault."""

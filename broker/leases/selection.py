@@ -21,6 +21,7 @@ class Selection(StrEnum):
     NEVER_USED = "never_used"  # nobody ever leased it
     FAILING = "failing"
     UNREACHABLE = "unreachable"
+    GONE = "gone"
     PAUSED = "paused"
     ROTATING = "rotating"
     AWAITING_REVOCATION = "awaiting_revocation"  # out of use here, perhaps not dead upstream
@@ -36,7 +37,7 @@ def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) ->
         return active.where(due <= now)
     if only is Selection.NEVER_USED:
         return active.where(~select(LeaseRow.id).where(LeaseRow.credential_id == CredentialRow.id).exists())
-    if only in {Selection.FAILING, Selection.UNREACHABLE}:
+    if only in {Selection.FAILING, Selection.UNREACHABLE, Selection.GONE}:
         return active.where(VersionRow.health == Health(only.value))
     if only is Selection.PAUSED:
         return select(CredentialRow).where(CredentialRow.paused_at.is_not(None), CredentialRow.state == "active")

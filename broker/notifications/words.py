@@ -30,6 +30,7 @@ Kind = Literal[
     "revocation_overdue",
     "revocation_confirmed",
     "key_unopenable",
+    "key_gone",
     "key_exposed",
     "key_overdue",
     "key_too_old",
@@ -102,6 +103,13 @@ WORDS: Mapping[Kind, Words] = {
         "What is stored as the key ending {last4} is not what was put there: its row, or its value in Vault, was "
         "changed. Jobs are refused. Find out who did it; restore it, or ask the customer for a new key "
         "(`broker key rotate`).",
+    ),
+    "key_gone": Words(
+        "urgent",
+        "A key is gone from Vault",
+        "The key ending {last4} is not in Vault any more: somebody deleted it there, or the time is over that is set "
+        "there for what is kept (delete_version_after). Jobs are refused. Undelete it there, or ask the customer for a "
+        "new one (`broker key rotate`).",
     ),
     "rotation_requested": Words(
         "info",

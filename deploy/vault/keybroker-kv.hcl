@@ -3,7 +3,8 @@
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }
-# /readyz asks with it whether these rights still hold.
+# /readyz asks with it whether these rights still hold. Whether the mount keeps what is put there it tries, now and
+# then, at organizations/probe/probe/probe, with a value that is no key and is destroyed at once.
 path "sys/capabilities-self" {
   capabilities = ["update"]
 }

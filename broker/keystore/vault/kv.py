@@ -24,7 +24,7 @@ from broker.formats.envelope import Binding, Malformed
 from broker.formats.reference import MARK_BYTES, Reference, is_reference
 from broker.keystore import strays
 from broker.keystore.envelope import EnvelopeKeystore
-from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeystoreUnavailable
+from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyGone, KeystoreUnavailable
 from broker.keystore.vault.masterkeys import KvKeyWrapper
 from broker.keystore.vault.values import Values
 
@@ -72,10 +72,7 @@ class KvKeystore:
         proof = await self._own.open(reference.seal, binding)
         found = await self._values.get(reference.path, reference.number)
         if found is None:
-            raise KeystoreUnavailable(
-                "The key was deleted in Vault; an operator must restore it there, or ask the customer for a new one.",
-                cause="gone",
-            )
+            raise KeyGone
         value = Secret(str(found.get("key", "")).encode())
         if not hmac.compare_digest(_digest(value), proof.reveal()):
             raise CannotOpen("the value in Vault is not the one that was put there")
@@ -129,7 +126,7 @@ class KvKeystore:
     async def check(self) -> None:
         """See :class:`~broker.keystore.keystore.Keystore`."""
         await self._values.check()
-        await self._keys.read()
+        await self._keys.check()
         await self._own.check()
 
     def _path(self, binding: Binding) -> str:

@@ -9,7 +9,7 @@ from typing import NoReturn
 from broker.formats.envelope import Binding
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import LocalKeyWrapper, MasterKeys, MasterKeysUnusable
-from broker.keystore.vault.values import Values
+from broker.keystore.vault.values import Values, forgets
 
 PREFIX = "kv/"
 _FRESH_S = 5.0
@@ -58,9 +58,9 @@ class KvKeyWrapper:
         """Add a fresh master key and make it the active one; its id."""
         await self.read()
         while True:
-            number = await self._values.newest(self._path)
-            keys = (await self._stored(number)).with_new_key()
-            if await self._values.put(self._path, keys.document(), number):
+            there = await self._values.numbers(self._path)
+            keys = (await self._stored(there.standing)).with_new_key()
+            if await self._values.put(self._path, keys.document(), there.newest):
                 await self.read()
                 return PREFIX + keys.active
 
@@ -73,12 +73,13 @@ class KvKeyWrapper:
             MasterKeysUnusable: it is the active one, or no stored form has it.
         """
         name = kek_id.removeprefix(PREFIX)
-        number = await self._values.newest(self._path)
+        there = await self._values.numbers(self._path)
+        number = there.standing
         keys = await self._stored(number)
         if name in keys.keys or not await self._had(name, number):
-            if not await self._values.put(self._path, keys.without(name).document(), number):
+            if not await self._values.put(self._path, keys.without(name).document(), there.newest):
                 raise MasterKeysUnusable("somebody else changed the master keys meanwhile; run the command again")
-            number += 1
+            number = there.newest + 1
         for old in range(1, number):
             await self._values.destroy(self._path, old)
         await self.read()
@@ -111,16 +112,24 @@ class KvKeyWrapper:
         Raises:
             KeystoreUnavailable: also where they are gone; those from before stay loaded.
         """
+        # What is destroyed above it was refused, as Vault would have deleted it.
         there = await self._values.numbers(self._path)
-        number = there.newest
-        if number == 0 or number in there.destroyed:
+        number = there.standing
+        if number == 0:
             if not may_begin or self._local is not None or not await self._unused():
                 self._gone()
             # Of two brokers that begin at once, one puts its keys there and both use those.
-            await self._values.put(self._path, MasterKeys({}, "").with_new_key().document(), number)
-            number = await self._values.newest(self._path)
+            await self._values.put(self._path, MasterKeys({}, "").with_new_key().document(), there.newest)
+            number = (await self._values.numbers(self._path)).standing
         self._local, self._read_at = LocalKeyWrapper(await self._stored(number)), time.monotonic()
         return self._local
+
+    async def check(self) -> None:
+        """That the keys are there, and stay; raises KeystoreUnavailable."""
+        await self.read()
+        there = await self._values.numbers(self._path)
+        if there.standing in there.timed:
+            raise forgets(f"the broker's master keys, at {self.where},")
 
     async def _loaded(self) -> LocalKeyWrapper:
         return self._local or await self.read(may_begin=False)

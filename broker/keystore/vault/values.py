@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,9 @@ from broker.keystore.vault.server import Vault
 
 # KV forgets the oldest version beyond this many; a credential's versions are people's rotations.
 _VERSIONS = 10_000
+# Whether the mount keeps values is tried again after so long, the sooner where it doesn't.
+_KEPT_S = 600.0
+_AGAIN_S = 5.0
 _PROBE = ("organizations", "probe", "probe", "probe")
 _NEEDED = {"data": {"create", "update", "read"}, "metadata": {"create", "update", "read"}, "destroy": {"update"}}
 
@@ -25,6 +30,13 @@ class Numbers:
     newest: int = 0
     known: frozenset[int] = frozenset()
     destroyed: frozenset[int] = frozenset()
+    # Those that were deleted, or will be: KV says when.
+    timed: frozenset[int] = frozenset()
+
+    @property
+    def standing(self) -> int:
+        """The newest that is not destroyed; 0 where there is none."""
+        return max(self.known - self.destroyed, default=0)
 
 
 class Values:
@@ -32,6 +44,8 @@ class Values:
 
     def __init__(self, vault: Vault, mount: str, prefix: str) -> None:
         self._vault = vault
+        # What the last value that was put there showed, and when that is tried again.
+        self._forgets, self._look_at = False, -math.inf
         self.mount = mount
         self.prefix = prefix
 
@@ -54,26 +68,41 @@ class Values:
                 _refuse_if_no_mount(error)
                 return Numbers()
             versions = {int(number): about for number, about in (found["versions"] or {}).items()}
-            destroyed = frozenset(number for number, about in versions.items() if about["destroyed"])
-            return Numbers(int(found["current_version"]), frozenset(versions), destroyed)
+            destroyed, timed = (
+                frozenset(number for number, about in versions.items() if about[said])
+                for said in ("destroyed", "deletion_time")
+            )
+            return Numbers(int(found["current_version"]), frozenset(versions), destroyed, timed)
 
         return await self._vault.call(work)
 
     async def put(self, path: str, value: Mapping[str, str], after: int) -> bool:
-        """Put a value there as number ``after + 1``; False where somebody else put one meanwhile."""
+        """Put a value there as number ``after + 1``; False where somebody else put one meanwhile.
 
-        def work(client: hvac.Client) -> bool:
+        Raises:
+            KeystoreUnavailable: also where KV would delete it after a time; it is destroyed then.
+        """
+
+        def work(client: hvac.Client) -> bool | None:
             try:
-                client.secrets.kv.v2.create_or_update_secret(
+                put = client.secrets.kv.v2.create_or_update_secret(
                     path, secret=dict(value), cas=after, mount_point=self.mount
                 )
             except refused.InvalidRequest as error:
                 if "check-and-set" in str(error):
                     return False
                 raise
+            if put["data"]["deletion_time"]:
+                client.secrets.kv.v2.destroy_secret_versions(path, versions=[after + 1], mount_point=self.mount)
+                return None
             return True
 
-        return await self._vault.call(work)
+        done = await self._vault.call(work)
+        self._forgets = done is None
+        self._look_at = time.monotonic() + (_AGAIN_S if self._forgets else _KEPT_S)
+        if done is None:
+            raise forgets("what is put there")
+        return done
 
     async def describe(self, path: str, about: Mapping[str, str]) -> None:
         """Set what people who browse Vault are told, and that every write checks and sets."""
@@ -113,7 +142,11 @@ class Values:
         await self._vault.call(work)
 
     async def check(self) -> None:
-        """That the mount is there, and the broker may put, read and destroy values; raises KeystoreUnavailable."""
+        """That the mount is there and keeps values, and the broker may put, read and destroy them.
+
+        Raises:
+            KeystoreUnavailable: named by its cause.
+        """
         path = self.path(*_PROBE)
         needed = {f"{self.mount}/{part}/{path}": rights for part, rights in _NEEDED.items()}
 
@@ -123,7 +156,22 @@ class Values:
         held = await self._vault.call(work)
         if not all("root" in held[where] or rights <= set(held[where]) for where, rights in needed.items()):
             raise KeystoreUnavailable("Vault's policy does not let the broker keep keys.", cause="permission")
-        await self.numbers(path)
+        there = await self.numbers(path)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _AGAIN_S  # however many ask, one tries
+            if await self.put(path, {"kept_by": "keybroker"}, there.newest):
+                await self.destroy(path, there.newest + 1)
+        if self._forgets:
+            raise forgets("what is put there")
+
+
+def forgets(what: str) -> KeystoreUnavailable:
+    """The problem of a mount, or a path, that deletes values by itself."""
+    return KeystoreUnavailable(
+        f"Vault deletes {what} after a time, so no key is kept there; an operator must set delete_version_after of the "
+        "KV mount, and of the path, to 0s.",
+        cause="deletes",
+    )
 
 
 def _refuse_if_no_mount(error: refused.InvalidPath) -> None:

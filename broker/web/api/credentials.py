@@ -64,7 +64,10 @@ class VersionView(View):
     verdict: str
     health: Annotated[
         str,
-        Field(description="`healthy`, `failing` (upstream refuses the key) or `unreachable` (it did not answer)."),
+        Field(
+            description="`healthy`, `failing` (upstream refuses the key), `unreachable` (it did not answer) or `gone` "
+            "(the key is not in Vault any more)."
+        ),
     ]
     status: Annotated[
         str, Field(description="The state in words; of a revoked key, whether upstream is known to refuse it too.")

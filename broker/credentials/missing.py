@@ -1,0 +1,33 @@
+"""A key that is gone from where the keystore kept it: shown with its version, on the record, and told to people, once.
+
+Somebody deleted it in Vault, or a time that was set there did.  It may be restored: then the next check finds it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import BROKER
+from broker.audit.record import record
+from broker.credentials.lifecycle import Health
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.telling import tell_of
+from broker.credentials.versions import event
+
+# When it is looked for again, should it have been restored.
+_AGAIN_MS = 60_000
+
+
+async def note_missing(session: AsyncSession, credential_id: str, number: int, now: int) -> None:
+    """Its material is not where it was put.  Again, until it was found: no change."""
+    of_it = VersionRow.credential_id == credential_id, VersionRow.number == number
+    known = VersionRow.health == Health.GONE
+    changed = update(VersionRow).where(*of_it, ~known, VersionRow.sealed.is_not(None))
+    values = {"health": Health.GONE, "health_at": now, "next_probe_at": now + _AGAIN_MS}
+    row = await session.scalar(changed.values(**values).returning(VersionRow))
+    credential = await session.get(CredentialRow, credential_id)
+    if row is None or credential is None:
+        return
+    await record(session, event(row, "credential.version.gone", BROKER, now))
+    await tell_of(session, "key_gone", credential, version=number, now=now, facts={"last4": row.last4})
