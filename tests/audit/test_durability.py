@@ -99,12 +99,25 @@ async def test_a_server_that_only_reads_is_not_ready_and_is_used_again_when_it_w
         assert (await ready(world), await used(world, lease)) == ((200, "ok"), 200)
         # given a fail-over to a server that only reads
         async with read_only(prepared_postgres, postgres_url):
-            for _ in range(2):
-                assert (await ready(world), await used(world, lease)) == ((503, "read_only"), 503)
+            assert (await ready(world), await used(world, lease)) == ((503, "read_only"), 503)
             async with asyncio.TaskGroup() as together:  # so that every connection of the pool has met it
                 for _ in range(20):
                     together.create_task(world.http.get("/v1/organizations", headers=world.admin))
         # when it takes writes, then nothing has to be restarted
+        await eventually(lambda: is_ready(world))
+        assert await used(world, lease) == 200
+        await world.organization("globex")
+
+
+async def test_a_replica_is_not_ready_and_is_used_once_it_takes_over(
+    postgres_url: str, prepared_postgres: Postgres, tmp_path: Path
+) -> None:
+    async with broker_on(postgres_url, tmp_path) as (world, lease):
+        await asyncio.to_thread(prepared_postgres.demote)
+        try:
+            assert (await ready(world), await used(world, lease)) == ((503, "read_only"), 503)
+        finally:
+            await asyncio.to_thread(prepared_postgres.promote)
         await eventually(lambda: is_ready(world))
         assert await used(world, lease) == 200
         await world.organization("globex")

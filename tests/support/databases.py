@@ -45,8 +45,20 @@ class Postgres:
 
     def restart(self) -> None:
         """Cut every connection and write nothing more, as a power failure does, then recover."""
+        self._control("-m", "immediate", "restart")
+
+    def demote(self) -> None:
+        """Become a replica, to which nobody sends anything."""
+        (Path(self._server.pgdata) / "standby.signal").touch()
+        self._control("-m", "fast", "restart")
+
+    def promote(self) -> None:
+        """Take over, as a replica does in a fail-over: sessions stay."""
+        self._control("promote")
+
+    def _control(self, *words: str) -> None:
         server = self._server
-        given = ("-w", "-D", str(server.pgdata), "-m", "immediate", "-l", str(server.log), "restart")
+        given = ("-w", "-D", str(server.pgdata), "-l", str(server.log), *words)
         pgexec("pg_ctl", given, bin_path=server.bin_path, user=server.system_user)
 
     def url(self, database: str, role: str = ROLE) -> str:
