@@ -29,8 +29,10 @@ async def tell(
     contact: str = "",
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,
-) -> None:
+) -> bool:
     """Add a notice for the operators who see this organization, and for the customer where it concerns them.
+
+    Whether it was made: not where one with the same ``dedup`` was before.
 
     Args:
         session: of what happened: the notice is durable with it, or not at all.
@@ -65,5 +67,7 @@ async def tell(
         .on_conflict_do_nothing(index_elements=["organization_id", "dedup"])
         .returning(NoticeRow.id)
     )
-    if made.first() is not None:
-        _log.warning("operators.told", kind=kind, organization=organization, credential=credential, version=version)
+    if made.first() is None:
+        return False
+    _log.warning("operators.told", kind=kind, organization=organization, credential=credential, version=version)
+    return True

@@ -39,6 +39,8 @@ Kind = Literal[
     "key_withdrawn",
     "leak_found",
     "dead_key_found",
+    "link_logged",
+    "status_link_logged",
     "webhook_disabled",
 ]
 Severity = Literal["info", "warning", "urgent"]
@@ -242,6 +244,20 @@ WORDS: Mapping[Kind, Words] = {
         "A dead key was found outside",
         "The key ending {last4}, which the upstream refuses, was found at {place}. Nothing has to be cut off; "
         "`broker leak list` shows every place.",
+    ),
+    "link_logged": Words(
+        "warning",
+        "A one-time link was sent to servers on the way",
+        "The link of request {intake} was opened with its secret in the part of the address that servers and proxies "
+        "log: a mail program wrote it so. The customer can go on with it, and so could who reads those logs. Send a "
+        "new one, which ends it: `broker key link {intake}`.",
+    ),
+    "status_link_logged": Words(
+        "warning",
+        "A status link was sent to servers on the way",
+        "The status link of the key ending {last4} was opened with a secret in the part of the address that servers "
+        "and proxies log: a mail program wrote it so. Who reads those logs could pause or withdraw the key. Send a new "
+        "one, which ends it: `broker key status-link`.",
     ),
     "webhook_disabled": Words(
         "warning",

@@ -238,7 +238,7 @@ async def test_the_environments_proxies_see_nothing(desk: Desk, proxy: Proxy, mo
 
     assert await asyncio.to_thread(use) == 200
     with pytest.raises(CallFailed):
-        await asyncio.to_thread(deposit, f"{desk.url}/intake/int_1#{linksecret.new()}", b"key")
+        await asyncio.to_thread(deposit, f"{desk.url}/intake/int_{'1' * 32}#{linksecret.new()}", b"key")
     assert proxy.asked == []
 
 

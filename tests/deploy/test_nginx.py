@@ -17,7 +17,9 @@ import httpx2
 import pytest
 
 from broker.config import Settings
+from broker.formats import linksecret
 from tests.deploy.tools import needs
+from tests.support import changed_links
 from tests.support.certificates import certify
 from tests.support.processes import free_port, running
 
@@ -124,6 +126,30 @@ def test_it_hands_calls_on_with_the_callers_address_and_logs_no_query(site: Path
     ]
     assert "/proxy/acme/raptor-comply/metrics" in log
     assert "canary" not in log
+
+
+INTAKE = "int_" + "0123456789abcdef" * 2
+SECRET = linksecret.encode(bytes(range(20)))
+
+
+@SITES
+@pytest.mark.parametrize("page", ["intake", "status"])
+def test_what_follows_the_id_of_a_link_is_not_logged(site: Path, page: str, tmp_path: Path) -> None:
+    ends = [*changed_links.sent(SECRET), f"/{SECRET}", f"/open/{SECRET}", SECRET, f"//{SECRET}"]
+    odd = [f"/{page}/{SECRET}", f"//{page}/{INTAKE}%23{SECRET}", f"/x/../{page}/{INTAKE}%23{SECRET}"]
+    with stand_in() as one, stand_in() as two, served(site, (one, two), tmp_path) as client:
+        for path in [f"/{page}/{INTAKE}{end}" for end in ends] + odd:
+            assert client.get(f"https://{client.base_url.netloc.decode()}{path}").text == "ok"
+        client.post(f"/{page}/{INTAKE}/open")
+        one.dies = two.dies = True
+        assert client.post(f"/{page}/{INTAKE}%23{SECRET}").status_code == 502
+        assert client.post("/v1/leases").status_code == 502
+    assert any(SECRET in target for _, target, _ in one.asked + two.asked), "it does reach the broker"
+    log, errors = (tmp_path / "access.log").read_text(), (tmp_path / "nginx.log").read_text()
+    assert f'"POST /{page}/{INTAKE}/open" 200' in log
+    assert f'"GET /{page}/{INTAKE}..." 200' in log
+    assert "/v1/leases" in errors, "other errors are logged"
+    assert [line for line in (log + errors).splitlines() if SECRET in line] == []
 
 
 @SITES

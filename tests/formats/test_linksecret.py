@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.formats import linksecret
+from tests.support import changed_links
 
 SECRETS = st.binary(min_size=20, max_size=20)
 
@@ -48,6 +49,29 @@ def test_a_secret_with_something_added_is_told_apart(extra: str) -> None:
     assert not linksecret.check(text + extra)
     assert not linksecret.check(extra + text)
     assert not linksecret.check(text[:-1] + extra)
+
+
+@given(SECRETS)
+def test_a_secret_is_found_in_whatever_became_of_its_link(secret: bytes) -> None:
+    text = linksecret.encode(secret)
+    for end in changed_links.kept(text) + changed_links.sent(text):
+        assert linksecret.find(end) == text, end
+
+
+@given(SECRETS, st.integers(0, 31))
+def test_a_link_that_lost_or_changed_a_character_holds_no_secret(secret: bytes, place: int) -> None:
+    text = linksecret.encode(secret)
+    shorter = f"#{text[:place]}{text[place + 1 :]}?utm_source=a-long-campaign-of-ours"
+    assert linksecret.find(shorter) is None
+    assert linksecret.cut_off(shorter)
+    changed = f"#{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
+    assert linksecret.find(changed) is None
+    assert not linksecret.cut_off(changed)
+
+
+@given(st.text() | st.text("%23abcABC-_?#&", max_size=5_000))
+def test_any_text_can_be_searched(text: str) -> None:
+    assert linksecret.find(text) is None
 
 
 @pytest.mark.parametrize("length", [0, 19, 21, 32])

@@ -20,6 +20,7 @@ from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
 from broker.intake.links import SPENT, shows_status_link, status_secret
+from broker.intake.logged import link_logged
 from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
@@ -54,6 +55,14 @@ class Opening(Body):
     proof: Proof
 
 
+class Arrival(Opening):
+    """Proof, and how the link came."""
+
+    in_address: Annotated[
+        bool, Field(description="Whether the secret stood in the part of the address that is sent to servers.")
+    ] = False
+
+
 class Submission(Opening):
     """A key, sealed in the browser."""
 
@@ -79,9 +88,12 @@ def page(template: str) -> HTMLResponse:
 
 
 @router.post("/intake/{intake_id}/open")
-async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+async def open_intake(intake_id: str, body: Arrival, request: Request, wired: Wired) -> dict[str, Any]:
     """What the page shows to who holds the link."""
     row = await wired.links.proved(intake_id, body.proof, address(request))
+    if body.in_address:
+        async with wired.db.write(Scope.of(row.organization_id)) as session:
+            await link_logged(session, customer(row, request), row.id, now=wired.clock())
     async with wired.db.read(Scope.of(row.organization_id)) as session:
         shared = await common(session, wired, row)
         if row.state in SPENT:
@@ -118,13 +130,18 @@ async def open_intake(intake_id: str, body: Opening, request: Request, wired: Wi
 async def submit(intake_id: str, body: Submission, request: Request, wired: Wired) -> dict[str, Any]:
     """Take a sealed key; answers with the receipt."""
     row = await wired.links.proved(intake_id, body.proof, address(request))
-    actor = Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
-    done = await wired.deposit.submit(row, actor, from_base64url(body.sealed, "sealed"), dict(body.variables))
+    sealed_key = from_base64url(body.sealed, "sealed")
+    done = await wired.deposit.submit(row, customer(row, request), sealed_key, dict(body.variables))
     async with wired.db.read(Scope.of(row.organization_id)) as session:
         return {
             "state": done.state,
             "receipt": await _receipt(session, wired, done, with_status=True),
         }
+
+
+def customer(row: IntakeRow, request: Request) -> Actor:
+    """Who holds one of the request's links, for the record."""
+    return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
 
 
 async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:

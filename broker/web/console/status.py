@@ -19,12 +19,13 @@ from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
 from broker.intake import submitting
+from broker.intake.logged import status_link_logged
 from broker.intake.submitting import POSSIBLE, Next
 from broker.intake.tables import IntakeRow
 from broker.intake.usage import usage
 from broker.organizations.tables import OrganizationRow
 from broker.web.api.fields import when
-from broker.web.console.intake import Opening, common, page
+from broker.web.console.intake import Arrival, Opening, common, customer, page
 from broker.web.session import Services, Wired, address
 
 router = APIRouter(tags=["customer"])
@@ -43,9 +44,12 @@ async def status_page() -> HTMLResponse:
 
 
 @router.post("/status/{intake_id}/open")
-async def open_status(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+async def open_status(intake_id: str, body: Arrival, request: Request, wired: Wired) -> dict[str, Any]:
     """What became of the key, for who holds the status link."""
     row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    if body.in_address:
+        async with wired.db.write(Scope.of(row.organization_id)) as session:
+            await status_link_logged(session, customer(row, request), row, now=wired.clock())
     return await _status(wired, row)
 
 
@@ -106,7 +110,9 @@ async def rotate(intake_id: str, body: Opening, request: Request, wired: Wired) 
     row = await wired.links.status_proved(intake_id, body.proof, address(request))
     async with wired.db.write(Scope.of(row.organization_id)) as session:
         credential = await session.get_one(CredentialRow, row.credential_id)
-        intake, secret = await wired.rotating.by_customer(session, _actor(row, request), credential, now=wired.clock())
+        intake, secret = await wired.rotating.by_customer(
+            session, customer(row, request), credential, now=wired.clock()
+        )
     return {"intake_url": f"{wired.public_url}/intake/{intake.id}#{secret}"}
 
 
@@ -121,13 +127,9 @@ async def _act(
     row = await wired.links.status_proved(intake_id, body.proof, address(request))
     assert row.credential_id is not None
     async with wired.db.write(Scope.of(row.organization_id)) as session:
-        await work(session, _actor(row, request), row.credential_id)
+        await work(session, customer(row, request), row.credential_id)
     await wired.flights.settled(row.credential_id)
     return await _status(wired, row)
-
-
-def _actor(row: IntakeRow, request: Request) -> Actor:
-    return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
 
 
 async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:

@@ -35,7 +35,7 @@ export function form(opened, intake, proof) {
       const sealed = toBase64Url(await sealKey(field.value(), opened, intake));
       progress.textContent = `Sent. Checking with ${provider.title}…`;
       const values = Object.fromEntries(variables.map((input) => [input.name, input.value()]));
-      const done = await post(`${location.pathname}/submit`, { proof, sealed, variables: values });
+      const done = await post(`/intake/${intake}/submit`, { proof, sealed, variables: values });
       field.wipe();
       receipt(opened, done.receipt, done.state, false);
     } catch (problem) {

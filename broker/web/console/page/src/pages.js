@@ -3,13 +3,21 @@
 import { callout, el, facts, show, steps, when } from "./dom.js";
 
 const OVER = {
-  no_secret: [
+  link_forgotten: [
     "Open your link again",
     "For your safety this page forgets the link when it is reloaded. Go back to the message you received and open the link from there once more.",
+  ],
+  link_without_secret: [
+    "The link ends too early",
+    "The part after “#” is missing: something on the way dropped it. Copy the whole link from the message you received, with what follows the “#”, and paste it into the address bar.",
   ],
   link_cut_off: [
     "The link is not complete",
     "A part at its end is missing, as happens when a long link is broken over two lines. Copy the whole link from the message you received and paste it into the address bar.",
+  ],
+  link_altered: [
+    "The link was changed on its way",
+    "It is long enough, but a character in it is wrong or missing. Copy the link from the message you received once more, without typing any of it. If that does not help, ask whoever sent it for a new one.",
   ],
   link_invalid: [
     "This link does not work",
@@ -32,6 +40,12 @@ const OVER = {
 export function loading() {
   const message = el("p", { role: "status" }, "Opening your link…");
   document.getElementById("main").replaceChildren(message);
+}
+
+// Above what the link led to: it works, but others may have seen it.
+export function wasSent(vendor) {
+  const said = `Your mail program changed the link, so that servers on the way could read it. You can go on. ${vendor.name} was told and may send you a new link, which then replaces this one.`;
+  document.querySelector("h1").after(callout("wait", el("p", { id: "was-sent" }, said)));
 }
 
 export function over(code, detail, retry) {

@@ -1,0 +1,58 @@
+"""Links that came with their secret in the part of the address that servers see, as some mail programs write it.
+
+Such a link goes on working: who holds it proved so, and is not to blame.  But whoever reads the logs on the way holds
+it too, so operators are told, once for each link, and make a new one.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.audit.record import record
+from broker.credentials.tables import VersionRow
+from broker.intake.links import SPENT, event, get, shows_status_link
+from broker.intake.tables import IntakeRow
+from broker.notifications.notices import tell
+
+
+async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> None:
+    """A one-time link came so: tell it, and let its receipt never lead to the status link."""
+    row = await get(session, intake_id, lock=True)
+    if row.state in SPENT:
+        if shows_status_link(row, now):
+            await status_link_logged(session, actor, row, now=now)
+        return
+    told = await tell(
+        session,
+        "link_logged",
+        organization=row.organization_id,
+        provider=row.provider,
+        credential=row.credential_id or "",
+        now=now,
+        dedup=f"link_logged/{row.id}/{row.expires_at}",
+        facts={"intake": row.id},
+    )
+    if not told:
+        return
+    if row.submitted_at is None:  # so no status link is out yet: who submits gets one of the next number
+        row.status_serial = 1
+    await record(session, event(row, "intake.link_logged", actor, now))
+
+
+async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
+    """A status link came so, or a one-time link whose receipt leads to it: tell it."""
+    version = await session.get_one(VersionRow, (row.credential_id, row.version))
+    told = await tell(
+        session,
+        "status_link_logged",
+        organization=row.organization_id,
+        provider=row.provider,
+        credential=version.credential_id,
+        version=version.number,
+        now=now,
+        dedup=f"status_link_logged/{row.id}/{row.status_serial}",
+        facts={"last4": version.last4},
+    )
+    if told:
+        await record(session, event(row, "intake.status_link_logged", actor, now))
