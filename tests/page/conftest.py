@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
 from tests.support.world import World, running_world, settings_for, upstream
 
+# Where pictures are kept for people to look at, when they ask for them.
+SHOTS = os.environ.get("BROKER_SHOTS")
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -56,6 +59,12 @@ class Visit:
     async def title(self) -> str:
         """The heading of the present state."""
         return await self.page.inner_text("h1")
+
+    async def shot(self, name: str) -> None:
+        """Keep a picture for people to look at, where they ask for them."""
+        if SHOTS:
+            width = (self.page.viewport_size or {"width": 0})["width"]
+            await self.page.screenshot(path=str(Path(SHOTS) / f"{name}-{width}.png"), full_page=True)
 
     async def submit(self, key: str) -> None:
         """Paste a key and submit it; waits for the next state."""

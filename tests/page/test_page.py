@@ -119,8 +119,8 @@ async def test_the_format_is_checked_while_typing(visit: Visit) -> None:
     for typed, said in JUDGED.items():
         await visit.page.fill("#key", typed)
         assert said in await visit.page.inner_text("#key-verdict")
-        trimmed = "Spaces around the key were removed." if typed.startswith(" ") else ""
-        assert await visit.page.inner_text("#key-trimmed") == trimmed
+        trimmed = "Spaces and invisible characters were removed." if typed.startswith(" ") else ""
+        assert await visit.page.inner_text("#key-taken") == trimmed
 
 
 async def test_a_malformed_key_is_not_sent(visit: Visit) -> None:
@@ -139,6 +139,9 @@ async def test_a_refused_key_can_be_replaced_in_place(visit: Visit) -> None:
     await visit.open(await visit.world.request_key("acme"))
     await visit.submit(NEVER_MINTED)
     assert "says that this key is not valid" in await visit.page.inner_text("#trouble")
+    assert await visit.page.inner_text("#key-verdict") == "", "it no longer looks good"
+    assert await visit.page.get_attribute("#key", "aria-invalid") == "true"
+    await visit.shot("refused")
     assert await visit.page.evaluate("document.activeElement.textContent") == "The key was not accepted"
     assert await no_overflow(visit)
     await visit.submit(visit.world.upstream_keys["acme"])
@@ -231,6 +234,7 @@ async def test_without_a_connection_the_key_stays_in_the_field(visit: Visit) -> 
     await visit.context.set_offline(True)
     await visit.submit(visit.world.upstream_keys["acme"])
     assert "there is no connection" in await visit.page.inner_text("#trouble")
+    assert "looks like a complete API key" in await visit.page.inner_text("#key-verdict"), "nobody refused it"
     assert await visit.page.input_value("#key") == visit.world.upstream_keys["acme"]
     await visit.context.set_offline(False)
     await visit.page.click("button[type=submit]")
@@ -245,6 +249,40 @@ async def test_too_many_wrong_links_say_when_to_try_again(visit: Visit) -> None:
     await visit.open((intake, linksecret.new()))
     await visit.page.wait_for_selector("h1:has-text('Too many attempts')")
     assert "ten minutes" in await visit.page.inner_text("main")
+
+
+@ON_EACH_SCREEN
+@pytest.mark.parametrize("refuses", ["no clipboard", "no permission"])
+async def test_a_browser_that_does_not_copy_says_so_and_selects_the_link(visit: Visit, refuses: str) -> None:
+    await visit.page.add_init_script(
+        "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+        if refuses == "no clipboard"
+        else "navigator.clipboard.writeText = async () => { throw new DOMException('denied', 'NotAllowedError') }"
+    )
+    await visit.world.organization("acme")
+    link = await visit.world.request_key("acme")
+    await visit.world.submit(*link, visit.world.upstream_keys["acme"])
+    await visit.open(link)
+    await visit.page.click("text=Copy status link")
+    await visit.page.wait_for_selector(".said:has-text('The link is selected: press Ctrl+C')")
+    shown = await visit.page.inner_text(".link a")
+    assert await visit.page.evaluate("getSelection().toString()") == shown
+    assert shown == await visit.page.get_attribute(".link a", "href")
+    assert await no_overflow(visit)
+    await visit.shot("no-copy")
+    assert visit.complaints == []
+
+
+async def test_a_browser_that_copies_says_so(visit: Visit) -> None:
+    await visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await visit.world.organization("acme")
+    link = await visit.world.request_key("acme")
+    await visit.world.submit(*link, visit.world.upstream_keys["acme"])
+    await visit.open(link)
+    await visit.page.click("text=Copy status link")
+    await visit.page.wait_for_selector(".said:has-text('Copied.')")
+    copied = await visit.page.evaluate("navigator.clipboard.readText()")
+    assert copied == await visit.page.get_attribute(".link a", "href")
 
 
 async def test_the_broker_down_is_said_in_plain_words(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

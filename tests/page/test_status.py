@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from tests.page.conftest import Visit
-
-# Where pictures are kept for people to look at, when they ask for them.
-SHOTS = os.environ.get("BROKER_SHOTS")
-
-
-async def shot(visit: Visit, name: str) -> None:
-    if SHOTS:
-        width = (visit.page.viewport_size or {"width": 0})["width"]
-        await visit.page.screenshot(path=str(Path(SHOTS) / f"{name}-{width}.png"), full_page=True)
 
 
 async def given(visit: Visit) -> tuple[tuple[str, str], str]:
@@ -46,12 +34,12 @@ async def test_they_see_the_key_pause_it_and_resume_it(visit: Visit) -> None:
     await visit.page.wait_for_selector("td:has-text('4')")
     assert await visit.page.inner_text("tbody th") == "nightly-sync"
     assert await visit.page.get_attribute(".bars svg", "aria-label") == "4 calls in 30 days, at most 4 on one day"
-    await shot(visit, "active")
+    await visit.shot("active")
 
     await visit.page.click("text=Pause the key")
     await title_becomes(visit, "The key is paused")
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "paused")
+    await visit.shot("paused")
     await visit.page.click("text=Resume the key")
     await title_becomes(visit, "The key is in use")
     assert visit.complaints == []
@@ -65,7 +53,7 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
     await visit.open(link, "status")
     await visit.page.click("text=Withdraw the key")
     await visit.page.wait_for_selector("text=Withdraw the key for good?")
-    await shot(visit, "withdraw")
+    await visit.shot("withdraw")
     await visit.page.click("text=Keep it")
     assert await visit.page.query_selector("text=Withdraw the key for good?") is None
 
@@ -75,7 +63,7 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
     assert "choose Revoke" in await visit.page.inner_text("main")
     assert await visit.page.query_selector("text=What you can do") is None
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "withdrawn")
+    await visit.shot("withdrawn")
     assert (await visit.world.call("GET", f"/v1/credentials/{credential}"))["state"] == "revoked"
 
     visit.world.revoke_upstream(visit.world.upstream_keys["acme"])
@@ -84,7 +72,7 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
     await visit.open(link, "status")
     assert await visit.title() == "The key is revoked"
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "dead")
+    await visit.shot("dead")
     assert visit.complaints == []
 
 
@@ -96,7 +84,7 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert "The vendor asks for a new key" in await visit.page.inner_text("main")
     await visit.page.click("text=Submit a new key")
     await visit.page.wait_for_selector("#key")
-    await shot(visit, "rotate-form")
+    await visit.shot("rotate-form")
     new = visit.world.new_key("acme")
     await visit.submit(new)
     assert await visit.world.states(credential) == ["retiring", "active"]
@@ -106,7 +94,7 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert new[-4:] in await visit.page.inner_text(".facts")
     assert "still kept for a while" in await visit.page.inner_text(".older")
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "rotated")
+    await visit.shot("rotated")
     assert visit.complaints == []
 
 
@@ -125,12 +113,12 @@ async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit
     await visit.page.wait_for_selector("text=No other key can take its place here")
     await visit.page.click("text=Keep it")
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "exposed")
+    await visit.shot("exposed")
 
     await visit.page.click("text=Submit a new key")
     await visit.page.wait_for_selector("#key")
     assert "The key you gave before is out of use" in await visit.page.inner_text("main")
-    await shot(visit, "exposed-form")
+    await visit.shot("exposed-form")
     new = visit.world.new_key("acme")
     await visit.submit(new)
     assert await visit.world.states(credential) == ["revoked", "active"]
@@ -153,14 +141,14 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
     assert await visit.page.query_selector("text=Submit a new key") is None
     assert await visit.page.query_selector("text=Pause the key") is not None
     await visit.page.wait_for_selector("tbody th")
-    await shot(visit, "waits")
+    await visit.shot("waits")
 
     await visit.page.goto("about:blank")
     _, _, secret = submitted.json()["receipt"]["status_url"].partition("#")
     await visit.open((rotation[1], secret), "status")
     assert await visit.title() == "The key works and waits for the vendor"
     assert "The key before it keeps working until this one is in use." in await visit.page.inner_text("main")
-    await shot(visit, "held")
+    await visit.shot("held")
     await visit.page.click("text=Withdraw the key")
     await visit.page.click("text=Withdraw it for good")
     await title_becomes(visit, "The key is no longer used")

@@ -6,6 +6,7 @@ import { judge } from "./check.js";
 import { callout, el, facts, show, steps, when } from "./dom.js";
 import { over, receipt } from "./pages.js";
 import { sealKey, WrongContext } from "./seal.js";
+import { unwrapped } from "./unwrap.js";
 
 const FINAL = new Set(["link_invalid", "intake_expired", "intake_cancelled", "intake_spent"]);
 const TEXTS = {
@@ -13,6 +14,9 @@ const TEXTS = {
   seal_invalid: "The key could not be read after sending. Open the link again from your message and submit once more.",
   too_many_requests: "Too many attempts from here. Wait ten minutes, then try again.",
 };
+
+// Failures that say nothing about the key.
+const NOT_THE_KEY = new Set(["network", "unavailable", "too_many_requests"]);
 
 const REPLACES = "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.";
 const FOLLOWS = "The key you gave before is out of use; this one takes its place. If you have not revoked the old one yet, please do.";
@@ -51,6 +55,7 @@ export function form(opened, intake, proof) {
   const failed = (problem) => {
     if (problem instanceof WrongContext) return over("link_invalid");
     if (FINAL.has(problem.code)) return over(problem.code, problem.message);
+    if (!NOT_THE_KEY.has(problem.code)) field.refused();
     const text = TEXTS[problem.code] || problem.message || "Something went wrong. Nothing was kept; try again.";
     const box = callout("bad", el("h2", { tabindex: "-1" }, "The key was not accepted"), el("p", {}, text));
     trouble.replaceChildren(box);
@@ -88,7 +93,7 @@ export function form(opened, intake, proof) {
 function keyField(provider) {
   const hint = el("p", { id: "key-hint", className: "hint" }, "It looks like ", el("code", {}, shortened(provider.example)), `.`);
   const verdict = el("p", { id: "key-verdict", className: "verdict", role: "status" });
-  const trimmed = el("p", { id: "key-trimmed", className: "hint", role: "status" });
+  const taken = el("p", { id: "key-taken", className: "hint", role: "status" });
   const input = el("input", {
     id: "key",
     type: "password",
@@ -103,16 +108,29 @@ function keyField(provider) {
     "aria-required": "true",
   });
   const check = () => {
-    const bare = input.value.trim();
-    trimmed.textContent = bare === input.value ? "" : "Spaces around the key were removed.";
-    if (bare !== input.value) input.value = bare;
-    const found = judge(bare, provider);
-    verdict.textContent = found.message;
-    verdict.dataset.state = found.state;
-    input.setAttribute("aria-invalid", String(found.state === "bad"));
+    const found = judge(input.value, provider);
+    judged(found.message, found.state);
     return found.state;
   };
-  input.addEventListener("input", check);
+  const judged = (message, state) => {
+    verdict.textContent = message;
+    verdict.dataset.state = state;
+    input.setAttribute("aria-invalid", String(state === "bad"));
+  };
+  const take = (pasted) => {
+    const found = unwrapped(pasted, provider.pattern);
+    if (found.key !== input.value) input.value = found.key;
+    taken.textContent = said(found);
+    check();
+  };
+  input.addEventListener("input", () => take(input.value));
+  // The field itself would join the lines of what is pasted.
+  input.addEventListener("paste", (event) => {
+    const pasted = event.clipboardData?.getData("text") ?? "";
+    if (!unwrapped(pasted, provider.pattern).from) return;
+    event.preventDefault();
+    take(pasted);
+  });
   const reveal = el("button", { type: "button", className: "quiet", "aria-pressed": "false", "aria-controls": "key" }, "Show");
   reveal.addEventListener("click", () => {
     const shown = input.type === "password";
@@ -122,8 +140,7 @@ function keyField(provider) {
   });
   const paste = async () => {
     try {
-      input.value = await navigator.clipboard.readText();
-      check();
+      take(await navigator.clipboard.readText());
     } catch {
       verdict.textContent = "The browser did not allow pasting by button; use the keyboard or the menu.";
     }
@@ -138,20 +155,31 @@ function keyField(provider) {
       hint,
       el("div", { className: "row" }, input, canPaste && el("button", { type: "button", className: "quiet", onclick: paste }, "Paste"), reveal),
       verdict,
-      trimmed,
+      taken,
     ),
-    value: () => input.value.trim(),
+    value: () => input.value,
     ready: () => check() === "good",
     complain: () => {
-      if (input.value === "") verdict.textContent = "Paste the key first.";
-      verdict.dataset.state = "bad";
-      input.setAttribute("aria-invalid", "true");
+      judged(input.value === "" ? "Paste the key first." : verdict.textContent, "bad");
       input.focus();
     },
+    refused: () => judged("", "bad"),
     wipe: () => {
       input.value = "";
     },
   };
+}
+
+// What was done to what was pasted, for people to check.  Nothing of an object or of other lines: they may hold secrets.
+function said({ key, from, left }) {
+  const kept = `Only the key was kept, which ends in “${key.slice(-4)}”`;
+  return {
+    "": "",
+    spaces: "Spaces and invisible characters were removed.",
+    text: `${kept}; ${left?.length ? `“${left.join("”, “")}” was` : "the signs around it were"} left out.`,
+    object: `${kept}; the rest of the JSON object was left out.`,
+    lines: `${kept}; the other lines were left out.`,
+  }[from];
 }
 
 // A long example would fill three lines of a phone and tell nothing more.

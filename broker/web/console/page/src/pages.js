@@ -64,13 +64,20 @@ export function over(code, detail, retry) {
   }
 }
 
-export function copyButton(label, value) {
+// A text and a button that copies it.  Browsers inside of mail and chat programs often refuse: then it is selected.
+function copied(label, shown, value) {
   const said = el("span", { role: "status", className: "said" });
   const copy = async () => {
-    await navigator.clipboard.writeText(value);
-    said.textContent = "Copied.";
+    try {
+      await navigator.clipboard.writeText(value);
+      said.textContent = "Copied.";
+    } catch {
+      getSelection().selectAllChildren(shown);
+      said.textContent = "This browser does not let the page copy. The link is selected: press Ctrl+C (⌘C on a Mac), or hold it and choose Copy.";
+    }
   };
-  return el("p", { className: "actions noprint" }, el("button", { type: "button", className: "quiet", onclick: copy }, label), said);
+  const button = el("button", { type: "button", className: "quiet", onclick: copy }, label);
+  return [el("p", { className: "link" }, shown), el("p", { className: "actions wrap noprint" }, button, said)];
 }
 
 const RECEIPT = {
@@ -104,8 +111,7 @@ export function receipt(opened, given, state, before) {
     ...(given.status_url
       ? [
           el("p", {}, "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential."),
-          el("p", { className: "link" }, el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url)),
-          copyButton("Copy status link", given.status_url),
+          ...copied("Copy status link", el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url), given.status_url),
         ]
       : [el("p", {}, "It was shown when the key was submitted. If you don't have it, ask the vendor for a new one.")]),
     el("h2", {}, "If you ever want to withdraw the key"),
