@@ -305,7 +305,7 @@ def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
         settings.mail_from,
         settings.vendor_name,
         settings.vendor_contact,
-        tuple(dict.fromkeys(filter(None, map(str.strip, settings.notify_emails.split(","))))),
+        settings.operators_mailboxes(),
         {definition.id: definition.title for definition in providers},
     )
 

@@ -7,6 +7,7 @@ import os
 import ssl
 import stat
 import tomllib
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from pydantic_settings import (
 )
 
 from broker.base import address
+from broker.base.mailbox import NotAMailbox, mailbox
 
 
 class SettingsUnusable(Exception):
@@ -204,13 +206,26 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _mail_is_whole(self) -> Self:
-        if self.smtp_host and "@" not in self.mail_from:
-            raise PydanticCustomError(
-                "mail_from", "must be an address such as keys@vendor.example where smtp_host is set"
-            )
+        if self.smtp_host:
+            try:
+                usable = mailbox(sender := parseaddr(self.mail_from)[1])
+            except NotAMailbox:
+                raise PydanticCustomError(
+                    "mail_from", "must be an address such as keys@vendor.example where smtp_host is set"
+                ) from None
+            if usable != sender:
+                raise PydanticCustomError("mail_from", "must be written {usable}", {"usable": usable})
+        try:
+            self.operators_mailboxes()
+        except NotAMailbox as fault:
+            raise PydanticCustomError("notify_emails", "{fault}; several by comma", {"fault": str(fault)}) from None
         if self.smtp_security == "none" and self.smtp_host and not _is_loopback(self.smtp_host):
             raise PydanticCustomError("smtp_security", "must be tls or starttls, as the mail server is elsewhere")
         return self
+
+    def operators_mailboxes(self) -> tuple[str, ...]:
+        """Whom every notice is mailed to, each once; raises NotAMailbox."""
+        return tuple(dict.fromkeys(mailbox(one.strip()) for one in self.notify_emails.split(",") if one.strip()))
 
     def database(self) -> str:
         """The database URL in force."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 import aiosmtplib
 
+from broker.base.mailbox import NotAMailbox, mailbox
 from broker.base.secret import Secret
 from broker.notifications.tables import NoticeRow
 from broker.notifications.webhooks import words_of
@@ -20,11 +21,12 @@ _TIMEOUT_S = 20
 
 
 class Rejected(Exception):
-    """The mail server said no for good; ``status`` is its reply code."""
+    """It will never be taken.  ``status`` is the mail server's reply code, None where it wasn't asked."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(str(status))
+    def __init__(self, status: int | None, why: str = "rejected") -> None:
+        super().__init__(why)
         self.status = status
+        self.why = why
 
 
 class Deferred(Exception):
@@ -56,8 +58,13 @@ class Mail:
             Rejected: it will never be taken. Deferred: try again later.
         """
         try:
+            recipient = mailbox(to)
+        except NotAMailbox:  # stored before addresses were checked: other software might read several in it
+            raise Rejected(None, "not_a_mailbox") from None
+        try:
             await aiosmtplib.send(
-                self.message(notice, to, audience),
+                self.message(notice, recipient, audience),
+                recipients=[recipient],
                 hostname=self.host,
                 port=self.port,
                 use_tls=self.security == "tls",

@@ -211,7 +211,7 @@ class Outbox:
         try:
             await self.mail.send(notice, delivery.destination, delivery.audience)
         except Rejected as rejected:
-            return _Result(final=True, status=rejected.status, error="rejected")
+            return _Result(final=True, status=rejected.status, error=rejected.why)
         except Deferred as deferred:
             return _Result(error=str(deferred)[:80])
         return _Result(sent=True)

@@ -22,6 +22,7 @@ from pydantic import (
 
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
+from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
 
 # What every time is stored and shown in can hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
@@ -72,7 +73,9 @@ Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-
 ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
 IdPath = Annotated[str, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
 Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
-Contact = Annotated[str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$")]
+Contact = Annotated[
+    str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$"), AfterValidator(mailbox)
+]
 Moment = Annotated[AwareDatetime, AfterValidator(_within_years)]
 Variables = Annotated[dict[Reference, Line], Field(max_length=8)]
 Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]

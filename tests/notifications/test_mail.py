@@ -1,0 +1,75 @@
+"""Mail goes to the one address that it is meant for."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from broker.base.db import EVERY_TENANT
+from broker.credentials.tables import CredentialRow
+from broker.intake.tables import IntakeRow
+from broker.notifications.notices import tell
+from tests.notifications.conftest import Telling
+
+NONE = ["a,b@acme.example", "a;b@acme.example", "<a@acme.example>", "admin@acme.example.", "adm\u200bin@acme.example"]
+
+
+@pytest.mark.parametrize("contact", NONE)
+async def test_a_contact_that_is_not_one_address_is_refused_wherever_it_is_given(
+    telling: Telling, contact: str
+) -> None:
+    world = telling.world
+    credential = await world.key_for("acme")
+    where = {"organization": "acme", "provider": "raptor-comply", "label": "second", "contact": contact}
+    for path, body in (
+        ("/v1/intakes", where),
+        ("/v1/credentials", {**where, "key": world.new_key("acme")}),
+        (f"/v1/credentials/{credential}/rotate", {"contact": contact}),
+    ):
+        refused = await world.call("POST", path, status=422, json=body)
+        assert "contact" in refused["detail"]
+        assert "write one e-mail address" in refused["detail"]
+
+
+async def test_a_contact_in_another_script_is_mailed_by_a_server_without_smtputf8(telling: Telling) -> None:
+    world = telling.world
+    credential = await world.key_for("acme")
+    asked = await world.call(
+        "POST", f"/v1/credentials/{credential}/rotate", status=201, json={"contact": "admin@bücher.example"}
+    )
+    await world.work()
+    (mail,) = telling.mailbox.to("admin@xn--bcher-kva.example")
+    assert mail["To"] == "admin@xn--bcher-kva.example"
+    request = await world.call("GET", f"/v1/intakes/{asked['rotation']['intake']}")
+    assert request["contact"] == "admin@xn--bcher-kva.example"
+
+
+async def test_contacts_from_before_they_were_checked_are_mailed_to_nobody_else_and_stop_nothing(
+    telling: Telling,
+) -> None:
+    world = telling.world
+    credential = await world.key_for("acme")
+    rotation, _, _ = await world.rotate(credential)
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await session.execute(update(CredentialRow).values(contact=NONE[0]))
+        await session.execute(update(IntakeRow).values(contact=NONE[0]))
+        for number, contact in enumerate([*NONE, "admin@bücher.example", "next@acme.example"]):
+            await tell(
+                session,
+                "key_exposed",
+                organization=rotation["organization"],
+                provider="raptor-comply",
+                contact=contact,
+                now=0,
+                dedup=f"n{number}",
+            )
+    assert (await world.call("GET", f"/v1/credentials/{credential}"))["contact"] == NONE[0]
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/cancel", json={})
+    await world.work()
+    customers = {to[0] for to, _ in telling.mailbox.came} - {"security@gridwise.example"}
+    assert customers == {"admin@acme.example", "admin@xn--bcher-kva.example", "next@acme.example"}
+    assert all(len(to) == 1 for to, _ in telling.mailbox.came)
+    dead = await telling.deliveries(state="dead")
+    assert {one["last_error"] for one in dead} == {"not_a_mailbox"}
+    assert {one["destination"] for one in dead} == set(NONE)
+    assert {one["tries"] for one in dead} == {1}
