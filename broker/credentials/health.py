@@ -19,6 +19,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
+from broker.credentials.outages import tell_outage
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.resting import rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -137,7 +138,9 @@ class HealthCheck:
                 return True
             until = await rests_until(session, credential, self.verification.catalog, self.clock())
         probed = await self.verification.ask(row, credential) if until is None else None
-        async with self.db.write(scope) as session:
+        # Whether an outage was told of already is seen across tenants only.
+        wide = probed is not None and probed.answer is Answer.UNREACHABLE
+        async with self.db.write(EVERY_TENANT if wide else scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state not in USABLE:
                 return True
@@ -196,14 +199,11 @@ class HealthCheck:
         now: int,
     ) -> None:
         before, found = changed
-        if found is Health.HEALTHY and before is Health.UNREACHABLE:
-            return
-        kinds: dict[Health, NoticeKind] = {
-            Health.FAILING: "key_failing",
-            Health.UNREACHABLE: "key_unreachable",
-            Health.HEALTHY: "key_recovered",
-        }
-        await tell_of(session, kinds[found], credential, version=row.number, now=now, facts={"last4": row.last4})
+        if found is Health.UNREACHABLE:
+            await tell_outage(session, row, now=now)
+        elif found is Health.FAILING or before is Health.FAILING:  # an outage that ended is no news
+            kind: NoticeKind = "key_failing" if found is Health.FAILING else "key_recovered"
+            await tell_of(session, kind, credential, version=row.number, now=now, facts={"last4": row.last4})
 
 
 _EVENTS = {Health.FAILING: "failing", Health.HEALTHY: "recovered", Health.UNREACHABLE: "unreachable"}

@@ -98,8 +98,14 @@ class Mail:
             about = f"This is about your key for {self.titles.get(notice.provider, notice.provider)}{_label(notice)}."
             message.set_content(f"{filled(words.customer, notice.facts)}\n\n{about}\n\n{contact}{self.vendor}\n")
         else:
-            about = f"Organization {notice.organization_id}, provider {notice.provider}, key {notice.credential_id}"
-            message.set_content(f"{filled(words.operator, notice.facts)}\n\n{about}, version {notice.version}\n")
+            concerned = {
+                "Organization": notice.organization_id,
+                "Provider": notice.provider,
+                "Key": notice.credential_id,
+                "Version": notice.version,
+            }
+            lines = "".join(f"{name} {value}\n" for name, value in concerned.items() if value)
+            message.set_content(f"{filled(words.operator, notice.facts)}\n\n{lines}")
         return message
 
 

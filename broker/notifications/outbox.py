@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
@@ -20,6 +21,7 @@ from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict, NotFound
+from broker.base.moments import seconds_asked
 from broker.base.outbound import Outbound, Unreachable
 from broker.formats import ids
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
@@ -34,6 +36,10 @@ _log = structlog.get_logger()
 # Until the next try, by how many there were (the schedule that Standard Webhooks recommends); then it is dead.
 _SECOND_MS = 1_000
 _RETRY_MS = tuple(seconds * _SECOND_MS for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
+_DAY_MS = 86_400_000
+# What a delivery waits for whose receiver said when to come back, and so what all others to it wait for.
+_ASKED = "asked_to_wait"
+_ASKING = frozenset({429, 503})
 _TRY_S = 60
 # Longer than any one try may take.
 _CLAIM_MS = 120_000
@@ -44,12 +50,20 @@ _TO_ONE = 5
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What came of a try: ``final`` says that another would be in vain."""
+    """What came of a try: ``final`` says that another would be in vain, ``asked_ms`` when it would come too early."""
 
     sent: bool = False
     final: bool = False
     status: int | None = None
     error: str = ""
+    asked_ms: int = 0
+
+
+class Answer(NamedTuple):
+    """What a receiver answered, and for how many milliseconds it asked to be left alone; None where it didn't."""
+
+    status: int | None
+    asked_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +97,21 @@ class Outbox:
                 )
             )
             hooks = list(await session.scalars(select(WebhookRow).where(WebhookRow.state == "active")))
+            resting = await _resting(session)
             for notice in notices:
-                session.add_all(self._deliveries(notice, hooks, now))
+                session.add_all(self._deliveries(notice, hooks, resting, now))
                 notice.fanned_out_at = now
         return len(notices)
 
-    def _deliveries(self, notice: NoticeRow, hooks: Iterable[WebhookRow], now: int) -> list[DeliveryRow]:
+    def _deliveries(
+        self, notice: NoticeRow, hooks: Iterable[WebhookRow], resting: Mapping[str, int], now: int
+    ) -> list[DeliveryRow]:
         to = [
             ("webhook", hook.id, "operator")
             for hook in hooks
-            if hook.organization_id in {"", notice.organization_id} and (not hook.kinds or notice.kind in hook.kinds)
+            if hook.organization_id in {"", notice.organization_id}
+            and (not hook.kinds or notice.kind in hook.kinds)
+            and notice.facts.get("webhook") != hook.id  # of its own trouble the others are told
         ]
         if self.mail is not None:
             to += [("email", address, "operator") for address in self.mail.operators]
@@ -109,7 +128,7 @@ class Outbox:
                 audience=audience,
                 state="pending",
                 tries=0,
-                next_try_at=now,
+                next_try_at=max(now, resting.get(destination, 0)),
                 last_status=None,
                 last_error="",
                 created_at=now,
@@ -149,7 +168,7 @@ class Outbox:
         now = self.clock()
         dead = not result.sent and (result.final or delivery.tries > len(_RETRY_MS))
         state = "sent" if result.sent else "dead" if dead else "pending"
-        wait = 0 if state != "pending" else int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
+        next_try_at = now if state != "pending" else now + _wait(delivery, result, now)
         if dead:
             _log.error("notice.dead", delivery=delivery.id, channel=delivery.channel, status=result.status)
         async with self.db.write(EVERY_TENANT) as session:
@@ -159,12 +178,25 @@ class Outbox:
                 .where(DeliveryRow.id == delivery.id, DeliveryRow.tries == delivery.tries)
                 .values(
                     state=state,
-                    next_try_at=now + wait,
+                    next_try_at=next_try_at,
                     last_status=result.status,
                     last_error=result.error,
                     settled_at=None if state == "pending" else now,
                 )
             )
+            if result.asked_ms:
+                await session.execute(
+                    update(DeliveryRow)
+                    .where(
+                        DeliveryRow.channel == "webhook",
+                        DeliveryRow.destination == delivery.destination,
+                        DeliveryRow.state == "pending",
+                        DeliveryRow.next_try_at < next_try_at,
+                    )
+                    .values(next_try_at=next_try_at)
+                )
+            if delivery.channel == "webhook" and not result.sent and now - delivery.created_at >= _DAY_MS:
+                await webhooks.failing(session, delivery.destination, since=delivery.created_at, now=now)
 
     async def _tried(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         """One try, which ends in time and whose every fault counts, so that what never works is given up one day."""
@@ -184,26 +216,30 @@ class Outbox:
             row = await session.get(WebhookRow, delivery.destination)
         if row is None or row.state != "active":
             return _Result(final=True, error="webhook_not_active")
-        status = await self.post(row, notice)
+        status, asked_ms = await self.post(row, notice)
         if status == 410:  # Standard Webhooks: the receiver wants no more
             async with self.db.write(EVERY_TENANT) as session:
                 await webhooks.disable(session, BROKER, row.id, now=self.clock())
             return _Result(final=True, status=status, error="gone")
         if status is None:
             return _Result(error="unreachable")
-        return _Result(sent=200 <= status < 300, status=status, error="" if status < 300 else "refused")
+        sent = 200 <= status < 300
+        error = "" if sent else _ASKED if asked_ms else "refused"
+        return _Result(sent=sent, status=status, error=error, asked_ms=asked_ms)
 
-    async def post(self, row: WebhookRow, notice: NoticeRow) -> int | None:
-        """Post a notice to an endpoint; its status, or None where no answer came."""
+    async def post(self, row: WebhookRow, notice: NoticeRow) -> Answer:
+        """Post a notice to an endpoint."""
         try:
             url, headers, body = await webhooks.message(self.keystore, row, notice, self.clock())
         except (CannotOpen, KeystoreUnavailable):
-            return None
+            return Answer(None)
         try:
             async with self.outbound.call("POST", url, headers=headers, body=body, private=self.private) as response:
-                return response.status
+                status, value = response.status, response.headers.get("Retry-After", "")
         except (Unreachable, Unreadable):
-            return None
+            return Answer(None)
+        asked = seconds_asked(value, self.clock() / 1000) if status in _ASKING else None
+        return Answer(status, min(max(int((asked or 0) * 1000), 0), _DAY_MS))
 
     async def _mail(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         if self.mail is None:
@@ -215,6 +251,22 @@ class Outbox:
         except Deferred as deferred:
             return _Result(error=str(deferred)[:80])
         return _Result(sent=True)
+
+
+def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
+    """Milliseconds until the next try; one falls on the end of the first day, when people are told."""
+    wait = int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
+    day = delivery.created_at + _DAY_MS - now
+    return max(min(wait, day) if day > 0 else wait, result.asked_ms)
+
+
+async def _resting(session: AsyncSession) -> dict[str, int]:
+    """Until when receivers asked to be left alone, by their webhooks."""
+    waiting = select(DeliveryRow.destination, func.max(DeliveryRow.next_try_at)).where(
+        DeliveryRow.state == "pending", DeliveryRow.last_error == _ASKED
+    )
+    found = await session.execute(waiting.group_by(DeliveryRow.destination))
+    return {row[0]: row[1] for row in found}
 
 
 def _first(due: ColumnElement[bool]) -> Select[str]:

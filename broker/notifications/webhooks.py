@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks import Webhook
 
@@ -23,7 +23,7 @@ from broker.base.secret import Secret
 from broker.formats import ids
 from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
-from broker.notifications.tables import NoticeRow, WebhookRow
+from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
 from broker.notifications.words import WORDS, Kind, Words, filled, seen
 
 Format = Literal["standard", "slack"]
@@ -121,6 +121,27 @@ async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: 
         facts={"webhook": row.id},
     )
     await record(session, _event(row, "webhook.disabled", actor, now))
+
+
+async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: int) -> None:
+    """The receiver took nothing since then: operators are told by the other channels, once until it takes something."""
+    taken = await session.scalar(
+        select(func.max(DeliveryRow.settled_at)).where(
+            DeliveryRow.channel == "webhook", DeliveryRow.destination == webhook_id, DeliveryRow.state == "sent"
+        )
+    )
+    row = await session.get(WebhookRow, webhook_id)
+    if row is None or row.state != "active" or (taken is not None and taken >= since):
+        return
+    await tell(
+        session,
+        "webhook_failing",
+        organization=row.organization_id,
+        provider="",
+        now=now,
+        dedup=f"webhook_failing/{row.id}/{taken or 0}",
+        facts={"webhook": row.id},
+    )
 
 
 async def rotate_secret(

@@ -42,6 +42,7 @@ Kind = Literal[
     "link_logged",
     "status_link_logged",
     "webhook_disabled",
+    "webhook_failing",
 ]
 Severity = Literal["info", "warning", "urgent"]
 
@@ -97,7 +98,8 @@ WORDS: Mapping[Kind, Words] = {
     "key_unreachable": Words(
         "warning",
         "An upstream doesn't answer",
-        "The upstream could not be asked about the key ending {last4}. Jobs may go on; the broker asks again.",
+        "The upstream could not be asked about the key ending {last4}. Of others that meet the same outage nobody is "
+        "told: `broker key list --only unreachable` shows them. Jobs may go on; the broker asks again.",
     ),
     "key_unopenable": Words(
         "urgent",
@@ -264,6 +266,13 @@ WORDS: Mapping[Kind, Words] = {
         "A webhook is switched off",
         "The receiver of the webhook {webhook} answered that it is gone (410): nothing more is posted there. Add it "
         "again with `broker webhook add` if it is still wanted.",
+    ),
+    "webhook_failing": Words(
+        "warning",
+        "A webhook takes nothing",
+        "The receiver of the webhook {webhook} took nothing for a day; each notice is tried for three days. "
+        "`broker webhook test {webhook}` shows what it answers, `broker notice deliveries --state dead` what was given "
+        "up.",
     ),
 }
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from math import isfinite
 from typing import NamedTuple
 
+from broker.base.moments import number_of, until
 from broker.providers.retry import RETRY_AFTER, RateHeader, Retry
 
 # By these an upstream says "not now" rather than "no" (RFC 9110 §15.6).
@@ -65,7 +63,7 @@ class _Said(NamedTuple):
 
     def left(self, limit: RateHeader) -> float | None:
         """What the limit says is left; the least where it says so twice, None where it doesn't."""
-        said = (_number(value) for value in self.values.get((limit.remaining or "").lower(), ()))
+        said = (number_of(value) for value in self.values.get((limit.remaining or "").lower(), ()))
         return min((number for number in said if number is not None), default=None)
 
     def times(self, limits: Iterable[RateHeader]) -> Iterator[float]:
@@ -79,20 +77,12 @@ class _Said(NamedTuple):
 
 def _seconds(value: str, unit: str, now: float) -> float | None:
     """What a header's value comes to; None where it says nothing."""
-    number = _number(value)
+    number = number_of(value)
     if unit == "date" or number is None:
-        return _duration(value) if unit == "duration" else _until(value, now)
+        return _duration(value) if unit == "duration" else until(value, now)
     if unit.startswith("epoch"):
         return (number / 1000 if unit == "epoch-milliseconds" else number) - now
     return number / 1000 if unit == "milliseconds" else number
-
-
-def _number(value: str) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
 
 
 def _duration(value: str) -> float | None:
@@ -100,14 +90,3 @@ def _duration(value: str) -> float | None:
     if not value or not found:
         return None
     return sum(float(part or 0) * seconds for part, seconds in zip(found.groups(), _PARTS_S, strict=True))
-
-
-def _until(date: str, now: float) -> float | None:
-    """Seconds until a date of HTTP (RFC 9110 §5.6.7) or RFC 3339."""
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
-        try:
-            moment = read(date)
-        except (ValueError, OverflowError):
-            continue
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
-    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
@@ -62,6 +62,35 @@ async def test_an_outage_is_not_a_bad_key(world: World, acme: str) -> None:
     await world.work(hours=2)
     assert await health(world, acme) == "healthy"
     assert await told(world) == ["key_unreachable"], "an outage that ended is no news"
+
+
+async def test_an_outage_is_one_notice_however_many_keys_meet_it_and_the_next_one_another(world: World) -> None:
+    credentials = [await world.key_for(f"customer-{number}") for number in range(6)]
+    await world.work(hours=2)
+    world.upstream.faults = Faults(outage=True)
+    for _ in range(4):  # more keys come in turn, and those that were asked are asked again
+        await world.work(hours=15)
+    assert {await health(world, credential) for credential in credentials} == {"unreachable"}
+    assert await told(world) == ["key_unreachable"]
+    assert len(await world.events(kind="credential.version.unreachable")) == 6, "the record has each"
+    world.upstream.faults = Faults()
+    for _ in range(2):
+        await world.work(hours=15)
+    assert {await health(world, credential) for credential in credentials} == {"healthy"}
+    world.upstream.faults = Faults(outage=True)
+    for _ in range(2):
+        await world.work(hours=30)
+    assert await told(world) == ["key_unreachable"] * 2
+
+
+async def test_an_upstream_that_answers_now_and_then_is_not_told_of_each_time(world: World, acme: str) -> None:
+    for outage in (True, False) * 3:
+        world.upstream.faults = Faults(outage=outage)
+        async with world.services.db.write(EVERY_TENANT) as session:
+            await session.execute(update(VersionRow).values(next_probe_at=world.clock()))
+        await world.work()
+    assert len(await world.events(kind="credential.version.unreachable")) == 3
+    assert await told(world) == ["key_unreachable"]
 
 
 async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soon_as_upstream_says_so(

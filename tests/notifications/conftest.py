@@ -27,13 +27,14 @@ class Receiver:
 
     url: str = ""
     status: int = 204
+    headers: dict[str, str] = field(default_factory=dict)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     async def answer(self, request: Request) -> Response:
         self.came.append((dict(request.headers), await request.body()))
         await self.answering.wait()
-        return Response(status_code=self.status)
+        return Response(status_code=self.status, headers=self.headers)
 
 
 @dataclass

@@ -140,4 +140,4 @@ async def test(webhook_id: IdPath, call: ByEither) -> Tested:
         facts={},
         created_at=call.now,
     )
-    return Tested(status=await call.services.outbox.post(row, nothing))
+    return Tested(status=(await call.services.outbox.post(row, nothing)).status)

@@ -1,0 +1,47 @@
+"""An outage of an upstream is one notice, however many keys meet it while it lasts."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.credentials.lifecycle import Health
+from broker.credentials.tables import VersionRow
+from broker.notifications.notices import tell
+from broker.notifications.tables import NoticeRow
+
+# An upstream that answers one key and not the next is told of no more often than this.
+_APART_MS = 3_600_000
+
+
+async def tell_outage(session: AsyncSession, row: VersionRow, *, now: int) -> None:
+    """Tell operators that upstream didn't answer about a key, unless they know of this outage already.
+
+    It is the outage that they know of for as long as no key was answered since.  The notice is no organization's: an
+    outage is everybody's, so the ``session`` has to see every tenant, and whoever is limited to some isn't told.
+    """
+    told = await session.scalar(
+        select(func.max(NoticeRow.created_at)).where(
+            NoticeRow.organization_id == "",
+            NoticeRow.kind == "key_unreachable",
+            NoticeRow.provider == row.provider,
+        )
+    )
+    if told is not None:
+        answered = select(VersionRow.number).where(
+            VersionRow.provider == row.provider, VersionRow.health == Health.HEALTHY, VersionRow.health_at > told
+        )
+        if now < told + _APART_MS or await session.scalar(answered.limit(1)) is None:
+            return
+    await tell(
+        session,
+        "key_unreachable",
+        organization="",
+        provider=row.provider,
+        credential=row.credential_id,
+        version=row.number,
+        now=now,
+        # Of several keys that meet it in the same moment one is told.
+        dedup=f"key_unreachable/{row.provider}/{now // _APART_MS}",
+        facts={"last4": row.last4},
+    )
