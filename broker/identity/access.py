@@ -8,13 +8,14 @@ from collections import OrderedDict
 from typing import Protocol
 
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
-from joserfc import jws, jwt
+from joserfc import jwt
 from joserfc.errors import JoseError
 
 from broker.base.clock import Clock
 from broker.base.errors import InvalidToken
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
+from broker.identity.unverified import peek
 
 LIFETIME_S = 600
 _LEEWAY_S = 5
@@ -91,8 +92,7 @@ class AccessTokens:
 
     async def _verify(self, unverified_token: str) -> tuple[Workload, int]:
         try:
-            unverified_header = jws.extract_compact(unverified_token.encode()).headers()
-            kid = unverified_header.get("kid")
+            kid = peek(unverified_token).header.get("kid")
             if isinstance(kid, str) and not self._keys.knows(kid):
                 await self._keys.load(self._clock())
             token = jwt.decode(unverified_token, self._keys.verifying(), algorithms=["EdDSA"])

@@ -7,7 +7,6 @@ not) and commits the assertion's ``jti`` together with the event before the toke
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
-from joserfc import jws, jwt
+from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from sqlalchemy.exc import IntegrityError
@@ -32,6 +31,7 @@ from broker.formats import ids, token
 from broker.identity.access import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
+from broker.identity.unverified import peek
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 # The same at both ends: `exp` may be as long ago as `iat` and `nbf` may be ahead (RFC 7519 §4.1.4–6).
@@ -84,7 +84,10 @@ class TokenEndpoint:
 
     async def answer(self, form: Mapping[str, str], headers: Mapping[str, str], address: str) -> TokenAnswer:
         """Check a token request and answer it; the token leaves only after its event is durable."""
-        client_id = _unverified_client_id(form, headers)
+        try:
+            client_id = _unverified_client_id(form, headers)
+        except ValueError:  # authlib would read it again, without a bound
+            return self._invalid_client()
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, client_id) if client_id else None
         exchange = _Exchange(self, row)
@@ -124,32 +127,27 @@ class TokenEndpoint:
                 )
             )
         if body.get("error") == "invalid_client":
-            # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
-            # The time is in every HTTP answer's Date; here it is read by whoever has to compare clocks.
-            advice = _ADVICE.format(now=rfc3339(self._clock()))
-            return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
+            return self._invalid_client()
         return TokenAnswer(status, body)
+
+    def _invalid_client(self) -> TokenAnswer:
+        # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
+        # The time is in every HTTP answer's Date; here it is read by whoever has to compare clocks.
+        advice = _ADVICE.format(now=rfc3339(self._clock()))
+        return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
 
 
 def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """The client the request claims to be, before anything is checked; empty where it doesn't say."""
+    """The client the request claims to be, before anything is checked; empty where it doesn't say.
+
+    Raises:
+        ValueError: the assertion is no token, or the Authorization header not of the scheme that it names.
+    """
     if assertion := form.get("client_assertion"):
-        try:
-            claims = json.loads(jws.extract_compact(assertion.encode()).payload)
-        except (JoseError, ValueError):
-            return ""
-        subject = claims.get("sub") if isinstance(claims, dict) else None
+        subject = peek(assertion).claims.get("sub")
     else:
-        subject = _basic(headers)[0]
+        subject, _ = extract_basic_authorization(headers)
     return subject if isinstance(subject, str) and ids.is_id(subject, "wkl") else ""
-
-
-def _basic(headers: Mapping[str, str]) -> tuple[str | None, str | None]:
-    try:
-        client_id, secret = extract_basic_authorization(headers)
-    except ValueError:
-        return None, None
-    return client_id, secret
 
 
 def _request(form: Mapping[str, str], headers: Mapping[str, str]) -> OAuth2Request:

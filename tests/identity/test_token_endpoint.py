@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import KeySet
 
 from broker.base.clock import parse_rfc3339
@@ -30,7 +30,8 @@ def sign(job: Job, *, header: dict[str, Any] | None = None, **claims: Any) -> st
     merged = {name: value for name, value in {**base, **claims}.items() if value is not None}
     algorithm = private["alg"]
     keys = KeySet.import_key_set({"keys": [private]})
-    return jwt.encode({"alg": algorithm, "kid": private["kid"], **(header or {})}, merged, keys, algorithms=[algorithm])
+    protected = {"typ": "JWT", "alg": algorithm, "kid": private["kid"], **(header or {})}
+    return jws.serialize_compact(protected, json.dumps(merged), keys, algorithms=[algorithm])
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "ES256", "RS256"])
