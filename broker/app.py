@@ -29,6 +29,7 @@ from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
 from broker.identity import operators
 from broker.identity.access import AccessTokens
+from broker.identity.jobs import Jobs
 from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
@@ -148,8 +149,7 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
                 await audit.start()
                 broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
                 watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
-                standings = broker.services.leasing.standings
-                news = News(db, "keybroker_guards", standings.heard, standings.forget)
+                news = _news(db, broker.services)
                 listening = asyncio.create_task(news.run(), name="news")
                 try:
                     yield broker
@@ -218,6 +218,7 @@ def _wire(
         catalog=providers,
         signing=signing,
         access_tokens=AccessTokens(settings.public_url, signing, clock),
+        jobs=Jobs(db, clock),
         token_endpoint=TokenEndpoint(
             db,
             audit,
@@ -264,6 +265,21 @@ def _wire(
     )
     _measure(services, worker, opened)
     return Broker(services, worker, outbound, opened)
+
+
+def _news(db: Database, services: Services) -> News:
+    """What other replicas' revocations are told to."""
+    standings, jobs = services.leasing.standings, services.jobs
+
+    def heard(news: str) -> None:
+        standings.heard(news)
+        jobs.heard(news)
+
+    def missed() -> None:
+        standings.forget()
+        jobs.forget()
+
+    return News(db, "keybroker_guards", heard, missed)
 
 
 def _measure(services: Services, worker: Worker, opened: Keystores) -> None:

@@ -24,6 +24,7 @@ from broker.base.errors import Forbidden, Invalid, Unauthenticated
 from broker.credentials.verification import Verification
 from broker.identity import operators
 from broker.identity.access import AccessTokens
+from broker.identity.jobs import Jobs
 from broker.identity.oauth import TokenEndpoint
 from broker.identity.principal import Operator, Role, Workload
 from broker.identity.signing import SigningKeys
@@ -53,6 +54,7 @@ class Services:
     catalog: Catalog
     signing: SigningKeys
     access_tokens: AccessTokens
+    jobs: Jobs
     token_endpoint: TokenEndpoint
     verification: Verification
     leasing: Leasing
@@ -150,7 +152,9 @@ class Call:
         ``what`` is the id that calls rely on; left out, the answer's own.
         """
         response = await self.change(body, work)
-        await self.services.flights.settled(what or json.loads(bytes(response.body))["id"])
+        cut_off = what or json.loads(bytes(response.body))["id"]
+        self.services.jobs.heard(cut_off)
+        await self.services.flights.settled(cut_off)
         return response
 
     def _repeats(self, body: BaseModel | None) -> Repeats | None:
@@ -217,14 +221,25 @@ class Job:
     actor: Actor
 
 
-async def establish_job(request: Request, wired: Wired) -> Job:
-    """A dependency: the workload whose access token came along; raises Unauthenticated."""
+async def job_of_token(request: Request, wired: Services) -> Job:
+    """The workload whose access token came along, for what is decided under guards: they know whether it stands.
+
+    Raises:
+        Unauthenticated: there is no such token.
+    """
     workload = await wired.access_tokens.verify(bearer(request))
     return Job(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
 
 
+async def establish_job(request: Request, wired: Wired) -> Job:
+    """A dependency: the workload whose access token came along, which stands; raises Unauthenticated or JobRevoked."""
+    job = await job_of_token(request, wired)
+    await wired.jobs.check(job.workload.id)
+    return job
+
+
 async def establish_any(request: Request, wired: Wired) -> Job | Call:
-    """A dependency: an operator or a workload, told apart by the token's prefix; raises Unauthenticated."""
+    """A dependency: an operator or a workload, told apart by the token's prefix; raises as these two."""
     if bearer(request).startswith("kbo_"):
         async with wired.db.read(EVERY_TENANT) as session:
             operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())

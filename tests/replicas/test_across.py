@@ -101,6 +101,22 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
     await eventually(lambda: standings._outdated(kept))
 
 
+async def test_news_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(
+    replicas: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, _ = replicas
+    job = await one.job()
+    headers = await job.headers()
+    monkeypatch.setattr("broker.identity.jobs._FRESH_MS", 600_000)  # but for the news, memory would be believed
+    await two.call("GET", "/v1/leases", as_=headers)
+    await one.call("POST", "/v1/workloads/sync/revoke", json={"reason": "retired"})
+
+    async def refused() -> bool:
+        return (await two.http.get("/v1/leases", headers=headers)).status_code == 403
+
+    await eventually(refused)
+
+
 async def listening(world: World) -> list[int]:
     """The connections on which the brokers of this database hear news."""
     news = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'keybroker news'"

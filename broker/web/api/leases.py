@@ -41,7 +41,7 @@ from broker.web.session import (
     Services,
     Wired,
     checked_key,
-    establish_job,
+    job_of_token,
     services,
 )
 
@@ -157,7 +157,7 @@ async def issue(request: Request) -> Response:
     """Lease a key: to use it through the proxy, or (where granted) to see it."""
     # The hottest route: it does by hand what FastAPI's dependency solver would take most of its time for.
     wired = await services(request)
-    job = await establish_job(request, wired)
+    job = await job_of_token(request, wired)
     body = parsed(NewLease, await request.body())
     subject = Subject(job.workload.id, body.organization, body.provider, body.label)
     ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl, body.grant)

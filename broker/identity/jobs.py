@@ -1,0 +1,82 @@
+"""Which jobs stand: asked by every request that a job's access token establishes, so answered from memory.
+
+An access token lasts for minutes after its job was revoked.  Uses and leases are decided under guards, which see that
+at once; this is for everything else that a token opens.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Forbidden
+from broker.formats import ids
+from broker.identity.tables import WorkloadRow
+
+_REMEMBERED = 20_000
+# News may be lost with a connection: nothing is believed for longer.
+_FRESH_MS = 1_000
+
+
+class JobRevoked(Forbidden):
+    """The job whose token this is was revoked."""
+
+    code = "workload_revoked"
+
+    def __init__(self) -> None:
+        super().__init__("This workload was revoked; ask an operator to register it again.")
+
+
+class _Known(NamedTuple):
+    active: bool
+    at: int
+
+
+class Jobs:
+    """The state of jobs, the most recently read ones kept."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._changes = 0
+
+    async def check(self, workload: str) -> None:
+        """Return where the workload stands.
+
+        Raises:
+            JobRevoked: it was revoked: here, or elsewhere a second ago; sooner where news of it came.
+        """
+        known = self._known.get(workload)
+        if known is None or not 0 <= self._clock() - known.at < _FRESH_MS:
+            known = await self._read(workload)
+        if not known.active:
+            raise JobRevoked
+
+    def heard(self, news: str) -> None:
+        """Note that a guard was raised (``ID EPOCH``, or the id alone)."""
+        guard = news.partition(" ")[0]
+        if ids.is_id(guard, "wkl"):
+            self._changes += 1
+            self._known.pop(guard, None)
+
+    def forget(self) -> None:
+        """Read everything again: news may have been missed."""
+        self._changes += 1
+        self._known.clear()
+
+    async def _read(self, workload: str) -> _Known:
+        at, changes = self._clock(), self._changes
+        async with self._db.read(EVERY_TENANT) as session:
+            state = await session.scalar(select(WorkloadRow.state).where(WorkloadRow.id == workload))
+        known = _Known(state == "active", at)
+        if changes == self._changes:  # else this may be from before what was heard meanwhile
+            self._known[workload] = known
+            self._known.move_to_end(workload)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known

@@ -1,0 +1,94 @@
+"""What a job's access token opens once the job was revoked: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from broker.base.db import EVERY_TENANT, Database
+from broker.identity.jobs import JobRevoked, Jobs
+from broker.identity.tables import WorkloadRow
+from tests.support.world import Clock, World
+
+CHECK = {"candidates": [{"digest": "0" * 64, "place": "a.log:1"}]}
+
+
+async def test_a_revoked_jobs_token_opens_nothing(world: World) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = (await job.lease("acme"))["lease"]["id"]
+    headers = await job.headers()
+    paths: dict[tuple[str, str], Any] = {
+        ("GET", "/v1/leases"): None,
+        ("GET", f"/v1/leases/{lease}"): None,
+        ("POST", "/v1/leaks/check"): CHECK,
+        ("POST", f"/v1/leases/{lease}/renew"): {},
+        ("POST", f"/v1/leases/{lease}/end"): None,
+    }
+    for (method, path), body in list(paths.items())[:-1]:
+        await world.call(method, path, as_=headers, json=body)
+    recorded = await world.events(kind="leak.checked")
+    await world.call("POST", "/v1/workloads/sync/revoke", json={"reason": "retired"})
+    for (method, path), body in paths.items():
+        refused = await world.call(method, path, as_=headers, status=403, json=body)
+        assert refused["code"] == "workload_revoked", path
+    assert await world.events(kind="leak.checked") == recorded, "nothing more is on the record"
+    assert (await world.call("GET", f"/v1/leases/{lease}"))["state"] == "active", "nobody ended it"
+
+
+async def row(db: Database) -> str:
+    workload = "wkl_" + "1" * 32
+    async with db.write(EVERY_TENANT) as session:
+        session.add(
+            WorkloadRow(
+                id=workload,
+                name="sync",
+                jwks={"keys": []},
+                secret_hash=None,
+                state="active",
+                created_at=0,
+                created_by="",
+                revoked_at=None,
+            )
+        )
+    return workload
+
+
+async def revoke(db: Database, workload: str) -> None:
+    async with db.write(EVERY_TENANT) as session:
+        (await session.get_one(WorkloadRow, workload)).state = "revoked"
+
+
+async def test_the_state_is_asked_from_memory_and_never_believed_for_longer_than_a_second(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    jobs, workload = Jobs(db, clock), await row(db)
+    await jobs.check(workload)
+    with monkeypatch.context() as away:
+        away.setattr(db, "read", None)
+        await jobs.check(workload)
+    await revoke(db, workload)  # without any news
+    clock.forward(seconds=1)
+    with pytest.raises(JobRevoked):
+        await jobs.check(workload)
+
+
+async def test_news_is_believed_at_once_also_while_the_state_is_being_read(db: Database) -> None:
+    jobs, workload = Jobs(db, Clock()), await row(db)
+    await asyncio.gather(jobs.check(workload), told_of(jobs, workload))
+    await revoke(db, workload)
+    with pytest.raises(JobRevoked):  # what was read before the news was not kept
+        await jobs.check(workload)
+
+
+async def told_of(jobs: Jobs, workload: str) -> None:
+    jobs.heard(f"{workload} 2")
+
+
+async def test_a_workload_that_is_not_there_stands_no_more(db: Database) -> None:
+    with pytest.raises(JobRevoked):
+        await Jobs(db, Clock()).check("wkl_" + "2" * 32)
