@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from broker.audit.events import Actor, Event, word
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
@@ -28,6 +28,7 @@ from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
 from broker.notifications.notices import tell
+from broker.organizations.tables import OrganizationRow
 
 _log = structlog.get_logger()
 
@@ -339,12 +340,13 @@ class Leasing:
     async def page(
         self, scope: Scope, *, workload: str | None, organization: str | None, after: str, limit: int
     ) -> list[Lease]:
-        """Leases by id after ``after``, newest last."""
+        """Leases by id after ``after``, newest last; none for an ``organization`` (id or slug) that isn't there."""
         query = select(LeaseRow).where(LeaseRow.id > after).order_by(LeaseRow.id).limit(limit)
         if workload is not None:
             query = query.where(LeaseRow.workload_id == workload)
         if organization is not None:
-            query = query.where(LeaseRow.organization_id == organization)
+            named = or_(OrganizationRow.id == organization, OrganizationRow.slug == organization)
+            query = query.where(LeaseRow.organization_id.in_(select(OrganizationRow.id).where(named)))
         async with self._db.read(scope) as session:
             return [lease_of(row) for row in await session.scalars(query)]
 

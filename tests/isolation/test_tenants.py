@@ -242,6 +242,28 @@ async def test_bodies_that_name_another_tenant_are_refused_like_unknown_ones(wor
     assert refusals[0]["code"] == "no_grant"
 
 
+async def test_a_job_learns_of_no_customer_that_it_has_no_right_to(world: World) -> None:
+    await world.key_for("acme")
+    beta = await world.organization("beta")
+    job = await world.job()
+    await world.grant(job, "acme")
+    lease = await job.lease("acme")
+    for own in ("acme", lease["lease"]["organization"]):
+        shown = await world.call("GET", f"/v1/leases?organization={own}", as_=await job.headers())
+        assert [one["id"] for one in shown["items"]] == [lease["lease"]["id"]]
+    answers: list[set[str]] = [set(), set(), set()]
+    for other in ("beta", beta["id"], "nosuch", "org_" + "0" * 32):
+        listed = await world.http.get(f"/v1/leases?organization={other}", headers=await job.headers())
+        assert (listed.status_code, listed.json()) == (200, {"items": [], "next": None})
+        called = await world.http.get(f"/proxy/{other}/raptor-comply/facilities", headers=await job.headers())
+        assert called.status_code == 403
+        for seen, answer in zip(answers, (listed, await job.ask(other), called), strict=True):
+            seen.add(answer.text)
+    assert [len(seen) for seen in answers] == [1, 1, 1], "one answer, whether there is such a customer or not"
+    unknown = await world.call("GET", "/v1/leases?organization=nosuch", status=404)
+    assert unknown["code"] == "unknown_organization", "operators are told of a misspelt one"
+
+
 async def test_a_lease_works_at_its_own_tenant_and_provider_only(world: World) -> None:
     job, _ = await two_tenants(world)
     lease = await job.lease("acme")

@@ -177,7 +177,8 @@ async def listed(
     """A job's own leases, or for an operator those of the organizations they see."""
     # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
     scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
-    if organization is not None:
+    if organization is not None and isinstance(caller, Call):
+        # An operator is told of a misspelt one. To a job, one that isn't there is one that it has no lease of.
         async with wired.db.read(scope) as session:
             organization = (await tenants.find(session, organization)).id
     rows = await wired.leasing.page(
