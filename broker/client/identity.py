@@ -56,7 +56,7 @@ class Identity:
     private_jwk: dict[str, Any]
 
     def assertion(self) -> str:
-        """A fresh assertion for the token endpoint (RFC 7523 §2.2); good once.
+        """A fresh assertion for the broker's token endpoint (RFC 7523 §2.2, as RFC 7523bis has it); good once.
 
         It is dated a minute back and lasts for a minute, so it holds where the broker's clock is up to a minute, and
         the broker's own leeway, off this machine's.
@@ -66,13 +66,13 @@ class Identity:
         claims = {
             "iss": self.client_id,
             "sub": self.client_id,
-            "aud": f"{self.broker}/oauth/token",
+            "aud": self.broker,
             "iat": now - _SPAN_S,
             "nbf": now - _SPAN_S,
             "exp": now + _SPAN_S,
             "jti": secrets.token_urlsafe(16),
         }
-        header = {"alg": algorithm, "kid": self.private_jwk["kid"]}
+        header = {"typ": "client-authentication+jwt", "alg": algorithm, "kid": self.private_jwk["kid"]}
         keys = KeySet.import_key_set({"keys": [self.private_jwk]})
         return jwt.encode(header, claims, keys, algorithms=[algorithm])
 

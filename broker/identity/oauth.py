@@ -38,12 +38,15 @@ ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 LEEWAY_S = 10
 ASSERTION_LIFETIME_S = 300
 _JTI_MAX = 256
+# What an assertion may say that it is (RFC 7515 §4.1.9): RFC 7523bis names the first, what is older says the second.
+# Anything else is a token for another purpose, which its signer may have given out.
+_TYPES = frozenset({"client-authentication+jwt", "jwt"})
 
 _ADVICE = (
     "Client authentication failed. Check the client id, that the assertion is signed with the registered key "
-    "(EdDSA, ES256 or RS256), names this endpoint as its audience, is fresh, lasts at most five minutes and has a "
-    "jti that was not used before. Check the clock that dated it, too: iat and nbf may be at most ten seconds ahead, "
-    "and exp less than ten seconds ago. The broker's clock reads {now}."
+    "(EdDSA, ES256 or RS256), names the issuer {issuer} as its only audience, has the type client-authentication+jwt, "
+    "is fresh, lasts at most five minutes and has a jti that was not used before. Check the clock that dated it, too: "
+    "iat and nbf may be at most ten seconds ahead, and exp less than ten seconds ago. The broker's clock reads {now}."
 )
 
 
@@ -133,7 +136,7 @@ class TokenEndpoint:
     def _invalid_client(self) -> TokenAnswer:
         # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
         # The time is in every HTTP answer's Date; here it is read by whoever has to compare clocks.
-        advice = _ADVICE.format(now=rfc3339(self._clock()))
+        advice = _ADVICE.format(issuer=self._issuer, now=rfc3339(self._clock()))
         return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
 
 
@@ -238,7 +241,11 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
 
 
 class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has no types
-    """RFC 7523 client authentication, stricter than authlib's default: named algorithms and a bounded lifetime."""
+    """RFC 7523 client authentication, stricter than authlib's default.
+
+    Named algorithms and types, a bounded lifetime, and one audience: an assertion for others as well could be used here
+    by each of them.  The issuer is that audience (RFC 7523bis); clients from before send the endpoint's address.
+    """
 
     def __init__(self, exchange: _Exchange, endpoint: TokenEndpoint) -> None:
         super().__init__(leeway=LEEWAY_S)
@@ -262,11 +269,20 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
             self._exchange.why = "bad_signature"
             raise InvalidClientError from error
         try:
+            self._verify_purpose(verified)
             self.verify_claims(verified.claims)
         except InvalidClientError as error:
             self._exchange.why, self._exchange.detail = "bad_claim", error.description or ""
             raise
         return dict(verified.claims)
+
+    def _verify_purpose(self, verified: jwt.Token) -> None:
+        """Whether this was made to sign in here, and nowhere else."""
+        if verified.header.get("typ", "JWT").lower().removeprefix("application/") not in _TYPES:
+            raise InvalidClientError(description="another type of token")
+        audience = verified.claims.get("aud")
+        if isinstance(audience, list) and len(audience) != 1:
+            raise InvalidClientError(description="several audiences")
 
     def validate_jti(self, claims: dict[str, Any], jti: object) -> bool:
         """Note the ``jti`` for the commit; bound its size and how long it must be remembered."""

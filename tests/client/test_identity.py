@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -107,9 +108,20 @@ async def test_a_clock_that_is_further_off_is_named_beside_the_brokers(
     assert "This machine's clock reads 20" in str(refused.value)
 
 
+def asserted() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of an assertion."""
+    parts = Identity("https://broker.example", "wkl_1", generate()).assertion().split(".")[:2]
+    header, claims = (json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts)
+    return header, claims
+
+
+def test_an_assertion_is_for_the_issuer_alone_and_says_what_it_is_for() -> None:
+    header, claims = asserted()
+    assert claims["aud"] == "https://broker.example"
+    assert header["typ"] == "client-authentication+jwt"
+
+
 def test_an_assertion_is_good_for_no_longer_than_two_minutes_in_all() -> None:
-    assertion = Identity("https://broker.example", "wkl_1", generate()).assertion()
-    payload = assertion.split(".")[1]
-    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    _, claims = asserted()
     assert claims["iat"] == claims["nbf"] == claims["exp"] - 120
     assert abs(claims["exp"] - 60 - time.time()) < 30

@@ -30,7 +30,7 @@ def sign(job: Job, *, header: dict[str, Any] | None = None, **claims: Any) -> st
     merged = {name: value for name, value in {**base, **claims}.items() if value is not None}
     algorithm = private["alg"]
     keys = KeySet.import_key_set({"keys": [private]})
-    protected = {"typ": "JWT", "alg": algorithm, "kid": private["kid"], **(header or {})}
+    protected = {"alg": algorithm, "kid": private["kid"], **(header or {})}
     return jws.serialize_compact(protected, json.dumps(merged), keys, algorithms=[algorithm])
 
 
@@ -88,6 +88,12 @@ async def test_of_the_same_assertion_twice_at_once_one_is_taken(world: World) ->
 WRONG: dict[str, dict[str, Any]] = {
     "another audience": {"aud": "https://elsewhere.example/oauth/token"},
     "no audience": {"aud": None},
+    "an audience beside ours": {"aud": [PUBLIC_URL, "https://elsewhere.example"]},
+    "both of our names": {"aud": [PUBLIC_URL, TOKEN_URL]},
+    "no audience of a list": {"aud": []},
+    "an access token": {"header": {"typ": "at+jwt"}},
+    "a proof of possession": {"header": {"typ": "dpop+jwt"}},
+    "a logout token": {"header": {"typ": "application/logout+JWT"}},
     "expired beyond the leeway": {"exp": int(time.time()) - 30},
     "no expiry": {"exp": None},
     "lasts an hour": {"exp": int(time.time()) + 3600},
@@ -116,7 +122,15 @@ async def test_a_wrong_assertion_is_refused_in_one_way(world: World, fault: str)
     assert without_time(refused.json()) == without_time(unknown.json()), (
         "a stranger can't tell why, nor whether the workload exists"
     )
-    assert "audience" in refused.json()["error_description"], "the text says what to check"
+    assert f"the issuer {PUBLIC_URL} as its only audience" in refused.json()["error_description"], "what to check"
+
+
+@pytest.mark.parametrize("typ", ["client-authentication+jwt", "JWT", "application/Client-Authentication+JWT", ""])
+async def test_one_audience_and_one_purpose_are_taken_in_every_spelling(world: World, typ: str) -> None:
+    job = await world.job()
+    header = {"typ": typ} if typ else {}
+    for audience in (PUBLIC_URL, [PUBLIC_URL], TOKEN_URL, [TOKEN_URL]):  # the endpoint's, of clients from before
+        assert (await job.token(client_assertion=sign(job, header=header, aud=audience))).status_code == 200
 
 
 async def test_a_small_difference_of_clocks_is_tolerated(world: World) -> None:
