@@ -40,6 +40,7 @@ from broker.base.faults import is_refused_value
 from broker.base.outage import end_useless_connections, ends_connection
 from broker.base.prepared import OnConnection, OnSqlite, Transaction
 from broker.base.storable import Unstorable
+from broker.base.writer import Writer
 
 Result = TypeVar("Result")
 
@@ -167,7 +168,7 @@ class Database:
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
-        self._writer = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._writer = Writer() if self.dialect == "sqlite" else None
         self._thread = _SqliteThread(self.file) if self.file is not None else None
 
     @asynccontextmanager
@@ -189,20 +190,21 @@ class Database:
     @asynccontextmanager
     async def write_connection(self) -> AsyncIterator[AsyncConnection]:
         """A transaction over every tenant without the ORM, for the audit log's batches."""
-        async with self._writing(), self.engine.connect() as connection:
+        async with self._writing(record=True), self.engine.connect() as connection:
             await connection.execution_options(write=True)
             async with connection.begin():
                 if self.dialect == "postgresql":
                     await connection.execute(_SET_TENANTS, {"tenants": EVERY_TENANT.setting()})
                 yield connection
 
-    async def transact(self, work: Callable[[Transaction], Result]) -> Result:
+    async def transact(self, work: Callable[[Transaction], Result], *, record: bool = True) -> Result:
         """Run ``work`` in one transaction over every tenant, without the ORM; for the audit log's batches.
 
-        On SQLite the whole transaction runs in one thread of its own: one hop instead of one per statement.
+        On SQLite the whole transaction runs in one thread of its own: one hop instead of one per statement.  ``record``
+        is False for others that are to hold the writer only for a moment; they wait like sessions.
         """
         if self._thread is not None:
-            async with self._writing():
+            async with self._writing(record=record):
                 return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
         async with self.write_connection() as connection:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
@@ -231,11 +233,11 @@ class Database:
         await self.engine.dispose()
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[None]:
+    async def _writing(self, *, record: bool = False) -> AsyncIterator[None]:
         if self._writer is None:
             yield
         else:
-            async with self._writer:
+            async with self._writer.turn(record=record):
                 yield
 
     def _session(self, scope: Scope) -> AsyncSession:
