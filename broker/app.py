@@ -294,7 +294,13 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
-    reports = services.reports
+    reports, links, tokens, deposit = services.reports, services.links, services.token_endpoint, services.deposit
+    metrics.count(
+        "strangers_refused_total",
+        "Refused from memory, beyond what is recorded, by what they came with.",
+        ("with",),
+        lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): deposit.refused},
+    )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
     metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.strays)
     if vault is not None:

@@ -20,6 +20,7 @@ from broker.identity.unverified import peek
 LIFETIME_S = 600
 _LEEWAY_S = 5
 _REMEMBERED = 10_000
+_LOOK_AGAIN_MS = 1_000
 
 
 class AccessTokenRefused(InvalidToken):
@@ -70,6 +71,7 @@ class AccessTokens:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
+        self._looked_at = 0
         self._verified: OrderedDict[bytes, tuple[Workload, int]] = OrderedDict()
 
     async def verify(self, unverified_token: str) -> Workload:
@@ -94,7 +96,7 @@ class AccessTokens:
         try:
             kid = peek(unverified_token).header.get("kid")
             if isinstance(kid, str) and not self._keys.knows(kid):
-                await self._keys.load(self._clock())
+                await self._look_again()
             token = jwt.decode(unverified_token, self._keys.verifying(), algorithms=["EdDSA"])
             self._claims().validate(token.claims)
         except (JoseError, ValueError, TypeError):
@@ -103,6 +105,13 @@ class AccessTokens:
             raise AccessTokenRefused
         workload = Workload(str(token.claims["sub"]), str(token.claims.get("name", "")))
         return workload, int(token.claims["exp"]) * 1000
+
+    async def _look_again(self) -> None:
+        """Another replica may have made a key; anybody can name one that there isn't."""
+        now = self._clock()
+        if not 0 <= now - self._looked_at < _LOOK_AGAIN_MS:
+            self._looked_at = now
+            await self._keys.load(now)
 
     def _claims(self) -> jwt.JWTClaimsRegistry:
         return jwt.JWTClaimsRegistry(

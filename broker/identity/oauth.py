@@ -6,7 +6,10 @@ not) and commits the assertion's ``jti`` together with the event before the toke
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import secrets
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,7 @@ from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import KeySet, OKPKey
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,6 +30,7 @@ from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock, rfc3339
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.strangers import Tally, network
 from broker.formats import ids, token
 from broker.identity.access import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
@@ -38,6 +42,10 @@ ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 LEEWAY_S = 10
 ASSERTION_LIFETIME_S = 300
 _JTI_MAX = 256
+# Refusals that go on the record in ten minutes, of one process; what is beyond is counted only.
+RECORDED = {"address": 60, "workload": 60}
+_LOOKING = 4
+_REMEMBERED = 10_000
 # What an assertion may say that it is (RFC 7515 §4.1.9): RFC 7523bis names the first, what is older says the second.
 # Anything else is a token for another purpose, which its signer may have given out.
 _TYPES = frozenset({"client-authentication+jwt", "jwt"})
@@ -59,7 +67,11 @@ class TokenAnswer:
 
 
 class TokenEndpoint:
-    """Answers token requests.  ``url`` is the endpoint's own public address, one of the accepted audiences."""
+    """Answers token requests.  ``refused`` counts refusals of strangers that are not on the record.
+
+    A request that names an unknown workload goes the way of all others, with keys that nobody has: neither what is
+    answered nor when tells which workloads exist.
+    """
 
     def __init__(
         self,
@@ -79,6 +91,12 @@ class TokenEndpoint:
         self._hash_key = token_hash_key
         self._allow_client_secrets = allow_client_secrets
         self._clock = clock
+        self._tally = Tally(clock)
+        # Whoever comes has to be looked up, but never on all connections: uses need some.
+        self._looking = asyncio.Semaphore(_LOOKING)
+        self._used: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._nobodys: dict[str, Any] = {"keys": [OKPKey.generate_key("Ed25519", auto_kid=True).as_dict(private=False)]}
+        self.refused = 0
 
     @property
     def auth_methods(self) -> list[str]:
@@ -91,22 +109,44 @@ class TokenEndpoint:
             client_id = _unverified_client_id(form, headers)
         except ValueError:  # authlib would read it again, without a bound
             return self._invalid_client()
-        async with self._db.read(EVERY_TENANT) as session:
+        async with self._looking, self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, client_id) if client_id else None
-        exchange = _Exchange(self, row)
+        exchange = _Exchange(self, row or self._nobody(client_id))
         try:
             status, body = exchange.create_token_response(_request(form, headers))
         except OAuth2Error as error:  # authlib answers most errors itself, but not those of a missing grant
             status, body = error.status_code, dict(error.get_body())
         if status != 200 or row is None:
-            return await self._refused(status, body, row, exchange.why, address, exchange.detail)
+            return self._refused(status, body, row, exchange.why, address, exchange.detail)
+        if row.state != "active":
+            return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
         actor = Actor("workload", row.id, row.name, address)
+        if not await self._spent(actor, exchange.jti, exchange.jti_expires_ms):
+            return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
+        return TokenAnswer(200, body)
+
+    def _nobody(self, client_id: str) -> WorkloadRow:
+        """What stands for a workload that there isn't: it has a key, as others have."""
+        secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
+        return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state="unknown")
+
+    async def _spent(self, actor: Actor, jti: str, expires_ms: int) -> bool:
+        """Put the token on the record with the assertion that it was given for; False where that was used before."""
+        assertion = (actor.id, jti)
+        if self._used.get(assertion, 0) > self._clock():  # whoever repeats one takes no writer for it
+            return False
         try:
             async with self._db.write(EVERY_TENANT) as session:
-                await self._commit(session, actor, exchange.jti, exchange.jti_expires_ms)
+                await self._commit(session, actor, jti, expires_ms)
         except IntegrityError:
-            return await self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
-        return TokenAnswer(200, body)
+            fresh = False
+        else:
+            fresh = True
+        if jti:
+            self._used[assertion] = expires_ms
+            if len(self._used) > _REMEMBERED:
+                self._used.popitem(last=False)
+        return fresh
 
     async def _commit(self, session: AsyncSession, actor: Actor, jti: str, expires_ms: int) -> None:
         if jti:
@@ -114,24 +154,33 @@ class TokenEndpoint:
         event = Event(kind="auth.token_issued", time=self._clock(), actor=actor, workload=actor.id)
         await record(session, event)
 
-    async def _refused(
+    def _refused(
         self, status: int, body: dict[str, Any], row: WorkloadRow | None, why: str, address: str, detail: str = ""
     ) -> TokenAnswer:
         if row is not None:
-            await self._audit.append(
-                Event(
-                    kind="auth.token_refused",
-                    time=self._clock(),
-                    actor=Actor("stranger", "unverified", address=address),
-                    workload=row.id,
-                    decision="denied",
-                    reason=why or str(body.get("error", "invalid_request")),
-                    note=detail,
-                )
-            )
+            self._note(row, why or str(body.get("error", "invalid_request")), address, detail)
         if body.get("error") == "invalid_client":
             return self._invalid_client()
         return TokenAnswer(status, body)
+
+    def _note(self, row: WorkloadRow, why: str, address: str, detail: str) -> None:
+        """Put a refusal on the record, within limits; it isn't waited for, as strangers would see that it is."""
+        names = {f"address {network(address)}": RECORDED["address"], f"workload {row.id}": RECORDED["workload"]}
+        if any(self._tally.count(name) >= limit for name, limit in names.items()):
+            self.refused += 1
+            return
+        for name in names:
+            self._tally.add(name)
+        event = Event(
+            kind="auth.token_refused",
+            time=self._clock(),
+            actor=Actor("stranger", "unverified", address=address),
+            workload=row.id,
+            decision="denied",
+            reason=why,
+            note=detail,
+        )
+        self._audit.post(event)
 
     def _invalid_client(self) -> TokenAnswer:
         # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
@@ -204,7 +253,7 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc]  # authlib has no ty
 class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no types
     """authlib's server for one request, with the claimed client at hand."""
 
-    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow | None) -> None:
+    def __init__(self, endpoint: TokenEndpoint, row: WorkloadRow) -> None:
         super().__init__()
         self._endpoint = endpoint
         self._row = row
@@ -216,16 +265,11 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         self.register_token_generator(
             "default",
             # The underscored names are of this module's own classes: one unit.
-            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name if row else "", endpoint._clock),  # noqa: SLF001
+            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name, endpoint._clock),  # noqa: SLF001
         )
 
     def query_client(self, client_id: str) -> _Client | None:
-        if self._row is None or self._row.id != client_id:
-            return None
-        if self._row.state != "active":
-            self.why = "workload_revoked"
-            return None
-        return _Client(self._endpoint, self._row)
+        return _Client(self._endpoint, self._row) if self._row.id == client_id else None
 
     def save_token(self, _token: object, _request: object) -> None:
         """Tokens are not kept: they are short-lived and checked against the workload's epoch."""
@@ -259,14 +303,14 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
     def resolve_client_public_key(self, client: _Client) -> KeySet:
         if not client.row.jwks["keys"]:
             self._exchange.why = "no_public_key"
-            raise InvalidClientError
-        return KeySet.import_key_set(client.row.jwks)  # type: ignore[arg-type]  # stored JSON
+        known = client.row.jwks if client.row.jwks["keys"] else self._endpoint._nobodys  # noqa: SLF001 - one unit
+        return KeySet.import_key_set(known)  # type: ignore[arg-type]  # stored JSON
 
     def process_assertion_claims(self, assertion: str, resolve_key: KeySet) -> dict[str, Any]:
         try:
             verified = jwt.decode(assertion, resolve_key, algorithms=ALGORITHMS)
         except (JoseError, ValueError) as error:
-            self._exchange.why = "bad_signature"
+            self._exchange.why = self._exchange.why or "bad_signature"
             raise InvalidClientError from error
         try:
             self._verify_purpose(verified)

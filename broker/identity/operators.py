@@ -53,6 +53,14 @@ async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
     return bool(await session.scalar(select(BootstrapRow.id).where(BootstrapRow.expires_at > now)))
 
 
+async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> None:
+    """Look whether this is the one-time token, so that whoever has another one takes no writer; raises TokenRefused."""
+    hashed = token.keyed_hash(hash_key, unverified_token)
+    found = select(BootstrapRow.id).where(BootstrapRow.token_hash == hashed, BootstrapRow.expires_at > now)
+    if not token.is_token(unverified_token, "kbb") or await session.scalar(found) is None:
+        raise TokenRefused
+
+
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
 ) -> tuple[OperatorRow, str]:

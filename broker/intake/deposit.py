@@ -14,8 +14,9 @@ from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import Database, Scope
-from broker.base.errors import BrokerError, Invalid
+from broker.base.errors import BrokerError, Invalid, TooMany
 from broker.base.secret import Secret
+from broker.base.strangers import WINDOW_MS, Tally
 from broker.credentials import rotation
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -27,6 +28,9 @@ from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.providers.catalog import Catalog
+
+# Of one link in ten minutes: whoever holds it may be mistaken, but not without end.
+SUBMISSIONS = 20
 
 
 class SealInvalid(Invalid):
@@ -46,7 +50,7 @@ class KeyRefusedUpstream(Invalid):
 
 
 class Deposit:
-    """Takes submissions."""
+    """Takes submissions.  ``refused`` counts those that nobody looked at."""
 
     def __init__(
         self,
@@ -65,6 +69,8 @@ class Deposit:
         self._catalog = catalog
         self._verification = verification
         self._clock = clock
+        self._tally = Tally(clock)
+        self.refused = 0
 
     async def submit(self, intake: IntakeRow, actor: Actor, sealed_key: bytes, variables: dict[str, str]) -> IntakeRow:
         """Take the key of a submission whose proof was checked; the intake as it then is.
@@ -72,9 +78,17 @@ class Deposit:
         Raises:
             LinkSpent: somebody submitted before. LinkInvalid: the link was replaced meanwhile. SealInvalid, KeyFormat,
             KeyHeld, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works; recorded.
+            TooMany: likewise, after many of these, and neither looked at nor recorded.
         """
         if intake.state in SPENT:
             raise LinkSpent
+        if self._tally.count(intake.id) >= SUBMISSIONS:
+            self.refused += 1
+            raise TooMany(
+                "Too many submissions over this link were refused. Wait ten minutes, then submit the key again.",
+                retry_after=WINDOW_MS // 1000,
+            )
+        self._tally.add(intake.id)
         try:
             version = await self._stage(intake, actor, await self._open(intake, sealed_key), variables)
         except LinkSpent:

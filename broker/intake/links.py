@@ -6,6 +6,7 @@ holds a keyed hash of the proof.  Fetching the page spends nothing.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
 # For so long who reads a receipt again finds the status link in it: the first answer may have been lost.
 RECEIPT_MS = 86_400_000
+_LOOKING = 4
 
 OVER = frozenset({"cancelled", "expired"})
 SPENT = frozenset({"verifying", "held", "accepted"})
@@ -279,6 +281,13 @@ class Links:
         self._throttle = throttle
         self._key = link_key
         self._clock = clock
+        # Whoever comes has to be looked up, but never on all connections: uses need some.
+        self._looking = asyncio.Semaphore(_LOOKING)
+
+    @property
+    def refused(self) -> int:
+        """Wrong proofs that were refused from memory, or by a limit that was met elsewhere."""
+        return self._throttle.refused
 
     async def proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
         """The intake whose link's secret the caller proved to know.
@@ -311,15 +320,15 @@ class Links:
         if row is not None and right:
             return  # whatever was tried before: nobody who guesses can keep its holder out
         await self._throttle.spend(address, intake_id)
-        if row is not None:
+        if row is not None:  # not waited for, as who is answered later would know that there is such a link
             actor = Actor("stranger", "unverified", address=address)
-            await self._audit.append(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))
+            self._audit.post(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))
         raise LinkInvalid
 
     async def _row(self, intake_id: str) -> IntakeRow | None:
         if not ids.is_id(intake_id, "int"):
             return None
-        async with self._db.read(EVERY_TENANT) as session:
+        async with self._looking, self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.base.errors import TooLarge
+from broker.base.strangers import Pace
 from broker.base.tracing import failed, served
 from broker.formats import ids
 from broker.web.errors import problem, render
@@ -27,6 +28,8 @@ Counts = Mapping[tuple[str, ...], float]
 
 BODY_MAX = 65_536
 PROXY = "/proxy/"
+# Set in a request's scope once its caller is known: a job, or an operator.
+ESTABLISHED = "established"
 _JOB_LEFT = 499  # nginx's word for a client that closed its request
 
 _HEADERS: Mapping[str, str] = {
@@ -116,13 +119,18 @@ class Direct:
 
 
 class Edge:
-    """The outermost ASGI layer.  ``hsts`` is set where the public address is https."""
+    """The outermost ASGI layer.  ``hsts`` is set where the public address is https.
+
+    Refusals of those whom nobody established leave one after the other, at a pace: hundreds of connections that ask
+    again as soon as they are answered would take the process from the calls of jobs.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, hsts: bool) -> None:
         self._app = app
         self._metrics = metrics
         self._log = structlog.get_logger().bind()
         fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
+        self._pace = Pace(per_second=50, burst=50, longest_s=5)
         self._fixed = [(name.lower().encode(), value.encode()) for name, value in fixed.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,9 +149,11 @@ class Edge:
         proxied = scope["path"].startswith(PROXY)
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal started, status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if 400 <= status < 500 and not scope.get(ESTABLISHED):
+                    started += await self._pace.turn()
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))

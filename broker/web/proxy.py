@@ -18,6 +18,7 @@ from broker.proxy.payload import Body
 from broker.proxy.use import Request, Tries
 from broker.web.api.fields import header_note
 from broker.web.errors import render
+from broker.web.middleware import ESTABLISHED
 from broker.web.session import Services
 
 ROUTE = "/proxy/{organization}/{provider}/{path}"
@@ -59,6 +60,7 @@ class Forwarding:
         leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
         try:
             request, caller, actor = await self._understood(scope, headers, given, job, tries)
+            scope[ESTABLISHED] = True
             async with self._services.proxy.call(caller, actor, request) as answer:
                 await reply.start(answer.status, [*answer.headers, (_TRIES, str(tries.count))])
                 async for chunk in answer.body:
@@ -70,6 +72,8 @@ class Forwarding:
             _this_task().uncancel()
             scope["job_left"] = True
         except Exception as error:
+            if isinstance(error, Unauthenticated):
+                scope[ESTABLISHED] = False
             if reply.started:
                 raise  # too late for a problem: the connection is broken off instead of ended well
             problem = await render(error)

@@ -39,7 +39,7 @@ from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights
-from broker.web.middleware import Metrics
+from broker.web.middleware import ESTABLISHED, Metrics
 from broker.web.repeats import Repeats, answer
 
 
@@ -194,9 +194,7 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
     async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> Call:
         key = checked_key(idempotency_key)
-        async with wired.db.read(EVERY_TENANT) as session:
-            operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
-        actor = operator.actor(address(request), request.headers.get("user-agent", ""))
+        operator, actor = await _operator(request, wired)
         route = f"{request.method} {request.url.path}"
         if roles and not operator.may(*roles):
             await _deny(wired, actor, route)
@@ -205,6 +203,13 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
         return Call(wired, operator, actor, route, key)
 
     return Depends(establish, scope="function")
+
+
+async def _operator(request: Request, wired: Services) -> tuple[Operator, Actor]:
+    async with wired.db.read(EVERY_TENANT) as session:
+        operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
+    request.scope[ESTABLISHED] = True
+    return operator, operator.actor(address(request), request.headers.get("user-agent", ""))
 
 
 async def _deny(wired: Services, actor: Actor, route: str) -> None:
@@ -228,6 +233,7 @@ async def job_of_token(request: Request, wired: Services) -> Job:
         Unauthenticated: there is no such token.
     """
     workload = await wired.access_tokens.verify(bearer(request))
+    request.scope[ESTABLISHED] = True
     return Job(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
 
 
@@ -241,9 +247,7 @@ async def establish_job(request: Request, wired: Wired) -> Job:
 async def establish_any(request: Request, wired: Wired) -> Job | Call:
     """A dependency: an operator or a workload, told apart by the token's prefix; raises as these two."""
     if bearer(request).startswith("kbo_"):
-        async with wired.db.read(EVERY_TENANT) as session:
-            operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
-        actor = operator.actor(address(request), request.headers.get("user-agent", ""))
+        operator, actor = await _operator(request, wired)
         return Call(wired, operator, actor, f"{request.method} {request.url.path}", "")
     return await establish_job(request, wired)
 

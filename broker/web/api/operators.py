@@ -72,6 +72,8 @@ def show(row: OperatorRow) -> OperatorView:
 @router.post("/bootstrap", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
     """Make the first admin with the one-time token that the first start printed."""
+    async with wired.db.read(EVERY_TENANT) as session:
+        await operators.check_bootstrap(session, wired.keys.token_hash, body.token, wired.clock())
     async with wired.db.write(EVERY_TENANT) as session:
         row, token = await operators.bootstrap(
             session,

@@ -1,0 +1,76 @@
+"""What those may take of a process whom nobody knows: counted and paced in memory, before anything else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+
+from broker.base.clock import Clock
+
+WINDOW_MS = 600_000
+_NAMES_MAX = 20_000
+# What is given to one customer of a network whole, so that its holder is one stranger (RFC 6177).
+_IPV6_PREFIX = 64
+
+
+def network(address: str) -> str:
+    """What an address is counted as: itself, or for IPv6 the network that one holder has all addresses of."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((int(found), _IPV6_PREFIX), strict=False))
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
+class Tally:
+    """How often each name came up in this window of ten minutes, in this process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._window = 0
+        self._counts: dict[str, int] = {}
+
+    def count(self, name: str) -> int:
+        """How often it came up."""
+        return self._present().get(name, 0)
+
+    def add(self, name: str, most: int = 1) -> None:
+        """It came up once more, or (``most``) at least so often, as somebody else knows."""
+        counts = self._present()
+        counts[name] = max(counts.pop(name, 0) + 1, most)
+        if len(counts) > _NAMES_MAX:
+            del counts[next(iter(counts))]
+
+    def _present(self) -> dict[str, int]:
+        window = self._clock() // WINDOW_MS
+        if window != self._window:
+            self._window, self._counts = window, {}
+        return self._counts
+
+
+class Pace:
+    """Turns for what can wait: the first of a burst at once, then one after the other.
+
+    Args:
+        per_second: how many turns there are.
+        burst: how many come at once after a pause.
+        longest_s: nobody waits longer for theirs.
+    """
+
+    def __init__(self, *, per_second: float, burst: int, longest_s: float) -> None:
+        self._apart = 1 / per_second
+        self._burst_s = burst / per_second
+        self._longest_s = longest_s
+        self._next = 0.0
+
+    async def turn(self) -> float:
+        """Wait for one's turn; the seconds that it took."""
+        now = time.monotonic()
+        self._next = min(max(self._next, now - self._burst_s) + self._apart, now + self._longest_s)
+        wait = max(self._next - now, 0)
+        if wait:
+            await asyncio.sleep(wait)
+        return wait
