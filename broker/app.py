@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import keystores, schema
+from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
+from broker.audit.record import record
 from broker.base import tracing
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database, keep_private
@@ -103,8 +105,8 @@ async def migrate(settings: Settings, revision: str = "head", *, down: bool = Fa
                 return
             # The first migration is the moment at which a missing key file is no loss.
             may_create = settings.database_url is None and await schema.is_empty(db)
-            async with keystores.opened(settings, db, now_ms, may_create=may_create):
-                await schema.upgrade(db, revision)
+            async with keystores.opened(settings, db, now_ms, may_create=may_create) as opened:
+                await upgrade(settings, db, opened, now_ms, revision)
     finally:
         await db.close()
 
@@ -126,8 +128,19 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
             # The first start is the moment at which a missing key file is no loss.
             fresh = await schema.is_empty(db)
             opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
-            await schema.upgrade(db)
+            await upgrade(settings, db, opened, clock)
         yield opened
+
+
+async def upgrade(settings: Settings, db: Database, opened: Keystores, clock: Clock, revision: str = "head") -> None:
+    """Bring the database to a revision.  Where that authenticates rows from before, the record says so."""
+    row_key = None
+    if await schema.has(db, internal.InternalKeyRow.__tablename__):
+        row_key = (await internal.load(db, keystores.in_force(settings, opened), clock())).rows
+    if rows := await schema.upgrade(db, revision, row_key=row_key):
+        async with db.write(EVERY_TENANT) as session:
+            note = f"{rows} rows from before rows were authenticated"
+            await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))
 
 
 @asynccontextmanager
@@ -186,7 +199,9 @@ def _wire(
 ) -> Broker:
     providers = catalog.load(settings.providers_dir)
     verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
-    leasing = Leasing(db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, clock=clock)
+    leasing = Leasing(
+        db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, row_key=keys.rows, clock=clock
+    )
     limits = Limits(
         calls=settings.proxy_calls,
         share=settings.proxy_share,
@@ -244,6 +259,7 @@ def _wire(
         vendor_contact=settings.vendor_contact,
         rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
+        approval=settings.reveal_approval == "on",
     )
     minting = Minting(verification)
     worker = Worker(
@@ -365,9 +381,18 @@ class Served:
 
 
 async def bootstrap_token(services: Services, *, anew: bool = False) -> str | None:
-    """The one-time token for the first operator, while there is none and none was given out; ``anew``: another."""
+    """The one-time token for the first operator, while there is none and none was given out.
+
+    ``anew``: another, also for a second person whose account nobody made.
+    """
     async with services.db.write(EVERY_TENANT) as session:
         return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), anew=anew)
+
+
+async def has_operators(services: Services) -> bool:
+    """Whether anybody has an account."""
+    async with services.db.read(EVERY_TENANT) as session:
+        return await operators.are_there(session)
 
 
 async def awaits_bootstrap(services: Services) -> bool:

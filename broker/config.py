@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     vendor_contact: str = Field("", max_length=200, description="E-mail or telephone on customers' pages.")
     providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
     allow_client_secrets: bool = Field(False, description="Development only: workloads without a key pair.")
+    reveal_approval: Literal["on", "off"] = Field(
+        "on", description="Whether a second person approves grants to see keys, and admins; off where one works alone."
+    )
     audit_deadline: float = Field(2.0, gt=0, le=30, description="Seconds until an event that isn't durable is a no.")
     egress_proxy: str | None = Field(
         None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import InstrumentedAttribute
 
+from broker import rights
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.audit.search import Filter, search
@@ -151,6 +152,9 @@ async def rewrap_all(
         if not await moving.once():
             break
     done = moving.done
+    await rights.authenticate_again(services.db, services.clock())
+    async for row in rights.altered(services.db, services.clock()):
+        done.stuck.append(Stuck(f"{row.table}, id={row.id}", "Something else than the broker wrote it."))
     done.held = await held_by(services.db)
     words = f"{done.moved.total()} moved, {len(done.stuck)} not; now {', '.join(sorted(done.held))}"
     await note(services, "keystore.rewrapped", map(name_of, done.held), words)

@@ -7,6 +7,7 @@ import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from alembic import command
@@ -37,9 +38,20 @@ def _config() -> Config:
     return config
 
 
-async def upgrade(db: Database, revision: str = "head") -> None:
-    """Run the migrations up to ``revision``."""
-    await _run(db, lambda config: command.upgrade(config, revision))
+async def upgrade(db: Database, revision: str = "head", *, row_key: bytes | None = None) -> int:
+    """Run the migrations up to ``revision``.
+
+    Args:
+        db: which database.
+        revision: Alembic's name for it.
+        row_key: authenticates rows that give rights and were written before they were authenticated; None will do
+            where there can't be any.
+
+    Returns:
+        How many rows were authenticated on the way.
+    """
+    attributes = await _run(db, lambda config: command.upgrade(config, revision), row_key)
+    return int(attributes.get("authenticated", 0))
 
 
 async def downgrade(db: Database, revision: str) -> None:
@@ -47,16 +59,17 @@ async def downgrade(db: Database, revision: str) -> None:
     await _run(db, lambda config: command.downgrade(config, revision))
 
 
-async def _run(db: Database, step: object) -> None:
+async def _run(db: Database, step: object, row_key: bytes | None = None) -> dict[Any, Any]:
     assert callable(step)
     async with db.write_connection() as connection:
 
-        def migrate(sync_connection: Connection) -> None:
+        def migrate(sync_connection: Connection) -> dict[Any, Any]:
             config = _config()
-            config.attributes["connection"] = sync_connection
+            config.attributes.update(connection=sync_connection, row_key=row_key)
             step(config)
+            return config.attributes
 
-        await connection.run_sync(migrate)
+        return await connection.run_sync(migrate)
 
 
 @asynccontextmanager
@@ -141,7 +154,12 @@ async def check(db: Database) -> None:
                 )
 
 
+async def has(db: Database, table: str) -> bool:
+    """Whether a table of this name is there."""
+    async with db.engine.connect() as connection:
+        return await connection.run_sync(lambda sync: inspect(sync).has_table(table))
+
+
 async def is_empty(db: Database) -> bool:
     """Whether no migration ever ran here."""
-    async with db.engine.connect() as connection:
-        return not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version"))
+    return not await has(db, "alembic_version")

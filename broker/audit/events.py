@@ -23,6 +23,7 @@ KINDS = frozenset(
     {
         "operator.bootstrapped",
         "operator.created",
+        "operator.approved",
         "operator.revoked",
         "auth.denied",
         "auth.token_issued",
@@ -33,7 +34,10 @@ KINDS = frozenset(
         "workload.created",
         "workload.revoked",
         "grant.created",
+        "grant.approved",
         "grant.revoked",
+        "right.altered",
+        "rights.authenticated",
         "intake.requested",
         "intake.proof_refused",
         "intake.submitted",

@@ -166,6 +166,8 @@ class Database:
         self.engine: AsyncEngine = _engine(url, pool_size)
         self.dialect = self.engine.dialect.name
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
+        # Authenticates rows that give rights (broker.keystore.genuine); there once the broker's own keys are.
+        self.row_key: bytes | None = None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
         self._writer = Writer() if self.dialect == "sqlite" else None
@@ -241,9 +243,8 @@ class Database:
                 yield
 
     def _session(self, scope: Scope) -> AsyncSession:
-        return AsyncSession(
-            self.engine, sync_session_class=FencedSession, info={"scope": scope}, expire_on_commit=False
-        )
+        info = {"scope": scope, "row_key": self.row_key}
+        return AsyncSession(self.engine, sync_session_class=FencedSession, info=info, expire_on_commit=False)
 
 
 class _SqliteThread:

@@ -55,7 +55,15 @@ def add(
         "retries": retries,
         "expires_at": expires,
     }
-    _listing(call("POST", "/v1/grants", json=wanted)["items"], as_json)
+    made = call("POST", "/v1/grants", json=wanted)["items"]
+    _listing(made, as_json)
+    for grant in made:
+        if grant["state"] == "waiting":
+            typer.echo(
+                f"{grant['id']} gives nothing yet: within 72 hours, somebody else with the role security or admin has "
+                f"to run `broker grant approve {grant['id']}`.",
+                err=True,
+            )
 
 
 def _rule(text: str) -> dict[str, list[str]]:
@@ -94,10 +102,17 @@ def _limits(grant: dict[str, Any]) -> str:
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
     workload: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a second person.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Grants."""
-    _listing(pages("/v1/grants", organization=org, workload=workload), as_json)
+    _listing(pages("/v1/grants", organization=org, workload=workload, waiting=waiting or None), as_json)
+
+
+@app.command()
+def approve(grant_id: str, as_json: AsJson = False) -> None:
+    """Let a job see keys, as the second person that this needs (role security or admin)."""
+    show(call("POST", f"/v1/grants/{grant_id}/approve"), as_json)
 
 
 @app.command()

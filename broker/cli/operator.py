@@ -23,9 +23,9 @@ def read_secret(what: str) -> str:
 
 @app.command()
 def bootstrap(
-    name: Annotated[str, typer.Option(help="The first admin's name.")],
+    name: Annotated[str, typer.Option(help="The admin's name.")],
 ) -> None:
-    """Make the first admin with the one-time token that the first start printed (from standard input)."""
+    """Make an admin with the one-time token that the server printed (from standard input): the first, or a second."""
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
     path = remember(broker_url(), made["token"])
@@ -49,6 +49,18 @@ def add(
     """Make a named account; its token is printed this once."""
     made = call("POST", "/v1/operators", json={"name": name, "roles": role, "organizations": org or None})
     show({**made["operator"], "token": made["token"]}, as_json)
+    if made["operator"]["state"] == "waiting":
+        typer.echo(
+            "The token does nothing yet: within 72 hours, somebody else with the role security or admin has to run "
+            f"`broker operator approve {made['operator']['id']}`.",
+            err=True,
+        )
+
+
+@app.command()
+def approve(operator_id: str, as_json: AsJson = False) -> None:
+    """Let an admin's account work, as the second person that this needs (role security or admin)."""
+    show(call("POST", f"/v1/operators/{operator_id}/approve"), as_json)
 
 
 @app.command("list")

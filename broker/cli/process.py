@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 import uvloop
@@ -16,6 +16,8 @@ from broker.config import Settings, SettingsUnusable, load
 from broker.keystore.keystore import CannotOpen
 from broker.keystore.local import MasterKeysUnusable
 
+T = TypeVar("T")
+
 
 def settings_of_process() -> Settings:
     """The settings of this process; unusable ones end it with their mend."""
@@ -27,10 +29,10 @@ def settings_of_process() -> Settings:
     return settings
 
 
-def run_or_fail(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; what keeps the broker from starting ends the command with its mend, not with a trace."""
+def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns; what keeps the broker from starting ends the command with its mend, not with a trace."""
     try:
-        uvloop.run(work)
+        return uvloop.run(work)
     except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable) as error:
         fail(str(error))
     except BrokerError as error:

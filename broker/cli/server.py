@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker import app as composition
+from broker import rights
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
 from broker.cli.demo.story import play
@@ -38,13 +39,20 @@ def register(app: typer.Typer) -> None:
 
 
 async def _offer_bootstrap(broker: composition.Broker, settings: Settings, *, anew: bool = False) -> None:
-    """Print the one-time token for the first operator, or what became of it, while there is none."""
+    """Print the one-time token for the first operator, or what became of it, while there is none.
+
+    With ``anew`` one is always printed: where there are operators, for a second person.
+    """
+    first = not await composition.has_operators(broker.services)
     token = await composition.bootstrap_token(broker.services, anew=anew)
     if token is not None:
-        typer.echo("\nThere is no operator yet. Within 24 hours, make the first admin with this one-time token:\n")
+        who = "There is no operator yet. Within 24 hours, make the first admin"
+        if not first:
+            who = "Within 24 hours, somebody else becomes an admin, and can approve what you ask for,"
+        typer.echo(f"\n{who} with this one-time token:\n")
         typer.echo(f"  {token}\n")
         typer.echo(f"  BROKER_URL={settings.public_url} broker operator bootstrap --name YOU   (and paste the token)\n")
-    elif await composition.awaits_bootstrap(broker.services):
+    elif first and await composition.awaits_bootstrap(broker.services):
         typer.echo(
             "\nThere is no operator yet. The one-time token for the first admin was printed by an earlier start or "
             "`broker migrate`,\npossibly on another replica; `broker migrate --new-token` prints a new one, which ends "
@@ -66,6 +74,8 @@ def serve(
             _, edge = composition.asgi(broker, with_worker=with_worker)
             _collect_seldom()
             await _offer_bootstrap(broker, settings)
+            if settings.reveal_approval == "off":
+                typer.echo(_APPROVAL["off"] + ".", err=True)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
             if workers == 1:
                 await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
@@ -173,7 +183,10 @@ def migrate(
     revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
     down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
     new_token: Annotated[
-        bool, typer.Option("--new-token", help="Print a new one-time token; the one that was printed before ends.")
+        bool,
+        typer.Option(
+            "--new-token", help="Print a new one-time token, also for a second person; the one printed before ends."
+        ),
     ] = False,
 ) -> None:
     """Bring the database to this version's schema; prints the one-time token where there is no operator."""
@@ -192,6 +205,7 @@ def migrate(
 
 def doctor(
     settings_only: Annotated[bool, typer.Option("--settings", help="Only list the settings.")] = False,
+    all_rights: Annotated[bool, typer.Option("--rights", help="List rights that the broker didn't give.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, database, schema, keystore and providers, each with its mend."""
@@ -203,6 +217,9 @@ def doctor(
         listing(rows, ["setting", "default", "meaning"], as_json)
         return
     settings = settings_of_process()
+    if all_rights:
+        _list_altered(settings, as_json)
+        return
 
     async def run() -> None:
         async with composition.running(settings) as broker:
@@ -213,6 +230,11 @@ def doctor(
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
                 {"part": "providers", "state": "ok", "what": f"{len(list(services.catalog))} declared"},
                 {"part": "public address", "state": "ok", "what": services.public_url},
+                {
+                    "part": "second person",
+                    "state": settings.reveal_approval,
+                    "what": _APPROVAL[settings.reveal_approval],
+                },
             ]
             rows += [
                 {
@@ -225,6 +247,31 @@ def doctor(
             listing(rows, ["part", "state", "what"], as_json)
 
     run_or_fail(run())
+
+
+_APPROVAL = {
+    "on": "approves grants to see keys, and admins",
+    "off": "BROKER_REVEAL_APPROVAL=off: one person alone can read a key",
+}
+
+
+def _list_altered(settings: Settings, as_json: bool) -> None:
+    """Rows that give rights and that something else than the broker wrote; ends with 1 where there are any."""
+
+    async def run() -> list[dict[str, str]]:
+        async with composition.running(settings) as broker:
+            services = broker.services
+            return [row._asdict() async for row in rights.altered(services.db, services.clock())]
+
+    found = run_or_fail(run())
+    listing(found, ["table", "id", "organization"], as_json)
+    if found:
+        typer.echo(
+            "Something else than the broker wrote these rows; they give nobody anything. Find out who did it, then "
+            "revoke them, and make anew what is wanted.",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def demo(

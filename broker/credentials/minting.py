@@ -30,6 +30,7 @@ from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
 from broker.credentials.versions import Place, event
+from broker.notifications.altered import report
 from broker.organizations.tables import OrganizationRow
 from broker.providers.minting import Made, Rotate
 
@@ -188,7 +189,7 @@ class Minting:
         )
         received = Received(
             Secret(made.key.encode()),
-            claimed.credential.variables,
+            claimed.credential.host_parts,
             rotation=claimed.rotation.id,
             upstream_id=made.id,
         )
@@ -245,13 +246,15 @@ class Minting:
     ) -> Exchange:
         """One request with the key in force, on the record before and after; the key is masked in the answer."""
         wired = self.verification
+        if not credential.genuine:
+            await report(wired.db, credential, wired.clock())
         definition = wired.catalog.get(credential.provider)
         intent = event(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
-        await wired.audit.append(replace(intent, target=target(definition, credential.variables, method, path)))
+        await wired.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))
         assert active.sealed is not None
         key = await wired.keystore.open(active.sealed, active.binding)
         done = await exchange(
-            wired.outbound, definition, credential.variables, key, method, path, now=wired.clock(), body=body
+            wired.outbound, definition, credential.host_parts, key, method, path, now=wired.clock(), body=body
         )
         completed = event(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
         await wired.audit.append(replace(completed, outcome=done.outcome))

@@ -193,7 +193,7 @@ async def _where(
     replaced = await rotation.awaiting_a_key(session, received.rotation)
     if credential is not None and credential.state != "active":
         raise UnlawfulMove("The credential was revoked for good.", move="submit_to_revoked_credential")
-    if credential is None or credential.id != replaced.credential_id or credential.variables != received.variables:
+    if credential is None or credential.id != replaced.credential_id or credential.host_parts != received.variables:
         raise Conflict(
             "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
         )

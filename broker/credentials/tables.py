@@ -7,9 +7,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.keystore.genuine import GivesRights
 
 
-class CredentialRow(TenantOwned, Table):
+class CredentialRow(GivesRights, TenantOwned, Table):
     """Organization × provider × label.  ``variables`` are the provider's host parts, fixed at verification.
 
     ``contact`` is the customer's address for everything about the key.  ``paused_at`` is set while the customer lets
@@ -19,6 +20,7 @@ class CredentialRow(TenantOwned, Table):
 
     __tablename__ = "credentials"
     __table_args__ = (UniqueConstraint("organization_id", "provider", "label"),)
+    AUTHENTICATED = ("id", "organization_id", "provider", "label", "variables", "created_at")
 
     id: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str]
@@ -32,6 +34,12 @@ class CredentialRow(TenantOwned, Table):
     on_max_age: Mapped[str] = mapped_column(server_default="warn")
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
+
+    @property
+    def host_parts(self) -> dict[str, str]:
+        """``variables``, as they choose the host that a key is sent to; raises RowAltered."""
+        self.vouched_for()
+        return self.variables
 
 
 class VersionRow(TenantOwned, Table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -14,7 +14,9 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.formats import ids
 from broker.grants.policy import Mode, Rate, Terms
 from broker.grants.tables import GrantRow
-from broker.identity.tables import WorkloadRow
+from broker.identity.approval import APPROVAL_MS, refuse_late, refuse_own, state_of
+from broker.identity.tables import OperatorRow, WorkloadRow
+from broker.notifications.notices import tell
 from broker.organizations.tables import OrganizationRow
 from broker.providers.rule import Rule
 
@@ -46,9 +48,10 @@ async def create(
     purpose_required: bool,
     expires_at: int | None,
     limits: Limits,
+    approval: bool,
     now: int,
 ) -> list[GrantRow]:
-    """One grant for each organization, all or none.
+    """One grant for each organization, all or none.  With ``approval``, one that reveals waits for a second person.
 
     Raises:
         Invalid: an expiry in the past, or limits on a key that may be seen. Conflict: the workload was revoked.
@@ -80,6 +83,9 @@ async def create(
             state="active",
             created_at=now,
             created_by=actor.id,
+            needs_approval=approval and Mode.REVEAL in modes,
+            approved_by=None,
+            approved_at=None,
             revoked_at=None,
         )
         for organization in organizations
@@ -87,8 +93,60 @@ async def create(
     session.add_all(rows)
     # Decisions made without these grants are to be made again.
     await raise_epoch(session, workload.id)
-    await record(session, *(_event(row, "grant.created", actor, now, reason=",".join(row.modes)) for row in rows))
+    for row in rows:
+        if row.needs_approval:
+            await tell(
+                session,
+                "grant_waits",
+                organization=row.organization_id,
+                provider=row.provider,
+                now=now,
+                facts={"grant": row.id},
+            )
+    await record(session, *(_event(row, "grant.created", actor, now, reason=_reason(row)) for row in rows))
     return rows
+
+
+def _reason(row: GrantRow) -> str:
+    return ",".join([*row.modes, *(["awaits_approval"] if row.needs_approval else [])])
+
+
+def shown_state(row: GrantRow, now: int) -> str:
+    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
+    return state_of(
+        row.state,
+        needs_approval=row.needs_approval,
+        approved_by=row.approved_by,
+        asked_at=row.created_at,
+        now=now,
+    )
+
+
+def waits(now: int) -> tuple[ColumnElement[bool], ...]:
+    """What is true of the rows whose shown state is ``waiting``."""
+    missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
+    return GrantRow.state == "active", *missing, GrantRow.created_at > now - APPROVAL_MS
+
+
+async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: int) -> GrantRow:
+    """Let a grant that waits be used, as a second person (``actor``).  Again: no change.
+
+    Raises:
+        NotFound: none inside the session's scope. Conflict: it doesn't wait, or has waited too long.
+        NotASecondPerson. RowAltered.
+    """
+    row = await find(session, grant_id)
+    if row.state != "active" or not row.needs_approval:
+        raise Conflict("This grant waits for nobody's approval.")
+    if row.approved_by is None:
+        row.vouched_for()
+        refuse_late(row.created_at, now)
+        await refuse_own(session, row.created_by, actor.id)
+        row.approved_by, row.approved_at = actor.id, now
+        await raise_epoch(session, row.workload_id)
+        asker = await session.get_one(OperatorRow, row.created_by)
+        await record(session, _event(row, "grant.approved", actor, now, note=f"asked for by {asker.name}"))
+    return row
 
 
 async def find(session: AsyncSession, grant_id: str) -> GrantRow:
@@ -123,7 +181,7 @@ def terms(row: GrantRow) -> Terms:
         row.max_ttl,
         row.purpose_required,
         row.expires_at,
-        row.state == "active",
+        row.state == "active" and (not row.needs_approval or row.approved_by is not None),
         tuple(Rule.model_validate(rule) for rule in row.rules),
         Rate(row.rate_uses, row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
         row.max_uses,

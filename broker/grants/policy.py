@@ -71,6 +71,7 @@ class Terms:
 class Facts:
     """What is known of the request's subjects.  None where the subject doesn't exist.
 
+    Rows that something else than the broker wrote count as none; ``altered`` says that there are such.
     ``key_until`` is when the key is too old to be used (milliseconds); None where age only warns.
     """
 
@@ -79,6 +80,7 @@ class Facts:
     credential_active: bool | None
     version: int | None
     grants: Sequence[Terms]
+    altered: bool = False
     key_failing: bool = False
     paused: bool = False
     key_until: int | None = None
@@ -118,11 +120,23 @@ class Denied:
     allowed: tuple[str, ...] = ()
 
 
+RIGHTS_ALTERED = Denied(
+    "rights_altered",
+    "What this access stands on was changed by something else than the broker; a security account has to look "
+    "(`broker doctor --rights`).",
+)
+
+
 def decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
     """May the workload have this lease at ``now`` (milliseconds)?
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
     """
+    decision = _decide(ask, facts, now)
+    return RIGHTS_ALTERED if isinstance(decision, Denied) and facts.altered else decision
+
+
+def _decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
     if not facts.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     standing = [grant for grant in facts.grants if _covers(grant, ask, now)]

@@ -6,15 +6,40 @@ from sqlalchemy import JSON, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
+from broker.keystore.genuine import GivesRights
 
 
-class GrantRow(TenantOwned, Table):
+class GrantRow(GivesRights, TenantOwned, Table):
     """A right to lease.  ``label`` None covers every label; ``max_ttl`` is in seconds.
 
     ``rules`` are written out when the grant is made, presets too: a provider file that changes later widens no grant.
+    With ``needs_approval`` it gives nothing until ``approved_by`` is set, which a second person does.
     """
 
     __tablename__ = "grants"
+    AUTHENTICATED = (
+        "id",
+        "organization_id",
+        "workload_id",
+        "provider",
+        "label",
+        "modes",
+        "max_ttl",
+        "purpose_required",
+        "presets",
+        "rules",
+        "rate_uses",
+        "rate_seconds",
+        "max_uses",
+        "implicit",
+        "retries",
+        "expires_at",
+        "created_at",
+        "created_by",
+        "needs_approval",
+        "approved_by",
+        "approved_at",
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     workload_id: Mapped[str] = mapped_column(index=True)
@@ -34,4 +59,7 @@ class GrantRow(TenantOwned, Table):
     state: Mapped[str]
     created_at: Mapped[int]
     created_by: Mapped[str]
+    needs_approval: Mapped[bool] = mapped_column(server_default=false())
+    approved_by: Mapped[str | None]
+    approved_at: Mapped[int | None]
     revoked_at: Mapped[int | None]

@@ -36,6 +36,7 @@ from broker.identity.access import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.identity.unverified import peek
+from broker.notifications.altered import report
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 # The same at both ends: `exp` may be as long ago as `iat` and `nbf` may be ahead (RFC 7519 §4.1.4–6).
@@ -120,6 +121,9 @@ class TokenEndpoint:
             return self._refused(status, body, row, exchange.why, address, exchange.detail)
         if row.state != "active":
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
+        if not row.genuine:
+            await report(self._db, row, self._clock())
+            return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
         actor = Actor("workload", row.id, row.name, address)
         if not await self._spent(actor, exchange.jti, exchange.jti_expires_ms):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)

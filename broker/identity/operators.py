@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
@@ -12,8 +13,10 @@ from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.base.errors import Conflict, Invalid, InvalidToken, NotFound
 from broker.formats import ids, token
+from broker.identity.approval import refuse_late, refuse_own, state_of
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
+from broker.notifications.notices import tell
 
 DAY_MS = 86_400_000
 TOKEN_DAYS = 90
@@ -27,15 +30,29 @@ class TokenRefused(InvalidToken):
         super().__init__("The token is not valid. Ask an admin for a new one, or sign in again.")
 
 
+class AccountAltered(TokenRefused):
+    """The token is right, but the account's ``row`` is not as the broker wrote it."""
+
+    def __init__(self, row: OperatorRow) -> None:
+        super().__init__()
+        self.row = row
+
+
+async def are_there(session: AsyncSession) -> bool:
+    """Whether there is any operator's account."""
+    return bool(await session.scalar(select(func.count()).select_from(OperatorRow)))
+
+
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, anew: bool = False) -> str | None:
     """A one-time token while there is no operator; None once there is one, or where a token was given out already.
 
-    However many replicas start at once, one of them has the token; ``anew`` puts a fresh one in its place.
+    However many replicas start at once, one of them has the token.  ``anew`` puts a fresh one in its place, also
+    where there are operators: for a second person, whose account none of them made.
     """
-    if await session.scalar(select(func.count()).select_from(OperatorRow)):
+    if not anew and await are_there(session):
         return None
     fresh = token.new("kbb")
-    given = {"token_hash": token.keyed_hash(hash_key, fresh), "expires_at": now + BOOTSTRAP_MS}
+    given = {"token_hash": _one_time(hash_key, fresh, now + BOOTSTRAP_MS), "expires_at": now + BOOTSTRAP_MS}
     insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     stored = await session.execute(
         insert(BootstrapRow)
@@ -48,6 +65,11 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, a
     return fresh if stored.first() is not None else None
 
 
+def _one_time(hash_key: bytes, one_time: str, expires_at: int) -> bytes:
+    # The time is within the hash: whoever can write the database can't lengthen it, or bring a spent token back later.
+    return token.keyed_hash(hash_key, f"{expires_at}.{one_time}")
+
+
 async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
     """Whether a one-time token is out there that makes the first operator."""
     return bool(await session.scalar(select(BootstrapRow.id).where(BootstrapRow.expires_at > now)))
@@ -55,27 +77,33 @@ async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
 
 async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> None:
     """Look whether this is the one-time token, so that whoever has another one takes no writer; raises TokenRefused."""
-    hashed = token.keyed_hash(hash_key, unverified_token)
-    found = select(BootstrapRow.id).where(BootstrapRow.token_hash == hashed, BootstrapRow.expires_at > now)
-    if not token.is_token(unverified_token, "kbb") or await session.scalar(found) is None:
+    await _offered(session, hash_key, unverified_token, now)
+
+
+async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> BootstrapRow:
+    row = await session.scalar(select(BootstrapRow).where(BootstrapRow.expires_at > now))
+    if (
+        row is None
+        or not token.is_token(unverified_token, "kbb")
+        or not hmac.compare_digest(row.token_hash, _one_time(hash_key, unverified_token, row.expires_at))
+    ):
         raise TokenRefused
+    return row
 
 
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
 ) -> tuple[OperatorRow, str]:
-    """The first admin and their token, for the one-time token that start-up printed.
+    """An admin whom nobody made, and their token, for the one-time token that was printed on the server.
 
     Raises:
-        TokenRefused: wrong, used or expired, or there is an operator. Invalid: the name has the form of an id.
+        TokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.
     """
     _check_name(name)
-    spent = await session.execute(
-        delete(BootstrapRow)
-        .where(BootstrapRow.token_hash == token.keyed_hash(hash_key, bootstrap_token), BootstrapRow.expires_at > now)
-        .returning(BootstrapRow.id)
-    )
-    if spent.first() is None or await session.scalar(select(func.count()).select_from(OperatorRow)):
+    offered = await _offered(session, hash_key, bootstrap_token, now)
+    await _refuse_taken(session, name, now)
+    spent = delete(BootstrapRow).where(BootstrapRow.token_hash == offered.token_hash).returning(BootstrapRow.id)
+    if (await session.execute(spent)).first() is None:  # somebody else was faster
         raise TokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
     session.add(row)
@@ -92,9 +120,12 @@ async def create(
     name: str,
     roles: Sequence[Role],
     organizations: Sequence[str] | None,
+    approval: bool,
     now: int,
 ) -> tuple[OperatorRow, str]:
     """A named account and its token, shown this once; ``organizations`` (ids) limits it to some customers.
+
+    With ``approval``, an admin's account may do nothing before a second person approved it.
 
     Raises:
         Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
@@ -102,11 +133,22 @@ async def create(
     _check_name(name)
     if not roles:
         raise Invalid("roles: name at least one of operator, security, admin.")
-    if await session.scalar(select(OperatorRow.id).where(OperatorRow.name == name)):
-        raise Conflict(f"name: an operator {name!r} exists already; choose another.")
-    row, operator_token = _new(hash_key, name=name, roles=roles, organizations=organizations, now=now)
+    await _refuse_taken(session, name, now)
+    row, operator_token = _new(
+        hash_key,
+        name=name,
+        roles=roles,
+        organizations=organizations,
+        created_by=actor.id,
+        needs_approval=approval and Role.ADMIN in roles,
+        now=now,
+    )
     session.add(row)
-    await record(session, Event(kind="operator.created", time=now, actor=actor, subject=row.id, note=name))
+    if row.needs_approval:
+        await tell(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
+    reason = "awaits_approval" if row.needs_approval else ""
+    event = Event(kind="operator.created", time=now, actor=actor, subject=row.id, reason=reason, note=name)
+    await record(session, event)
     return row, operator_token
 
 
@@ -115,8 +157,65 @@ def _check_name(name: str) -> None:
         raise Invalid("name: has the form of an id; choose another.")
 
 
+async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
+    """Free a name that only an account has that nobody approved in time; raises Conflict for any other."""
+    row = await session.scalar(select(OperatorRow).where(OperatorRow.name == name))
+    if row is None:
+        return
+    if shown_state(row, now) != "expired":
+        raise Conflict(f"name: an operator {name!r} exists already; choose another.")
+    await session.delete(row)
+    await session.flush()
+
+
+def shown_state(row: OperatorRow, now: int) -> str:
+    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
+    return state_of(
+        row.state,
+        needs_approval=row.needs_approval,
+        approved_by=row.approved_by,
+        asked_at=row.created_at,
+        now=now,
+    )
+
+
+async def approve(session: AsyncSession, actor: Actor, operator_id: str, *, now: int) -> OperatorRow:
+    """Let an account that waits work, as a second person (``actor``).  Again: no change.
+
+    Raises:
+        NotFound: no such account. Conflict: it doesn't wait, or has waited too long. NotASecondPerson. RowAltered.
+    """
+    row = await _get(session, operator_id)
+    if row.state != "active" or not row.needs_approval:
+        raise Conflict("This account waits for nobody's approval.")
+    if row.approved_by is None:
+        row.vouched_for()
+        refuse_late(row.created_at, now)
+        await refuse_own(session, row.created_by, actor.id)
+        row.approved_by, row.approved_at = actor.id, now
+        asker = await session.get_one(OperatorRow, row.created_by)
+        note = f"{row.name}, asked for by {asker.name}"
+        event = Event(kind="operator.approved", time=now, actor=actor, subject=row.id, note=note)
+        await record(session, event)
+    return row
+
+
+async def _get(session: AsyncSession, operator_id: str) -> OperatorRow:
+    row = await session.get(OperatorRow, operator_id)
+    if row is None:
+        raise NotFound("There is no such operator; `broker operator list` shows those that are.")
+    return row
+
+
 def _new(
-    hash_key: bytes, *, name: str, roles: Sequence[Role], organizations: Sequence[str] | None, now: int
+    hash_key: bytes,
+    *,
+    name: str,
+    roles: Sequence[Role],
+    organizations: Sequence[str] | None,
+    created_by: str = "",
+    needs_approval: bool = False,
+    now: int,
 ) -> tuple[OperatorRow, str]:
     operator_token = token.new("kbo")
     row = OperatorRow(
@@ -128,6 +227,10 @@ def _new(
         state="active",
         created_at=now,
         expires_at=now + TOKEN_DAYS * DAY_MS,
+        created_by=created_by,
+        needs_approval=needs_approval,
+        approved_by=None,
+        approved_at=None,
         revoked_at=None,
     )
     return row, operator_token
@@ -137,15 +240,17 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     """The operator whose token this is.
 
     Raises:
-        TokenRefused: unknown, revoked or expired.
+        TokenRefused: unknown, revoked or expired, or waiting for its approval. AccountAltered.
     """
     if not token.is_token(unverified_token, "kbo"):
         raise TokenRefused
     row = await session.scalar(
         select(OperatorRow).where(OperatorRow.token_hash == token.keyed_hash(hash_key, unverified_token))
     )
-    if row is None or row.state != "active" or row.expires_at <= now:
+    if row is None or shown_state(row, now) != "active" or row.expires_at <= now:
         raise TokenRefused
+    if not row.genuine:
+        raise AccountAltered(row)
     organizations = None if row.organizations is None else frozenset(row.organizations)
     return Operator(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
@@ -156,12 +261,11 @@ async def revoke(session: AsyncSession, actor: Actor, operator_id: str, *, now: 
     Raises:
         NotFound: no such operator. Conflict: it is the last active admin.
     """
-    row = await session.get(OperatorRow, operator_id)
-    if row is None:
-        raise NotFound("There is no such operator; `broker operator list` shows those that are.")
+    row = await _get(session, operator_id)
     if row.state == "active":
         active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == "active"))).all()
-        if not any(Role.ADMIN in other.roles and other.id != row.id for other in active):
+        others = [one for one in active if one.id != row.id and one.genuine and shown_state(one, now) == "active"]
+        if not any(Role.ADMIN in other.roles for other in others):
             raise Conflict("This is the last active admin; make another one first.")
         row.state, row.revoked_at = "revoked", now
         await record(session, Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, note=row.name))

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table
+from broker.keystore.genuine import GivesRights
 
 
-class OperatorRow(Table):
-    """A person's account.  Only the keyed hash of the token is kept."""
+class OperatorRow(GivesRights, Table):
+    """A person's account.  Only the keyed hash of the token is kept.
+
+    ``created_by`` is the account that made it, "" for one that was made with a one-time token.  With
+    ``needs_approval`` it may do nothing until ``approved_by`` is set, which a second person does.
+    """
 
     __tablename__ = "operators"
+    AUTHENTICATED = (
+        "id",
+        "name",
+        "roles",
+        "organizations",
+        "token_hash",
+        "created_at",
+        "expires_at",
+        "created_by",
+        "needs_approval",
+        "approved_by",
+        "approved_at",
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -23,6 +41,10 @@ class OperatorRow(Table):
     state: Mapped[str]
     created_at: Mapped[int]
     expires_at: Mapped[int]
+    created_by: Mapped[str] = mapped_column(server_default="")
+    needs_approval: Mapped[bool] = mapped_column(server_default=false())
+    approved_by: Mapped[str | None]
+    approved_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
 
 
@@ -36,10 +58,11 @@ class BootstrapRow(Table):
     expires_at: Mapped[int]
 
 
-class WorkloadRow(Table):
+class WorkloadRow(GivesRights, Table):
     """A job: its public keys, and in development a keyed hash of a client secret."""
 
     __tablename__ = "workloads"
+    AUTHENTICATED = ("id", "name", "jwks", "secret_hash", "created_at", "created_by")
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)

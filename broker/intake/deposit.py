@@ -124,7 +124,7 @@ class Deposit:
         scope = Scope.of(intake.organization_id)
         if intake.rotation_id is not None:  # the new key goes to the host that the old one goes to
             async with self._db.read(scope) as session:
-                variables = (await session.get_one(CredentialRow, intake.credential_id)).variables
+                variables = (await session.get_one(CredentialRow, intake.credential_id)).host_parts
         received = Received(key, variables, intake.id, intake.rotation_id, intake.contact)
 
         async def keep(sealing: Sealing) -> VersionRow:

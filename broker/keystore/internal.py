@@ -48,6 +48,7 @@ class InternalKeys:
         self.link = self._subkey("link")
         self._seal = self._subkey("seal")
         self._leak = self._subkey("leak")
+        self.rows = self._subkey("rows")
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
@@ -91,7 +92,7 @@ class _RootWrapper:
 
 
 async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
-    """The internal keys, made on first start.
+    """The internal keys, made on first start; from here on ``db`` knows which of its rows the broker wrote.
 
     Raises:
         CannotOpen, KeystoreUnavailable: the loaded master keys did not seal this database's root.
@@ -105,7 +106,9 @@ async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
                 session.add(InternalKeyRow(name="root", sealed=fresh, created_at=now))
         sealed = await _stored(db)
     assert sealed is not None
-    return InternalKeys(await keystore.open(sealed, ROOT))
+    keys = InternalKeys(await keystore.open(sealed, ROOT))
+    db.row_key = keys.rows
+    return keys
 
 
 async def _stored(db: Database) -> bytes | None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from broker.audit.events import Actor, Event
 from broker.grants.policy import Mode
+from broker.keystore.genuine import row_mac
 from broker.leases.standing import Subject
 from broker.leases.tables import LeaseRow
 
@@ -55,8 +56,8 @@ def event_of(lease: Lease, kind: str, actor: Actor, time: int, **more: Any) -> E
     )
 
 
-def row_of(lease: Lease) -> dict[str, object]:
-    """The values of its row."""
+def row_of(lease: Lease, key: bytes) -> dict[str, object]:
+    """The values of its row, authenticated under ``key``."""
     row = lease._asdict()
     row["mode"] = str(lease.mode)
     for column, field in (
@@ -66,6 +67,7 @@ def row_of(lease: Lease) -> dict[str, object]:
         ("credential_id", "credential"),
     ):
         row[column] = row.pop(field)
+    row["row_mac"] = row_mac(key, LeaseRow, row)
     return row
 
 
@@ -83,7 +85,7 @@ def lease_of(row: LeaseRow) -> Lease:
         mode=Mode(row.mode),
         purpose=row.purpose,
         issued_at=row.issued_at,
-        expires_at=row.expires_at,
+        expires_at=min(row.expires_at, row.until),
         until=row.until,
         ended_at=row.ended_at,
         end_reason=row.end_reason,

@@ -27,6 +27,7 @@ from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnav
 from broker.leases.lease import Lease, event_of, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
+from broker.notifications.altered import report
 from broker.notifications.notices import tell
 from broker.organizations.tables import OrganizationRow
 
@@ -94,6 +95,7 @@ class Leasing:
         standings: Standings,
         *,
         token_key: bytes,
+        row_key: bytes,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -101,6 +103,7 @@ class Leasing:
         self._keystore = keystore
         self.standings = standings
         self._token_key = token_key
+        self._row_key = row_key
         self._clock = clock
         self._leases: OrderedDict[str, Lease] = OrderedDict()
 
@@ -135,7 +138,7 @@ class Leasing:
                 await self._audit.append(
                     event_of(lease, "lease.issued", actor, now, note=ask.purpose),
                     standing.guards(subject, lease.grant),
-                    [(_INSERT, row_of(lease))],
+                    [(_INSERT, row_of(lease, self._row_key))],
                 )
             except GuardMoved:
                 continue
@@ -353,6 +356,10 @@ class Leasing:
     async def _stored(self, lease_id: str) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(LeaseRow, lease_id)
+        if row is not None and not row.genuine:
+            if row.row_mac is not None:  # a broker from before rows were authenticated wrote none
+                await report(self._db, row, self._clock())
+            return None
         return None if row is None else lease_of(row)
 
     def _remember(self, lease: Lease) -> None:

@@ -26,6 +26,8 @@ from broker.grants.granting import terms
 from broker.grants.policy import Facts, Terms
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
+from broker.keystore.genuine import GivesRights
+from broker.notifications.altered import report
 from broker.organizations.tables import OrganizationRow
 from broker.organizations.tenants import referred
 
@@ -91,6 +93,7 @@ class Standing:
     keys: Keys
     epochs: Mapping[str, int]
     loaded_at: int
+    altered: tuple[GivesRights, ...] = ()
 
     @property
     def key(self) -> SealedKey | None:
@@ -160,6 +163,8 @@ class Standings:
     async def _load_and_keep(self, subject: Subject) -> Standing:
         standing = await self._load(subject)
         self._kept.pop(subject, None)
+        for row in standing.altered:
+            await report(self._db, row, self._clock())
         if standing.key is not None:  # what was refused may be granted the next moment: never remembered
             self._kept[subject] = standing
             if len(self._kept) > _REMEMBERED:
@@ -184,12 +189,14 @@ class Standings:
     async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> Standing:
         workload = await session.get(WorkloadRow, subject.workload)
         organization = await session.get(OrganizationRow, organization_id)
-        grants = await _grants(session, subject)
+        given = await _grants(session, subject)
         credential = await session.scalar(
             select(CredentialRow).where(
                 CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
             )
         )
+        altered = [row for row in (workload, credential, *given) if row is not None and not row.genuine]
+        grants = [terms(row) for row in given if row.genuine]
         rows = await _versions(session, credential)
         keys = _keys(credential, rows)
         key = keys.current
@@ -201,6 +208,7 @@ class Standings:
             _active(credential),
             key.number if key else None,
             grants,
+            bool(altered),
             key_failing=key is not None and key.failing,
             paused=credential is not None and credential.paused_at is not None,
             key_until=_until(credential, rows, key),
@@ -215,18 +223,21 @@ class Standings:
             keys,
             await epochs_of(session, relied),
             self._clock(),
+            tuple(altered),
         )
 
 
 def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:
-    return None if row is None else row.state == "active"
+    if row is None or (isinstance(row, GivesRights) and not row.genuine):
+        return None
+    return row.state == "active"
 
 
-async def _grants(session: AsyncSession, subject: Subject) -> list[Terms]:
+async def _grants(session: AsyncSession, subject: Subject) -> Sequence[GrantRow]:
     rows = await session.scalars(
         select(GrantRow).where(GrantRow.workload_id == subject.workload, GrantRow.provider == subject.provider)
     )
-    return [terms(row) for row in rows]
+    return rows.all()
 
 
 async def _versions(session: AsyncSession, credential: CredentialRow | None) -> list[VersionRow]:
@@ -243,7 +254,7 @@ async def _versions(session: AsyncSession, credential: CredentialRow | None) -> 
 
 
 def _keys(credential: CredentialRow | None, rows: Sequence[VersionRow]) -> Keys:
-    if credential is None:
+    if credential is None or not credential.genuine:
         return NO_KEYS
     usable = {State(row.state): row for row in rows if row.state in USABLE and row.sealed is not None}
     active, retiring = (_sealed(credential, usable.get(state)) for state in (State.ACTIVE, State.RETIRING))
@@ -267,7 +278,7 @@ def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | No
         row.binding,
         row.fingerprint,
         row.last4,
-        dict(credential.variables),
+        dict(credential.host_parts),
         row.health == Health.FAILING,
     )
 

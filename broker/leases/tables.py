@@ -6,12 +6,27 @@ from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
+from broker.keystore.genuine import GivesRights
 
 
-class LeaseRow(TenantOwned, Table):
+class LeaseRow(GivesRights, TenantOwned, Table):
     """A lease.  It can be renewed up to ``until``; ``ended_at`` is set when it was ended or revoked early."""
 
     __tablename__ = "leases"
+    AUTHENTICATED = (
+        "id",
+        "organization_id",
+        "workload_id",
+        "grant_id",
+        "credential_id",
+        "version",
+        "provider",
+        "label",
+        "mode",
+        "purpose",
+        "issued_at",
+        "until",
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     workload_id: Mapped[str] = mapped_column(index=True)

@@ -31,6 +31,9 @@ Kind = Literal[
     "revocation_confirmed",
     "key_unopenable",
     "key_gone",
+    "right_altered",
+    "grant_waits",
+    "account_waits",
     "key_exposed",
     "key_overdue",
     "key_too_old",
@@ -62,6 +65,10 @@ FACTS = frozenset(
         "label",
         "place",
         "places",
+        "table",
+        "row",
+        "grant",
+        "account",
     }
 )
 
@@ -114,6 +121,25 @@ WORDS: Mapping[Kind, Words] = {
         "The key ending {last4} is not in Vault any more: somebody deleted it there, or the time is over that is set "
         "there for what is kept (delete_version_after). Jobs are refused. Undelete it there, or ask the customer for a "
         "new one (`broker key rotate`).",
+    ),
+    "right_altered": Words(
+        "urgent",
+        "A right was changed outside of the broker",
+        "The row {row} of {table} is not as the broker wrote it: somebody who can write the database inserted or "
+        "changed it. It gives nobody anything. Find out who did it (`broker doctor --rights` lists all such rows); "
+        "revoke it, and make it anew if it is wanted.",
+    ),
+    "grant_waits": Words(
+        "warning",
+        "A grant to see keys waits for a second person",
+        "A job is to see a key. Look at it (`broker grant list --waiting`), then approve it (`broker grant approve "
+        "{grant}`) or refuse it (`broker grant revoke {grant}`). It ends unanswered after 72 hours.",
+    ),
+    "account_waits": Words(
+        "warning",
+        "An admin's account waits for a second person",
+        "Look at it (`broker operator list`), then approve it (`broker operator approve {account}`) or refuse it "
+        "(`broker operator revoke {account}`). It ends unanswered after 72 hours.",
     ),
     "rotation_requested": Words(
         "info",

@@ -29,7 +29,8 @@ def names(query: str, could_be_key: Callable[[str], bool]) -> Names:
     Raises:
         QueryRefused: they can't be told.
     """
-    plain, other = [], []
+    plain: list[str] = []
+    other: list[str] = []
     for name in sorted({one.name for one in read(query) if one.name})[:_MOST]:
         if len(name) > _LONGEST:
             other.append("(long name)")

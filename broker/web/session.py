@@ -35,6 +35,7 @@ from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
+from broker.notifications.altered import report
 from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
@@ -72,6 +73,7 @@ class Services:
     vendor_contact: str
     rotation_ahead_days: int
     allow_client_secrets: bool
+    approval: bool
 
 
 async def services(request: Request) -> Services:
@@ -206,8 +208,12 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
 
 async def _operator(request: Request, wired: Services) -> tuple[Operator, Actor]:
-    async with wired.db.read(EVERY_TENANT) as session:
-        operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
+    try:
+        async with wired.db.read(EVERY_TENANT) as session:
+            operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
+    except operators.AccountAltered as refused:
+        await report(wired.db, refused.row, wired.clock())
+        raise
     request.scope[ESTABLISHED] = True
     return operator, operator.actor(address(request), request.headers.get("user-agent", ""))
 

@@ -132,7 +132,7 @@ async def test_a_revocation_that_commits_while_a_batch_waits_for_the_head_is_see
 async def waits_for_the_head(db: Database) -> None:
     async def waiting() -> Any:
         if (writer := db._writer) is not None:  # SQLite: this process's writer lock, taken before its snapshot
-            return writer._waiters  # of asyncio
+            return writer._record
         async with db.read(EVERY_TENANT) as session:
             return await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 

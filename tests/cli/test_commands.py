@@ -59,7 +59,7 @@ class Desk:
 
 def shell_beside(url: str, directory: Path) -> Shell:
     home = directory / "home"
-    home.mkdir()
+    home.mkdir(parents=True)
     return Shell({**MINIMAL, "HOME": str(home), "BROKER_URL": url}, home)
 
 
@@ -378,7 +378,7 @@ def test_migrate_prints_the_one_time_token_and_goes_down_again(tmp_path: Path) -
     again = shell.run("migrate")
     assert "kbb_" not in again
     assert "`broker migrate --new-token` prints a new one" in again
-    assert "kbb_" in shell.run("migrate", "--new-token")
+    assert "There is no operator yet" in shell.run("migrate", "--new-token")
     assert "at base" in shell.run("migrate", "base", "--down")
 
 
@@ -406,3 +406,48 @@ def test_the_demo_holds(tmp_path: Path) -> None:
     assert said.count("✓") == 22
     assert "lease.issued" in said
     assert "credential.revoked" in said
+
+
+async def test_a_second_person_approves_what_the_first_asked_for(tmp_path: Path, sqlite_url: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with upstream() as (state, upstream_url):
+        settings = settings_for(tmp_path, sqlite_url, upstream_url, public_url=url, reveal_approval="on")
+        async with running_world(settings, state, upstream_url, bootstrap=False) as world:
+            tokens = [await composition.bootstrap_token(world.services)]
+            async with serving(world.edge, port=int(url.rpartition(":")[2])):
+                ada, bea = (shell_beside(url, tmp_path / name) for name in ("ada", "bea"))
+                await asyncio.to_thread(ada.run, "operator", "bootstrap", "--name", "ada", given=f"{tokens[0]}\n")
+                tokens.append(await composition.bootstrap_token(world.services, anew=True))
+                await asyncio.to_thread(bea.run, "operator", "bootstrap", "--name", "bea", given=f"{tokens[1]}\n")
+                await asyncio.to_thread(approving, ada, bea)
+
+
+def approving(ada: Shell, bea: Shell) -> None:
+    ada.run("org", "add", "acme")
+    ada.run("workload", "add", "nightly")
+    wanted = ("--workload", "nightly", "--org", "acme", "--provider", "raptor-comply", "--mode", "reveal")
+    grant = ada.json("grant", "add", *wanted)[0]
+    assert grant["state"] == "waiting"
+    assert "[not_a_second_person]" in ada.run("grant", "approve", grant["id"], status=1)
+    assert [one["id"] for one in bea.json("grant", "list", "--waiting")] == [grant["id"]]
+    assert f"broker grant approve {grant['id']}" in bea.run("notice", "list").replace("\n", " ")
+    assert bea.json("grant", "approve", grant["id"])["state"] == "active"
+    assert bea.json("grant", "list", "--waiting") == []
+    account = ada.json("operator", "add", "cyd", "--role", "admin")
+    assert account["state"] == "waiting"
+    assert bea.json("operator", "approve", account["id"])["state"] == "active"
+
+
+def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(tmp_path: Path) -> None:
+    shell = Shell(MINIMAL, tmp_path)
+    shell.run("migrate")
+    assert "one person alone can read a key" not in shell.run("doctor")
+    alone = Shell({**MINIMAL, "BROKER_REVEAL_APPROVAL": "off"}, tmp_path)
+    assert "one person alone" in " ".join(alone.run("doctor").split())
+    assert shell.json("doctor", "--rights") == []
+    with closing(sqlite3.connect(tmp_path / "var/broker.db")) as db, db:
+        db.execute(
+            "INSERT INTO operators (id, name, roles, token_hash, state, created_at, expires_at) "
+            "VALUES ('opr_x', 'eve', '[\"admin\"]', x'00', 'active', 0, 9999999999999)"
+        )
+    assert "they give nobody anything" in shell.run("doctor", "--rights", status=1)

@@ -47,7 +47,7 @@ async def test_ids_of_an_organization_become_those_of_its_only_credentials_keys(
     await world.call("POST", "/v1/credentials", status=201, json=wanted)
     await schema.downgrade(world.services.db, "0007")
     # when it is brought up
-    await schema.upgrade(world.services.db)
+    await schema.upgrade(world.services.db, row_key=world.services.keys.rows)
     # then
     async with world.services.db.read(EVERY_TENANT) as session:
         kept = list(await session.scalars(select(KeyEvidenceRow.credential_id)))

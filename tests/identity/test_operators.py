@@ -26,6 +26,8 @@ async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operato
 
 
 async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db: Database) -> None:
+    db.row_key = KEY
+
     async def start(*, at: int = NOW, anew: bool = False) -> str | None:
         async with db.write(EVERY_TENANT) as session:
             return await operators.offer_bootstrap(session, KEY, at, anew=anew)

@@ -262,6 +262,7 @@ def settings_for(directory: Path, database_url: str, upstream_url: str, **more: 
         "public_url": PUBLIC_URL,
         "vendor_name": "Gridwise Compliance",
         "vendor_contact": "keys@gridwise.example",
+        "reveal_approval": "off",
         **more,
     }
     return Settings(**given)

@@ -35,7 +35,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator, BySecurity
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
 
@@ -122,6 +122,8 @@ class GrantView(View):
     retries: bool
     expires_at: str | None
     state: str
+    created_by: str
+    approved_by: str | None
     created_at: str | None
     revoked_at: str | None
 
@@ -132,8 +134,8 @@ class Granted(View):
     items: list[GrantView]
 
 
-def show(row: GrantRow) -> GrantView:
-    """The row as answers show it."""
+def show(row: GrantRow, now: int) -> GrantView:
+    """The row as answers show it at ``now``."""
     return GrantView(
         id=row.id,
         organization=row.organization_id,
@@ -150,7 +152,9 @@ def show(row: GrantRow) -> GrantView:
         implicit=row.implicit,
         retries=row.retries,
         expires_at=when(row.expires_at),
-        state=row.state,
+        state=granting.shown_state(row, now),
+        created_by=row.created_by,
+        approved_by=row.approved_by,
         created_at=when(row.created_at),
         revoked_at=when(row.revoked_at),
     )
@@ -175,9 +179,10 @@ async def create(body: NewGrant, call: ByOperator) -> Response:
             purpose_required=body.purpose_required,
             expires_at=milliseconds(body.expires_at),
             limits=limits,
+            approval=call.services.approval,
             now=call.now,
         )
-        return Granted(items=[show(row) for row in rows])
+        return Granted(items=[show(row, call.now) for row in rows])
 
     return await call.change(body, work, 201)
 
@@ -189,23 +194,36 @@ async def listed(
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
     workload: Annotated[Reference | None, Query()] = None,
+    waiting: Annotated[bool, Query(description="Only those that wait for a second person.")] = False,
 ) -> Page[GrantView]:
     """Grants, of one organization or job where named."""
     query = select(GrantRow)
+    if waiting:
+        query = query.where(*granting.waits(call.now))
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await tenants.find(session, organization)).id)
         if workload is not None:
             query = query.where(GrantRow.workload_id == (await workloads.find(session, workload)).id)
         rows = await rows_of(session, query, GrantRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
 @router.get("/{grant_id}")
 async def one(grant_id: IdPath, call: ByAnyone) -> GrantView:
     """One grant."""
     async with call.services.db.read(call.scope) as session:
-        return show(await granting.find(session, grant_id))
+        return show(await granting.find(session, grant_id), call.now)
+
+
+@router.post("/{grant_id}/approve", response_model=GrantView)
+async def approve(grant_id: IdPath, call: BySecurity) -> Response:
+    """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
+
+    async def work(session: AsyncSession) -> GrantView:
+        return show(await granting.approve(session, call.actor, grant_id, now=call.now), call.now)
+
+    return await call.change(None, work)
 
 
 @router.post("/{grant_id}/revoke", response_model=GrantView)
@@ -213,6 +231,6 @@ async def revoke(grant_id: IdPath, body: Reason, call: ByEither) -> Response:
     """Take a grant back: no lease or use under it once this is answered."""
 
     async def work(session: AsyncSession) -> GrantView:
-        return show(await granting.revoke(session, call.actor, grant_id, note=body.reason, now=call.now))
+        return show(await granting.revoke(session, call.actor, grant_id, note=body.reason, now=call.now), call.now)
 
     return await call.cut(body, work)

@@ -17,13 +17,13 @@ from broker.identity.tables import OperatorRow
 from broker.organizations import tenants
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAdmin, ByAnyone, Wired, address
+from broker.web.session import SECURED, ByAdmin, ByAnyone, BySecurity, Wired, address
 
 router = APIRouter(prefix="/v1", tags=["operators"])
 
 
 class Bootstrap(Body):
-    """The one-time token that the first start printed, and the first admin's name."""
+    """The one-time token that was printed on the server, and the admin's name."""
 
     token: Annotated[str, Field(max_length=100)]
     name: Line
@@ -45,6 +45,8 @@ class OperatorView(View):
     roles: list[str]
     organizations: list[str] | None
     state: str
+    created_by: str
+    approved_by: str | None
     created_at: str | None
     expires_at: str | None
 
@@ -56,14 +58,16 @@ class OperatorCreated(View):
     token: str
 
 
-def show(row: OperatorRow) -> OperatorView:
-    """The row as answers show it."""
+def show(row: OperatorRow, now: int) -> OperatorView:
+    """The row as answers show it at ``now``."""
     return OperatorView(
         id=row.id,
         name=row.name,
         roles=row.roles,
         organizations=row.organizations,
-        state=row.state,
+        state=operators.shown_state(row, now),
+        created_by=row.created_by,
+        approved_by=row.approved_by,
         created_at=when(row.created_at),
         expires_at=when(row.expires_at),
     )
@@ -71,7 +75,7 @@ def show(row: OperatorRow) -> OperatorView:
 
 @router.post("/bootstrap", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
-    """Make the first admin with the one-time token that the first start printed."""
+    """Make an admin with the one-time token that the first start, or `broker migrate --new-token`, printed."""
     async with wired.db.read(EVERY_TENANT) as session:
         await operators.check_bootstrap(session, wired.keys.token_hash, body.token, wired.clock())
     async with wired.db.write(EVERY_TENANT) as session:
@@ -83,7 +87,7 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
             name=body.name,
             now=wired.clock(),
         )
-    return OperatorCreated(operator=show(row), token=token)
+    return OperatorCreated(operator=show(row, wired.clock()), token=token)
 
 
 @router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
@@ -101,9 +105,10 @@ async def create(body: NewOperator, call: ByAdmin) -> Response:
             name=body.name,
             roles=body.roles,
             organizations=organizations,
+            approval=call.services.approval,
             now=call.now,
         )
-        return OperatorCreated(operator=show(row), token=token)
+        return OperatorCreated(operator=show(row, call.now), token=token)
 
     return await call.change(body, work, 201)
 
@@ -113,14 +118,24 @@ async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page
     """Every account."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(OperatorRow), OperatorRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
 @router.get("/operators/me", dependencies=SECURED)
 async def me(call: ByAnyone) -> OperatorView:
     """The account whose token this is."""
     async with call.services.db.read(EVERY_TENANT) as session:
-        return show(await session.get_one(OperatorRow, call.operator.id))
+        return show(await session.get_one(OperatorRow, call.operator.id), call.now)
+
+
+@router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)
+async def approve(operator_id: IdPath, call: BySecurity) -> Response:
+    """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
+
+    async def work(session: AsyncSession) -> OperatorView:
+        return show(await operators.approve(session, call.actor, operator_id, now=call.now), call.now)
+
+    return await call.change(None, work)
 
 
 @router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
@@ -128,6 +143,6 @@ async def revoke(operator_id: IdPath, call: ByAdmin) -> Response:
     """End an account; its token stops working with the answer."""
 
     async def work(session: AsyncSession) -> OperatorView:
-        return show(await operators.revoke(session, call.actor, operator_id, now=call.now))
+        return show(await operators.revoke(session, call.actor, operator_id, now=call.now), call.now)
 
     return await call.change(None, work)

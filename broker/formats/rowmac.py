@@ -1,0 +1,36 @@
+"""What shows that the broker wrote a row, whoever else may write the database.
+
+::
+
+    version 1:  0x01 | HMAC-SHA256(key, canonical("keybroker/row/v1", table, name, value, name, value, …))
+
+Names are in the order of their letters; a value is its JSON text with sorted keys and without spaces, bytes are in
+hexadecimal.  Row ids and the organization are among the fields, so what is moved to another row or tenant doesn't fit.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+
+from broker.formats.canonical import encode
+
+_VERSION = b"\x01"
+_CONTEXT = "keybroker/row/v1"
+
+
+def mac(key: bytes, table: str, fields: Mapping[str, object]) -> bytes:
+    """The authenticator (33 bytes) of a row's fields under a key of 32 bytes."""
+    parts = [part for name in sorted(fields) for part in (name, _text(fields[name]))]
+    return _VERSION + hmac.digest(key, encode(_CONTEXT, table, *parts), "sha256")
+
+
+def fits(key: bytes, table: str, fields: Mapping[str, object], found: bytes | None) -> bool:
+    """Whether the authenticator ``found`` beside a row was made for just these fields; none fits no row."""
+    return found is not None and hmac.compare_digest(found, mac(key, table, fields))
+
+
+def _text(value: object) -> str:
+    given = value.hex() if isinstance(value, bytes) else value
+    return json.dumps(given, sort_keys=True, separators=(",", ":"))

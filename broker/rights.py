@@ -1,0 +1,60 @@
+"""Every row that gives rights: which of them the broker didn't write, and making their authenticators again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from broker.base.db import EVERY_TENANT, Database
+from broker.credentials.tables import CredentialRow
+from broker.grants.tables import GrantRow
+from broker.identity.tables import OperatorRow, WorkloadRow
+from broker.keystore.genuine import GivesRights
+from broker.leases.tables import LeaseRow
+
+_TABLES: Sequence[type[Any]] = (OperatorRow, WorkloadRow, CredentialRow, GrantRow, LeaseRow)
+_PAGE = 500
+
+
+class Altered(NamedTuple):
+    """A row that something else than the broker wrote; ``organization`` is "" where it is no tenant's."""
+
+    table: str
+    id: str
+    organization: str
+
+
+async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
+    """Each such row; of leases only those that are not over at ``now`` (milliseconds)."""
+    async for rows in _pages(db, now):
+        for row in rows:
+            if not row.genuine:
+                yield Altered(row.table_name, row.id, getattr(row, "organization_id", ""))
+
+
+async def authenticate_again(db: Database, now: int) -> None:
+    """Make the authenticators of all genuine rows anew, in the newest form; the others stay as they are."""
+    async for rows in _pages(db, now):
+        names = [row.id for row in rows]
+        async with db.write(EVERY_TENANT) as session:
+            table = type(rows[0])
+            for row in await session.scalars(select(table).where(table.id.in_(names)).with_for_update()):
+                if row.genuine:
+                    row.authenticate(db.row_key)
+
+
+async def _pages(db: Database, now: int) -> AsyncIterator[Sequence[GivesRights]]:
+    for table in _TABLES:
+        after = ""
+        while True:
+            query = select(table).where(table.id > after).order_by(table.id).limit(_PAGE)
+            if table is LeaseRow:
+                query = query.where(LeaseRow.ended_at.is_(None), LeaseRow.until > now)
+            async with db.read(EVERY_TENANT) as session:
+                rows = (await session.scalars(query)).all()
+            if not rows:
+                break
+            after = rows[-1].id
+            yield rows

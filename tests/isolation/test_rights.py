@@ -1,0 +1,237 @@
+"""Whoever can write the database gives nobody a right: what the broker didn't write is refused, recorded and told."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from broker import app as composition
+from broker import rights, schema
+from broker.base.db import EVERY_TENANT
+from broker.client.identity import Identity, generate, public
+from broker.rewrap import rewrap_all
+from tests.support.world import PUBLIC_URL, Job, World
+
+
+async def sql(world: World, statement: str, **values: Any) -> None:
+    """What somebody does who can write the database: PostgreSQL's fences don't hold its owner."""
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await session.execute(text(statement), values)
+
+
+async def changed(world: World, table: str, row: str, **values: Any) -> None:
+    """Overwrite columns of one row; times in memory are over."""
+    given = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in values.items()}
+    await sql(
+        world,
+        f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in given)} WHERE id = :row",
+        **given,
+        row=row,
+    )
+    world.services.leasing.standings.forget()
+    world.services.leasing._leases.clear()
+
+
+async def copied(world: World, table: str, row: str, **values: Any) -> None:
+    """Insert a row that is like another one but for some columns."""
+    async with world.services.db.write(EVERY_TENANT) as session:
+        found = (await session.execute(text(f"SELECT * FROM {table} WHERE id = :row"), {"row": row})).mappings().one()
+        new = {**found, **values}
+        new = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in new.items()}
+        columns = ", ".join(new)
+        await session.execute(
+            text(f"INSERT INTO {table} ({columns}) VALUES ({', '.join(f':{name}' for name in new)})"), new
+        )
+
+
+async def reported(world: World) -> list[tuple[str, str]]:
+    """Rows that operators were told of, by table; each is on the record as often."""
+    told = (await world.call("GET", "/v1/notices"))["items"]
+    texts = [re.match(r"The row (\S+) of (\w+) ", one["text"]) for one in told if one["kind"] == "right_altered"]
+    found = [(match[2], match[1]) for match in texts if match]
+    assert [event["core"]["subject"] for event in await world.events(kind="right.altered")] == [row for _, row in found]
+    return found
+
+
+async def acting(world: World) -> tuple[Job, str]:
+    """A job that may use acme's key, not see it; and its grant."""
+    await world.key_for("acme")
+    job = await world.job()
+    return job, await world.grant(job, "acme")
+
+
+async def test_a_job_that_was_inserted_gets_no_token(world: World) -> None:
+    job, _ = await acting(world)
+    mine = generate("EdDSA")
+    await copied(world, "workloads", job.id, id="wkl_" + "0" * 32, name="mine", jwks=public(mine))
+    answer = await Job(world, Identity(PUBLIC_URL, "wkl_" + "0" * 32, mine)).token()
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert await reported(world) == [("workloads", "wkl_" + "0" * 32)]
+
+
+async def test_a_job_whose_keys_were_changed_is_refused(world: World) -> None:
+    job, _ = await acting(world)
+    mine = generate("EdDSA")
+    await changed(world, "workloads", job.id, jwks=public(mine))
+    answer = await Job(world, Identity(PUBLIC_URL, job.id, mine)).token()
+    assert answer.status_code == 401
+    assert (await world.events(kind="auth.token_refused"))[-1]["core"]["reason"] == "rights_altered"
+
+
+async def test_a_grant_that_was_inserted_gives_nothing(world: World) -> None:
+    job, grant = await acting(world)
+    await world.key_for("globex")
+    globex = (await world.call("GET", "/v1/organizations/globex"))["id"]
+    await copied(world, "grants", grant, id="grt_" + "0" * 32, organization_id=globex, modes=["reveal", "use"])
+    for mode in ("use", "reveal"):
+        refused = await job.ask("globex", mode=mode)
+        assert (refused.status_code, refused.json()["code"]) == (403, "rights_altered")
+    assert await reported(world) == [("grants", "grt_" + "0" * 32)], "once, however often it is met"
+    assert (await world.events(kind="lease.denied"))[-1]["core"]["reason"] == "rights_altered"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modes": ["reveal", "use"]},
+        {"max_ttl": 86_400},
+        {"expires_at": 4_000_000_000_000},
+        {"rules": [{"methods": ["DELETE"], "paths": ["/**"]}]},
+        {"max_uses": 1_000},
+        {"label": "other"},
+        {"row_mac": None},
+        {"row_mac": b"\1" + bytes(32)},
+    ],
+    ids=str,
+)
+async def test_a_grant_that_was_changed_gives_nothing(world: World, change: dict[str, Any]) -> None:
+    job, grant = await acting(world)
+    lease = await job.lease("acme")
+    await changed(world, "grants", grant, **change)
+    assert (await job.ask("acme")).json()["code"] in {"rights_altered", "no_grant"}
+    assert (await world.proxied(lease, "/facilities")).status_code == 403
+    # it can still be taken back
+    await world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "altered"})
+
+
+async def test_a_grant_beside_one_that_was_changed_goes_on(world: World) -> None:
+    job, grant = await acting(world)
+    await world.grant(job, "acme")
+    await changed(world, "grants", grant, max_ttl=86_400)
+    await job.lease("acme")
+    assert await reported(world) == [("grants", grant)]
+
+
+@pytest.mark.parametrize("change", [{"roles": ["admin"]}, {"organizations": None}, {"expires_at": 4 * 10**12}], ids=str)
+async def test_an_account_that_was_changed_may_do_nothing(world: World, change: dict[str, Any]) -> None:
+    await world.organization("acme")
+    account = await world.operator("bob", "operator", organizations=["acme"])
+    bob = (await world.call("GET", "/v1/operators/me", as_=account))["id"]
+    await changed(world, "operators", bob, **change)
+    assert (await world.http.get("/v1/grants", headers=account)).status_code == 401
+    assert await reported(world) == [("operators", bob)]
+
+
+async def test_an_account_does_not_take_anothers_token(world: World) -> None:
+    account = await world.operator("bob", "operator")
+    bob = (await world.call("GET", "/v1/operators/me", as_=account))["id"]
+    admin = (await world.call("GET", "/v1/operators/me"))["id"]
+    async with world.services.db.read(EVERY_TENANT) as session:
+        mine = await session.scalar(text("SELECT token_hash FROM operators WHERE id = :bob"), {"bob": bob})
+    await changed(world, "operators", bob, token_hash=b"x" * 32)
+    await changed(world, "operators", admin, token_hash=mine)
+    assert (await world.http.get("/v1/operators", headers=account)).status_code == 401
+
+
+async def test_a_spent_one_time_token_does_not_come_back(world: World) -> None:
+    token = await composition.bootstrap_token(world.services, anew=True)
+    async with world.services.db.read(EVERY_TENANT) as session:
+        row = (await session.execute(text("SELECT * FROM bootstrap"))).mappings().one()
+    await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
+    later = {**row, "expires_at": row["expires_at"] + 86_400_000}
+    await sql(
+        world, "INSERT INTO bootstrap (id, token_hash, expires_at) VALUES (:id, :token_hash, :expires_at)", **later
+    )
+    refused = await world.http.post("/v1/bootstrap", json={"token": token, "name": "cyd"})
+    assert refused.status_code == 401
+
+
+async def test_a_key_is_not_sent_to_a_host_that_was_changed(world: World) -> None:
+    job, _ = await acting(world)
+    lease = await job.lease("acme")
+    credential = lease["lease"]["credential"]
+    sent = len(world.upstream.requests)
+    await changed(world, "credentials", credential, variables={"host": "evil"})
+    assert (await job.ask("acme")).json()["code"] == "rights_altered"
+    assert (await world.proxied(lease, "/facilities")).status_code == 403
+    await world.work(hours=30)
+    assert len(world.upstream.requests) == sent
+    assert ("credentials", credential) in await reported(world)
+    # its revocation goes on
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "altered"})
+
+
+async def test_a_lease_of_one_tenant_does_not_become_another_ones(world: World) -> None:
+    job, _ = await acting(world)
+    await world.key_for("globex")
+    other = await world.job("other")
+    await world.grant(other, "globex")
+    mine, theirs = await job.lease("acme"), await other.lease("globex")
+    async with world.services.db.read(EVERY_TENANT) as session:
+        row = (
+            (await session.execute(text("SELECT * FROM leases WHERE id = :id"), {"id": theirs["lease"]["id"]}))
+            .mappings()
+            .one()
+        )
+    taken = ("organization_id", "workload_id", "grant_id", "credential_id", "row_mac")
+    await changed(world, "leases", mine["lease"]["id"], **{name: row[name] for name in taken})
+    for organization in ("acme", "globex"):
+        got = await world.proxied(mine, "/facilities", organization=organization)
+        assert got.status_code in {401, 403, 404}, got.text
+    assert await reported(world) == [("leases", mine["lease"]["id"])]
+
+
+async def test_a_lease_lasts_no_longer_than_it_was_given_for(world: World) -> None:
+    job, _ = await acting(world)
+    lease = await job.lease("acme")
+    await changed(world, "leases", lease["lease"]["id"], expires_at=4 * 10**12)
+    world.clock.forward(hours=25)
+    assert (await world.proxied(lease, "/facilities")).status_code in {401, 403, 409}
+
+
+async def test_all_rights_can_be_looked_through_and_rewrap_makes_only_genuine_ones_anew(world: World) -> None:
+    job, grant = await acting(world)
+    await job.lease("acme")
+    services = world.services
+    assert [row async for row in rights.altered(services.db, services.clock())] == []
+    await changed(world, "grants", grant, max_ttl=86_400)
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    assert [tuple(row) async for row in rights.altered(services.db, services.clock())] == [("grants", grant, acme)]
+    done = await rewrap_all(services)
+    assert [one.where for one in done.stuck] == [f"grants, id={grant}"]
+    assert [row.id async for row in rights.altered(services.db, services.clock())] == [grant]
+
+
+async def test_what_stood_before_rows_were_authenticated_goes_on_and_nothing_else_does(world: World) -> None:
+    job, grant = await acting(world)
+    lease = await job.lease("acme")
+    account = await world.operator("bob", "operator")
+    # given a database from before
+    await schema.downgrade(world.services.db, "0009")
+    with pytest.raises(RuntimeError, match="broker migrate"):
+        await schema.upgrade(world.services.db)
+    # when it is brought up
+    assert await schema.upgrade(world.services.db, row_key=world.services.keys.rows) >= 5
+    # then all goes on, and who made whom is known from the record
+    world.services.leasing.standings.forget()
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    await job.lease("acme")
+    admin = (await world.call("GET", "/v1/operators/me"))["id"]
+    assert (await world.call("GET", "/v1/operators/me", as_=account))["created_by"] == admin
+    # and what comes afterwards without the broker is nothing
+    await copied(world, "grants", grant, id="grt_" + "0" * 32, modes=["reveal"], row_mac=None)
+    assert (await job.ask("acme", mode="reveal")).json()["code"] == "rights_altered"
