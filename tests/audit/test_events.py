@@ -78,4 +78,4 @@ def test_numbers_are_those_that_every_reader_of_json_has(number: int) -> None:
             Event(kind="use.denied", actor=BROKER, **fields)  # type: ignore[arg-type]
     for outcome in ((number, 1), (200, number), (200, 1, number), (200, 1, 1, number)):
         with pytest.raises(ValueError, match="number"):
-            Outcome(*outcome)  # type: ignore[arg-type]
+            Outcome(*outcome)
