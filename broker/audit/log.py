@@ -333,7 +333,9 @@ def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str,
 
 def _check(writes: Sequence[Write], names: Iterable[str]) -> None:
     """The last look at what an event brings, before its batch depends on it; raises Unstorable."""
-    storable.check(chain(names, *(row.values() for _, row in writes)))
+    for _, row in writes:
+        storable.check(row.values())
+    storable.check(names)
 
 
 def _answer_to(error: Exception) -> Exception:

@@ -26,8 +26,9 @@ def check(values: Iterable[object]) -> None:
     Raises:
         Unstorable: a text doesn't encode, holds NUL or what isn't shown; a number is beyond BIGINT.
     """
-    kept = tuple(values)
-    if not is_shown("".join([value for value in kept if isinstance(value, str)])):
-        raise Unstorable
-    if any([value >= _INTEGERS or value < -_INTEGERS for value in kept if isinstance(value, int)]):  # noqa: C419 - faster
-        raise Unstorable
+    for value in values:
+        if isinstance(value, str):
+            if not (value.isascii() and value.isprintable()) and not is_shown(value):  # most are ids
+                raise Unstorable
+        elif isinstance(value, int) and not -_INTEGERS <= value < _INTEGERS:
+            raise Unstorable
