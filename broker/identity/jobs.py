@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from sqlalchemy import select
-
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
@@ -72,8 +70,8 @@ class Jobs:
     async def _read(self, workload: str) -> _Known:
         at, changes = self._clock(), self._changes
         async with self._db.read(EVERY_TENANT) as session:
-            state = await session.scalar(select(WorkloadRow.state).where(WorkloadRow.id == workload))
-        known = _Known(state == "active", at)
+            row = await session.get(WorkloadRow, workload)
+        known = _Known(row is not None and row.genuine and row.state == "active", at)
         if changes == self._changes:  # else this may be from before what was heard meanwhile
             self._known[workload] = known
             self._known.move_to_end(workload)

@@ -95,6 +95,7 @@ def _environment(directory: Path, port: int) -> dict[str, str]:
         "BROKER_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "BROKER_PORT": str(port),
         "BROKER_LOG_LEVEL": "warning",
+        "BROKER_REVEAL_APPROVAL": "off",
     }
 
 

@@ -21,8 +21,16 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import asyncpg
+from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
+from broker import keystores
+from broker.base.clock import now_ms
+from broker.base.db import EVERY_TENANT, Database
+from broker.config import Settings
+from broker.credentials.tables import CredentialRow
+from broker.grants.tables import GrantRow
+from broker.keystore import internal
 from tests.bench import broker, memory, openbao
 from tests.bench.lease import sandbox
 from tests.bench.load import Measured, http, run, walk
@@ -73,16 +81,17 @@ def measure(directory: Path) -> dict[str, float]:
         one = served("replicas")
         second, _ = stack.enter_context(broker.replica(directory / "replicas", urls["replicas"], one.port))
         brokers = {size: served(f"n{size}") for size in SIZES}
+        slugs = {size: _drawn(size) for size in SIZES}
         for size in SIZES:
             print(f"scale: making {size:,} organizations …", flush=True)
             asyncio.run(_populate(urls[f"n{size}"], size))
+            asyncio.run(_authenticate(directory / f"n{size}", urls[f"n{size}"], slugs[size]))
         acme = _leases(one, ["acme"])
         contenders: dict[str, Contender] = {
             "openbao_read": ([bao.port], [read]),
             "replicas_1": ([one.port], acme),
             "replicas_2": ([one.port, second], acme),
         }
-        slugs = {size: _drawn(size) for size in SIZES}
         for size, each in brokers.items():
             wide = _leases(each, slugs[size])
             contenders[f"organizations_{size}_warm"] = ([each.port], wide[:100])
@@ -152,6 +161,24 @@ async def _populate(url: str, size: int) -> None:
             await connection.execute(f"ANALYZE {table}")
     finally:
         await connection.close()
+
+
+async def _authenticate(home: Path, url: str, slugs: Sequence[str]) -> None:
+    """Make the copied rights of these organizations the broker's own; nobody meets the others."""
+    settings = Settings(state_dir=home, master_key_file=home / "master-keys.toml", database_url=url)
+    db = Database(settings.database())
+    try:
+        async with keystores.opened(settings, db, now_ms, may_create=False) as opened:
+            await internal.load(db, keystores.in_force(settings, opened), now_ms())
+        for first in range(0, len(slugs), _STRETCH):
+            organizations = [f"org_{slug}" for slug in slugs[first : first + _STRETCH]]
+            async with db.write(EVERY_TENANT) as session:
+                credentials = select(CredentialRow).where(CredentialRow.organization_id.in_(organizations))
+                grants = select(GrantRow).where(GrantRow.organization_id.in_(organizations))
+                for row in [*await session.scalars(credentials), *await session.scalars(grants)]:
+                    row.authenticate(db.row_key)
+    finally:
+        await db.close()
 
 
 def _figures(measured: dict[str, Measured], resident: dict[int, float]) -> dict[str, float]:

@@ -41,6 +41,7 @@ async def test_a_revoked_jobs_token_opens_nothing(world: World) -> None:
 
 async def row(db: Database) -> str:
     workload = "wkl_" + "1" * 32
+    db.row_key = bytes(32)
     async with db.write(EVERY_TENANT) as session:
         session.add(
             WorkloadRow(

@@ -43,6 +43,7 @@ class Program:
             "BROKER_PUBLIC_URL": self.url,
             "BROKER_PORT": str(port),
             "BROKER_LOG_LEVEL": "debug",
+            "BROKER_REVEAL_APPROVAL": "off",
             "PYTHONUNBUFFERED": "1",
             **(more or {}),
         }
