@@ -260,6 +260,7 @@ def _wire(
         rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
         approval=settings.reveal_approval == "on",
+        refusals=settings.http_refusals,
     )
     minting = Minting(verification)
     worker = Worker(
@@ -314,7 +315,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count(
         "strangers_refused_total",
         "Refused from memory, beyond what is recorded, by what they came with.",
-        ("with",),
+        ("cause",),
         lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): deposit.refused},
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
@@ -440,7 +441,8 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
     for router in (*ROUTERS, intake_pages.router, status_pages.router):
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
-    return app, Edge(direct, services.metrics, hsts=services.public_url.startswith("https:"))
+    hsts = services.public_url.startswith("https:")
+    return app, Edge(direct, services.metrics, hsts=hsts, refusals=services.refusals)
 
 
 @contextmanager
@@ -473,4 +475,4 @@ def probes(broker: Broker) -> ASGIApp:
     app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = broker.services
     app.include_router(health.router)
-    return Edge(app, broker.services.metrics, hsts=False)
+    return Edge(app, broker.services.metrics, hsts=False, refusals=broker.services.refusals)

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     egress_proxy: str | None = Field(
         None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."
     )
+    http_refusals: float = Field(
+        20, gt=0, le=1_000_000, description="Refusals of callers that nobody knows, per second and process; more wait."
+    )
     http_connections: int = Field(2_000, ge=1, description="Connections at once, per process.")
     http_idle_seconds: float = Field(
         75,

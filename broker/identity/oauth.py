@@ -45,7 +45,7 @@ ASSERTION_LIFETIME_S = 300
 _JTI_MAX = 256
 # Refusals that go on the record in ten minutes, of one process; what is beyond is counted only.
 RECORDED = {"address": 60, "workload": 60}
-_LOOKING = 4
+_LOOKING = 2
 _REMEMBERED = 10_000
 # What an assertion may say that it is (RFC 7515 §4.1.9): RFC 7523bis names the first, what is older says the second.
 # Anything else is a token for another purpose, which its signer may have given out.

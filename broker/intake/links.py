@@ -20,6 +20,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Gone, NotFound
 from broker.base.secret import Secret
+from broker.base.strangers import Pace
 from broker.credentials.rotation import open_of
 from broker.credentials.tables import RotationRow
 from broker.credentials.versions import Place, refuse_if_in_use, versions_of
@@ -33,7 +34,6 @@ DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
 # For so long who reads a receipt again finds the status link in it: the first answer may have been lost.
 RECEIPT_MS = 86_400_000
-_LOOKING = 4
 
 OVER = frozenset({"cancelled", "expired"})
 SPENT = frozenset({"verifying", "held", "accepted"})
@@ -281,8 +281,9 @@ class Links:
         self._throttle = throttle
         self._key = link_key
         self._clock = clock
-        # Whoever comes has to be looked up, but never on all connections: uses need some.
-        self._looking = asyncio.Semaphore(_LOOKING)
+        # Whoever comes has to be looked up, but hundreds at once are not to take the process, or every connection.
+        self._pace = Pace(per_second=50, burst=10, longest_s=5)
+        self._looking = asyncio.Semaphore(2)
 
     @property
     def refused(self) -> int:
@@ -328,6 +329,7 @@ class Links:
     async def _row(self, intake_id: str) -> IntakeRow | None:
         if not ids.is_id(intake_id, "int"):
             return None
+        await self._pace.turn()
         async with self._looking, self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
 

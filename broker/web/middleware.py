@@ -121,16 +121,16 @@ class Direct:
 class Edge:
     """The outermost ASGI layer.  ``hsts`` is set where the public address is https.
 
-    Refusals of those whom nobody established leave one after the other, at a pace: hundreds of connections that ask
-    again as soon as they are answered would take the process from the calls of jobs.
+    Refusals of those whom nobody established leave one after the other, ``refusals`` in a second: hundreds of
+    connections that ask again as soon as they are answered would take the process from the calls of jobs.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, hsts: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, hsts: bool, refusals: float) -> None:
         self._app = app
         self._metrics = metrics
         self._log = structlog.get_logger().bind()
         fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
-        self._pace = Pace(per_second=50, burst=50, longest_s=5)
+        self._pace = Pace(per_second=refusals, burst=20, longest_s=15)
         self._fixed = [(name.lower().encode(), value.encode()) for name, value in fixed.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

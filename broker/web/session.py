@@ -74,6 +74,7 @@ class Services:
     rotation_ahead_days: int
     allow_client_secrets: bool
     approval: bool
+    refusals: float
 
 
 async def services(request: Request) -> Services:

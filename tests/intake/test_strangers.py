@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from joserfc import jwt
 
-from broker.base.strangers import Pace
 from broker.formats import ids, linksecret
 from broker.formats.token import new
 from broker.identity import oauth
@@ -214,6 +213,24 @@ async def test_a_key_that_nobody_knows_is_looked_for_once_a_second(
     assert looked == 2
 
 
+async def test_links_are_looked_up_at_a_pace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake, secret = await intake_of(world)
+    came = asyncio.Event()
+
+    async def turn() -> float:
+        await came.wait()
+        return 0.0
+
+    monkeypatch.setattr(world.services.links._pace, "turn", turn)
+    monkeypatch.setattr(world.services.db, "read", None)
+    asking = asyncio.create_task(world.open(intake, secret))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    monkeypatch.undo()
+    came.set()
+    assert (await asking).status_code == 200
+
+
 async def test_refusals_wait_for_their_turn_where_nobody_was_established(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,12 +240,12 @@ async def test_refusals_wait_for_their_turn_where_nobody_was_established(
     lease = await job.lease("acme")
     turns = 0
 
-    async def turn(_pace: Pace) -> float:
+    async def turn() -> float:
         nonlocal turns
         turns += 1
         return 0.0
 
-    monkeypatch.setattr(Pace, "turn", turn)
+    monkeypatch.setattr(world.edge._pace, "turn", turn)
     unknown = {"Authorization": "Bearer kbl_unknown"}
     for path, headers in (("/nothing", {}), ("/v1/leases", {}), ("/v1/leases", unknown), ("/proxy/a/b/c", unknown)):
         assert 400 <= (await world.http.get(path, headers=headers)).status_code < 500

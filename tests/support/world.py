@@ -263,6 +263,7 @@ def settings_for(directory: Path, database_url: str, upstream_url: str, **more: 
         "vendor_name": "Gridwise Compliance",
         "vendor_contact": "keys@gridwise.example",
         "reveal_approval": "off",
+        "http_refusals": 1_000_000,  # tests are refused more often than others, and needn't wait
         **more,
     }
     return Settings(**given)
