@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, stream, wire
+from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, strangers, stream, wire
 from tests.bench.rounds import Figure, Spread
 
 Benchmark = Callable[[Path], Mapping[str, Figure]]
@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "wire": lambda directory: wire.figures(wire.measure(directory)),
     "stream": stream.measure,
     "exposure": exposure.measure,
+    "strangers": strangers.measure,
     "leaks": leaks.measure,
     "mask": mask.measure,
     "keystores": keystores.measure,

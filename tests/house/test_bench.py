@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.client.identity import Identity
 from broker.leases import leasing, standing
-from tests.bench import asgi, cpu, keystores, lease, mask, proxy, scale, wire
+from tests.bench import asgi, broker, cpu, keystores, lease, mask, proxy, scale, strangers, wire
 from tests.bench.__main__ import collect, in_json, in_table
 from tests.bench.load import Measured, http, run, walk
 from tests.bench.rounds import Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
@@ -208,3 +209,22 @@ def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     contenders = {"one": Contender(1, b"", 11), "other": Contender(2, b"")}
     assert interleaved(contenders, rounds=2, connections=1, seconds=1) == {"one": [SOME] * 2, "other": [SOME] * 2}
     assert turns == [(1, 11), (2, None)] * 2
+
+
+def test_strangers_come_from_as_many_addresses_and_name_what_there_is_as_often_as_what_there_is_not() -> None:
+    asked = [strangers._stranger(number, "int_known", "wkl_known") for number in range(strangers.STRANGERS)]
+    assert len({request.split(b"X-Forwarded-For: ")[1].split(b"\r\n")[0] for request in asked}) == strangers.STRANGERS
+    links = [request for request in asked if b" /oauth/token " not in request]
+    assert len(links) > 2 * (len(asked) - len(links)) > 0
+    known = sum(b"int_known" in request for request in links)
+    assert abs(2 * known - len(links)) <= 4
+
+
+def test_a_use_that_strangers_keep_out_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "strangers", lambda _served: [b""])
+    monkeypatch.setattr(
+        strangers, "run", lambda *_, **how: Measured(1.0, 1.0, 1.0, failed=int(how["connections"] == 1))
+    )
+    served = broker.Served(1, 1, "", "", "", Identity("", "", {}))
+    with pytest.raises(RuntimeError, match="1 uses failed"):
+        strangers._rounds(served, 1, 1)
