@@ -119,8 +119,8 @@ WORDS: Mapping[Kind, Words] = {
         "urgent",
         "A key is gone from Vault",
         "The key ending {last4} is not in Vault any more: somebody deleted it there, or the time is over that is set "
-        "there for what is kept (delete_version_after). Jobs are refused. Undelete it there, or ask the customer for a "
-        "new one (`broker key rotate`).",
+        "there for what is kept (delete_version_after). Jobs that need it are refused, and whether the upstream still "
+        "takes it can't be asked. Undelete it there, or ask the customer for a new one (`broker key rotate`).",
     ),
     "right_altered": Words(
         "urgent",

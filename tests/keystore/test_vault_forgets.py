@@ -178,6 +178,18 @@ async def test_a_key_that_is_gone_shows_and_is_told_once_until_it_is_back(world:
     assert len(await notices(world, "key_recovered")) == 1
 
 
+async def test_a_revoked_key_that_is_gone_before_its_revocation_is_confirmed_is_told_too(
+    world: World, server: Bao
+) -> None:
+    credential = await world.key_for("acme")
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "left"})
+    server.root.secrets.kv.v2.delete_latest_version_of_secret(await path_of(world, credential))
+    for hours in (30, 30):
+        await world.work(hours=hours)
+    assert (await world.versions(credential))[0]["health"] == "gone"
+    assert len(await notices(world, "key_gone")) == 1
+
+
 async def test_uses_that_meet_a_key_which_is_gone_tell_it_once(world: World, server: Bao) -> None:
     credential = await world.key_for("acme")
     job = await world.job()
