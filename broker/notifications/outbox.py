@@ -60,7 +60,7 @@ class _Result:
 
 
 class Answer(NamedTuple):
-    """What a receiver answered, and for how many milliseconds it asked to be left alone; None where it didn't."""
+    """What a receiver answered, None where it didn't, and for how many milliseconds it asked to be left alone."""
 
     status: int | None
     asked_ms: int = 0
@@ -238,8 +238,8 @@ class Outbox:
                 status, value = response.status, response.headers.get("Retry-After", "")
         except (Unreachable, Unreadable):
             return Answer(None)
-        asked = seconds_asked(value, self.clock() / 1000) if status in _ASKING else None
-        return Answer(status, min(max(int((asked or 0) * 1000), 0), _DAY_MS))
+        asked_s = seconds_asked(value, self.clock() / 1000) if status in _ASKING else None
+        return Answer(status, int(min(max(asked_s or 0.0, 0.0), _DAY_MS / 1000) * 1000))
 
     async def _mail(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         if self.mail is None:
