@@ -27,6 +27,8 @@ from broker.leaks.tables import FindingRow
 from broker.notifications.notices import Kind, tell
 
 _DAY_MS = 86_400_000
+# A statement takes only so many values; between two others get their turn.
+_AT_ONCE = 500
 _OVER = frozenset({State.REVOKED, State.DESTROYED})
 
 
@@ -42,14 +44,19 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
 
     A key that was refused once may have been given again: then it is the version that is not over, else the newest.
     """
-    marks = {keys.leak_mark(digest): digest for digest in digests}
+    wanted, found = list(dict.fromkeys(digests)), dict[str, VersionRow]()
     async with db.read(EVERY_TENANT) as session:
-        rows = await session.scalars(
-            select(VersionRow)
-            .where(VersionRow.leak_mark.in_(sorted(marks)))
-            .order_by(VersionRow.state.not_in(_OVER), VersionRow.staged_at, VersionRow.credential_id, VersionRow.number)
-        )
-        return {marks[row.leak_mark]: row for row in rows if row.leak_mark is not None}
+        for start in range(0, len(wanted), _AT_ONCE):
+            marks = {keys.leak_mark(digest): digest for digest in wanted[start : start + _AT_ONCE]}
+            rows = await session.scalars(
+                select(VersionRow)
+                .where(VersionRow.leak_mark.in_(sorted(marks)))
+                .order_by(
+                    VersionRow.state.not_in(_OVER), VersionRow.staged_at, VersionRow.credential_id, VersionRow.number
+                )
+            )
+            found |= {marks[row.leak_mark]: row for row in rows if row.leak_mark is not None}
+    return found
 
 
 async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:

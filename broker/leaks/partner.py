@@ -22,6 +22,21 @@ _KEYS_MAX = 262_144
 _FRESH_MS = 3_600_000
 # An unknown key id makes the list be fetched anew, as does a failure, but not more often than this.
 _AGAIN_MS = 60_000
+# A partner that doesn't answer holds a report up for no longer: the list that is known decides, or it is sent again.
+_PATIENCE_S = 5.0
+
+
+class NotYet(Unavailable):
+    """Whether a report is the partner's can't be told yet."""
+
+    code = "report_not_judged"
+    title = "The report can't be judged yet"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            "No key of this identifier is in the list that was fetched last; send the report again.",
+            retry_after=seconds,
+        )
 
 
 class PartnerKeys:
@@ -32,54 +47,44 @@ class PartnerKeys:
         self._clock = clock
         self._url = url
         self._private = private
-        self._fetching = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
         self._published: Mapping[str, str] = {}
         self._fetched_at = -_FRESH_MS
         self._tried_at = -_FRESH_MS
-        self._failed = False
 
-    async def signed(self, key_id: str, signature: str, body: bytes) -> bool:
-        """Whether ``signature`` (base64) over ``body`` is of the key of that id.
+    async def published(self, key_id: str) -> str:
+        """The key of that id, in PEM.
+
+        An id that is not listed is never refused for good, nor remembered: the partner may have begun to use it just
+        now, and a stranger's made-up one may have used up the fetch of this minute.
 
         Raises:
-            Unavailable: the id is not known, and the list can't be fetched just now.
+            NotYet: the id is not listed, or the list can't be had.
         """
-        if not key_id or not signature:
-            return False
-        published = await self._key(key_id)
-        if published is None:
-            return False
-        try:
-            key = serialization.load_pem_public_key(published.encode())
-            if not isinstance(key, ec.EllipticCurvePublicKey):
-                return False
-            key.verify(base64.b64decode(signature, validate=True), body, ec.ECDSA(hashes.SHA256()))
-        except (InvalidSignature, UnsupportedAlgorithm, ValueError, binascii.Error):
-            return False
-        return True
-
-    async def _key(self, key_id: str) -> str | None:
-        if key_id not in self._published or self._due(key_id):
-            async with self._fetching:  # those who wait find what the first one fetched
-                if self._due(key_id):
-                    await self._fetch()
+        if self._wanted(key_id):
+            if self._fetching is None and abs(self._clock() - self._tried_at) >= _AGAIN_MS:
+                # A task of its own: it goes on although whoever began it goes away.
+                self._fetching = asyncio.create_task(self._fetch())
+            if self._fetching is not None:
+                await asyncio.wait({self._fetching}, timeout=_PATIENCE_S)
         # While no new list comes the last one holds: a leaked key must be cut off also then.
-        if key_id not in self._published and self._failed:
-            raise Unavailable("The partner's public keys can't be fetched just now; send the report again.")
-        return self._published.get(key_id)
+        key = self._published.get(key_id)
+        if key is None:
+            left = _AGAIN_MS - abs(self._clock() - self._tried_at)
+            raise NotYet(max(1, -(-left // 1000)))
+        return key
 
-    def _due(self, key_id: str) -> bool:
-        now = self._clock()
-        if abs(now - self._tried_at) < _AGAIN_MS:
-            return False
-        return self._failed or key_id not in self._published or abs(now - self._fetched_at) >= _FRESH_MS
+    def _wanted(self, key_id: str) -> bool:
+        return key_id not in self._published or abs(self._clock() - self._fetched_at) >= _FRESH_MS
 
     async def _fetch(self) -> None:
         self._tried_at = self._clock()
-        published = _read(await self._answer())
-        self._failed = published is None
-        if published is not None:
-            self._published, self._fetched_at = published, self._tried_at
+        try:
+            published = _read(await self._answer())
+            if published is not None:
+                self._published, self._fetched_at = published, self._tried_at
+        finally:
+            self._fetching = None
 
     async def _answer(self) -> bytes:
         """What the partner answered; empty where that is no list of keys."""
@@ -111,3 +116,15 @@ def _read(body: bytes) -> Mapping[str, str] | None:
         for one in document["public_keys"]
         if isinstance(one, dict) and "key_identifier" in one and "key" in one
     }
+
+
+def signed(published: str, signature: str, body: bytes) -> bool:
+    """Whether ``signature`` (base64) over ``body`` is of the key that was published."""
+    try:
+        key = serialization.load_pem_public_key(published.encode())
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        key.verify(base64.b64decode(signature, validate=True), body, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, binascii.Error):
+        return False
+    return True

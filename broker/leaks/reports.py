@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+import json
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 import structlog
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from broker.audit.events import Actor
 from broker.base.clock import Clock
@@ -26,13 +26,16 @@ from broker.credentials.tables import VersionRow
 from broker.incidents.exposure import Found, expose
 from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
+from broker.leaks.arriving import Arriving
 from broker.leaks.matching import Seen, note, recognised
-from broker.leaks.partner import PartnerKeys
+from broker.leaks.partner import PartnerKeys, signed
 from broker.proxy.flights import Flights
 
 PARTNER = Actor("stranger", "github", "GitHub secret scanning")
 
 _PLACE_MAX = 2_000
+# So many places of one key are kept: one that stands in every line of what was found is cut off as soon.
+_PLACES_MAX = 100
 _log = structlog.get_logger()
 
 
@@ -55,37 +58,18 @@ class SignatureRefused(Forbidden):
         super().__init__("Sign the raw body with a key that is published under its identifier (ECDSA P-256, SHA-256).")
 
 
-def _text(value: object) -> str:
-    """What is said about a token never makes its report be refused."""
-    return value if isinstance(value, str) else ""
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One token that a partner found; nothing that is said of it can make it be left out."""
 
-
-_Said = Annotated[str, BeforeValidator(_text)]
-
-
-class Reported(BaseModel):
-    """One token that a partner found."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    token: str = Field(min_length=1, repr=False)
-    type: _Said = ""
-    url: _Said = ""
-    source: _Said = ""
+    token: str
+    type: str
+    place: str
 
     @property
     def digest(self) -> bytes:
         """What it is recognised by."""
-        return hashlib.sha256(self.token.encode()).digest()
-
-    @property
-    def place(self) -> str:
-        """Where it was found, for people."""
-        said = self.url or self.source or "not told"
-        return shown(said)
-
-
-_ARRAY = TypeAdapter(list[Any], config=ConfigDict(hide_input_in_errors=True))
+        return hashlib.sha256(self.token.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(slots=True)
@@ -99,45 +83,66 @@ class Reports:
     clock: Clock
     partner: PartnerKeys | None
     refused: int = 0
+    arriving: Arriving = field(default_factory=Arriving)
 
-    async def take(self, key_id: str, signature: str, body: bytes) -> list[dict[str, str]]:
+    async def take(self, key_id: str, signature: str, body: AsyncIterable[bytes]) -> list[dict[str, str]]:
         """Verify a report, cut off what is ours, and say of each token whether it was.
 
-        Answered when no call under a key that was reported can pass a byte any more.
+        What strangers can send without knowing an id of the partner's is answered before its body is read; nothing is
+        parsed before it is known to be the partner's.  Answered when no call under a key that was reported can pass a
+        byte any more.
 
         Raises:
-            ReportsOff: not switched on. SignatureRefused: counted. Invalid: the body is no report. Unavailable: the
-                partner's keys can't be fetched, or one of ours could not be cut off; sent again, it is tried again.
+            ReportsOff: not switched on. SignatureRefused: counted. Invalid: the body is no report. Unavailable: it
+                can't be judged yet, or a key of ours could not be cut off; sent again, it is tried again.
         """
         if self.partner is None:
             raise ReportsOff
-        if not await self.partner.signed(key_id, signature, body):
-            self.refused += 1
-            raise SignatureRefused
-        report = _read(body)
+        if not key_id or not signature:
+            self._refuse()
+        published = await self.partner.published(key_id)
+        whole = await self.arriving.whole(body)
+        if not signed(published, signature, whole):
+            self._refuse()
+        report = _read(whole)
         found = await recognised(self.db, self.keys, [one.digest.hex() for one in report])
-        ours = {one: found[one.digest.hex()] for one in report if one.digest.hex() in found}
-        every = list(ours.values())
-        missed = [one for one, version in ours.items() if not await self._cut_off(one, version, every)]
-        await self.flights.settled(*{version.credential_id for version in every})
-        if missed:
-            raise Unavailable("Not every key in this report could be cut off just now; send the report again.")
+        await self._cut_all_off(report, found)
         return [
             {
                 "token_hash": base64.b64encode(one.digest).decode(),
                 "token_type": one.type,
-                "label": "true_positive" if one in ours else "false_positive",
+                "label": "true_positive" if one.digest.hex() in found else "false_positive",
             }
             for one in report
         ]
 
-    async def _cut_off(self, one: Reported, version: VersionRow, every: Sequence[VersionRow]) -> bool:
+    def _refuse(self) -> NoReturn:
+        self.refused += 1
+        raise SignatureRefused
+
+    async def _cut_all_off(self, report: Iterable[Reported], found: Mapping[str, VersionRow]) -> None:
+        places: dict[str, dict[str, None]] = {digest: {} for digest in found}
+        for one in report:
+            if (digest := one.digest.hex()) in places:
+                places[digest][one.place] = None
+        every = list(found.values())
+        missed = [one for one in found if not await self._cut_off(found[one], list(places[one]), every)]
+        await self.flights.settled(*{version.credential_id for version in every})
+        if missed:
+            raise Unavailable(
+                "Not every key in this report could be cut off just now; send the report again.", retry_after=5
+            )
+
+    async def _cut_off(self, version: VersionRow, places: Sequence[str], every: Sequence[VersionRow]) -> bool:
         """Whether that went well; where not, the rest of the report is acted on all the same."""
         masking = Masking(self.rotating.catalog, self.keys)
-        place = masking.masked(one.place, every)[:_PLACE_MAX]
+        clean = [masking.masked(place, every)[:_PLACE_MAX] for place in places[:_PLACES_MAX]]
+        if more := len(places) - len(clean):
+            clean.append(f"and {more} more places")
         try:
-            await self._expose(version, place)
-            await note(self.db, masking, PARTNER, [Seen(version, place)], "github", now=self.clock())
+            await self._expose(version, clean[0])
+            seen = [Seen(version, place) for place in clean]
+            await note(self.db, masking, PARTNER, seen, "github", now=self.clock())
         except Exception as error:  # noqa: BLE001 - whatever it is, the other keys are out as well
             _log.error("leak.not_cut_off", credential=version.credential_id, error=type(error).__name__)
             return False
@@ -155,17 +160,32 @@ def _read(body: bytes) -> list[Reported]:
     Raises:
         Invalid: the body is no report at all.
     """
-    items: list[Any] | None = None
-    report: list[Reported] = []
+    items: object = None
     try:
-        items = _ARRAY.validate_json(body)
-    except ValidationError:
+        # What isn't UTF-8, a lone surrogate or a number of any length spoils its own item at most.
+        items = json.loads(body.decode("utf-8-sig", "replace"), strict=False, parse_int=_number, parse_float=_number)
+    except (ValueError, RecursionError):
         items = None
-    for item in items or []:
-        try:
-            report.append(Reported.model_validate(item))
-        except ValidationError:
-            _log.warning("leak.report_item_left_out")
-    if items is None or (items and not report):
+    report = [one for one in map(_reported, items) if one is not None] if isinstance(items, list) else []
+    if not isinstance(items, list) or (items and not report):
+        _log.warning("leak.report_unreadable")  # though the partner signed it
         raise Invalid("body: is not a JSON array of objects with token, type, url and source.")
+    if left_out := len(items) - len(report):
+        _log.warning("leak.report_items_left_out", count=left_out)
     return report
+
+
+def _number(_written: str) -> None:
+    """No number says anything here, so one of any length may come."""
+
+
+def _reported(item: object) -> Reported | None:
+    if not isinstance(item, dict) or not isinstance(token := item.get("token"), str) or not token:
+        return None
+    place = _line(item.get("url")) or _line(item.get("source")) or "not told"
+    return Reported(token, _line(item.get("type")), place)
+
+
+def _line(said: object) -> str:
+    """What is said about a token, as a line that can be kept and sent; empty where it is no text."""
+    return shown(said) if isinstance(said, str) else ""

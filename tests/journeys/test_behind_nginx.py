@@ -223,6 +223,9 @@ async def test_what_is_refused_is_a_problem_whoever_refuses_it(site: Path, tmp_p
         assert code(await http.request("LIST", "/proxy/acme/lab/x", headers=token)) == (405, "method_not_allowed")
         # by nginx
         assert code(await http.post("/v1/leases", content=b"x" * 2_000_000)) == (413, "too_large")
+        report = "/v1/leaks/reports/github"
+        assert code(await http.post(report, content=b"x" * 4 * 1024**2)) == (404, "reports_off"), "the broker decides"
+        assert code(await http.post(report, content=b"x" * (4 * 1024**2 + 1))) == (413, "too_large")
         assert code(await http.get("/x", headers={"X-Long": "x" * 70_000})) == (431, "head_too_large")
         assert code(await http.get("/metrics")) == (404, "not_found")
         assert code(await http.request("TRACE", "/x")) == (405, "method_not_allowed")

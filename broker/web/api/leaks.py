@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import Field, StringConstraints
 from sqlalchemy import select
 
@@ -114,17 +114,12 @@ async def findings(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> P
     return page(rows, limit, show, lambda row: row.id)
 
 
-async def _raw(request: Request) -> bytes:
-    """The body as it was signed."""
-    return await request.body()
-
-
 @router.post("/reports/github")
 async def github(
     wired: Wired,
-    body: Annotated[bytes, Depends(_raw)],
+    request: Request,
     key_id: Annotated[str, Header(alias="Github-Public-Key-Identifier", max_length=200)] = "",
     signature: Annotated[str, Header(alias="Github-Public-Key-Signature", max_length=1_000)] = "",
 ) -> list[dict[str, Any]]:
     """A report of GitHub's secret scanning, signed over the raw body; our keys in it are cut off at once."""
-    return [dict(one) for one in await wired.reports.take(key_id, signature, body)]
+    return [dict(one) for one in await wired.reports.take(key_id, signature, request.stream())]
