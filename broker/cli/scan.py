@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
@@ -25,24 +26,40 @@ from broker.leaks.repository import GitFailed
 from broker.leaks.sources import Skipped, Source
 from broker.providers.sighting import MASK, masking
 
-# So many candidates fit into a request with the longest places, whatever these are written in.
-_AT_ONCE = 50
+# So many candidates the broker takes in a request, and so many bytes.
+_AT_ONCE = 200
+_BODY_MAX = 60_000
 _PLACE_MAX = 200
 _TROUBLE = 2
 
 
 class _Found(NamedTuple):
-    """A candidate and what is known of it; ``ours`` None where nobody was asked."""
+    """A candidate, how often it is there, and what is known of it; ``ours`` None where nobody was asked.
+
+    ``where`` is for people; ``told`` is what the broker hears, which not even holds what is hardly a key.
+    """
 
     where: str
+    told: str
     hit: Hit
+    times: int = 1
     ours: bool | None = None
     match: dict[str, Any] | None = None
 
     @property
     def place(self) -> str:
         """For the broker: the end of it says most."""
-        return f"{self.where}:{self.hit.line}"[-_PLACE_MAX:]
+        return f"{self.told}:{self.hit.line}"[-_PLACE_MAX:]
+
+    def candidates(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """What the broker is asked, for each text that this may be."""
+        often = {"count": self.times} if self.times > 1 else {}
+        for text in (self.hit.text, *self.hit.readings):
+            yield text, {"digest": hashlib.sha256(text).hexdigest(), "place": self.place, **often}
+
+    def known(self, text: bytes, match: dict[str, Any]) -> _Found:
+        """It is ours, and reads so."""
+        return self._replace(where=self.told, hit=self.hit._replace(text=text), ours=True, match=match)
 
     def shown(self) -> dict[str, Any]:
         """For people and machines: never the key."""
@@ -51,6 +68,7 @@ class _Found(NamedTuple):
             "where": self.where,
             "line": self.hit.line,
             "column": self.hit.column,
+            "count": self.times,
             "provider": self.hit.provider,
             "key": self.hit.masked,
             "ours": self.ours,
@@ -75,15 +93,19 @@ class _Scan:
 
     def look(self, finder: Finder, source: Source) -> None:
         """Keep every hit as it comes: what was packed may turn out to be broken, or too much."""
-        hits: list[Hit] = []
+        hits: dict[bytes, tuple[Hit, int]] = {}  # each key once, at its first place
         try:
-            hits.extend(scan(finder, source.stream))
+            for hit in scan(finder, source.stream):
+                first, count = hits.get(hit.text, (hit, 0))
+                hits[hit.text] = (first if first.sure or not hit.sure else hit, count + 1)
         except sources.UNREADABLE as error:
             self.skipped(source.where, sources.said(error))
-        where = self._shown(source.where)
-        for text in {hit.text.decode("ascii") for hit in hits}:
-            where = where.replace(text, MASK)
-        self.found += [_Found(where, hit) for hit in hits]
+        where = told = self._shown(source.where)
+        for hit, _ in hits.values():
+            for text in (hit.text, *reversed(hit.readings)):
+                told = told.replace(text.decode("ascii"), MASK)
+                where = where.replace(text.decode("ascii"), MASK) if hit.sure else where
+        self.found += [_Found(where, told, hit, count) for hit, count in hits.values()]
 
     def _shown(self, text: str) -> str:
         """A name may be a key itself, or steer a terminal."""
@@ -111,12 +133,15 @@ def run(
         _fail("--expose needs an operator's account: leave out --offline and --identity.")
     try:
         done = _scanned(path, history, staged, providers)
-        found = done.found if offline else _recognised(done.found, identity)
+        # What is hardly a key only the broker can tell.
+        found = [one for one in done.found if one.hit.sure] if offline else _recognised(done.found, identity)
     except typer.Exit:
         raise typer.Exit(_TROUBLE) from None
     except (IdentityUnusable, CallFailed, OSError, ValueError) as error:
         _fail(str(error))
     wanted = [one for one in found if offline or one.ours]
+    if not (history or staged) and (Path(path) / ".git").exists():
+        typer.echo("This is the working tree alone; --history looks at everything that the repository holds.", err=True)
     _print(wanted, done.whole, as_json)
     if expose and not _expose(wanted, yes):
         raise typer.Exit(_TROUBLE)
@@ -156,15 +181,37 @@ def _sources(path: str, history: bool, staged: bool, skipped: Skipped) -> Iterat
 
 
 def _recognised(found: list[_Found], identity: Path | None) -> list[_Found]:
-    """The candidates with what the broker knows of them; only their digests leave this machine."""
-    asked: list[_Found] = []
-    for start in range(0, len(found), _AT_ONCE):
-        part = found[start : start + _AT_ONCE]
-        answer = _ask({"candidates": [{"digest": one.hit.digest, "place": one.place} for one in part]}, identity)
-        asked += [
-            one._replace(ours=match["ours"], match=match) for one, match in zip(part, answer["items"], strict=True)
-        ]
-    return asked
+    """The candidates with what the broker knows of them; only digests leave this machine, each that isn't ours once."""
+    known, foreign = [one._replace(ours=False) for one in found], set[str]()
+    for part in _parts(found, foreign):
+        answer = _ask({"candidates": [candidate for _, _, candidate in part]}, identity)
+        for (number, text, _), match in zip(part, answer["items"], strict=True):
+            if match["ours"]:
+                known[number] = known[number].known(text, match)
+            else:
+                foreign.add(match["digest"])
+    return known
+
+
+_Asked = tuple[int, bytes, dict[str, Any]]
+
+
+def _parts(found: list[_Found], foreign: Container[str]) -> Iterator[list[_Asked]]:
+    """What fits into one request each: the number of a candidate, a text that it may be, and the question."""
+    part: list[_Asked] = []
+    size = 0
+    for number, one in enumerate(found):
+        for text, candidate in one.candidates():
+            if candidate["digest"] in foreign:
+                continue
+            long = len(json.dumps(candidate))
+            if part and (len(part) >= _AT_ONCE or size + long > _BODY_MAX):
+                yield part
+                part, size = [], 0
+            part.append((number, text, candidate))
+            size += long + 1
+    if part:
+        yield part
 
 
 def _ask(body: dict[str, Any], identity: Path | None) -> dict[str, Any]:
@@ -206,4 +253,6 @@ def _print(found: list[_Found], whole: bool, as_json: bool) -> None:
         typer.echo("No key was found." if whole else "No key was found in what could be read.")
         return
     rows = [{**one.shown(), "where": f"{one.where}:{one.hit.line}:{one.hit.column}"} for one in found]
-    listing(rows, ["where", "provider", "key", "ours", "organization", "credential", "version", "state"], False)
+    listing(
+        rows, ["where", "count", "provider", "key", "ours", "organization", "credential", "version", "state"], False
+    )

@@ -3,24 +3,32 @@
 A pattern that begins with something distinctive (``rc_live_``) is looked for by that beginning, which a plain search
 finds at memory speed, and only there matched in full.  One that could be any hexadecimal number is a candidate only
 shortly after the provider's name, or another that its file gives, on the same line, as in ``DATADOG_API_KEY=…``.
+
+Where other text may follow a key directly (the next string of a compiled file, the next column of a database) nobody
+can see where it ends: the candidate then has several readings.  Where other text may stand directly before it, it is a
+candidate that only the broker can tell from a part of another word.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import NamedTuple
 
 from broker.leaks.reading import filled
-from broker.providers.pattern import LONGEST, beginnings
-from broker.providers.sighting import AFTER, BEFORE, distinctive
+from broker.leaks.views import View, packed, wide
+from broker.providers.pattern import LONGEST, beginnings, shape
+from broker.providers.sighting import AFTER, BEFORE, distinctive, unmistakable
 
 _CHUNK = 1 << 20
 # So far behind the provider's name a key may stand that has no beginning of its own.
 _NEAR = 80
+# A key may be in base64 of base64 (a registry's login in a Kubernetes secret), and takes more bytes than it has then.
+_PACKED_DEEPEST = 2
+_WRITTEN = 4
 
 
 class Declared(NamedTuple):
@@ -32,13 +40,18 @@ class Declared(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A candidate: where it begins (bytes from 0, lines and columns from 1), whose form it has, and itself."""
+    """A candidate: where it begins (bytes from 0, lines and columns from 1), whose form it has, and itself.
+
+    ``readings`` are what else it may be, in parts; not ``sure`` is what may well be a part of another word.
+    """
 
     offset: int
     line: int
     column: int
     provider: str
     text: bytes
+    readings: tuple[bytes, ...] = ()
+    sure: bool = True
 
     @property
     def digest(self) -> str:
@@ -53,9 +66,44 @@ class Hit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Sighting:
+    """A candidate at a place; ``step`` is the number of bytes of a character there."""
+
     provider: str
-    match: re.Pattern[bytes]
+    text: bytes
+    readings: tuple[bytes, ...]
+    sure: bool
+    step: int = 1
+
+
+class _Form:
+    """How the keys of a provider look amid other text."""
+
+    def __init__(self, provider: str, pattern: str) -> None:
+        self._provider = provider
+        self.match = re.compile(pattern[1:-1].encode()).match
+        self._apart = re.compile(f"{BEFORE}(?:{pattern[1:-1]}){AFTER}".encode())
+        self._alone = unmistakable(pattern)
+        bounds = shape(pattern)
+        self._shortest, self._varies = bounds.shortest, bounds.shortest < bounds.longest
+        self._whole = re.compile(pattern[1:-1].encode()).fullmatch
+        self.told = distinctive(pattern) is not None
+        # Of a form of any length that nothing but a name tells, every part of a word would be another candidate.
+        self.anywhere = self.told or not self._varies
+        self.starts = re.compile(f"(?=(?:{pattern[1:-1]}))".encode())
+
+    def sighting(self, match: re.Match[bytes]) -> Sighting | None:
+        """What stands there that has the form."""
+        data, text = match.string, match[0]
+        sure = self._alone or self._apart.match(data, match.start()) is not None
+        if not (sure or self.anywhere):
+            return None
+        shorter = (text[:length] for length in range(self._shortest, len(text)))
+        readings = tuple(one for one in shorter if self._whole(one)) if self._varies else ()
+        return Sighting(self._provider, text, readings, sure)
+
+
+_Found = dict[int, Sighting]
 
 
 class Finder:
@@ -63,43 +111,101 @@ class Finder:
 
     def __init__(self, declared: Sequence[Declared]) -> None:
         self._by_beginning: dict[bytes, list[_Form]] = {}
-        self._by_name: list[tuple[bytes, re.Pattern[bytes], str]] = []
+        self._by_name: list[tuple[_Form, list[bytes]]] = []
         for provider, pattern, names in declared:
-            form = distinctive(pattern)
-            if form is not None:
-                known = _Form(provider, re.compile((form + AFTER).encode()))
+            form = _Form(provider, pattern)
+            if form.told:
                 for start in beginnings(pattern):
-                    self._by_beginning.setdefault(start.encode(), []).append(known)
+                    self._by_beginning.setdefault(start.encode(), []).append(form)
             else:
-                near = re.compile(rf"[^\n]{{0,{_NEAR}}}?{BEFORE}({pattern[1:-1]}){AFTER}".encode())
-                for name in (provider.partition("-")[0], *names):
-                    self._by_name.append((name.encode(), near, provider))
+                self._by_name.append((form, [name.encode() for name in (provider.partition("-")[0], *names)]))
 
-    def find(self, data: bytes) -> Iterator[tuple[int, str, bytes]]:
-        """Offset, provider and text of every candidate, each place once."""
-        found: dict[int, tuple[str, bytes]] = {}
+    def find(self, data: bytes) -> Iterator[tuple[int, Sighting]]:
+        """Every candidate and where it begins, in order, each place once: as it is, in UTF-16 and in base64."""
+        found: _Found = {}
+        self._find(data, found)
+        self._find_packed(data, found, 1)
+        if (view := wide(data)) is not None:
+            text, inner = view.text, _Found()
+            self._find(text, inner)
+            self._find_packed(text, inner, 1)
+            _take(found, inner, view, step=2)
+        yield from sorted(found.items())
+
+    def _find_packed(self, data: bytes, found: _Found, depth: int) -> None:
+        view = packed(data)
+        if view is None:
+            return
+        text, inner = view.text, _Found()
+        self._find(text, inner)
+        if depth < _PACKED_DEEPEST:
+            self._find_packed(text, inner, depth + 1)
+        if (wider := wide(text)) is not None:  # as PowerShell takes its commands
+            widened = _Found()
+            self._find(wider.text, widened)
+            _take(inner, widened, wider)
+        _take(found, inner, view)
+
+    def _find(self, data: bytes, found: _Found) -> None:
         for start, forms in self._by_beginning.items():
             at = data.find(start)
             while at >= 0:
                 for form in forms:
-                    match = form.match.match(data, at)
-                    if match is not None:
-                        found.setdefault(at, (form.provider, match[0]))
+                    if (match := form.match(data, at)) is not None:
+                        _add(found, at, form.sighting(match))
                 at = data.find(start, at + 1)
         if self._by_name:
             self._find_by_name(data, found)
-        for at, (provider, text) in sorted(found.items()):
-            yield at, provider, text
 
-    def _find_by_name(self, data: bytes, found: dict[int, tuple[str, bytes]]) -> None:
+    def _find_by_name(self, data: bytes, found: _Found) -> None:
         lowered = data.lower()
-        for name, near, provider in self._by_name:
-            at = lowered.find(name)
-            while at >= 0:
-                match = near.match(data, at + len(name))
-                if match is not None:
-                    found.setdefault(match.start(1), (provider, match[1]))
-                at = lowered.find(name, at + 1)
+        for form, names in self._by_name:
+            for first, last in _near(lowered, names):
+                for place in form.starts.finditer(data, first, min(last + LONGEST, len(data))):
+                    at = place.start()
+                    if at > last:
+                        break
+                    if (match := form.match(data, at)) is not None:
+                        _add(found, at, form.sighting(match))
+
+
+def _near(lowered: bytes, names: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Where a key may begin that one of these names tells: on its line, not far behind it; each place once."""
+    ends = []
+    for name in names:
+        at = lowered.find(name)
+        while at >= 0:
+            ends.append(at + len(name))
+            at = lowered.find(name, at + 1)
+    done = 0
+    for end in sorted(ends):
+        newline = lowered.find(b"\n", end, end + _NEAR + 1)
+        last = newline if newline >= 0 else end + _NEAR
+        if last > done:
+            yield max(end, done), last
+            done = last + 1
+
+
+def _add(found: _Found, at: int, new: Sighting | None) -> None:
+    """Two forms may begin alike: what the first one reads is shown, and all are readings of it."""
+    if new is None:
+        return
+    known = found.get(at)
+    if known is None:
+        found[at] = new
+        return
+    first, other = (known, new) if known.sure or not new.sure else (new, known)
+    readings = dict.fromkeys((*first.readings, other.text, *other.readings))
+    readings.pop(first.text, None)
+    found[at] = Sighting(first.provider, first.text, tuple(readings), first.sure, first.step)
+
+
+def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
+    """What was found in another reading of the same bytes, at where it stands in them."""
+    for at, one in inner.items():
+        origin = view.origin(at)
+        if origin >= 0:
+            _add(found, origin, Sighting(one.provider, one.text, one.readings, one.sure, step))
 
 
 @dataclass(slots=True)
@@ -127,17 +233,18 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
         Exception: whatever the stream raised, after the candidates before that.
     """
     buffer, base, reported, place = b"", 0, 0, _Place()
-    behind = LONGEST + _NEAR
+    behind = _WRITTEN * (LONGEST + _NEAR)
     while True:
         chunk, broken = filled(stream, _CHUNK)
-        ended = not chunk or broken is not None
+        ended = len(chunk) < _CHUNK or broken is not None
         buffer += chunk
         # What begins near the end may not be all here yet.
         until = base + len(buffer) - (0 if ended else behind)
-        for at, provider, text in finder.find(buffer):
+        for at, one in finder.find(buffer):
             if reported <= base + at < until:
                 place.move(buffer, base, base + at)
-                yield Hit(base + at, place.line, base + at - place.line_start + 1, provider, text)
+                column = (base + at - place.line_start) // one.step + 1
+                yield Hit(base + at, place.line, column, one.provider, one.text, one.readings, one.sure)
         if broken is not None:
             raise broken
         if ended:

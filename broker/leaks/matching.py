@@ -7,6 +7,7 @@ stays where it was.  What is stored is a keyed hash of that digest, useless with
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,10 +34,11 @@ _OVER = frozenset({State.REVOKED, State.DESTROYED})
 
 
 class Seen(NamedTuple):
-    """One of our keys at one place."""
+    """One of our keys at one place, and how often it is there."""
 
     version: VersionRow
     place: str
+    times: int = 1
 
 
 async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -> dict[str, VersionRow]:
@@ -62,19 +64,27 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
 async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:
     """Keep findings: each key at each place once, on the record, with operators told; a place holds no key."""
     versions = {(one.version.credential_id, one.version.number): one.version for one in seen}
-    places: dict[tuple[str, int], dict[str, None]] = {which: {} for which in versions}
+    places: dict[tuple[str, int], Counter[str]] = {which: Counter() for which in versions}
     for one in seen:
         clean = masking.masked(one.place, versions.values())
-        places[one.version.credential_id, one.version.number][clean] = None
+        places[one.version.credential_id, one.version.number][clean] += one.times
     for which, version in versions.items():
+        counts = places[which]
         async with db.write(Scope.of(version.organization_id)) as session:
-            new = [place for place in places[which] if await _keep(session, version, place, found_by, now)]
+            new = [place for place in counts if await _keep(session, version, place, found_by, now)]
             if new:
                 await _tell(session, version, new, now)
                 await record(
                     session,
-                    *(event(version, "leak.found", actor, now, reason=found_by, note=place) for place in new),
+                    *(
+                        event(version, "leak.found", actor, now, reason=found_by, note=_often(place, counts[place]))
+                        for place in new
+                    ),
                 )
+
+
+def _often(place: str, count: int) -> str:
+    return place if count == 1 else f"{place} ({count} times)"
 
 
 async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by: str, now: int) -> bool:

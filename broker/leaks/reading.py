@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 _HEAD = 512
-_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_PIECE = 65_536
 
 
 def filled(stream: io.BufferedIOBase, size: int) -> tuple[bytes, Exception | None]:
@@ -76,14 +77,24 @@ class _Rejoined(_Raw):
         return self._rest.read1(size)
 
 
-class _Narrowed(_Raw):
-    def __init__(self, inner: io.BufferedIOBase) -> None:
-        self._inner = inner
+class _Inflated(_Raw):
+    """What zlib packed, in its own form or gzip's."""
+
+    def __init__(self, packed: io.BufferedIOBase, alone: bool) -> None:
+        self._packed = packed
+        self._alone = alone
+        self._inflating = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def _piece(self, size: int) -> bytes:
-        while data := self._inner.read1(size):
-            if narrow := data.replace(b"\0", b""):
-                return narrow
+        while not self._inflating.eof:
+            given = self._inflating.unconsumed_tail or self._packed.read1(_PIECE)
+            data = self._inflating.decompress(given, size)
+            if data:
+                return data
+            if not given and not self._inflating.eof:
+                raise EOFError
+        if self._alone and (self._inflating.unused_data or self._packed.read1(1)):
+            raise ValueError("has more behind what is packed")
         return b""
 
 
@@ -115,10 +126,6 @@ def looked_at(stream: io.BufferedIOBase) -> tuple[bytes, io.BufferedIOBase]:
     return head, io.BufferedReader(_Rejoined(head, broken, stream))
 
 
-def narrowed(head: bytes, stream: io.BufferedIOBase) -> io.BufferedIOBase:
-    """UTF-16 without its empty bytes, where ``head`` looks like that: keys are ASCII.  Anything else as it is."""
-    even, odd = head[::2], head[1::2]
-    wide = head.startswith(_WIDE_MARKS) or any(
-        one.count(0) * 10 >= len(one) * 9 and not other.count(0) for one, other in ((even, odd), (odd, even)) if one
-    )
-    return io.BufferedReader(_Narrowed(stream)) if wide else stream
+def inflated(packed: io.BufferedIOBase, *, alone: bool) -> io.BufferedIOBase:
+    """What zlib packed; raises ValueError where it should be ``alone`` and is not."""
+    return io.BufferedReader(_Inflated(packed, alone))

@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from broker.leaks.reading import Budget, Patient, counted, looked_at, narrowed
+from broker.leaks import inside
+from broker.leaks.reading import Budget, Patient, counted, inflated, looked_at
 
 _DEEPEST = 4
 _UNPACKED_MAX = 512 * 1024**2
@@ -28,7 +30,35 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
+    (b"\x5d\x00\x00", "lzma"),
 )
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+# What holds more than can be read here.
+_CLOSED: tuple[tuple[bytes, str], ...] = (
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it"),
+    (b"\x28\xb5\x2f\xfd", "is packed by zstd; unpack it"),
+    (b"\x1f\x9d", "is packed by compress; unpack it"),
+    (b"\x1f\xa0", "is packed by compress; unpack it"),
+    (b"\x1f\x1e", "is packed by pack; unpack it"),
+    (b"\x04\x22\x4d\x18", "is packed by lz4; unpack it"),
+    (b"\x89LZO\x00", "is packed by lzop; unpack it"),
+    (b"LZIP", "is packed by lzip; unpack it"),
+    (b"Rar!\x1a\x07", "is a RAR archive; unpack it"),
+    (b"MSCF\x00\x00\x00\x00", "is a cabinet; unpack it"),
+    (b"hsqs", "is a squashfs; unpack it"),
+    (b"xar!", "is a xar archive; unpack it"),
+    (b"PAR1", "is a Parquet table; export it"),
+    (b"PACK\x00\x00\x00", "holds objects of Git; scan the repository with --history"),
+    (b"# v2 git bundle\n", "is a Git bundle; clone it, and scan that with --history"),
+    (b"# v3 git bundle\n", "is a Git bundle; clone it, and scan that with --history"),
+    (LFS_POINTER, "is a pointer of Git LFS; fetch the file itself"),
+)
+# Where Git and Git LFS keep contents, and what Git keeps of commits beside them.
+_OBJECTS = frozenset({"objects", "lfs"})
+_MESSAGES = frozenset({"logs", "COMMIT_EDITMSG", "MERGE_MSG", "SQUASH_MSG", "TAG_EDITMSG"})
+# A shorter name holds no key.
+_NAME_LEAST = 16
+_SUBMODULE = re.compile(r"^\s*path\s*=\s*(.+?)\s*$", re.MULTILINE)
 UNREADABLE = (
     OSError,
     EOFError,
@@ -51,9 +81,13 @@ class Source(NamedTuple):
     stream: io.BufferedIOBase
 
 
-def files(path: Path, skipped: Skipped) -> Iterator[Source]:
-    """A file, or everything in a folder, archives unpacked."""
+def files(path: Path, skipped: Skipped, *, kept_by_git: bool = False) -> Iterator[Source]:
+    """A file, or everything in a folder, archives unpacked; names as well.
+
+    Of what Git keeps (``.git``) all but its history; ``kept_by_git`` is for that itself, all but its objects.
+    """
     if not path.is_dir():
+        yield from named(str(path), path.name)
         yield from _file(path, skipped)
         return
 
@@ -61,20 +95,73 @@ def files(path: Path, skipped: Skipped) -> Iterator[Source]:
         skipped(str(error.filename or path), said(error))
 
     for folder, names, found in os.walk(path, onerror=unreadable):  # follows no links to folders
-        names[:] = sorted(name for name in names if name != ".git")
+        if kept_by_git or ".git" in Path(folder).parts:
+            _leave_history_out(names, found, _OBJECTS if kept_by_git else _OBJECTS | _MESSAGES)
+        names.sort()
+        if ".gitmodules" in found:
+            _note_submodules(Path(folder), skipped)
+        for name in names:
+            yield from _folder(Path(folder) / name)
         for name in sorted(found):
             inner = Path(folder) / name
+            yield from named(str(inner), name)
             if _is_regular(inner, skipped):
                 yield from _file(inner, skipped)
+            elif inner.is_symlink():
+                yield from _link(inner)
+
+
+def _leave_history_out(folders: list[str], found: list[str], history: frozenset[str]) -> None:
+    """Of what is in a folder, where that is what Git keeps of a repository; going by what is in it."""
+    if {"objects", "refs"} <= {*folders} and "HEAD" in found:
+        folders[:] = [name for name in folders if name not in history]
+        found[:] = [name for name in found if name not in history]
+
+
+def named(where: str, name: str) -> Iterator[Source]:
+    """The name of something, where it is long enough to hold a key."""
+    if len(name) >= _NAME_LEAST:
+        yield Source(f"the name of {where}", io.BytesIO(os.fsencode(name)))
+
+
+def _folder(path: Path) -> Iterator[Source]:
+    yield from named(str(path), path.name)
+    if path.is_symlink():
+        yield from _link(path)
+
+
+def _link(path: Path) -> Iterator[Source]:
+    """It isn't followed; where it leads is a text like others."""
+    yield Source(f"where {path} leads", io.BytesIO(os.fsencode(path.readlink())))
+
+
+def _note_submodules(folder: Path, skipped: Skipped) -> None:
+    """Those whose files aren't here."""
+    try:
+        modules = (folder / ".gitmodules").read_text("utf-8", "replace")
+    except OSError:
+        return  # is told where it is read
+    for name in _SUBMODULE.findall(modules):
+        inner = folder / name
+        try:
+            empty = not inner.is_dir() or not any(inner.iterdir())
+        except OSError as error:
+            skipped(str(inner), said(error))
+            continue
+        if empty:
+            skipped(str(inner), "is a submodule that is not checked out")
 
 
 def _is_regular(path: Path, skipped: Skipped) -> bool:
-    """Whether this is a file itself: no link, no pipe."""
+    """Whether this is a file itself: no link, and no pipe, which is told."""
     try:
-        return stat.S_ISREG(path.lstat().st_mode)
+        mode = path.lstat().st_mode
     except OSError as error:
         skipped(str(path), said(error))
         return False
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        skipped(str(path), "is no file")
+    return stat.S_ISREG(mode)
 
 
 def _file(path: Path, skipped: Skipped) -> Iterator[Source]:
@@ -92,11 +179,12 @@ def whole(source: Source, skipped: Skipped) -> Iterator[Source]:
 
 def _unpacked(source: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
     head, stream = looked_at(source.stream)
-    form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
-    if form is None and head[257:262] == b"ustar":
-        form = "tar"
+    form = _form(head)
     if form is None:
-        yield Source(source.where, narrowed(head, stream))
+        for magic, why in _CLOSED:
+            if head.startswith(magic):
+                skipped(source.where, why)
+        yield from _plain(Source(source.where, stream), budget, skipped, depth)
         return
     if depth >= _DEEPEST:
         skipped(source.where, f"is packed more than {_DEEPEST} deep")
@@ -107,6 +195,39 @@ def _unpacked(source: Source, budget: Budget, skipped: Skipped, depth: int) -> I
         skipped(source.where, said(error))
 
 
+def _form(head: bytes) -> str | None:
+    """The kind of archive that begins so; None where it is none."""
+    form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
+    if form is None and head[257:262] == b"ustar":
+        return "tar"
+    # As Git keeps an object by itself; the two bytes alone could as well begin a text.
+    if form is None and head[:1] == b"x" and int.from_bytes(head[:2], "big") % 31 == 0 and inside.inflates(head):
+        return "zlib"
+    return form
+
+
+def _plain(source: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
+    """What is no archive, as it is; then the archives in it."""
+    noticing = inside.Noticing(source.stream, budget.left)
+    yield Source(source.where, io.BufferedReader(noticing))
+    try:
+        rest = noticing.rest
+    except UNREADABLE as error:
+        skipped(source.where, said(error))
+        return
+    for inner in inside.all_of(rest):
+        where = source.where if inner.form == "zip" else f"{source.where}!{noticing.at + inner.at}"
+        if depth >= _DEEPEST:
+            skipped(where, f"is packed more than {_DEEPEST} deep")
+            return
+        form = "inner gzip" if inner.form == "gzip" else inner.form
+        archive = Source(where, io.BytesIO(memoryview(rest)[inner.at : inner.end]))
+        try:
+            yield from _members(archive, form, budget, skipped, depth + 1)
+        except UNREADABLE as error:
+            skipped(where, said(error))
+
+
 def _members(archive: Source, form: str, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
     where, stream = archive
     if form == "zip":
@@ -115,9 +236,12 @@ def _members(archive: Source, form: str, budget: Budget, skipped: Skipped, depth
     if form == "tar":
         with tarfile.open(fileobj=cast("IO[bytes]", Patient(stream)), mode="r|") as tar:
             for entry in tar:
+                inner = f"{where}!{entry.name}"
+                yield from named(inner, entry.name)
+                yield from named(f"where {inner} leads", entry.linkname)
                 if (member := tar.extractfile(entry) if entry.isfile() else None) is not None:
-                    inner = Source(f"{where}!{entry.name}", counted(cast("io.BufferedIOBase", member), budget))
-                    yield from _unpacked(inner, budget, skipped, depth)
+                    content = counted(cast("io.BufferedIOBase", member), budget)
+                    yield from _unpacked(Source(inner, content), budget, skipped, depth)
         return
     with _decompressed(form, stream) as plain:
         yield from _unpacked(Source(where, counted(plain, budget)), budget, skipped, depth)
@@ -127,10 +251,11 @@ def _zipped(archive: Source, budget: Budget, skipped: Skipped, depth: int) -> It
     """A member that can't be read, as one with a password can't, doesn't hide those after it."""
     with zipfile.ZipFile(io.BytesIO(_all_of(archive.stream, budget))) as unzipped:
         for member in unzipped.infolist():
-            if member.is_dir():
-                continue
             budget.take(0)
             where = f"{archive.where}!{member.filename}"
+            yield from named(where, member.filename)
+            if member.is_dir():
+                continue
             try:
                 with unzipped.open(member) as inner:
                     yield from _unpacked(
@@ -140,10 +265,12 @@ def _zipped(archive: Source, budget: Budget, skipped: Skipped, depth: int) -> It
                 skipped(where, said(error))
 
 
-def _decompressed(form: str, stream: io.BufferedIOBase) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
+def _decompressed(form: str, stream: io.BufferedIOBase) -> io.BufferedIOBase:
     packed = cast("io.BufferedReader", stream)
+    if form in {"zlib", "inner gzip"}:  # behind an inner one comes anything
+        return inflated(stream, alone=form == "zlib")
     if form == "gzip":
-        return gzip.GzipFile(fileobj=packed)
+        return cast("io.BufferedIOBase", gzip.GzipFile(fileobj=packed))
     return bz2.BZ2File(packed) if form == "bzip2" else lzma.LZMAFile(packed)
 
 
@@ -157,4 +284,5 @@ def _all_of(stream: io.BufferedIOBase, budget: Budget) -> bytes:
 
 def said(error: BaseException) -> str:
     """Why something could not be read, for people."""
-    return str(error) if isinstance(error, (ValueError, NotImplementedError, RuntimeError)) else type(error).__name__
+    telling = isinstance(error, (ValueError, NotImplementedError, RuntimeError, zlib.error))
+    return str(error) if telling else type(error).__name__

@@ -11,8 +11,8 @@ MASK = "…"
 # A beginning of so many characters is no end of another word by chance, as "sk-" is of "task-".
 _UNMISTAKABLE = 5
 _WORD = "[A-Za-z0-9_-]"
-# What ends with a letter or digit and yet ends before the key: escapes, percent-encoding, a terminal's colour, and an
-# option written without a space (curl -uKEY).
+# What ends with a character of words and yet ends before the key: escapes, percent-encoding, a terminal's colour, an
+# option written without a space (curl -uKEY), and Markdown's emphasis (_KEY_).
 _GLUED = (
     r"\\[abfnrtv]",
     r"\\x[0-9A-Fa-f]{2}",
@@ -20,20 +20,25 @@ _GLUED = (
     "%[0-9A-Fa-f]{2}",
     *(rf"\x1b\[[0-9;]{{{count}}}m" for count in range(21)),
     rf"(?<!{_WORD})-[A-Za-z]",
+    *(rf"(?<!{_WORD})_{{{count}}}" for count in (1, 2, 3)),
 )
 # Where a key may begin that could as well be part of another word, and where one may end.
 BEFORE = f"(?:(?<!{_WORD})|{'|'.join(f'(?<={glued})' for glued in _GLUED)})"
-AFTER = f"(?!{_WORD})"
+AFTER = "(?!_{0,3}[A-Za-z0-9-])"
+
+
+def unmistakable(pattern: str) -> bool:
+    """Whether a key of this form is told from other text by its beginning alone, whatever stands before it."""
+    return min(map(len, beginnings(pattern))) >= _UNMISTAKABLE
 
 
 def distinctive(pattern: str) -> str | None:
     """The form of a key inside other text, as a regular expression; None where nothing but its place tells it."""
-    shortest = min(map(len, beginnings(pattern)))
-    if shortest < DISTINCTIVE:
+    if min(map(len, beginnings(pattern))) < DISTINCTIVE:
         return None
     form = f"(?:{pattern[1:-1]})"
     # What is no key anyway is seen sooner by its form than by what stands before it.
-    return form if shortest >= _UNMISTAKABLE else f"(?={form}){BEFORE}{form}"
+    return form if unmistakable(pattern) else f"(?={form}){BEFORE}{form}"
 
 
 def masking(patterns: Iterable[str]) -> Callable[[str], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.leaks import candidates
-from broker.leaks.candidates import Declared, Finder, scan
+from broker.leaks.candidates import Declared, Finder, Hit, scan
 from broker.leaks.patterns import declared
 from broker.providers.pattern import beginnings
 
@@ -20,8 +21,14 @@ NUMBER = b"0a1b2c3d" * 4
 FINDER = Finder(declared())
 
 
-def found(data: bytes) -> list[tuple[int, int, int, str, bytes]]:
-    return [tuple(hit) for hit in scan(FINDER, io.BytesIO(data))]  # type: ignore[misc]
+def found(data: bytes) -> list[Hit]:
+    """What is shown to people, asked about or not."""
+    return [hit for hit in scan(FINDER, io.BytesIO(data)) if hit.sure]
+
+
+def asked(data: bytes) -> set[bytes]:
+    """All that the broker is asked about."""
+    return {text for hit in scan(FINDER, io.BytesIO(data)) for text in (hit.text, *hit.readings)}
 
 
 @given(before=st.binary(max_size=200), after=st.binary(max_size=200))
@@ -37,13 +44,24 @@ def test_a_planted_key_is_found_once_at_its_place(before: bytes, after: bytes) -
 
 @given(at=st.integers(0, 3_000), gap=st.integers(1, 50))
 def test_no_window_border_loses_or_doubles_a_key(at: int, gap: int) -> None:
-    data = b"x" * at + b" " + KEY + b"\n" * gap + KEY + b" " + b"y" * 500
+    data = b"x " * (at // 2) + b" " * (at % 2) + b" " + KEY + b"\n" * gap + KEY + b" " + b"y" * 500
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(candidates, "_CHUNK", 97)
         patched.setattr(candidates, "LONGEST", 80)
+        patched.setattr(candidates, "_WRITTEN", 1)
         hits = list(scan(FINDER, io.BytesIO(data)))
     assert [hit.offset for hit in hits] == [at + 1, at + 1 + len(KEY) + gap]
     assert [(hit.line, hit.column) for hit in hits] == [(1, at + 2), (gap + 1, 1)]
+
+
+@given(at=st.integers(0, 3_000))
+@pytest.mark.parametrize("written", [KEY.decode().encode("utf-16-le"), base64.b64encode(KEY), base64.encodebytes(KEY)])
+def test_nor_one_that_is_written_otherwise(at: int, written: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(candidates, "_CHUNK", 97)
+        patched.setattr(candidates, "LONGEST", 80)
+        (hit,) = scan(FINDER, io.BytesIO(b"x " * (at // 2) + b" " * (at % 2) + written + b" y" * 250))
+    assert (hit.offset, hit.text) == (at, KEY)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +84,7 @@ def test_a_key_is_found_in_what_people_write_it_into(around: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(KEY + b"x", KEY[:-1], KEY.upper(), b"rc_live_" * 20),
+        *(KEY[:-1], KEY.upper(), b"rc_live_" * 20),
         *(b"x" + SHORT, b"-" + SHORT, b"a-" + SHORT, b"task-list-of-everything-that-there-is"),
         *(b"DATADOG_API_KEY=x" + NUMBER, b"DATADOG_API_KEY=" + NUMBER + b"0"),
     ],
@@ -92,6 +110,84 @@ def test_what_is_only_part_of_a_longer_word_is_no_key(data: bytes) -> None:
 @pytest.mark.parametrize("key", [b"rc_live_" + b"k9Zq" * 16, b"sk-" + b"k9Zq" * 8, b"0a1b2c3d" * 4])
 def test_a_key_is_found_right_after_what_only_looks_like_a_part_of_its_word(before: bytes, key: bytes) -> None:
     assert [hit[4] for hit in found(b"datadog: " + before + key + b"\x1b[0m")] == [key]
+
+
+@pytest.mark.parametrize("key", [KEY, SHORT, b"sk_live_" + b"a1" * 12, b"sk-ant-api03-" + b"k9Zq" * 24])
+@pytest.mark.parametrize("after", [b"N", b"admin", b"\xda\x05owner", b"_ for now", b"-", b"0" * 100])
+def test_a_key_is_found_whatever_follows_it_directly(key: bytes, after: bytes) -> None:
+    assert key in asked(b"\xda\x01" + key + after)
+    assert len(found(b"\xda\x01" + key + after)) == 1
+
+
+@pytest.mark.parametrize("key", [KEY, SHORT, b"sk_live_" + b"a1" * 12, NUMBER])
+@pytest.mark.parametrize("before", [b"admin", b"7", b"-", b"_", b"acme_", b"z"])
+def test_a_key_is_asked_about_whatever_stands_directly_before_it(key: bytes, before: bytes) -> None:
+    assert key in asked(b"datadog: " + before + key)
+    assert key in asked(b"datadog: " + before + key + b"ff")
+
+
+@pytest.mark.parametrize("key", [KEY, SHORT, NUMBER])
+@pytest.mark.parametrize("emphasis", [b"_", b"__", b"**", b"***", b"~~", b"`"])
+def test_a_key_is_found_in_markdowns_emphasis(key: bytes, emphasis: bytes) -> None:
+    data = b"the datadog token is " + emphasis + key + emphasis + b" for now"
+    assert len(found(data)) == 1
+    assert key in asked(data)
+
+
+@pytest.mark.parametrize("form", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "before", [b"", b"\xff\xfe", b"started ok\n" * 60, b"started ok\n" * 60 + b"x", bytes(range(256)) * 9]
+)
+@pytest.mark.parametrize("key", [KEY, SHORT, NUMBER])
+def test_utf_16_is_read_wherever_it_begins(before: bytes, form: str, key: bytes) -> None:
+    line = "a line\r\ndatadog_token="
+    data = before + (line + key.decode() + "\r\n").encode(form)
+    (hit,) = [hit for hit in found(data) if hit.text == key]
+    assert hit.offset == len(before) + 2 * len(line) + (form == "utf-16-be")
+    assert hit.line == before.count(b"\n") + 2
+    assert hit.column == len("datadog_token=") + 1
+
+
+def test_utf_16_whose_other_letters_are_of_any_script_is_read() -> None:
+    text = "# 配置文件说明\n" * 50 + f"token={KEY.decode()}配置"
+    assert [hit.text for hit in found(text.encode("utf-16-le"))] == [KEY]
+
+
+def packings(key: bytes) -> dict[str, bytes]:
+    """A key in base64 as it is met."""
+    login = base64.b64encode(b'{"auths":{"r.example":{"auth":"' + base64.b64encode(b"ada:" + key) + b'"}}}')
+    mime = base64.encodebytes(b"some words that come before it: " + key + b" and after it" * 9)
+    return {
+        "kubernetes": b"kind: Secret\ndata:\n  datadog: " + base64.b64encode(key) + b"\n",
+        "a registry's login": b"data:\n  .dockerconfigjson: " + login + b"\n",
+        "basic authentication": b"Authorization: Basic " + base64.b64encode(b"ada:datadog:" + key),
+        "mime": b"Content-Transfer-Encoding: base64\r\n\r\n" + mime.replace(b"ZGF0YWRvZw", b"").replace(b"\n", b"\r\n"),
+        "a block of yaml": b"blob: |\n    " + mime.strip().replace(b"\n", b"\n    "),
+        "for addresses": b"?t=" + base64.urlsafe_b64encode(b"\xff\xfe\xfb datadog " + key).rstrip(b"="),
+        "behind a slash": b"secrets/" + base64.b64encode(b"datadog " + key),
+        "powershell": b"-EncodedCommand " + base64.b64encode(f"$datadog='{key.decode()}'".encode("utf-16-le")),
+        "in utf-16": ("datadog: " + base64.b64encode(key).decode()).encode("utf-16-le"),
+    }
+
+
+@pytest.mark.parametrize("way", packings(KEY))
+@pytest.mark.parametrize("key", [KEY, SHORT, NUMBER])
+def test_a_key_in_base64_is_found(way: str, key: bytes) -> None:
+    if key == NUMBER and way in {"a registry's login", "mime", "a block of yaml"}:
+        pytest.skip("no name stands before it")
+    data = b"first\n" + packings(key)[way]
+    (hit,) = [hit for hit in found(data) if hit.text == key]
+    assert hit.line >= 2
+
+
+def test_a_key_in_base64_is_found_where_it_begins() -> None:
+    (hit,) = found(b"a\ntoken: " + base64.b64encode(b"abc" + KEY))
+    assert (hit.line, hit.column) == (2, 12)
+
+
+def test_a_form_that_begins_like_another_hides_none() -> None:
+    key = b"sk-ant-api03-" + b"k9Zq" * 24
+    assert {key, key + b"-" * 30} <= asked(b"k=" + key + b"-" * 30)
 
 
 def test_a_beginning_that_is_no_end_of_a_word_needs_nothing_before_it() -> None:

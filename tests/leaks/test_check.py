@@ -64,6 +64,16 @@ async def test_a_finding_is_recorded_once_for_each_place_and_operators_are_told(
     assert len(await world.events(kind="leak.checked")) == 3
 
 
+async def test_a_key_that_is_often_in_a_place_is_one_event_with_the_count(world: World) -> None:
+    await world.key_for("acme")
+    candidate = {"digest": digest(world.upstream_keys["acme"]), "place": "app.log:1", "count": 1_000}
+    await world.call("POST", "/v1/leaks/check", json={"candidates": [candidate, {**candidate, "count": 2_000}]})
+    (event,) = await world.events(kind="leak.found")
+    assert event["personal"]["note"] == "app.log:1 (3000 times)"
+    (finding,) = (await world.call("GET", "/v1/leaks/findings"))["items"]
+    assert finding["place"] == "app.log:1"
+
+
 async def test_a_key_that_is_found_everywhere_is_one_alarm_a_day(world: World) -> None:
     credential = await world.key_for("acme")
     await check(world, *[world.upstream_keys["acme"]] * 61)

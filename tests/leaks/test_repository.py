@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 from pathlib import Path
@@ -21,12 +22,12 @@ def git(repository: Path, *words: str) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q")
+    git(tmp_path, "init", "-q", "-b", "main")
     return tmp_path
 
 
 def test_a_deleted_file_and_a_commit_message_are_found_in_the_history(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
+    git(tmp_path, "init", "-q", "-b", "main")
     (tmp_path / "a.env").write_text(f"KEY={KEY}")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "add")
@@ -34,8 +35,11 @@ def test_a_deleted_file_and_a_commit_message_are_found_in_the_history(tmp_path: 
     git(tmp_path, "commit", "-qam", f"remove {KEY}")
     assert scan(str(tmp_path), status=0) == []
     found = sorted(one["where"] for one in scan(str(tmp_path), "--history"))
-    assert [where.split()[0] for where in found] == ["blob", "commit"]
-    assert found[0].endswith(" a.env")
+    assert [where.split()[0] for where in found[-2:]] == ["blob", "commit"]
+    assert found[-2].endswith(" a.env")
+    assert {Path(where).name for where in found[:-2]} == {"COMMIT_EDITMSG", "HEAD", "main"}, (
+        "what git kept of the message"
+    )
     scan(str(tmp_path / ".."), "--history", status=2)
 
 
@@ -86,6 +90,109 @@ def test_a_submodule_does_not_stand_in_the_way(made: Path) -> None:
     git(made, "add", "a.env")
     (found,) = scan(str(made), "--staged")
     assert found["where"] == "a.env"
+
+
+def test_a_submodule_is_no_part_of_what_is_read(made: Path) -> None:
+    (made / ".gitmodules").write_text('[submodule "v"]\n\tpath = vendored\n\turl = ../v\n')
+    git(made, "add", ".")
+    git(made, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendored")
+    git(made, "commit", "-qm", "vendor")
+    assert "/vendored: is a submodule: another repository" in told(str(made), "--history")
+    assert "/vendored: is a submodule that is not checked out" in told(str(made))
+    (made / "vendored").mkdir()
+    assert "/vendored: is a submodule that is not checked out" in told(str(made))
+    (made / "vendored" / "a.env").write_text(KEY)
+    assert len(scan(str(made))) == 1
+
+
+def committed(repository_: Path) -> None:
+    """Two commits, whose first one is of a file that the second one deletes."""
+    (repository_ / "a.env").write_text("clean")
+    git(repository_, "add", ".")
+    git(repository_, "commit", "-qm", "first")
+    git(repository_, "rm", "-q", "a.env")
+    git(repository_, "commit", "-qm", "second")
+
+
+def test_a_shallow_or_partial_clone_is_no_whole_history(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    committed(made)
+    git(made, "config", "uploadpack.allowFilter", "true")
+    there = tmp_path_factory.mktemp("clones")
+    git(there, "clone", "-q", "--depth", "1", f"file://{made}", "shallow")
+    assert "is a shallow clone" in told(str(there / "shallow"), "--history")
+    git(there, "clone", "-q", "--filter", "blob:none", "--no-checkout", f"file://{made}", "partial")
+    assert "is a partial clone" in told(str(there / "partial"), "--history")
+    git(there, "clone", "-q", f"file://{made}", "whole")
+    assert scan(str(there / "whole"), "--history", status=0) == []
+
+
+def test_a_bare_repository_or_a_bundle_among_files_is_looked_into_or_said(
+    made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    committed(made)
+    there = tmp_path_factory.mktemp("copies")
+    git(made, "bundle", "create", str(there / "a.bundle"), "main")
+    assert "a.bundle: is a Git bundle" in told(str(there))
+    (there / "a.bundle").unlink()
+    git(there, "clone", "-q", "--bare", f"file://{made}", "bare")
+    git(there / "bare", "gc", "-q")
+    assert ".pack: holds objects of Git" in told(str(there))
+    assert scan(str(there / "bare"), "--history", status=0) == []
+    (made / "b.env").write_text(KEY)
+    git(made, "add", ".")
+    git(there, "clone", "-q", "--bare", f"file://{made}", "loose")
+    git(there / "loose", "hash-object", "-w", str(made / "b.env"))
+    assert [one["where"].split("/")[-3] for one in scan(str(there / "loose"))] == ["objects"]
+
+
+@pytest.mark.parametrize("words", [(), ("--history",)])
+def test_what_git_keeps_beside_its_objects_is_read(made: Path, words: tuple[str, ...]) -> None:
+    committed(made)
+    git(made, "remote", "add", "origin", f"https://x:{KEY}@git.example/a/b.git")
+    (found,) = scan(str(made), *words)
+    assert found["where"].endswith(".git/config")
+    git(made, "remote", "remove", "origin")
+    git(made, "branch", f"try/{KEY}")
+    git(made, "tag", KEY)
+    git(made, "pack-refs", "--all")
+    where = {one["where"].split(made.name)[-1] for one in scan(str(made), *words)}
+    assert "/.git/packed-refs" in where
+
+
+def test_names_and_tags_of_the_history_are_read(made: Path) -> None:
+    (made / f"{KEY}.json").write_text("x")
+    git(made, "add", ".")
+    git(made, "commit", "-qm", "add")
+    git(made, "rm", "-q", f"{KEY}.json")
+    git(made, "commit", "-qm", "remove")
+    (found,) = scan(str(made), "--history")
+    assert found["where"].startswith("the name of tree ")
+    git(made, "tag", "-a", "v1", "-m", f"released with {KEY}")
+    assert sorted(one["where"].split()[0] for one in scan(str(made), "--history")) == ["tag", "the"]
+
+
+def test_what_stands_in_the_place_of_an_object_does_not_hide_it(made: Path) -> None:
+    (made / "a.env").write_text(KEY)
+    git(made, "add", ".")
+    (made / "b.env").write_text("clean")
+    git(made, "add", ".")
+    git(made, "commit", "-qm", "add")
+    git(made, "replace", ":a.env", ":b.env")
+    assert any(one["where"].startswith("blob ") for one in scan(str(made), "--history"))
+
+
+@pytest.mark.parametrize("words", [("--history",), ("--staged",)])
+def test_a_file_of_git_lfs_is_read_where_it_is_and_said_where_it_is_not(made: Path, words: tuple[str, ...]) -> None:
+    oid = hashlib.sha256(KEY.encode()).hexdigest()
+    (made / "a.psd").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 72\n")
+    git(made, "add", ".")
+    assert "a.psd: is a pointer of Git LFS" in told(str(made), "--staged")
+    assert "is a pointer of Git LFS" in told(str(made), "--history")
+    stored = made / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
+    stored.parent.mkdir(parents=True)
+    stored.write_text(KEY)
+    (found,) = scan(str(made), *words)
+    assert found["where"].startswith("blob " if words == ("--history",) else "a.psd")
 
 
 def test_what_was_a_link_and_is_now_a_file_is_looked_at(made: Path) -> None:

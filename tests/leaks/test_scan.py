@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
 import os
+import py_compile
 import random
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +62,13 @@ def test_files_folders_and_standard_input(tmp_path: Path) -> None:
     scan(str(tmp_path / "absent"), status=2)
 
 
+def test_an_object_of_gits_by_itself_is_read(tmp_path: Path) -> None:
+    (tmp_path / "object").write_bytes(zlib.compress(b"blob 80\0token=" + KEY.encode()))
+    (tmp_path / "x.txt").write_text("x\x01 and x^2 are no archives")
+    (found,) = scan(str(tmp_path))
+    assert found["where"].endswith("/object")
+
+
 def archives() -> dict[str, bytes]:
     """The key in every kind of archive, and in one inside another."""
     made = {}
@@ -72,6 +84,7 @@ def archives() -> dict[str, bytes]:
             tar.addfile(entry, io.BytesIO(KEY.encode()))
         made[f"a.tar.{mode[2:]}"] = packed.getvalue()
     made["app.log.gz"] = gzip.compress(KEY.encode())
+    made["app.log.lzma"] = lzma.compress(KEY.encode(), format=lzma.FORMAT_ALONE)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
         file.writestr("nested.tar.gz", made["a.tar.gz"])
@@ -196,9 +209,142 @@ def test_a_file_that_is_named_after_its_key_is_shown_without_it(tmp_path: Path) 
     number = "0a1b2c3d" * 4
     (tmp_path / f"{number}.txt").write_text(f"datadog {number}")
     (tmp_path / f"{KEY}.gz").write_bytes(b"\x1f\x8b and then nothing")
-    assert sorted(Path(one["where"]).name for one in scan(str(tmp_path))) == ["….txt", "….txt"]
+    found = sorted((one["where"].startswith("the name of "), Path(one["where"]).name) for one in scan(str(tmp_path)))
+    assert found == [(False, "….txt"), (False, "….txt"), (True, "….gz"), (True, "….txt")]
     done = run("scan", "--offline", str(tmp_path))
     assert number.encode() not in done.stdout
+
+
+def test_a_key_in_every_line_of_a_log_is_one_finding_with_a_count(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(f"start\n{KEY}\n" + f"token={KEY}\n" * 2_999 + f"rc_live_{'7' * 64}\n")
+    first, other = scan(str(tmp_path))
+    assert (first["line"], first["count"]) == (2, 3_000)
+    assert (other["line"], other["count"]) == (3_002, 1)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str, ours: tuple[str, ...] = (KEY,)) -> list[dict[str, Any]]:
+    """What the broker is asked in a scan; it knows these keys."""
+    candidates: list[dict[str, Any]] = []
+    known = {hashlib.sha256(key.encode()).hexdigest() for key in ours}
+
+    def call(_method: str, _path: str, *, json: dict[str, Any]) -> dict[str, Any]:
+        assert len(json["candidates"]) <= 200
+        candidates.extend(json["candidates"])
+        return {"items": [{"digest": one["digest"], "ours": one["digest"] in known} for one in json["candidates"]]}
+
+    monkeypatch.setattr(command, "call", call)
+    app = typer.Typer()
+    app.command()(command.run)
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert [json.loads(line)["key"][-4:] for line in done.stdout.splitlines()] == [key[-4:] for key in ours]
+    assert not [key for key in ours if key in done.output + json.dumps(candidates)]
+    return candidates
+
+
+def test_each_key_and_place_is_asked_about_once_with_its_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.log").write_text(f"{KEY}\n" * 3_000)
+    (candidate,) = asked(monkeypatch, str(tmp_path))
+    assert candidate["place"].endswith("a.log:1")
+    assert candidate["count"] == 3_000
+
+
+def test_where_a_key_ends_is_asked_for_every_length_that_it_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-" + "k9Zq" * 10
+    for number in range(20):
+        (tmp_path / f"{number}.db").write_bytes(b"\1admin" + key.encode() + b"ada\0")
+    candidates = asked(monkeypatch, str(tmp_path), ours=(key,) * 20)
+    assert len(candidates) < 200 + 20, "what isn't ours never again; what is, at every place"
+    assert len({one["digest"] for one in candidates}) == len(key + "ada") - len("sk-" + "k" * 20) + 1
+    assert scan(str(tmp_path), status=0) == [], "offline it is a part of another word"
+
+
+def test_what_is_hardly_a_key_is_asked_about_but_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = "0a1b2c3d" * 4
+    (tmp_path / f"ff{number}ff.css").write_text(f".task-list-of-everything-there-is datadog-ff{number}ff")
+    assert scan(str(tmp_path), status=0) == []
+    candidates = asked(monkeypatch, str(tmp_path), ours=(number,))
+    assert number not in json.dumps(candidates)
+
+
+def closed() -> dict[str, bytes]:
+    """What can't be read here, and says so by its first bytes."""
+    noise = random.Random(1).randbytes(300)
+    return {
+        "a.7z": b"7z\xbc\xaf\x27\x1c" + noise,
+        "a.zst": b"\x28\xb5\x2f\xfd" + noise,
+        "a.Z": b"\x1f\x9d\x90" + noise,
+        "a.lz4": b"\x04\x22\x4d\x18" + noise,
+        "a.rar": b"Rar!\x1a\x07\x01\x00" + noise,
+        "a.pack": b"PACK\0\0\0\2" + noise,
+        "a.bundle": b"# v2 git bundle\n" + noise,
+        "a.psd": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n",
+        "a.lzma": b"\x5d\0\0\x80\0" + noise,
+        "cut.deb": b"!<arch>\n" + gzip.compress(noise)[:200],
+        "cut.jar": b"#!/bin/sh\n" + archives()["a.zip"][:-30],
+        "cut.object": zlib.compress(noise)[:200],
+        "two.object": zlib.compress(noise) + noise,
+    }
+
+
+@pytest.mark.parametrize("name", closed())
+def test_what_is_not_read_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(closed()[name])
+    (tmp_path / "z.txt").write_text("clean")
+    assert f"skipped {tmp_path / name}" in told(str(tmp_path))
+
+
+def test_a_pipe_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: is no file" in told(str(tmp_path))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize(
+    "before", [b"!<arch>\n", b"#!/bin/sh\nexit\n", b"x" * 1_048_570, b"x" * 3_000_000, b" \x1f\x8b\x08PK\3\4BZh"]
+)
+def test_an_archive_with_something_before_and_behind_it_is_found(
+    tmp_path: Path, pack: Callable[[bytes], bytes], before: bytes
+) -> None:
+    noise = random.Random(1).randbytes(3_000)
+    (tmp_path / "a").write_bytes(before + pack(noise) + b"debian" + pack(noise + KEY.encode()) + noise)
+    (found,) = scan(str(tmp_path))
+    assert found["where"].startswith(str(tmp_path / "a!"))
+
+
+@pytest.mark.parametrize("before", [b"#!/bin/sh\nexec java -jar $0\n", b"\x7fELF" + b"\0" * 2_000_000])
+@pytest.mark.parametrize("behind", [b"", b"a signature" * 9_000])
+def test_a_zip_with_something_before_it_is_looked_into(tmp_path: Path, before: bytes, behind: bytes) -> None:
+    (tmp_path / "a.jar").write_bytes(before + archives()["a.zip"] + behind)
+    (found,) = scan(str(tmp_path))
+    assert found["where"] == str(tmp_path / "a.jar!inner/a.txt")
+
+
+def test_a_compiled_file_and_a_database_are_read(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(f'TOKEN = "{KEY}"\n')
+    py_compile.compile(str(tmp_path / "m.py"), cfile=str(tmp_path / "m.pyc"))
+    (tmp_path / "m.py").unlink()
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database, database:
+        database.execute("create table t (a text, b text, c text)")
+        database.execute("insert into t values ('admin', ?, 'owner')", [KEY])
+    assert [Path(one["where"]).name for one in scan(str(tmp_path))] == ["a.db", "m.pyc"]
+
+
+def test_names_of_files_folders_and_members_and_where_links_lead_are_read(tmp_path: Path) -> None:
+    for kind in ("file", "folder", "link", "zip", "tar"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "file" / f"{KEY}.json").touch()
+    (tmp_path / "folder" / KEY).mkdir()
+    (tmp_path / "link" / "l").symlink_to(f"/nowhere?token={KEY}")
+    with zipfile.ZipFile(tmp_path / "zip" / "a.zip", "w") as file:
+        file.writestr(f"{KEY}.txt", "")
+    with tarfile.open(tmp_path / "tar" / "a.tar", "w") as tar:
+        entry = tarfile.TarInfo("a")
+        entry.type, entry.linkname = tarfile.SYMTYPE, KEY
+        tar.addfile(entry)
+    assert len(scan(str(tmp_path))) == 5
+    assert len(scan(str(tmp_path / "file" / f"{KEY}.json"))) == 1, "given by itself"
 
 
 def test_a_finding_ends_with_one_none_with_zero_and_trouble_with_two(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class CandidateBody(Body):
 
     digest: Digest
     place: Annotated[Line, Field(description="Where, for people: a path and a line.")]
+    count: Annotated[int, Field(ge=1, le=2**53, description="How often it is there; the line is the first one's.")] = 1
 
 
 class Check(Body):
@@ -87,7 +88,7 @@ async def check(body: Check, caller: ByJobOrOperator, wired: Wired) -> CheckedAl
     now = wired.clock()
     summary = f"{len(body.candidates)} candidates, {len(found)} ours"
     await wired.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
-    seen = [Seen(found[one.digest], one.place) for one in body.candidates if one.digest in found]
+    seen = [Seen(found[one.digest], one.place, one.count) for one in body.candidates if one.digest in found]
     await note(wired.db, Masking(wired.catalog, wired.keys), caller.actor, seen, "scan", now=now)
     return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller) for one in body.candidates])
 

@@ -1,0 +1,143 @@
+"""Archives that something stands before: an executable jar, a script that unpacks itself, a package of Debian's.
+
+They are noticed while the file is read as it is, which costs a search, and what follows them is kept for afterwards.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# So many bytes tell an archive from what only begins like one.
+_TELLING = 1_024
+_ZIP = re.compile(rb"PK\x03\x04[\x00-\x3f]\x00..[\x00\x08\x09\x0c\x0e\x5d\x5f\x63]\x00.{16}.[\x00-\x03]", re.DOTALL)
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_SIZE = 22
+
+
+class Inner(NamedTuple):
+    """Where an archive begins and at the latest ends, and its form."""
+
+    at: int
+    end: int
+    form: str
+
+
+def _is_zip(start: bytes) -> bool:
+    return _ZIP.match(start) is not None and int.from_bytes(start[26:28], "little") > 0
+
+
+def _is_gzip(start: bytes) -> bool:
+    return start[3:4] < b"\x20" and _opens(zlib.decompressobj(31).decompress, start)
+
+
+def inflates(start: bytes) -> bool:
+    """Whether something begins so that zlib packed."""
+    return _opens(zlib.decompressobj().decompress, start)
+
+
+def _opens(decompress: Callable[[bytes], bytes], start: bytes) -> bool:
+    try:
+        decompress(start)
+    except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError):
+        return False
+    return True
+
+
+_FORMS: tuple[tuple[bytes, str, Callable[[bytes], bool]], ...] = (
+    (b"PK\x03\x04", "zip", _is_zip),
+    (b"\x1f\x8b\x08", "gzip", _is_gzip),
+    (b"\xfd7zXZ\x00", "xz", lambda start: _opens(lzma.LZMADecompressor().decompress, start)),
+    (b"BZh", "bzip2", lambda start: start[4:10] == b"1AY&SY" and _opens(bz2.BZ2Decompressor().decompress, start)),
+)
+
+
+def first(data: bytes, start: int = 0, end: int | None = None) -> Inner | None:
+    """The first archive in ``data`` that begins before ``end``."""
+    found = None
+    end = len(data) if end is None else end
+    for magic, form, is_one in _FORMS:
+        at = data.find(magic, start, end)
+        while at >= 0 and not is_one(data[at : at + _TELLING]):
+            at = data.find(magic, at + 1, end)
+        if at >= 0:
+            found, end = Inner(at, _zip_end(data, at) if form == "zip" else len(data), form), at
+    return found
+
+
+def _zip_end(data: bytes, start: int) -> int:
+    """Behind the index of a zip and what is said there; where there is none, behind all that there is."""
+    at = data.rfind(_ZIP_END, start)
+    return at + _ZIP_END_SIZE + int.from_bytes(data[at + 20 : at + 22], "little") if at >= 0 else len(data)
+
+
+def all_of(data: bytes) -> Iterator[Inner]:
+    """Every archive in ``data``, one after another."""
+    found = first(data)
+    while found is not None:
+        yield found
+        found = first(data, found.end if found.form == "zip" else found.at + 1)
+
+
+class Noticing(io.RawIOBase):
+    """The same bytes; whatever begins with the first archive in them is kept as ``rest``, up to ``most`` bytes."""
+
+    def __init__(self, inner: io.BufferedIOBase, most: int) -> None:
+        self._inner = inner
+        self._most = most
+        self._window = b""
+        self._found = False
+        self._kept: list[bytes] = []
+        self._size = 0
+        self.at = 0
+
+    def readable(self) -> bool:
+        """See io."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a memoryview is what io hands over
+        """See io."""
+        data = self._inner.read1(len(buffer))
+        buffer[: len(data)] = data
+        self._keep(data) if self._found else self._look(data)
+        return len(data)
+
+    @property
+    def rest(self) -> bytes:
+        """The first archive and what comes after it; empty where there is none.
+
+        Raises:
+            ValueError: it is more than may be kept.
+        """
+        if not self._found:
+            self._look(b"")
+        if self._size > self._most:
+            raise ValueError("is too large an archive, with something before it")
+        return b"".join(self._kept)
+
+    def _look(self, data: bytes) -> None:
+        """What begins in the last bytes can be told once more of them are there, or once there are no more."""
+        ended = not data
+        data = self._window + data
+        end = len(data) if ended else max(len(data) - _TELLING, 0)
+        found = None if data.isascii() else first(data, 0, end)  # nothing that is packed is all ASCII
+        if found is not None:
+            self._found = True
+            self.at += found.at
+            self._window = b""
+            self._keep(data[found.at :])
+            return
+        self._window = data[end:]
+        self.at += end
+
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= self._most:
+            self._kept.append(data)
+        else:
+            self._kept.clear()

@@ -1,0 +1,116 @@
+"""Other ways to read bytes: what was written as UTF-16 or in base64, and where each character of it stood.  Pure.
+
+Both are found wherever they begin: a log to which another program appended, strings in a compiled file, a value in a
+Kubernetes manifest.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import partial
+
+# Less holds no key of any form that a beginning or a name tells.
+_WIDE_LEAST = 16
+_PACKED_LEAST = 24
+# So much of the line before an encoded value is kept before it, for forms that only a name before them tells.
+_BEFORE = 80
+
+_NONE_LEAST = b"\0" * _WIDE_LEAST
+_SOME = re.compile(rb"[^\0]")
+_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_FLAT = bytes(0x61 if character in _DIGITS else 0x20 for character in range(256))
+_FLAT_LEAST = b"a" * _PACKED_LEAST
+# Lines of one value: MIME's, or a block of YAML.
+_RUN = re.compile(rb"[A-Za-z0-9+/_-]+(?:\r?\n[ \t]*[A-Za-z0-9+/_-]+)*")
+_DIGIT = re.compile(rb"[A-Za-z0-9+/_-]")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_SPACE = b" \t\r\n"
+
+
+class View:
+    """Texts that were read out of other bytes, one after another."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self._origins: list[Callable[[int], int]] = []
+        self._size = 0
+
+    @property
+    def text(self) -> bytes:
+        """As it reads."""
+        return b"".join(self._pieces)
+
+    def add(self, piece: bytes, origin: Callable[[int], int]) -> None:
+        """Another text, and where each of its characters stood."""
+        self._pieces.append(piece)
+        self._starts.append(self._size)
+        self._origins.append(origin)
+        self._size += len(piece)
+
+    def origin(self, at: int) -> int:
+        """Where the character at ``at`` stood; -1 where it is read without this view as well."""
+        part = bisect_right(self._starts, at) - 1
+        return self._origins[part](at - self._starts[part])
+
+
+def wide(data: bytes) -> View | None:
+    """All stretches in which every second byte is empty, in either order, as it is of Latin text in UTF-16."""
+    if b"\0" not in data:
+        return None
+    view, halves = View(), (data[::2], data[1::2])
+    for side in (0, 1):
+        text, empty = halves[side], halves[1 - side]
+        at = empty.find(_NONE_LEAST)
+        while at >= 0:
+            some = _SOME.search(empty, at)
+            end = some.start() if some else len(text)
+            # The empty byte of a character stands on either side of it, so there may be one more at one end.
+            first, last = (at, end + 1) if side == 0 else (max(at - 1, 0), end)
+            view.add(text[first:last], partial(_stepping, 2 * first + side))
+            view.add(b"\n", _as_it_is)
+            at = empty.find(_NONE_LEAST, end)
+    return view if view.text else None
+
+
+def _stepping(start: int, offset: int) -> int:
+    return start + 2 * offset
+
+
+def packed(data: bytes) -> View | None:
+    """What the base64 in ``data`` decodes to, read from each of the first four digits of a run."""
+    flat = data.translate(_FLAT)
+    at = flat.find(_FLAT_LEAST)
+    if at < 0:
+        return None
+    view = View()
+    while at >= 0:
+        run = _RUN.match(data, at)
+        assert run is not None
+        line = data[max(at - _BEFORE, 0) : at]
+        before = line[line.rfind(b"\n") + 1 :]
+        digits = run[0].translate(_STANDARD, _SPACE)
+        for skipped in range(4):
+            view.add(b"\n" + before, _as_it_is)
+            view.add(_decoded(digits[skipped:]), partial(_digit, run, skipped))
+        view.add(b"\n", _as_it_is)
+        at = flat.find(_FLAT_LEAST, run.end())
+    return view
+
+
+def _as_it_is(_offset: int) -> int:
+    return -1
+
+
+def _decoded(digits: bytes) -> bytes:
+    over = len(digits) % 4
+    return binascii.a2b_base64(digits[: len(digits) - (over == 1)] + b"==")
+
+
+def _digit(run: re.Match[bytes], skipped: int, offset: int) -> int:
+    """Where the digit stands that the byte at ``offset`` begins in, of a run that was read without its first ones."""
+    number = skipped + offset * 4 // 3
+    return run.start() + next(found.start() for at, found in enumerate(_DIGIT.finditer(run[0])) if at == number)
