@@ -68,6 +68,12 @@ class Scope:
         """Whether this organization is inside."""
         return self.organizations is None or organization in self.organizations
 
+    def covers(self, other: Scope) -> bool:
+        """Whether every organization of ``other`` is inside."""
+        if self.organizations is None:
+            return True
+        return other.organizations is not None and other.organizations <= self.organizations
+
     def setting(self) -> str:
         """The value of ``broker.tenants`` that row-level security compares with."""
         return "*" if self.organizations is None else ",".join(sorted(self.organizations))

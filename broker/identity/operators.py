@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.errors import Conflict, Invalid, InvalidToken, NotFound
+from broker.base.db import Scope
+from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.formats import ids, token
+from broker.identity import accounts
 from broker.identity.approval import refuse_late, refuse_own, state_of
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
@@ -116,6 +118,7 @@ async def create(
     session: AsyncSession,
     hash_key: bytes,
     actor: Actor,
+    scope: Scope,
     *,
     name: str,
     roles: Sequence[Role],
@@ -129,7 +132,9 @@ async def create(
 
     Raises:
         Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
+        Forbidden: it would see more than ``scope``, its maker's.
     """
+    accounts.refuse_beyond(scope, organizations)
     _check_name(name)
     if not roles:
         raise Invalid("roles: name at least one of operator, security, admin.")
@@ -179,13 +184,14 @@ def shown_state(row: OperatorRow, now: int) -> str:
     )
 
 
-async def approve(session: AsyncSession, actor: Actor, operator_id: str, *, now: int) -> OperatorRow:
+async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
     """Let an account that waits work, as a second person (``actor``).  Again: no change.
 
     Raises:
-        NotFound: no such account. Conflict: it doesn't wait, or has waited too long. NotASecondPerson. RowAltered.
+        NotFound: no such account inside ``scope``. Conflict: it doesn't wait, or has waited too long.
+        NotASecondPerson. RowAltered.
     """
-    row = await _get(session, operator_id)
+    row = await accounts.find(session, scope, operator_id)
     if row.state != "active" or not row.needs_approval:
         raise Conflict("This account waits for nobody's approval.")
     if row.approved_by is None:
@@ -197,13 +203,6 @@ async def approve(session: AsyncSession, actor: Actor, operator_id: str, *, now:
         note = f"{row.name}, asked for by {asker.name}"
         event = Event(kind="operator.approved", time=now, actor=actor, subject=row.id, note=note)
         await record(session, event)
-    return row
-
-
-async def _get(session: AsyncSession, operator_id: str) -> OperatorRow:
-    row = await session.get(OperatorRow, operator_id)
-    if row is None:
-        raise NotFound("There is no such operator; `broker operator list` shows those that are.")
     return row
 
 
@@ -255,18 +254,22 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     return Operator(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
 
-async def revoke(session: AsyncSession, actor: Actor, operator_id: str, *, now: int) -> OperatorRow:
+async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
     """End an account.  Again: no change.
 
     Raises:
-        NotFound: no such operator. Conflict: it is the last active admin.
+        NotFound: no such operator inside ``scope``. Conflict: it is the last active admin of every customer.
     """
-    row = await _get(session, operator_id)
+    row = await accounts.find(session, scope, operator_id)
     if row.state == "active":
         active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == "active"))).all()
-        others = [one for one in active if one.id != row.id and one.genuine and shown_state(one, now) == "active"]
-        if not any(Role.ADMIN in other.roles for other in others):
-            raise Conflict("This is the last active admin; make another one first.")
+        if not any(_administers_all(other, now) for other in active if other.id != row.id):
+            raise Conflict("This is the last active admin without limits; make another one first.")
         row.state, row.revoked_at = "revoked", now
         await record(session, Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, note=row.name))
     return row
+
+
+def _administers_all(row: OperatorRow, now: int) -> bool:
+    in_force = row.genuine and shown_state(row, now) == "active"
+    return in_force and Role.ADMIN in row.roles and row.organizations is None

@@ -18,6 +18,13 @@ from broker.identity.tables import WorkloadRow
 _MAX_KEYS = 5
 
 
+class NoSuchWorkload(NotFound):
+    """No job of that id or name is visible to this caller."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such workload for you; `broker workload list` shows those that are.")
+
+
 async def create(
     session: AsyncSession,
     actor: Actor,
@@ -97,12 +104,12 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
     """The workload of that id or name; what has the form of an id is never a name.
 
     Raises:
-        NotFound: there is none.
+        NoSuchWorkload: there is none.
     """
     column = WorkloadRow.id if ids.is_id(reference, "wkl") else WorkloadRow.name
     row = await session.scalar(select(WorkloadRow).where(column == reference))
     if row is None:
-        raise NotFound("There is no such workload; `broker workload list` shows those that are.")
+        raise NoSuchWorkload
     return row
 
 

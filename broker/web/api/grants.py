@@ -11,10 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Invalid
-from broker.grants import granting
+from broker.grants import granting, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
-from broker.identity import workloads
 from broker.organizations import tenants
 from broker.providers import faults
 from broker.providers.definition import Definition
@@ -170,7 +169,7 @@ async def create(body: NewGrant, call: ByOperator) -> Response:
         rows = await granting.create(
             session,
             call.actor,
-            workload=await workloads.find(session, body.workload),
+            workload=await jobs.known(session, call.operator, body.workload),
             organizations=list(wanted),
             provider=body.provider,
             label=body.label,
@@ -204,7 +203,7 @@ async def listed(
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await tenants.find(session, organization)).id)
         if workload is not None:
-            query = query.where(GrantRow.workload_id == (await workloads.find(session, workload)).id)
+            query = query.where(GrantRow.workload_id == (await jobs.known(session, call.operator, workload)).id)
         rows = await rows_of(session, query, GrantRow.id, limit, cursor)
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 

@@ -7,16 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
-from broker.identity import operators
+from broker.identity import accounts, operators
 from broker.identity.principal import Role
 from broker.identity.tables import OperatorRow
 from broker.organizations import tenants
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
 from broker.web.session import SECURED, ByAdmin, ByAnyone, BySecurity, Wired, address
 
 router = APIRouter(prefix="/v1", tags=["operators"])
@@ -30,7 +28,7 @@ class Bootstrap(Body):
 
 
 class NewOperator(Body):
-    """A named account; ``organizations`` limits it to some customers."""
+    """A named account; ``organizations`` limits it to some customers, as it must where your own is limited."""
 
     name: Line
     roles: Annotated[list[Role], Field(min_length=1, max_length=3)]
@@ -93,15 +91,17 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
 @router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
 async def create(body: NewOperator, call: ByAdmin) -> Response:
     """Make an account; the token is shown this once."""
+    organizations = None
+    if body.organizations is not None:
+        async with call.services.db.read(call.scope) as session:
+            organizations = [(await tenants.find(session, reference)).id for reference in body.organizations]
 
     async def work(session: AsyncSession) -> OperatorCreated:
-        organizations = None
-        if body.organizations is not None:
-            organizations = [(await tenants.find(session, reference)).id for reference in body.organizations]
         row, token = await operators.create(
             session,
             call.services.keys.token_hash,
             call.actor,
+            call.scope,
             name=body.name,
             roles=body.roles,
             organizations=organizations,
@@ -110,14 +110,14 @@ async def create(body: NewOperator, call: ByAdmin) -> Response:
         )
         return OperatorCreated(operator=show(row, call.now), token=token)
 
-    return await call.change(body, work, 201)
+    return await call.change(body, work, 201, scope=EVERY_TENANT)
 
 
 @router.get("/operators", dependencies=SECURED)
 async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
-    """Every account."""
+    """Every account within your own limits."""
     async with call.services.db.read(call.scope) as session:
-        rows = await rows_of(session, select(OperatorRow), OperatorRow.id, limit, cursor)
+        rows = await accounts.listed(session, call.scope, after=after(cursor), limit=limit + 1)
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
@@ -133,9 +133,9 @@ async def approve(operator_id: IdPath, call: BySecurity) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> OperatorView:
-        return show(await operators.approve(session, call.actor, operator_id, now=call.now), call.now)
+        return show(await operators.approve(session, call.actor, call.scope, operator_id, now=call.now), call.now)
 
-    return await call.change(None, work)
+    return await call.change(None, work, scope=EVERY_TENANT)
 
 
 @router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
@@ -143,6 +143,6 @@ async def revoke(operator_id: IdPath, call: ByAdmin) -> Response:
     """End an account; its token stops working with the answer."""
 
     async def work(session: AsyncSession) -> OperatorView:
-        return show(await operators.revoke(session, call.actor, operator_id, now=call.now), call.now)
+        return show(await operators.revoke(session, call.actor, call.scope, operator_id, now=call.now), call.now)
 
-    return await call.change(None, work)
+    return await call.change(None, work, scope=EVERY_TENANT)

@@ -10,7 +10,9 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
+from broker.grants import jobs
 from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, page, when
@@ -82,22 +84,23 @@ async def create(body: NewWorkload, call: ByOperator) -> Response:
         )
         return WorkloadCreated(**_members(row), client_secret=secret)
 
-    return await call.change(body, work, 201)
+    return await call.change(body, work, 201, scope=EVERY_TENANT)
 
 
 @router.get("")
 async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
-    """Every job."""
-    async with call.services.db.read(call.scope) as session:
-        rows = await rows_of(session, select(WorkloadRow), WorkloadRow.id, limit, cursor)
+    """Every job; for an account that is limited to some customers, those that work for no others."""
+    query = jobs.within(select(WorkloadRow), call.operator, call.now)
+    async with call.services.db.read(EVERY_TENANT) as session:
+        rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
 @router.get("/{workload}")
 async def one(workload: ReferencePath, call: ByAnyone) -> WorkloadView:
     """One job, by id or name."""
-    async with call.services.db.read(call.scope) as session:
-        return show(await workloads.find(session, workload))
+    async with call.services.db.read(EVERY_TENANT) as session:
+        return show(await jobs.find(session, call.operator, workload, now=call.now))
 
 
 @router.post("/{workload}/revoke", response_model=WorkloadView)
@@ -105,6 +108,7 @@ async def revoke(workload: ReferencePath, body: Reason, call: ByEither) -> Respo
     """End a job: no token, lease or use by it once this is answered."""
 
     async def work(session: AsyncSession) -> WorkloadView:
-        return show(await workloads.revoke(session, call.actor, workload, reason=body.reason, now=call.now))
+        row = await jobs.end(session, call.operator, call.actor, workload, reason=body.reason, now=call.now)
+        return show(row)
 
-    return await call.cut(body, work)
+    return await call.cut(body, work, scope=EVERY_TENANT)

@@ -1,0 +1,92 @@
+"""Which jobs an account may see, end and grant to that is limited to some customers.
+
+Jobs are no tenant's, so neither fence between tenants says anything of them; whom they work for is told by their
+grants.  A job is within an account's limits where it holds a grant for one of its customers, or was made by it, and
+holds none for anybody else.  A job that works for others as well is ended by who may decide for them; for its own
+customers the account takes the grants back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.events import Actor
+from broker.base.errors import Forbidden
+from broker.grants.tables import GrantRow
+from broker.identity import workloads
+from broker.identity.principal import Operator
+from broker.identity.tables import WorkloadRow
+
+
+class WorksForOthers(Forbidden):
+    """The job holds grants for customers beyond the account's limits as well."""
+
+    code = "job_works_for_others"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This job also works for organizations beyond your account's. For yours, revoke the grant instead "
+            "(`broker grant list`, `broker grant revoke`), or ask somebody whose account has no limits."
+        )
+
+
+def within(query: Select[WorkloadRow], by: Operator, now: int) -> Select[WorkloadRow]:
+    """Only the jobs of ``query`` within the limits of ``by``; for a session over every tenant."""
+    if by.organizations is None:
+        return query
+    inside = GrantRow.organization_id.in_(sorted(by.organizations))
+    held = exists().where(GrantRow.workload_id == WorkloadRow.id, *_standing(now))
+    return query.where(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside))
+
+
+async def find(session: AsyncSession, by: Operator, reference: str, *, now: int) -> WorkloadRow:
+    """The job of that id or name, in a session over every tenant.
+
+    Raises:
+        NoSuchWorkload: there is none, or it has nothing to do with the account's customers. WorksForOthers: not alone.
+    """
+    row = await workloads.find(session, reference)
+    await _refuse_beyond(session, by, row, now)
+    return row
+
+
+async def known(session: AsyncSession, by: Operator, reference: str) -> WorkloadRow:
+    """The job of that id or name, to name in a grant; in a session of the account's own scope.
+
+    Also one that works for others: it holds, or held, a grant for one of the account's customers.
+
+    Raises:
+        NoSuchWorkload: there is none, or the account never made it nor had it work for its customers.
+    """
+    row = await workloads.find(session, reference)
+    if by.organizations is not None and row.created_by != by.id:
+        held = select(GrantRow.id).where(GrantRow.workload_id == row.id).limit(1)
+        if await session.scalar(held) is None:
+            raise workloads.NoSuchWorkload
+    return row
+
+
+async def end(
+    session: AsyncSession, by: Operator, actor: Actor, reference: str, *, reason: str, now: int
+) -> WorkloadRow:
+    """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant; raises as :func:`find`."""
+    row = await workloads.revoke(session, actor, reference, reason=reason, now=now)
+    # Only now: giving a grant raises the job's epoch as well, so one that was under way is committed by here, and seen.
+    await _refuse_beyond(session, by, row, now)
+    return row
+
+
+async def _refuse_beyond(session: AsyncSession, by: Operator, row: WorkloadRow, now: int) -> None:
+    if by.organizations is None:
+        return
+    held = select(GrantRow.organization_id).where(GrantRow.workload_id == row.id, *_standing(now))
+    organizations = frozenset(await session.scalars(held))
+    if row.created_by != by.id and organizations.isdisjoint(by.organizations):
+        raise workloads.NoSuchWorkload
+    if not organizations <= by.organizations:
+        raise WorksForOthers
+
+
+def _standing(now: int) -> tuple[ColumnElement[bool], ...]:
+    return GrantRow.state == "active", or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > now)
