@@ -9,22 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_test_that_security_md_names_exists() -> None:
-    text = (ROOT / "SECURITY.md").read_text()
-    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    named = re.findall(r"`([^`]*)::(test_\w+)`", text) + re.findall(r"`()…(\w+)`", text)
-    named += re.findall(r"`(\w+/)…(\w+)`", text)
-    assert len(named) >= 15
-    for path, name in named:
-        assert re.search(rf"def (test_)?\w*{name}\b", sources), name
-        if path.endswith(".py"):
-            assert (ROOT / "tests" / path).is_file(), path
-    for path in re.findall(r"`([\w/]+/test_\w+\.py)`", text):
-        assert (ROOT / "tests" / path).is_file(), path
-    for path in re.findall(r"`((?:broker|migrations)/[\w/.]+)`", text):
-        assert (ROOT / path).exists(), path
-
-
 def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"(?:`|^    )make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)):
