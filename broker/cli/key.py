@@ -43,6 +43,7 @@ def request(
         return
     say(f"Send this link to {contact}; it works once, until {made['intake']['expires_at']}:\n")
     say(made["link"])
+    _say_also_open(made)
 
 
 @app.command()
@@ -168,6 +169,16 @@ def link(
         show(made, as_json)
         return
     say(made["link"])
+    _say_also_open(made)
+
+
+def _say_also_open(made: dict[str, Any]) -> None:
+    for other in made["also_open"]:
+        say(
+            f"\nAnother request for this key is open, to {other['contact']} until {other['expires_at']}; the key that "
+            f"comes first is taken. Take that request back: broker key cancel {other['id']}",
+            err=True,
+        )
 
 
 @app.command()

@@ -77,7 +77,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
     versions = await versions_of(session, credential.id)
     if credential.state != "active":
         raise UnlawfulMove(
-            "The credential was revoked for good; ask for a new key under another label.",
+            "The credential was revoked for good; ask for a first key of a new one (`broker key request`).",
             move="rotate_revoked_credential",
         )
     under_way = next((row.state for row in versions.values() if row.state in _UNDER_WAY), None)

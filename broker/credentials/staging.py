@@ -19,7 +19,15 @@ from broker.base.secret import Secret
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
-from broker.credentials.versions import Place, UnlawfulMove, event, find_credential, refuse_if_in_use, versions_of
+from broker.credentials.versions import (
+    Place,
+    UnlawfulMove,
+    event,
+    find_credential,
+    get_credential,
+    refuse_if_in_use,
+    versions_of,
+)
 from broker.formats import ids
 from broker.formats.envelope import Binding
 from broker.keystore import strays
@@ -183,17 +191,19 @@ async def _where(
     session: AsyncSession, place: Place, received: Received, sealing: Sealing, now: int
 ) -> tuple[CredentialRow, RotationRow | None]:
     """The credential that the key is for, and the rotation that it answers."""
-    credential = await find_credential(session, place)
     if received.rotation is None:
         await refuse_if_in_use(session, place)
+        credential = await find_credential(session, place)
         credential = credential or _new_credential(session, place, sealing.credential, now)
         # Fixed with the key: a later caller can't choose the host that the key is sent to.
         credential.variables = received.variables
         return credential, None
     replaced = await rotation.awaiting_a_key(session, received.rotation)
-    if credential is not None and credential.state != "active":
+    credential = await get_credential(session, replaced.credential_id)
+    if credential.state != "active":
         raise UnlawfulMove("The credential was revoked for good.", move="submit_to_revoked_credential")
-    if credential is None or credential.id != replaced.credential_id or credential.host_parts != received.variables:
+    kept = (credential.organization_id, credential.provider, credential.label, credential.host_parts)
+    if kept != (place.organization, place.definition.id, place.label, received.variables):
         raise Conflict(
             "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
         )

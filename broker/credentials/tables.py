@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
@@ -11,15 +11,26 @@ from broker.keystore.genuine import GivesRights
 
 
 class CredentialRow(GivesRights, TenantOwned, Table):
-    """Organization × provider × label.  ``variables`` are the provider's host parts, fixed at verification.
+    """Organization × provider × label; one that was revoked leaves its label to the next.
 
+    ``variables`` are the provider's host parts, fixed at verification.
     ``contact`` is the customer's address for everything about the key.  ``paused_at`` is set while the customer lets
     nobody use it.  ``rotation_days``, ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age
     policy; None leaves it to the organization's, then to the provider's.
     """
 
     __tablename__ = "credentials"
-    __table_args__ = (UniqueConstraint("organization_id", "provider", "label"),)
+    __table_args__ = (
+        Index(
+            "uq_credentials_active",
+            "organization_id",
+            "provider",
+            "label",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+    )
     AUTHENTICATED = ("id", "organization_id", "provider", "label", "variables", "created_at")
 
     id: Mapped[str] = mapped_column(primary_key=True)

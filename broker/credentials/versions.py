@@ -19,6 +19,8 @@ from broker.providers.definition import Definition
 # A key that has just come into use was verified a moment ago: its first scheduled check is later.
 FIRST_CHECK_MS = 3_600_000
 
+_OVER = frozenset({State.REVOKED, State.DESTROYED})
+
 
 class ActiveKeyExists(Conflict):
     """The credential has a key in use."""
@@ -42,12 +44,13 @@ class Place:
 
 
 async def find_credential(session: AsyncSession, place: Place) -> CredentialRow | None:
-    """The credential at that place, if there is one."""
+    """The credential at that place, if there is one; those that were revoked are history."""
     return await session.scalar(
         select(CredentialRow).where(
             CredentialRow.organization_id == place.organization,
             CredentialRow.provider == place.definition.id,
             CredentialRow.label == place.label,
+            CredentialRow.state == "active",
         )
     )
 
@@ -90,20 +93,43 @@ async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
     """A first key only: a credential whose key is in use, or under way, takes no other one.
 
     Raises:
-        ActiveKeyExists: names the mend.
+        ActiveKeyExists: names the mend, for an operator.
     """
     credential = await find_credential(session, place)
     if credential is None:
         return
     versions = await versions_of(session, credential.id)
-    if credential.state != "active":
-        raise ActiveKeyExists("This credential was revoked for good; use another label for a new key.")
-    busy = [str(row.number) for row in versions.values() if row.state not in {State.REVOKED, State.DESTROYED}]
-    if busy:
+    if credential.state != "active":  # revoked while this waited for it
+        return
+    if any(row.state in USABLE for row in versions.values()):
         raise ActiveKeyExists(
-            f"This credential holds version {', '.join(busy)} already. Revoke it first, or use another label.",
+            f"A key is in use here. `broker key rotate {credential.id}` asks for the next one, and this one stays in "
+            "use until that has proved itself. A key beside it needs another label.",
             credential=credential.id,
         )
+    given = next((row.number for row in versions.values() if row.state not in _OVER), None)
+    if given is not None:
+        raise ActiveKeyExists(
+            "A key was given already: it is being checked, or waits for your decision. Use it (`broker key activate "
+            f"{credential.id} {given}`) or revoke it (`broker key revoke {credential.id} --version {given}`) first.",
+            credential=credential.id,
+        )
+
+
+async def holds_key(session: AsyncSession, organization: str, provider: str, label: str) -> bool:
+    """Whether a key is in use there, or on its way in."""
+    query = (
+        select(VersionRow.number)
+        .join(CredentialRow, CredentialRow.id == VersionRow.credential_id)
+        .where(
+            CredentialRow.organization_id == organization,
+            CredentialRow.provider == provider,
+            CredentialRow.label == label,
+            CredentialRow.state == "active",
+            VersionRow.state.not_in(_OVER),
+        )
+    )
+    return await session.scalar(query.limit(1)) is not None
 
 
 def serves(versions: Iterable[VersionRow]) -> bool:

@@ -21,9 +21,9 @@ from broker.credentials import rotation
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import Place, locked
+from broker.credentials.versions import ActiveKeyExists, Place, locked
 from broker.formats import sealed
-from broker.intake.links import SPENT, LinkInvalid, LinkSpent, event
+from broker.intake.links import SPENT, KeyGiven, LinkCancelled, LinkInvalid, LinkSpent, event, is_overtaken
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
@@ -79,6 +79,7 @@ class Deposit:
             LinkSpent: somebody submitted before. LinkInvalid: the link was replaced meanwhile. SealInvalid, KeyFormat,
             KeyHeld, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works; recorded.
             TooMany: likewise, after many of these, and neither looked at nor recorded.
+            KeyGiven, LinkCancelled: nothing was kept, as another key came or the credential was revoked; recorded.
         """
         if intake.state in SPENT:
             raise LinkSpent
@@ -138,7 +139,12 @@ class Deposit:
                     raise LinkSpent
                 if row.proof_hash != intake.proof_hash:  # replaced since it was proved
                     raise LinkInvalid
-                version = await stage(session, self._keys, actor, place, received, sealing, now=now)
+                if await is_overtaken(session, row):  # revoked since
+                    raise LinkCancelled
+                try:
+                    version = await stage(session, self._keys, actor, place, received, sealing, now=now)
+                except ActiveKeyExists:  # given since; its words are for operators
+                    raise KeyGiven from None
                 row.state, row.submitted_at, row.refusal = "verifying", now, ""
                 row.credential_id, row.version = version.credential_id, version.number
                 await record(session, event(row, "intake.submitted", actor, now))

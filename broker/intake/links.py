@@ -10,7 +10,7 @@ import asyncio
 import hmac
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -22,8 +22,8 @@ from broker.base.errors import Conflict, Gone, NotFound
 from broker.base.secret import Secret
 from broker.base.strangers import Pace
 from broker.credentials.rotation import open_of
-from broker.credentials.tables import RotationRow
-from broker.credentials.versions import Place, refuse_if_in_use, versions_of
+from broker.credentials.tables import CredentialRow, RotationRow
+from broker.credentials.versions import Place, holds_key, refuse_if_in_use, versions_of
 from broker.formats import ids, linksecret, sealed
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
@@ -75,6 +75,15 @@ class LinkCancelled(Gone):
 
     def __init__(self) -> None:
         super().__init__("This request was cancelled. Nothing needs to be done; the vendor can send a new link.")
+
+
+class KeyGiven(Conflict):
+    """The first key that the link asks for came another way: over another link, or from an operator."""
+
+    code = "key_given"
+
+    def __init__(self) -> None:
+        super().__init__("A key was already given; nothing to do.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ async def replace(
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         raise LinkSpent
-    if row.state == "cancelled" or await _rotation_is_over(session, row):
+    if row.state == "cancelled" or await _rotation_is_over(session, row) or await is_overtaken(session, row):
         raise LinkCancelled
     secret = await _new_link(row, keystore, link_key, now + hours * 3_600_000)
     row.state, row.settled_at, row.drawn_at = "open", None, _drawn(actor, now)
@@ -217,6 +226,38 @@ async def _rotation_is_over(session: AsyncSession, row: IntakeRow) -> bool:
 _OVER = RotationRow.ended_at.is_not(None)
 
 
+async def is_overtaken(session: AsyncSession, row: IntakeRow) -> bool:
+    """Whether the credential that a first key was asked for was revoked since: the link makes no new one of it."""
+    return await session.scalar(select(IntakeRow.id).where(IntakeRow.id == row.id, _OVERTAKEN)) is not None
+
+
+# A new credential under the same label is asked for anew; what was asked for before must not bring the old one back.
+_OVERTAKEN = and_(
+    IntakeRow.rotation_id.is_(None),
+    exists().where(
+        CredentialRow.organization_id == IntakeRow.organization_id,
+        CredentialRow.provider == IntakeRow.provider,
+        CredentialRow.label == IntakeRow.label,
+        CredentialRow.revoked_at > IntakeRow.created_at,
+    ),
+)
+
+
+async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[IntakeRow]:
+    """The other open requests for a first key of the same credential, oldest first."""
+    query = select(IntakeRow).where(
+        IntakeRow.organization_id == row.organization_id,
+        IntakeRow.provider == row.provider,
+        IntakeRow.label == row.label,
+        IntakeRow.id != row.id,
+        IntakeRow.rotation_id.is_(None),
+        IntakeRow.state == "open",
+        IntakeRow.expires_at > now,
+        ~_OVERTAKEN,
+    )
+    return [] if row.rotation_id is not None else list(await session.scalars(query.order_by(IntakeRow.id)))
+
+
 def event(row: IntakeRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
     """An event about this intake."""
     return Event(
@@ -253,14 +294,17 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: in
 
 
 async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
-    """Close open links whose time, or whose rotation, is over, destroying their private keys; how many."""
+    """Close open links whose time, rotation or credential is over, destroying their private keys; how many."""
     async with db.write(EVERY_TENANT) as session:
         now = clock()
         over = select(RotationRow.id).where(_OVER)
         rows = list(
             await session.scalars(
                 select(IntakeRow)
-                .where(IntakeRow.state == "open", or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over)))
+                .where(
+                    IntakeRow.state == "open",
+                    or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over), _OVERTAKEN),
+                )
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             )
@@ -294,8 +338,8 @@ class Links:
         """The intake whose link's secret the caller proved to know.
 
         Raises:
-            LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. LinkExpired, LinkCancelled: over,
-                told only to who holds the secret.
+            LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. LinkExpired, LinkCancelled,
+                KeyGiven: over, told only to who holds the secret.
         """
         row = await self._row(intake_id)
         expected = row.proof_hash if row else b"\0" * 32
@@ -305,6 +349,8 @@ class Links:
             raise LinkCancelled
         if row.state == "expired" or (row.state == "open" and row.expires_at <= self._clock()):
             raise LinkExpired
+        if row.state == "open" and row.rotation_id is None and await self._is_given(row):
+            raise KeyGiven
         return row
 
     async def status_proved(self, intake_id: str, proof: str, address: str) -> IntakeRow:
@@ -334,9 +380,13 @@ class Links:
             return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:
-        """Whether what the link is for is over: its organization was cut off, or its rotation has ended."""
+        """Whether what the link is for is over: organization or credential were cut off, or the rotation has ended."""
         async with self._db.read(Scope.of(row.organization_id)) as session:
             query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
             if await session.scalar(query) != "active":
                 return True
-            return row.state == "open" and await _rotation_is_over(session, row)
+            return row.state == "open" and (await _rotation_is_over(session, row) or await is_overtaken(session, row))
+
+    async def _is_given(self, row: IntakeRow) -> bool:
+        async with self._db.read(Scope.of(row.organization_id)) as session:
+            return await holds_key(session, row.organization_id, row.provider, row.label)

@@ -383,14 +383,19 @@ def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
         return Denied("organization_revoked", "This organization was cut off.")
     if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
-    if not facts.credential_active or standing.key is None or not _carries(lease, standing):
+    if not facts.credential_active or not _carries(lease, standing):
         return KEY_REVOKED
     return refuse_key(facts, now)
 
 
 def _carries(lease: Lease, standing: Standing) -> bool:
-    """Whether a lease stands although its key was replaced: a proxied use takes the new key, a copy is of the old."""
+    """Whether a lease stands although its key was replaced: a proxied use takes the new key, a copy is of the old.
+
+    Not so where a new credential has taken the label of one that was revoked: revoked is for good.
+    """
     keys = standing.keys
+    if keys.current is None or keys.current.credential != lease.credential:
+        return False
     return lease.version in keys.usable or (lease.mode is Mode.USE and lease.version in keys.retired)
 
 

@@ -190,11 +190,7 @@ class Standings:
         workload = await session.get(WorkloadRow, subject.workload)
         organization = await session.get(OrganizationRow, organization_id)
         given = await _grants(session, subject)
-        credential = await session.scalar(
-            select(CredentialRow).where(
-                CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
-            )
-        )
+        credential = await _credential(session, subject)
         altered = [row for row in (workload, credential, *given) if row is not None and not row.genuine]
         grants = [terms(row) for row in given if row.genuine]
         rows = await _versions(session, credential)
@@ -231,6 +227,15 @@ def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool |
     if row is None or (isinstance(row, GivesRights) and not row.genuine):
         return None
     return row.state == "active"
+
+
+async def _credential(session: AsyncSession, subject: Subject) -> CredentialRow | None:
+    """The one that is there; where it was revoked and none has taken its label, the last one."""
+    query = select(CredentialRow).where(
+        CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
+    )
+    latest = query.order_by(CredentialRow.state != "active", CredentialRow.created_at.desc(), CredentialRow.id.desc())
+    return await session.scalar(latest.limit(1))
 
 
 async def _grants(session: AsyncSession, subject: Subject) -> Sequence[GrantRow]:

@@ -43,6 +43,10 @@ class Shell:
         assert "Traceback" not in errors
         return output if status == 0 else errors
 
+    def hinted(self, *words: str) -> str:
+        """What one command says beside its output."""
+        return run(*words, environment=self.environment, directory=self.directory).stderr.decode()
+
     def json(self, *words: str, given: str = "") -> Any:
         """One command with ``--json``."""
         return json.loads(self.run(*words, "--json", given=given))
@@ -163,6 +167,14 @@ def life(desk: Desk) -> None:
     link = shell.json("key", "request", *place, "--from", "admin@acme.example")["link"]
     assert deposit(link, state.add_key(there)[1].encode())["state"] == "accepted"
     credential = shell.json("key", "list")[0]["credential"]
+    assert f"`broker key rotate {credential}`" in shell.run("key", "request", *place, "--from", "a@b.example", status=1)
+
+    # two requests for one key
+    twice = (*place, "--label", "twice", "--from", "admin@acme.example")
+    first = shell.json("key", "request", *twice)["intake"]["id"]
+    assert f"broker key cancel {first}" in shell.hinted("key", "request", *twice)
+    shell.run("key", "cancel", first)
+    assert shell.hinted("key", "link", shell.json("key", "list")[-1]["credential"]) == ""
 
     # policies and views
     assert shell.json("org", "policy", "acme", "--rotation-days", "20")["rotation_days"] == 20

@@ -300,6 +300,22 @@ async def test_the_broker_down_is_said_in_plain_words(visit: Visit, monkeypatch:
     await visit.page.wait_for_selector("h1:has-text('asks for a Raptor Comply API key')")
 
 
+async def test_a_second_link_for_one_key_says_so_and_asks_for_nothing_once_it_was_given(visit: Visit) -> None:
+    await visit.world.organization("acme")
+    first, second = await visit.world.request_key("acme"), await visit.world.request_key("acme")
+    await visit.open(second)
+    assert "More than one link was sent for this key" in await visit.page.inner_text("main")
+    await visit.world.submit(*first, visit.world.upstream_keys["acme"])
+    # when a key is submitted over the other one all the same
+    await visit.submit(visit.world.new_key("acme"))
+    assert await visit.title() == "A key was already given"
+    assert "nothing to do" in await visit.page.inner_text("main")
+    # and when it is only opened
+    await visit.page.goto("about:blank")
+    await visit.open(second)
+    assert await visit.title() == "A key was already given"
+
+
 def test_the_checked_in_script_is_what_its_sources_build(tmp_path: Path) -> None:
     if shutil.which("npm") is None:
         pytest.skip("no npm here; the script is built where there is one")

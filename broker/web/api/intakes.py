@@ -29,7 +29,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByOperator
+from broker.web.session import SECURED, ByAnyone, ByOperator, Call
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
 
@@ -79,6 +79,9 @@ class IntakeCreated(View):
 
     intake: IntakeView
     link: str
+    also_open: Annotated[
+        list[IntakeView], Field(description="Other open requests for the same credential's first key; one is enough.")
+    ]
 
 
 def show(row: IntakeRow) -> IntakeView:
@@ -115,7 +118,7 @@ async def create(body: NewIntake, call: ByOperator) -> Response:
             Place(organization.id, definition, body.label), body.contact, body.purpose, body.hours, call.operator.name
         )
         row, secret = await links.request(session, wired.keystore, wired.keys.link, call.actor, wanted, now=call.now)
-        return IntakeCreated(intake=show(row), link=f"{wired.public_url}/intake/{row.id}#{secret}")
+        return await _created(session, call, row, secret)
 
     return await call.change(body, work, 201)
 
@@ -166,6 +169,14 @@ async def replace_link(intake_id: IdPath, body: Again, call: ByOperator) -> Resp
         row, secret = await links.replace(
             session, wired.keystore, wired.keys.link, call.actor, intake_id, body.hours, now=call.now
         )
-        return IntakeCreated(intake=show(row), link=f"{wired.public_url}/intake/{row.id}#{secret}")
+        return await _created(session, call, row, secret)
 
     return await call.change(body, work)
+
+
+async def _created(session: AsyncSession, call: Call, row: IntakeRow, secret: str) -> IntakeCreated:
+    return IntakeCreated(
+        intake=show(row),
+        link=f"{call.services.public_url}/intake/{row.id}#{secret}",
+        also_open=[show(other) for other in await links.also_open(session, row, now=call.now)],
+    )

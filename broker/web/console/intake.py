@@ -19,7 +19,7 @@ from broker.base.db import Scope
 from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
-from broker.intake.links import SPENT, shows_status_link, status_secret
+from broker.intake.links import SPENT, also_open, shows_status_link, status_secret
 from broker.intake.logged import link_logged
 from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
@@ -101,6 +101,7 @@ async def open_intake(intake_id: str, body: Arrival, request: Request, wired: Wi
             return {**shared, "state": row.state, "receipt": receipt}
         known = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
         present_serves = row.rotation_id is not None and serves(known)
+        also_asked = bool(await also_open(session, row, now=wired.clock()))
     return {
         **shared,
         "state": "open",
@@ -111,6 +112,7 @@ async def open_intake(intake_id: str, body: Arrival, request: Request, wired: Wi
         "variables": [] if row.rotation_id else _variables(wired.catalog.get(row.provider)),
         "rotation": row.rotation_id is not None,
         "present_serves": present_serves,
+        "also_asked": also_asked,
         "expires_at": rfc3339(row.expires_at),
         "passphrase": False,
         "last_refusal": _refusal(row),

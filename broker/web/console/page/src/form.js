@@ -8,7 +8,7 @@ import { over, receipt } from "./pages.js";
 import { sealKey, WrongContext } from "./seal.js";
 import { unwrapped } from "./unwrap.js";
 
-const FINAL = new Set(["link_invalid", "intake_expired", "intake_cancelled", "intake_spent"]);
+const FINAL = new Set(["link_invalid", "intake_expired", "intake_cancelled", "intake_spent", "key_given"]);
 const TEXTS = {
   network: "The key could not be sent: there is no connection. It is still in the field; try again.",
   seal_invalid: "The key could not be read after sending. Open the link again from your message and submit once more.",
@@ -19,6 +19,7 @@ const TEXTS = {
 const NOT_THE_KEY = new Set(["network", "unavailable", "too_many_requests"]);
 
 const REPLACES = "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.";
+const ALSO_ASKED = "More than one link was sent for this key. Use any one of them; nothing needs to be done about the others.";
 const FOLLOWS = "The key you gave before is out of use; this one takes its place. If you have not revoked the old one yet, please do.";
 
 export function form(opened, intake, proof) {
@@ -74,6 +75,7 @@ export function form(opened, intake, proof) {
   show(
     `${vendor.name} asks for a ${provider.title} ${provider.key_label}`,
     opened.rotation && callout("wait", el("p", {}, opened.present_serves ? REPLACES : FOLLOWS)),
+    opened.also_asked && callout("wait", el("p", {}, ALSO_ASKED)),
     opened.last_refusal && callout("bad", el("p", {}, opened.last_refusal.message)),
     facts([
       ["For organization", el("strong", {}, organization.name)],

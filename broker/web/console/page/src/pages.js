@@ -31,6 +31,10 @@ const OVER = {
     "This request was cancelled",
     "The vendor no longer asks for this key. You do not need to do anything. If you have already created a key for it, revoke that key.",
   ],
+  key_given: [
+    "A key was already given",
+    "There is nothing to do: the vendor has the key that this link asks for. If you have just created another one, revoke that one alone and leave the key that was given before as it is.",
+  ],
   intake_spent: [
     "This link was used already",
     "A key was submitted over it before. Open the link once more to see the receipt, or ask the vendor for a new link.",
