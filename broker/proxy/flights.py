@@ -235,15 +235,18 @@ class Flights:
 
     async def _compare(self, flights: list[Flight]) -> None:
         began, now = time.monotonic(), self._clock()
-        guards = {guard for flight in flights for guard in flight.guards}
+        relied = [(flight, flight.guards) for flight in flights]
+        guards = {guard for _, each in relied for guard in each}
         async with self._db.read(EVERY_TENANT) as session:
             present = await epochs_of(session, guards)
         changed = []
-        for flight in flights:
+        for flight, looked_at in relied:
             if began - flight.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
                 flight.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
-            elif not flight.lease.stands(now) or any(present[id_] != epoch for id_, epoch in flight.guards.items()):
+            elif flight.guards is not looked_at:  # decided on anew meanwhile; compared the next time
+                continue
+            elif not flight.lease.stands(now) or any(present[id_] != epoch for id_, epoch in looked_at.items()):
                 changed.append(flight)
             else:
                 flight.confirmed = max(flight.confirmed, began)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.audit.record import epochs_of
 from tests.proxy.conftest import Bench
 from tests.proxy.test_streaming import HEAD, until_closed
 from tests.support.waiting import eventually
@@ -91,3 +92,26 @@ async def test_a_lease_that_is_over_is_refused_before_its_body_is_awaited(bench:
     await bench.world.call("POST", f"/v1/leases/{lease['lease']['id']}/revoke", json={})
     assert await said(await bench.raw(lease, HALF)) == (409, "lease_over")
     assert [event["core"]["reason"] for event in await bench.world.events(kind="use.denied")] == ["lease_over"]
+
+
+async def test_a_call_that_is_decided_on_while_the_others_are_compared_disturbs_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flights = bench.world.services.flights
+    lease = await bench.lease()
+    held = [await bench.raw(lease, HALF) for _ in range(2)]
+    await eventually(lambda: all(flight.guards for flight in flights._flying) and len(flights._flying) == 2)
+    late, other = flights._flying
+    began = other.confirmed
+
+    async def slow(*given: Any) -> dict[str, int]:
+        present = await epochs_of(*given)
+        late.relies_on(late.lease, late.version, {**late.guards, "grt_of_another": 7}, late.confirmed)
+        return present
+
+    monkeypatch.setattr("broker.proxy.flights.epochs_of", slow)
+    await flights._compare([late, other])
+    assert other.confirmed > began
+    assert late.over is None, "it is compared the next time"
+    for _, writer in held:
+        writer.close()
