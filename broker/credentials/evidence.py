@@ -29,7 +29,13 @@ class Evidence(StrEnum):
 
 
 def judge(
-    organization: str, seen: Set[str], owners: Mapping[str, str], before: Set[str], *, known_before: bool
+    organization: str,
+    seen: Set[str],
+    owners: Mapping[str, str],
+    before: Set[str],
+    *,
+    known_before: bool,
+    whole: bool = True,
 ) -> Evidence:
     """Pure: what ``seen`` ids say about a key sent for ``organization``.
 
@@ -39,34 +45,38 @@ def judge(
         owners: the organization of each of those ids that is known.
         before: the ids of the credential's key before it; where there are none, the organization's count.
         known_before: whether ids of this organization were known before.
+        whole: whether ``seen`` is all that upstream has to show; of a part nothing follows but what is in it.
     """
     if any(owners[found] != organization for found in seen if found in owners):
         return Evidence.OTHER
     if seen & (before or owners.keys()):
         return Evidence.SAME
-    return Evidence.UNPROVEN if known_before or before else Evidence.FIRST
+    return Evidence.UNPROVEN if known_before or before or not whole else Evidence.FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The judgement and its facts: how many ids upstream returned, the key before has shown, and are both."""
+    """The judgement and its facts: how many ids upstream returned, the key before has shown, and are both.
+
+    ``shared`` is None where none was among those that were read and upstream has more: then nobody knows.
+    """
 
     evidence: Evidence
     seen: int
     known: int
-    shared: int
+    shared: int | None
 
 
-async def weigh(session: AsyncSession, row: VersionRow, seen: Set[str]) -> Weighed:
-    """Judge the ids that a new key shows."""
+async def weigh(session: AsyncSession, row: VersionRow, seen: Set[str], *, whole: bool) -> Weighed:
+    """Judge the ids that a new key shows; ``whole`` where these are all that upstream has to show."""
     owners = await _owners(session, row, seen)
     before = await _shown_before(session, row)
     mine = select(EvidenceRow.id_hash).where(
         EvidenceRow.provider == row.provider, EvidenceRow.owner == row.organization_id
     )
     known_before = await session.scalar(mine.limit(1)) is not None
-    found = judge(row.organization_id, seen, owners, before, known_before=known_before)
-    return Weighed(found, len(seen), len(before), len(seen & before))
+    found = judge(row.organization_id, seen, owners, before, known_before=known_before, whole=whole)
+    return Weighed(found, len(seen), len(before), len(seen & before) or (0 if whole else None))
 
 
 async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:

@@ -38,6 +38,8 @@ _log = structlog.get_logger()
 
 # Longer than all requests of one try may take.
 _CLAIM_MS = 300_000
+# Of a list, in one try.
+_PAGES_MAX = 50
 
 
 class _Failed(Exception):
@@ -162,14 +164,27 @@ class Minting:
 
     async def _clear(self, claimed: _Try) -> None:
         """Delete keys that earlier tries made and did not keep."""
-        listing = claimed.api.list
-        done = await self._call(claimed.credential, claimed.active, "list", "GET", listing.path)
-        if done.status not in listing.good:
-            raise _Failed.at("list", done)
-        for left in listing.named(done.body, claimed.name):
-            if not left:  # it can't be deleted, and the next try must not leave another one
-                raise _Failed.at("list", done)
+        found = await self._left(claimed)
+        if not all(found):  # one can't be deleted, and the next try must not leave another one
+            raise _Failed("list", None)
+        for left in found:
             await self.delete(claimed.credential, claimed.active, left)
+
+    async def _left(self, claimed: _Try) -> list[str]:
+        """The ids of keys that bear the rotation's name, of the whole list: one on its last page works as well."""
+        listing, path, found = claimed.api.list, claimed.api.list.path, []
+        for _ in range(_PAGES_MAX):
+            done = await self._call(claimed.credential, claimed.active, "list", "GET", path)
+            if done.status not in listing.good:
+                raise _Failed.at("list", done)
+            page = listing.read(done.body, claimed.name) if done.whole else None
+            if page is None:
+                raise _Failed("list_unreadable", None)
+            found += page.ids
+            if not page.following:
+                return found
+            path = page.following
+        raise _Failed("list_too_long", None)
 
     async def _make(self, claimed: _Try) -> Made:
         create = claimed.api.create

@@ -37,6 +37,7 @@ class Answer(StrEnum):
 class Probed:
     """One verification request and what came of it; ``ids`` are those upstream returned.
 
+    ``whole`` is False where there were more ids than were read.
     ``pause`` is for how many seconds upstream wants no more calls with this key, and ``too_fast`` says that it refused
     for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_mark`` is what the key is recognised by
     where it should not be, for those that were received before there were such marks.
@@ -49,6 +50,7 @@ class Probed:
     too_fast: bool = False
     distrust: str = ""
     leak_mark: str = ""
+    whole: bool = True
 
 
 def target(definition: Definition, variables: Mapping[str, str], method: str, path: str) -> Target:
@@ -61,7 +63,8 @@ class Exchange(NamedTuple):
     """One request with a key and what came of it; ``status`` None where no answer came.
 
     ``pause`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
-    ``distrust`` is why its certificate isn't trusted, "" where it is or nobody knows.
+    ``distrust`` is why its certificate isn't trusted, "" where it is or nobody knows.  ``whole`` is False where the
+    answer was longer than what is read of one; ``body`` then is its beginning.
     """
 
     status: int | None
@@ -70,6 +73,7 @@ class Exchange(NamedTuple):
     pause: float = 0.0
     too_fast: bool = False
     distrust: str = ""
+    whole: bool = True
 
 
 async def exchange(
@@ -98,11 +102,11 @@ async def exchange(
         async with outbound.call(
             method, url, headers=headers, body=sent, private=host.private, tls=host.tls
         ) as response:
-            answer = await _bounded(response)
+            answer, whole = await _bounded(response)
             said = (definition.retry, response.status, response.headers, now)
             too_fast = asked_of(*said) is not None and response.status not in OUTAGES
             outcome = Outcome(response.status, _ms_since(started), bytes_in=len(answer), bytes_out=len(sent or b""))
-            return Exchange(response.status, answer, outcome, pause_of(*said), too_fast)
+            return Exchange(response.status, answer, outcome, pause_of(*said), too_fast, whole=whole)
     except Untrusted as error:
         _log.warning("upstream.not_trusted", provider=definition.id, why=str(error))
         return Exchange(None, b"", Outcome(None, _ms_since(started)), distrust=f"certificate not trusted: {error}")
@@ -117,19 +121,21 @@ async def probe(
     verify = definition.verify
     done = await exchange(outbound, definition, variables, key, verify.method, verify.path, now=now)
     if done.status in verify.good:
-        return Probed(Answer.GOOD, done.outcome, evidence(definition, done.body))
+        ids, whole = evidence(definition, done.body)
+        return Probed(Answer.GOOD, done.outcome, ids, whole=whole and (done.whole or definition.identity is None))
     bad_key = done.status in verify.bad_key and not done.too_fast
     answer = Answer.BAD_KEY if bad_key else Answer.UNREACHABLE
     return Probed(answer, done.outcome, pause=done.pause, too_fast=done.too_fast, distrust=done.distrust)
 
 
-async def _bounded(response: Received) -> bytes:
+async def _bounded(response: Received) -> tuple[bytes, bool]:
+    """The answer, and whether that is all of it."""
     body = bytearray()
     async for chunk in response.chunks():
         body += chunk
         if len(body) > _BODY_MAX:
-            raise Unreachable("the answer is too long to be one")
-    return bytes(body)
+            return bytes(body[:_BODY_MAX]), False
+    return bytes(body), True
 
 
 def _ms_since(started: float) -> int:

@@ -141,7 +141,7 @@ class Verification:
         changing = await rotation.open_of(session, row.credential_id)
         if changing is not None and changing.to_version != row.number:
             changing = None
-        weighed = await evidence.weigh(session, row, seen)
+        weighed = await evidence.weigh(session, row, seen, whole=probed.whole)
         verdict = self._verdict(row, probed, weighed, changing, in_use=in_use)
         now = self.clock()
         row.verdict = verdict

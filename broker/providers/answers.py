@@ -28,6 +28,11 @@ def objects_at(body: bytes, path: str) -> list[dict[str, Any]]:
     return [value for value in _walk(_document(body), [*_STEP.findall(path), "[]"]) if isinstance(value, dict)]
 
 
+def value_at(body: bytes, path: str) -> Any:  # noqa: ANN401 - any JSON
+    """What stands at a path of a JSON answer; None where nothing does or the answer is not JSON."""
+    return next(_walk(_document(body), _STEP.findall(path)), None)
+
+
 def _document(body: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
         return json.loads(body)

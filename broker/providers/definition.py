@@ -13,7 +13,7 @@ from broker.base.errors import Invalid
 from broker.base.secret import Secret
 from broker.providers.auth import HOLE, Auth, BasicAuth, Placement
 from broker.providers.host import Host
-from broker.providers.minting import Rotate
+from broker.providers.minting import Member, Rotate
 from broker.providers.part import (
     HEADER_NAME,
     HEADER_VALUE,
@@ -93,7 +93,10 @@ class Verify(Part):
 
 
 class Identity(Part):
-    """Where in the verification answer the ids stand that only this organization has, such as ``[].id``."""
+    """Where in the verification answer the ids stand that only this organization has, such as ``[].id``.
+
+    ``next`` leads to what the answer holds where the list goes on in another one.
+    """
 
     path: Annotated[
         str,
@@ -102,6 +105,7 @@ class Identity(Part):
             'is not a path into JSON; write for example "[].id" or "data[].organization.id"',
         ),
     ]
+    next: Member | None = None
 
 
 class Rotation(Part):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from itertools import islice
 
-from broker.providers.answers import ids_at
+from broker.providers.answers import ids_at, value_at
 from broker.providers.definition import Definition
 
 _IDS_MAX = 1_000
 
 
-def evidence(definition: Definition, body: bytes) -> frozenset[str]:
-    """The ids at the definition's identity path; empty where there are none or the answer is not JSON."""
-    if definition.identity is None:
-        return frozenset()
-    return frozenset(islice(dict.fromkeys(ids_at(body, definition.identity.path)), _IDS_MAX))
+def evidence(definition: Definition, body: bytes) -> tuple[frozenset[str], bool]:
+    """The ids at the definition's identity path, and whether these are all that upstream has to show.
+
+    None where there are none or the answer is not JSON.  Not all where they are more than are kept, or where the answer
+    names another one that follows: what is not among them may be among the others.
+    """
+    identity = definition.identity
+    if identity is None:
+        return frozenset(), True
+    found = dict.fromkeys(ids_at(body, identity.path))
+    goes_on = identity.next is not None and bool(value_at(body, identity.next))
+    return frozenset(islice(found, _IDS_MAX)), len(found) <= _IDS_MAX and not goes_on

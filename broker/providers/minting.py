@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from broker.providers.answers import ids_at, keepable, objects_at
-from broker.providers.part import Fault, Part, Path, Statuses, form
+from broker.providers.answers import ids_at, keepable, objects_at, value_at
+from broker.providers.part import Fault, Flag, Part, Path, Statuses, form
 
 NAME = "{name}"
 ID = "{id}"
+_NEXT_MAX = 2_000
 
 Member = Annotated[str, form(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", 'is not a path to a member; write for example "key.id"')]
 Items = Annotated[str, form(r"[A-Za-z_.]{0,99}\[\]", 'is not a path to a list; write for example "[]" or "result[]"')]
+Parameter = Annotated[
+    str, form(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,49}", 'is not the name of a parameter; write for example "cursor"')
+]
 IdPath = Annotated[str, form(r"(?:/[A-Za-z0-9._~{}-]*)+", 'write a path with {id} in it, for example "/api-keys/{id}"')]
 
 
@@ -52,22 +56,63 @@ class Create(Part):
         return Made(key[0], keepable(id_[0])) if key and id_ else None
 
 
+class Pages(Part):
+    """How a list goes on: ``next`` leads to what names the following answer, which is sent as ``parameter``.
+
+    At the end it is absent, null, false or empty.
+    """
+
+    parameter: Parameter
+    next: Member
+
+
+class Listed(NamedTuple):
+    """One answer of a list: the ids of the keys that were sought, and the path of the next answer, "" at the end."""
+
+    ids: list[str]
+    following: str
+
+
 class Listing(Part):
-    """Lists keys: ``items`` leads to the list, ``id`` and ``name`` into each."""
+    """Lists keys: ``items`` leads to the list, ``id`` and ``name`` into each.
+
+    ``pages`` says how it goes on; ``one_answer`` that it never does.  One of them has to be said, so that a part is not
+    taken for the whole.
+    """
 
     path: Path
     good: Statuses = (200,)
     items: Items
     id: Member = "id"
     name: Member = "name"
+    pages: Pages | None = None
+    one_answer: Flag = False
 
-    def named(self, body: bytes, name: str) -> list[str]:
-        """The ids of the keys of that name, empty where they can't be kept."""
-        return [
+    def faults(self) -> Iterator[Fault]:
+        if self.one_answer == (self.pages is not None):
+            yield Fault(
+                "pages",
+                'says not how the list goes on; write [rotate.list.pages] with parameter = "cursor" and next = "next", '
+                "or one_answer = true where one answer holds every key",
+            )
+
+    def read(self, body: bytes, name: str) -> Listed | None:
+        """The keys of that name in one answer, their ids empty where they can't be kept; None where it is no list."""
+        items = self.items.removesuffix("[]")
+        if not isinstance(value_at(body, items), list):
+            return None
+        ids = [
             keepable(str(item[self.id]))
-            for item in objects_at(body, self.items.removesuffix("[]"))
+            for item in objects_at(body, items)
             if item.get(self.name) == name and isinstance(item.get(self.id), (str, int))
         ]
+        following = value_at(body, self.pages.next) if self.pages else None
+        if self.pages is None or following in (None, False, ""):
+            return Listed(ids, "")
+        if isinstance(following, bool) or not isinstance(following, (str, int)) or len(str(following)) > _NEXT_MAX:
+            return None
+        more = urlencode({self.pages.parameter: following}, errors="replace")
+        return Listed(ids, f"{self.path}{'&' if '?' in self.path else '?'}{more}")
 
 
 class Delete(Part):

@@ -41,3 +41,13 @@ def test_a_credentials_first_key_is_proven_by_the_organizations_other_ones(
 @given(seen=ids)
 def test_a_first_key_has_nothing_to_compare_with(seen: frozenset[str]) -> None:
     assert judge("acme", seen, {}, frozenset(), known_before=False) is Evidence.FIRST
+
+
+@given(seen=ids, owners=owners, before=ids)
+def test_of_a_part_of_the_ids_nothing_follows_but_what_is_in_it(
+    seen: frozenset[str], owners: dict[str, str], before: frozenset[str]
+) -> None:
+    known = bool(before)
+    part = judge("acme", seen, owners, before, known_before=known, whole=False)
+    whole = judge("acme", seen, owners, before, known_before=known)
+    assert part is (Evidence.UNPROVEN if whole is Evidence.FIRST else whole)

@@ -53,12 +53,21 @@ def _at(directory: Path, path: str) -> Definition:
     ],
 )
 def test_ids_are_found_at_the_declared_path(path: str, answer: Any, ids: set[str], tmp_path: Path) -> None:
-    assert evidence(_at(tmp_path, path), json.dumps(answer).encode()) == ids
+    assert evidence(_at(tmp_path, path), json.dumps(answer).encode()) == (frozenset(ids), True)
 
 
-def test_at_most_a_thousand_ids_are_kept() -> None:
-    answer = json.dumps([{"id": f"fac_{number}"} for number in range(5_000)]).encode()
-    assert len(evidence(RAPTOR, answer)) == 1_000
+def test_at_most_a_thousand_ids_are_kept_and_more_are_a_part() -> None:
+    for count, kept, whole in ((1_000, 1_000, True), (1_001, 1_000, False)):
+        answer = json.dumps([{"id": f"fac_{number}"} for number in range(count)]).encode()
+        ids, all_of_them = evidence(RAPTOR, answer)
+        assert (len(ids), all_of_them) == (kept, whole)
+
+
+@pytest.mark.parametrize(("following", "whole"), [("c2", False), (True, False), (2, False), ("", True), (None, True)])
+def test_an_answer_that_names_another_one_is_a_part(following: Any, whole: bool, tmp_path: Path) -> None:
+    declared = _at(tmp_path, 'data[].id"\nnext = "meta.next')
+    answer = json.dumps({"data": [{"id": "a"}], "meta": {"next": following}}).encode()
+    assert evidence(declared, answer) == (frozenset({"a"}), whole)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +76,12 @@ def test_at_most_a_thousand_ids_are_kept() -> None:
     ids=["empty", "html", "bytes", "deep", "huge number", "nul", "cut off"],
 )
 def test_an_answer_that_is_not_json_gives_no_evidence(body: bytes) -> None:
-    assert evidence(RAPTOR, body) == frozenset()
+    assert evidence(RAPTOR, body) == (frozenset(), True)
 
 
 @given(ANY_JSON)
 def test_any_json_gives_ids_that_can_be_stored(answer: Any) -> None:
-    for found in evidence(RAPTOR, json.dumps(answer).encode()):
+    for found in evidence(RAPTOR, json.dumps(answer).encode())[0]:
         assert 0 < len(found) <= 200
         assert found.encode().decode() == found
         assert "\0" not in found
@@ -84,4 +93,4 @@ def test_any_bytes_are_read_without_an_error(body: bytes) -> None:
 
 
 def test_a_provider_without_identity_has_no_evidence() -> None:
-    assert evidence(catalog.load().get("openai"), b'[{"id": "a"}]') == frozenset()
+    assert evidence(catalog.load().get("openai"), b'[{"id": "a"}]') == (frozenset(), True)

@@ -10,6 +10,7 @@ from typing import Any
 from broker.sandbox.state import Key
 from tests.support.world import World, running_world, settings_for, upstream
 
+ONE_ANSWER = 'items = "[]"\none_answer = true'
 ROTATE = """
 [rotate.create]
 path = "/api-keys"
@@ -17,7 +18,7 @@ body = { name = "{name}" }
 
 [rotate.list]
 path = "/api-keys"
-items = "[]"
+{listing}
 
 [rotate.delete]
 path = "/api-keys/{id}"
@@ -28,12 +29,12 @@ path = "/api-keys/current"
 
 
 @asynccontextmanager
-async def minting_world(directory: Path, database_url: str) -> AsyncIterator[World]:
-    """A broker whose provider makes keys by its API."""
+async def minting_world(directory: Path, database_url: str, *, listing: str = ONE_ANSWER) -> AsyncIterator[World]:
+    """A broker whose provider makes keys by its API; ``listing`` is how it lists them."""
     async with upstream() as (state, url):
         settings = settings_for(directory, database_url, url)
         (file,) = (directory / "providers").glob("*.toml")
-        file.write_text(file.read_text() + ROTATE)
+        file.write_text(file.read_text() + ROTATE.replace("{listing}", listing))
         async with running_world(settings, state, url) as made:
             yield made
 

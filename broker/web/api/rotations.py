@@ -58,7 +58,10 @@ class RotationView(View):
     to_version: int | None
     ids_of_new_key: Annotated[int | None, Field(description="How many ids upstream returned for the new key.")]
     ids_known_before: Annotated[int | None, Field(description="How many ids the key before it has shown.")]
-    ids_in_both: int | None
+    ids_in_both: Annotated[
+        int | None,
+        Field(description="None too where upstream lists more ids than were read and none of these is in both."),
+    ]
     tries: Annotated[int, Field(description="How often the broker has tried to make the key, where it makes it.")]
     next_try_at: str | None
     opened_at: str | None
