@@ -30,6 +30,8 @@ from broker.providers.sighting import MASK, masking
 _AT_ONCE = 200
 _BODY_MAX = 60_000
 _PLACE_MAX = 200
+# So many characters all readings of a candidate begin with.
+_TELLING = 3
 _TROUBLE = 2
 
 
@@ -102,6 +104,8 @@ class _Scan:
             self.skipped(source.where, sources.said(error))
         where = told = self._shown(source.where)
         for hit, _ in hits.values():
+            if hit.text[:_TELLING].decode("ascii") not in told:
+                continue
             for text in (hit.text, *reversed(hit.readings)):
                 told = told.replace(text.decode("ascii"), MASK)
                 where = where.replace(text.decode("ascii"), MASK) if hit.sure else where

@@ -42,7 +42,7 @@ class Declared(NamedTuple):
 class Hit(NamedTuple):
     """A candidate: where it begins (bytes from 0, lines and columns from 1), whose form it has, and itself.
 
-    ``readings`` are what else it may be, in parts; not ``sure`` is what may well be a part of another word.
+    ``reads`` is what each form reads there; not ``sure`` is what may well be a part of another word.
     """
 
     offset: int
@@ -50,8 +50,15 @@ class Hit(NamedTuple):
     column: int
     provider: str
     text: bytes
-    readings: tuple[bytes, ...] = ()
+    reads: tuple[tuple[_Form, bytes], ...] = ()
     sure: bool = True
+
+    @property
+    def readings(self) -> tuple[bytes, ...]:
+        """What else it may be; worked out when it is asked for, as most candidates are many times the same."""
+        each = dict.fromkeys(one for form, text in self.reads for one in (text, *form.shorter(text)))
+        each.pop(self.text, None)
+        return tuple(each)
 
     @property
     def digest(self) -> str:
@@ -71,7 +78,7 @@ class Sighting:
 
     provider: str
     text: bytes
-    readings: tuple[bytes, ...]
+    reads: tuple[tuple[_Form, bytes], ...]
     sure: bool
     step: int = 1
 
@@ -98,9 +105,12 @@ class _Form:
         sure = self._alone or self._apart.match(data, match.start()) is not None
         if not (sure or self.anywhere):
             return None
-        shorter = (text[:length] for length in range(self._shortest, len(text)))
-        readings = tuple(one for one in shorter if self._whole(one)) if self._varies else ()
-        return Sighting(self._provider, text, readings, sure)
+        return Sighting(self._provider, text, ((self, text),), sure)
+
+    def shorter(self, text: bytes) -> Iterator[bytes]:
+        """What begins like it and is a key of this form, too."""
+        if self._varies:
+            yield from filter(self._whole, (text[:length] for length in range(self._shortest, len(text))))
 
 
 _Found = dict[int, Sighting]
@@ -195,9 +205,8 @@ def _add(found: _Found, at: int, new: Sighting | None) -> None:
         found[at] = new
         return
     first, other = (known, new) if known.sure or not new.sure else (new, known)
-    readings = dict.fromkeys((*first.readings, other.text, *other.readings))
-    readings.pop(first.text, None)
-    found[at] = Sighting(first.provider, first.text, tuple(readings), first.sure, first.step)
+    reads = tuple(dict.fromkeys((*first.reads, *other.reads)))
+    found[at] = Sighting(first.provider, first.text, reads, first.sure, first.step)
 
 
 def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
@@ -205,7 +214,7 @@ def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
     for at, one in inner.items():
         origin = view.origin(at)
         if origin >= 0:
-            _add(found, origin, Sighting(one.provider, one.text, one.readings, one.sure, step))
+            _add(found, origin, Sighting(one.provider, one.text, one.reads, one.sure, step))
 
 
 @dataclass(slots=True)
@@ -244,7 +253,7 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
             if reported <= base + at < until:
                 place.move(buffer, base, base + at)
                 column = (base + at - place.line_start) // one.step + 1
-                yield Hit(base + at, place.line, column, one.provider, one.text, one.readings, one.sure)
+                yield Hit(base + at, place.line, column, one.provider, one.text, one.reads, one.sure)
         if broken is not None:
             raise broken
         if ended:
