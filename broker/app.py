@@ -47,6 +47,7 @@ from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
 from broker.notifications.mail import Mail
+from broker.notifications.notices import tell
 from broker.notifications.outbox import Outbox
 from broker.providers import catalog
 from broker.proxy.authorize import Authorizer
@@ -128,7 +129,8 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
             # The first start is the moment at which a missing key file is no loss.
             fresh = await schema.is_empty(db)
             opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
-            await upgrade(settings, db, opened, clock)
+            # Only `broker migrate` authenticates rows from before: a start must not make its own what was put there.
+            await schema.upgrade(db)
         yield opened
 
 
@@ -140,6 +142,7 @@ async def upgrade(settings: Settings, db: Database, opened: Keystores, clock: Cl
     if rows := await schema.upgrade(db, revision, row_key=row_key):
         async with db.write(EVERY_TENANT) as session:
             note = f"{rows} rows from before rows were authenticated"
+            await tell(session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows})
             await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))
 
 

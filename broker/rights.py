@@ -11,10 +11,20 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.grants.tables import GrantRow
 from broker.identity.tables import OperatorRow, WorkloadRow
+from broker.intake.tables import IntakeRow
 from broker.keystore.genuine import GivesRights
 from broker.leases.tables import LeaseRow
+from broker.organizations.tables import OrganizationRow
 
-_TABLES: Sequence[type[Any]] = (OperatorRow, WorkloadRow, CredentialRow, GrantRow, LeaseRow)
+_TABLES: Sequence[type[Any]] = (
+    OrganizationRow,
+    OperatorRow,
+    WorkloadRow,
+    IntakeRow,
+    CredentialRow,
+    GrantRow,
+    LeaseRow,
+)
 _PAGE = 500
 
 

@@ -201,7 +201,7 @@ class HealthCheck:
         before, found = changed
         if found is Health.UNREACHABLE:
             await tell_outage(session, row, now=now)
-        elif found is Health.FAILING or before is Health.FAILING:  # an outage that ended is no news
+        elif before is not Health.UNREACHABLE or found is Health.FAILING:  # an outage that ended is no news
             kind: NoticeKind = "key_failing" if found is Health.FAILING else "key_recovered"
             await tell_of(session, kind, credential, version=row.number, now=now, facts={"last4": row.last4})
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -195,8 +195,15 @@ async def _where(
         await refuse_if_in_use(session, place)
         credential = await find_credential(session, place)
         credential = credential or _new_credential(session, place, sealing.credential, now)
-        # Fixed with the key: a later caller can't choose the host that the key is sent to.
-        credential.variables = received.variables
+        # Fixed with the key: a later caller can't choose the host that a key is sent to, nor that of one from before,
+        # which upstream may still take.
+        if credential.variables != received.variables:
+            if await session.scalar(_sealed_of(credential.id)) is not None:
+                raise Conflict(
+                    "Earlier keys of this credential are for other host parts. Give the same ones, or revoke the "
+                    "credential (`broker key revoke`): its label is free for a new one then."
+                )
+            credential.variables = received.variables
         return credential, None
     replaced = await rotation.awaiting_a_key(session, received.rotation)
     credential = await get_credential(session, replaced.credential_id)
@@ -208,6 +215,12 @@ async def _where(
             "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
         )
     return credential, replaced
+
+
+def _sealed_of(credential: str) -> Select[int]:
+    return (
+        select(VersionRow.number).where(VersionRow.credential_id == credential, VersionRow.sealed.is_not(None)).limit(1)
+    )
 
 
 def _text(key: Secret, definition: Definition) -> str:

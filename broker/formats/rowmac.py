@@ -26,9 +26,9 @@ def mac(key: bytes, table: str, fields: Mapping[str, object]) -> bytes:
     return _VERSION + hmac.digest(key, encode(_CONTEXT, table, *parts), "sha256")
 
 
-def fits(key: bytes, table: str, fields: Mapping[str, object], found: bytes | None) -> bool:
-    """Whether the authenticator ``found`` beside a row was made for just these fields; none fits no row."""
-    return found is not None and hmac.compare_digest(found, mac(key, table, fields))
+def fits(key: bytes, table: str, fields: Mapping[str, object], found: object) -> bool:
+    """Whether what was ``found`` beside a row, of whatever type, is the authenticator of just these fields."""
+    return isinstance(found, bytes) and hmac.compare_digest(found, mac(key, table, fields))
 
 
 def _text(value: object) -> str:

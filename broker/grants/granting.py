@@ -14,8 +14,8 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.formats import ids
 from broker.grants.policy import Mode, Rate, Terms
 from broker.grants.tables import GrantRow
-from broker.identity.approval import APPROVAL_MS, refuse_late, refuse_own, state_of
-from broker.identity.tables import OperatorRow, WorkloadRow
+from broker.identity.approval import APPROVAL_MS, approved
+from broker.identity.tables import WorkloadRow
 from broker.notifications.notices import tell
 from broker.organizations.tables import OrganizationRow
 from broker.providers.rule import Rule
@@ -111,17 +111,6 @@ def _reason(row: GrantRow) -> str:
     return ",".join([*row.modes, *(["awaits_approval"] if row.needs_approval else [])])
 
 
-def shown_state(row: GrantRow, now: int) -> str:
-    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
-    return state_of(
-        row.state,
-        needs_approval=row.needs_approval,
-        approved_by=row.approved_by,
-        asked_at=row.created_at,
-        now=now,
-    )
-
-
 def waits(now: int) -> tuple[ColumnElement[bool], ...]:
     """What is true of the rows whose shown state is ``waiting``."""
     missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
@@ -132,20 +121,13 @@ async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: in
     """Let a grant that waits be used, as a second person (``actor``).  Again: no change.
 
     Raises:
-        NotFound: none inside the session's scope. Conflict: it doesn't wait, or has waited too long.
-        NotASecondPerson. RowAltered.
+        NotFound: none inside the session's scope. Conflict, NotASecondPerson, RowAltered: as for any approval.
     """
     row = await find(session, grant_id)
-    if row.state != "active" or not row.needs_approval:
-        raise Conflict("This grant waits for nobody's approval.")
-    if row.approved_by is None:
-        row.vouched_for()
-        refuse_late(row.created_at, now)
-        await refuse_own(session, row.created_by, actor.id)
-        row.approved_by, row.approved_at = actor.id, now
+    await session.refresh(row, with_for_update=True)
+    if asked := await approved(session, row, actor, now):
         await raise_epoch(session, row.workload_id)
-        asker = await session.get_one(OperatorRow, row.created_by)
-        await record(session, _event(row, "grant.approved", actor, now, note=f"asked for by {asker.name}"))
+        await record(session, _event(row, "grant.approved", actor, now, note=asked))
     return row
 
 

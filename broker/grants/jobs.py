@@ -61,8 +61,8 @@ async def known(session: AsyncSession, by: Operator, reference: str) -> Workload
     """
     row = await workloads.find(session, reference)
     if by.organizations is not None and row.created_by != by.id:
-        held = select(GrantRow.id).where(GrantRow.workload_id == row.id).limit(1)
-        if await session.scalar(held) is None:
+        held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id))
+        if not any(grant.genuine for grant in held):
             raise workloads.NoSuchWorkload
     return row
 
@@ -80,8 +80,8 @@ async def end(
 async def _refuse_beyond(session: AsyncSession, by: Operator, row: WorkloadRow, now: int) -> None:
     if by.organizations is None:
         return
-    held = select(GrantRow.organization_id).where(GrantRow.workload_id == row.id, *_standing(now))
-    organizations = frozenset(await session.scalars(held))
+    held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id, *_standing(now)))
+    organizations = frozenset(grant.organization_id for grant in held if grant.genuine)
     if row.created_by != by.id and organizations.isdisjoint(by.organizations):
         raise workloads.NoSuchWorkload
     if not organizations <= by.organizations:

@@ -7,8 +7,11 @@ may be one person, and what an account asks for is approved from another tree.
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.events import Actor
 from broker.base.errors import Conflict, Forbidden
 from broker.identity.tables import OperatorRow
 
@@ -23,32 +26,58 @@ class NotASecondPerson(Forbidden):
     title = "This needs a second person"
 
 
-async def refuse_own(session: AsyncSession, asked_by: str, approver: str) -> None:
-    """See that ``approver`` (an account's id) is somebody else than whoever asked.
+class Approvable(Protocol):
+    """A row that gives nothing while ``needs_approval`` and nobody's ``approved_by`` is set.  Times in milliseconds."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def needs_approval(self) -> bool: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def created_by(self) -> str: ...
+
+    approved_by: Any
+    approved_at: Any
+
+    def vouched_for(self) -> None: ...
+
+
+def shown_state(row: Approvable, now: int) -> str:
+    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
+    if row.state != "active" or not row.needs_approval or row.approved_by is not None:
+        return row.state
+    return "waiting" if now < row.created_at + APPROVAL_MS else "expired"
+
+
+async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: int) -> str:
+    """Put ``actor``'s approval on a row that waits, as a second person's.
+
+    Returns:
+        Who asked, for the record; empty where it was approved before, so that nothing changes.
 
     Raises:
-        NotASecondPerson: it is the same account, or one made it, or a third one made both, or nobody can tell.
+        Conflict: it doesn't wait, or has waited too long. RowAltered.
+        NotASecondPerson: it is the same account that asked, or one made it, or a third one made both, or nobody can
+            tell.
     """
-    mine, theirs = await _root(session, approver), await _root(session, asked_by)
+    if row.state != "active" or not row.needs_approval:
+        raise Conflict("This waits for nobody's approval.")
+    if row.approved_by is not None:
+        return ""
+    row.vouched_for()
+    if now >= row.created_at + APPROVAL_MS:
+        raise Conflict("Nobody approved this within 72 hours; it has to be asked for again.")
+    mine, theirs = await _root(session, actor.id), await _root(session, row.created_by)
     if mine is None or theirs is None or mine == theirs:
         raise NotASecondPerson(
             "Your account and the one that asked go back to the same person, who could be both. Somebody whose account "
             "was made apart has to approve it: `broker migrate --new-token`, on the server, prints a one-time token "
             "for such a person."
         )
-
-
-def refuse_late(asked_at: int, now: int) -> None:
-    """Refuse to approve what was asked for too long ago; raises Conflict.  Both in milliseconds."""
-    if now >= asked_at + APPROVAL_MS:
-        raise Conflict("Nobody approved this within 72 hours; it has to be asked for again.")
-
-
-def state_of(state: str, *, needs_approval: bool, approved_by: str | None, asked_at: int, now: int) -> str:
-    """A row's state as people are shown it: ``waiting`` or ``expired`` where an approval is missing."""
-    if state != "active" or not needs_approval or approved_by is not None:
-        return state
-    return "waiting" if now < asked_at + APPROVAL_MS else "expired"
+    row.approved_by, row.approved_at = actor.id, now
+    return f"asked for by {(await session.get_one(OperatorRow, row.created_by)).name}"
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:

@@ -112,18 +112,19 @@ class TokenEndpoint:
             return self._invalid_client()
         async with self._looking, self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, client_id) if client_id else None
-        exchange = _Exchange(self, row or self._nobody(client_id))
+        altered = row is not None and not row.genuine
+        exchange = _Exchange(self, self._nobody(client_id) if row is None or altered else row)
         try:
             status, body = exchange.create_token_response(_request(form, headers))
         except OAuth2Error as error:  # authlib answers most errors itself, but not those of a missing grant
             status, body = error.status_code, dict(error.get_body())
+        if row is not None and altered:
+            await report(self._db, row, self._clock())
+            return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
         if status != 200 or row is None:
             return self._refused(status, body, row, exchange.why, address, exchange.detail)
         if row.state != "active":
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
-        if not row.genuine:
-            await report(self._db, row, self._clock())
-            return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
         actor = Actor("workload", row.id, row.name, address)
         if not await self._spent(actor, exchange.jti, exchange.jti_expires_ms):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)

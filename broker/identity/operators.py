@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
+from broker.audit.tables import EventRow
 from broker.base.db import Scope
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.formats import ids, token
 from broker.identity import accounts
-from broker.identity.approval import refuse_late, refuse_own, state_of
+from broker.identity.approval import approved, shown_state
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
 from broker.notifications.notices import tell
@@ -45,13 +46,19 @@ async def are_there(session: AsyncSession) -> bool:
     return bool(await session.scalar(select(func.count()).select_from(OperatorRow)))
 
 
+async def _were_there(session: AsyncSession) -> bool:
+    """Whether the record knows of a first account: whoever deletes it gets no token printed into a log."""
+    made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").limit(1)
+    return await session.scalar(made) is not None
+
+
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, anew: bool = False) -> str | None:
     """A one-time token while there is no operator; None once there is one, or where a token was given out already.
 
     However many replicas start at once, one of them has the token.  ``anew`` puts a fresh one in its place, also
     where there are operators: for a second person, whose account none of them made.
     """
-    if not anew and await are_there(session):
+    if not anew and (await are_there(session) or await _were_there(session)):
         return None
     fresh = token.new("kbb")
     given = {"token_hash": _one_time(hash_key, fresh, now + BOOTSTRAP_MS), "expires_at": now + BOOTSTRAP_MS}
@@ -68,7 +75,7 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, a
 
 
 def _one_time(hash_key: bytes, one_time: str, expires_at: int) -> bytes:
-    # The time is within the hash: whoever can write the database can't lengthen it, or bring a spent token back later.
+    # The time is within the hash: whoever can write the database can't lengthen it.
     return token.keyed_hash(hash_key, f"{expires_at}.{one_time}")
 
 
@@ -108,6 +115,10 @@ async def bootstrap(
     if (await session.execute(spent)).first() is None:  # somebody else was faster
         raise TokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
+    # Of the token, so that whoever brings a spent one back is still the account that it made.
+    row.id = "opr_" + token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16].hex()
+    if await session.get(OperatorRow, row.id) is not None:
+        raise TokenRefused
     session.add(row)
     actor = Actor("operator", row.id, row.name, address)
     await record(session, Event(kind="operator.bootstrapped", time=now, actor=actor, subject=row.id, note=name))
@@ -173,36 +184,17 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
     await session.flush()
 
 
-def shown_state(row: OperatorRow, now: int) -> str:
-    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
-    return state_of(
-        row.state,
-        needs_approval=row.needs_approval,
-        approved_by=row.approved_by,
-        asked_at=row.created_at,
-        now=now,
-    )
-
-
 async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
     """Let an account that waits work, as a second person (``actor``).  Again: no change.
 
     Raises:
-        NotFound: no such account inside ``scope``. Conflict: it doesn't wait, or has waited too long.
-        NotASecondPerson. RowAltered.
+        NotFound: no such account inside ``scope``. Conflict, NotASecondPerson, RowAltered: as for any approval.
     """
     row = await accounts.find(session, scope, operator_id)
-    if row.state != "active" or not row.needs_approval:
-        raise Conflict("This account waits for nobody's approval.")
-    if row.approved_by is None:
-        row.vouched_for()
-        refuse_late(row.created_at, now)
-        await refuse_own(session, row.created_by, actor.id)
-        row.approved_by, row.approved_at = actor.id, now
-        asker = await session.get_one(OperatorRow, row.created_by)
-        note = f"{row.name}, asked for by {asker.name}"
-        event = Event(kind="operator.approved", time=now, actor=actor, subject=row.id, note=note)
-        await record(session, event)
+    await session.refresh(row, with_for_update=True)
+    if asked := await approved(session, row, actor, now):
+        note = f"{row.name}, {asked}"
+        await record(session, Event(kind="operator.approved", time=now, actor=actor, subject=row.id, note=note))
     return row
 
 

@@ -137,7 +137,7 @@ class Deposit:
                 row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
                 if row is None or row.state != "open":
                     raise LinkSpent
-                if row.proof_hash != intake.proof_hash:  # replaced since it was proved
+                if row.proof_hash != intake.proof_hash or not row.genuine:  # replaced since it was proved, or altered
                     raise LinkInvalid
                 if await is_overtaken(session, row):  # revoked since
                     raise LinkCancelled

@@ -28,6 +28,7 @@ from broker.formats import ids, linksecret, sealed
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
 from broker.keystore.keystore import Keystore
+from broker.notifications.altered import report
 from broker.organizations.tables import OrganizationRow
 
 DEFAULT_HOURS = 72
@@ -377,7 +378,11 @@ class Links:
             return None
         await self._pace.turn()
         async with self._looking, self._db.read(EVERY_TENANT) as session:
-            return await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+            row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+        if row is not None and not row.genuine:
+            await report(self._db, row, self._clock())
+            return None
+        return row
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:
         """Whether what the link is for is over: organization or credential were cut off, or the rotation has ended."""

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.sealed import SealContext
+from broker.keystore.genuine import GivesRights
 
 
-class IntakeRow(TenantOwned, Table):
+class IntakeRow(GivesRights, TenantOwned, Table):
     """A request for a key.
 
     ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
@@ -20,6 +21,20 @@ class IntakeRow(TenantOwned, Table):
     """
 
     __tablename__ = "intakes"
+    AUTHENTICATED = (
+        "id",
+        "organization_id",
+        "provider",
+        "label",
+        "rotation_id",
+        "credential_id",
+        "version",
+        "public_key",
+        "proof_hash",
+        "status_serial",
+        "created_at",
+        "expires_at",
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str]

@@ -24,7 +24,8 @@ class RowAltered(Unavailable):
     code = "rights_altered"
     title = "A right was changed outside of the broker"
 
-    def __init__(self) -> None:
+    def __init__(self, row: GivesRights) -> None:
+        self.row = row
         super().__init__(
             "What this stands on was changed by something else than the broker, so it is not used. A security account "
             "has to look: `broker doctor --rights` names it."
@@ -47,7 +48,7 @@ class GivesRights:
     def vouched_for(self) -> None:
         """Refuse a row that is not genuine; raises RowAltered."""
         if not self._genuine:
-            raise RowAltered
+            raise RowAltered(self)
 
     def check(self, key: bytes | None) -> None:
         """Compare what was loaded with its authenticator; without a key nothing is genuine."""

@@ -357,8 +357,7 @@ class Leasing:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(LeaseRow, lease_id)
         if row is not None and not row.genuine:
-            if row.row_mac is not None:  # a broker from before rows were authenticated wrote none
-                await report(self._db, row, self._clock())
+            await report(self._db, row, self._clock())
             return None
         return None if row is None else lease_of(row)
 

@@ -191,7 +191,8 @@ class Standings:
         organization = await session.get(OrganizationRow, organization_id)
         given = await _grants(session, subject)
         credential = await _credential(session, subject)
-        altered = [row for row in (workload, credential, *given) if row is not None and not row.genuine]
+        relied_on: list[GivesRights | None] = [workload, organization, credential, *given]
+        altered = [row for row in relied_on if row is not None and not row.genuine]
         grants = [terms(row) for row in given if row.genuine]
         rows = await _versions(session, credential)
         keys = _keys(credential, rows)

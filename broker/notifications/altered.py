@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections import OrderedDict
+from weakref import WeakKeyDictionary
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.db import EVERY_TENANT, Database
 from broker.keystore.genuine import GivesRights
 from broker.notifications.notices import tell
-from broker.notifications.tables import NoticeRow
 
 _DAY_MS = 86_400_000
+_REMEMBERED = 10_000
+# In memory, not by the notice, which whoever wrote the row could have written beforehand.
+_reported: WeakKeyDictionary[Database, OrderedDict[tuple[str, str, int], None]] = WeakKeyDictionary()
 
 
 async def report(db: Database, row: GivesRights, now: int) -> None:
-    """Put it on the record and tell operators, once a day for as long as somebody meets the row."""
+    """Put it on the record and tell operators, once a day in each process for as long as somebody meets the row."""
     organization, table, name = getattr(row, "organization_id", ""), row.table_name, row.id
-    dedup = f"altered/{table}/{name}/{now // _DAY_MS}"
-    same = select(NoticeRow.id).where(NoticeRow.organization_id == organization, NoticeRow.dedup == dedup)
-    async with db.read(EVERY_TENANT) as session:
-        if await session.scalar(same):
-            return
+    met, day = _reported.setdefault(db, OrderedDict()), now // _DAY_MS
+    if (table, name, day) in met:
+        return
     async with db.write(EVERY_TENANT) as session:
-        if await session.scalar(same):
-            return
         await tell(
             session,
             "right_altered",
             organization=organization,
             provider=getattr(row, "provider", ""),
             now=now,
-            dedup=dedup,
+            dedup=f"altered/{table}/{name}/{day}",
             facts={"table": table, "row": name},
         )
         event = Event(kind="right.altered", time=now, actor=BROKER, organization=organization, subject=name)
         await record(session, event)
+    met[table, name, day] = None
+    if len(met) > _REMEMBERED:
+        met.popitem(last=False)

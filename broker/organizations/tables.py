@@ -5,15 +5,17 @@ from __future__ import annotations
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantRoot
+from broker.keystore.genuine import GivesRights
 
 
-class OrganizationRow(TenantRoot, Table):
+class OrganizationRow(GivesRights, TenantRoot, Table):
     """A customer organization.  ``state`` is ``active`` or ``revoked``; the slug never changes.
 
     ``rotation_days`` is how often its keys are to be replaced; None leaves it to each provider.
     """
 
     __tablename__ = "organizations"
+    AUTHENTICATED = ("id", "slug", "name", "created_at")
 
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]

@@ -54,8 +54,14 @@ async def find(session: AsyncSession, reference: str) -> OrganizationRow:
     """The organization of that id or slug.
 
     Raises:
-        UnknownOrganization: none inside the session's scope.
+        UnknownOrganization: none inside the session's scope. RowAltered: its name or slug may be another's.
     """
+    row = await _get(session, reference)
+    row.vouched_for()
+    return row
+
+
+async def _get(session: AsyncSession, reference: str) -> OrganizationRow:
     row = await session.scalar(select(OrganizationRow).where(referred(reference)))
     if row is None:
         raise UnknownOrganization("There is no such organization for you; `broker org list` shows those that are.")
@@ -94,7 +100,7 @@ async def revoke(
 
     ``also`` goes on the record with it: what was cut off along with the organization.
     """
-    row = await find(session, reference)
+    row = await _get(session, reference)
     if row.state != "revoked":
         row.state, row.revoked_at = "revoked", now
         await raise_epoch(session, row.id)

@@ -16,7 +16,9 @@ from starlette.exceptions import HTTPException
 
 from broker.base.errors import BrokerError, Conflict, Unauthenticated
 from broker.base.faults import is_away
+from broker.keystore.genuine import RowAltered
 from broker.keystore.keystore import CannotOpen
+from broker.notifications.altered import report
 
 _log = structlog.get_logger()
 # A field's name can be the caller's own text, even a misplaced key; ours look like this.
@@ -62,6 +64,9 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
     assert isinstance(error, BrokerError)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _unexpected(_request, error)
+    if isinstance(error, RowAltered) and _request is not None:
+        services = _request.app.state.services
+        await report(services.db, error.row, services.clock())
     response = problem(error.status, error.code, error.title, error.public, error.members)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge

@@ -1,8 +1,8 @@
 """What shows that the broker wrote the rows that give rights, and who approved grants and accounts.
 
-Online: empty columns are added, then what exists is authenticated in the same transaction, which needs the broker's
-own keys: `broker migrate` hands them over.  Leases that are over stay without.  Who made an account is read from the
-record.
+Empty columns are added, then what exists is authenticated in the same transaction, row by row, while others wait for
+these tables.  It needs the broker's own keys, which only `broker migrate` hands over.  Leases that are over stay
+without.  Who made an account is read from the record.
 """
 
 import json
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import context, op
 
 from broker.formats import rowmac
+from broker.schema import SchemaUnusable
 
 revision: str = "0010"
 down_revision: str | Sequence[str] | None = "0009"
@@ -24,6 +25,13 @@ _APPROVED = {"needs_approval": sa.Boolean(), "approved_by": sa.String(), "approv
 _TEXT, _NUMBER, _BYTES, _FLAG, _JSON = sa.String(), sa.BigInteger(), sa.LargeBinary(), sa.Boolean(), sa.JSON()
 _OWNED = {"id": _TEXT, "organization_id": _TEXT, "provider": _TEXT, "label": _TEXT}
 _FIELDS: dict[str, dict[str, Any]] = {
+    "organizations": {**dict.fromkeys(("id", "slug", "name"), _TEXT), "created_at": _NUMBER},
+    "intakes": {
+        **_OWNED,
+        **dict.fromkeys(("rotation_id", "credential_id"), _TEXT),
+        **dict.fromkeys(("public_key", "proof_hash"), _BYTES),
+        **dict.fromkeys(("version", "status_serial", "created_at", "expires_at"), _NUMBER),
+    },
     "operators": {
         **dict.fromkeys(("id", "name", "created_by"), _TEXT),
         **dict.fromkeys(("roles", "organizations"), _JSON),
@@ -86,7 +94,10 @@ def _authenticate(name: str) -> int:
     rows = op.get_bind().execute(query).mappings().all()
     key = context.config.attributes.get("row_key")
     if rows and key is None:
-        raise RuntimeError("This migration authenticates rows with the broker's own keys: run `broker migrate`.")
+        raise SchemaUnusable(
+            "Rows that give rights are from before they were authenticated: look whether that is so, as this makes "
+            "them the broker's own, and run `broker migrate`."
+        )
     for row in rows:
         fresh = rowmac.mac(key, name, dict(row))
         op.execute(table.update().where(table.c.id == row["id"]).values(row_mac=fresh))

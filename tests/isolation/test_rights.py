@@ -13,6 +13,9 @@ from broker import app as composition
 from broker import rights, schema
 from broker.base.db import EVERY_TENANT
 from broker.client.identity import Identity, generate, public
+from broker.credentials.tables import CredentialRow
+from broker.formats import linksecret
+from broker.notifications.tables import NoticeRow
 from broker.rewrap import rewrap_all
 from tests.support.world import PUBLIC_URL, Job, World
 
@@ -147,17 +150,119 @@ async def test_an_account_does_not_take_anothers_token(world: World) -> None:
     assert (await world.http.get("/v1/operators", headers=account)).status_code == 401
 
 
-async def test_a_spent_one_time_token_does_not_come_back(world: World) -> None:
+_BOOTSTRAP = "INSERT INTO bootstrap (id, token_hash, expires_at) VALUES (:id, :token_hash, :expires_at)"
+
+
+@pytest.mark.parametrize("later", [0, 86_400_000])
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_spent_one_time_token_makes_no_second_account(world: World, later: int, deleted: bool) -> None:
     token = await composition.bootstrap_token(world.services, anew=True)
     async with world.services.db.read(EVERY_TENANT) as session:
         row = (await session.execute(text("SELECT * FROM bootstrap"))).mappings().one()
-    await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
-    later = {**row, "expires_at": row["expires_at"] + 86_400_000}
-    await sql(
-        world, "INSERT INTO bootstrap (id, token_hash, expires_at) VALUES (:id, :token_hash, :expires_at)", **later
-    )
-    refused = await world.http.post("/v1/bootstrap", json={"token": token, "name": "cyd"})
-    assert refused.status_code == 401
+    made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
+    back = {**row, "expires_at": row["expires_at"] + later}
+    await sql(world, _BOOTSTRAP, **back)
+    if deleted:
+        await sql(world, "DELETE FROM operators WHERE id = :bea", bea=made["operator"]["id"])
+    again = await world.http.post("/v1/bootstrap", json={"token": token, "name": "cyd"})
+    if again.status_code != 401:
+        assert (later, deleted) == (0, True)
+        assert again.json()["operator"]["id"] == made["operator"]["id"], "the same account, not another person's"
+
+
+async def test_deleting_all_accounts_prints_no_token_for_a_new_first_one(world: World) -> None:
+    await sql(world, "DELETE FROM operators")
+    assert await composition.bootstrap_token(world.services) is None
+
+
+async def test_customers_do_not_change_names(world: World) -> None:
+    job, _ = await acting(world)
+    await world.organization("globex")
+    for slug, other in (("acme", "x"), ("globex", "acme"), ("x", "globex")):
+        await sql(world, "UPDATE organizations SET slug = :other WHERE slug = :slug", slug=slug, other=other)
+    world.services.leasing.standings.forget()
+    assert (await job.ask("acme")).json()["code"] in {"rights_altered", "no_grant"}
+    wanted = {"organization": "acme", "provider": "raptor-comply", "contact": "admin@acme.example"}
+    refused = await world.call("POST", "/v1/intakes", status=503, json=wanted)
+    assert refused["code"] == "rights_altered"
+    assert {table for table, _ in await reported(world)} == {"organizations"}
+
+
+@pytest.mark.parametrize("change", [{"label": "other"}, {"public_key": bytes(9)}, {"proof_hash": bytes(32)}], ids=str)
+async def test_a_request_for_a_key_that_was_changed_takes_none(world: World, change: dict[str, Any]) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    await changed(world, "intakes", intake, **change)
+    assert (await world.open(intake, secret)).status_code == 404
+    assert await reported(world) == [("intakes", intake)]
+
+
+async def test_a_status_link_does_not_become_another_tenants(world: World) -> None:
+    for slug in ("acme", "globex"):
+        await world.organization(slug)
+        intake, secret = await world.request_key(slug)
+        receipt = (await world.submit(intake, secret, world.upstream_keys[slug])).json()["receipt"]
+    async with world.services.db.read(EVERY_TENANT) as session:
+        acme = (await session.execute(text("SELECT * FROM intakes WHERE id != :id"), {"id": intake})).mappings().one()
+    taken = ("organization_id", "credential_id", "version")
+    await changed(world, "intakes", intake, **{name: acme[name] for name in taken})
+    status, _, key = receipt["status_url"].partition("#")
+    opened = await world.http.post(f"{status}/open", json={"proof": linksecret.proof(key)})
+    assert opened.status_code == 404
+
+
+async def test_the_host_of_earlier_keys_is_not_changed_by_a_later_one(world: World) -> None:
+    # given a credential whose key is revoked here, and may still be good upstream
+    credential = await world.key_for("acme")
+    async with world.services.db.write(EVERY_TENANT) as session:
+        (await session.get_one(CredentialRow, credential)).variables = {"site": "one"}
+    await world.call("POST", f"/v1/credentials/{credential}/versions/1/revoke", json={"reason": "left"})
+    # when another key comes for another host, then it isn't taken
+    wanted = {"organization": "acme", "provider": "raptor-comply", "key": world.new_key("acme")}
+    refused = await world.call("POST", "/v1/credentials", status=409, json=wanted)
+    assert "revoke the credential" in refused["detail"]
+    # and once the credential is revoked, a new one takes its label
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "moved"})
+    made = await world.call("POST", "/v1/credentials", status=201, json=wanted)
+    assert made["credential"] != credential
+
+
+async def test_a_report_can_not_be_silenced_beforehand(world: World) -> None:
+    job, grant = await acting(world)
+    await changed(world, "grants", grant, max_ttl=86_400)
+    dedup = f"altered/grants/{grant}/{world.clock() // 86_400_000}"
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    async with world.services.db.write(EVERY_TENANT) as session:
+        values = {"kind": "key_resumed", "credential_id": "", "version": 0, "provider": "", "contact": "", "facts": {}}
+        session.add(NoticeRow(id="ntc_x", organization_id=acme, dedup=dedup, created_at=0, **values))
+    await job.ask("acme")
+    assert len(await world.events(kind="right.altered")) == 1
+
+
+async def test_a_lease_without_an_authenticator_is_told_of(world: World) -> None:
+    job, _ = await acting(world)
+    lease = await job.lease("acme")
+    await changed(world, "leases", lease["lease"]["id"], row_mac=None)
+    assert (await world.proxied(lease, "/facilities")).status_code == 401
+    assert await reported(world) == [("leases", lease["lease"]["id"])]
+
+
+async def test_what_no_broker_would_write_is_shown_as_altered_and_can_be_taken_back(world: World) -> None:
+    job, grant = await acting(world)
+    account = await world.operator("bob", "operator")
+    bob = (await world.call("GET", "/v1/operators/me", as_=account))["id"]
+    await changed(world, "grants", grant, rules=[5], modes={"a": 1})
+    await changed(world, "operators", bob, organizations={"a": 5}, roles=[7])
+    await changed(world, "workloads", job.id, jwks={"keys": [1]})
+    if world.services.db.dialect == "sqlite":
+        await sql(world, "UPDATE grants SET row_mac = 'text'")
+    assert (await job.token()).status_code == 401
+    (shown,) = (await world.call("GET", "/v1/grants"))["items"]
+    assert shown["state"] == "altered"
+    assert "altered" in [one["state"] for one in (await world.call("GET", "/v1/operators"))["items"]]
+    assert (await world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "x"}))["state"] == "revoked"
+    assert (await world.call("POST", f"/v1/operators/{bob}/revoke"))["state"] == "revoked"
+    assert len([row async for row in rights.altered(world.services.db, world.services.clock())]) == 3
 
 
 async def test_a_key_is_not_sent_to_a_host_that_was_changed(world: World) -> None:
@@ -222,7 +327,7 @@ async def test_what_stood_before_rows_were_authenticated_goes_on_and_nothing_els
     account = await world.operator("bob", "operator")
     # given a database from before
     await schema.downgrade(world.services.db, "0009")
-    with pytest.raises(RuntimeError, match="broker migrate"):
+    with pytest.raises(schema.SchemaUnusable, match="broker migrate"):
         await schema.upgrade(world.services.db)
     # when it is brought up
     assert await schema.upgrade(world.services.db, row_key=world.services.keys.rows) >= 5

@@ -11,8 +11,9 @@ import pytest
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
-from tests.house.test_canary import found, live
+from tests.house.test_canary import echoes, found, live
 from tests.support.bao import Bao
+from tests.support.lab import lab_upstream
 from tests.support.processes import free_port
 from tests.support.program import Program
 
@@ -23,7 +24,11 @@ async def test_planted_secrets_are_found_nowhere(
 ) -> None:
     state = State()
     settings = {f"BROKER_{name.upper()}": str(value) for name, value in vault.items()}
-    async with serving(create_sandbox("canary-admin-token", state)) as upstream:
+    async with (
+        serving(create_sandbox("canary-admin-token", state)) as upstream,
+        lab_upstream(tmp_path / "providers") as lab,
+    ):
+        lab.scripts |= dict(echoes())
         program = await asyncio.to_thread(
             Program, tmp_path, sqlite_url, upstream, free_port(), more={"BROKER_KEYSTORE": keystore, **settings}
         )

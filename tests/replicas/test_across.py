@@ -288,7 +288,7 @@ async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_ot
         exposing = asyncio.create_task(two.call("POST", path, json={"found_by": "scan", "where": "a repository"}))
         await eventually(waits_for_the_head)
         # then the batch changes the lease all the same
-        await session.execute(update(LeaseRow).where(LeaseRow.id == lease).values(purpose="renewed"))
+        await session.execute(update(LeaseRow).where(LeaseRow.id == lease).values(end_reason="renewed"))
     await exposing
     assert (await one.call("GET", f"/v1/leases/{lease}"))["state"] != "active"
 

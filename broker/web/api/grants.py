@@ -14,6 +14,7 @@ from broker.base.errors import Invalid
 from broker.grants import granting, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
+from broker.identity.approval import shown_state
 from broker.organizations import tenants
 from broker.providers import faults
 from broker.providers.definition import Definition
@@ -135,6 +136,8 @@ class Granted(View):
 
 def show(row: GrantRow, now: int) -> GrantView:
     """The row as answers show it at ``now``."""
+    if not row.genuine:
+        return _altered(row)
     return GrantView(
         id=row.id,
         organization=row.organization_id,
@@ -151,11 +154,37 @@ def show(row: GrantRow, now: int) -> GrantView:
         implicit=row.implicit,
         retries=row.retries,
         expires_at=when(row.expires_at),
-        state=granting.shown_state(row, now),
+        state=shown_state(row, now),
         created_by=row.created_by,
         approved_by=row.approved_by,
         created_at=when(row.created_at),
         revoked_at=when(row.revoked_at),
+    )
+
+
+def _altered(row: GrantRow) -> GrantView:
+    """A row that something else than the broker wrote: whose it says it is, and that it gives nothing."""
+    return GrantView(
+        id=row.id,
+        organization=row.organization_id,
+        workload=row.workload_id,
+        provider=row.provider,
+        label=row.label,
+        modes=[],
+        max_ttl=0,
+        purpose_required=True,
+        presets=[],
+        rules=[],
+        rate=None,
+        max_uses=None,
+        implicit=False,
+        retries=False,
+        expires_at=None,
+        state="revoked" if row.state == "revoked" else "altered",
+        created_by=row.created_by,
+        approved_by=None,
+        created_at=None,
+        revoked_at=None,
     )
 
 

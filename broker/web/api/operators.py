@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
 from broker.identity import accounts, operators
+from broker.identity.approval import shown_state
 from broker.identity.principal import Role
 from broker.identity.tables import OperatorRow
 from broker.organizations import tenants
@@ -57,13 +58,23 @@ class OperatorCreated(View):
 
 
 def show(row: OperatorRow, now: int) -> OperatorView:
-    """The row as answers show it at ``now``."""
+    """The row as answers show it at ``now``; one that something else than the broker wrote may do nothing."""
+    if not row.genuine:
+        state = "revoked" if row.state == "revoked" else "altered"
+        blank: dict[str, Any] = {
+            "roles": [],
+            "organizations": [],
+            "approved_by": None,
+            "created_at": None,
+            "expires_at": None,
+        }
+        return OperatorView.model_validate({"id": row.id, "name": row.name, "state": state, "created_by": "", **blank})
     return OperatorView(
         id=row.id,
         name=row.name,
         roles=row.roles,
         organizations=row.organizations,
-        state=operators.shown_state(row, now),
+        state=shown_state(row, now),
         created_by=row.created_by,
         approved_by=row.approved_by,
         created_at=when(row.created_at),
