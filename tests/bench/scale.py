@@ -31,6 +31,7 @@ from broker.config import Settings
 from broker.credentials.tables import CredentialRow
 from broker.grants.tables import GrantRow
 from broker.keystore import internal
+from broker.organizations.tables import OrganizationRow
 from tests.bench import broker, memory, openbao
 from tests.bench.lease import sandbox
 from tests.bench.load import Measured, http, run, walk
@@ -173,10 +174,13 @@ async def _authenticate(home: Path, url: str, slugs: Sequence[str]) -> None:
         for first in range(0, len(slugs), _STRETCH):
             organizations = [f"org_{slug}" for slug in slugs[first : first + _STRETCH]]
             async with db.write(EVERY_TENANT) as session:
-                credentials = select(CredentialRow).where(CredentialRow.organization_id.in_(organizations))
-                grants = select(GrantRow).where(GrantRow.organization_id.in_(organizations))
-                for row in [*await session.scalars(credentials), *await session.scalars(grants)]:
-                    row.authenticate(db.row_key)
+                for query in (
+                    select(OrganizationRow).where(OrganizationRow.id.in_(organizations)),
+                    select(CredentialRow).where(CredentialRow.organization_id.in_(organizations)),
+                    select(GrantRow).where(GrantRow.organization_id.in_(organizations)),
+                ):
+                    for row in await session.scalars(query):
+                        row.authenticate(db.row_key)
     finally:
         await db.close()
 
