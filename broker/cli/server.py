@@ -264,6 +264,9 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
             return [row._asdict() async for row in rights.altered(services.db, services.clock())]
 
     found = run_or_fail(run())
+    if not found and not as_json:
+        typer.echo("Every right is as the broker gave it.")
+        return
     listing(found, ["table", "id", "organization"], as_json)
     if found:
         typer.echo(

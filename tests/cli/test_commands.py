@@ -457,6 +457,7 @@ def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(
     alone = Shell({**MINIMAL, "BROKER_REVEAL_APPROVAL": "off"}, tmp_path)
     assert "one person alone" in " ".join(alone.run("doctor").split())
     assert shell.json("doctor", "--rights") == []
+    assert "as the broker gave it" in shell.run("doctor", "--rights")
     with closing(sqlite3.connect(tmp_path / "var/broker.db")) as db, db:
         db.execute(
             "INSERT INTO operators (id, name, roles, token_hash, state, created_at, expires_at) "
