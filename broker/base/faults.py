@@ -70,5 +70,13 @@ def _driver_error(error: BaseException) -> BaseException:
     return inner.__cause__ if isinstance(inner.__cause__, _ASYNCPG) else inner
 
 
+def code(error: BaseException) -> str | int:
+    """PostgreSQL's SQLSTATE, or SQLite's primary code; 0 for other errors."""
+    cause = _driver_error(error)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    return _state(cause) or 0
+
+
 def _state(error: BaseException) -> str:
     return str(getattr(error, "sqlstate", None) or "")

@@ -12,6 +12,8 @@ from typing import Final
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from broker.base.faults import code
+
 # Of PostgreSQL, the whole SQLSTATE or its class: a read-only session or replica; a server that stops, crashed or
 # starts; a connection that broke.  A full disk isn't among them: the same connection writes once there is room.
 _ENDED: Final = ("25006", "57P", "08")
@@ -29,13 +31,13 @@ _WORDS: Final = {
 
 def ends_connection(error: BaseException) -> bool:
     """Whether whatever comes next over the same connection would fail as well, though it is there."""
-    code = _code(error)
-    return code.startswith(_ENDED) if isinstance(code, str) else code in _REOPENED
+    said = code(error)
+    return said.startswith(_ENDED) if isinstance(said, str) else said in _REOPENED
 
 
 def word(error: BaseException) -> str:
     """What is wrong, for people and monitoring: a word where there is one, the kind of error otherwise."""
-    return _WORDS.get(_code(error), type(error).__name__)
+    return _WORDS.get(code(error), type(error).__name__)
 
 
 def end_useless_connections(engine: Engine) -> None:
@@ -46,11 +48,3 @@ def end_useless_connections(engine: Engine) -> None:
 def _judge(context: ExceptionContext) -> None:
     if ends_connection(context.original_exception):
         context.is_disconnect = True
-
-
-def _code(error: BaseException) -> str | int:
-    """PostgreSQL's SQLSTATE, or SQLite's primary code; 0 for other errors."""
-    original = getattr(error, "orig", None) or error
-    if isinstance(original, sqlite3.Error):
-        return getattr(original, "sqlite_errorcode", 0) & 0xFF
-    return getattr(original, "sqlstate", None) or 0
