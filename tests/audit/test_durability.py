@@ -84,14 +84,6 @@ async def tries(db: Database) -> int:
         return await session.scalar(select(func.count()).where(BatchRow.count == 0)) or 0
 
 
-@pytest.fixture
-async def log(db: Database) -> AsyncIterator[AuditLog]:
-    made = AuditLog(db, deadline=20)
-    await made.start()
-    yield made
-    await made.stop()
-
-
 async def test_a_server_that_only_reads_is_not_ready_and_is_used_again_when_it_writes(
     postgres_url: str, prepared_postgres: Postgres, tmp_path: Path
 ) -> None:

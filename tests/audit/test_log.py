@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -43,14 +42,6 @@ def use_row(use: str) -> dict[str, Any]:
         "completed_at": None,
         "status": None,
     }
-
-
-@pytest.fixture
-async def log(db: Database) -> AsyncIterator[AuditLog]:
-    made = AuditLog(db, deadline=20)  # which a busy machine doesn't reach: here no is never for being late
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def indices(db: Database) -> list[int]:

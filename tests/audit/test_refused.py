@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,14 +26,6 @@ from tests.support.waiting import eventually
 REFUSED = (Unstorable, RowRefused, AuditUnavailable)
 TEXTS = ["\udcff", "a\ud800", "\0", "a\0b", "\x9b31m", "\u202e", "é" * 900, "😀" * 900, "\n", "x" * 70_000, ""]
 VALUES = [*TEXTS, 2**63, -(2**63) - 1, 2**200, -1, 1.5, float("nan"), None, True, b"\0", [], {}, object()]
-
-
-@pytest.fixture
-async def log(db: Database) -> AsyncIterator[AuditLog]:
-    made = AuditLog(db, deadline=20)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture
