@@ -30,7 +30,7 @@ from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
 from broker.credentials.versions import Place, event
-from broker.notifications.altered import report
+from broker.notifications.altered import insist
 from broker.organizations.tables import OrganizationRow
 from broker.providers.minting import Made, Rotate
 
@@ -261,8 +261,7 @@ class Minting:
     ) -> Exchange:
         """One request with the key in force, on the record before and after; the key is masked in the answer."""
         wired = self.verification
-        if not credential.genuine:
-            await report(wired.db, credential, wired.clock())
+        await insist(wired.db, credential, wired.clock())
         definition = wired.catalog.get(credential.provider)
         intent = event(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
         await wired.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))

@@ -31,7 +31,7 @@ from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, discard, event, versions_of
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import KeyGone, Keystore
-from broker.notifications.altered import report
+from broker.notifications.altered import insist
 from broker.providers.catalog import Catalog
 
 # How long until upstream is asked again, by how often it was.
@@ -110,8 +110,7 @@ class Verification:
     async def ask(self, row: VersionRow, credential: CredentialRow) -> Probed:
         """Send the verification request with a version's key; that it will be sent is on the record first."""
         assert row.sealed is not None
-        if not credential.genuine:
-            await report(self.db, credential, self.clock())
+        await insist(self.db, credential, self.clock())
         definition = self.catalog.get(row.provider)
         intent = event(row, "credential.probe.authorized", BROKER, self.clock())
         await self.audit.append(
