@@ -14,7 +14,7 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.formats import ids
 from broker.grants.policy import Mode, Rate, Terms
 from broker.grants.tables import GrantRow
-from broker.identity.approval import APPROVAL_MS, approved
+from broker.identity.approval import APPROVAL_MS, approved, in_force
 from broker.identity.tables import WorkloadRow
 from broker.notifications.notices import tell
 from broker.organizations.tables import OrganizationRow
@@ -163,7 +163,7 @@ def terms(row: GrantRow) -> Terms:
         row.max_ttl,
         row.purpose_required,
         row.expires_at,
-        row.state == "active" and (not row.needs_approval or row.approved_by is not None),
+        in_force(row),
         tuple(Rule.model_validate(rule) for rule in row.rules),
         Rate(row.rate_uses, row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
         row.max_uses,

@@ -44,9 +44,14 @@ class Approvable(Protocol):
     def vouched_for(self) -> None: ...
 
 
+def in_force(row: Approvable) -> bool:
+    """Whether it was neither revoked nor waits, or waited in vain, for an approval."""
+    return row.state == "active" and (not row.needs_approval or row.approved_by is not None)
+
+
 def shown_state(row: Approvable, now: int) -> str:
     """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
-    if row.state != "active" or not row.needs_approval or row.approved_by is not None:
+    if row.state != "active" or in_force(row):
         return row.state
     return "waiting" if now < row.created_at + APPROVAL_MS else "expired"
 

@@ -16,7 +16,7 @@ from broker.base.db import Scope
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.formats import ids, token
 from broker.identity import accounts
-from broker.identity.approval import approved, shown_state
+from broker.identity.approval import approved, in_force, shown_state
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
 from broker.notifications.notices import tell
@@ -238,7 +238,7 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     row = await session.scalar(
         select(OperatorRow).where(OperatorRow.token_hash == token.keyed_hash(hash_key, unverified_token))
     )
-    if row is None or shown_state(row, now) != "active" or row.expires_at <= now:
+    if row is None or not in_force(row) or row.expires_at <= now:
         raise TokenRefused
     if not row.genuine:
         raise AccountAltered(row)
@@ -255,13 +255,12 @@ async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id:
     row = await accounts.find(session, scope, operator_id)
     if row.state == "active":
         active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == "active"))).all()
-        if not any(_administers_all(other, now) for other in active if other.id != row.id):
+        if not any(_administers_all(other) for other in active if other.id != row.id):
             raise Conflict("This is the last active admin without limits; make another one first.")
         row.state, row.revoked_at = "revoked", now
         await record(session, Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, note=row.name))
     return row
 
 
-def _administers_all(row: OperatorRow, now: int) -> bool:
-    in_force = row.genuine and shown_state(row, now) == "active"
-    return in_force and Role.ADMIN in row.roles and row.organizations is None
+def _administers_all(row: OperatorRow) -> bool:
+    return row.genuine and in_force(row) and Role.ADMIN in row.roles and row.organizations is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -135,57 +136,48 @@ class Granted(View):
 
 
 def show(row: GrantRow, now: int) -> GrantView:
-    """The row as answers show it at ``now``."""
-    if not row.genuine:
-        return _altered(row)
+    """The row as answers show it at ``now``; one that the broker didn't write shows only whose it says it is."""
+    state = shown_state(row, now) if row.genuine or row.state == "revoked" else "altered"
     return GrantView(
         id=row.id,
         organization=row.organization_id,
         workload=row.workload_id,
         provider=row.provider,
         label=row.label,
-        modes=row.modes,
-        max_ttl=row.max_ttl,
-        purpose_required=row.purpose_required,
-        presets=row.presets,
-        rules=[RuleBody.model_validate(rule) for rule in row.rules],
-        rate=RateBody(uses=row.rate_uses, seconds=row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
-        max_uses=row.max_uses,
-        implicit=row.implicit,
-        retries=row.retries,
-        expires_at=when(row.expires_at),
-        state=shown_state(row, now),
         created_by=row.created_by,
-        approved_by=row.approved_by,
-        created_at=when(row.created_at),
-        revoked_at=when(row.revoked_at),
+        state=state,
+        **(_given(row) if row.genuine else _NOTHING),
     )
 
 
-def _altered(row: GrantRow) -> GrantView:
-    """A row that something else than the broker wrote: whose it says it is, and that it gives nothing."""
-    return GrantView(
-        id=row.id,
-        organization=row.organization_id,
-        workload=row.workload_id,
-        provider=row.provider,
-        label=row.label,
-        modes=[],
-        max_ttl=0,
-        purpose_required=True,
-        presets=[],
-        rules=[],
-        rate=None,
-        max_uses=None,
-        implicit=False,
-        retries=False,
-        expires_at=None,
-        state="revoked" if row.state == "revoked" else "altered",
-        created_by=row.created_by,
-        approved_by=None,
-        created_at=None,
-        revoked_at=None,
-    )
+def _given(row: GrantRow) -> Mapping[str, Any]:
+    return {
+        "modes": row.modes,
+        "max_ttl": row.max_ttl,
+        "purpose_required": row.purpose_required,
+        "presets": row.presets,
+        "rules": [RuleBody.model_validate(rule) for rule in row.rules],
+        "rate": RateBody(uses=row.rate_uses, seconds=row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
+        "max_uses": row.max_uses,
+        "implicit": row.implicit,
+        "retries": row.retries,
+        "expires_at": when(row.expires_at),
+        "approved_by": row.approved_by,
+        "created_at": when(row.created_at),
+        "revoked_at": when(row.revoked_at),
+    }
+
+
+_NOTHING: Mapping[str, Any] = {
+    "modes": [],
+    "presets": [],
+    "rules": [],
+    **dict.fromkeys(("rate", "max_uses", "expires_at", "approved_by", "created_at", "revoked_at")),
+    "max_ttl": 0,
+    "purpose_required": True,
+    "implicit": False,
+    "retries": False,
+}
 
 
 @router.post("", status_code=201, response_model=Granted)
