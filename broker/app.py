@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,13 +12,12 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker import keystores, schema
-from broker.audit.events import BROKER, Event
+from broker import database, keystores
+from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
-from broker.audit.record import record
 from broker.base import tracing
 from broker.base.clock import Clock, now_ms
-from broker.base.db import EVERY_TENANT, Database, keep_private
+from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.base.ending import told
 from broker.base.news import News
@@ -29,6 +28,7 @@ from broker.credentials.confirmation import Confirmation
 from broker.credentials.health import HealthCheck
 from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
+from broker.database import open_database, prepared
 from broker.identity import operators
 from broker.identity.access import AccessTokens
 from broker.identity.jobs import Jobs
@@ -47,7 +47,6 @@ from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.standing import Standings
 from broker.notifications.mail import Mail
-from broker.notifications.notices import tell
 from broker.notifications.outbox import Outbox
 from broker.providers import catalog
 from broker.proxy.authorize import Authorizer
@@ -79,76 +78,18 @@ class Broker:
     worker: Worker
     outbound: Outbound
     keystores: Keystores
-
-
-def open_database(settings: Settings) -> Database:
-    """The database of these settings; of SQLite, its file is the owner's alone, and the default's folder is made."""
-    if settings.database_url is None:
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = Database(settings.database())
-    if db.file is not None:
-        keep_private(db.file)
-    return db
-
-
-async def migrate(settings: Settings, revision: str = "head", *, down: bool = False) -> None:
-    """Bring the database to a revision, its keystores opened first; of several at once, one does it and the rest wait.
-
-    Raises:
-        SchemaUnusable, MasterKeysUnusable: names the mend.
-    """
-    db = open_database(settings)
-    try:
-        await schema.check_encoding(db)
-        async with schema.alone(db):
-            if down:
-                await schema.downgrade(db, revision)
-                return
-            # The first migration is the moment at which a missing key file is no loss.
-            may_create = settings.database_url is None and await schema.is_empty(db)
-            async with keystores.opened(settings, db, now_ms, may_create=may_create) as opened:
-                await upgrade(settings, db, opened, now_ms, revision)
-    finally:
-        await db.close()
+    heads: Heads
 
 
 @asynccontextmanager
-async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncIterator[Keystores]:
-    """Check the database and open the keystores; the embedded SQLite is brought up to date first.
+async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool = False) -> AsyncIterator[Broker]:
+    """A wired broker, its audit writer running; closed again at the end.
+
+    ``restored`` is True where an operator says that the database was restored from a backup: it is not refused then.
 
     Raises:
-        SchemaUnusable, MasterKeysUnusable: names the mend.
+        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the mend.
     """
-    if db.dialect != "sqlite":
-        await schema.check(db)
-        async with keystores.opened(settings, db, clock, may_create=False) as opened:
-            yield opened
-        return
-    async with AsyncExitStack() as stack:
-        async with schema.alone(db):
-            # The first start is the moment at which a missing key file is no loss.
-            fresh = await schema.is_empty(db)
-            opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
-            # Only `broker migrate` authenticates rows from before: a start must not make its own what was put there.
-            await schema.upgrade(db)
-        yield opened
-
-
-async def upgrade(settings: Settings, db: Database, opened: Keystores, clock: Clock, revision: str = "head") -> None:
-    """Bring the database to a revision.  Where that authenticates rows from before, the record says so."""
-    row_key = None
-    if await schema.has(db, internal.InternalKeyRow.__tablename__):
-        row_key = (await internal.load(db, keystores.in_force(settings, opened), clock())).rows
-    if rows := await schema.upgrade(db, revision, row_key=row_key):
-        async with db.write(EVERY_TENANT) as session:
-            note = f"{rows} rows from before rows were authenticated"
-            await tell(session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows})
-            await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))
-
-
-@asynccontextmanager
-async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator[Broker]:
-    """A wired broker, its audit writer running; closed again at the end."""
     db = open_database(settings)
     bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
     outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
@@ -160,21 +101,27 @@ async def running(settings: Settings, *, clock: Clock = now_ms) -> AsyncIterator
                 keys = await internal.load(db, keystore, clock())
                 opened.stores[OWN] = keys.keystore()
                 signing = SigningKeys(db, keystore)
+                heads = database.heads(settings, db, opened, keys)
+                if not restored:
+                    await heads.check()
                 await signing.load(clock())
                 await _say_what_is_wrong(keystore)
                 await audit.start()
-                broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, clock)
+                broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, heads, clock)
                 watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
                 news = _news(db, broker.services)
                 listening = asyncio.create_task(news.run(), name="news")
+                keeping = asyncio.create_task(heads.watch(audit, broker.worker.election), name="heads-watch")
                 try:
                     yield broker
                 finally:
                     await broker.services.flights.end(0)
                     listening.cancel()
+                    keeping.cancel()
                     # Not cancelled: a look-up that is cut short could leave its connection open.
                     broker.services.flights.stop()
-                    await asyncio.gather(watching, listening, return_exceptions=True)
+                    await asyncio.gather(watching, listening, keeping, return_exceptions=True)
+                    await heads.look(audit, broker.worker.election)
     finally:
         await audit.stop()
         await outbound.close()
@@ -198,6 +145,7 @@ def _wire(
     keys: internal.InternalKeys,
     signing: SigningKeys,
     outbound: Outbound,
+    heads: Heads,
     clock: Clock,
 ) -> Broker:
     providers = catalog.load(settings.providers_dir)
@@ -284,7 +232,7 @@ def _wire(
         election=Election(db, _WORKER),
     )
     _measure(services, worker, opened)
-    return Broker(services, worker, outbound, opened)
+    return Broker(services, worker, outbound, opened, heads)
 
 
 def _news(db: Database, services: Services) -> News:
@@ -312,6 +260,9 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count("audit_events_total", "Events recorded in batches.", (), lambda: {(): audit.committed})
     metrics.count("audit_batches_total", "Commits of events.", (), lambda: {(): audit.batches})
     metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})
+    metrics.watch(
+        "database_behind", "1 where the database was restored and is refused.", lambda: audit.closed is not None
+    )
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
     reports, links, tokens, deposit = services.reports, services.links, services.token_endpoint, services.deposit
@@ -445,7 +396,9 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
         app.include_router(router)
     direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
     hsts = services.public_url.startswith("https:")
-    return app, Edge(direct, services.metrics, hsts=hsts, refusals=services.refusals)
+    return app, Edge(
+        direct, services.metrics, closed=lambda: services.audit.closed, hsts=hsts, refusals=services.refusals
+    )
 
 
 @contextmanager
@@ -478,4 +431,14 @@ def probes(broker: Broker) -> ASGIApp:
     app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = broker.services
     app.include_router(health.router)
-    return Edge(app, broker.services.metrics, hsts=False, refusals=broker.services.refusals)
+    return _edge(app, broker.services)
+
+
+def _edge(app: ASGIApp, services: Services) -> Edge:
+    return Edge(
+        app,
+        services.metrics,
+        closed=lambda: services.audit.closed,
+        hsts=services.public_url.startswith("https:"),
+        refusals=services.refusals,
+    )

@@ -30,11 +30,12 @@ from broker.keystore.vault.values import Values
 
 @dataclass(frozen=True, slots=True)
 class Keystores:
-    """Those of a deployment by name, and what Vault's master keys are looked after with."""
+    """Those of a deployment by name, and what Vault's master keys and values are looked after with."""
 
     stores: dict[str, Keystore]
     vault: Vault | None
     kv_keys: KvKeyWrapper | None
+    values: Values | None
 
     def chosen(self, name: str) -> Keystore:
         """All of them, ``name`` sealing what is new."""
@@ -54,7 +55,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
             await _refuse_if_never_begun(settings, db)
         stores["local"] = local(settings, may_create=may_create and settings.keystore == "local")
     if not settings.vault_url:
-        yield Keystores(stores, None, None)
+        yield Keystores(stores, None, None, None)
         return
     vault = Vault(
         Address(settings.vault_url, settings.vault_namespace, settings.vault_ca_file),
@@ -69,7 +70,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     stores["vault-kv"] = KvKeystore(values, kv_keys, db, clock)
     vault.start()
     try:
-        yield Keystores(stores, vault, kv_keys)
+        yield Keystores(stores, vault, kv_keys, values)
     finally:
         await vault.close()
 

@@ -83,7 +83,7 @@ class Worker:
         telling = asyncio.create_task(self._tell(), name="outbox")
         try:
             while True:
-                if await self.election.holds():
+                if self.audit.closed is None and await self.election.holds():
                     await self._each(self._pieces)
                     await asyncio.sleep(self.interval)
                 else:
@@ -97,7 +97,7 @@ class Worker:
     async def _tell(self) -> None:
         """Send notices beside everything else, so that a slow receiver holds up neither."""
         while True:
-            if self.election.leads:
+            if self.election.leads and self.audit.closed is None:
                 await self._each((self.outbox.work,))
             await asyncio.sleep(_TELL_S)
 

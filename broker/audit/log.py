@@ -50,6 +50,16 @@ class AuditUnavailable(Unavailable):
     title = "The audit record can't be written just now"
 
 
+class DatabaseBehind(AuditUnavailable):
+    """The database holds less than was recorded: it was restored from a backup, and nothing is done on it."""
+
+    code = "database_behind"
+    title = "The database was restored from a backup"
+
+    def __init__(self, public: str = "") -> None:
+        super().__init__(public or "An operator has to look at it first: `broker restored`, on the server.")
+
+
 class GuardMoved(Exception):
     """Something the decision relied on has changed since; decide again on fresh state.  Never shown to a caller."""
 
@@ -86,6 +96,10 @@ class AuditLog:
         self._due: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self.durability = Durability(db, deadline, clock)
+        # Set once the database is known to have lost events: from then on nothing is recorded, so nothing is done.
+        self.closed: DatabaseBehind | None = None
+        # How many events there were at least: a database with fewer was restored under this process.
+        self.floor = 0
         # For metrics: what was committed in how many batches and how long that took, and who was refused as late.
         self.committed = self.batches = self.late = 0
         self.seconds = 0.0
@@ -144,6 +158,8 @@ class AuditLog:
             Unstorable: nothing was written; a value can't be kept.
             AuditUnavailable: not known to be durable within the deadline; answer no.
         """
+        if self.closed is not None:
+            raise self.closed
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
         guards = guards or {}
@@ -168,7 +184,7 @@ class AuditLog:
         Raises:
             Unstorable: nothing will be written; a value can't be kept.
         """
-        if len(self._queue) >= QUEUE_MAX:
+        if len(self._queue) >= QUEUE_MAX or self.closed is not None:
             return False
         _check(writes, ())
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
@@ -219,11 +235,13 @@ class AuditLog:
 
         A COMMIT whose answer was lost may have happened: the batch row, read under the head lock, tells.
         """
-        attempt, began = _Attempt(batch, str(uuid.uuid4()), self._clock()), time.perf_counter()
+        attempt, began = _Attempt(batch, str(uuid.uuid4()), self._clock(), self.floor), time.perf_counter()
         while any(not waiting.done.done() for waiting in batch):
             try:
                 await self._db.transact(attempt.write)
             except Exception as error:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
+                if isinstance(error, DatabaseBehind):
+                    self.closed = error
                 if is_away(error):
                     attempt.repeated = True
                     self.durability.failed(error)
@@ -232,6 +250,7 @@ class AuditLog:
                 await self._refused(batch, error)
                 return
             attempt.settle()
+            self.floor = max(self.floor, attempt.size)
             self.durability.held()
             self.batches, self.committed = self.batches + 1, self.committed + len(batch)
             self.seconds += time.perf_counter() - began
@@ -250,8 +269,10 @@ class AuditLog:
 class _Attempt:
     """One batch on its way, and what it decided when it last reached its COMMIT."""
 
-    def __init__(self, batch: list[_Waiting], batch_id: str, time: int) -> None:
+    def __init__(self, batch: list[_Waiting], batch_id: str, time: int, floor: int) -> None:
         self.repeated = False
+        self.size = 0
+        self._floor = floor
         self._batch = batch
         self._id = batch_id
         self._time = time
@@ -261,6 +282,8 @@ class _Attempt:
 
     def write(self, transaction: Transaction) -> None:
         base = lock_head(transaction)
+        if base < self._floor:
+            raise DatabaseBehind
         if self.repeated and _committed_before(transaction, self._id):
             return
         present = epochs(transaction, {guard for waiting in self._batch for guard in waiting.guards})
@@ -275,6 +298,7 @@ class _Attempt:
             keep(transaction, changed)
         batch = {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
         execute_many(transaction, _INSERT_BATCH, [batch])
+        self.size = base + len(self._accepted)
         self._receipts = insert_events(
             transaction, base, [(waiting.event, waiting.committed) for waiting in self._accepted]
         )
@@ -342,7 +366,7 @@ def _answer_to(error: Exception) -> Exception:
     """What the caller is told of an event that the database refused, being there."""
     if is_contradiction(error):
         return RowRefused()
-    if isinstance(error, storable.Unstorable):
+    if isinstance(error, (storable.Unstorable, DatabaseBehind)):
         return error
     if is_refused_value(error):
         return storable.Unstorable()

@@ -83,3 +83,20 @@ class AllowanceRow(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[int]
+
+
+class SeriesRow(Table):
+    """A series after the first, which has no row.
+
+    ``began_at`` (milliseconds) is its name.  ``base`` is the index of its first event; ``lost_to`` the number of events
+    that there had been, None where nothing told; ``since`` when the backup was made, as an operator said.
+    ``confirmed_at`` is when an operator had looked through what the backup brought back.
+    """
+
+    __tablename__ = "audit_series"
+
+    began_at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    base: Mapped[int]
+    lost_to: Mapped[int | None]
+    since: Mapped[int]
+    confirmed_at: Mapped[int | None]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
-from broker import keystores, schema
+from broker import database, keystores, schema
 from broker.app import Broker
 from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.output import AsJson, listing
@@ -64,7 +64,7 @@ def init() -> None:
         fail("The master keys are not in a file here; BROKER_KEYSTORE or BROKER_MASTER_KEYS says where they are.")
 
     async def run() -> None:
-        db = composition.open_database(settings)
+        db = database.open_database(settings)
         try:
             async with schema.alone(db):
                 if path.exists():

@@ -13,6 +13,7 @@ from broker.base.diagnostics import configure
 from broker.base.errors import BrokerError
 from broker.cli.session import fail
 from broker.config import Settings, SettingsUnusable, load
+from broker.formats.head import Unreadable
 from broker.keystore.keystore import CannotOpen
 from broker.keystore.local import MasterKeysUnusable
 
@@ -33,7 +34,7 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
     """What ``work`` returns; what keeps the broker from starting ends the command with its mend, not with a trace."""
     try:
         return uvloop.run(work)
-    except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable) as error:
+    except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable, Unreadable) as error:
         fail(str(error))
     except BrokerError as error:
         fail(error.public)

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker import app as composition
-from broker import rights
+from broker import database, rights
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
 from broker.cli.demo.story import play
@@ -193,7 +193,7 @@ def migrate(
     settings = settings_of_process()
 
     async def run() -> None:
-        await composition.migrate(settings, revision, down=down)
+        await database.migrate(settings, revision, down=down)
         typer.echo(f"The database is at {revision}.")
         if down:
             return

@@ -37,7 +37,7 @@ class InternalKeyRow(Table):
 
 
 class InternalKeys:
-    """Subkeys of the root, 32 bytes each."""
+    """Subkeys of the root, 32 bytes each; and the database's name, made of the root too."""
 
     def __init__(self, root: Secret) -> None:
         self._root = root
@@ -49,6 +49,8 @@ class InternalKeys:
         self._seal = self._subkey("seal")
         self._leak = self._subkey("leak")
         self.rows = self._subkey("rows")
+        # The same in every backup of this database, whatever its schema, and in no other.
+        self.database_id = self._subkey("database-id")[:16].hex()
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())

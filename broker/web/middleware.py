@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.base.errors import TooLarge
+from broker.base.errors import BrokerError, TooLarge
 from broker.base.strangers import Pace
 from broker.base.tracing import failed, served
 from broker.formats import ids
@@ -30,6 +30,8 @@ BODY_MAX = 65_536
 # A partner's batch is as large as the partner makes it, and what comes beside our key is anybody's.
 _LARGER: Mapping[str, int] = {"/v1/leaks/reports/github": 4 * 1024**2}
 PROXY = "/proxy/"
+# What is answered whatever else is refused.
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 # Set in a request's scope once its caller is known: a job, or an operator.
 ESTABLISHED = "established"
 _JOB_LEFT = 499  # nginx's word for a client that closed its request
@@ -123,12 +125,17 @@ class Direct:
 class Edge:
     """The outermost ASGI layer.  ``hsts`` is set where the public address is https.
 
+    While ``closed`` gives an error, that is the answer to everything but probes and metrics.
+
     Refusals of those whom nobody established leave one after the other, ``refusals`` in a second: hundreds of
     connections that ask again as soon as they are answered would take the process from the calls of jobs.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, hsts: bool, refusals: float) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, *, closed: Callable[[], BrokerError | None], hsts: bool, refusals: float
+    ) -> None:
         self._app = app
+        self._closed = closed
         self._metrics = metrics
         self._log = structlog.get_logger().bind()
         fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
@@ -166,7 +173,9 @@ class Edge:
             await send(message)
 
         try:
-            if proxied:  # has caps of its own, as it streams
+            if (closed := self._closed()) is not None and scope["path"] not in _OPEN:
+                await (await render(closed))(scope, receive, sending)
+            elif proxied:  # has caps of its own, as it streams
                 await self._app(scope, receive, sending)
             elif (declared := _field(scope, b"content-length")).isdecimal() and int(declared) > most:
                 await _too_large(most)(scope, receive, sending)

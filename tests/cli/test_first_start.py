@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker import app as composition
-from broker import schema
+from broker import database, schema
 from broker.base.db import Database
 from broker.config import Settings
 from broker.keystore.local import MasterKeys
@@ -63,7 +63,7 @@ def new(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 async def test_three_migrate_at_once_and_all_end_well(new: Settings) -> None:
     """One makes schema and master key; the others wait, and find them made."""
-    await asyncio.gather(*(composition.migrate(new) for _ in range(3)))
+    await asyncio.gather(*(database.migrate(new) for _ in range(3)))
     assert len(MasterKeys.from_file(new.key_file()).keys) == 1
     async with composition.running(new) as broker:
         await broker.services.keystore.check()
@@ -153,7 +153,7 @@ def test_a_umask_that_takes_everything_leaves_the_owner_the_state(tmp_path: Path
     before = os.umask(0o777)
     try:
         MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
-        composition.open_database(Settings(state_dir=tmp_path))
+        database.open_database(Settings(state_dir=tmp_path))
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}

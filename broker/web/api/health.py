@@ -29,7 +29,8 @@ async def healthz() -> dict[str, str]:
 async def readyz(wired: Wired, need: Annotated[Literal["database"] | None, Query()] = None) -> JSONResponse:
     """The parts that answers need, database and keystore, each by name; 503 while one that is needed is down.
 
-    The database is ok while a use could be put on the record, so not where it can only be read.
+    The database is ok while a use could be put on the record, so not where it can only be read; it is ``behind`` where
+    it was restored from a backup, until `broker restored` and a new start.
 
     With ``need=database`` a keystore that is away is told but is no 503: revoking, granting and the record go on.  So
     a load balancer asks for that, and monitoring for both.
@@ -49,7 +50,7 @@ async def _within(seconds: float, telling: Awaitable[str]) -> str:
 
 
 async def _database(wired: Wired) -> str:
-    return await wired.audit.durability.state()
+    return "behind" if wired.audit.closed else await wired.audit.durability.state()
 
 
 async def _keystore(wired: Wired) -> str:

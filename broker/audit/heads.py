@@ -1,0 +1,240 @@
+"""Notice that the database was restored: how far the record was is kept outside of it.
+
+A restored backup brings back what was revoked and spent since, and nothing within the database can tell.  So every
+process compares the database with what was kept outside before it serves, and about once a second while it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from sqlalchemy import func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.log import AuditLog, DatabaseBehind
+from broker.audit.tables import EventRow, HeadRow, SeriesRow
+from broker.base.clock import rfc3339
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.election import Election
+from broker.base.errors import Unavailable
+from broker.formats.head import Head, Unreadable
+
+_log = structlog.get_logger()
+
+_EVERY_S = 1.0
+
+
+class Outside(Protocol):
+    """A place outside of the database that keeps a head."""
+
+    async def read(self) -> Head | None:
+        """The head that is kept there; None where there is none.
+
+        Raises:
+            Unreadable: something else is there.  Unavailable, OSError: it can't be read now.
+        """
+        ...
+
+    async def keep(self, head: Head) -> None:
+        """Keep a head there, unless a later one is; raises as :meth:`read`."""
+        ...
+
+
+class HeadFile:
+    """A head in a file, which one process writes at a time and only its owner reads."""
+
+    def __init__(self, folder: Path, database_id: str) -> None:
+        self.path = folder / f"{database_id}.json"
+
+    async def read(self) -> Head | None:
+        """See :class:`Outside`."""
+        return await asyncio.to_thread(self._read)
+
+    async def keep(self, head: Head) -> None:
+        """See :class:`Outside`."""
+        await asyncio.to_thread(self._keep, head)
+
+    def _read(self) -> Head | None:
+        try:
+            return Head.decode(self.path.read_text("ascii"))
+        except FileNotFoundError:
+            return None
+        except (Unreadable, UnicodeDecodeError):
+            raise Unreadable(
+                f"{self.path}: is not what the broker keeps there. It shows whether the database was restored from a "
+                "backup. Where you know that it was not, remove the file; where it was, run `broker restored`."
+            ) from None
+
+    def _keep(self, head: Head) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(beside, fcntl.LOCK_EX)
+            try:
+                kept = self._read()
+            except Unreadable:  # met at the start of a process, where it is refused; this one knows better
+                kept = None
+            if kept is None or head.is_after(kept):
+                self._write(head)
+        finally:
+            os.close(beside)
+
+    def _write(self, head: Head) -> None:
+        staged = self.path.with_suffix(".new")
+        staged.unlink(missing_ok=True)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(head.encode())
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave an empty file in the place of a head
+        staged.replace(self.path)
+
+
+async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:
+    """How far the database's record is; ``has_series`` is False for a schema from before there were series."""
+    series = select(func.max(SeriesRow.began_at)).scalar_subquery() if has_series else literal(0)
+    query = select(HeadRow.size, EventRow.time, EventRow.entry, series)
+    found = await session.execute(query.outerjoin(EventRow, EventRow.idx == HeadRow.size - 1))
+    size, time, entry, began_at = found.one()
+    return Head(began_at or 0, size, time or 0, entry or b"")
+
+
+async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
+    """Whether the database, being at ``present``, still holds what it held at ``kept``.
+
+    What an operator has said was lost counts as held: the series that began then tells.
+    """
+    if kept.series < present.series or kept == present:
+        return True
+    if kept.is_after(present):
+        return False
+    return kept.size == 0 or await session.scalar(select(EventRow.entry).where(EventRow.idx == kept.size - 1)) == (
+        kept.entry
+    )
+
+
+class Heads:
+    """What one process knows of the record's head, and keeps ``here`` (on this host) and ``shared`` (for all)."""
+
+    def __init__(self, db: Database, here: Outside, shared: Outside | None) -> None:
+        self._db = db
+        self._here = here
+        self._shared = shared
+        self._seen: Head | None = None
+        self._here_has: Head | None = None
+        self._shared_has: Head | None = None
+        self._told: set[Outside] = set()
+
+    async def check(self, *, has_series: bool = True) -> None:
+        """Refuse a database that is behind what was kept outside.
+
+        Raises:
+            DatabaseBehind, Unreadable: names the mend.
+        """
+        kept = await self._kept()
+        async with self._db.read(EVERY_TENANT) as session:
+            present = await head_of(session, has_series=has_series)
+            for head in kept:
+                if not await continues(session, present, head):
+                    raise _behind(present, head)
+        self._seen = present
+
+    async def furthest(self) -> Head | None:
+        """The latest head that was kept outside; None where none was."""
+        furthest: Head | None = None
+        for head in await self._kept():
+            if furthest is None or head.is_after(furthest):
+                furthest = head
+        return furthest
+
+    async def watch(self, audit: AuditLog, election: Election) -> None:
+        """Look about once a second, until cancelled."""
+        while audit.closed is None:
+            await self.look(audit, election)
+            await asyncio.sleep(_EVERY_S)
+
+    async def look(self, audit: AuditLog, election: Election) -> None:
+        """Compare the database with what this process saw, and keep its head; who leads keeps what is shared.
+
+        Once the database is behind, nothing is recorded, and so nothing done, until the process starts anew.  Nothing
+        is kept before :meth:`check` or :meth:`replace`.
+        """
+        if self._seen is None or audit.closed is not None:
+            return
+        try:
+            audit.floor = max(audit.floor, await self._look(self._seen, shared=election.leads))
+        except DatabaseBehind as behind:
+            audit.closed = DatabaseBehind()
+            _log.critical("database.behind", mend=behind.public)
+        except Exception as error:  # noqa: BLE001 - a database that is away is looked at again
+            _log.debug("database.head_unknown", error=type(error).__name__)
+
+    async def _look(self, seen: Head, *, shared: bool) -> int:
+        """Keep the present head outside; how many events there are.
+
+        Raises:
+            DatabaseBehind: the database doesn't hold what it held when this process looked before.
+        """
+        async with self._db.read(EVERY_TENANT) as session:
+            present = await head_of(session)
+            if seen.series != present.series or not await continues(session, present, seen):
+                raise _behind(present, seen)
+        if present != self._here_has:
+            self._here_has = present
+            await self._keep(self._here, present)
+        if shared and self._shared is not None and present != self._shared_has:
+            self._shared_has = present
+            await self._keep(self._shared, present)
+        self._seen = present
+        return present.size
+
+    async def replace(self) -> None:
+        """Keep the head of a series that has just begun, everywhere."""
+        async with self._db.read(EVERY_TENANT) as session:
+            self._seen = await head_of(session)
+        for outside in self._places():
+            await self._keep(outside, self._seen)
+
+    def _places(self) -> Sequence[Outside]:
+        return [self._here] if self._shared is None else [self._here, self._shared]
+
+    async def _kept(self) -> Sequence[Head]:
+        return [head for outside in self._places() if (head := await self._read(outside)) is not None]
+
+    async def _read(self, outside: Outside) -> Head | None:
+        try:
+            return await outside.read()
+        except (Unavailable, OSError) as error:
+            self._tell("database.head_not_read", outside, error)
+            return None
+
+    async def _keep(self, outside: Outside, head: Head) -> None:
+        try:
+            await outside.keep(head)
+        except (Unavailable, OSError) as error:
+            self._tell("database.head_not_kept", outside, error)
+        else:
+            self._told.discard(outside)
+
+    def _tell(self, what: str, outside: Outside, error: Exception) -> None:
+        """Once for each place, until it works again."""
+        if outside not in self._told:
+            self._told.add(outside)
+            _log.warning(what, outside=type(outside).__name__, error=type(error).__name__)
+
+
+def _behind(present: Head, kept: Head) -> DatabaseBehind:
+    if present.series > kept.series:
+        return DatabaseBehind("The database was restored while this process ran; restart the broker.")
+    found = f"holds {present.size} events" if kept.is_after(present) else "holds others"
+    return DatabaseBehind(
+        f"The database {found}, and {kept.size} were recorded by {rfc3339(kept.time)}: it was restored from a backup, "
+        "and what was revoked since is in it as it was before. Run `broker restored --since TIME` on the server, with "
+        "the time of that backup."
+    )

@@ -1,0 +1,99 @@
+"""A deployment's database, brought to the schema of this version and found to be the newest there was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from broker import keystores, schema
+from broker.audit.events import BROKER, Event
+from broker.audit.heads import HeadFile, Heads
+from broker.audit.record import record
+from broker.audit.tables import SeriesRow
+from broker.base.clock import Clock, now_ms
+from broker.base.db import EVERY_TENANT, Database, keep_private
+from broker.config import Settings
+from broker.keystore import internal
+from broker.keystore.vault.heads import HeadInVault
+from broker.keystores import Keystores
+from broker.notifications.notices import tell
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of these settings; of SQLite, its file is the owner's alone, and the default's folder is made."""
+    if settings.database_url is None:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = Database(settings.database())
+    if db.file is not None:
+        keep_private(db.file)
+    return db
+
+
+async def migrate(settings: Settings, revision: str = "head", *, down: bool = False, restored: bool = False) -> None:
+    """Bring the database to a revision, its keystores opened first; of several at once, one does it and the rest wait.
+
+    ``restored`` is True where an operator says that the database was restored from a backup.
+
+    Raises:
+        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the mend.
+    """
+    db = open_database(settings)
+    try:
+        await schema.check_encoding(db)
+        async with schema.alone(db):
+            if down:
+                await schema.downgrade(db, revision)
+                return
+            # The first migration is the moment at which a missing key file is no loss.
+            may_create = settings.database_url is None and await schema.is_empty(db)
+            async with keystores.opened(settings, db, now_ms, may_create=may_create) as opened:
+                await _upgrade(settings, db, opened, now_ms, revision, restored=restored)
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncIterator[Keystores]:
+    """Check the database and open the keystores; the embedded SQLite is brought up to date first.
+
+    Raises:
+        SchemaUnusable, MasterKeysUnusable: names the mend.
+    """
+    if db.dialect != "sqlite":
+        await schema.check(db)
+        async with keystores.opened(settings, db, clock, may_create=False) as opened:
+            yield opened
+        return
+    async with AsyncExitStack() as stack:
+        async with schema.alone(db):
+            # The first start is the moment at which a missing key file is no loss.
+            fresh = await schema.is_empty(db)
+            opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
+            # Only `broker migrate` authenticates rows from before: a start must not make its own what was put there.
+            await schema.upgrade(db)
+        yield opened
+
+
+def heads(settings: Settings, db: Database, opened: Keystores, keys: internal.InternalKeys) -> Heads:
+    """What is kept outside of the database of how far its record was."""
+    name = keys.database_id
+    shared = None if opened.values is None else HeadInVault(opened.values, name)
+    return Heads(db, HeadFile(settings.state_dir / "heads", name), shared)
+
+
+async def _upgrade(
+    settings: Settings, db: Database, opened: Keystores, clock: Clock, revision: str, *, restored: bool
+) -> None:
+    """Bring the database to a revision.  Where that authenticates rows from before, the record says so."""
+    row_key = None
+    if await schema.has(db, internal.InternalKeyRow.__tablename__):
+        keys = await internal.load(db, keystores.in_force(settings, opened), clock())
+        row_key = keys.rows
+        if not restored:
+            has_series = await schema.has(db, SeriesRow.__tablename__)
+            await heads(settings, db, opened, keys).check(has_series=has_series)
+    if rows := await schema.upgrade(db, revision, row_key=row_key):
+        async with db.write(EVERY_TENANT) as session:
+            note = f"{rows} rows from before rows were authenticated"
+            await tell(session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows})
+            await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))

@@ -1,0 +1,58 @@
+"""How far the record was, as it is kept outside of the database: what shows that a database was restored.
+
+::
+
+    {"v": 1, "series": …, "size": …, "time": …, "entry": "…"}        JSON, members in this order
+
+``series`` is when the present series of the index began, in milliseconds since the epoch, and 0 in the first; ``size``
+is how many events the database held; ``time`` is that of the last one, in milliseconds, and ``entry`` the hexadecimal
+form of its commitment (:mod:`broker.formats.event`), by which two histories of one length are told apart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+_VERSION = 1
+_NAMES = ["v", "series", "size", "time", "entry"]
+
+
+class Unreadable(ValueError):
+    """Not a head in this form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the record was."""
+
+    series: int
+    size: int
+    time: int
+    entry: bytes
+
+    def is_after(self, other: Head) -> bool:
+        """Whether more had happened by then than by ``other``."""
+        return (self.series, self.size) > (other.series, other.size)
+
+    def encode(self) -> str:
+        """The text that is kept."""
+        return json.dumps(
+            dict(zip(_NAMES, (_VERSION, self.series, self.size, self.time, self.entry.hex()), strict=True))
+        )
+
+    @classmethod
+    def decode(cls, text: str) -> Head:
+        """The head of a kept text.
+
+        Raises:
+            Unreadable: it is none, cut off, or of an unknown version.
+        """
+        try:
+            found = json.loads(text)
+            if list(found) != _NAMES or found["v"] != _VERSION:
+                raise Unreadable("not a head of a known version")
+            series, size, time = (int(found[name]) for name in ("series", "size", "time"))
+            return cls(series, size, time, bytes.fromhex(found["entry"]))
+        except (ValueError, TypeError) as error:
+            raise Unreadable(f"not a head ({type(error).__name__})") from None

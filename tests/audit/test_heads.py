@@ -1,0 +1,124 @@
+"""A database that lost events is noticed by what is kept outside of it."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from broker.audit.events import BROKER, Event
+from broker.audit.heads import HeadFile, Heads
+from broker.audit.log import AuditLog, DatabaseBehind
+from broker.audit.tables import HeadRow
+from broker.base.clock import now_ms
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.election import Election
+from broker.formats.head import Head, Unreadable
+
+
+def event() -> Event:
+    return Event(kind="audit.read", time=now_ms(), actor=BROKER)
+
+
+def heads_of(db: Database, directory: Path) -> tuple[Heads, HeadFile]:
+    file = HeadFile(directory / "heads", "database")
+    return Heads(db, file, None), file
+
+
+async def lose(db: Database, size: int) -> None:
+    """What a restored backup does."""
+    async with db.write(EVERY_TENANT) as session:
+        head = await session.get_one(HeadRow, 1)
+        head.size = size
+
+
+async def test_a_head_is_kept_outside_and_a_database_behind_it_is_refused(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    heads, file = heads_of(db, tmp_path)
+    await heads.check()
+    for _ in range(3):
+        await log.append(event())
+    await heads.look(log, Election(db, 1))
+    kept = await file.read()
+    assert kept is not None
+    assert kept.size == 3
+    await lose(db, 2)
+    with pytest.raises(DatabaseBehind, match=r"holds 2 events, and 3 .*broker restored --since"):
+        await heads_of(db, tmp_path)[0].check()
+
+
+async def test_another_history_of_the_same_length_is_refused(db: Database, log: AuditLog, tmp_path: Path) -> None:
+    _, file = heads_of(db, tmp_path)
+    await log.append(event())
+    await file.keep(Head(0, 1, now_ms(), bytes(32)))
+    with pytest.raises(DatabaseBehind, match="holds others"):
+        await heads_of(db, tmp_path)[0].check()
+
+
+async def test_a_database_that_goes_back_under_a_running_process_records_nothing_more(
+    db: Database, log: AuditLog
+) -> None:
+    """At once, whatever was looked at: the next event finds fewer than there were."""
+    await log.append(event())
+    await log.append(event())
+    await lose(db, 1)
+    with pytest.raises(DatabaseBehind):
+        await log.append(event())
+    assert log.closed is not None
+    with pytest.raises(DatabaseBehind):
+        await log.append(event())
+    assert not log.post(event())
+    async with db.read(EVERY_TENANT) as session:
+        assert (await session.get_one(HeadRow, 1)).size == 1
+
+
+async def test_a_process_that_records_nothing_itself_notices_within_a_look(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    heads, _ = heads_of(db, tmp_path)
+    other = AuditLog(db)
+    await log.append(event())
+    await heads.check()
+    await heads.look(other, Election(db, 1))
+    await lose(db, 0)
+    watching = asyncio.create_task(heads.watch(other, Election(db, 1)))
+    await watching
+    assert other.closed is not None
+
+
+async def test_the_file_is_its_owners_alone_and_never_goes_back(tmp_path: Path) -> None:
+    file = HeadFile(tmp_path / "heads", "database")
+    later, earlier = Head(0, 9, 1, b"x"), Head(0, 8, 1, b"y")
+    await file.keep(later)
+    await file.keep(earlier)
+    assert await file.read() == later
+    await file.keep(Head(7, 1, 1, b"z"))
+    assert await file.read() == Head(7, 1, 1, b"z")
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+
+async def test_a_file_that_holds_something_else_is_refused_with_its_mend(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    heads, file = heads_of(db, tmp_path)
+    file.path.parent.mkdir()
+    file.path.write_bytes(b"\xff\x00")
+    with pytest.raises(Unreadable, match="remove the file"):
+        await heads.check()
+    # One that is broken under a running process is put right by it.
+    await heads.replace()
+    assert (await file.read()) is not None
+    assert log.closed is None
+
+
+async def test_a_place_that_takes_nothing_stops_nothing(db: Database, log: AuditLog, tmp_path: Path) -> None:
+    (tmp_path / "heads").write_text("a file where a folder is needed")
+    heads, _ = heads_of(db, tmp_path)
+    await heads.check()
+    await heads.look(log, Election(db, 1))
+    await log.append(event())
+    assert log.closed is None
