@@ -5,7 +5,7 @@ made.  Whatever a person or an upstream wrote or that names a person (names, add
 ids of requests) goes to the personal part, which can be withheld or erased, and may be any text.
 
 Version 2 has upstream's id of a request, and what was no plain name of a parameter, in the personal part; before, they
-were in the core.
+were in the core.  Version 3 has the kinds ``database.…``.
 """
 
 from __future__ import annotations
@@ -102,13 +102,15 @@ KINDS = frozenset(
         "webhook.secret_rotated",
         "webhook.disabled",
         "notice.resent",
+        "database.restored",
+        "database.restore_confirmed",
     }
 )
 
 ActorType = Literal["operator", "workload", "customer", "broker", "stranger"]
 Decision = Literal["allowed", "denied"]
 
-VERSION = 2
+VERSION = 3
 
 _WORD = re.compile(r"[A-Za-z0-9_.,:/=+-]{1,200}")
 _OF_WORDS = (string.ascii_letters + string.digits + "_.,:/=+-").encode()

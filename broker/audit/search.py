@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.db import Database, Scope
 
@@ -33,9 +34,13 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event as it was recorded: its index, both parts as stored, and the commitment."""
+    """An event as it was recorded: its index, both parts as stored, and the commitment.
+
+    ``series`` is when the index's series began (:mod:`broker.audit.series`), 0 for the first.
+    """
 
     index: int
+    series: int
     core: dict[str, Any]
     personal: dict[str, Any]
     entry: bytes
@@ -44,8 +49,12 @@ class Recorded:
 async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list[Recorded]:
     """Up to ``limit`` events inside ``scope``; events of no tenant are seen by who sees every tenant."""
     async with db.read(scope) as session:
+        series = await known(session)
         rows = await session.scalars(_query(scope, wanted).limit(limit))
-        return [Recorded(row.idx, json.loads(row.core), json.loads(row.personal), row.entry) for row in rows]
+        return [
+            Recorded(row.idx, series.of(row.idx), json.loads(row.core), json.loads(row.personal), row.entry)
+            for row in rows
+        ]
 
 
 def _query(scope: Scope, wanted: Filter) -> Select[EventRow]:

@@ -28,7 +28,7 @@ from broker.cli import exec as exec_
 from broker.cli import scan as scan_
 
 # Their imports take a second that the other commands need not wait for.
-_SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore"})
+_SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore", "restored"})
 
 
 def build(words: Sequence[str]) -> typer.Typer:
@@ -60,7 +60,7 @@ def build(words: Sequence[str]) -> typer.Typer:
     # A job installs the package without the server's parts; the commands that need them are then absent.
     asked = not words or words[0].startswith("-") or words[0] in _SERVER_COMMANDS
     if asked and find_spec("fastapi") is not None:
-        for part in ("server", "keystore"):
+        for part in ("server", "keystore", "restored"):
             import_module(f"broker.cli.{part}").register(app)
     return app
 

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, insert, or_, select, update
 from broker.audit.events import Actor, Event, word
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.record import epochs_of
+from broker.audit.series import unconfirmed
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -38,6 +39,13 @@ _REMEMBERED = 20_000
 
 
 KEY_REVOKED = Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
+
+
+REVEAL_SUSPENDED = Denied(
+    "reveal_suspended",
+    "The database was restored from a backup, and nobody has confirmed yet who may see keys; an operator has to look "
+    "(`broker restored --confirm`, on the server). Leases to use keys are given.",
+)
 
 
 class LeaseDenied(Forbidden):
@@ -106,6 +114,7 @@ class Leasing:
         self._row_key = row_key
         self._clock = clock
         self._leases: OrderedDict[str, Lease] = OrderedDict()
+        self._confirmed = False
 
     async def issue(self, actor: Actor, subject: Subject, ask: Ask, *, idempotency_key: str = "") -> Issued:
         """Lease a key.  The lease and its event are durable before the key is opened.
@@ -127,6 +136,8 @@ class Leasing:
             standing = await self.standings.get(subject, fresh=attempt > 0)
             now = self._clock()
             decision = decide(ask, standing.facts, now)
+            if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
+                decision = REVEAL_SUSPENDED
             if isinstance(decision, Denied):
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
@@ -149,6 +160,13 @@ class Leasing:
             self._remember(lease)
             return await self._issued(lease, standing, subject)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
+
+    async def _reveal_is_suspended(self) -> bool:
+        """Whether a restore waits to be confirmed; once none does, none can before the process starts anew."""
+        if not self._confirmed:
+            async with self._db.read(EVERY_TENANT) as session:
+                self._confirmed = not await unconfirmed(session)
+        return not self._confirmed
 
     async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> None:
         """Put a refusal on the record, then raise it.

@@ -33,6 +33,7 @@ Kind = Literal[
     "key_gone",
     "right_altered",
     "rights_authenticated",
+    "database_restored",
     "grant_waits",
     "account_waits",
     "key_exposed",
@@ -71,6 +72,8 @@ FACTS = frozenset(
         "rows",
         "grant",
         "account",
+        "since",
+        "lost",
     }
 )
 
@@ -137,6 +140,13 @@ WORDS: Mapping[Kind, Words] = {
         "`broker migrate` authenticated {rows} rows that were from before rows were authenticated. It does so once: if "
         "that was done before, somebody may have put rows in between; look through `broker grant list`, `broker "
         "operator list` and `broker workload list`.",
+    ),
+    "database_restored": Words(
+        "urgent",
+        "The database was restored from a backup",
+        "It is as it was at {since}; {lost} events since are lost. Jobs, grants, keys and accounts that were revoked "
+        "since are in force again, and keys that were given since are unknown: look through `broker restored --list`, "
+        "end what has to be ended, then run `broker restored --confirm`. Until then nobody is shown a key.",
     ),
     "grant_waits": Words(
         "warning",

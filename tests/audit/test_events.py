@@ -42,7 +42,7 @@ def test_whatever_is_accepted_has_bytes_to_store(event: Event) -> None:
     core, personal = json.loads(committed.core), json.loads(committed.personal)
     assert committed.core.isascii()
     assert b"\\" not in committed.core
-    assert core["v"] == 2
+    assert core["v"] == 3
     assert not any(character in str(personal) for character in "\0\x9b\u202e\u2028\ud800")
 
 

@@ -19,9 +19,14 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=SECURED)
 
 
 class EventView(View):
-    """An event: the core as committed, and the personal part beside it."""
+    """An event: the core as committed, and the personal part beside it.
+
+    ``series`` is when the database was last restored before the event, and null before the first time: numbers that a
+    restore lost are given again, in a series of their own.
+    """
 
     index: int
+    series: str | None
     time: str
     kind: str
     decision: str
@@ -34,6 +39,7 @@ def show(recorded: Recorded) -> EventView:
     """The event as answers show it."""
     return EventView(
         index=recorded.index,
+        series=rfc3339(recorded.series) if recorded.series else None,
         time=rfc3339(recorded.core["time"]),
         kind=recorded.core["kind"],
         decision=recorded.core["decision"],
