@@ -117,11 +117,10 @@ async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool =
                 finally:
                     await broker.services.flights.end(0)
                     listening.cancel()
-                    keeping.cancel()
+                    heads.stop()
                     # Not cancelled: a look-up that is cut short could leave its connection open.
                     broker.services.flights.stop()
                     await asyncio.gather(watching, listening, keeping, return_exceptions=True)
-                    await heads.look(audit, broker.worker.election)
     finally:
         await audit.stop()
         await outbound.close()

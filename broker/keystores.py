@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import func, select
 
@@ -57,12 +58,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     if not settings.vault_url:
         yield Keystores(stores, None, None, None)
         return
-    vault = Vault(
-        Address(settings.vault_url, settings.vault_namespace, settings.vault_ca_file),
-        _login(settings),
-        connections=settings.vault_connections,
-        timeout=settings.vault_timeout,
-    )
+    vault = _vault(settings, _login(settings))
     transit = TransitWrapper(vault, settings.vault_transit_mount, settings.vault_transit_key)
     values = Values(vault, settings.vault_kv_mount, settings.vault_kv_prefix)
     kv_keys = KvKeyWrapper(values, _nothing_in_kv(db))
@@ -109,6 +105,21 @@ def local(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
     if may_create and not path.exists():
         MasterKeys({}, "").with_new_key().write_file(path)
     return EnvelopeKeystore(LocalKeyWrapper(MasterKeys.from_file(path), path))
+
+
+@asynccontextmanager
+async def values_as(settings: Settings, token_file: Path) -> AsyncIterator[Values]:
+    """The values in KV as whoever holds the token in a file sees them: the broker itself may list none."""
+    vault = _vault(settings, TokenFile(token_file))
+    try:
+        yield Values(vault, settings.vault_kv_mount, settings.vault_kv_prefix)
+    finally:
+        await vault.close()
+
+
+def _vault(settings: Settings, login: Login) -> Vault:
+    address = Address(settings.vault_url, settings.vault_namespace, settings.vault_ca_file)
+    return Vault(address, login, connections=settings.vault_connections, timeout=settings.vault_timeout)
 
 
 def _nothing_in_kv(db: Database) -> Callable[[], Awaitable[bool]]:

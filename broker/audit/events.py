@@ -5,7 +5,7 @@ made.  Whatever a person or an upstream wrote or that names a person (names, add
 ids of requests) goes to the personal part, which can be withheld or erased, and may be any text.
 
 Version 2 has upstream's id of a request, and what was no plain name of a parameter, in the personal part; before, they
-were in the core.  Version 3 has the kinds ``database.…``.
+were in the core.  Version 3 has the kinds ``database.…`` and ``keystore.orphan_…``.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ KINDS = frozenset(
         "keystore.rewrapped",
         "keystore.master_key_dropped",
         "keystore.master_keys_destroyed",
+        "keystore.orphan_attached",
+        "keystore.orphan_destroyed",
         "leak.checked",
         "leak.found",
         "audit.read",

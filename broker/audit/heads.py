@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -130,6 +131,7 @@ class Heads:
         self._here_has: Head | None = None
         self._shared_has: Head | None = None
         self._told: set[Outside] = set()
+        self._ending = asyncio.Event()
 
     async def check(self, *, has_series: bool = True) -> None:
         """Refuse a database that is behind what was kept outside.
@@ -154,10 +156,17 @@ class Heads:
         return furthest
 
     async def watch(self, audit: AuditLog, election: Election) -> None:
-        """Look about once a second, until cancelled."""
-        while audit.closed is None:
+        """Look about once a second until stopped, and once more then."""
+        while audit.closed is None and not self._ending.is_set():
             await self.look(audit, election)
-            await asyncio.sleep(_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_S):
+                    await self._ending.wait()
+        await self.look(audit, election)
+
+    def stop(self) -> None:
+        """End the watch.  It isn't cancelled: a look that is cut short could leave its connection open."""
+        self._ending.set()
 
     async def look(self, audit: AuditLog, election: Election) -> None:
         """Compare the database with what this process saw, and keep its head; who leads keeps what is shared.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +15,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
-from broker import database, keystores, schema
+from broker import database, keystores, orphans, schema
 from broker.app import Broker
+from broker.base.errors import BrokerError
 from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
@@ -23,6 +26,8 @@ from broker.config import Settings
 from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys
 from broker.keystore.strays import waiting
+from broker.keystore.vault.values import Values
+from broker.orphans import Orphan
 from broker.rewrap import Advance, Moved, held_by, note, rewrap_all
 
 keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
@@ -207,6 +212,66 @@ def drop(kek_id: str, settle: Settle = SETTLE_S) -> None:
         typer.echo(f"Removed {kek_id}. Copies of it in backups stay secret-bearing: destroy them in their time.")
 
     run_or_fail(run())
+
+
+class _Act(StrEnum):
+    DESTROY = "destroy"
+    ATTACH = "attach"
+
+
+@keystore.command("audit")
+def audit(
+    token_file: Annotated[
+        Path, typer.Option(help="File with a token of Vault's that may list (deploy/vault/keybroker-audit.hcl).")
+    ],
+    act: Annotated[
+        _Act | None, typer.Option("--do", help="Destroy what is found, or take it as a key that was given.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="PATH:NUMBER of what to do it with; repeat.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List customers' keys in Vault that no row refers to, as a restored backup leaves them.
+
+    Ends with 1 where any is left. The broker itself may list nothing in Vault, so this needs somebody's token.
+    """
+    settings = settings_of_process()
+    if not settings.vault_url:
+        fail("BROKER_VAULT_URL is not set, so no customer's key is in Vault.")
+
+    async def run() -> int:
+        async with composition.running(settings) as broker, keystores.values_as(settings, token_file) as listing_as:
+            values = broker.keystores.values
+            assert values is not None
+            found = [one async for one in orphans.orphans(broker.services.db, values, listing_as)]
+            chosen = [one for one in found if only is None or f"{one.path}:{one.number}" in only]
+            if act is not None and chosen and not yes:
+                told = f"{act.value.capitalize()} {len(chosen)} of the {len(found)} values that no row refers to?"
+                typer.confirm(told, abort=True, err=True)
+            rows = [await _done(broker, values, one, act if one in chosen else None) for one in found]
+        listing(rows, ["value", "customer", "provider", "label", "state"], as_json)
+        return sum(row["state"] not in _SETTLED for row in rows)
+
+    if run_or_fail(run()):
+        raise typer.Exit(1)
+
+
+_SETTLED = {"destroyed", "attached: active", "attached: held", "attached: unreachable"}
+
+
+async def _done(broker: Broker, values: Values, one: Orphan, act: _Act | None) -> dict[str, str]:
+    """A line about a value, and about what was done with it."""
+    state = "left"
+    try:
+        if act is _Act.DESTROY:
+            await orphans.destroy(broker, values, one)
+            state = "destroyed"
+        elif act is _Act.ATTACH:
+            state = f"attached: {await orphans.attach(broker, values, one)}"
+    except BrokerError as refused:
+        state = f"left: {refused.public}"
+    where = {"value": f"{one.path}:{one.number}", "customer": one.customer or one.organization}
+    return {**where, "provider": one.provider, "label": one.label, "state": state}
 
 
 def _teller(as_json: bool) -> Tell:

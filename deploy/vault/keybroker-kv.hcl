@@ -26,3 +26,10 @@ path "secret/metadata/keybroker/broker/master-keys" {
 path "secret/destroy/keybroker/broker/master-keys" {
   capabilities = ["update"]
 }
+# How far the record was, about once a second: what shows that the database was restored from a backup.
+path "secret/data/keybroker/broker/heads/*" {
+  capabilities = ["create", "update", "read"]
+}
+path "secret/metadata/keybroker/broker/heads/*" {
+  capabilities = ["read"]
+}

@@ -12,3 +12,10 @@ path "transit/decrypt/keybroker" {
 path "transit/keys/keybroker" {
   capabilities = ["read"]
 }
+# How far the record was, about once a second: what shows that the database was restored from a backup.
+path "secret/data/keybroker/broker/heads/*" {
+  capabilities = ["create", "update", "read"]
+}
+path "secret/metadata/keybroker/broker/heads/*" {
+  capabilities = ["read"]
+}

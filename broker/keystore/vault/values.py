@@ -76,6 +76,31 @@ class Values:
 
         return await self._vault.call(work)
 
+    async def described(self, path: str) -> dict[str, str]:
+        """What people who browse Vault are told of a path (:meth:`describe`)."""
+
+        def work(client: hvac.Client) -> dict[str, str]:
+            found = client.secrets.kv.v2.read_secret_metadata(path, mount_point=self.mount)["data"]
+            return dict(found["custom_metadata"] or {})
+
+        return await self._vault.call(work)
+
+    async def below(self, path: str) -> list[str]:
+        """Every path with values below this one; needs the right to list, which a broker has not."""
+
+        def work(client: hvac.Client) -> list[str]:
+            try:
+                return list(client.secrets.kv.v2.list_secrets(path, mount_point=self.mount)["data"]["keys"])
+            except refused.InvalidPath as error:
+                _refuse_if_no_mount(error)
+                return []
+
+        found: list[str] = []
+        for name in await self._vault.call(work):
+            inner = f"{path}/{name.rstrip('/')}"
+            found += await self.below(inner) if name.endswith("/") else [inner]
+        return found
+
     async def put(self, path: str, value: Mapping[str, str], after: int) -> bool:
         """Put a value there as number ``after + 1``; False where somebody else put one meanwhile.
 

@@ -1,0 +1,140 @@
+"""How far the record was is kept in OpenBao too, and what a restored backup doesn't know of there is found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from broker import app as composition
+from broker import orphans, restored
+from broker.audit.log import DatabaseBehind
+from broker.base.clock import now_ms
+from broker.base.errors import BrokerError
+from broker.config import Settings
+from broker.credentials.verification import Verdict
+from broker.formats.head import Head
+from broker.keystores import values_as
+from tests.support.bao import Bao
+from tests.support.world import World, running_world, settings_for, upstream
+
+
+def in_vault(server: Bao, world: World) -> Head:
+    path = f"keybroker/broker/heads/{world.services.keys.database_id}"
+    found = server.root.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)
+    return Head.decode(found["data"]["data"]["head"])
+
+
+def backup_of(settings: Settings) -> Path:
+    """A copy of the database, which no broker has open."""
+    source = Path(settings.database().removeprefix("sqlite+aiosqlite:///"))
+    return Path(shutil.copy(source, source.with_name("backup.db")))
+
+
+def restored_to(settings: Settings, backup: Path, **changes: Any) -> Settings:
+    url = SecretStr(f"sqlite+aiosqlite:///{shutil.copy(backup, backup.with_name('back.db'))}")
+    return settings.model_copy(update={"database_url": url, **changes})
+
+
+@pytest.mark.parametrize("keystore", ["vault-kv", "vault-transit"])
+async def test_a_host_that_kept_nothing_itself_learns_from_vault_that_the_database_is_behind(
+    keystore: str, server: Bao, vault: dict[str, Any], tmp_path: Path, sqlite_url: str
+) -> None:
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore=keystore, **vault)
+        settings.key_file().unlink()
+        async with running_world(settings, state, url):
+            pass
+        backup = backup_of(settings)
+        async with running_world(settings, state, url, bootstrap=False) as world:
+            await world.broker.worker.election.holds()
+            await world.services.audit.append(an_event())
+            await world.broker.heads.look(world.services.audit, world.broker.worker.election)
+            assert in_vault(server, world).size > 0
+        elsewhere = restored_to(settings, backup, state_dir=tmp_path / "another host")
+        with pytest.raises(DatabaseBehind, match="was restored from a backup"):
+            async with composition.running(elsewhere):
+                raise AssertionError("it is served")
+
+
+def an_event() -> Any:
+    from broker.audit.events import BROKER, Event
+
+    return Event(kind="audit.read", time=now_ms(), actor=BROKER)
+
+
+async def test_a_vault_that_forbids_it_stops_nothing(
+    server: Bao, vault: dict[str, Any], tmp_path: Path, sqlite_url: str
+) -> None:
+    server.root.sys.create_or_update_policy(
+        "without-heads", Path("deploy/vault/keybroker-kv.hcl").read_text().partition("# How far the record")[0]
+    )
+    server.root.auth.approle.create_or_update_approle("without-heads", token_policies=["without-heads"])
+    signed_in = server.approle(server.root, tmp_path / "forbidden", "without-heads")
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **{**vault, **signed_in})
+        settings.key_file().unlink()
+        async with running_world(settings, state, url) as world:
+            await world.broker.worker.election.holds()
+            await world.broker.heads.look(world.services.audit, world.broker.worker.election)
+            await world.key_for("acme")
+            assert world.services.audit.closed is None
+
+
+async def rotated(world: World, credential: str, slug: str) -> None:
+    """A new key over a link; the old one is kept for a while."""
+    _, intake, secret = await world.rotate(credential)
+    assert (await world.submit(intake, secret, world.new_key(slug))).status_code == 200
+
+
+async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_destroyed(
+    server: Bao, vault: dict[str, Any], tmp_path: Path, sqlite_url: str
+) -> None:
+    """Two keys that were rotated after the backup, and one of a customer who came after it."""
+    token_file = tmp_path / "auditor"
+    token = server.root.auth.token.create(policies=["keybroker-audit"])["auth"]["client_token"]
+    token_file.write_text(token)
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **vault)
+        settings.key_file().unlink()
+        async with running_world(settings, state, url) as world:
+            first, second = await world.key_for("acme"), await world.key_for("zeta")
+            admin = world.admin
+        backup, since = backup_of(settings), now_ms()
+        async with running_world(settings, state, url, bootstrap=False) as world:
+            world.admin = admin
+            await rotated(world, first, "acme")
+            await rotated(world, second, "zeta")
+            await world.key_for("late")
+            # Others' tests have theirs in the same server.
+            mine = {made["id"] for made in (await world.call("GET", "/v1/organizations"))["items"]}
+        back = restored_to(settings, backup)
+        async with composition.running(back, restored=True) as broker:
+            await restored.go_on(broker, await restored.size(broker.services.db), since)
+        async with (
+            running_world(back, state, url, bootstrap=False) as world,
+            values_as(back, token_file) as listing,
+        ):
+            world.admin = admin
+            db, values = world.services.db, world.broker.keystores.values
+            assert values is not None
+            found = {
+                one.customer: one async for one in orphans.orphans(db, values, listing) if one.organization in mine
+            }
+            assert set(found) == {"acme", "zeta", "late"}
+            # One is taken as the new key of a rotation: both keys are kept, as after a rotation over a link.
+            assert await orphans.attach(world.broker, values, found["acme"]) is Verdict.ACTIVE
+            versions = await world.versions(first)
+            assert [version["state"] for version in versions] == ["retiring", "active"]
+            # The customer of another is unknown here: nothing is taken.
+            with pytest.raises(BrokerError, match="customer is unknown"):
+                await orphans.attach(world.broker, values, found["late"])
+            await orphans.destroy(world.broker, values, found["zeta"])
+            await orphans.destroy(world.broker, values, found["late"])
+            assert [one async for one in orphans.orphans(db, values, listing) if one.organization in mine] == []
+            events = await world.events(kind="keystore.*")
+            kinds = [event["core"]["kind"] for event in events if "orphan" in event["core"]["kind"]]
+            assert kinds == ["keystore.orphan_attached", "keystore.orphan_destroyed", "keystore.orphan_destroyed"]
