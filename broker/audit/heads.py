@@ -32,7 +32,9 @@ _EVERY_S = 1.0
 
 
 class Outside(Protocol):
-    """A place outside of the database that keeps a head."""
+    """A place outside of the database that keeps a head; ``where`` names it to people."""
+
+    where: str
 
     async def read(self) -> Head | None:
         """The head that is kept there; None where there is none.
@@ -49,6 +51,8 @@ class Outside(Protocol):
 
 class HeadFile:
     """A head in a file, which one process writes at a time and only its owner reads."""
+
+    where = "the state folder"
 
     def __init__(self, folder: Path, database_id: str) -> None:
         self.path = folder / f"{database_id}.json"
@@ -147,6 +151,10 @@ class Heads:
                     raise _behind(present, head)
         self._seen = present
 
+    async def kept_in(self) -> list[str]:
+        """Where a head is kept outside, in words; empty where nothing would tell that the database was restored."""
+        return [outside.where for outside in self._places() if await self._read(outside) is not None]
+
     async def furthest(self) -> Head | None:
         """The latest head that was kept outside; None where none was."""
         furthest: Head | None = None
@@ -235,7 +243,7 @@ class Heads:
         """Once for each place, until it works again."""
         if outside not in self._told:
             self._told.add(outside)
-            _log.warning(what, outside=type(outside).__name__, error=type(error).__name__)
+            _log.warning(what, outside=outside.where, error=type(error).__name__)
 
 
 def _behind(present: Head, kept: Head) -> DatabaseBehind:

@@ -74,7 +74,9 @@ async def _go_on(settings: Settings, since: int, *, yes: bool, as_json: bool) ->
     async with composition.running(settings, restored=True) as broker:
         done = await restored.go_on(broker, base, since)
         found = [row async for row in restored.to_confirm(broker.services.db)]
-    lost = "nothing outside tells how many events" if done.lost_to is None else f"{done.lost_to - base} events"
+    lost = "nothing outside tells how many events,"
+    if done.lost_to is not None:
+        lost = f"{done.lost_to - base} event{'s' if done.lost_to - base != 1 else ''}"
     if as_json:
         told = {"series": rfc3339(done.began_at), "base": base, "lost_to": done.lost_to, "leases": done.leases}
         typer.echo(json.dumps({**told, "links": done.links, "to_confirm": found}))

@@ -230,6 +230,7 @@ def doctor(
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
                 {"part": "providers", "state": "ok", "what": f"{len(list(services.catalog))} declared"},
                 {"part": "public address", "state": "ok", "what": services.public_url},
+                await _head_kept(broker),
                 {
                     "part": "second person",
                     "state": settings.reveal_approval,
@@ -247,6 +248,13 @@ def doctor(
             listing(rows, ["part", "state", "what"], as_json)
 
     run_or_fail(run())
+
+
+async def _head_kept(broker: composition.Broker) -> dict[str, str]:
+    await broker.heads.look(broker.services.audit, broker.worker.election)
+    kept = await broker.heads.kept_in()
+    nowhere = "nothing outside tells whether the database is restored; make BROKER_STATE_DIR writable, or use Vault"
+    return {"part": "head of the record", "state": "ok" if kept else "missing", "what": " and ".join(kept) or nowhere}
 
 
 _APPROVAL = {

@@ -141,7 +141,7 @@ async def test_the_state_is_its_owners_alone_in_a_folder_that_everybody_may_ente
     directory.mkdir(0o777)
     for _ in range(2):
         async with composition.running(Settings(state_dir=directory)):
-            modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+            modes = {path.name: path.stat().st_mode & 0o777 for path in directory.rglob("*") if path.is_file()}
             assert {"broker.db", "broker.db-wal", "broker.db-shm", "master-keys.toml"} <= set(modes)
             assert set(modes.values()) == {0o600}, modes
         # as an older version left them

@@ -17,6 +17,8 @@ _TRIES = 5
 class HeadInVault:
     """A head in Vault, under the name of its database."""
 
+    where = "Vault"
+
     def __init__(self, values: Values, database_id: str) -> None:
         self._values = values
         self._path = values.path("broker", "heads", database_id)
