@@ -22,7 +22,7 @@ from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
 from broker.leaks import patterns, repository, sources
 from broker.leaks.candidates import Finder, Hit, scan
-from broker.leaks.repository import GitFailed
+from broker.leaks.kept import GitFailed
 from broker.leaks.sources import Skipped, Source
 from broker.providers.sighting import MASK, masking
 

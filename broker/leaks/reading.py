@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from typing import IO
 
 _HEAD = 512
 _PIECE = 65_536
@@ -75,6 +76,24 @@ class _Rejoined(_Raw):
         if self._broken is not None:
             raise self._broken
         return self._rest.read1(size)
+
+
+class Part(_Raw):
+    """The next bytes of a stream that goes on behind them; how many are ``left``, also where it ends too soon."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self.left = size
+
+    def _piece(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self.left))
+        self.left -= len(data)
+        return data
+
+    def leave(self) -> None:
+        """Read on to its end, or to the stream's."""
+        while self.read(_PIECE):
+            pass
 
 
 class _Inflated(_Raw):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from broker.leaks.kept import GitFailed, Kept, find, is_own
+from broker.leaks.lent import Lent, lent
+from broker.leaks.reading import Part
 from broker.leaks.sources import LFS_POINTER, Skipped, Source, files, named, whole
 
 _SUBMODULE = "160000"
 _LFS_ID = re.compile(rb"^oid sha256:([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{60})$", re.MULTILINE)
-
-
-class GitFailed(Exception):
-    """Git could not tell; the text says what it said."""
+_LFS_POINTER_MAX = 1_024
+# Of a larger one Git keeps little where it is a bomb, and git takes as much memory.
+_OBJECT_MAX = 512 * 1024**2
+# So many names are remembered, so that each is looked at once.
+_NAMES_MAX = 1_000_000
 
 
 def history(repository: Path, skipped: Skipped) -> Iterator[Source]:
@@ -26,44 +29,67 @@ def history(repository: Path, skipped: Skipped) -> Iterator[Source]:
     Raises:
         GitFailed: it is not a repository, or git gave up before it had shown everything.
     """
-    kept = _kept(repository)
+    kept = find(repository)
     _note_what_is_elsewhere(repository, kept, skipped)
-    for folder in dict.fromkeys((kept, _kept(repository, "--git-dir"))):  # of a further work tree there are two
+    for folder in dict.fromkeys((kept.common, kept.own)):  # of a further work tree there are two
         yield from files(folder, skipped, kept_by_git=True)
-    # Refs may be in a form that is none of text.
-    yield Source("refs", io.BytesIO(_git(repository, "for-each-ref", "--format=%(refname)")))
-    paths = _paths(repository, skipped)
-    process = subprocess.Popen(  # noqa: S603 - fixed words and a folder, no shell
-        [*_command(repository), "cat-file", "--batch", "--batch-all-objects", "--unordered"],
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
+    with lent(kept, skipped) as git:
+        wanted, commits = git.folder / "wanted", git.folder / "commits"
+        _list(git, wanted, commits, skipped)
+        paths = _paths(git, repository, commits, skipped)
         trees = _Trees(skipped)
-        for sha, kind, data in _objects(process.stdout, skipped):
-            where = f"{kind} {sha[:12]}" + (f" {paths[sha]}" if paths.get(sha) else "")
-            if kind == "tree":
-                yield from trees.names(where, data, len(sha) // 2)
+        with git.running("cat-file", "--batch", "--buffer", given=wanted) as shown:
+            for sha, kind, part in _objects(shown, skipped):
+                where = f"{kind} {sha[:12]}" + (f" {paths[sha]}" if paths.get(sha) else "")
+                if kind == "tree":
+                    yield from trees.names(where, part.read(), len(sha) // 2)
+                else:
+                    yield from _content(where, part, kept.common, skipped)
+
+
+def _list(git: Lent, wanted: Path, commits: Path, skipped: Skipped) -> None:
+    """Write down which objects there are, and which of them are commits; what is too large is not wanted."""
+    check = ("cat-file", "--batch-check", "--batch-all-objects", "--unordered", "--buffer")
+    with wanted.open("wb") as every, commits.open("wb") as some, git.running(*check) as listed:
+        for line in listed:
+            sha, _, said = line.decode("ascii", "replace").rstrip("\n").partition(" ")
+            kind, _, size = said.partition(" ")
+            if not size.isdecimal():
+                skipped(f"object {sha[:12]}", said)
+            elif int(size) > _OBJECT_MAX:
+                skipped(f"{kind} {sha[:12]}", "unpacks to too much")
             else:
-                yield from _content(Source(where, io.BytesIO(data)), data, kept, skipped)
-        if status := process.wait():
-            raise GitFailed(f"git ended with {status} before every object was read; `git fsck` may say why.")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+                every.write(sha.encode() + b"\n")
+                some.write(sha.encode() + b"\n" if kind == "commit" else b"")
 
 
-def _note_what_is_elsewhere(repository: Path, kept: Path, skipped: Skipped) -> None:
+def _note_what_is_elsewhere(repository: Path, kept: Kept, skipped: Skipped) -> None:
     """Tell what this repository refers to and doesn't hold."""
-    where = str(repository)
-    if _git(repository, "rev-parse", "--is-shallow-repository").strip() == b"true":
+    where, common = str(repository), kept.common
+    if (common / "shallow").is_file():
         skipped(where, "is a shallow clone; `git fetch --unshallow` brings the rest of its history")
-    if any((kept / "objects" / "pack").glob("*.promisor")):
+    if any((common / "objects" / "pack").glob("*.promisor")):
         skipped(where, "is a partial clone; clone it without --filter")
-    for module in sorted((kept / "modules").glob("**/HEAD")):
+    if (common / "reftable").is_dir():
+        skipped(where, "keeps its refs in tables, whose names are not read")
+    _note_alternates(kept, skipped)
+    for module in sorted((common / "modules").glob("**/HEAD")):
         if (module.parent / "objects").is_dir():
             skipped(str(module.parent), "is the repository of a submodule; scan it with --history as well")
+
+
+def _note_alternates(kept: Kept, skipped: Skipped) -> None:
+    """Objects that are borrowed from another repository, unless the environment names where they are."""
+    if len(kept.objects) > 1:
+        return
+    for name in ("alternates", "http-alternates"):
+        borrowed = kept.common / "objects" / "info" / name
+        if borrowed.exists() or borrowed.is_symlink():
+            skipped(
+                str(borrowed),
+                "names objects of other repositories, which are not read; "
+                "scan those, or name their folders in GIT_ALTERNATE_OBJECT_DIRECTORIES",
+            )
 
 
 class _Trees:
@@ -85,6 +111,8 @@ class _Trees:
             at = end + 1 + size
             if entry in self._seen:
                 continue
+            if len(self._seen) >= _NAMES_MAX:
+                self._seen.clear()
             self._seen.add(entry)
             mode, _, name = entry.partition(b" ")
             inner = f"{where}/{os.fsdecode(name)}"
@@ -93,29 +121,34 @@ class _Trees:
             yield from named(inner, os.fsdecode(name))
 
 
-def _content(source: Source, data: bytes, kept: Path, skipped: Skipped) -> Iterator[Source]:
+def _content(where: str, part: Part, kept: Path, skipped: Skipped) -> Iterator[Source]:
     """A file as it is; of a pointer of Git LFS the file itself, where it is here."""
-    if data.startswith(LFS_POINTER) and (oid := _LFS_ID.search(data)):
-        first, second, rest = (part.decode() for part in oid.groups())
-        stored = kept / "lfs" / "objects" / first / second / (first + second + rest)
-        if stored.is_file():
-            with stored.open("rb") as stream:
-                yield from whole(Source(source.where, stream), skipped)
-            return
-    yield from whole(source, skipped)
+    stream: io.BufferedIOBase = io.BufferedReader(part)
+    if part.left <= _LFS_POINTER_MAX:
+        data = stream.read()
+        if data.startswith(LFS_POINTER) and (oid := _LFS_ID.search(data)):
+            first, second, rest = (one.decode() for one in oid.groups())
+            stored = kept / "lfs" / "objects" / first / second / (first + second + rest)
+            if is_own(stored) and stored.resolve() == stored:
+                with stored.open("rb") as file:
+                    yield from whole(Source(where, file), skipped)
+                return
+        stream = io.BytesIO(data)
+    yield from whole(Source(where, stream), skipped)
 
 
-def _objects(shown: IO[bytes], skipped: Skipped) -> Iterator[tuple[str, str, bytes]]:
+def _objects(shown: IO[bytes], skipped: Skipped) -> Iterator[tuple[str, str, Part]]:
     """Id, kind and content of each, as ``git cat-file --batch`` shows them."""
     while line := shown.readline():
         sha, kind, *size = line.decode("ascii", "replace").split() or ["", ""]
         if not size:
             skipped(f"object {sha[:12]}", kind)
             continue
-        data = shown.read(int(size[0]))
-        if len(data) < int(size[0]) or not shown.read(1):
+        part = Part(shown, int(size[0]))
+        yield sha, kind, part
+        part.leave()
+        if part.left or not shown.read(1):
             raise GitFailed("git ended in the midst of an object; `git fsck` may say why.")
-        yield sha, kind, data
 
 
 def staged(repository: Path, skipped: Skipped) -> Iterator[Source]:
@@ -124,43 +157,49 @@ def staged(repository: Path, skipped: Skipped) -> Iterator[Source]:
     Raises:
         GitFailed: it is not a repository.
     """
-    kept = _kept(repository)
+    kept = find(repository)
+    _note_alternates(kept, skipped)
+    with lent(kept, skipped) as git:
+        changes = _changes(git, kept)
+        places: dict[str, list[str]] = {}
+        for name, sha in reversed(changes):
+            places.setdefault(sha, []).append(name)
+        for name, _ in changes:
+            yield from named(name, name)
+        wanted = git.folder / "wanted"
+        wanted.write_text("".join(f"{sha}\n" for _, sha in changes))
+        with git.running("cat-file", "--batch", "--buffer", given=wanted) as shown:
+            for sha, _, part in _objects(shown, skipped):
+                yield from _content(places[sha].pop(), part, kept.common, skipped)
+
+
+def _changes(git: Lent, kept: Kept) -> list[tuple[str, str]]:
+    """The names and ids of files that are staged and not in the commit that is checked out, as far as that is known.
+
+    Of one whose files are elsewhere, or that only Git's own tables name, nothing is known: then all are new.
+    """
+    nothing = git.said("hash-object", "-t", "tree", "--stdin").decode().strip()
     wanted = ("--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT")
-    changes = _git(repository, "-c", "diff.relative=false", "diff", *wanted).split(b"\0")
-    for change, name in zip(changes[::2], changes[1::2], strict=False):
+    safe = ("--no-ext-diff", "--no-textconv")
+    try:
+        said = git.said("diff", *wanted, *safe, kept.head() or nothing, "--")
+    except GitFailed:
+        said = git.said("diff", *wanted, *safe, nothing, "--")
+    listed = said.split(b"\0")
+    changes = []
+    for change, name in zip(listed[::2], listed[1::2], strict=False):
         _, mode, _, sha, _ = change.decode("ascii").split()
-        where = os.fsdecode(name)
-        yield from named(where, where)
         if mode != _SUBMODULE:  # of which a commit's id alone is committed
-            data = _git(repository, "cat-file", "blob", sha)
-            yield from _content(Source(where, io.BytesIO(data)), data, kept, skipped)
+            changes.append((os.fsdecode(name), sha))
+    return changes
 
 
-def _paths(repository: Path, skipped: Skipped) -> dict[str, str]:
+def _paths(git: Lent, repository: Path, commits: Path, skipped: Skipped) -> dict[str, str]:
     """Where each file was; only people need that."""
     try:
-        listed = _git(repository, "rev-list", "--objects", "--all").decode("utf-8", "replace").splitlines()
+        listed = git.said("rev-list", "--objects", "--missing=allow-any", "--stdin", given=commits)
     except GitFailed as error:
         skipped(f"the paths in {repository}", str(error))
         return {}
-    return {sha: path for sha, _, path in (line.partition(" ") for line in listed) if path}
-
-
-def _kept(repository: Path, which: str = "--git-common-dir") -> Path:
-    """Where Git keeps what it knows of the repository."""
-    return (repository / os.fsdecode(_git(repository, "rev-parse", which).rstrip(b"\n"))).resolve()
-
-
-def _command(repository: Path) -> list[str]:
-    """How Git is called: on what is there, not on what takes its place (``git replace``)."""
-    return ["git", "-C", str(repository), "--no-replace-objects"]
-
-
-def _git(repository: Path, *words: str) -> bytes:
-    try:
-        done = subprocess.run([*_command(repository), *words], capture_output=True, check=False)  # noqa: S603
-    except FileNotFoundError:
-        raise GitFailed("git is not installed; install it, or scan the files alone.") from None
-    if done.returncode != 0:
-        raise GitFailed(done.stderr.decode("utf-8", "replace").strip()[:300] or "git failed")
-    return done.stdout
+    told = (line.partition(" ") for line in listed.decode("utf-8", "replace").split("\n"))
+    return {sha: path for sha, _, path in told if path}

@@ -58,7 +58,8 @@ _OBJECTS = frozenset({"objects", "lfs"})
 _MESSAGES = frozenset({"logs", "COMMIT_EDITMSG", "MERGE_MSG", "SQUASH_MSG", "TAG_EDITMSG"})
 # A shorter name holds no key.
 _NAME_LEAST = 16
-_SUBMODULE = re.compile(r"^\s*path\s*=\s*(.+?)\s*$", re.MULTILINE)
+_SUBMODULE = re.compile(r"[ \t]*path[ \t]*=(.+)")
+_MODULES_MAX = 1_000_000
 UNREADABLE = (
     OSError,
     EOFError,
@@ -137,12 +138,19 @@ def _link(path: Path) -> Iterator[Source]:
 
 def _note_submodules(folder: Path, skipped: Skipped) -> None:
     """Those whose files aren't here."""
+    listed = folder / ".gitmodules"
+    if listed.is_symlink() or not listed.is_file():
+        return
     try:
-        modules = (folder / ".gitmodules").read_text("utf-8", "replace")
+        with listed.open("rb") as stream:
+            modules = stream.read(_MODULES_MAX).decode("utf-8", "replace")
     except OSError:
         return  # is told where it is read
-    for name in _SUBMODULE.findall(modules):
+    for name in (found[1].strip() for line in modules.split("\n") if (found := _SUBMODULE.match(line))):
         inner = folder / name
+        if ".." in inner.parts or not inner.is_relative_to(folder):
+            skipped(str(listed), "names a submodule that is elsewhere")
+            continue
         try:
             empty = not inner.is_dir() or not any(inner.iterdir())
         except OSError as error:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from broker.leaks import repository
+from broker.leaks.kept import GitFailed
 from tests.leaks.test_scan import KEY, scan, told
 from tests.support.commands import run
 
@@ -78,7 +79,7 @@ def test_a_history_that_git_did_not_show_to_its_end_is_no_clean_one(
         shim.write_text(f'#!/bin/sh\ncase "$*" in *cat-file*) {script};; esac\n')
         shim.chmod(0o755)
         monkeypatch.setenv("PATH", str(shim.parent), prepend=":")
-        with pytest.raises(repository.GitFailed, match="git ended"):
+        with pytest.raises(GitFailed, match="git ended"):
             list(repository.history(made, lambda _where, _why: None))
         assert "git ended" in told(str(made), "--history")
 
