@@ -17,6 +17,7 @@ from rich.console import Console
 from broker.base.shown import shown
 from broker.cli.output import AsJson, listing, say
 from broker.cli.session import call, client_proxy, send
+from broker.cli.unfailing import unfailing
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
@@ -33,6 +34,9 @@ _PLACE_MAX = 200
 # So many characters all readings of a candidate begin with.
 _TELLING = 3
 _TROUBLE = 2
+# So many candidates are kept, of one file half of what is left; a longer name is none that a file system has.
+_KEPT_MAX = 200_000
+_NAME_MAX = 4_096
 
 
 class _Found(NamedTuple):
@@ -96,12 +100,17 @@ class _Scan:
     def look(self, finder: Finder, source: Source) -> None:
         """Keep every hit as it comes: what was packed may turn out to be broken, or too much."""
         hits: dict[bytes, tuple[Hit, int]] = {}  # each key once, at its first place
+        room = (_KEPT_MAX - len(self.found)) // 2
         try:
             for hit in scan(finder, source.stream):
+                if len(hits) >= room and hit.text not in hits:
+                    raise ValueError(f"holds more than {room} candidates")
                 first, count = hits.get(hit.text, (hit, 0))
                 hits[hit.text] = (first if first.sure or not hit.sure else hit, count + 1)
         except sources.UNREADABLE as error:
             self.skipped(source.where, sources.said(error))
+        if not hits:
+            return
         where = told = self._shown(source.where)
         for hit, _ in hits.values():
             if hit.text[:_TELLING].decode("ascii") not in told:
@@ -112,7 +121,10 @@ class _Scan:
         self.found += [_Found(where, told, hit, count) for hit, count in hits.values()]
 
     def _shown(self, text: str) -> str:
-        """A name may be a key itself, or steer a terminal."""
+        """A name may be a key itself, steer a terminal, or be made to take long."""
+        if len(text) > _NAME_MAX:
+            outer = text.partition("!")[0]
+            text = f"{outer if len(outer) < _NAME_MAX else ''}!… ({len(text)} characters)"
         return self.masked(shown(text))
 
 
@@ -131,23 +143,26 @@ def run(
 ) -> None:
     """Find our keys where they should not be.
 
-    Ends with 1 where one is found; with 2 where none is but something could not be read, or the scan failed.
+    Ends with 1 where one is found; with 2 where none is but something could not be read, or the scan failed, or not
+    all could be shown.
     """
-    if expose and (offline or identity is not None):
-        _fail("--expose needs an operator's account: leave out --offline and --identity.")
-    try:
-        done = _scanned(path, history, staged, providers)
-        # What is hardly a key only the broker can tell.
-        found = [one for one in done.found if one.hit.sure] if offline else _recognised(done.found, identity)
-    except typer.Exit:
-        raise typer.Exit(_TROUBLE) from None
-    except (IdentityUnusable, CallFailed, OSError, ValueError) as error:
-        _fail(str(error))
-    wanted = [one for one in found if offline or one.ours]
-    if not (history or staged) and (Path(path) / ".git").exists():
-        typer.echo("This is the working tree alone; --history looks at everything that the repository holds.", err=True)
-    _print(wanted, done.whole, as_json)
-    if expose and not _expose(wanted, yes):
+    with unfailing() as streams:
+        if expose and (offline or identity is not None):
+            _fail("--expose needs an operator's account: leave out --offline and --identity.")
+        try:
+            done = _scanned(path, history, staged, providers)
+            # What is hardly a key only the broker can tell.
+            found = [one for one in done.found if one.hit.sure] if offline else _recognised(done.found, identity)
+        except typer.Exit:
+            raise typer.Exit(_TROUBLE) from None
+        except (IdentityUnusable, CallFailed, OSError, ValueError) as error:
+            _fail(str(error))
+        wanted = [one for one in found if offline or one.ours]
+        well = not expose or _expose(wanted, yes)  # before anything is shown, for which nobody may be there
+        if not (history or staged) and (Path(path) / ".git").exists():
+            say("This is the working tree alone; --history looks at everything that the repository holds.", err=True)
+        _print(wanted, done.whole, as_json)
+    if streams.lost or not well:
         raise typer.Exit(_TROUBLE)
     if wanted:
         raise typer.Exit(1)
@@ -232,20 +247,28 @@ def _expose(found: list[_Found], yes: bool) -> bool:
         for one in found
         if one.match is not None and one.match.get("credential")
     }
-    well = True
+    ends: list[tuple[str, bool]] = []
     for (credential, version), one in known.items():
         question = f"Cut off version {version} of {credential}, found at {one.where}?"
-        if not yes and not typer.confirm(question, err=True):
+        if not yes and not _confirmed(question):
             continue
         body = {"version": version, "found_by": "broker scan", "where": one.place}
         try:
             call("POST", f"/v1/credentials/{credential}/exposure", json=body)
         except typer.Exit:  # why was told
-            say(f"Version {version} of {credential} is NOT cut off.", err=True, fg="red")
-            well = False
-            continue
-        say(f"Version {version} of {credential} is cut off.", err=True)
-    return well
+            ends.append((f"Version {version} of {credential} is NOT cut off.", False))
+        else:
+            ends.append((f"Version {version} of {credential} is cut off.", True))
+    for text, well in ends:
+        say(text, err=True, fg=None if well else "red")
+    return all(well for _, well in ends)
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:  # nobody is there to ask; what was found is still to be shown
+        return False
 
 
 def _print(found: list[_Found], whole: bool, as_json: bool) -> None:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import typer
@@ -382,6 +382,86 @@ def test_what_was_found_is_shown_and_the_rest_cut_off_although_one_key_could_not
     assert [json.loads(line)["credential"] for line in done.stdout.splitlines()] == ["crd_0", "crd_1"]
     assert asked == ["/v1/credentials/crd_0/exposure", "/v1/credentials/crd_1/exposure"]
     assert "Version 1 of crd_0 is NOT cut off." in done.stderr
+
+
+@pytest.fixture
+def exposing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[TextIO | None, str], tuple[int, list[str]]]:
+    """A scan that cuts off what it finds, of a file with this name: how it ends, and what was asked of the broker."""
+
+    def scanning(output: TextIO | None, name: str) -> tuple[int, list[str]]:
+        asked: list[str] = []
+
+        def call(_method: str, path: str, *, json: dict[str, Any]) -> dict[str, Any]:
+            asked.append(path)
+            match = {"ours": True, "credential": "crd_1", "version": 1, "digest": ""}
+            return {"items": [match for _ in json["candidates"]]} if path == "/v1/leaks/check" else {}
+
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(KEY)
+        monkeypatch.setattr(command, "call", call)
+        for stream in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, stream, output)
+        with pytest.raises(typer.Exit) as ended:
+            command.run(str(tmp_path), expose=True, yes=True)
+        monkeypatch.undo()
+        return ended.value.exit_code, asked
+
+    return scanning
+
+
+CUT_OFF = ["/v1/leaks/check", "/v1/credentials/crd_1/exposure"]
+Exposing = Callable[[TextIO | None, str], tuple[int, list[str]]]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[/]x].txt", "a\\[/x].txt", "[bold", "\x1b[31m", "\u202e", "\udcff", "x" * 255, "[/red]/\n"]
+)
+def test_no_name_keeps_a_key_from_being_cut_off_and_shown(exposing: Exposing, name: str) -> None:
+    with io.TextIOWrapper(io.BytesIO(), "ascii") as output:
+        assert exposing(output, name) == (1, CUT_OFF)
+        output.seek(0)
+        said = output.read()
+    assert "rc_live_" in said
+    assert "crd_1 is cut off" in said
+
+
+def test_what_could_not_be_shown_was_cut_off_and_the_end_says_so(exposing: Exposing) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed, Path("/dev/full").open("w") as full:
+        for output in (closed, full, None):
+            assert exposing(output, "k.txt") == (2, CUT_OFF)
+
+
+def test_a_scan_that_nobody_reads_to_its_end_says_so(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text(KEY)
+    said = [sys.executable, "-m", "broker", "scan", "--offline", "--json", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(said, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+def test_nobody_to_ask_leaves_keys_and_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "k").write_text(KEY)
+    match = {"ours": True, "credential": "crd_1", "version": 1, "digest": ""}
+    monkeypatch.setattr(command, "call", lambda *_words, **_body: {"items": [match]})
+    app = typer.Typer()
+    app.command()(command.run)
+    done = CliRunner().invoke(app, [str(tmp_path), "--expose"], input="")
+    assert done.exit_code == 1
+    assert "crd_1" in done.stdout
+
+
+def test_a_flood_of_candidates_and_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_KEPT_MAX", 100)
+    (tmp_path / "a").write_text("\n".join(f"rc_live_{number:064d}" for number in range(1_000)))
+    (tmp_path / "b").write_text(KEY)
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as file:
+        file.writestr("rc_live_" * 8_000 + "/x.txt", KEY)
+    done = command._scanned(str(tmp_path), False, False, None)
+    assert not done.whole
+    assert len(done.found) == 50 + 2
+    assert max(len(one.where) for one in done.found) < 4_096
 
 
 def test_the_scanner_needs_nothing_of_the_server(tmp_path: Path) -> None:

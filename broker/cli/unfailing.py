@@ -1,0 +1,62 @@
+"""Standard streams that can't fail: what can't be written is lost, which is noted, and stops nothing."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+
+@dataclass(slots=True)
+class Streams:
+    """``lost`` where not all was written: a closed pipe, a full disk, no stream at all."""
+
+    lost: bool = False
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, stream: TextIO | None, streams: Streams) -> None:
+        buffer: Any = None if stream is None else stream.buffer
+        # Not through its buffer: what that can't get rid of would fail once more as the program ends.
+        self._inner = getattr(buffer, "raw", buffer)
+        self._streams = streams
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._inner is not None and self._inner.isatty()
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        rest = memoryview(data)
+        try:
+            while self._inner is not None and rest and (count := self._inner.write(rest)):
+                rest = rest[count:]
+        except (OSError, ValueError):
+            self._inner = None  # which then takes nothing any more
+        self._streams.lost = self._streams.lost or len(rest) > 0
+        return len(data)
+
+
+@contextmanager
+def unfailing() -> Iterator[Streams]:
+    """Standard output and standard error so, and every character of a text in a form that they take."""
+    streams, kept = Streams(), (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = (_text(stream, streams) for stream in kept)
+    try:
+        yield streams
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = kept
+
+
+def _text(stream: TextIO | None, streams: Streams) -> io.TextIOWrapper:
+    if stream is not None:
+        stream.flush()
+    raw = io.BufferedWriter(_Raw(stream, streams))
+    encoding = "utf-8" if stream is None else stream.encoding
+    return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
