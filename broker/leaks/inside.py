@@ -49,25 +49,32 @@ def _opens(decompress: Callable[[bytes], bytes], start: bytes) -> bool:
     return True
 
 
-_FORMS: tuple[tuple[bytes, str, Callable[[bytes], bool]], ...] = (
-    (b"PK\x03\x04", "zip", _is_zip),
-    (b"\x1f\x8b\x08", "gzip", _is_gzip),
-    (b"\xfd7zXZ\x00", "xz", lambda start: _opens(lzma.LZMADecompressor().decompress, start)),
-    (b"BZh", "bzip2", lambda start: start[4:10] == b"1AY&SY" and _opens(bz2.BZ2Decompressor().decompress, start)),
+class _Form(NamedTuple):
+    magic: bytes
+    name: str
+    is_one: Callable[[bytes], bool]
+
+    def begins(self, data: bytes, start: int, end: int) -> int:
+        """Where the first one begins; ``end`` where none does before that."""
+        at = data.find(self.magic, start, end)
+        while at >= 0 and not self.is_one(data[at : at + _TELLING]):
+            at = data.find(self.magic, at + 1, end)
+        return at if at >= 0 else end
+
+
+_FORMS = (
+    _Form(b"PK\x03\x04", "zip", _is_zip),
+    _Form(b"\x1f\x8b\x08", "gzip", _is_gzip),
+    _Form(b"\xfd7zXZ\x00", "xz", lambda start: _opens(lzma.LZMADecompressor().decompress, start)),
+    _Form(b"BZh", "bzip2", lambda start: start[4:10] == b"1AY&SY" and _opens(bz2.BZ2Decompressor().decompress, start)),
 )
 
 
-def first(data: bytes, start: int = 0, end: int | None = None) -> Inner | None:
-    """The first archive in ``data`` that begins before ``end``."""
-    found = None
-    end = len(data) if end is None else end
-    for magic, form, is_one in _FORMS:
-        at = data.find(magic, start, end)
-        while at >= 0 and not is_one(data[at : at + _TELLING]):
-            at = data.find(magic, at + 1, end)
-        if at >= 0:
-            found, end = Inner(at, _zip_end(data, at) if form == "zip" else len(data), form), at
-    return found
+def first(data: bytes, end: int) -> int:
+    """Where the first archive in ``data`` begins; ``end`` where none does before that."""
+    for form in _FORMS:
+        end = form.begins(data, 0, end)
+    return end
 
 
 def _zip_end(data: bytes, start: int) -> int:
@@ -77,11 +84,18 @@ def _zip_end(data: bytes, start: int) -> int:
 
 
 def all_of(data: bytes) -> Iterator[Inner]:
-    """Every archive in ``data``, one after another."""
-    found = first(data)
-    while found is not None:
-        yield found
-        found = first(data, found.end if found.form == "zip" else found.at + 1)
+    """Every archive in ``data``, one after another; each form is looked for once in each part of it."""
+    begins, start = dict.fromkeys(_FORMS, -1), 0
+    while True:
+        for form, at in begins.items():
+            if at < start:
+                begins[form] = form.begins(data, start, len(data))
+        form, at = min(begins.items(), key=lambda one: one[1])
+        if at == len(data):
+            return
+        end = _zip_end(data, at) if form.name == "zip" else len(data)
+        yield Inner(at, end, form.name)
+        start = end if form.name == "zip" else at + 1
 
 
 class Noticing(io.RawIOBase):
@@ -125,12 +139,12 @@ class Noticing(io.RawIOBase):
         ended = not data
         data = self._window + data
         end = len(data) if ended else max(len(data) - _TELLING, 0)
-        found = None if data.isascii() else first(data, 0, end)  # nothing that is packed is all ASCII
-        if found is not None:
+        at = end if data.isascii() else first(data, end)  # nothing that is packed is all ASCII
+        if at < end:
             self._found = True
-            self.at += found.at
+            self.at += at
             self._window = b""
-            self._keep(data[found.at :])
+            self._keep(data[at:])
             return
         self._window = data[end:]
         self.at += end

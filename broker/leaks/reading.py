@@ -39,10 +39,17 @@ class _Raw(io.RawIOBase):
 
 
 class Budget:
-    """How much may still be unpacked of one file; raises ValueError once it is more."""
+    """How much may still be unpacked of one file, and how many entries; raises ValueError once it is more."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, entries: int) -> None:
         self.left = limit
+        self.entries = entries
+
+    def enter(self, count: int = 1) -> None:
+        """Note that there are so many more entries, in whichever archive."""
+        self.entries -= count
+        if self.entries < 0:
+            raise ValueError("holds too many entries")
 
     def take(self, count: int) -> None:
         """Note that so many bytes were unpacked."""
@@ -76,6 +83,15 @@ class _Rejoined(_Raw):
         if self._broken is not None:
             raise self._broken
         return self._rest.read1(size)
+
+
+class _Held(_Raw):
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
+
+    def _piece(self, size: int) -> bytes:
+        data, self._left = bytes(self._left[:size]), self._left[size:]
+        return data
 
 
 class Part(_Raw):
@@ -137,6 +153,11 @@ class Patient:
 def counted(stream: io.BufferedIOBase, budget: Budget) -> io.BufferedIOBase:
     """The same bytes, each of which spends the budget."""
     return io.BufferedReader(_Counted(stream, budget))
+
+
+def held(data: memoryview) -> io.BufferedIOBase:
+    """These bytes as a stream, which makes no copy of all of them."""
+    return io.BufferedReader(_Held(data))
 
 
 def looked_at(stream: io.BufferedIOBase) -> tuple[bytes, io.BufferedIOBase]:

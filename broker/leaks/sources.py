@@ -13,6 +13,7 @@ import lzma
 import os
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,11 +21,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from broker.leaks import inside
-from broker.leaks.reading import Budget, Patient, counted, inflated, looked_at
+from broker.leaks import inside, zips
+from broker.leaks.reading import Budget, Patient, counted, held, inflated, looked_at
 
 _DEEPEST = 4
 _UNPACKED_MAX = 512 * 1024**2
+_ENTRIES_MAX = 100_000
+# What an archive amid other bytes counts as.
+_INNER = 10
+# More headers for all of its entries no tar has that isn't made to take long.
+_TAR_HEADERS_MAX = 100
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "zip"),
     (b"\x1f\x8b", "gzip"),
@@ -70,6 +76,10 @@ UNREADABLE = (
     ValueError,
     NotImplementedError,
     RuntimeError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    struct.error,
 )
 # Is told what could not be read, and why.
 Skipped = Callable[[str, str], None]
@@ -182,7 +192,7 @@ def _file(path: Path, skipped: Skipped) -> Iterator[Source]:
 
 def whole(source: Source, skipped: Skipped) -> Iterator[Source]:
     """The source itself, or what it holds where it is an archive."""
-    yield from _unpacked(source, Budget(_UNPACKED_MAX), skipped, 0)
+    yield from _unpacked(source, Budget(_UNPACKED_MAX, _ENTRIES_MAX), skipped, 0)
 
 
 def _unpacked(source: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
@@ -228,8 +238,13 @@ def _plain(source: Source, budget: Budget, skipped: Skipped, depth: int) -> Iter
         if depth >= _DEEPEST:
             skipped(where, f"is packed more than {_DEEPEST} deep")
             return
+        try:
+            budget.enter(_INNER)
+        except ValueError as error:
+            skipped(where, said(error))
+            return
         form = "inner gzip" if inner.form == "gzip" else inner.form
-        archive = Source(where, io.BytesIO(memoryview(rest)[inner.at : inner.end]))
+        archive = Source(where, held(memoryview(rest)[inner.at : inner.end]))
         try:
             yield from _members(archive, form, budget, skipped, depth + 1)
         except UNREADABLE as error:
@@ -244,6 +259,9 @@ def _members(archive: Source, form: str, budget: Budget, skipped: Skipped, depth
     if form == "tar":
         with tarfile.open(fileobj=cast("IO[bytes]", Patient(stream)), mode="r|") as tar:
             for entry in tar:
+                budget.enter()
+                if len(tar.pax_headers) > _TAR_HEADERS_MAX:
+                    raise ValueError("has too many headers")
                 inner = f"{where}!{entry.name}"
                 yield from named(inner, entry.name)
                 yield from named(f"where {inner} leads", entry.linkname)
@@ -257,18 +275,17 @@ def _members(archive: Source, form: str, budget: Budget, skipped: Skipped, depth
 
 def _zipped(archive: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
     """A member that can't be read, as one with a password can't, doesn't hide those after it."""
-    with zipfile.ZipFile(io.BytesIO(_all_of(archive.stream, budget))) as unzipped:
-        for member in unzipped.infolist():
+    data = _all_of(archive.stream, budget)
+    with zips.opened(data, budget) as unzipped:
+        for member in zips.members(unzipped):
             budget.take(0)
             where = f"{archive.where}!{member.filename}"
             yield from named(where, member.filename)
             if member.is_dir():
                 continue
             try:
-                with unzipped.open(member) as inner:
-                    yield from _unpacked(
-                        Source(where, counted(cast("io.BufferedIOBase", inner), budget)), budget, skipped, depth
-                    )
+                with zips.content(data, unzipped, member) as content:
+                    yield from _unpacked(Source(where, counted(content, budget)), budget, skipped, depth)
             except UNREADABLE as error:
                 skipped(where, said(error))
 
