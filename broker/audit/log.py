@@ -23,7 +23,7 @@ from sqlalchemy import Executable, insert
 from broker.audit.allowance import Allowance, Exhausted, keep, numbers
 from broker.audit.durability import Durability
 from broker.audit.events import Event
-from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_statement
+from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_epochs
 from broker.audit.tables import BatchRow
 from broker.base import storable
 from broker.base.clock import Clock, now_ms
@@ -304,9 +304,7 @@ class _Attempt:
         )
         for statement, rows in _grouped(self._accepted).items():
             execute_many(transaction, statement, rows)
-        raised = [{"guard_id": guard} for waiting in self._accepted for guard in waiting.raises]
-        if raised:
-            execute_many(transaction, raise_statement(transaction.dialect.name), raised)
+        raise_epochs(transaction, {guard for waiting in self._accepted for guard in waiting.raises})
 
     def _takes(self, waiting: _Waiting, after: dict[str, int]) -> bool:
         """Take from every allowance of an event, or from none."""

@@ -7,11 +7,12 @@ waited is seen.  A single statement (a CTE) would compare against a snapshot fro
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, literal_column, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,13 +43,13 @@ _EPOCHS = {
 _MOVE_HEAD = update(HeadRow).where(HeadRow.id == literal_column("1")).values(size=bindparam("to_size"))
 _INSERT_EVENTS = insert(EventRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
 
-_ONE: ColumnElement[int] = literal_column("1")
-_RAISE = {
-    module.__name__.rsplit(".", 1)[-1]: module.insert(GuardRow)
-    .values(id=bindparam("guard_id"), epoch=_ONE)
-    .on_conflict_do_update(index_elements=[GuardRow.id], set_={"epoch": GuardRow.epoch + _ONE})
-    for module in (postgresql, sqlite)
-}
+_EPOCH_BITS = 62
+_RAISE = {}
+for _module in (postgresql, sqlite):
+    _insert = _module.insert(GuardRow).values(id=bindparam("guard_id"), epoch=bindparam("to_epoch"))
+    _RAISE[_module.__name__.rsplit(".", 1)[-1]] = _insert.on_conflict_do_update(
+        index_elements=[GuardRow.id], set_={"epoch": _insert.excluded.epoch}
+    )
 
 
 def lock_head(transaction: Transaction) -> int:
@@ -69,9 +70,14 @@ async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]
     return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
 
 
-def raise_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
-    """The statement that raises one epoch (parameter ``guard_id``), for a batch's own writes."""
-    return _RAISE[dialect]
+def raise_epochs(transaction: Transaction, ids: Iterable[str]) -> None:
+    """Give each id a new epoch, one that it never had: in no history, also not in one that a restore took back.
+
+    So it is drawn, not counted, and compared for being equal, never for being more.
+    """
+    rows = [{"guard_id": id_, "to_epoch": 1 + secrets.randbits(_EPOCH_BITS)} for id_ in sorted(ids)]
+    if rows:
+        execute_many(transaction, _RAISE[transaction.dialect.name], rows)
 
 
 async def raise_epoch(session: AsyncSession, *ids: str) -> None:
@@ -79,10 +85,9 @@ async def raise_epoch(session: AsyncSession, *ids: str) -> None:
 
     Call it in the transaction that changes them, before :func:`record`.
     """
-    statement = _RAISE[session.get_bind().dialect.name]
     await session.flush()
-    for guard_id in sorted(ids):
-        await session.execute(statement, {"guard_id": guard_id})
+    connection = await session.connection()
+    await connection.run_sync(lambda sync: raise_epochs(OnConnection(sync), ids))
 
 
 async def record(session: AsyncSession, *events: Event) -> None:

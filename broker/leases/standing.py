@@ -117,7 +117,7 @@ class Standings:
         self._db = db
         self._clock = clock
         self._kept: OrderedDict[Subject, Standing] = OrderedDict()
-        # The newest epochs that other replicas told of: a snapshot with an older one is read again.
+        # The last epochs that other replicas told of: a snapshot with another one is read again.
         self._told: OrderedDict[str, int] = OrderedDict()
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
         self._loading: dict[Subject, asyncio.Task[Standing]] = {}
@@ -150,9 +150,10 @@ class Standings:
     def forget(self) -> None:
         """Read everything again: news may have been missed."""
         self._kept.clear()
+        self._told.clear()
 
     def _outdated(self, kept: Standing) -> bool:
-        return any(self._told.get(guard, 0) > epoch for guard, epoch in kept.epochs.items())
+        return any(self._told.get(guard, epoch) != epoch for guard, epoch in kept.epochs.items())
 
     def _loaded(self, subject: Subject, done: asyncio.Task[Standing]) -> None:
         if self._loading.get(subject) is done:

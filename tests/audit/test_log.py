@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from broker.audit import log as log_module
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
-from broker.audit.record import raise_epoch, record
+from broker.audit.record import epochs_of, raise_epoch, record
 from broker.audit.search import Filter, search
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import now_ms
@@ -92,6 +92,27 @@ async def test_a_moved_guard_refuses_the_event_and_its_rows(db: Database, log: A
     async with db.read(EVERY_TENANT) as session:
         assert await session.scalar(select(UseRow.id)) is None
     assert await indices(db) == [0]
+
+
+async def test_an_epoch_never_comes_round_again(db: Database, log: AuditLog) -> None:
+    """Whoever puts a database back takes epochs back; what was decided in the history that is gone stays void."""
+
+    async def raised() -> int:
+        async with db.write(EVERY_TENANT) as session:
+            await raise_epoch(session, "grt_1")
+            await record(session, event("grant.revoked"))
+        async with db.read(EVERY_TENANT) as session:
+            return (await epochs_of(session, ["grt_1"]))["grt_1"]
+
+    seen = {await raised() for _ in range(3)}
+    async with db.write(EVERY_TENANT) as session:
+        await session.execute(text("DELETE FROM guards"))
+    seen |= {await raised() for _ in range(3)}
+    await log.append(event("lease.ended"), raises=["grt_1"])
+    async with db.read(EVERY_TENANT) as session:
+        seen |= set((await epochs_of(session, ["grt_1"])).values())
+    assert len(seen) == 7
+    assert 0 not in seen, "which stands for an id that was never raised"
 
 
 async def test_what_one_event_of_a_batch_raises_refuses_the_later_ones(log: AuditLog) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from broker.formats.envelope import Binding
 from broker.leases.standing import Standings, Subject
 from broker.leases.tables import LeaseRow
 from tests.support.waiting import eventually
-from tests.support.world import Job, World
+from tests.support.world import Job, World, running_world, settings_for, upstream
 
 
 async def ready(world: World, *modes: str, **more: Any) -> tuple[Job, str, str]:
@@ -316,3 +319,27 @@ async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World)
     await asyncio.sleep(0)
     leaving.cancel()
     assert (await staying).slug == "acme"
+
+
+async def test_a_revocation_holds_at_once_also_where_the_database_was_put_back_meanwhile(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """Two histories that count their epochs would come to the same number."""
+    live, backup = sqlite3.connect(sqlite_url.partition("///")[2]), sqlite3.connect(tmp_path / "backup.db")
+    async with upstream() as (state, url), running_world(settings_for(tmp_path, sqlite_url, url), state, url) as world:
+        job, credential, _ = await ready(world)
+        lease = await job.lease("acme")
+        policy, twice = f"/v1/credentials/{credential}/policy", ({"rotation_days": 30}, {"rotation_days": 60})
+        with closing(live), closing(backup):
+            live.backup(backup)
+            # given a use, decided on what two changes after the backup left
+            for change in twice:
+                await world.call("POST", policy, json=change)
+            assert (await world.proxied(lease, "/facilities")).status_code == 200
+            # when the backup is put back under the running broker, and the second change since is a revocation
+            backup.backup(live)
+        await world.call("POST", policy, json=twice[0])
+        await world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "it leaked"})
+        # then no use follows the answer
+        refused = await world.proxied(lease, "/facilities")
+        assert (refused.status_code, refused.json()["code"]) == (403, "key_revoked")

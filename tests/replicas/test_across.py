@@ -58,6 +58,22 @@ async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_
     await eventually(lambda: standings._outdated(kept))  # without a request
 
 
+async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World]) -> None:
+    """Epochs are drawn: a later one is not a larger one."""
+    one, _, _ = replicas
+    credential = await one.key_for("acme")
+    job = await one.job()
+    await one.grant(job, "acme")
+    await job.lease("acme")
+    standings = one.services.leasing.standings
+    kept = next(iter(standings._kept.values()))
+    standings.heard(f"{credential} {kept.epochs[credential] - 1}")
+    assert standings._outdated(kept)
+    # and what was heard before news were missed makes nothing fall that was read since
+    standings.forget()
+    assert not standings._outdated(kept)
+
+
 async def test_without_any_news_the_guards_refuse_all_the_same(
     replicas: list[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
