@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker import database, keystores
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
+from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
-from broker.base.clock import Clock, now_ms
+from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.base.ending import told
@@ -82,7 +83,7 @@ class Broker:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool = False) -> AsyncIterator[Broker]:
+async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool = False) -> AsyncIterator[Broker]:
     """A wired broker, its audit writer running; closed again at the end.
 
     ``restored`` is True where an operator says that the database was restored from a backup: it is not refused then.
@@ -90,6 +91,7 @@ async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool =
     Raises:
         SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the mend.
     """
+    clock = Timepiece(clocks.system, clocks.steady)
     db = open_database(settings)
     bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
     outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
@@ -97,6 +99,8 @@ async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool =
     try:
         with tracing.exporting(settings.otlp_endpoint, settings.otlp_ratio):
             async with prepared(settings, db, clock) as opened:
+                timekeeping = Timekeeping(db, clock, clocks)
+                await timekeeping.begin()
                 keystore = keystores.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
                 opened.stores[OWN] = keys.keystore()
@@ -107,8 +111,11 @@ async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool =
                 await signing.load(clock())
                 await _say_what_is_wrong(keystore)
                 await audit.start()
-                broker = _wire(settings, db, audit, keystore, opened, keys, signing, outbound, heads, clock)
+                broker = _wire(
+                    settings, db, audit, keystore, opened, keys, signing, outbound, heads, clock, timekeeping
+                )
                 watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
+                comparing = asyncio.create_task(timekeeping.watch(), name="clock-watch")
                 news = _news(db, broker.services)
                 listening = asyncio.create_task(news.run(), name="news")
                 keeping = asyncio.create_task(heads.watch(audit, broker.worker.election), name="heads-watch")
@@ -120,7 +127,8 @@ async def running(settings: Settings, *, clock: Clock = now_ms, restored: bool =
                     heads.stop()
                     # Not cancelled: a look-up that is cut short could leave its connection open.
                     broker.services.flights.stop()
-                    await asyncio.gather(watching, listening, keeping, return_exceptions=True)
+                    timekeeping.stop()
+                    await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
     finally:
         await audit.stop()
         await outbound.close()
@@ -145,7 +153,8 @@ def _wire(
     signing: SigningKeys,
     outbound: Outbound,
     heads: Heads,
-    clock: Clock,
+    clock: Timepiece,
+    timekeeping: Timekeeping,
 ) -> Broker:
     providers = catalog.load(settings.providers_dir)
     verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
@@ -204,6 +213,7 @@ def _wire(
         reports=reports,
         metrics=Metrics(),
         clock=clock,
+        timekeeping=timekeeping,
         public_url=settings.public_url,
         vendor_name=settings.vendor_name,
         vendor_contact=settings.vendor_contact,
@@ -225,6 +235,7 @@ def _wire(
         deposit,
         throttle,
         clock,
+        timekeeping,
         # Longer than any proxied call may take: an open use that is older has lost its process.
         lost_after_ms=int(settings.proxy_seconds * 1000) + 60_000,
         rotation_ahead_days=settings.rotation_ahead_days,
@@ -254,6 +265,13 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics, audit, vault = services.metrics, services.audit, opened.vault
     metrics.watch("audit_waiting", "Events that wait to be recorded.", lambda: audit.depth)
     metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.flights))
+    timekeeping = services.timekeeping
+    metrics.count(
+        "clock_off",
+        "1 for the cause for which irreversible work rests.",
+        ("cause",),
+        lambda: {(cause,): float(cause == timekeeping.state) for cause in CAUSES},
+    )
     metrics.watch("worker_holder", "1 where this process does the periodic work.", lambda: worker.election.leads)
     metrics.watch("worker_round_seconds", "When the last round ended.", lambda: worker.done_at.get("round", 0) / 1000)
     metrics.count("audit_events_total", "Events recorded in batches.", (), lambda: {(): audit.committed})

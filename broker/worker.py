@@ -1,4 +1,8 @@
-"""Periodic work: ask upstreams and customers, close what is over, forget what is spent."""
+"""Periodic work: ask upstreams and customers, close what is over, forget what is spent.
+
+What can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`); of each duty it is said here
+which it is.  Notices go on: what is sent was decided before.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import delete, func, select
@@ -13,6 +18,7 @@ from sqlalchemy import delete, func, select
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
 from broker.audit.tables import BatchRow
+from broker.audit.timekeeping import OK, Timekeeping
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
@@ -48,10 +54,13 @@ _STAND_BY_S = 1.0
 _TELL_S = 1.0
 # No piece holds up the others for longer, whatever it waits for; what was left undone falls due again.
 _PIECE_S = 300.0
-# How far the clocks of two replicas may be apart: what is over here may not be over there.
-_APART_MS = 300_000
 
-_Piece = Callable[[], Awaitable[None]]
+
+class _Duty(NamedTuple):
+    """A piece of work; ``final`` where the time decides on what can't be undone."""
+
+    work: Callable[[], Awaitable[None]]
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,7 @@ class Worker:
     deposit: Deposit
     throttle: Throttle
     clock: Clock
+    timekeeping: Timekeeping
     lost_after_ms: int
     rotation_ahead_days: int
     election: Election
@@ -84,7 +94,7 @@ class Worker:
         try:
             while True:
                 if self.audit.closed is None and await self.election.holds():
-                    await self._each(self._pieces)
+                    await self._each(self._duties)
                     await asyncio.sleep(self.interval)
                 else:
                     self._stand_by()
@@ -98,7 +108,7 @@ class Worker:
         """Send notices beside everything else, so that a slow receiver holds up neither."""
         while True:
             if self.election.leads and self.audit.closed is None:
-                await self._each((self.outbox.work,))
+                await self._each((_Duty(self.outbox.work),))
             await asyncio.sleep(_TELL_S)
 
     def _stand_by(self) -> None:
@@ -109,32 +119,33 @@ class Worker:
 
     async def once(self) -> None:
         """Every piece of work, once."""
-        await self._each((*self._pieces, self.outbox.work))
+        await self._each((*self._duties, _Duty(self.outbox.work)))
 
     @property
-    def _pieces(self) -> tuple[_Piece, ...]:
+    def _duties(self) -> tuple[_Duty, ...]:
         return (
-            self.verify_due,
-            self.check_health,
-            self.confirm_revocations,
-            self.make_keys,
-            self.retire_due,
-            self.ask_for_due,
-            self.cut_off_rest,
-            self.expire_links,
-            self.close_lost_uses,
-            self.sweep_strays,
-            self.forget,
-            self.count,
+            _Duty(self.verify_due),  # upstream decides; until it does, it is asked again
+            _Duty(self.check_health),  # as it says; the next check says otherwise
+            _Duty(self.confirm_revocations, final=True),  # customers are asked to revoke, by how long it took
+            _Duty(self.make_keys, final=True),  # keys are made and revoked upstream
+            _Duty(self.retire_due, final=True),  # a key is revoked, and destroyed
+            _Duty(self.ask_for_due, final=True),  # customers are asked for keys, operators told of late ones
+            _Duty(self.cut_off_rest),  # what an operator cut off, whatever the time
+            _Duty(self.expire_links, final=True),  # private keys are destroyed; opened meanwhile, a link is refused
+            _Duty(self.close_lost_uses, final=True),  # an outcome that comes later is not taken
+            _Duty(self.sweep_strays, final=True),  # values are destroyed
+            _Duty(self.forget, final=True),  # what was used once could be used again
+            _Duty(self.count),
         )
 
-    async def _each(self, pieces: Iterable[_Piece]) -> None:
-        for piece in pieces:
+    async def _each(self, duties: Iterable[_Duty]) -> None:
+        for work, final in duties:
             try:
                 async with asyncio.timeout(_PIECE_S):
-                    await piece()
+                    if not final or await self.timekeeping.look() == OK:
+                        await work()
             except Exception:  # noqa: BLE001 - the next piece and the next round must still run
-                _log.exception("worker.failed", piece=piece.__name__)
+                _log.exception("worker.failed", piece=work.__name__)
 
     async def verify_due(self) -> None:
         """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
@@ -240,11 +251,11 @@ class Worker:
         self.strays[()] = await sweep(self.db, self.verification.keystore, self.clock())
 
     async def forget(self) -> None:
-        """Drop what only mattered for a while."""
+        """Drop what only mattered for a while; used assertions a day late, so that no clock makes them fresh again."""
         now = self.clock()
         await self.throttle.forget()
         async with self.db.write(EVERY_TENANT) as session:
-            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - _APART_MS))
+            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - _DAY_MS))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
             await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))
 

@@ -281,8 +281,8 @@ class _Attempt:
         self._exhausted: dict[int, Exhausted] = {}
 
     def write(self, transaction: Transaction) -> None:
-        base = lock_head(transaction)
-        if base < self._floor:
+        head = lock_head(transaction)
+        if head.size < self._floor:
             raise DatabaseBehind
         if self.repeated and _committed_before(transaction, self._id):
             return
@@ -296,11 +296,11 @@ class _Attempt:
             return
         if changed := {name: value for name, value in after.items() if value != before[name]}:
             keep(transaction, changed)
-        batch = {"id": self._id, "base": base, "count": len(self._accepted), "time": self._time}
+        batch = {"id": self._id, "base": head.size, "count": len(self._accepted), "time": self._time}
         execute_many(transaction, _INSERT_BATCH, [batch])
-        self.size = base + len(self._accepted)
+        self.size = head.size + len(self._accepted)
         self._receipts = insert_events(
-            transaction, base, [(waiting.event, waiting.committed) for waiting in self._accepted]
+            transaction, head, [(waiting.event, waiting.committed) for waiting in self._accepted]
         )
         for statement, rows in _grouped(self._accepted).items():
             execute_many(transaction, statement, rows)

@@ -31,16 +31,28 @@ class Receipt:
     entry: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the record is: the number of its events, and the latest time of one (0 without any)."""
+
+    size: int
+    latest: int
+
+
 # Text in the dialect's own words where SQLAlchemy would render it anew for every batch (an IN list of any length).
 _LOCK_HEAD = {
-    "postgresql": "SELECT size FROM audit_head WHERE id = 1 FOR UPDATE",
-    "sqlite": "SELECT size FROM audit_head WHERE id = 1",  # BEGIN IMMEDIATE holds the only write lock there is
+    "postgresql": "SELECT size, latest FROM audit_head WHERE id = 1 FOR UPDATE",
+    "sqlite": "SELECT size, latest FROM audit_head WHERE id = 1",  # BEGIN IMMEDIATE holds the only write lock there is
 }
 _EPOCHS = {
     "postgresql": "SELECT id, epoch FROM guards WHERE id = ANY($1::varchar[])",
     "sqlite": "SELECT id, epoch FROM guards WHERE id IN (SELECT value FROM json_each(?))",
 }
-_MOVE_HEAD = update(HeadRow).where(HeadRow.id == literal_column("1")).values(size=bindparam("to_size"))
+_MOVE_HEAD = (
+    update(HeadRow)
+    .where(HeadRow.id == literal_column("1"))
+    .values(size=bindparam("to_size"), latest=bindparam("to_latest"))
+)
 _INSERT_EVENTS = insert(EventRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
 
 _EPOCH_BITS = 62
@@ -52,11 +64,10 @@ for _module in (postgresql, sqlite):
     )
 
 
-def lock_head(transaction: Transaction) -> int:
-    """Take the head row until the transaction ends; the number of events so far."""
-    ((size,),) = transaction.rows(_LOCK_HEAD[transaction.dialect.name])
-    assert isinstance(size, int)
-    return size
+def lock_head(transaction: Transaction) -> Head:
+    """Take the head row until the transaction ends."""
+    (row,) = transaction.rows(_LOCK_HEAD[transaction.dialect.name])
+    return Head(*row)
 
 
 def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
@@ -103,11 +114,12 @@ def _append(connection: Connection, committed: Sequence[tuple[Event, Committed]]
     insert_events(transaction, lock_head(transaction), committed)
 
 
-def insert_events(transaction: Transaction, base: int, events: Sequence[tuple[Event, Committed]]) -> list[Receipt]:
-    """Insert events from index ``base`` on; the caller holds the head."""
-    rows = [_row(base + offset, event, committed) for offset, (event, committed) in enumerate(events)]
+def insert_events(transaction: Transaction, head: Head, events: Sequence[tuple[Event, Committed]]) -> list[Receipt]:
+    """Insert events behind ``head``, which the caller holds, and move it."""
+    rows = [_row(head.size + offset, event, committed) for offset, (event, committed) in enumerate(events)]
     execute_many(transaction, _INSERT_EVENTS, rows)
-    execute_many(transaction, _MOVE_HEAD, [{"to_size": base + len(rows)}])
+    latest = max(head.latest, *(event.time for event, _ in events))
+    execute_many(transaction, _MOVE_HEAD, [{"to_size": head.size + len(rows), "to_latest": latest}])
     return [Receipt(row["idx"], row["id"], row["entry"]) for row in rows]
 
 

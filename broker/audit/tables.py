@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table
 
 
 class HeadRow(Table):
-    """The one hot row: how many events there are.  Its lock is the order of the record."""
+    """The one hot row: how many events there are, and the latest time of one.  Its lock is the order of the record."""
 
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int]
+    latest: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class EventRow(Table):

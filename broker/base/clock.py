@@ -8,10 +8,68 @@ from datetime import UTC, datetime
 
 Clock = Callable[[], int]
 
+# Clocks that are further apart than this don't go together any more.
+APART_MS = 60_000
+# What another replica dated may be so far ahead here, as each may be a minute off their database, and then some.
+_AHEAD_MS = 300_000
+# Goes on while the machine sleeps, where the system has such a clock.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def now_ms() -> int:
     """Milliseconds since 1970-01-01T00:00:00Z."""
     return time.time_ns() // 1_000_000
+
+
+def steady_ms() -> int:
+    """Milliseconds since some moment, whatever is done to the system's clock."""
+    return time.clock_gettime_ns(_STEADY) // 1_000_000
+
+
+class Timepiece:
+    """The time that a process goes by: a :data:`Clock` that doesn't jump, and by itself never goes back.
+
+    It is the system's clock for as long as that goes evenly.  Where it jumps, time goes on by the steady clock, until
+    whoever compares it with others (:mod:`broker.audit.timekeeping`) sets it.
+    """
+
+    def __init__(self, system: Clock = now_ms, steady: Clock = steady_ms) -> None:
+        self._system = system
+        self.steady = steady
+        self._latest = self._moment = system()
+        self._at = steady()
+        self._counts_from = 0
+
+    def __call__(self) -> int:
+        """Milliseconds since 1970-01-01T00:00:00Z."""
+        system, steady = self._system(), self.steady()
+        due = self._moment + steady - self._at
+        if abs(system - due) <= APART_MS:
+            due = self._moment = system
+            self._at = steady
+        self._latest = max(self._latest, due)
+        return self._latest
+
+    @property
+    def apart(self) -> int:
+        """How far the system's clock is ahead of the time that the process goes by."""
+        return self._system() - self()
+
+    def set(self, to: int) -> None:
+        """Go on from ``to``."""
+        back = to < self()
+        self._latest = self._moment = to
+        self._at = self.steady()
+        if back:
+            self.void()
+
+    def void(self) -> None:
+        """Let nothing count that is dated before now: a later time was acted on, and what was over stays so."""
+        self._counts_from = self()
+
+    def counts(self, moment: int) -> bool:
+        """Whether what is dated so counts: not from before the time was set back, nor from a time that never came."""
+        return self._counts_from <= moment <= self() + _AHEAD_MS
 
 
 def rfc3339(ms: int) -> str:

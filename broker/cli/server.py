@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from broker import app as composition
 from broker import database, rights
+from broker.audit.timekeeping import CAUSES
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
 from broker.cli.demo.story import play
@@ -229,6 +230,11 @@ def doctor(
                 {"part": "database", "state": "ok", "what": services.db.dialect},
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
                 {"part": "providers", "state": "ok", "what": f"{len(list(services.catalog))} declared"},
+                {
+                    "part": "clock",
+                    "state": services.timekeeping.state,
+                    "what": CAUSES.get(services.timekeeping.state, "goes with the record's and the database's"),
+                },
                 {"part": "public address", "state": "ok", "what": services.public_url},
                 await _head_kept(broker),
                 {

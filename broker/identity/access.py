@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Timepiece
 from broker.base.errors import InvalidToken
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
@@ -64,15 +64,21 @@ class Client(Protocol):
         ...
 
 
+class _Verified(NamedTuple):
+    workload: Workload
+    expires_at: int
+    issued_by: int
+
+
 class AccessTokens:
     """Verifies access tokens; a verified one is remembered until it expires, so a job's second call costs a hash."""
 
-    def __init__(self, issuer: str, keys: SigningKeys, clock: Clock) -> None:
+    def __init__(self, issuer: str, keys: SigningKeys, clock: Timepiece) -> None:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
         self._looked_at = 0
-        self._verified: OrderedDict[bytes, tuple[Workload, int]] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def verify(self, unverified_token: str) -> Workload:
         """The workload that this token speaks for.  Whether the workload still stands is the guards' question.
@@ -84,15 +90,15 @@ class AccessTokens:
             raise AccessTokenRefused
         digest = hashlib.sha256(unverified_token.encode()).digest()
         known = self._verified.get(digest)
-        if known is not None and known[1] > self._clock():
-            return known[0]
-        workload, expires_ms = await self._verify(unverified_token)
-        self._verified[digest] = (workload, expires_ms)
-        if len(self._verified) > _REMEMBERED:
-            self._verified.popitem(last=False)
-        return workload
+        if known is None or known.expires_at <= self._clock():
+            known = self._verified[digest] = await self._verify(unverified_token)
+            if len(self._verified) > _REMEMBERED:
+                self._verified.popitem(last=False)
+        if not self._clock.counts(known.issued_by):
+            raise AccessTokenRefused
+        return known.workload
 
-    async def _verify(self, unverified_token: str) -> tuple[Workload, int]:
+    async def _verify(self, unverified_token: str) -> _Verified:
         try:
             kid = peek(unverified_token).header.get("kid")
             if isinstance(kid, str) and not self._keys.knows(kid):
@@ -104,7 +110,8 @@ class AccessTokens:
         if token.header.get("typ") != "at+jwt" or token.claims["sub"] != token.claims["client_id"]:
             raise AccessTokenRefused
         workload = Workload(str(token.claims["sub"]), str(token.claims.get("name", "")))
-        return workload, int(token.claims["exp"]) * 1000
+        # Dated in whole seconds: issued within that one.
+        return _Verified(workload, int(token.claims["exp"]) * 1000, int(token.claims["iat"]) * 1000 + 999)
 
     async def _look_again(self) -> None:
         """Another replica may have made a key; anybody can name one that there isn't."""

@@ -15,7 +15,7 @@ from broker.audit.events import Actor, Event, word
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.record import epochs_of
 from broker.audit.series import unconfirmed
-from broker.base.clock import Clock
+from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.secret import Secret
@@ -104,7 +104,7 @@ class Leasing:
         *,
         token_key: bytes,
         row_key: bytes,
-        clock: Clock,
+        clock: Timepiece,
     ) -> None:
         self._db = db
         self._audit = audit
@@ -308,7 +308,7 @@ class Leasing:
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
         lease = self._leases.get(lease_id)
-        if lease is None or not lease.stands(self._clock()):
+        if lease is None or not lease.stands(self._clock()) or not self._clock.counts(lease.issued_at):
             lease = await self.find(lease_id)
             self._remember(lease)
         return lease
@@ -369,7 +369,7 @@ class Leasing:
             named = or_(OrganizationRow.id == organization, OrganizationRow.slug == organization)
             query = query.where(LeaseRow.organization_id.in_(select(OrganizationRow.id).where(named)))
         async with self._db.read(scope) as session:
-            return [lease_of(row) for row in await session.scalars(query)]
+            return [self._counted(lease_of(row)) for row in await session.scalars(query)]
 
     async def _stored(self, lease_id: str) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
@@ -377,7 +377,13 @@ class Leasing:
         if row is not None and not row.genuine:
             await report(self._db, row, self._clock())
             return None
-        return None if row is None else lease_of(row)
+        return None if row is None else self._counted(lease_of(row))
+
+    def _counted(self, lease: Lease) -> Lease:
+        """The lease, over where the clock was set back since: it was over by then, or would last too long."""
+        if lease.ended_at is not None or self._clock.counts(lease.issued_at):
+            return lease
+        return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
 
     def _remember(self, lease: Lease) -> None:
         self._leases[lease.id] = lease

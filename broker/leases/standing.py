@@ -125,7 +125,7 @@ class Standings:
     async def get(self, subject: Subject, *, fresh: bool = False) -> Standing:
         """The snapshot for ``subject``; ``fresh`` reads it again."""
         kept = None if fresh else self._kept.get(subject)
-        if kept is not None and self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
+        if kept is not None and 0 <= self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
             self._kept.move_to_end(subject)
             return kept
         running = self._loading.get(subject)

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.log import AuditLog
-from broker.base.clock import Clock
+from broker.audit.timekeeping import Timekeeping
+from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Forbidden, Invalid, Unauthenticated
 from broker.credentials.verification import Verification
@@ -67,7 +68,8 @@ class Services:
     outbox: Outbox
     reports: Reports
     metrics: Metrics
-    clock: Clock
+    clock: Timepiece
+    timekeeping: Timekeeping
     public_url: str
     vendor_name: str
     vendor_contact: str

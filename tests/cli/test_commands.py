@@ -464,3 +464,18 @@ def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(
             "VALUES ('opr_x', 'eve', '[\"admin\"]', x'00', 'active', 0, 9999999999999)"
         )
     assert "they give nobody anything" in shell.run("doctor", "--rights", status=1)
+
+
+def test_doctor_says_whether_the_clock_is_believed(tmp_path: Path) -> None:
+    shell = Shell(MINIMAL, tmp_path)
+    shell.run("migrate")
+
+    def clock() -> dict[str, str]:
+        (row,) = (row for row in shell.json("doctor") if row["part"] == "clock")
+        return row
+
+    assert clock()["state"] == "ok"
+    with closing(sqlite3.connect(tmp_path / "var/broker.db")) as db, db:
+        db.execute("UPDATE audit_head SET latest = 9999999999999")
+    assert clock()["state"] == "record"
+    assert "see that the clock is right" in clock()["what"]

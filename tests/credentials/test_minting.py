@@ -242,9 +242,9 @@ async def test_two_rotations_at_once_are_one(world: World) -> None:
 async def test_a_clock_that_steps_back_makes_no_second_key(world: World) -> None:
     credential = await world.key_for("acme")
     await begin(world, credential)
-    world.clock.offset -= 86_400_000
+    world.clock.back(world.broker, hours=24)
     await world.work()
-    world.clock.offset += 86_400_000
+    world.clock.forward(hours=24)
     await world.work()
     assert len(live(world)) == 2
     await finished(world, credential)

@@ -268,7 +268,7 @@ class Rotating(RuleBasedStateMachine):
 
     @rule()
     def the_clock_steps_back(self) -> None:
-        self.world.clock.offset -= 600_000
+        self.world.clock.back(self.world.broker, hours=1 / 6)
 
     # What always holds
 

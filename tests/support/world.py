@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker import app as composition
-from broker.base.clock import now_ms
+from broker.audit.timekeeping import Clocks, database_now
+from broker.base.clock import now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
@@ -28,10 +31,10 @@ PUBLIC_URL = "http://127.0.0.1:8080"
 
 
 class Clock:
-    """The present time, which a test may move."""
+    """The present time, which a test may move: for everybody, or what this system's clock shows alone."""
 
     def __init__(self) -> None:
-        self.offset = 0
+        self.offset = self.wrong = self.database_wrong = 0
 
     def __call__(self) -> int:
         return now_ms() + self.offset
@@ -39,6 +42,23 @@ class Clock:
     def forward(self, *, seconds: float = 0, hours: float = 0) -> None:
         """Let time pass."""
         self.offset += int((seconds + hours * 3600) * 1000)
+
+    def jump(self, *, hours: float) -> None:
+        """Set the system's clock on, or back."""
+        self.wrong += int(hours * 3_600_000)
+
+    def back(self, broker: composition.Broker, *, hours: float) -> None:
+        """Set every clock back, which a broker takes for right."""
+        self.forward(hours=-hours)
+        broker.services.clock.set(self())
+
+    def clocks(self) -> Clocks:
+        """Where a broker's time comes from."""
+        return Clocks(lambda: self() + self.wrong, lambda: steady_ms() + self.offset, self._database)
+
+    async def _database(self, session: AsyncSession) -> int | None:
+        shown = await database_now(session)
+        return None if shown is None else shown + self.offset + self.database_wrong
 
 
 @dataclass
@@ -195,12 +215,17 @@ class Job:
     def id(self) -> str:
         return self.identity.client_id
 
+    def assertion(self) -> str:
+        """One that is dated by the world's time."""
+        with mock.patch("time.time", return_value=self.world.clock() / 1000):
+            return self.identity.assertion()
+
     async def token(self, **changes: Any) -> httpx2.Response:
         """One token request; ``changes`` replace form fields."""
         form = {
             "grant_type": "client_credentials",
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": self.identity.assertion(),
+            "client_assertion": self.assertion(),
             **changes,
         }
         return await self.world.http.post("/oauth/token", data=form)
@@ -271,12 +296,12 @@ def settings_for(directory: Path, database_url: str, upstream_url: str, **more: 
 
 @asynccontextmanager
 async def running_world(
-    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True
+    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True, clock: Clock | None = None
 ) -> AsyncIterator[World]:
     """A running broker; with ``bootstrap`` the world's ``admin`` can call it."""
-    clock = Clock()
+    clock = clock or Clock()
     async with contextlib.AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(composition.running(settings, clock=clock))
+        broker = await stack.enter_async_context(composition.running(settings, clocks=clock.clocks()))
         app, edge = composition.asgi(broker, with_worker=False)
         transport = httpx2.ASGITransport(app=edge)
         http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))

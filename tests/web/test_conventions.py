@@ -156,7 +156,12 @@ async def test_times_are_rfc_3339_utc_and_ids_carry_their_type(world: World) -> 
 
 
 async def test_readiness_names_the_part_that_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (await world.http.get("/readyz")).json() == {"status": "ok", "database": "ok", "keystore": "ok"}
+    assert (await world.http.get("/readyz")).json() == {
+        "status": "ok",
+        "database": "ok",
+        "keystore": "ok",
+        "clock": "ok",
+    }
 
     async def down(*_: object) -> None:
         raise ConnectionError

@@ -32,13 +32,16 @@ async def readyz(wired: Wired, need: Annotated[Literal["database"] | None, Query
     The database is ok while a use could be put on the record, so not where it can only be read; it is ``behind`` where
     it was restored from a backup, until `broker restored` and a new start.
 
+    ``clock`` tells why irreversible work rests, and is never a 503: answers go by a time that holds meanwhile, and
+    where every replica's clock seems off, none would be left.
+
     With ``need=database`` a keystore that is away is told but is no 503: revoking, granting and the record go on.  So
     a load balancer asks for that, and monitoring for both.
     """
     waited = _keystore(wired) if need is None else _within(_TOLD_WITHIN_S, _keystore(wired))
     database, keystore = await asyncio.gather(_database(wired), waited)
     ready = database == "ok" and (need is not None or keystore == "ok")
-    parts = {"database": database, "keystore": keystore}
+    parts = {"database": database, "keystore": keystore, "clock": wired.timekeeping.state}
     return JSONResponse({"status": "ok" if ready else "unavailable", **parts}, 200 if ready else 503)
 
 

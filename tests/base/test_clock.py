@@ -1,0 +1,70 @@
+"""The time that a process goes by, whatever is done to the system's clock."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.base.clock import APART_MS, Timepiece
+
+HOUR_MS = 3_600_000
+BEGUN = 1_800_000_000_000
+
+
+class Machine:
+    """A machine on which a test lets time pass, and sets the clock."""
+
+    def __init__(self) -> None:
+        self.system, self.steady = BEGUN, 0
+        self.time = Timepiece(lambda: self.system, lambda: self.steady)
+
+    def passes(self, ms: int, *, shown: int | None = None) -> int:
+        self.steady += ms
+        self.system += ms if shown is None else shown
+        return self.time()
+
+
+def test_time_is_the_systems_and_follows_where_that_is_adjusted() -> None:
+    machine = Machine()
+    assert machine.passes(HOUR_MS) == BEGUN + HOUR_MS
+    assert machine.passes(HOUR_MS, shown=HOUR_MS + 3_000) == machine.system
+    assert machine.time.apart == 0
+
+
+def test_a_jump_is_not_followed_in_either_direction_and_leaves_nothing_behind() -> None:
+    for jump in (2 * HOUR_MS, -2 * HOUR_MS, 9 * 24 * HOUR_MS):
+        machine = Machine()
+        machine.system += jump
+        assert machine.passes(20_000) == BEGUN + 20_000
+        assert machine.time.apart == jump
+        machine.system -= jump
+        assert machine.passes(20_000) == BEGUN + 40_000 == machine.system
+
+
+@given(st.lists(st.tuples(st.integers(0, HOUR_MS), st.integers(-2 * HOUR_MS, 2 * HOUR_MS)), max_size=20))
+def test_by_itself_time_never_goes_back_nor_further_ahead_than_by_a_minute(
+    steps: list[tuple[int, int]],
+) -> None:
+    machine, before = Machine(), BEGUN
+    for passed, shown in steps:
+        now = machine.passes(passed, shown=shown)
+        assert 0 <= now - before <= passed + APART_MS
+        before = now
+
+
+def test_what_is_dated_before_time_was_set_back_counts_no_more_nor_what_would_last_too_long() -> None:
+    machine = Machine()
+    over = machine.passes(HOUR_MS)
+    assert machine.time.counts(over)
+    machine.system -= 2 * HOUR_MS
+    machine.time.set(machine.system)
+    assert not machine.time.counts(machine.time() - 1)
+    assert not machine.time.counts(over), "from a time that never came"
+    assert machine.time.counts(machine.passes(1))
+
+
+def test_setting_time_ahead_ends_nothing() -> None:
+    machine = Machine()
+    issued = machine.passes(1_000)
+    machine.time.set(machine.time() + HOUR_MS)
+    assert machine.time.counts(issued)
