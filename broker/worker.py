@@ -1,7 +1,8 @@
 """Periodic work: ask upstreams and customers, close what is over, forget what is spent.
 
-What can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`); of each duty it is said here
-which it is.  Notices go on: what is sent was decided before.
+What can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`), and after a restore until
+somebody has confirmed what it brought back; of each duty it is said here which it is.  Notices go on: what is sent was
+decided before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import delete, func, select
 
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
+from broker.audit.series import unconfirmed
 from broker.audit.tables import BatchRow
 from broker.audit.timekeeping import OK, Timekeeping
 from broker.base.clock import Clock
@@ -57,7 +59,7 @@ _PIECE_S = 300.0
 
 
 class _Duty(NamedTuple):
-    """A piece of work; ``final`` where the time decides on what can't be undone."""
+    """A piece of work; ``final`` where the time, or what the database holds, decides on what can't be undone."""
 
     work: Callable[[], Awaitable[None]]
     final: bool = False
@@ -142,10 +144,17 @@ class Worker:
         for work, final in duties:
             try:
                 async with asyncio.timeout(_PIECE_S):
-                    if not final or await self.timekeeping.look() == OK:
+                    if not final or not await self._rests():
                         await work()
             except Exception:  # noqa: BLE001 - the next piece and the next round must still run
                 _log.exception("worker.failed", piece=work.__name__)
+
+    async def _rests(self) -> bool:
+        """Whether what can't be undone has to wait: for the right time, or until people have seen what came back."""
+        if await self.timekeeping.look() != OK:
+            return True
+        async with self.db.read(EVERY_TENANT) as session:
+            return await unconfirmed(session)
 
     async def verify_due(self) -> None:
         """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""

@@ -23,7 +23,8 @@ from broker.base.prepared import Transaction, execute_many
 _SHOWN_S = 5.0
 _AGAIN_S = 1.0
 # What a server answers that takes no writes is an error (25006), of which the pool learns too; no row is touched.
-_ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_batches WHERE false")}
+# Whoever reads now and then asks so as well: the pool must not keep a connection to such a server for the next writer.
+ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_batches WHERE false")}
 _TRIED = insert(BatchRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
 
 
@@ -67,7 +68,7 @@ class Durability:
     async def _ask(self) -> str:
         try:
             async with self._db.read(EVERY_TENANT) as session:
-                await session.execute(_ASKED[self._db.dialect])
+                await session.execute(ASKED[self._db.dialect])
             if time.monotonic() >= self._look_at:
                 await self._db.transact(self._write)
                 self.held()

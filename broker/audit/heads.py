@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.durability import ASKED
 from broker.audit.log import AuditLog, DatabaseBehind
 from broker.audit.tables import EventRow, HeadRow, SeriesRow
 from broker.base.clock import rfc3339
@@ -199,6 +200,7 @@ class Heads:
             DatabaseBehind: the database doesn't hold what it held when this process looked before.
         """
         async with self._db.read(EVERY_TENANT) as session:
+            await session.execute(ASKED[self._db.dialect])
             present = await head_of(session)
             if seen.series != present.series or not await continues(session, present, seen):
                 raise _behind(present, seen)

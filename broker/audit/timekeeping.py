@@ -24,6 +24,7 @@ import structlog
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.durability import ASKED
 from broker.audit.tables import HeadRow
 from broker.base.clock import APART_MS, Clock, Timepiece, now_ms, steady_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -131,6 +132,7 @@ class Timekeeping:
 
     async def _others(self) -> _Others:
         async with self._db.read(EVERY_TENANT) as session:
+            await session.execute(ASKED[self._db.dialect])
             latest = await session.scalar(select(HeadRow.latest)) or 0
             asked = self._time.steady()
             database = await self._clocks.database(session)

@@ -471,7 +471,7 @@ def test_doctor_says_whether_the_clock_is_believed(tmp_path: Path) -> None:
     shell.run("migrate")
 
     def clock() -> dict[str, str]:
-        (row,) = (row for row in shell.json("doctor") if row["part"] == "clock")
+        (row,) = (dict(row) for row in shell.json("doctor") if row["part"] == "clock")
         return row
 
     assert clock()["state"] == "ok"

@@ -21,6 +21,7 @@ from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid
 from broker.client.identity import Identity
 from broker.config import Settings
+from broker.intake.tables import IntakeRow
 from broker.sandbox.state import State
 from tests.support.databases import Postgres
 from tests.support.world import Job, World, running_world, settings_for, upstream
@@ -138,6 +139,11 @@ async def test_a_restored_database_is_not_served_until_somebody_said_what_was_lo
         assert len({event["series"] for event in every if event["index"] >= done.base} - {None}) == 1
         notices = await world.call("GET", "/v1/notices")
         assert "database_restored" in {notice["kind"] for notice in notices["items"]}
+        # Nothing is done that can't be undone, such as destroying what the link of another request needs.
+        late = await world.request_key("zeta", hours=1)
+        world.clock.forward(hours=2)
+        await world.broker.worker.once()
+        assert (await state_of(world, late[0])) == "open"
         # What has to be looked through is listed, with what has come back.
         found = [(row["what"], row["name"]) async for row in restored.to_confirm(world.services.db)]
         assert ("operator", "ada") in found
@@ -146,6 +152,8 @@ async def test_a_restored_database_is_not_served_until_somebody_said_what_was_lo
         assert any(what == "active key" for what, _ in found)
         assert await restored.confirm(world.broker)
         assert not await restored.confirm(world.broker)
+        await world.broker.worker.once()
+        assert (await state_of(world, late[0])) == "expired"
         assert (await job.ask("acme", mode="reveal")).status_code == 201
 
 
@@ -160,6 +168,11 @@ async def test_every_decision_is_taken_anew_after_a_restore(deployment: Deployme
     async with composition.running(back, restored=True) as broker:
         later = await epochs(broker, names)
     assert all(later[name] != earlier[name] for name in names)
+
+
+async def state_of(world: World, intake: str) -> str:
+    async with world.services.db.read(EVERY_TENANT) as session:
+        return str((await session.get_one(IntakeRow, intake)).state)
 
 
 async def epochs(broker: composition.Broker, names: list[str]) -> dict[str, int]:
