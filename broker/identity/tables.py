@@ -75,7 +75,7 @@ class WorkloadRow(GivesRights, Table):
 
 
 class AssertionRow(Table):
-    """An assertion id (``jti``) that was used; kept until the assertion has expired."""
+    """An assertion id (``jti``) that was used; kept until a day after the assertion has expired."""
 
     __tablename__ = "used_assertions"
 

@@ -290,7 +290,7 @@ class Leasing:
         Raises:
             LeaseOver: ended or expired. LeaseDenied: something it relies on is gone.
         """
-        now = self._clock()
+        now, lease = self._clock(), self.counted(lease)
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
         subject = lease.subject
@@ -301,6 +301,12 @@ class Leasing:
             raise LeaseDenied(denied)
         return lease, standing
 
+    def counted(self, lease: Lease) -> Lease:
+        """The lease, over where the clock was set back since: it was over by then, or would last too long."""
+        if lease.ended_at is not None or self._clock.counts(lease.issued_at):
+            return lease
+        return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
+
     def guards_of(self, lease: Lease, standing: Standing) -> dict[str, int]:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
         return standing.guards(lease.subject, lease.grant) | {lease.id: 0}
@@ -308,7 +314,7 @@ class Leasing:
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
         lease = self._leases.get(lease_id)
-        if lease is None or not lease.stands(self._clock()) or not self._clock.counts(lease.issued_at):
+        if lease is None or not self.counted(lease).stands(self._clock()):
             lease = await self.find(lease_id)
             self._remember(lease)
         return lease
@@ -369,7 +375,7 @@ class Leasing:
             named = or_(OrganizationRow.id == organization, OrganizationRow.slug == organization)
             query = query.where(LeaseRow.organization_id.in_(select(OrganizationRow.id).where(named)))
         async with self._db.read(scope) as session:
-            return [self._counted(lease_of(row)) for row in await session.scalars(query)]
+            return [self.counted(lease_of(row)) for row in await session.scalars(query)]
 
     async def _stored(self, lease_id: str) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
@@ -377,13 +383,7 @@ class Leasing:
         if row is not None and not row.genuine:
             await report(self._db, row, self._clock())
             return None
-        return None if row is None else self._counted(lease_of(row))
-
-    def _counted(self, lease: Lease) -> Lease:
-        """The lease, over where the clock was set back since: it was over by then, or would last too long."""
-        if lease.ended_at is not None or self._clock.counts(lease.issued_at):
-            return lease
-        return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
+        return None if row is None else self.counted(lease_of(row))
 
     def _remember(self, lease: Lease) -> None:
         self._leases[lease.id] = lease

@@ -241,12 +241,13 @@ class Flights:
             present = await epochs_of(session, guards)
         changed = []
         for flight, looked_at in relied:
+            stands = self._leasing.counted(flight.lease).stands(now)
             if began - flight.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
                 flight.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
             elif flight.guards is not looked_at:  # decided on anew meanwhile; compared the next time
                 continue
-            elif not flight.lease.stands(now) or any(present[id_] != epoch for id_, epoch in looked_at.items()):
+            elif not stands or any(present[id_] != epoch for id_, epoch in looked_at.items()):
                 changed.append(flight)
             else:
                 flight.confirmed = max(flight.confirmed, began)

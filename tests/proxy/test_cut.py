@@ -214,6 +214,14 @@ async def test_a_grant_that_comes_or_a_renewal_does_not_cut_a_call(bench: Bench)
     assert (await bench.world.events(kind="use.completed"))[-1]["core"]["reason"] == "lease_over"
 
 
+async def test_a_call_under_a_lease_that_would_last_too_long_is_cut_as_the_clock_is_set_back(bench: Bench) -> None:
+    bench.lab.scripts["/drip"] = dripping
+    lease = await bench.lease()
+    async with listening(bench, bench.url, lease):
+        bench.world.clock.back(bench.world.broker, hours=2)
+    assert (await bench.world.events(kind="use.completed"))[-1]["core"]["reason"] == "lease_over"
+
+
 async def _late_forwards(bench: Bench, replicas: list[Any], what: str) -> int:
     """Call through every replica at once while something is revoked; forwards that came after the answer.
 
