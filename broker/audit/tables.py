@@ -9,13 +9,17 @@ from broker.base.db import Table
 
 
 class HeadRow(Table):
-    """The one hot row: how many events there are, and the latest time of one.  Its lock is the order of the record."""
+    """The one hot row: how many events there are, and the latest time of one.  Its lock is the order of the record.
+
+    ``believed`` is the last time that a process showed while it was believed (:mod:`broker.audit.timekeeping`).
+    """
 
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int]
     latest: Mapped[int] = mapped_column(server_default=text("0"))
+    believed: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class EventRow(Table):

@@ -6,7 +6,8 @@ from before the system's clock jumped: neither is everything refused nor is what
 
 * A jump that stands is followed: after a minute where the database's clock says the same, where there is none after
   ten.  Irreversible work rests for an hour more, as both clocks may be of one machine.
-* So it does where a process begins ten minutes or more after the record's latest event: nothing shows how long that is.
+* So it does where a process begins ten minutes or more after the time was last believed, which the head keeps to the
+  minute: nothing shows how long that is.  What is written meanwhile changes nothing in it, for those that begin next.
 * A record that is ahead counts no more once it has stood for an hour while the clock went evenly: a clock that was
   wrong wrote it.  Were it right, work that begins too late destroys nothing early.
 
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.durability import ASKED
@@ -37,12 +39,13 @@ CAUSES = {
     "system": "the system's clock jumped or is wrong; the broker goes on by the time before: see that NTP runs",
     "database": "the database's clock and this system's are over a minute apart: set the one that is wrong",
     "record": "the record holds a later time than this clock shows: see that the clock is right; an hour settles it",
-    "unproven": "the clock was set, or the record has been silent, within the hour: nothing to do",
+    "unproven": "the clock was set within the hour, or no broker ran before: it settles by itself",
 }
 _LOOK_S = 5.0
 _SECONDED_MS = 60_000
 _ALONE_MS = 600_000
 _PROVEN_MS = 3_600_000
+_KEPT_MS = 60_000
 _DATABASE_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
 
@@ -67,9 +70,10 @@ REAL = Clocks()
 
 
 class _Others(NamedTuple):
-    """The record's latest time; how far the database's clock is ahead (None without one), as surely as can be said."""
+    """The record's latest time, the one last believed, and how far the database's clock is ahead for sure."""
 
     latest: int
+    believed: int
     ahead: int | None
 
 
@@ -95,13 +99,13 @@ class Timekeeping:
 
     async def begin(self) -> None:
         """Start from the database's clock where the system's is far off it: that one is everybody's."""
-        latest, ahead = await self._others()
+        latest, believed, ahead = await self._others()
         if ahead is not None and abs(ahead) > APART_MS:
             self._time.set(self._time() + ahead)
-        since = self._time() - latest
-        if since < -APART_MS:
+        now = self._time()
+        if latest > now + APART_MS:
             self._time.void()
-        elif latest and since > _ALONE_MS:
+        if believed and now - believed > _ALONE_MS:
             self._proven_at = self._time.steady() + _PROVEN_MS
         await self.look()
 
@@ -112,10 +116,8 @@ class Timekeeping:
                 async with asyncio.timeout(_LOOK_S):
                     await self._stopped.wait()
             except TimeoutError:
-                try:
+                with suppress(Exception):  # a database that is away says so elsewhere; who has final work looks again
                     await self.look()
-                except Exception as error:  # noqa: BLE001 - whoever does what can't be undone looks by themselves
-                    _log.warning("clock.not_compared", error=type(error).__name__)
 
     def stop(self) -> None:
         """Let :meth:`watch` end once it has looked."""
@@ -123,26 +125,34 @@ class Timekeeping:
 
     async def look(self) -> str:
         """``ok``, or why the time isn't believed now: one of :data:`CAUSES`."""
-        found = self._judge(*await self._others())
+        others = await self._others()
+        found = self._judge(others.latest, others.ahead)
         if found != self.state:
             log = _log.info if found == OK else _log.warning
             log("clock.believed" if found == OK else "clock.not_believed", cause=found, system_ahead=self._time.apart)
         self.state = found
+        if found == OK and self._time() - others.believed >= _KEPT_MS:
+            await self._keep()
         return found
+
+    async def _keep(self) -> None:
+        now = self._time()
+        async with self._db.write(EVERY_TENANT) as session:
+            await session.execute(update(HeadRow).where(HeadRow.believed < now).values(believed=now))
 
     async def _others(self) -> _Others:
         async with self._db.read(EVERY_TENANT) as session:
             await session.execute(ASKED[self._db.dialect])
-            latest = await session.scalar(select(HeadRow.latest)) or 0
+            latest, believed = (await session.execute(select(HeadRow.latest, HeadRow.believed))).one()
             asked = self._time.steady()
             database = await self._clocks.database(session)
             now, took = self._time(), self._time.steady() - asked
         if database is None:
-            return _Others(latest, None)
+            return _Others(latest, believed, None)
         # It was read at some moment of the way there and back.
         middle, doubt = now - took // 2, took - took // 2
         ahead = database - middle
-        return _Others(latest, max(ahead - doubt, 0) if ahead > 0 else min(ahead + doubt, 0))
+        return _Others(latest, believed, max(ahead - doubt, 0) if ahead > 0 else min(ahead + doubt, 0))
 
     def _judge(self, latest: int, ahead: int | None) -> str:
         steady = self._time.steady()

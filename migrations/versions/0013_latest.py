@@ -1,4 +1,4 @@
-"""The record's head keeps the time of its latest event.
+"""The record's head keeps the time of its latest event, and when a process last believed its clock.
 
 Safe online: one row.  Brokers from before leave it as it is, which is as if nothing had happened.
 """
@@ -16,10 +16,13 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Go up."""
-    op.add_column("audit_head", sa.Column("latest", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    for name in ("latest", "believed"):
+        op.add_column("audit_head", sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     op.execute("UPDATE audit_head SET latest = (SELECT coalesce(max(time), 0) FROM audit_events)")
+    op.execute("UPDATE audit_head SET believed = latest")
 
 
 def downgrade() -> None:
     """Go down."""
-    op.drop_column("audit_head", "latest")
+    for name in ("latest", "believed"):
+        op.drop_column("audit_head", name)

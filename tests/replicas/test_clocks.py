@@ -171,10 +171,12 @@ async def test_a_broker_that_was_started_with_a_clock_ahead_destroys_nothing(res
         assert (await job.token(client_assertion=assertion)).status_code == 200
         await world.organization("globex")
         intake, secret = await world.request_key("globex")
-    async with restarted(216) as world:
-        assert await state(world) == "unproven"
-        await world.work(seconds=20)
-        assert (await world.open(intake, secret)).status_code == 410, "refused for now"
+    for name in ("bea", "cyd"):
+        async with restarted(216) as world:
+            assert await state(world) == "unproven"
+            await world.work(seconds=20)
+            assert (await world.open(intake, secret)).status_code == 410, "refused for now"
+            await world.operator(name, "security")  # which is on the record
     async with restarted(0) as world:
         await world.work()
         assert (await world.open(intake, secret)).json()["state"] == "open"
