@@ -22,7 +22,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     providers             upstreams, declared
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open
-    client                the job's side; imports only formats
+    client                the job's side; imports only formats, and base/closed
     base | sandbox        plumbing without product words | the reference upstream's stand-in
     wire                  HTTP/1.1 on both sides: what is accepted, refused, bounded
     formats               bytes that outlive a process: pure, versioned

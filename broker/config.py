@@ -9,7 +9,7 @@ import stat
 import tomllib
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -23,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from broker.base import address
+from broker.base import address, closed
 from broker.base.mailbox import NotAMailbox, mailbox
 
 
@@ -155,7 +155,17 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _a_database(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(address.usable(value.get_secret_value()))
+        if value is None:
+            return None
+        usable = address.usable(value.get_secret_value())
+        if (key := address.client_key(usable)) is not None:
+            try:
+                closed.check(key)
+            except closed.OpenToOthers as error:
+                raise ValueError(f"sslkey: {error}") from None
+            except OSError:  # the driver says what is wrong
+                pass
+        return SecretStr(usable)
 
     @field_validator("public_url")
     @classmethod
@@ -300,6 +310,19 @@ def _look_at_sources() -> None:
         raise SettingsUnusable(f"BROKER_CONFIG: {path} is not a file; write one or unset the variable.")
     if path is not None and Path(path).stat().st_mode & stat.S_IWOTH:
         raise SettingsUnusable(f"BROKER_CONFIG: everybody can write {path}; run: chmod o-w {path}")
+    try:
+        if path is not None and _secrets() & tomllib.loads(Path(path).read_text(encoding="utf-8")).keys():
+            closed.check(Path(path))
+        for file in Path(directory).iterdir() if directory is not None else ():
+            if file.name.lower() in _secrets():
+                closed.check(file)
+    except closed.OpenToOthers as error:
+        raise SettingsUnusable(str(error)) from None
+
+
+def _secrets() -> frozenset[str]:
+    """The settings that are secrets; a file without any of them may be everybody's to read."""
+    return frozenset(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation))
 
 
 def _mend(field: str, kind: str, message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -51,6 +52,12 @@ def usable(address: str) -> str:
             "server, write sslmode=verify-full (and sslrootcert=FILE where its authority is private)"
         )
     return address
+
+
+def client_key(address: str) -> Path | None:
+    """The file with the private key that the broker shows itself to the server with, where the address names one."""
+    named = make_url(address).query.get("sslkey")
+    return Path(named) if isinstance(named, str) and named else None
 
 
 def for_pool(address: str) -> tuple[URL, dict[str, Any]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import stat
 import time
 import warnings
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from typing import Any, Literal
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
+
+from broker.base import closed
 
 # RFC 9864 renames the algorithm to Ed25519; RFC 8037's EdDSA is what deployed libraries still write and expect.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
@@ -78,39 +78,22 @@ class Identity:
 
     def write(self, path: Path) -> None:
         """Store the identity, readable by its owner only; refuses to replace a file."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"broker": self.broker, "client_id": self.client_id, "jwk": self.private_jwk}, file, indent=2)
-            file.write("\n")
+        document = {"broker": self.broker, "client_id": self.client_id, "jwk": self.private_jwk}
+        closed.create(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def read(path: Path) -> Identity:
     """The identity that :meth:`Identity.write` stored.
 
-    Only its owner may read the file, or, where root owns it, its group too: so Kubernetes mounts a secret for a pod
-    with ``fsGroup`` (mode 0440), read-only.
-
     Raises:
         IdentityUnusable: missing, open to others, or not such a file.
     """
     try:
-        with path.open() as file:
-            found = os.fstat(file.fileno())
-            document = json.load(file)
-        identity = Identity(document["broker"], document["client_id"], document["jwk"])
+        document = json.loads(closed.read(path))
+        return Identity(document["broker"], document["client_id"], document["jwk"])
     except OSError as error:
         raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
+    except closed.OpenToOthers as error:
+        raise IdentityUnusable(str(error)) from None
     except (ValueError, KeyError, TypeError):
         raise IdentityUnusable(f"{path}: is not an identity file; make one with `broker workload add`.") from None
-    if _is_open(found.st_mode, found.st_uid):
-        raise IdentityUnusable(
-            f"{path}: others can read it; run: chmod 600 {path} "
-            "(a mounted secret is to have mode 0400, or belong to root and have 0440)"
-        )
-    return identity
-
-
-def _is_open(mode: int, owner: int) -> bool:
-    """Whether more than the owner, or root's group, has to do with a file."""
-    closed_to = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP | (stat.S_IRGRP if owner else 0)
-    return bool(mode & closed_to)

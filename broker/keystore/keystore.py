@@ -35,7 +35,12 @@ class KeyGone(KeystoreUnavailable):
         )
 
 
-_AWAY = frozenset({"unreachable", "certificate", "slow", "busy", "sealed", "standby", "token", "credentials_missing"})
+_AWAY = frozenset(
+    {
+        *("unreachable", "certificate", "slow", "busy", "sealed", "standby", "token"),
+        *("credentials_missing", "credentials_open"),
+    }
+)
 
 
 class CannotOpen(Exception):

@@ -1,4 +1,4 @@
-"""Master keys held by the broker itself: by id, from a file that only its owner reads or from the environment.
+"""Master keys held by the broker itself: by id, from a file that is closed to others or from the environment.
 
 The file is TOML::
 
@@ -17,7 +17,6 @@ import base64
 import os
 import re
 import secrets
-import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from broker.base import closed
 from broker.base.secret import Secret
 from broker.formats.envelope import NONCE_BYTES, Binding
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
@@ -66,12 +66,11 @@ class MasterKeys:
             MasterKeysUnusable: missing, readable by others, or malformed.
         """
         try:
-            mode = path.stat().st_mode
-            data = path.read_bytes()
+            data = closed.read(path)
         except OSError as error:
             raise MasterKeysUnusable(f"{path}: {error.strerror}; restore the file from your backup") from None
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise MasterKeysUnusable(f"{path}: others can read it (mode {mode & 0o777:04o}); run: chmod 600 {path}")
+        except closed.OpenToOthers as error:
+            raise MasterKeysUnusable(str(error)) from None
         try:
             document = tomllib.loads(data.decode())
         except ValueError:  # not UTF-8, or not TOML
@@ -104,16 +103,7 @@ class MasterKeys:
         """Store the keys at ``path``, mode 0600, replacing the file in one step."""
         lines = [f'active = "{self.active}"', "", "[keys]"]
         lines += [f'"{name}" = "{key}"' for name, key in self.document()["keys"].items()]
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        staged = path.with_name(path.name + ".new")
-        staged.unlink(missing_ok=True)
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(descriptor, 0o600)  # whatever the umask took from it
-        with os.fdopen(descriptor, "w") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        closed.replace(path, ("\n".join(lines) + "\n").encode())
 
     @staticmethod
     def destroy_file(path: Path) -> None:

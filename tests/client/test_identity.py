@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +17,6 @@ from broker.client.errors import CallFailed
 from broker.client.identity import Identity, IdentityUnusable, generate, read
 from tests.client.served import Desk
 
-ROOT, SOMEBODY = 0, 12345
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -28,59 +25,10 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def owned(path: Path, owner: int, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give ``path`` away, or, for want of the right, let it look so."""
-    path.chmod(mode)
-    if os.geteuid() == 0:
-        os.chown(path, owner, owner)
-        return
-    found = path.stat()
-    seen = os.stat_result([found.st_mode, 0, 0, 1, owner, owner, *found[6:10]])
-    monkeypatch.setattr(os, "fstat", lambda _descriptor: seen)
-
-
-@pytest.mark.parametrize(
-    ("owner", "mode"),
-    [(SOMEBODY, 0o600), (SOMEBODY, 0o400), (ROOT, 0o600), (ROOT, 0o400), (ROOT, 0o440), (ROOT, 0o640)],
-)
-def test_a_file_that_only_its_owner_or_roots_group_reads_is_taken(
-    file: Path, owner: int, mode: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owned(file, owner, mode, monkeypatch)
-    assert read(file).client_id == "wkl_1"
-
-
-@pytest.mark.parametrize(
-    ("owner", "mode"),
-    [
-        (SOMEBODY, 0o440),
-        (SOMEBODY, 0o640),
-        (ROOT, 0o444),
-        (ROOT, 0o644),
-        (ROOT, 0o404),
-        (ROOT, 0o601),
-        (ROOT, 0o602),
-        (ROOT, 0o660),
-        (ROOT, 0o620),
-        (ROOT, 0o610),
-    ],
-)
-def test_a_file_that_is_open_to_more_is_refused(
-    file: Path, owner: int, mode: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owned(file, owner, mode, monkeypatch)
+def test_a_file_that_is_open_to_others_is_refused(file: Path) -> None:
+    file.chmod(0o644)
     with pytest.raises(IdentityUnusable, match=r"others can read it.*chmod 600"):
         read(file)
-
-
-def test_a_mounted_secret_is_judged_by_the_file_behind_its_link(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = file.with_name("link.json")
-    link.symlink_to(file)  # as Kubernetes does
-    owned(file, ROOT, 0o440, monkeypatch)
-    assert read(link).client_id == "wkl_1"
-    owned(file, ROOT, 0o444, monkeypatch)
-    with pytest.raises(IdentityUnusable, match="others can read it"):
-        read(link)
 
 
 def off_by(seconds: int) -> SimpleNamespace:

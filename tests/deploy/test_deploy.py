@@ -106,6 +106,7 @@ def test_a_mounted_secret_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monke
     from broker.config import SettingsUnusable, load
 
     (tmp_path / "database_url").write_text("postgresql+asyncpg://keybroker:x@database/keybroker\n")
+    (tmp_path / "database_url").chmod(0o400)
     (tmp_path / "openbao-ca.pem").write_text("not a setting")
     monkeypatch.setenv("BROKER_SECRETS_DIR", str(tmp_path))
     assert load().database() == "postgresql+asyncpg://keybroker:x@database/keybroker"

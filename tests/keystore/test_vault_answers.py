@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from broker.base import closed
 from broker.formats.envelope import Binding
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.connection import Address, Redirected, Session
@@ -25,7 +26,7 @@ HTML = {"Content-Type": "text/html"}
 @asynccontextmanager
 async def wrapping(url: str, directory: Path, ca_file: Path | None = None) -> AsyncIterator[TransitWrapper]:
     token = directory / "token"
-    token.write_text("the-token")
+    closed.replace(token, b"the-token")
     vault = Vault(Address(url, ca_file=ca_file), TokenFile(token), connections=2, timeout=5)
     try:
         yield TransitWrapper(vault, "transit", "keybroker")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.base import closed
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.breaker import Breaker
 from broker.keystore.vault.login import TokenFile
@@ -59,7 +60,7 @@ async def test_a_slow_call_counts_once_whoever_waits_for_it(
     leaves: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = tmp_path / "token"
-    token.write_text("t")
+    closed.replace(token, b"t")
     vault = Vault(Address("http://127.0.0.1:1"), TokenFile(token), connections=4, timeout=0.5)
     failures: list[str] = []
     monkeypatch.setattr(vault._breaker, "failed", failures.append)

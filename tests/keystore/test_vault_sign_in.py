@@ -167,7 +167,7 @@ async def test_a_real_agents_token_file_is_read_again_when_it_was_replaced(
         f'vault {{ address = "{server.url}" }}\n'
         f'auto_auth {{\n  method "approle" {{ config = {{ role_id_file_path = "{role_id}"\n'
         f'  secret_id_file_path = "{secret_id}"\n  remove_secret_id_file_after_reading = false }} }}\n'
-        f'  sink "file" {{ config = {{ path = "{sink}" }} }}\n}}\n'
+        f'  sink "file" {{ config = {{ path = "{sink}", mode = 0600 }} }}\n}}\n'
     )
     command = [bao.binary(), "agent", f"-config={config}"]
 
@@ -199,6 +199,20 @@ async def test_a_real_agents_token_file_is_read_again_when_it_was_replaced(
     finally:
         first.terminate()
         first.wait()
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o666])
+def test_what_the_broker_signs_in_with_is_nobody_elses_to_read_or_write(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s")
+    file.chmod(mode)
+    for login in (TokenFile(file), AppRole("approle", "r", file)):
+        with pytest.raises(KeystoreUnavailable, match="others can read the file that BROKER_VAULT_") as caught:
+            login.credential()
+        assert caught.value.cause == "credentials_open"
+        assert str(tmp_path) not in caught.value.public
+    file.chmod(0o600)
+    assert TokenFile(file).credential() == AppRole("approle", "r", file).credential() == "s"
 
 
 async def test_a_token_is_renewed_before_it_ends(

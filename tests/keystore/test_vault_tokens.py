@@ -13,6 +13,7 @@ from typing import Any
 import hvac
 import pytest
 
+from broker.base import closed
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.connection import Address, Session, client
 from broker.keystore.vault.faults import unavailable
@@ -95,7 +96,7 @@ async def test_a_token_that_is_refused_as_soon_as_it_is_made_is_not_made_for_eve
 async def test_a_dead_token_in_an_agents_file_is_not_tried_by_every_call(tmp_path: Path) -> None:
     dead: set[str] = set()
     file = tmp_path / "token"
-    file.write_text("first")
+    closed.replace(file, b"first")
 
     def play(_method: str, _path: str) -> Said:
         if stage.asked[-1][2]["X-Vault-Token"] in dead:
@@ -109,7 +110,7 @@ async def test_a_dead_token_in_an_agents_file_is_not_tried_by_every_call(tmp_pat
             for _ in range(10):
                 assert await cause_of(connection) == "token"
             assert len(stage.asked) == 3, "with it, with the file's again, and then no more"
-            file.write_text("second")
+            closed.replace(file, b"second")
             assert await works(connection)
 
 
@@ -156,7 +157,7 @@ def test_a_wrong_secret_id_is_told_too_seldom_for_vault_to_count() -> None:
 
 def test_what_fails_to_renew_is_tried_again_several_times_before_the_token_ends(tmp_path: Path) -> None:
     clock, file = Hands(), tmp_path / "token"
-    file.write_text("t")
+    closed.replace(file, b"t")
 
     class Lasting(TokenFile):
         def sign_in(self, client: hvac.Client, credential: str) -> Token:  # noqa: ARG002 - needs no call
@@ -235,7 +236,7 @@ async def test_the_keeper_outlives_an_answer_that_is_not_vaults(
         return Said(body='{"data": {"derived": true}}')
 
     secret_id = tmp_path / "secret-id"
-    secret_id.write_text("s")
+    closed.replace(secret_id, b"s")
     with staged(play) as stage:
         async with signed_in(AppRole("approle", "r", secret_id), stage.url) as connection:
             assert await works(connection)

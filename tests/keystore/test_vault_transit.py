@@ -12,6 +12,7 @@ import hvac
 import pytest
 
 from broker import keystores
+from broker.base import closed
 from broker.base.clock import now_ms
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Sealed
@@ -133,7 +134,7 @@ async def test_operators_may_rotate_and_retire_the_key_and_not_make_it_exportabl
 async def test_a_key_that_is_not_derived_seals_nothing(server: Bao, vault: dict[str, Any], tmp_path: Path) -> None:
     server.root.secrets.transit.create_key("plain", key_type="aes256-gcm96")
     token = tmp_path / "token"
-    token.write_text(server.root_token)
+    closed.replace(token, server.root_token.encode())
     connection = Vault(Address(server.url), TokenFile(token), connections=1, timeout=10)
     store = EnvelopeKeystore(TransitWrapper(connection, "transit", "plain"))
     for work in (store.seal(Secret(b"value"), PLACE), store.check()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -9,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import hvac
 from hvac import exceptions as refused
 
+from broker.base import closed
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.faults import unavailable
 
@@ -59,7 +61,7 @@ class TokenFile:
 
     def credential(self) -> str:
         """See :class:`Login`."""
-        return _content(self.path, "BROKER_VAULT_TOKEN_FILE")
+        return _content(self.path, "BROKER_VAULT_TOKEN_FILE", closed.read)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:  # noqa: ARG002 - needs no call
         """See :class:`Login`; the token is its own credential, and never renewed here."""
@@ -76,7 +78,7 @@ class AppRole:
 
     def credential(self) -> str:
         """See :class:`Login`."""
-        return _content(self.secret_id_file, "BROKER_VAULT_SECRET_ID_FILE")
+        return _content(self.secret_id_file, "BROKER_VAULT_SECRET_ID_FILE", closed.read)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:
         """See :class:`Login`."""
@@ -98,7 +100,8 @@ class Jwt:
 
     def credential(self) -> str:
         """See :class:`Login`."""
-        return _content(self.jwt_file, "BROKER_VAULT_JWT_FILE")
+        # Whoever mounts it decides on its mode (kubelet: 0640 with an fsGroup, 0644 without), and it ends soon.
+        return _content(self.jwt_file, "BROKER_VAULT_JWT_FILE", Path.read_bytes)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:
         """See :class:`Login`."""
@@ -108,9 +111,15 @@ class Jwt:
         return _token(client.auth.jwt.jwt_login(self.role, credential, use_token=False, path=self.mount))
 
 
-def _content(path: Path, setting: str) -> str:
+def _content(path: Path, setting: str, read: Callable[[Path], bytes]) -> str:
     try:
-        text = path.read_text().strip()
+        text = read(path).decode().strip()
+    except closed.OpenToOthers:  # the text would name the path, to jobs as well
+        raise KeystoreUnavailable(
+            f"The broker can't sign in to Vault: others can read the file that {setting} names, or write to it; it is "
+            "to have mode 0600 or 0400, or to belong to root and have 0440.",
+            cause="credentials_open",
+        ) from None
     except (OSError, ValueError):
         text = ""
     if not text:

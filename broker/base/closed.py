@@ -1,0 +1,64 @@
+"""Files that hold secrets: made for their owner alone, and read only where nobody else has to do with them.
+
+One rule for all of them, and plain enough for the job's side to use it too: only the owner may do anything with such a
+file, or root owns it and its group may read.  So Kubernetes mounts a secret for a pod with ``fsGroup``, and systemd a
+credential; a link is judged by the file behind it, as Kubernetes links to each version of a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+
+class OpenToOthers(Exception):
+    """Others have to do with a file of secrets; the text names it and the mend."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        super().__init__(
+            f"{path}: others can read it or write to it (mode {stat.S_IMODE(mode):04o}); run: chmod 600 "
+            f"{shlex.quote(str(path))} (a mounted secret is to have mode 0400, or belong to root and have 0440)"
+        )
+
+
+def read(path: Path) -> bytes:
+    """What the file holds.
+
+    Raises:
+        OSError: it can't be read. OpenToOthers: it is not its owner's alone.
+    """
+    with path.open("rb") as file:
+        _insist(path, os.fstat(file.fileno()))
+        return file.read()
+
+
+def check(path: Path) -> None:
+    """The same for a file that somebody else reads; raises as :func:`read`."""
+    _insist(path, path.stat())
+
+
+def create(path: Path, content: bytes) -> None:
+    """A new file for its owner alone; raises FileExistsError where there is one, or a link."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(descriptor, 0o600)  # whatever the umask took from it
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Such a file in the place of what is there, in one step; its folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    staged = path.with_name(path.name + ".new")
+    staged.unlink(missing_ok=True)
+    create(staged, content)
+    staged.replace(path)
+
+
+def _insist(path: Path, found: os.stat_result) -> None:
+    readers = 0 if found.st_uid else stat.S_IRGRP
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~readers:
+        raise OpenToOthers(path, found.st_mode)
