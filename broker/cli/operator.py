@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.account import remember
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import broker_url, call, fail, pages, remember, send
+from broker.cli.session import broker_url, call, fail, pages, send
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
 

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx2
 import typer
 
 from broker.base.shown import shown
+from broker.cli.account import Account, AccountUnusable, stored
 from broker.cli.output import say
-from broker.client.connecting import ProxyUnusable, caller
+from broker.client.connecting import AddressUnusable, ProxyUnusable, caller, insist_on_tls
 from broker.client.errors import CallFailed, answer, unreachable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PROXY = "BROKER_CLIENT_PROXY"
 
 
-def account_file() -> Path:
-    """Where ``broker operator bootstrap`` and ``broker login`` keep the address and token."""
-    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return base / "keybroker" / "account.json"
-
-
-def remember(url: str, token: str) -> Path:
-    """Store the account, readable by its owner only; the file."""
-    path = account_file()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staged = path.with_suffix(".new")
-    staged.unlink(missing_ok=True)
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"url": url, "token": token}, file)
-    staged.replace(path)
-    return path
-
-
-def _stored() -> dict[str, str]:
-    try:
-        document = json.loads(account_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def broker_url() -> str:
     """The broker's address: BROKER_URL, the stored account's, or this machine's default."""
-    return (os.environ.get("BROKER_URL") or _stored().get("url") or DEFAULT_URL).rstrip("/")
+    url = os.environ.get("BROKER_URL")
+    if not url:
+        account = _stored()
+        url = account.url if account else DEFAULT_URL
+    try:
+        insist_on_tls(url)
+    except AddressUnusable as error:
+        fail(str(error))
+    return url.rstrip("/")
+
+
+def _stored() -> Account | None:
+    try:
+        return stored()
+    except AccountUnusable as error:
+        fail(str(error))
 
 
 def client_proxy() -> str | None:
@@ -89,10 +76,20 @@ def _asking() -> Iterator[httpx2.Client]:
 
 
 def _authorization() -> dict[str, str]:
-    token = os.environ.get("BROKER_TOKEN") or _stored().get("token")
-    if not token:
+    return {"Authorization": f"Bearer {os.environ.get('BROKER_TOKEN') or _stored_token()}"}
+
+
+def _stored_token() -> str:
+    """The stored account's token, which goes to no other broker than its own."""
+    account = _stored()
+    if account is None:
         fail("There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`.")
-    return {"Authorization": f"Bearer {token}"}
+    if not account.is_for(broker_url()):
+        fail(
+            f"The stored token is for {account.url}, and BROKER_URL names another broker, which doesn't get it. Set "
+            "BROKER_TOKEN to a token of that broker, run `broker login` there, or leave BROKER_URL out."
+        )
+    return account.token
 
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ and whoever sets a variable for something else must not get them.  A proxy is na
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import httpx2
 
 # A server may close an idle connection at the moment a call goes out over it, and nothing tells whether it was
@@ -18,8 +20,34 @@ _KEPT = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepali
 _CLOSED = {"Connection": "close"}
 
 
+class AddressUnusable(ValueError):
+    """What was given as the broker's address isn't one that assertions, tokens and keys may go to."""
+
+
 class ProxyUnusable(ValueError):
     """What was given as a proxy isn't the address of one."""
+
+
+def insist_on_tls(url: str) -> None:
+    """Only TLS keeps what goes to the broker to itself; without it, this machine alone.  Raises AddressUnusable."""
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL()
+    if not parsed.host or parsed.scheme not in {"https", "http"}:
+        raise AddressUnusable("The broker's address is written https://HOST or https://HOST:PORT.")
+    if parsed.scheme == "http" and not _is_here(parsed.host):
+        raise AddressUnusable(
+            f"The broker's address has to be https://{parsed.host}: over http, tokens and keys would be everybody's on "
+            "the way. http is for this machine alone (127.0.0.1, [::1], localhost)."
+        )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> httpx2.Client:

@@ -1,0 +1,85 @@
+"""An operator's account on this machine: a token, and the broker that it is for."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from broker.base import closed
+
+_PORTS = {"https": 443, "http": 80}
+
+
+class AccountUnusable(Exception):
+    """Others have to do with the account's file, or its folder; the text names the mend."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Account:
+    """Where the token was taken, and the token."""
+
+    url: str
+    token: str
+
+    def is_for(self, url: str) -> bool:
+        """Whether the token is for the broker at ``url``: the same scheme, host and port."""
+        return _origin(url) == _origin(self.url)
+
+
+def account_file() -> Path:
+    """Where ``broker operator bootstrap`` and ``broker login`` keep the account."""
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return base / "keybroker" / "account.json"
+
+
+def remember(url: str, token: str) -> Path:
+    """Store the account, for its owner alone; the file."""
+    path = account_file()
+    closed.replace(path, json.dumps({"url": url, "token": token}).encode())
+    return path
+
+
+def stored() -> Account | None:
+    """The account that :func:`remember` stored; None where there is none.
+
+    Whoever writes the file decides where secrets go, so neither it nor its folder may be in others' hands, nor what a
+    link in its place leads to.
+
+    Raises:
+        AccountUnusable: it is not its owner's alone, or can't be read.
+    """
+    path = account_file()
+    try:
+        document = json.loads(closed.read(path))
+        _insist_on_ours(path)
+        return Account(str(document["url"]), str(document["token"]))
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+    except OSError as error:
+        raise AccountUnusable(f"{path}: {error.strerror}; make it readable for you, or remove it.") from None
+    except closed.OpenToOthers as error:
+        raise AccountUnusable(str(error)) from None
+
+
+def _insist_on_ours(path: Path) -> None:
+    """No link on the way to the file, and not the file itself, is in a place that somebody else decides on."""
+    for place in (path, path.parent):
+        if place.stat().st_uid not in {0, os.geteuid()}:
+            raise AccountUnusable(f"{place}: belongs to somebody else, who decides what is in it; remove the account.")
+    if path.parent.stat().st_mode & 0o022:
+        raise AccountUnusable(f"{path.parent}: others can put files into it; run: chmod go-w {path.parent}")
+    if path.is_symlink():
+        _insist_on_ours(path.parent / path.readlink())
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port, as the HTTP client reads them."""
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL()
+    return parsed.scheme, parsed.host, parsed.port or _PORTS.get(parsed.scheme)
