@@ -221,6 +221,7 @@ def _wire(
         allow_client_secrets=settings.allow_client_secrets,
         approval=settings.reveal_approval == "on",
         refusals=settings.http_refusals,
+        one_time_token_file=settings.one_time_token_file(),
     )
     minting = Minting(verification)
     worker = Worker(

@@ -253,6 +253,10 @@ class Settings(BaseSettings):
         """The master key file in force, where the environment holds none."""
         return self.master_key_file or self.state_dir / "master-keys.toml"
 
+    def one_time_token_file(self) -> Path:
+        """Where the one-time token of an admin waits to be used, where no terminal showed it."""
+        return self.state_dir / "first-admin-token"
+
 
 def _holds_certificates(file: Path) -> bool:
     try:

@@ -55,7 +55,11 @@ def replace(path: Path, content: bytes) -> None:
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)
     create(staged, content)
-    staged.replace(path)
+    try:
+        staged.replace(path)
+    except OSError:
+        staged.unlink()
+        raise
 
 
 def _insist(path: Path, found: os.stat_result) -> None:

@@ -26,7 +26,7 @@ def read_secret(what: str) -> str:
 def bootstrap(
     name: Annotated[str, typer.Option(help="The admin's name.")],
 ) -> None:
-    """Make an admin with the one-time token that the server printed (from standard input): the first, or a second."""
+    """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
     path = remember(broker_url(), made["token"])

@@ -18,6 +18,7 @@ from broker import database, rights
 from broker.audit.timekeeping import CAUSES
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
+from broker.cli import onetime
 from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
@@ -39,28 +40,6 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-async def _offer_bootstrap(broker: composition.Broker, settings: Settings, *, anew: bool = False) -> None:
-    """Print the one-time token for the first operator, or what became of it, while there is none.
-
-    With ``anew`` one is always printed: where there are operators, for a second person.
-    """
-    first = not await composition.has_operators(broker.services)
-    token = await composition.bootstrap_token(broker.services, anew=anew)
-    if token is not None:
-        who = "There is no operator yet. Within 24 hours, make the first admin"
-        if not first:
-            who = "Within 24 hours, somebody else becomes an admin, and can approve what you ask for,"
-        typer.echo(f"\n{who} with this one-time token:\n")
-        typer.echo(f"  {token}\n")
-        typer.echo(f"  BROKER_URL={settings.public_url} broker operator bootstrap --name YOU   (and paste the token)\n")
-    elif first and await composition.awaits_bootstrap(broker.services):
-        typer.echo(
-            "\nThere is no operator yet. The one-time token for the first admin was printed by an earlier start or "
-            "`broker migrate`,\npossibly on another replica; `broker migrate --new-token` prints a new one, which ends "
-            "that one.\n"
-        )
-
-
 def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
@@ -74,7 +53,7 @@ def serve(
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
             _, edge = composition.asgi(broker, with_worker=with_worker)
             _collect_seldom()
-            await _offer_bootstrap(broker, settings)
+            await onetime.offer(broker, settings)
             if settings.reveal_approval == "off":
                 typer.echo(_APPROVAL["off"] + ".", err=True)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
@@ -186,11 +165,14 @@ def migrate(
     new_token: Annotated[
         bool,
         typer.Option(
-            "--new-token", help="Print a new one-time token, also for a second person; the one printed before ends."
+            "--new-token", help="Give out a new one-time token, also for a second person; the one before ends."
         ),
     ] = False,
 ) -> None:
-    """Bring the database to this version's schema; prints the one-time token where there is no operator."""
+    """Bring the database to this version's schema; gives out the one-time token where there is no operator.
+
+    On a terminal it is printed, else put into the file first-admin-token in BROKER_STATE_DIR.
+    """
     settings = settings_of_process()
 
     async def run() -> None:
@@ -199,7 +181,7 @@ def migrate(
         if down:
             return
         async with composition.running(settings) as broker:
-            await _offer_bootstrap(broker, settings, anew=new_token)
+            await onetime.offer(broker, settings, anew=new_token)
 
     run_or_fail(run())
 

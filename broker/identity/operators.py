@@ -47,7 +47,7 @@ async def are_there(session: AsyncSession) -> bool:
 
 
 async def _were_there(session: AsyncSession) -> bool:
-    """Whether the record knows of a first account: whoever deletes it gets no token printed into a log."""
+    """Whether the record knows of a first account: whoever deletes it gets no token."""
     made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").limit(1)
     return await session.scalar(made) is not None
 
@@ -103,7 +103,7 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
 ) -> tuple[OperatorRow, str]:
-    """An admin whom nobody made, and their token, for the one-time token that was printed on the server.
+    """An admin whom nobody made, and their token, for the one-time token that was given out on the server.
 
     Raises:
         TokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -77,6 +78,7 @@ class Services:
     allow_client_secrets: bool
     approval: bool
     refusals: float
+    one_time_token_file: Path
 
 
 async def services(request: Request) -> Services:

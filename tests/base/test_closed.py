@@ -97,6 +97,13 @@ def test_what_is_replaced_keeps_neither_a_mode_nor_a_link_nor_a_leftover(tmp_pat
     assert elsewhere.read_bytes() == b"another's"
 
 
+def test_what_can_not_be_put_in_place_is_left_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(IsADirectoryError):
+        closed.replace(tmp_path / "secret", b"the secret")
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
 def test_a_new_file_takes_no_place_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileExistsError):

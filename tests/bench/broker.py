@@ -71,7 +71,7 @@ def running(
             subprocess.run([*command, "migrate"], env=environment, stdout=output, check=True)
     serve = [*command, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     with processes.running(serve, port=port, log=log, environment=environment) as process:
-        yield Served(port, process.pid, *_prepare(url, _bootstrap(log), key))
+        yield Served(port, process.pid, *_prepare(url, _bootstrap(directory), key))
 
 
 @contextmanager
@@ -99,9 +99,9 @@ def _environment(directory: Path, port: int) -> dict[str, str]:
     }
 
 
-def _bootstrap(log: Path) -> str:
-    """The one-time token that was printed last."""
-    return [line.strip() for line in log.read_text().splitlines() if line.strip().startswith("kbb_")][-1]
+def _bootstrap(directory: Path) -> str:
+    """The one-time token that was given out last."""
+    return (directory / "first-admin-token").read_text().strip()
 
 
 def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str, Identity]:

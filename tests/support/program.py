@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from broker.cli.demo.stage import sandbox_provider
@@ -60,9 +61,10 @@ class Program:
         self.kill()
         raise AssertionError(self.log.read_text())
 
-    @property
+    @cached_property
     def bootstrap(self) -> str:
-        return next(line.strip() for line in self.log.read_text().splitlines() if line.strip().startswith("kbb_"))
+        """The one-time token, which goes once it is used."""
+        return (self.directory / "first-admin-token").read_text().strip()
 
     def kill(self) -> None:
         """What a crash does; again: nothing."""

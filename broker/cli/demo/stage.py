@@ -24,7 +24,7 @@ _BUNDLED = Path(catalog.__file__).parent / "definitions" / "raptor-comply.toml"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where everything is.  ``bootstrap`` is the one-time token that the first start prints."""
+    """Where everything is.  ``bootstrap`` is the one-time token that the first start gives out."""
 
     broker: str
     upstream: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["operators"])
 
 
 class Bootstrap(Body):
-    """The one-time token that was printed on the server, and the admin's name."""
+    """The one-time token that was given out on the server, and the admin's name."""
 
     token: Annotated[str, Field(max_length=100)]
     name: Line
@@ -84,7 +85,7 @@ def show(row: OperatorRow, now: int) -> OperatorView:
 
 @router.post("/bootstrap", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
-    """Make an admin with the one-time token that the first start, or `broker migrate --new-token`, printed."""
+    """Make an admin with the one-time token that the first start, or `broker migrate --new-token`, gave out."""
     async with wired.db.read(EVERY_TENANT) as session:
         await operators.check_bootstrap(session, wired.keys.token_hash, body.token, wired.clock())
     async with wired.db.write(EVERY_TENANT) as session:
@@ -96,6 +97,8 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
             name=body.name,
             now=wired.clock(),
         )
+    with suppress(OSError):  # it was printed, or the file is another replica's; what it holds is spent
+        wired.one_time_token_file.unlink()
     return OperatorCreated(operator=show(row, wired.clock()), token=token)
 
 

@@ -1,0 +1,59 @@
+"""The one-time token that an admin begins with: who starts the broker gets it, and no log does."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+import typer
+
+from broker import app as composition
+from broker.app import Broker
+from broker.base import closed
+from broker.config import Settings
+
+_FIRST = "There is no operator yet. Within 24 hours, make the first admin"
+_SECOND = "Within 24 hours, somebody else becomes an admin, and can approve what you ask for,"
+_GIVEN_OUT = (
+    "\nThere is no operator yet. The one-time token for the first admin was given out by an earlier start or "
+    "`broker migrate`,\npossibly on another replica; `broker migrate --new-token` gives out a new one, which ends "
+    "that one.\n"
+)
+
+
+async def offer(broker: Broker, settings: Settings, *, anew: bool = False) -> None:
+    """Give out the one-time token for the first operator, or say what became of it, while there is none.
+
+    With ``anew`` one is always given out: where there are operators, for a second person.
+    """
+    first = not await composition.has_operators(broker.services)
+    token = await composition.bootstrap_token(broker.services, anew=anew)
+    if token is not None:
+        _give(token, settings, _FIRST if first else _SECOND)
+    elif not await composition.awaits_bootstrap(broker.services):  # used over another replica, or its time is over
+        _remove(settings)
+    elif first:
+        typer.echo(_GIVEN_OUT)
+
+
+def _give(token: str, settings: Settings, who: str) -> None:
+    """Print the token on a terminal; what is none is kept (by a journal, a container's log), so a file takes it."""
+    begin = f"BROKER_URL={settings.public_url} broker operator bootstrap --name YOU"
+    if sys.stdout.isatty():
+        _remove(settings)
+        typer.echo(f"\n{who} with this one-time token:\n\n  {token}\n\n  {begin}   (and paste the token)\n")
+        return
+    file = settings.one_time_token_file()
+    again = "`broker migrate --new-token`, on a terminal, prints another one instead.\n"
+    try:
+        closed.replace(file, f"{token}\n".encode())
+    except OSError as error:
+        typer.echo(f"\n{who} with a one-time token.\n{file} can't be written ({error.strerror}); {again}")
+    else:
+        typer.echo(f"\n{who} with the one-time token in {file}:\n\n  {begin} < {file}\n\n{again}")
+
+
+def _remove(settings: Settings) -> None:
+    """Take away the file of a token that does nothing any more."""
+    with suppress(OSError):
+        settings.one_time_token_file().unlink()
