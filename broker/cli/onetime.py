@@ -38,7 +38,7 @@ async def offer(broker: Broker, settings: Settings, *, anew: bool = False) -> No
 
 def _give(token: str, settings: Settings, who: str) -> None:
     """Print the token on a terminal; what is none is kept (by a journal, a container's log), so a file takes it."""
-    begin = f"BROKER_URL={settings.public_url} broker operator bootstrap --name YOU"
+    begin = _command(settings)
     if sys.stdout.isatty():
         _remove(settings)
         typer.echo(f"\n{who} with this one-time token:\n\n  {token}\n\n  {begin}   (and paste the token)\n")
@@ -51,6 +51,14 @@ def _give(token: str, settings: Settings, who: str) -> None:
         typer.echo(f"\n{who} with a one-time token.\n{file} can't be written ({error.strerror}); {again}")
     else:
         typer.echo(f"\n{who} with the one-time token in {file}:\n\n  {begin} < {file}\n\n{again}")
+
+
+def _command(settings: Settings) -> str:
+    """What makes the admin, on this machine: a site before the broker may well hand no one-time token on."""
+    url = settings.public_url
+    if url.startswith("http:"):
+        return f"BROKER_URL={url} broker operator bootstrap --name YOU"
+    return f"BROKER_URL=http://127.0.0.1:{settings.port} broker operator bootstrap --name YOU --for {url}"
 
 
 def _remove(settings: Settings) -> None:

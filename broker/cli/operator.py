@@ -9,7 +9,7 @@ import typer
 
 from broker.cli.account import remember
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import broker_url, call, fail, pages, send
+from broker.cli.session import broker_url, call, fail, pages, send, usable
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
 
@@ -25,11 +25,15 @@ def read_secret(what: str) -> str:
 @app.command()
 def bootstrap(
     name: Annotated[str, typer.Option(help="The admin's name.")],
+    for_: Annotated[
+        str, typer.Option("--for", help="Keep the account for this address, where BROKER_URL is only a way to it.")
+    ] = "",
 ) -> None:
     """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
+    kept_for = usable(for_) if for_ else broker_url()
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
-    path = remember(broker_url(), made["token"])
+    path = remember(kept_for, made["token"])
     say(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
 
 

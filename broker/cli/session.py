@@ -26,6 +26,11 @@ def broker_url() -> str:
     if not url:
         account = _stored()
         url = account.url if account else DEFAULT_URL
+    return usable(url)
+
+
+def usable(url: str) -> str:
+    """The address, if tokens may go there; ends the command where they may not."""
     try:
         insist_on_tls(url)
     except AddressUnusable as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import pty
 import stat
@@ -10,10 +12,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from broker import app as composition
 from broker.cli import onetime
 from broker.formats.token import is_token
+from broker.sandbox.serve import running as serving
 from tests.support.commands import MINIMAL, run
+from tests.support.processes import free_port
 from tests.support.world import World, running_world, settings_for, upstream
 
 
@@ -71,6 +77,30 @@ def test_where_nothing_can_be_written_the_way_by_hand_is_told(tmp_path: Path) ->
     assert "first-admin-token can't be written" in said
     assert "`broker migrate --new-token`, on a terminal" in said
     assert "kbb_" not in said
+
+
+async def test_who_begins_beside_the_broker_keeps_the_account_for_its_public_address(
+    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, sqlite_url, url, public_url="https://keys.vendor.example", port=port)
+        async with running_world(settings, state, url, bootstrap=False) as world, serving(world.edge, port=port):
+            await onetime.offer(world.broker, settings)
+            beside, words = f"http://127.0.0.1:{port}", ("operator", "bootstrap", "--name", "ada", "--for")
+            command = f"BROKER_URL={beside} broker {' '.join(words)} https://keys.vendor.example"
+            assert command.replace("ada", "YOU") in capsys.readouterr().out
+            environment = {**MINIMAL, "HOME": str(tmp_path), "BROKER_URL": beside}
+            given = settings.one_time_token_file().read_bytes()
+
+            async def begin(address: str) -> int:
+                done = await asyncio.to_thread(run, *words, address, environment=environment, given=given)
+                return done.returncode
+
+            assert await begin("http://keys.vendor.example") == 1, "and the token is as good as before"
+            assert await begin("https://keys.vendor.example") == 0
+    account = json.loads((tmp_path / ".config/keybroker/account.json").read_text())
+    assert account["url"] == "https://keys.vendor.example"
 
 
 async def test_the_file_goes_once_its_token_is_used(tmp_path: Path, sqlite_url: str) -> None:
