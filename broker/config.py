@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(
         "", max_length=500, description="OTLP/HTTP collector for traces, such as http://otel:4318; empty sends none."
     )
-    otlp_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces kept, of those that no caller began.")
+    otlp_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces kept, of those that no known caller began.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod

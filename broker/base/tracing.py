@@ -2,12 +2,18 @@
 
 Spans are opened by hand at few places, with attributes from a closed set: routes, methods, statuses, words of ours.
 No library's instrumentation is used, as those record URLs, queries and errors' texts.
+
+A request goes on in its caller's trace only once the caller is known: a stranger would choose what is exported, and put
+spans into other people's traces.  So its span is opened then, or by the first thing that is waited for before that, or
+at the end; dated back to when the request came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -17,21 +23,58 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from broker.base.errors import BrokerError
 
 _PARENT = TraceContextTextMapPropagator()
 _OFF: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
+_UNSERVED: AbstractContextManager[Callable[[], Span]] = nullcontext(lambda: INVALID_SPAN)
 _tracer: Tracer | None = None
+
+
+class _Arrival:
+    """A request under way; its span is opened once."""
+
+    def __init__(self, tracer: Tracer, name: str, headers: Mapping[str, str]) -> None:
+        self._tracer, self._name, self._headers = tracer, name, headers
+        self._came = time.time_ns()
+        self._span: Span | None = None
+
+    def span(self) -> Span:
+        """Its span, in a trace of its own where nobody was known yet."""
+        return self._opened(Context())
+
+    def established(self) -> None:
+        """Go on in the trace that the caller brought, if any."""
+        self._opened(_PARENT.extract(self._headers, Context()))
+
+    def _opened(self, parent: Context) -> Span:
+        if self._span is None:
+            self._span = self._tracer.start_span(
+                self._name, context=parent, kind=SpanKind.SERVER, start_time=self._came
+            )
+        return self._span
+
+
+_arrival: ContextVar[_Arrival | None] = ContextVar("arrival", default=None)
 
 
 @contextmanager
 def exporting(endpoint: str, ratio: float) -> Iterator[None]:
     """Export spans to an OTLP/HTTP collector (``http://host:4318``) while the context is open; "" exports nothing.
 
-    ``ratio`` of the traces that no caller began are kept.
+    ``ratio`` of the traces that no established caller began are kept.
     """
     global _tracer  # noqa: PLW0603 - one exporter a process, as for logs
     if not endpoint:
@@ -52,14 +95,34 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> AbstractContextManage
     """A span around what the context does."""
     if _tracer is None:
         return _OFF
-    return _opened(_tracer, name, kind, None)
+    arrival = _arrival.get()
+    within = None  # what is under way
+    if arrival is not None and not get_current_span().get_span_context().is_valid:
+        within = set_span_in_context(arrival.span())
+    return _opened(_tracer, name, kind, within)
 
 
-def served(name: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
-    """A span of a request, within the caller's trace where ``headers`` carry one (W3C Trace Context)."""
-    if _tracer is None:
-        return _OFF
-    return _opened(_tracer, name, SpanKind.SERVER, _PARENT.extract(headers))
+def served(name: str, headers: Mapping[str, str]) -> AbstractContextManager[Callable[[], Span]]:
+    """Around a request: gives its span, which goes on in the caller's trace where ``headers`` carry one (W3C Trace
+    Context) and :func:`established` is called.
+    """
+    return _UNSERVED if _tracer is None else _served(_Arrival(_tracer, name, headers))
+
+
+@contextmanager
+def _served(arrival: _Arrival) -> Iterator[Callable[[], Span]]:
+    before = _arrival.set(arrival)
+    try:
+        yield arrival.span
+    finally:
+        _arrival.reset(before)
+        arrival.span().end()
+
+
+def established() -> None:
+    """It is known who sends the request under way."""
+    if (arrival := _arrival.get()) is not None:
+        arrival.established()
 
 
 @contextmanager

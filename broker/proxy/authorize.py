@@ -18,6 +18,7 @@ from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
+from broker.base.tracing import established
 from broker.credentials.resting import pause_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
@@ -96,6 +97,7 @@ class Authorizer:
             PathRefused, QueryRefused: it can be read in more than one way.
         """
         lease = await self._named(caller) if isinstance(caller, str) else None
+        established()
         workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
         actor = Actor("workload", workload, "", actor.address, actor.agent)
         try:

@@ -153,7 +153,9 @@ class Edge:
         with served("request", carried) as traced:
             await self._answer(scope, receive, send, request_id, traced)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, traced: Span) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, traced: Callable[[], Span]
+    ) -> None:
         started, status = time.perf_counter(), 500
         proxied = scope["path"].startswith(PROXY)
         most = _LARGER.get(scope["path"], BODY_MAX)
@@ -185,7 +187,7 @@ class Edge:
             self._log.error("request.aborted", request_id=request_id)
         finally:
             status = _JOB_LEFT if scope.get("job_left") else status
-            self._note(scope, status, time.perf_counter() - started, request_id, traced)
+            self._note(scope, status, time.perf_counter() - started, request_id, traced())
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str, traced: Span) -> None:
         route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))

@@ -23,6 +23,7 @@ from broker.audit.timekeeping import Timekeeping
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Forbidden, Invalid, Unauthenticated
+from broker.base.tracing import established
 from broker.credentials.verification import Verification
 from broker.identity import operators
 from broker.identity.access import AccessTokens
@@ -233,8 +234,14 @@ async def _operator(request: Request, wired: Services) -> tuple[Operator, Actor]
     except operators.AccountAltered as refused:
         await report(wired.db, refused.row, wired.clock())
         raise
-    request.scope[ESTABLISHED] = True
+    _establish(request)
     return operator, operator.actor(address(request), request.headers.get("user-agent", ""))
+
+
+def _establish(request: Request) -> None:
+    """It is known who calls."""
+    request.scope[ESTABLISHED] = True
+    established()
 
 
 async def _deny(wired: Services, actor: Actor, route: str) -> None:
@@ -258,7 +265,7 @@ async def job_of_token(request: Request, wired: Services) -> Job:
         Unauthenticated: there is no such token.
     """
     workload = await wired.access_tokens.verify(bearer(request))
-    request.scope[ESTABLISHED] = True
+    _establish(request)
     return Job(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
 
 

@@ -28,6 +28,10 @@ ATTRIBUTES = {
 }
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLERS = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}  # sampled
+
+
 class Collector:
     """An OTLP/HTTP collector that keeps what it is sent."""
 
@@ -56,10 +60,17 @@ class Collector:
 
 
 @pytest.fixture
-async def traced(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[World, Collector, Any]]:
+def ratio() -> float:
+    """The share of traces kept."""
+    return 1.0
+
+
+@pytest.fixture
+async def traced(tmp_path: Path, sqlite_url: str, ratio: float) -> AsyncIterator[tuple[World, Collector, Any]]:
     collector = Collector()
     async with serving(collector) as address, upstream() as (state, url):
-        context = running_world(settings_for(tmp_path, sqlite_url, url, otlp_endpoint=address), state, url)
+        settings = settings_for(tmp_path, sqlite_url, url, otlp_endpoint=address, otlp_ratio=ratio)
+        context = running_world(settings, state, url)
         world = await context.__aenter__()
         over = False
 
@@ -79,13 +90,12 @@ async def test_a_proxied_call_is_one_trace_without_secrets(traced: tuple[World, 
     job = await world.job()
     await world.grant(job, "acme")
     lease = await job.lease("acme")
-    callers = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     path = "/facilities?canary=query-canary"
-    headers = {"traceparent": callers, "X-Canary": "header-canary"}
+    headers = {**CALLERS, "X-Canary": "header-canary"}
     assert (await world.proxied(lease, path, headers=headers)).status_code == 200
     await end()
     # then: the call, its record and the upstream are one trace, which is the caller's
-    within = [span for span in collector.spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"]
+    within = [span for span in collector.spans if span.trace_id.hex() == TRACE]
     names = {span.name for span in within}
     assert {"GET /proxy/{organization}/{provider}/{path}", "audit.append", "upstream"} <= names
     root = next(span for span in within if span.name.startswith("GET"))
@@ -106,6 +116,60 @@ async def test_a_proxied_call_is_one_trace_without_secrets(traced: tuple[World, 
         assert canary.encode() not in everything
     assert {attribute.key for span in collector.spans for attribute in span.attributes} <= ATTRIBUTES
     assert not any(span.events for span in collector.spans), "an exception's text may hold anything"
+
+
+async def strangers_ask(world: World) -> None:
+    """Requests of those whom nobody knows, each with a trace of its own that is to be kept."""
+    await world.organization("acme")
+    intake, _ = await world.request_key("acme")
+    for method, path, token, body in (
+        ("GET", "/healthz", "", None),
+        ("GET", "/nowhere", "", None),
+        ("GET", "/v1/organizations", "", None),
+        ("GET", "/v1/organizations", "kbo_" + "a" * 49, None),
+        ("GET", "/v1/leases", "a.b.c", None),
+        ("POST", "/v1/bootstrap", "", {"token": "kbb_" + "a" * 49, "name": "eve"}),
+        ("POST", "/oauth/token", "", {"client_assertion": "a.b.c"}),
+        ("POST", f"/intake/{intake}/open", "", {"proof": "a" * 43}),
+        ("GET", "/proxy/acme/raptor-comply/facilities", "kbl_" + "a" * 49, None),
+        ("GET", "/proxy/acme/raptor-comply/facilities", "a.b.c", None),
+        ("GET", "/proxy/acme/raptor-comply/facilities", "", None),
+    ):
+        given = {"Authorization": f"Bearer {token}"} if token else {}
+        await world.http.request(method, path, headers={**CALLERS, **given}, json=body)
+
+
+@pytest.mark.parametrize("ratio", [0.0])
+async def test_a_stranger_does_not_choose_what_is_exported(traced: tuple[World, Collector, Any]) -> None:
+    world, collector, end = traced
+    await strangers_ask(world)
+    await end()
+    assert collector.spans == []
+
+
+async def test_a_stranger_puts_nothing_into_other_peoples_traces(traced: tuple[World, Collector, Any]) -> None:
+    world, collector, end = traced
+    await strangers_ask(world)
+    await end()
+    assert len(collector.spans) > 10
+    assert TRACE not in {span.trace_id.hex() for span in collector.spans}
+    assert "b7ad6b7169203331" not in {span.parent_span_id.hex() for span in collector.spans}
+    # and: a request's span is around what it waited for
+    ids = {(span.trace_id, span.span_id) for span in collector.spans}
+    assert all((span.trace_id, span.parent_span_id) in ids for span in collector.spans if span.parent_span_id)
+
+
+@pytest.mark.parametrize("ratio", [0.0])
+@pytest.mark.parametrize("who", ["operator", "job"])
+async def test_who_is_known_goes_on_in_a_trace_of_their_own(traced: tuple[World, Collector, Any], who: str) -> None:
+    world, collector, end = traced
+    headers = world.admin if who == "operator" else await (await world.job()).headers()
+    answer = await world.http.get("/v1/leases", headers={**headers, **CALLERS})
+    assert answer.status_code == 200
+    await end()
+    assert {(span.name, span.trace_id.hex()) for span in collector.spans} == {("GET /v1/leases", TRACE)}
+    (span,) = collector.spans
+    assert span.end_time_unix_nano > span.start_time_unix_nano
 
 
 async def test_what_fails_is_marked_and_what_is_refused_is_not(traced: tuple[World, Collector, Any]) -> None:
