@@ -14,6 +14,18 @@ _NAMES_MAX = 20_000
 _IPV6_PREFIX = 64
 
 
+def address(told: str) -> str:
+    """The address that somebody is said to have, in its usual spelling; empty where what is told is none.
+
+    A proxy may hand on what its caller made up.  What follows a ``%`` may be any text, and means something there only.
+    """
+    try:
+        found = ipaddress.ip_address(told.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
 def network(address: str) -> str:
     """What an address is counted as: itself, or for IPv6 the network that one holder has all addresses of."""
     try:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.base.errors import BrokerError, TooLarge
-from broker.base.strangers import Pace
+from broker.base.strangers import Pace, address
 from broker.base.tracing import failed, served
 from broker.formats import ids
 from broker.web.errors import problem, render
@@ -148,6 +148,8 @@ class Edge:
             return
         if scope["method"] == "HEAD" and not scope["path"].startswith(PROXY):
             scope, send = {**scope, "method": "GET", "asked": "HEAD"}, _without_content(send)
+        host, port = scope.get("client") or ("", 0)
+        scope["client"] = (address(host), port)
         request_id = scope["request_id"] = ids.new("req")
         carried = {"traceparent": _field(scope, b"traceparent")}
         with served("request", carried) as traced:

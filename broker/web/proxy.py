@@ -95,8 +95,7 @@ class Forwarding:
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
         organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
-        client = scope.get("client") or ("",)
-        actor = Actor("stranger", "unverified", address=client[0], agent=given.get("user-agent", ""))
+        actor = Actor("stranger", "unverified", address=scope["client"][0], agent=given.get("user-agent", ""))
         request = Request(
             organization=organization,
             provider=provider,

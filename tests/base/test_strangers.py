@@ -26,6 +26,21 @@ def test_an_address_is_counted_as_what_one_holder_has_of_it(address: str, counte
     assert network(address) == counted_as
 
 
+@pytest.mark.parametrize(
+    ("told", "is_"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%<b>x</b>", "fe80::1"),
+        *((none, "") for none in ("<b>x</b>", "unknown", "_hidden", "198.51.100.7:80", "010.1.2.3", "1", "")),
+    ],
+)
+def test_an_address_is_one_or_none(told: str, is_: str) -> None:
+    assert strangers.address(told) == is_
+
+
 def test_names_are_counted_within_a_window() -> None:
     clock = Clock()
     tally = Tally(clock)
