@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -215,22 +216,31 @@ _TEST = Words("info", "A test", "This is a test of a webhook. Nothing happened a
 
 
 def _slack(notice: NoticeRow) -> Mapping[str, object]:
-    """Slack's incoming webhooks, and whatever else takes their JSON; its three control characters escaped."""
+    """Slack's incoming webhooks, and whatever else takes their JSON.
+
+    Facts are other people's text: they are in plain text alone, where nothing is a mention, a link or bold.  ``text``
+    is read as markup, by some receivers as the only part, so there is nothing in it but words and ids of ours.
+    """
     words = words_of(notice)
     sign = {"info": ":information_source:", "warning": ":warning:", "urgent": ":rotating_light:"}[words.severity]
-    text = f"{sign} *{_escaped(words.title)}*\n{_escaped(filled(words.operator, notice.facts))}"
-    about = _escaped(f"{notice.organization_id} · {notice.provider} · {notice.credential_id}")
+    title = f"{sign} *{words.title}*"
+    about = f"{notice.organization_id} · {notice.provider} · {notice.credential_id}"
     return {
-        "text": text,
+        "text": f"{title}\n{about}\n`broker notice list` says more.",
         "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": text[:3_000]}},
-            {"type": "context", "elements": [{"type": "mrkdwn", "text": about}]},
+            {"type": "section", "text": {"type": "mrkdwn", "text": title}},
+            {"type": "section", "text": _plain(filled(words.operator, notice.facts))},
+            {"type": "context", "elements": [_plain(about)]},
         ],
     }
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _plain(text: str) -> Mapping[str, object]:
+    return {"type": "plain_text", "text": text[:3_000], "emoji": False}
+
+
+# A name in ASCII or a number; anything else is two hosts to two readers.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class _Url(NamedTuple):
@@ -245,7 +255,8 @@ def _checked(url: str, *, plain: bool) -> _Url:
         (host or "").encode("idna")  # raises where a label is empty or too long
     except ValueError:
         host = None
-    if not host or parts.scheme not in ({"https", "http"} if plain else {"https"}) or parts.username or parts.fragment:
+    schemes = {"https", "http"} if plain else {"https"}
+    if not host or not _HOST.fullmatch(host) or parts.scheme not in schemes or "@" in parts.netloc or parts.fragment:
         raise Invalid("url: write an https:// address with a valid host name and no user name, password or fragment.")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise Invalid("url: write it in visible ASCII characters.")

@@ -67,7 +67,39 @@ async def test_slack_gets_json_that_it_takes(telling: Telling) -> None:
     told = json.loads(body)
     assert headers["content-type"] == "application/json"
     assert told["text"].startswith(":rotating_light: *A key was exposed*")
-    assert [block["type"] for block in told["blocks"]] == ["section", "context"]
+    title, said, about = told["blocks"]
+    assert title == {"type": "section", "text": {"type": "mrkdwn", "text": ":rotating_light: *A key was exposed*"}}
+    assert said["text"]["text"].startswith("The key ending ")
+    assert about["elements"][0]["text"].startswith("org_")
+    assert [said["text"]["type"], about["elements"][0]["type"]] == ["plain_text", "plain_text"]
+
+
+async def found_at(telling: Telling, place: str) -> None:
+    """A notice with somebody else's text in it."""
+    await telling.world.organization("acme")
+    organization = (await telling.world.call("GET", "/v1/organizations/acme"))["id"]
+    async with telling.world.services.db.write(EVERY_TENANT) as session:
+        await tell(
+            session,
+            "leak_found",
+            organization=organization,
+            provider="raptor-comply",
+            now=telling.world.clock(),
+            facts={"place": place, "places": 1, "last4": "1234"},
+        )
+    await telling.world.work()
+
+
+async def test_other_peoples_text_is_no_markup_of_slacks(telling: Telling) -> None:
+    odd = "@channel <!here> *URGENT* `x` :tada: https://evil.example/login"
+    await telling.webhook(format="slack")
+    await found_at(telling, odd)
+    ((_, body),) = telling.receiver.came
+    told = json.loads(body)
+    plain = told["blocks"][1]["text"]
+    assert (plain["type"], plain["emoji"], odd in plain["text"]) == ("plain_text", False, True)
+    told["blocks"].remove(told["blocks"][1])
+    assert "evil.example" not in json.dumps(told)
 
 
 async def test_operators_and_the_customer_are_mailed_each_in_their_words(telling: Telling) -> None:
@@ -331,6 +363,10 @@ async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -
     [
         "ftp://x.example/h",
         "https://user:pw@x.example/",
+        "https://:pw@x.example/",
+        "https://@x.example/",
+        "https://x.example\\.y.example/",
+        "https://x.example%2ey.example/",
         "https://x.example/#f",
         "https://x.example/ä",
         "https:///x",
@@ -367,22 +403,11 @@ async def test_other_peoples_text_in_a_notice_steers_no_reader(telling: Telling)
     """Also what an earlier version of the broker took in."""
     odd = "ci\x9b31m\u202e\u200b\u2028\nNothing has to be cut off."
     await telling.webhook(format="slack")
-    await telling.world.organization("acme")
-    organization = (await telling.world.call("GET", "/v1/organizations/acme"))["id"]
-    async with telling.world.services.db.write(EVERY_TENANT) as session:
-        await tell(
-            session,
-            "leak_found",
-            organization=organization,
-            provider="raptor-comply",
-            now=telling.world.clock(),
-            facts={"place": odd, "places": 1, "last4": "1234"},
-        )
-    await telling.world.work()
+    await found_at(telling, odd)
     seen = "ci\ufffd31m\ufffd\ufffd\ufffd\ufffdNothing has to be cut off."
     (mail,) = telling.mailbox.to("security@gridwise.example")
     assert seen in mail.get_content().replace("\n", "")
     (_, body), *_ = telling.receiver.came
-    assert seen in json.loads(body)["text"]
+    assert seen in json.loads(body)["blocks"][1]["text"]["text"]
     (listed,) = (await telling.world.call("GET", "/v1/notices"))["items"]
     assert seen in listed["text"]
