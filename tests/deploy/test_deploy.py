@@ -24,7 +24,7 @@ from tests.support.world import World, running_world, settings_for, upstream
 DEPLOY = Path(__file__).parents[2] / "deploy"
 BESIDE = Path(sys.executable).parent
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-PATHS = {"BROKER_CONFIG", "BROKER_SECRETS_DIR"}
+NO_SETTINGS = {"BROKER_CONFIG", "BROKER_SECRETS_DIR", "BROKER_URL"}  # where settings are, and the CLI's
 
 
 def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,10 @@ def test_compose_is_valid_and_hands_secrets_over_as_files() -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+    published = [
+        (name, port.get("host_ip"), port["target"]) for name in services for port in services[name].get("ports", ())
+    ]
+    assert sorted(published) == [("broker-1", "127.0.0.1", 8080), ("nginx", None, 443)], "to others the site alone"
     written = json.dumps(services)
     assert not re.search(r"(PASSWORD|TOKEN|SECRET|KEY)\"?: ?\"(?!/run/)", written, re.IGNORECASE)
     for path in re.findall(r"\./(compose/[a-z.]+|vault)", (DEPLOY / "compose.yaml").read_text()):
@@ -95,7 +99,7 @@ def test_probes_ask_for_what_they_mean() -> None:
 
 
 def test_every_setting_that_is_named_exists() -> None:
-    known = {f"BROKER_{name.upper()}" for name in Settings.model_fields} | PATHS
+    known = {f"BROKER_{name.upper()}" for name in Settings.model_fields} | NO_SETTINGS
     for path in DEPLOY.rglob("*"):
         if path.is_file():
             named = set(re.findall(r"\bBROKER_[A-Z_]+[A-Z]\b", path.read_text()))

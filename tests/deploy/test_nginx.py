@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -32,10 +33,13 @@ pytestmark = needs("nginx", package="nginx-light")
 
 @dataclass
 class Stand:
-    """A broker's stand-in: what it was asked, its answer's headers, and whether it breaks off instead of answering."""
+    """A broker's stand-in: what it was asked, its answer's headers, and whether it breaks off or hangs instead."""
 
     port: int = 0
     dies: bool = False
+    hangs: bool = False
+    called: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +54,10 @@ def stand_in() -> Iterator[Stand]:
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             stand.asked.append((self.command, self.path, self.headers["X-Forwarded-For"]))
-            if stand.dies:
+            stand.called.set()
+            if stand.hangs:
+                stand.over.wait()
+            if stand.dies or stand.hangs:
                 self.close_connection = True
                 return
             self.send_response(200)
@@ -72,6 +79,7 @@ def stand_in() -> Iterator[Stand]:
         try:
             yield stand
         finally:
+            stand.over.set()
             server.shutdown()
             thread.join()
 
@@ -99,7 +107,7 @@ def served(site: Path, brokers: tuple[Stand, Stand], directory: Path) -> Iterato
     )
     whole = directory / "nginx.conf"
     whole.write_text(
-        f"daemon off;\nworker_processes 1;\npid {directory}/pid;\nerror_log stderr;\n"
+        f"daemon off;\nworker_processes 1;\npid {directory}/pid;\nerror_log stderr info;\n"
         + ("user root;\n" if os.geteuid() == 0 else "")
         + f"events {{}}\nhttp {{\n{temporary}{text}\n}}\n"
     )
@@ -143,13 +151,85 @@ def test_what_follows_the_id_of_a_link_is_not_logged(site: Path, page: str, tmp_
         client.post(f"/{page}/{INTAKE}/open")
         one.dies = two.dies = True
         assert client.post(f"/{page}/{INTAKE}%23{SECRET}").status_code == 502
-        assert client.post("/v1/leases").status_code == 502
     assert any(SECRET in target for _, target, _ in one.asked + two.asked), "it does reach the broker"
     log, errors = (tmp_path / "access.log").read_text(), (tmp_path / "nginx.log").read_text()
     assert f'"POST /{page}/{INTAKE}/open" 200' in log
     assert f'"GET /{page}/{INTAKE}..." 200' in log
-    assert "/v1/leases" in errors, "other errors are logged"
     assert [line for line in (log + errors).splitlines() if SECRET in line] == []
+
+
+ASKED = pytest.mark.parametrize(
+    "path",
+    ["/proxy/acme/pipedrive/deals", "/v1/leases", "/oauth/token", f"/intake/{INTAKE}/open", f"/status/{INTAKE}/read"],
+)
+TOKEN = "kbl_" + "canary" * 8
+
+
+def hasty(site: Path, directory: Path) -> Path:
+    """The site, but that it waits for a broker's answer for a moment only."""
+    text = re.sub(r"proxy_read_timeout \d+s;", "", site.read_text())
+    made = directory / "hasty.conf"
+    made.write_text(text.replace("    error_log ", "    proxy_read_timeout 50ms;\n    error_log ", 1))
+    return made
+
+
+@SITES
+@ASKED
+def test_no_log_keeps_a_query_whatever_fails_and_the_line_says_what_did(site: Path, path: str, tmp_path: Path) -> None:
+    given = f"{path}?api_token={TOKEN}&name=Jane"
+    with stand_in() as broker:
+        broker.dies = True
+        with served(site, (broker, broker), tmp_path) as client:
+            assert client.post(given).status_code == 502, "it broke off"
+            port = client.base_url.port or 0
+            for line, status in (
+                (f"POST {given}&{'x' * 70_000} HTTP/1.1", b"414"),
+                (f"POST {given} HTTP/1.1\r\nX-Long: {'x' * 70_000}", b"431"),
+                (f"POST {given} HTTP/1.1\r\nContent-Length: none", b"400"),
+            ):
+                with asking(port, f"{line}\r\nHost: keys\r\n\r\n") as connection:
+                    assert connection.recv(12) == b"HTTP/1.1 " + status
+            if not path.startswith("/proxy/"):
+                assert client.post(given, content=bytes(2_000_000)).status_code == 413
+            broker.hangs = True
+            broker.called.clear()
+            with asking(port, f"POST {given} HTTP/1.1\r\nHost: keys\r\nContent-Length: 0\r\n\r\n"):
+                assert broker.called.wait(20), "the caller goes away while the call is at the broker"
+        with served(hasty(site, tmp_path), (broker, broker), tmp_path) as client:
+            assert client.post(given).status_code == 504
+    with served(site, (Stand(free_port()), Stand(free_port())), tmp_path) as client:
+        assert client.post(given).status_code == 502, "nobody there"
+    log, errors = (tmp_path / "access.log").read_text(), (tmp_path / "nginx.log").read_text()
+    assert [line for line in (log + errors).splitlines() if TOKEN in line or "Jane" in line] == []
+    assert re.search(rf'"POST {path}" 499 .* broker=127.0.0.1:\d+ - 0', log), "the caller went away"
+    assert re.search(rf'"POST {path}" 504 .* broker=127.0.0.1:\d+ 504 0', log), "it was reached, and gave no answer"
+    assert re.search(rf'"POST {path}" 502 .* broker=127.0.0.1:\d+.* 502 -', log), "it wasn't even reached"
+
+
+@contextmanager
+def asking(port: int, head: str) -> Iterator[ssl.SSLSocket]:
+    """A connection on which this was sent; nobody looks at the certificate."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with trusting.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20)) as connection:
+        connection.sendall(head.encode())
+        yield connection
+
+
+@SITES
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("bootstrap", "/bootstrap", "%62ootstrap", "../x/../v1/bootstrap", "bootstrap/", "bootstrap;x", "Bootstrap"),
+        *("bootstrap?x=1", "bootstrap%00", "bootstrap%2f"),
+    ],
+)
+def test_nobody_becomes_an_admin_from_outside(site: Path, path: str, tmp_path: Path) -> None:
+    with stand_in() as one, stand_in() as two, served(site, (one, two), tmp_path) as client:
+        answer = client.post(f"https://{client.base_url.netloc.decode()}/v1/{path}", json={"token": TOKEN})
+    assert answer.status_code == (400 if "%00" in path else 403)
+    assert answer.json()["code"] == ("bad_request" if "%00" in path else "closed_here")
+    assert not one.asked + two.asked
 
 
 @SITES
