@@ -71,8 +71,8 @@ lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without 
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	  --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
-page: ## rebuild the intake page's script (needs Node; running the broker does not)
-	cd broker/web/console/page && npm ci --silent && npm run --silent build
+page: ## rebuild the intake page's script and its licences (needs Node; running the broker does not)
+	cd broker/web/console/page && npm ci --ignore-scripts --silent && npm run --silent build
 
 clean: ## remove the virtual environment and all local state
 	rm -rf $(VENV) var

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +16,8 @@ from tests.page.conftest import Visit
 
 NEVER_MINTED = "rc_live_" + "Z" * 64
 ON_EACH_SCREEN = pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
-PAGE = Path(__file__).parents[2] / "broker/web/console/page"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "broker/web/console/page"
 
 
 def expected(complaints: list[str]) -> list[str]:
@@ -316,13 +319,44 @@ async def test_a_second_link_for_one_key_says_so_and_asks_for_nothing_once_it_wa
     assert await visit.title() == "A key was already given"
 
 
-def test_the_checked_in_script_is_what_its_sources_build(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the page's folder in which its script was built as ``make page`` does, beside what was built."""
     if shutil.which("npm") is None:
         pytest.skip("no npm here; the script is built where there is one")
-    copy = tmp_path / "console" / "page"
+    root = tmp_path_factory.mktemp("built")
+    copy = root / "console" / "page"
     shutil.copytree(PAGE, copy, ignore=shutil.ignore_patterns("node_modules"))
-    (tmp_path / "console" / "static").mkdir()
-    subprocess.run(["npm", "ci", "--silent"], cwd=copy, check=True, capture_output=True)
-    subprocess.run(["npm", "run", "--silent", "build"], cwd=copy, check=True, capture_output=True)
-    built = (tmp_path / "console" / "static" / "intake.js").read_bytes()
-    assert built == (PAGE.parent / "static" / "intake.js").read_bytes()
+    (root / "console" / "static").mkdir()
+    (command,) = re.findall(r"^\tcd \S+ && (npm .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "--ignore-scripts" in command, "what is installed runs nothing of its own here"
+    subprocess.run(["sh", "-c", command], cwd=copy, check=True, capture_output=True)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["intake.js", "licences.txt"])
+def test_what_is_checked_in_is_what_its_sources_build(built: Path, name: str) -> None:
+    assert (built.parent / "static" / name).read_bytes() == (PAGE.parent / "static" / name).read_bytes()
+
+
+def test_the_licence_of_all_that_is_in_the_script_is_whole(built: Path) -> None:
+    licences = (PAGE.parent / "static" / "licences.txt").read_text()
+    tools = ("esbuild", "@esbuild/", "@noble/")
+    packages = [
+        name.removeprefix("node_modules/") for name in json.loads((built / "package-lock.json").read_text())["packages"]
+    ]
+    bundled = [name for name in packages if name and not name.startswith(tools)]
+    assert len(bundled) > 4
+    for name in bundled:
+        modules = built / "node_modules" / name
+        assert f"\n{name} " in licences
+        assert (modules / "LICENSE").read_text().strip() in licences, name
+        # files that were copied from elsewhere name whose they are
+        for source in (modules / "esm").rglob("*.js"):
+            for holder in re.findall(r"License \(c\) (\d+ [\w ]+\w)", source.read_text()):
+                text = licences.partition(f"Copyright (c) {holder}")[2].partition("=====")[0]
+                assert "Permission is hereby granted" in text, (source, holder)
+                assert "The above copyright notice and this permission notice shall be included" in text
+    assert "/static/licences.txt" in (PAGE.parent / "static" / "intake.js").read_text()[:500], (
+        "said to who gets the script"
+    )

@@ -13,7 +13,14 @@ from broker.formats import ids
 from broker.sandbox.serve import running
 from tests.support.world import World
 
-UNDOCUMENTED = ["/openapi.json", "/static/intake.js", "/static/page.css", "/intake/x", "/status/x"]
+UNDOCUMENTED = [
+    "/openapi.json",
+    "/static/intake.js",
+    "/static/page.css",
+    "/static/licences.txt",
+    "/intake/x",
+    "/status/x",
+]
 
 
 def addresses(world: World, method: str) -> list[str]:

@@ -31,7 +31,7 @@ from broker.web.session import Services, Wired, address
 router = APIRouter(tags=["customer"])
 
 _HERE = Path(__file__).parent
-_STATIC = {"intake.js": "text/javascript", "page.css": "text/css"}
+_STATIC = {"intake.js": "text/javascript", "page.css": "text/css", "licences.txt": "text/plain"}
 _TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=select_autoescape())
 
 CSP = (
@@ -77,8 +77,8 @@ async def intakepage() -> HTMLResponse:
 
 
 @router.get("/static/{name}", include_in_schema=False)
-async def static(name: Literal["intake.js", "page.css"]) -> FileResponse:
-    """The page's one script and one style sheet."""
+async def static(name: Literal["intake.js", "page.css", "licences.txt"]) -> FileResponse:
+    """The page's one script, the licences of what is in it, and one style sheet."""
     return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
 
 
