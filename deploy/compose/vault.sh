@@ -9,7 +9,7 @@ secrets=${1:-compose/secrets}
 kept=$secrets/openbao-init
 umask 077
 
-inside() { docker compose exec -T -e BAO_TOKEN -e SECRET_ID_FILE openbao "$@"; }
+inside() { docker compose exec -T -e BAO_TOKEN -e SECRET_ID_FILE -e CIDRS openbao "$@"; }
 
 if [ ! -s "$kept" ]; then
   inside bao operator init -key-shares=1 -key-threshold=1 > "$kept"
@@ -18,11 +18,14 @@ sed -n 's/^Unseal Key 1: //p' "$kept" | tr -d '\n' | inside bao write sys/unseal
 until inside bao status -format=json | grep -q '"active_time": *"[1-9]'; do sleep 1; done
 if [ ! -s "$secrets/secret-id" ]; then
   BAO_TOKEN=$(sed -n 's/^Initial Root Token: //p' "$kept") SECRET_ID_FILE=-
-  export BAO_TOKEN SECRET_ID_FILE
+  CIDRS=${CIDRS:-172.30.0.0/24}  # compose.yaml's network
+  export BAO_TOKEN SECRET_ID_FILE CIDRS
   told=$(inside sh /setup/set-up.sh)
   echo "$told" | sed -n 's/^BROKER_VAULT_ROLE_ID=\(.*\)$/vault_role_id = "\1"/p' >> "$secrets/broker.toml"
-  echo "$told" | tail -n 1 > "$secrets/secret-id"
-  chown 65532 "$secrets/secret-id"
-  chmod 0400 "$secrets/secret-id"
+  fresh=$(mktemp "$secrets/secret-id.XXXXXX")  # no link is followed, no old mode stays
+  echo "$told" | tail -n 1 > "$fresh"
+  chown 65532 "$fresh"
+  chmod 0400 "$fresh"
+  mv -f "$fresh" "$secrets/secret-id"
 fi
 echo "OpenBao is unsealed and set up."

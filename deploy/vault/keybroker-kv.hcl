@@ -1,5 +1,6 @@
 # What a broker with BROKER_KEYSTORE=vault-kv may do: keep customers' keys below its own prefix, and its own master
-# keys beside them. It lists nothing, and never deletes a path: a value that is over is destroyed by its number.
+# keys beside them. It lists nothing, and never deletes a path: a value that is over is destroyed by its number, as is
+# any other by whoever has the broker's token and knows the path.
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }
@@ -11,8 +12,16 @@ path "sys/capabilities-self" {
 path "secret/data/keybroker/organizations/*" {
   capabilities = ["create", "update", "read"]
 }
+# What people who browse are told, and that every write checks and sets. A path can't be told to forget by itself: no
+# other time of deletion, nor another number of values. (Numbers are compared as texts here.)
 path "secret/metadata/keybroker/organizations/*" {
   capabilities = ["create", "update", "read"]
+  allowed_parameters = {
+    "custom_metadata"      = []
+    "cas_required"         = [true]
+    "delete_version_after" = ["0s"]
+    "max_versions"         = ["10000"]
+  }
 }
 path "secret/destroy/keybroker/organizations/*" {
   capabilities = ["update"]

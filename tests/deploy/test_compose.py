@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import hvac
 import pytest
+import yaml
 
 from tests.support import bao
 from tests.support.databases import postgres_server
@@ -101,7 +102,9 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
     path = f"{docker.parent}:{Path(bao.binary()).parent}:{os.environ['PATH']}"
 
     def run() -> None:
-        done = sh(COMPOSE / "vault.sh", secrets, PATH=path, BAO_ADDR=server.url, HOME=str(tmp_path))
+        done = sh(
+            COMPOSE / "vault.sh", secrets, PATH=path, BAO_ADDR=server.url, HOME=str(tmp_path), CIDRS="127.0.0.0/8"
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout == "OpenBao is unsealed and set up.\n"
 
@@ -113,6 +116,12 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
         client = hvac.Client(server.url)
         client.auth.approle.login(given["vault_role_id"], secret_id)
         assert client.secrets.transit.read_key("keybroker")["data"]["derived"] is True
+        root = (secrets / "openbao-init").read_text().partition("Initial Root Token: ")[2].split()[0]
+        role = hvac.Client(server.url, token=root).auth.approle.read_role("keybroker")["data"]
+        assert role["token_bound_cidrs"] == ["127.0.0.0/8"], "compose's own network, where none is named"
+        assert "CIDRS:-172.30.0.0/24" in (COMPOSE / "vault.sh").read_text()
+        (network,) = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["networks"]["inside"]["ipam"]["config"]
+        assert network["subnet"] == "172.30.0.0/24"
         assert (secrets / "secret-id").stat().st_uid == BROKER
         assert {path.stat().st_mode & 0o077 for path in (secrets / "secret-id", secrets / "openbao-init")} == {0}
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hvac
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -171,28 +172,68 @@ def test_there_are_files_enough_for_the_proxied_calls_that_a_broker_takes() -> N
         assert services[name]["ulimits"]["nofile"] > wanted
 
 
+def set_up(server: bao.Bao, home: Path, **more: str | Path) -> subprocess.CompletedProcess[str]:
+    """The set-up script, run with every right."""
+    environment = {
+        "PATH": f"{Path(bao.binary()).parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "BAO_ADDR": server.url,
+        "BAO_TOKEN": server.root_token,
+        **{name: str(value) for name, value in more.items()},
+    }
+    return run("sh", DEPLOY / "vault" / "set-up.sh", env=environment)
+
+
 async def test_the_set_up_script_makes_a_vault_that_a_broker_works_with(
     tmp_path: Path, sqlite_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    # given somebody's link, to a file that they read, where the secret id is to be
+    (tmp_path / "theirs").touch(0o666)
     secret_id = tmp_path / "secret-id"
+    secret_id.symlink_to(tmp_path / "theirs")
     with bao.running(tmp_path_factory.mktemp("bao")) as server:
-        environment = {
-            "PATH": f"{Path(bao.binary()).parent}:{os.environ['PATH']}",
-            "HOME": str(tmp_path),
-            "BAO_ADDR": server.url,
-            "BAO_TOKEN": server.root_token,
-            "SECRET_ID_FILE": str(secret_id),
-        }
-        done = run("sh", DEPLOY / "vault" / "set-up.sh", env=environment)
+        done = set_up(server, tmp_path, SECRET_ID_FILE=secret_id)
         assert done.returncode == 0, done.stderr
+        assert not secret_id.is_symlink()
         assert secret_id.stat().st_mode & 0o777 == 0o600
+        assert not (tmp_path / "theirs").read_text()
         assert secret_id.read_text().strip() not in done.stdout
+        assert not list(tmp_path.glob("secret-id.*")), "nothing is left beside it"
         role_id = next(line for line in done.stdout.splitlines() if "ROLE_ID" in line).partition("=")[2]
         given = {"vault_url": server.url, "vault_role_id": role_id, "vault_secret_id_file": secret_id}
         async with upstream() as (state, url):
             settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-transit", **given)
             async with running_world(settings, state, url) as world:
                 await _works(world)
+        # and the broker's token is good for nothing that Vault's own default policy would give it
+        client: Any = hvac.Client(server.url, token="")
+        made = client.auth.approle.login(role_id, secret_id.read_text().strip())["auth"]
+        assert made["policies"] == ["keybroker-transit"]
+        assert client.auth.token.renew_self()["auth"]["lease_duration"] > 0
+        for more in (client.auth.token.lookup_self, client.auth.token.revoke_self, lambda: client.read("cubbyhole/x")):
+            with pytest.raises(hvac.exceptions.Forbidden):
+                more()
+
+
+def test_the_set_up_script_keeps_no_old_mode_and_binds_what_it_gives_to_addresses_and_a_time(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret_id = tmp_path / "secret-id"
+    secret_id.write_text("an old one")
+    secret_id.chmod(0o666)
+    with bao.running(tmp_path_factory.mktemp("bao")) as server, secret_id.open() as read_by_others:
+        cidrs = "192.0.2.0/24,198.51.100.7/32"
+        done = set_up(server, tmp_path, SECRET_ID_FILE=secret_id, CIDRS=cidrs, SECRET_ID_TTL="720h")
+        assert done.returncode == 0, done.stderr
+        assert secret_id.stat().st_mode & 0o777 == 0o600
+        assert read_by_others.read() == "an old one"
+        role = server.root.auth.approle.read_role("keybroker")["data"]
+        assert role["secret_id_bound_cidrs"] == ["192.0.2.0/24", "198.51.100.7/32"]
+        assert role["token_bound_cidrs"] == ["192.0.2.0/24", "198.51.100.7"]
+        assert role["secret_id_ttl"] == 720 * 3_600
+        role_id = server.root.auth.approle.read_role_id("keybroker")["data"]["role_id"]
+        with pytest.raises(hvac.exceptions.VaultError):
+            hvac.Client(server.url).auth.approle.login(role_id, secret_id.read_text().strip())
 
 
 def test_the_set_up_script_lets_the_pods_of_the_manifests_sign_in(
@@ -202,23 +243,21 @@ def test_the_set_up_script_lets_the_pods_of_the_manifests_sign_in(
     certify(tmp_path)
     (tmp_path / "reviewer").write_text("a-token-of-kubernetes")
     with bao.running(tmp_path_factory.mktemp("bao")) as server:
-        environment = {
-            "PATH": f"{Path(bao.binary()).parent}:{os.environ['PATH']}",
-            "HOME": str(tmp_path),
-            "BAO_ADDR": server.url,
-            "BAO_TOKEN": server.root_token,
-            "AUTH": "kubernetes",
-            "KUBERNETES_HOST": "https://127.0.0.1:6443",
-            "KUBERNETES_CA_FILE": str(tmp_path / "ca.pem"),
-            "KUBERNETES_REVIEWER_FILE": str(tmp_path / "reviewer"),
-        }
-        done = run("sh", DEPLOY / "vault" / "set-up.sh", env=environment)
+        done = set_up(
+            server,
+            tmp_path,
+            AUTH="kubernetes",
+            KUBERNETES_HOST="https://127.0.0.1:6443",
+            KUBERNETES_CA_FILE=tmp_path / "ca.pem",
+            KUBERNETES_REVIEWER_FILE=tmp_path / "reviewer",
+        )
         assert done.returncode == 0, done.stderr
         role = server.root.auth.kubernetes.read_role("keybroker")
     (account,) = (document["metadata"] for document in documents() if document["kind"] == "ServiceAccount")
     assert role["bound_service_account_names"] == [account["name"]]
     assert role["bound_service_account_namespaces"] == [account["namespace"]]
     assert role["token_policies"] == ["keybroker-transit"]
+    assert role["token_no_default_policy"] is True
     for pod in pods():
         (token,) = (
             source["serviceAccountToken"]

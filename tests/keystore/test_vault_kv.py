@@ -316,11 +316,15 @@ async def test_two_brokers_that_begin_at_once_use_one_master_key(
         await connection.close()
 
 
-async def test_the_broker_may_not_list_or_read_beyond_its_prefix(server: Bao, vault: dict[str, Any]) -> None:
-    kv(server).create_or_update_secret("somebody/else", {"a": "b"})
+def as_the_broker(server: Bao, vault: dict[str, Any]) -> Any:
     client: Any = hvac.Client(server.url, token="")
     client.auth.approle.login(vault["vault_role_id"], vault["vault_secret_id_file"].read_text().strip())
-    mine = client.secrets.kv.v2
+    return client.secrets.kv.v2
+
+
+async def test_the_broker_may_not_list_or_read_beyond_its_prefix(server: Bao, vault: dict[str, Any]) -> None:
+    kv(server).create_or_update_secret("somebody/else", {"a": "b"})
+    mine = as_the_broker(server, vault)
     attempts: list[Callable[[], Any]] = [
         lambda: mine.read_secret_version("somebody/else", raise_on_deleted_version=True),
         lambda: mine.list_secrets(f"{PREFIX}/organizations"),
@@ -330,6 +334,26 @@ async def test_the_broker_may_not_list_or_read_beyond_its_prefix(server: Bao, va
     for attempt in attempts:
         with pytest.raises(hvac.exceptions.Forbidden):
             attempt()
+
+
+async def test_the_broker_may_not_have_a_path_forget_keys_by_itself(
+    world: World, server: Bao, vault: dict[str, Any]
+) -> None:
+    path = await path_of(world, await world.key_for("acme"))
+    mine = as_the_broker(server, vault)
+    before = kv(server).read_secret_metadata(path)["data"]
+    for wanted in (
+        {"delete_version_after": "1s"},
+        {"max_versions": 1},
+        {"max_versions": "1"},
+        {"cas_required": False},
+    ):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            mine.update_metadata(path, **wanted)
+    assert kv(server).read_secret_metadata(path)["data"] == before
+    assert (before["max_versions"], before["delete_version_after"]) == (10_000, "0s")
+    # what it can do all the same, and SECURITY.md says so
+    mine.destroy_secret_versions(path, [1])
 
 
 def test_a_reference_reads_back_and_refuses_what_nobody_wrote() -> None:

@@ -163,7 +163,11 @@ class Bao:
             client.sys.create_or_update_policy(file.stem, file.read_text())
         client.sys.enable_auth_method("approle")
         client.auth.approle.create_or_update_approle(
-            role, token_policies=["keybroker-transit", "keybroker-kv"], token_ttl=ttl, token_max_ttl="24h"
+            role,
+            token_policies=["keybroker-transit", "keybroker-kv"],
+            token_no_default_policy=True,
+            token_ttl=ttl,
+            token_max_ttl="24h",
         )
         return client
 

@@ -136,7 +136,7 @@ class Values:
             client.secrets.kv.v2.update_metadata(
                 path,
                 cas_required=True,
-                max_versions=_VERSIONS,
+                max_versions=str(_VERSIONS),  # a text, as Vault's policies compare no numbers
                 custom_metadata=dict(about),
                 mount_point=self.mount,
             )
