@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     worker_port: int = Field(
         8081, ge=0, le=65535, description="Port of `broker worker`'s probes and metrics, on the same address; 0: none."
     )
-    trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed, by comma.")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="Addresses and networks whose X-Forwarded-For is believed, by comma."
+    )
     vendor_name: str = Field("The vendor", min_length=1, max_length=200, description="Named on customers' pages.")
     vendor_contact: str = Field("", max_length=200, description="E-mail or telephone on customers' pages.")
     providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
@@ -176,6 +178,26 @@ class Settings(BaseSettings):
         if url.scheme == "http" and not _is_loopback(url.hostname):
             raise ValueError("must be https: customers seal their keys on a page served from it")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        for one in filter(None, (one.strip() for one in value.split(","))):
+            try:
+                everybody = ipaddress.ip_network(one).prefixlen == 0
+            except ValueError:
+                everybody = one == "*"
+                if not everybody:
+                    raise ValueError(
+                        f"{one} is neither an address (10.1.2.3) nor a network (10.1.2.0/24); put there what the "
+                        "proxies in front of the broker call from, such as the ingress controller's addresses, and "
+                        "nothing that jobs or other callers have"
+                    ) from None
+            if everybody:
+                raise ValueError(
+                    f"{one} is everybody, who could then say that they call from anywhere; name the proxies"
+                )
+        return value
 
     @field_validator("egress_proxy")
     @classmethod

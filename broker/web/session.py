@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -93,8 +94,12 @@ Wired = Annotated[Services, Depends(services)]
 
 
 def address(request: Request) -> str:
-    """The caller's address as the server (or its trusted proxy) tells it."""
-    return request.client.host if request.client else ""
+    """The caller's address as the server (or its trusted proxy) tells it; empty where that is none."""
+    told, _, _zone = (request.client.host if request.client else "").partition("%")
+    try:
+        return str(ipaddress.ip_address(told))
+    except ValueError:  # a proxy handed on what its caller made up
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from broker.config import SettingsUnusable, load
+from tests.support.certificates import certify
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 ORDER = ("base.yaml", "migrate.yaml", "keybroker.yaml")
@@ -62,3 +66,18 @@ def test_a_broker_ends_only_after_the_service_has_stopped_sending_calls() -> Non
     ends_calls_within = 10
     assert waits >= 5
     assert pod["terminationGracePeriodSeconds"] > waits + ends_calls_within
+
+
+def test_the_placeholder_of_trusted_proxies_can_not_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(tmp_path)
+    data = next(document for document in in_order() if document["kind"] == "ConfigMap")["data"]
+    given = {**data, "BROKER_VAULT_CA_FILE": str(tmp_path / "ca.pem"), "BROKER_SECRETS_DIR": str(tmp_path)}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsUnusable) as refused:
+        load()
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("BROKER_TRUSTED_PROXIES: REPLACE-WITH-THE-ADDRESSES-OF-YOUR-INGRESS is neither an address")
+    assert "the ingress controller's addresses" in line, "what to put there"
+    monkeypatch.setenv("BROKER_TRUSTED_PROXIES", "10.4.7.0/24")
+    assert load().trusted_proxies == "10.4.7.0/24", "and nothing else stands in the way"
