@@ -39,9 +39,14 @@ if [ ! -e site.key ]; then
   certify site keys.vendor.example DNS:keys.vendor.example
   own $nginx site.key
 fi
-if [ ! -e database-password ]; then
-  openssl rand -hex 24 > database-password
-  echo "database_url = \"postgresql+asyncpg://keybroker:$(cat database-password)@postgres/keybroker\"" > broker.toml
-  own $postgres database-password
+if [ ! -e broker.toml ]; then
+  for role in database-password database-owner-password database-broker-password; do
+    openssl rand -hex 24 > "$role"
+    own $postgres "$role"
+  done
+  at=@postgres/keybroker
+  echo "postgresql+asyncpg://keybroker_owner:$(cat database-owner-password)$at" > owner-database-url
+  echo "database_url = \"postgresql+asyncpg://keybroker:$(cat database-broker-password)$at\"" > broker.toml
+  own $broker owner-database-url
   own $broker broker.toml
 fi

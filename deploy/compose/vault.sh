@@ -18,7 +18,7 @@ sed -n 's/^Unseal Key 1: //p' "$kept" | tr -d '\n' | inside bao write sys/unseal
 until inside bao status -format=json | grep -q '"active_time": *"[1-9]'; do sleep 1; done
 if [ ! -s "$secrets/secret-id" ]; then
   BAO_TOKEN=$(sed -n 's/^Initial Root Token: //p' "$kept") SECRET_ID_FILE=-
-  CIDRS=${CIDRS:-172.30.0.0/24}  # compose.yaml's network
+  CIDRS=${CIDRS:-172.30.0.128/25}  # where compose.yaml puts brokers
   export BAO_TOKEN SECRET_ID_FILE CIDRS
   told=$(inside sh /setup/set-up.sh)
   echo "$told" | sed -n 's/^BROKER_VAULT_ROLE_ID=\(.*\)$/vault_role_id = "\1"/p' >> "$secrets/broker.toml"

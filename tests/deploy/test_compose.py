@@ -14,12 +14,15 @@ import hvac
 import pytest
 import yaml
 
+from broker import app as composition
 from tests.support import bao
-from tests.support.databases import postgres_server
+from tests.support.databases import Postgres, postgres_server
+from tests.support.world import running_world, settings_for, upstream
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose"
 BROKER, POSTGRES, OPENBAO, NGINX = 65532, 999, 100, 0
+PASSWORDS = ("database-password", "database-owner-password", "database-broker-password")
 as_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("openssl") is None, reason="needs root, as files change owners, and openssl"
 )
@@ -41,23 +44,28 @@ def sh(script: Path, *words: str | Path, **environment: str) -> subprocess.Compl
 def test_secrets_are_readable_by_who_reads_them_and_stay_as_they_are(tmp_path: Path) -> None:
     done = sh(COMPOSE / "secrets.sh", tmp_path)
     assert done.returncode == 0, done.stderr
-    for name, owner in {
+    for name, reader in {
         "broker.toml": BROKER,
-        "database-password": POSTGRES,
+        "owner-database-url": BROKER,
+        **dict.fromkeys(PASSWORDS, POSTGRES),
         "openbao.key": OPENBAO,
         "site.key": NGINX,
         "ca.key": 0,
     }.items():
         status = (tmp_path / name).stat()
-        assert (status.st_uid, status.st_mode & 0o077) == (owner, 0), name
+        assert (status.st_uid, status.st_mode & 0o077) == (reader, 0), name
     for name in ("openbao-ca.pem", "openbao.pem", "site.pem"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o444, name
-    password = (tmp_path / "database-password").read_text().strip()
-    assert f":{password}@postgres/" in tomllib.loads((tmp_path / "broker.toml").read_text())["database_url"]
-    assert password not in done.stdout + done.stderr
+    superuser, owner, broker = passwords = [(tmp_path / name).read_text().strip() for name in PASSWORDS]
+    assert len(set(passwords)) == 3, "the superuser, the schema's owner and brokers each have their own"
+    url = tomllib.loads((tmp_path / "broker.toml").read_text())["database_url"]
+    assert url == f"postgresql+asyncpg://keybroker:{broker}@postgres/keybroker"
+    url = (tmp_path / "owner-database-url").read_text().strip()
+    assert url == f"postgresql+asyncpg://keybroker_owner:{owner}@postgres/keybroker"
+    assert not [password for password in passwords if password in done.stdout + done.stderr]
 
     assert sh(COMPOSE / "secrets.sh", tmp_path).returncode == 0
-    assert (tmp_path / "database-password").read_text().strip() == password
+    assert (tmp_path / "database-password").read_text().strip() == superuser
 
 
 @as_root
@@ -119,9 +127,8 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
         root = (secrets / "openbao-init").read_text().partition("Initial Root Token: ")[2].split()[0]
         role = hvac.Client(server.url, token=root).auth.approle.read_role("keybroker")["data"]
         assert role["token_bound_cidrs"] == ["127.0.0.0/8"], "compose's own network, where none is named"
-        assert "CIDRS:-172.30.0.0/24" in (COMPOSE / "vault.sh").read_text()
         (network,) = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["networks"]["inside"]["ipam"]["config"]
-        assert network["subnet"] == "172.30.0.0/24"
+        assert f"CIDRS:-{network['ip_range']}" in (COMPOSE / "vault.sh").read_text()
         assert (secrets / "secret-id").stat().st_uid == BROKER
         assert {path.stat().st_mode & 0o077 for path in (secrets / "secret-id", secrets / "openbao-init")} == {0}
 
@@ -133,18 +140,67 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
         server.stop()
 
 
-async def test_the_brokers_role_has_a_password_or_is_not_made(tmp_path: Path) -> None:
+def make_roles(server: Postgres, directory: Path) -> subprocess.CompletedProcess[str]:
+    where = {"PATH": f"{server._server.bin_path}:{os.environ['PATH']}", "PGHOST": server.socket}
+    files = {"KEYBROKER_OWNER_PASSWORD_FILE": directory / "owner", "KEYBROKER_PASSWORD_FILE": directory / "broker"}
+    return sh(COMPOSE / "role.sh", **where, **{name: str(file) for name, file in files.items()})
+
+
+async def test_the_database_and_its_two_roles_serve_a_broker_that_can_change_no_schema(tmp_path: Path) -> None:
     with postgres_server(tmp_path / "postgres") as server:
-        where = {"PATH": f"{server._server.bin_path}:{os.environ['PATH']}", "PGHOST": server.socket}
-        refused = sh(COMPOSE / "role.sh", **where)
+        (tmp_path / "owner").write_text("o'hara\n")
+        (tmp_path / "broker").write_text("\n")
+        refused = make_roles(server, tmp_path)
         assert refused.returncode != 0
-        assert "POSTGRES_PASSWORD: is empty" in refused.stderr
-        done = sh(COMPOSE / "role.sh", **where, POSTGRES_PASSWORD="o'hara")
+        assert "broker: has no password" in refused.stderr
+        (tmp_path / "broker").write_text("o'brien\n")
+        done = make_roles(server, tmp_path)
         assert done.returncode == 0, done.stderr
-        assert sh(COMPOSE / "role.sh", **where, POSTGRES_PASSWORD="again").returncode != 0, "an error is one"
-        connection = await asyncpg.connect(host=server.socket, user="postgres", database="postgres")
-        role = await connection.fetchrow("SELECT * FROM pg_authid WHERE rolname = 'keybroker'")
+        assert make_roles(server, tmp_path).returncode != 0, "an error is one"
+
+        owner, broker = (server.url("keybroker", role) for role in ("keybroker_owner", "keybroker"))
+        async with upstream() as (state, url):
+            await composition.migrate(settings_for(tmp_path, owner, url))
+            settings = settings_for(tmp_path, broker, url)
+            await composition.migrate(settings)  # as `broker migrate --new-token` does beside a broker
+            async with running_world(settings, state, url) as world:
+                credential = await world.key_for("acme")
+                job = await world.job()
+                await world.grant(job, "acme")
+                lease = await job.lease("acme")
+                assert (await world.proxied(lease, "/facilities")).status_code == 200
+                await world.broker.worker.once()
+                await world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "leak"})
+                assert (await world.proxied(lease, "/facilities")).status_code == 403
+                assert (await world.call("GET", "/readyz"))["database"] == "ok"
+        await _is_bound(server)
+
+
+async def _is_bound(server: Postgres) -> None:
+    """What stands between brokers and the whole database can't be taken away by their role."""
+    connection = await asyncpg.connect(host=server.socket, user="keybroker", database="keybroker")
+    try:
+        for refused in (
+            "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+            "ALTER TABLE credentials DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE credentials NO FORCE ROW LEVEL SECURITY",
+            "TRUNCATE audit_events",
+            "DROP TABLE audit_events",
+            "CREATE TABLE more()",
+            "CREATE SCHEMA more",
+            "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE TEMPORARY TABLE more()",
+            "SET session_replication_role = replica",
+            "SET ROLE keybroker_owner",
+            "SET ROLE postgres",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(refused)
+        assert await connection.fetchval("SELECT count(*) FROM credentials") == 0, "no tenant is named"
+        await connection.execute("SET broker.tenants = '*'")
+        assert await connection.fetchval("SELECT count(*) FROM audit_events")
+        for change in ("UPDATE audit_events SET kind = 'x'", "DELETE FROM audit_events"):
+            with pytest.raises(asyncpg.RaiseError):
+                await connection.execute(change)
+    finally:
         await connection.close()
-    assert role["rolpassword"]
-    assert not role["rolsuper"]
-    assert not role["rolbypassrls"]

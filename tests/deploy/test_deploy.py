@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,19 @@ def test_compose_is_valid_and_hands_secrets_over_as_files() -> None:
     services = json.loads(done.stdout)["services"]
     assert {"broker-1", "broker-2", "postgres", "openbao", "nginx", "migrate"} == set(services)
     for name in ("broker-1", "broker-2", "migrate"):
-        service = services[name]
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert services[name]["read_only"] is True
+    added = {name: set(service.get("cap_add", ())) for name, service in services.items() if service.get("cap_add")}
+    assert added == {"nginx": {"CHOWN", "SETGID", "SETUID"}}
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"mem_limit", "pids_limit", "cpus"} <= service.keys(), name
+    proxy = services["nginx"]["networks"]["inside"]["ipv4_address"]
+    assert {services[name]["environment"]["BROKER_TRUSTED_PROXIES"] for name in ("broker-1", "broker-2")} == {proxy}
+    (network,) = json.loads(done.stdout)["networks"]["inside"]["ipam"]["config"]
+    assert ip_address(proxy) not in ip_network(network["ip_range"]), "nobody else gets it"
+    owners = [name for name, service in services.items() if "owner-database-url" in json.dumps(service)]
+    assert owners == ["migrate"], "brokers can't change the schema"
     published = [
         (name, port.get("host_ip"), port["target"]) for name in services for port in services[name].get("ports", ())
     ]
