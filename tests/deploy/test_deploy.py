@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.config import Settings
+from broker.config import Settings, SettingsUnusable, load
 from tests.deploy.tools import needs
 from tests.support import bao
 from tests.support.certificates import certify
@@ -118,8 +118,6 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_a_mounted_secret_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from broker.config import SettingsUnusable, load
-
     (tmp_path / "database_url").write_text("postgresql+asyncpg://keybroker:x@database/keybroker\n")
     (tmp_path / "database_url").chmod(0o400)
     (tmp_path / "openbao-ca.pem").write_text("not a setting")
@@ -136,6 +134,47 @@ def test_a_mounted_secret_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_unit_is_hardened() -> None:
     done = run("systemd-analyze", "security", "--offline=yes", "--threshold=20", DEPLOY / "keybroker.service")
     assert done.returncode == 0, done.stdout[-500:]
+
+
+def unit() -> str:
+    """The unit with what its comments say to add."""
+    text = (DEPLOY / "keybroker.service").read_text()
+    return re.sub(r"^#   (?=LoadCredential=|Environment=)", "", text, flags=re.MULTILINE)
+
+
+@needs("systemd-analyze", package="systemd")
+def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
+    made = tmp_path / "keybroker.service"
+    made.write_text(unit().replace("/opt/keybroker/.venv/bin/broker", sys.executable))
+    done = run("systemd-analyze", "verify", made)
+    assert (done.returncode, done.stdout + done.stderr) == (0, ""), "it says nothing of what it ignores"
+
+
+def test_the_unit_takes_no_more_of_the_host_than_it_says() -> None:
+    assert {"MemoryMax", "MemorySwapMax", "TasksMax", "LimitNOFILE"} <= set(
+        re.findall(r"^(\w+)=", unit(), re.MULTILINE)
+    )
+
+
+def test_the_units_secrets_are_credentials_that_the_broker_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given what systemd puts into the directory, as it does: files of mode 0400, of whatever is loaded or set
+    named = re.findall(r"^(?:Load|Set)Credential=([\w-]+):", unit(), re.MULTILINE)
+    for name in named:
+        (tmp_path / name).write_text(
+            {"database_url": "postgresql://keybroker:x@database/keybroker"}.get(name, "secret")
+        )
+        (tmp_path / name).chmod(0o400)
+    for name, value in re.findall(r"^Environment=(\w+)=(%d\S*)$", unit(), re.MULTILINE):
+        monkeypatch.setenv(name, value.replace("%d", str(tmp_path)))
+    settings = load()
+    # then secrets are settings, and the rest is found by its path or left alone
+    assert {"database_url", "smtp_password", "vault-secret-id", "about"} == set(named)
+    assert settings.database_url is not None
+    assert settings.smtp_password is not None
+    assert settings.vault_secret_id_file is not None
+    assert settings.vault_secret_id_file.read_text() == "secret"
 
 
 @needs("promtool", package="prometheus")
