@@ -62,14 +62,15 @@ browser:
 	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $${tool#*:} 2>/dev/null || true; }; } \
 	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
 
+# What pins is pinned itself.  requirements-client.lock is for those who install the job's side and the CLI alone.
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without any registry address
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --extra server pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --group build -c requirements.lock -o requirements-build.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(PIN) --extra server pyproject.toml -o requirements.lock
+	$(PIN) -c requirements.lock pyproject.toml -o requirements-client.lock
+	$(PIN) --group build -c requirements.lock -o requirements-build.lock
+	$(PIN) --group lock -o requirements-uv.lock
+	$(PIN) --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 page: ## rebuild the intake page's script and its licences (needs Node; running the broker does not)
 	cd broker/web/console/page && npm ci --ignore-scripts --silent && npm run --silent build
