@@ -445,8 +445,8 @@ def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 
 def probes(broker: Broker) -> ASGIApp:
-    """What a process serves that does the periodic work alone: its probes and metrics."""
-    app = FastAPI(title="Keybroker's worker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    """A process's probes and metrics alone: on a port of their own, and all that a worker's process serves."""
+    app = FastAPI(title="Keybroker's probes", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = broker.services
     app.include_router(health.router)
     return _edge(app, broker.services)

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     worker_port: int = Field(
         8081, ge=0, le=65535, description="Port of `broker worker`'s probes and metrics, on the same address; 0: none."
     )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a broker's probes and metrics, apart from its work; 0: on its own alone.",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1", description="Addresses and networks whose X-Forwarded-For is believed, by comma."
     )

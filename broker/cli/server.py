@@ -46,6 +46,8 @@ def serve(
 ) -> None:
     """Run the broker."""
     settings = settings_of_process()
+    if workers > 1 and settings.metrics_port:
+        fail("BROKER_METRICS_PORT: several processes can't share one; leave it out, or run brokers without --workers.")
 
     async def run() -> None:
         async with composition.running(settings) as broker:
@@ -57,7 +59,9 @@ def serve(
             if settings.reveal_approval == "off":
                 typer.echo(_APPROVAL["off"] + ".", err=True)
             typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
-            if workers == 1:
+            if workers == 1 and settings.metrics_port:
+                await _serve_and_show(broker, edge, settings)
+            elif workers == 1:
                 await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
 
     run_or_fail(run())
@@ -112,6 +116,26 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         with handling(self.handle_exit):
             yield
+
+
+class _Beside(uvicorn.Server):
+    """One that ends with another server, which hears the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve_and_show(broker: composition.Broker, edge: ASGIApp, settings: Settings) -> None:
+    """Serve, and probes and metrics on a port of their own until the last call has ended."""
+    shown = {**_uvicorn(settings), "port": settings.metrics_port}
+    beside = _Beside(uvicorn.Config(composition.probes(broker), **shown))
+    showing = asyncio.create_task(beside.serve(), name="metrics")
+    try:
+        await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
+    finally:
+        beside.should_exit = True
+        await showing
 
 
 _WORKS = "Keybroker's worker runs; Ctrl-C ends it."

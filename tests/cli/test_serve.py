@@ -118,6 +118,32 @@ async def test_a_worker_of_its_own_shows_that_it_works(tmp_path: Path, postgres_
             assert (await http.get("/v1/organizations")).status_code == 404, "it is no broker"
 
 
+async def test_probes_and_metrics_have_a_port_on_which_nothing_else_is(tmp_path: Path, sqlite_url: str) -> None:
+    environment = two_processes(tmp_path, sqlite_url)
+    beside = free_port()
+    environment["BROKER_METRICS_PORT"] = str(beside)
+    command = [sys.executable, "-m", "broker", "serve"]
+    port = int(environment["BROKER_PORT"])
+    with running(command, port=port, log=tmp_path / "log.txt", environment=environment) as process:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{beside}") as http:
+            assert await eventually(lambda: listens(beside), seconds=_STARTS_WITHIN_S)
+            assert "keybroker_" in (await http.get("/metrics")).text
+            assert (await http.get("/readyz")).status_code == 200
+            told = {"X-Forwarded-For": "192.0.2.1"}
+            for path in ("/v1/organizations", "/v1/bootstrap", "/oauth/token", "/proxy/acme/lab/x", "/intake/x"):
+                assert (await http.post(path, headers=told)).status_code == 404, "who may scrape may do no more"
+        process.terminate()
+        assert process.wait(30) == 0, "both end together"
+
+
+def test_several_processes_do_not_share_a_port_of_metrics(tmp_path: Path, sqlite_url: str) -> None:
+    environment = {**two_processes(tmp_path, sqlite_url), "BROKER_METRICS_PORT": "8081"}
+    command = [sys.executable, "-m", "broker", "serve", "--workers", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "BROKER_METRICS_PORT: several processes" in done.stderr
+
+
 @pytest.mark.parametrize("shown", ["with its probes", "alone"])
 def test_a_worker_that_is_told_to_end_ends_well(tmp_path: Path, sqlite_url: str, shown: str) -> None:
     MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")

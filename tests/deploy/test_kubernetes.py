@@ -59,6 +59,26 @@ def test_every_pod_is_under_the_network_policy() -> None:
             assert wanted.items() <= document["spec"]["template"]["metadata"]["labels"].items()
 
 
+def test_the_monitoring_reaches_metrics_alone_and_only_the_ingress_the_broker() -> None:
+    found = list(in_order())
+    policy = next(document for document in found if document["kind"] == "NetworkPolicy")
+    reached = {
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: [
+            port["port"] for port in rule["ports"]
+        ]
+        for rule in policy["spec"]["ingress"]
+        for peer in rule["from"]
+    }
+    assert reached == {"ingress": [8080], "monitoring": [8081]}
+    settings = next(document for document in found if document["kind"] == "ConfigMap")["data"]
+    template = next(document for document in found if document["kind"] == "Deployment")["spec"]["template"]
+    assert settings["BROKER_METRICS_PORT"] == template["metadata"]["annotations"]["prometheus.io/port"] == "8081"
+    (container,) = template["spec"]["containers"]
+    assert {"name": "metrics", "containerPort": 8081} in container["ports"]
+    service = next(document for document in found if document["kind"] == "Service")
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"], "the Service hands on no metrics"
+
+
 def test_a_broker_ends_only_after_the_service_has_stopped_sending_calls() -> None:
     pod = next(each for each in in_order() if each["kind"] == "Deployment")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
