@@ -11,6 +11,11 @@ broker=65532 postgres=999 openbao=100 nginx=0
 umask 077
 mkdir -p "${1:-$(dirname "$0")/secrets}"
 cd "${1:-$(dirname "$0")/secrets}"
+chmod 0700 .
+if [ -n "$(find . -type l)" ]; then
+  echo "There are links in $(pwd), which secrets would be written through: remove them." >&2
+  exit 1
+fi
 
 own() { # USER FILE: only USER reads it
   chown "$1" "$2"

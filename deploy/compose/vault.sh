@@ -12,7 +12,9 @@ umask 077
 inside() { docker compose exec -T -e BAO_TOKEN -e SECRET_ID_FILE -e CIDRS openbao "$@"; }
 
 if [ ! -s "$kept" ]; then
-  inside bao operator init -key-shares=1 -key-threshold=1 > "$kept"
+  fresh=$(mktemp "$kept.XXXXXX")  # no link is followed, no old mode stays
+  inside bao operator init -key-shares=1 -key-threshold=1 > "$fresh"
+  mv -f "$fresh" "$kept"
 fi
 sed -n 's/^Unseal Key 1: //p' "$kept" | tr -d '\n' | inside bao write sys/unseal key=- > /dev/null
 until inside bao status -format=json | grep -q '"active_time": *"[1-9]'; do sleep 1; done
@@ -22,7 +24,7 @@ if [ ! -s "$secrets/secret-id" ]; then
   export BAO_TOKEN SECRET_ID_FILE CIDRS
   told=$(inside sh /setup/set-up.sh)
   echo "$told" | sed -n 's/^BROKER_VAULT_ROLE_ID=\(.*\)$/vault_role_id = "\1"/p' >> "$secrets/broker.toml"
-  fresh=$(mktemp "$secrets/secret-id.XXXXXX")  # no link is followed, no old mode stays
+  fresh=$(mktemp "$secrets/secret-id.XXXXXX")
   echo "$told" | tail -n 1 > "$fresh"
   chown 65532 "$fresh"
   chmod 0400 "$fresh"

@@ -69,6 +69,19 @@ def test_secrets_are_readable_by_who_reads_them_and_stay_as_they_are(tmp_path: P
 
 
 @as_root
+def test_secrets_are_not_written_where_somebody_put_a_link(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir(mode=0o777)
+    (tmp_path / "secrets" / "broker.toml").symlink_to(tmp_path / "theirs")
+    done = sh(COMPOSE / "secrets.sh", tmp_path / "secrets")
+    assert done.returncode != 0
+    assert "links" in done.stderr
+    assert not (tmp_path / "theirs").exists()
+    (tmp_path / "secrets" / "broker.toml").unlink()
+    assert sh(COMPOSE / "secrets.sh", tmp_path / "secrets").returncode == 0
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700, "whatever it was before"
+
+
+@as_root
 def test_the_certificates_are_of_the_authority_and_for_the_names_in_use(tmp_path: Path) -> None:
     assert sh(COMPOSE / "secrets.sh", tmp_path).returncode == 0
     for name, host in (("openbao", "openbao"), ("openbao", "127.0.0.1"), ("site", "keys.vendor.example")):
@@ -98,6 +111,9 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "broker.toml").write_text("")
+    for name in ("openbao-init", "secret-id"):  # somebody's links, to what they read
+        (tmp_path / f"their-{name}").touch(0o666)
+        (secrets / name).symlink_to(tmp_path / f"their-{name}")
     # docker, as far as the script uses it: the command after the service's name runs here
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
@@ -131,6 +147,7 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
         assert f"CIDRS:-{network['ip_range']}" in (COMPOSE / "vault.sh").read_text()
         assert (secrets / "secret-id").stat().st_uid == BROKER
         assert {path.stat().st_mode & 0o077 for path in (secrets / "secret-id", secrets / "openbao-init")} == {0}
+        assert {path.read_text() for path in tmp_path.glob("their-*")} == {""}
 
         server.stop()
         server.start()
