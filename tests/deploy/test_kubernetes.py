@@ -15,7 +15,7 @@ from tests.support.certificates import certify
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 ORDER = ("base.yaml", "migrate.yaml", "keybroker.yaml")
-MADE_BY_HAND = {("Secret", "keybroker")}
+MADE_BY_HAND = {("Secret", "keybroker"), ("Secret", "keybroker-owner")}
 
 
 def in_order() -> Iterator[dict[str, Any]]:
@@ -35,6 +35,8 @@ def referred(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def test_the_documented_order_is_whole() -> None:
     told = re.findall(r"-f ([a-z]+\.yaml)", (KUBERNETES / "base.yaml").read_text())
     assert tuple(told) == ORDER
+    made = re.findall(r"create secret generic (\S+)", (KUBERNETES / "base.yaml").read_text())
+    assert {("Secret", name) for name in made} == MADE_BY_HAND
     assert {path.name for path in KUBERNETES.glob("*.yaml")} == set(ORDER)
 
 
@@ -48,6 +50,15 @@ def test_what_a_manifest_refers_to_was_applied_before_it() -> None:
             missing = set(referred(document["spec"]["template"]["spec"])) - there
             assert not missing, (document["kind"], missing)
         there.add((document["kind"], metadata["name"]))
+
+
+def test_only_the_job_has_the_role_that_can_change_the_schema() -> None:
+    pods = {each["kind"]: each["spec"]["template"]["spec"] for each in in_order() if "template" in each.get("spec", {})}
+    secrets = {kind: {name for what, name in referred(pod) if what == "Secret"} for kind, pod in pods.items()}
+    assert secrets == {"Job": {"keybroker", "keybroker-owner"}, "Deployment": {"keybroker"}}
+    sources = next(volume for volume in pods["Job"]["volumes"] if volume["name"] == "secrets")["projected"]["sources"]
+    (shared,) = (each["secret"] for each in sources if each["secret"]["name"] == "keybroker")
+    assert [item["key"] for item in shared["items"]] == ["openbao-ca.pem"], "one database_url, the owner's"
 
 
 def test_every_pod_is_under_the_network_policy() -> None:
