@@ -1,12 +1,15 @@
-"""The secret part of a one-time link: 160 random bits with a checksum, and the proof that a page sends of it.
+"""The secret part of a link, and the code of a status page: 160 random bits with a checksum.
 
 ::
 
-    text  = base64url( secret[20] | SHA-256("keybroker/link/v1" | secret)[:4] )        32 characters
-    proof = base64url( SHA-256( canonical("keybroker/link-proof/v1", text) ) )         43 characters
+    code       = base64url( secret[20] | SHA-256("keybroker/link/v1" | secret)[:4] )                      32 characters
+    link       = base64url( secret[20] | recipient[:16] | SHA-256("keybroker/link/v2" | all before)[:4] ) 54 characters
+    recipient  = SHA-256( canonical("keybroker/link-recipient/v2", public key, intake, organization, provider, expiry) )
 
-The checksum tells a link that was cut off on its way from one that is wrong, and lets the secret be found in a link
-that was changed (:func:`find`).  Only the proof leaves the browser.
+A link names whom the key is to be sealed to, so whoever answers for the broker on the way can't name another.  Links
+of version 1 had the form that codes have and name nobody.  The checksum tells a text that was cut off on its way from
+one that is wrong, and lets it be found in what became of it (:func:`find`); of a link that was cut off, nothing passes
+as one of version 1.
 """
 
 from __future__ import annotations
@@ -17,54 +20,95 @@ import re
 import secrets
 
 from broker.formats import canonical
+from broker.formats.sealed import SealContext
 
 _SECRET_BYTES = 20
-_LENGTH = 32
-_TEXT = re.compile(rf"[A-Za-z0-9_-]{{{_LENGTH}}}")
+_RECIPIENT_BYTES = 16
+_CODE, _LINK = 32, 54
+_LABELS = {_CODE: b"keybroker/link/v1", _LINK: b"keybroker/link/v2"}
+_SUM_BYTES = 4
+_LETTERS = re.compile(r"[A-Za-z0-9_-]+")
 # Of what came this much is looked at, so deep; the page's script (link.js) does the same.
 _LONGEST = 4096
 _ROUNDS = 4
 
 
 def new() -> str:
-    """A fresh secret."""
+    """A fresh code."""
     return encode(secrets.token_bytes(_SECRET_BYTES))
 
 
 def encode(secret: bytes) -> str:
-    """The text form of 20 secret bytes."""
+    """The code of 20 secret bytes."""
     if len(secret) != _SECRET_BYTES:
         raise ValueError("a link's secret has 20 bytes")
-    return base64.urlsafe_b64encode(secret + _checksum(secret)).decode()
+    return _with_sum(secret, _CODE)
+
+
+def link_to(recipient: bytes) -> str:
+    """A fresh link's secret part, for a key that is to be sealed to ``recipient`` (:func:`recipient_of`)."""
+    while True:
+        text = link(secrets.token_bytes(_SECRET_BYTES), recipient)
+        if _of_length(text, _CODE) is None:
+            return text
+
+
+def link(secret: bytes, recipient: bytes) -> str:
+    """The link's secret part of 20 secret bytes and a recipient of 32."""
+    if len(secret) != _SECRET_BYTES:
+        raise ValueError("a link's secret has 20 bytes")
+    return _with_sum(secret + recipient[:_RECIPIENT_BYTES], _LINK)
+
+
+def recipient_of(public_key: bytes, context: SealContext) -> bytes:
+    """What a link names: whose key pair a submission is sealed to, and for what."""
+    of = (public_key, context.intake, context.organization, context.provider, context.expires_ms)
+    return hashlib.sha256(canonical.encode("keybroker/link-recipient/v2", *of)).digest()
+
+
+def names_recipient(text: str) -> bool:
+    """Whether this is a link of version 2; those of version 1 and codes name none."""
+    return len(text) == _LINK
+
+
+def is_for(text: str, recipient: bytes) -> bool:
+    """Whether a link of version 2 names just this recipient."""
+    return names_recipient(text) and _decoded(text)[_SECRET_BYTES:-_SUM_BYTES] == recipient[:_RECIPIENT_BYTES]
 
 
 def check(text: str) -> bool:
     """Whether ``text`` is whole: a cut-off or mistyped one is not."""
-    if not _TEXT.fullmatch(text):
+    if len(text) not in _LABELS or not _LETTERS.fullmatch(text):
         return False
-    data = base64.urlsafe_b64decode(text)
-    return data[_SECRET_BYTES:] == _checksum(data[:_SECRET_BYTES])
+    data = _decoded(text)
+    # Of the last character not every bit counts: one spelling is the right one.
+    return data[-_SUM_BYTES:] == _sum(data[:-_SUM_BYTES], len(text)) and _encoded(data) == text
 
 
 def find(changed: str) -> str | None:
-    """The secret in what a mail program made of a link's end; None where it is not whole in there.
+    """The link or code in what a mail program made of a link's end; None where it is not whole in there.
 
     Percent-encoding is undone, however often it was done; what no secret is made of is left out.
     """
     letters = _letters_of(changed)
-    candidates = (letters[start : start + _LENGTH] for start in range(len(letters) - _LENGTH + 1))
-    return next(filter(check, candidates), None)
+    return _of_length(letters, _LINK) or _of_length(letters, _CODE)
 
 
 def cut_off(changed: str) -> bool:
     """Whether a link's end that holds no secret is too short for one."""
-    return len(_letters_of(re.split(r"[?&]", changed)[0])) < _LENGTH
+    length = len(_letters_of(re.split(r"[?&]", changed)[0]))
+    return length < _LINK and length != _CODE
 
 
 def proof(text: str) -> str:
-    """What the page sends to show that it knows the secret."""
+    """What shows the broker that a link of version 1 is known: a constant, so whoever saw it once knows it as well."""
     digest = hashlib.sha256(canonical.encode("keybroker/link-proof/v1", text)).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _of_length(letters: str, length: int) -> str | None:
+    candidates = (letters[start : start + length] for start in range(len(letters) - length + 1))
+    return next(filter(check, candidates), None)
 
 
 def _letters_of(changed: str) -> str:
@@ -74,5 +118,17 @@ def _letters_of(changed: str) -> str:
     return re.sub("[^A-Za-z0-9_-]", "", decoded)
 
 
-def _checksum(secret: bytes) -> bytes:
-    return hashlib.sha256(b"keybroker/link/v1" + secret).digest()[:4]
+def _with_sum(data: bytes, length: int) -> str:
+    return _encoded(data + _sum(data, length))
+
+
+def _sum(data: bytes, length: int) -> bytes:
+    return hashlib.sha256(_LABELS[length] + data).digest()[:_SUM_BYTES]
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

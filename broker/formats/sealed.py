@@ -5,11 +5,12 @@
     suite      X-Wing (ML-KEM-768 and X25519, draft-connolly-cfrg-xwing-kem), HKDF-SHA256, AES-256-GCM, base mode
     public     ML-KEM-768 encapsulation key [1184] | X25519 public key [32]
     private    ML-KEM-768 seed [64] | X25519 private key [32]
-    plaintext  len16 | key | zeros up to a multiple of 256 bytes        (hides the key's length)
+    plaintext  len16 | key | verifier[32] | zeros up to a multiple of 256 bytes        (hides the key's length)
     message    enc | ciphertext
 
 ``info`` is the canonical form of protocol, intake, organization, provider and expiry, so a message that is replayed
-to another intake does not open.
+to another intake does not open.  The verifier is the key of the sender's status code (:mod:`linkproof`): the code
+itself stays with the sender.  Messages of version 1 have none, and a protocol name of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
 
 from broker.formats import canonical
+from broker.formats.linkproof import KEY_BYTES
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _SEED_BYTES = 64
@@ -45,11 +47,18 @@ class SealContext:
     provider: str
     expires_ms: int
 
-    def info(self) -> bytes:
-        """The HPKE ``info`` input."""
-        return canonical.encode(
-            "keybroker/intake-seal/v1", self.intake, self.organization, self.provider, self.expires_ms
-        )
+    def info(self, version: int = 2) -> bytes:
+        """The HPKE ``info`` input of a version's messages."""
+        protocol = f"keybroker/intake-seal/v{version}"
+        return canonical.encode(protocol, self.intake, self.organization, self.provider, self.expires_ms)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Submission:
+    """What is sealed: a key as upstream gave it, and the verifier of the sender's status code, b"" in version 1."""
+
+    key: bytes
+    verifier: bytes
 
 
 def generate() -> tuple[bytes, bytes]:
@@ -60,15 +69,16 @@ def generate() -> tuple[bytes, bytes]:
     return private, public
 
 
-def seal(key: bytes, public: bytes, context: SealContext) -> bytes:
-    """``key`` sealed to ``public`` and ``context``: what the page does, for scripted and offline senders.
+def seal(submission: Submission, public: bytes, context: SealContext) -> bytes:
+    """``submission`` sealed to ``public`` and ``context``: what the page does, for scripted and offline senders.
 
     Raises:
-        ValueError: the public key or the key's length is not possible.
+        ValueError: the public key, or the length of key or verifier is not possible.
     """
-    if len(public) != PUBLIC_BYTES or len(key) > KEY_MAX:
-        raise ValueError("a public key of 1216 bytes and a key of at most 16 KiB needed")
-    padded = len(key).to_bytes(2, "big") + key
+    key, verifier = submission.key, submission.verifier
+    if len(public) != PUBLIC_BYTES or len(key) > KEY_MAX or len(verifier) != KEY_BYTES:
+        raise ValueError("a public key of 1216 bytes, a key of at most 16 KiB and a verifier of 32 bytes needed")
+    padded = len(key).to_bytes(2, "big") + key + verifier
     padded += bytes(-len(padded) % _BLOCK)
     recipient = MLKEM768X25519PublicKey(
         MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC_BYTES]),
@@ -77,23 +87,36 @@ def seal(key: bytes, public: bytes, context: SealContext) -> bytes:
     return _SUITE.encrypt(padded, recipient, info=context.info())
 
 
-def open_sealed(message: bytes, private: bytes, context: SealContext) -> bytes:
-    """The key of a sealed message.
+def open_sealed(message: bytes, private: bytes, context: SealContext) -> Submission:
+    """What a message holds.
 
     Raises:
         CannotOpen: altered, cut off, badly padded, or sealed to another key or context.
     """
+    return _unpadded(_decrypted(message, private, context.info()), KEY_BYTES)
+
+
+def open_sealed_v1(message: bytes, private: bytes, context: SealContext) -> Submission:
+    """As :func:`open_sealed`, of a message as senders made it before version 2."""
+    return _unpadded(_decrypted(message, private, context.info(1)), 0)
+
+
+def _decrypted(message: bytes, private: bytes, info: bytes) -> bytes:
     recipient = MLKEM768X25519PrivateKey(
         MLKEM768PrivateKey.from_seed_bytes(private[:_SEED_BYTES]),
         X25519PrivateKey.from_private_bytes(private[_SEED_BYTES:]),
     )
     try:
-        padded = _SUITE.decrypt(message, recipient, info=context.info())
+        return _SUITE.decrypt(message, recipient, info=info)
     except (InvalidTag, ValueError):
         raise CannotOpen("the message does not open here") from None
+
+
+def _unpadded(padded: bytes, verifier_bytes: int) -> Submission:
     length = int.from_bytes(padded[:2], "big")
-    key, padding = padded[2 : 2 + length], padded[2 + length :]
-    whole = padded and len(padded) % _BLOCK == 0 and len(key) == length <= KEY_MAX
+    end = 2 + length + verifier_bytes
+    key, verifier, padding = padded[2 : 2 + length], padded[2 + length : end], padded[end:]
+    whole = len(padded) >= max(end, _BLOCK) and len(padded) % _BLOCK == 0 and length <= KEY_MAX
     if not whole or any(padding) or len(padding) >= _BLOCK:
         raise CannotOpen("the padding is not ours")
-    return key
+    return Submission(key, verifier)

@@ -1,18 +1,25 @@
-"""A link's secret tells a cut-off link from a wrong one, and its proof gives nothing away."""
+"""A link names whom it is for, and it and a code tell what was cut off from what is wrong."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.formats import linksecret
+from broker.formats.sealed import SealContext
 from tests.support import changed_links
 
 SECRETS = st.binary(min_size=20, max_size=20)
+RECIPIENTS = st.binary(min_size=32, max_size=32)
+CONTEXT = SealContext("int_" + "0" * 32, "org_" + "1" * 32, "raptor-comply", 1_790_000_000_000)
+PUBLIC = b"\x07" * 1216
+RECIPIENT = linksecret.recipient_of(PUBLIC, CONTEXT)
+TEXTS = st.one_of(SECRETS.map(linksecret.encode), st.builds(linksecret.link, SECRETS, RECIPIENTS))
 
 
 @given(SECRETS)
@@ -29,18 +36,58 @@ def test_fresh_secrets_are_whole_and_differ() -> None:
     assert all(linksecret.check(text) for text in made)
 
 
-@given(SECRETS)
-def test_a_cut_off_secret_is_told_apart(secret: bytes) -> None:
-    text = linksecret.encode(secret)
-    assert not any(linksecret.check(text[:end]) for end in range(32))
-    assert not any(linksecret.check(text[start:]) for start in range(1, 33))
+@given(SECRETS, RECIPIENTS)
+def test_a_link_names_its_recipient_and_no_other(secret: bytes, recipient: bytes) -> None:
+    text = linksecret.link(secret, recipient)
+    assert len(text) == 54
+    assert linksecret.check(text)
+    assert linksecret.names_recipient(text)
+    assert linksecret.is_for(text, recipient)
+    assert not linksecret.is_for(text, hashlib.sha256(recipient).digest())
+    assert not linksecret.names_recipient(linksecret.encode(secret))
+    assert not linksecret.is_for(linksecret.encode(secret), recipient)
 
 
-def test_a_mistyped_secret_is_told_apart_at_every_place() -> None:
-    text = linksecret.encode(bytes(range(20)))
-    for place in range(32):
-        letter = "A" if text[place] != "A" else "B"
-        assert not linksecret.check(text[:place] + letter + text[place + 1 :])
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CONTEXT, intake="int_" + "2" * 32),
+        replace(CONTEXT, organization="org_" + "2" * 32),
+        replace(CONTEXT, provider="stripe"),
+        replace(CONTEXT, expires_ms=CONTEXT.expires_ms + 1),
+        replace(CONTEXT, intake=CONTEXT.intake + "o", organization=CONTEXT.organization[1:]),
+    ],
+)
+def test_the_recipient_is_the_key_pair_and_all_that_is_shown_of_the_request(other: SealContext) -> None:
+    assert linksecret.recipient_of(PUBLIC, other) != RECIPIENT
+    assert linksecret.recipient_of(PUBLIC[:-1] + b"\x08", CONTEXT) != RECIPIENT
+
+
+def test_nothing_of_a_fresh_link_passes_as_one_of_version_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = linksecret.link_to(RECIPIENT)
+    assert not any(linksecret.find(text[:end]) for end in range(54))
+    # a link that would, is not given out
+    good, asked = linksecret._of_length, []
+
+    def looks_like_one(letters: str, length: int) -> str | None:
+        asked.append(letters)
+        return letters[:32] if len(asked) == 1 else good(letters, length)
+
+    monkeypatch.setattr(linksecret, "_of_length", looks_like_one)
+    assert linksecret.link_to(RECIPIENT) == asked[1] != asked[0]
+
+
+@given(TEXTS)
+def test_a_cut_off_secret_is_told_apart(text: str) -> None:
+    assert not any(linksecret.check(text[:end]) for end in range(len(text)))
+    assert not any(linksecret.check(text[start:]) for start in range(1, len(text) + 1))
+
+
+@pytest.mark.parametrize("text", [linksecret.encode(bytes(range(20))), linksecret.link(bytes(range(20)), RECIPIENT)])
+def test_a_mistyped_secret_is_told_apart_at_every_place(text: str) -> None:
+    for place in range(len(text)):
+        for letter in {chr(ord(text[place]) ^ 1), "A", "B"} - {text[place]}:
+            assert not linksecret.check(text[:place] + letter + text[place + 1 :])
 
 
 @pytest.mark.parametrize("extra", ["\n", " ", "=", "A", ".", "é"])
@@ -51,16 +98,14 @@ def test_a_secret_with_something_added_is_told_apart(extra: str) -> None:
     assert not linksecret.check(text[:-1] + extra)
 
 
-@given(SECRETS)
-def test_a_secret_is_found_in_whatever_became_of_its_link(secret: bytes) -> None:
-    text = linksecret.encode(secret)
+@given(TEXTS)
+def test_a_secret_is_found_in_whatever_became_of_its_link(text: str) -> None:
     for end in changed_links.kept(text) + changed_links.sent(text):
         assert linksecret.find(end) == text, end
 
 
-@given(SECRETS, st.integers(0, 31))
-def test_a_link_that_lost_or_changed_a_character_holds_no_secret(secret: bytes, place: int) -> None:
-    text = linksecret.encode(secret)
+@given(TEXTS, st.integers(0, 31))
+def test_a_link_that_lost_or_changed_a_character_holds_no_secret(text: str, place: int) -> None:
     shorter = f"#{text[:place]}{text[place + 1 :]}?utm_source=a-long-campaign-of-ours"
     assert linksecret.find(shorter) is None
     assert linksecret.cut_off(shorter)
@@ -78,6 +123,8 @@ def test_any_text_can_be_searched(text: str) -> None:
 def test_only_twenty_bytes_make_a_secret(length: int) -> None:
     with pytest.raises(ValueError, match="20 bytes"):
         linksecret.encode(bytes(length))
+    with pytest.raises(ValueError, match="20 bytes"):
+        linksecret.link(bytes(length), RECIPIENT)
 
 
 @given(st.text())
@@ -103,3 +150,6 @@ def test_the_bytes_are_those_of_the_specification() -> None:
     asked = b"\0\0\0\x17keybroker/link-proof/v1" + b"\0\0\0\x20" + text.encode()
     proof = base64.urlsafe_b64encode(hashlib.sha256(asked).digest()).decode().rstrip("=")
     assert linksecret.proof(text) == proof
+    named = secret + RECIPIENT[:16]
+    checksum = hashlib.sha256(b"keybroker/link/v2" + named).digest()[:4]
+    assert linksecret.link(secret, RECIPIENT) == base64.urlsafe_b64encode(named + checksum).decode().rstrip("=")
