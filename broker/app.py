@@ -35,8 +35,10 @@ from broker.identity.access import AccessTokens
 from broker.identity.jobs import Jobs
 from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
+from broker.intake.challenges import Challenges
 from broker.intake.deposit import Deposit
-from broker.intake.links import Links
+from broker.intake.links import Making
+from broker.intake.proving import Links
 from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
@@ -171,8 +173,9 @@ def _wire(
     )
     flights = Flights(db, leasing, clock, limits)
     throttle = Throttle(db, keys.link, clock)
+    challenges = Challenges(db, keys.challenge, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
-    rotating = Rotating(keystore, keys, providers)
+    rotating = Rotating(Making(keystore, keys), providers)
     outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
     reports = Reports(
         db,
@@ -204,7 +207,7 @@ def _wire(
         ),
         verification=verification,
         leasing=leasing,
-        links=Links(db, audit, throttle, keys.link, clock),
+        links=Links(db, audit, throttle, challenges, keys, clock),
         deposit=deposit,
         flights=flights,
         proxy=Proxy(Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), flights),
@@ -235,6 +238,7 @@ def _wire(
         outbox,
         deposit,
         throttle,
+        challenges,
         clock,
         timekeeping,
         # Longer than any proxied call may take: an open use that is older has lost its process.

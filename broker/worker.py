@@ -31,6 +31,7 @@ from broker.credentials.minting import Minting
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
+from broker.intake.challenges import Challenges
 from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
 from broker.intake.rotating import Rotating, ask_for_due, tell_overdue
@@ -79,6 +80,7 @@ class Worker:
     outbox: Outbox
     deposit: Deposit
     throttle: Throttle
+    challenges: Challenges
     clock: Clock
     timekeeping: Timekeeping
     lost_after_ms: int
@@ -263,6 +265,7 @@ class Worker:
         """Drop what only mattered for a while; used assertions a day late, so that no clock makes them fresh again."""
         now = self.clock()
         await self.throttle.forget()
+        await self.challenges.forget()
         async with self.db.write(EVERY_TENANT) as session:
             await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - _DAY_MS))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))

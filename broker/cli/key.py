@@ -183,12 +183,13 @@ def _say_also_open(made: dict[str, Any]) -> None:
 
 @app.command()
 def status_link(credential_id: str, as_json: AsJson = False) -> None:
-    """Make a new status link for the customer; every one before stops working."""
+    """Make a new status code for the customer; every code and status link before stops working."""
     made = call("POST", f"/v1/credentials/{credential_id}/status-link")
     if as_json:
         show(made, as_json)
         return
-    say(made["link"])
+    say(f"Send the customer this page, and the code that they paste there:\n\n{made['status_page']}")
+    say(made["status_code"])
 
 
 @app.command()

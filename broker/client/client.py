@@ -37,6 +37,7 @@ class Client:
 
         Raises:
             ProxyUnusable: ``proxy`` is no such URL.
+            CallFailed: the broker's address is without TLS and not of this machine.
         """
         self._identity = identity
         self._proxy = proxy

@@ -2,7 +2,7 @@
 
 ``http_proxy``, ``https_proxy`` and ``all_proxy`` are not read: assertions, tokens and revealed keys pass through here,
 and whoever sets a variable for something else must not get them.  A proxy is named by the caller, or there is none.
-``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count, as in every program.
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count, as in every program.  Nothing is sent without TLS beyond this machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import httpx2
+
+from broker.client.errors import CallFailed
 
 # A server may close an idle connection at the moment a call goes out over it, and nothing tells whether it was
 # received.  So an idle one is used again for so long only: servers and fronts keep them for longer (the shortest
@@ -20,8 +22,11 @@ _KEPT = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepali
 _CLOSED = {"Connection": "close"}
 
 
-class AddressUnusable(ValueError):
+class AddressUnusable(CallFailed):
     """What was given as the broker's address isn't one that assertions, tokens and keys may go to."""
+
+    def __init__(self, text: str, *, code: str = "insecure_address") -> None:
+        super().__init__(text, code=code)
 
 
 class ProxyUnusable(ValueError):
@@ -35,7 +40,7 @@ def insist_on_tls(url: str) -> None:
     except httpx2.InvalidURL:
         parsed = httpx2.URL()
     if not parsed.host or parsed.scheme not in {"https", "http"}:
-        raise AddressUnusable("The broker's address is written https://HOST or https://HOST:PORT.")
+        raise AddressUnusable("The broker's address is written https://HOST or https://HOST:PORT.", code="no_address")
     if parsed.scheme == "http" and not _is_here(parsed.host):
         raise AddressUnusable(
             f"The broker's address has to be https://{parsed.host}: over http, tokens and keys would be everybody's on "
@@ -60,7 +65,10 @@ def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> h
 
     Raises:
         ProxyUnusable: ``proxy`` is no such URL.
+        AddressUnusable: ``base_url`` is without TLS and not of this machine.
     """
+    if base_url:
+        insist_on_tls(base_url)
     # With a transport of its own, the client asks the environment for no proxy.
     sends = httpx2.HTTPTransport(proxy=_proxy(proxy))
     return httpx2.Client(base_url=base_url, timeout=timeout, headers=_CLOSED, transport=sends)

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
 from broker.client.connecting import caller
-from broker.client.errors import CallFailed, answer, unreachable
-from broker.formats import linksecret, sealed
+from broker.client.errors import CallFailed, another_answer, answer, unreachable
+from broker.formats import linkproof, linksecret, sealed
 
-_LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?/intake/(int_[0-9a-f]{32}))(.*)")
+_LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
+_RECEIVED = frozenset({"accepted", "verifying", "held"})
+
+OLD_LINK = (
+    "This link is of an old kind: it doesn't say whom the key is to be sealed to, so whoever answered in the broker's "
+    "place on the way could have read the key. Ask for a link of the new kind next time."
+)
+
+
+class AnswerLost(CallFailed):
+    """Whether the key arrived isn't known: the answer was lost, and asking for it failed as well.
+
+    ``status_code`` is the code with which ``status_page`` shows what became of the key, if it did arrive.
+    """
+
+    def __init__(self, text: str, *, status_code: str = "", status_page: str = "") -> None:
+        super().__init__(text, code="answer_lost")
+        self.status_code = status_code
+        self.status_page = status_page
 
 
 def deposit(
@@ -25,6 +45,10 @@ def deposit(
 ) -> dict[str, Any]:
     """Seal ``key`` to the request behind a one-time link and submit it; the receipt.
 
+    What it is sealed to is what the link names, whoever answers on the way.  ``status_code`` of the receipt was made
+    here and is the sender's alone: pasted at ``status_page`` it shows what becomes of the key, pauses and withdraws it.
+    ``old_link`` says what is missing where the link is of an old kind.
+
     Args:
         link: the whole of it; what a mail program added, wrapped or encoded is put right.
         key: as the upstream gave it.
@@ -34,38 +58,128 @@ def deposit(
 
     Raises:
         ProxyUnusable: ``proxy`` is no such URL.
-        CallFailed: the link is none, cut off, altered or over, or the key was refused; the text says what to do.
+        CallFailed: the link is none, cut off, altered, over or without TLS, somebody else than the link names is to
+            read the key (``recipient_changed``), or the key was refused; the text says what to do.
+        AnswerLost: it isn't known whether the key arrived.
     """
-    page, intake, secret = _parts(link)
-    proof = linksecret.proof(secret)
+    base, intake, secret = _parts(link)
+    with caller(base, timeout=timeout, proxy=proxy) as http:
+        page = _Page(http, "intake", intake, secret, proxy)
+        opened = page.call("open")
+        if opened["state"] != "open":
+            raise CallFailed(
+                "A key was submitted over this link before. Whoever did has a code that shows what became of it.",
+                code="intake_spent",
+            )
+        public, context = _recipient(opened, intake, secret)
+        code = linksecret.new()
+        message = sealed.seal(sealed.Submission(key, linkproof.key_of(code)), public, context)
+        status = _Page(http, "status", intake, code, proxy)
+        received = _submitted(page, status, sealed=_text(message), variables=variables or {})
+    old = {} if linksecret.names_recipient(secret) else {"old_link": OLD_LINK}
+    return {**received, "status_code": code, "status_page": status.url, **old}
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One of a request's two pages, and the text that opens it."""
+
+    http: httpx2.Client
+    name: str
+    intake: str
+    text: str
+    proxy: str | None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return str(self.http.base_url).rstrip("/") + f"/{self.name}/{self.intake}"
+
+    def call(self, step: str, **said: Any) -> dict[str, Any]:
+        """One call with its proof; another one where the challenge that it answers is over."""
+        try:
+            return self._call(step, said)
+        except CallFailed as failure:
+            if failure.code != "challenge_over":
+                raise
+        return self._call(step, said)
+
+    def _call(self, step: str, said: dict[str, Any]) -> dict[str, Any]:
+        if self.name == "intake" and not linksecret.names_recipient(self.text):  # of version 1: a constant proof
+            return self._post(step, {**said, "proof": linksecret.proof(self.text)}, "")
+        return self._post(step, said, str(self._post("challenge", {}, "")["nonce"]))
+
+    def _post(self, step: str, said: dict[str, Any], nonce: str) -> dict[str, Any]:
+        route, body = f"/{self.name}/{self.intake}/{step}", json.dumps(said).encode()
+        proof = linkproof.header(linkproof.key_of(self.text), nonce, route, body) if nonce else {}
+        try:
+            return answer(self.http.post(route, content=body, headers={"Content-Type": "application/json", **proof}))
+        except httpx2.HTTPError as error:
+            raise unreachable(self.url, error, self.proxy) from None
+
+
+def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
+    """Submit; where the answer to that was lost, the receipt by the code that was made for it."""
     try:
-        with caller(timeout=timeout, proxy=proxy) as http:
-            opened = answer(http.post(f"{page}/open", json={"proof": proof}))
-            if opened["state"] != "open":
-                raise CallFailed("A key was submitted over this link before.", code="intake_spent")
-            context = opened["seal"]["context"]
-            if context["intake"] != intake:
-                raise CallFailed("The broker answered for another link.", code="wrong_intake")
-            message = sealed.seal(key, _bytes(opened["seal"]["public_key"]), sealed.SealContext(**context))
-            body = {"proof": proof, "sealed": _text(message), "variables": variables or {}}
-            return answer(http.post(f"{page}/submit", json=body))
-    except httpx2.HTTPError as error:
-        raise unreachable(page, error, proxy) from None
+        return page.call("submit", **said)
+    except CallFailed as failure:
+        # "Spent" after it could be opened: something on the way sent it twice, or somebody else was faster.
+        lost = (failure.transient and failure.status != 429) or failure.code == "intake_spent"
+        if not lost:
+            raise
+        refused = failure
+    try:
+        receipt: dict[str, Any] = status.call("open")["receipt"]
+    except CallFailed as failure:
+        if failure.code == "link_invalid" and refused.code == "intake_spent":
+            raise refused from None
+        raise AnswerLost(
+            "No answer came to the submission, so it isn't known whether the key arrived. Do the same again with the "
+            "same link: a second submission does no harm. If the link is spent then, the key did arrive: the code in "
+            f"this error's status_code, pasted at {status.url}, shows what became of it.",
+            status_code=status.text,
+            status_page=status.url,
+        ) from None
+    if receipt["state"] not in _RECEIVED:
+        raise CallFailed(
+            "The key arrived, but was refused: it is not valid, or another organization's. The link still works.",
+            code="key_refused_upstream",
+        )
+    return {"state": receipt["state"], "receipt": receipt}
+
+
+def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes, sealed.SealContext]:
+    """Whom the broker is said to be, if that is whom the link names."""
+    try:
+        public = _bytes(opened["seal"]["public_key"])
+        context = sealed.SealContext(**opened["seal"]["context"])
+        recipient = linksecret.recipient_of(public, context)
+    except (KeyError, TypeError, ValueError):
+        raise another_answer("seal") from None
+    if context.intake != intake:
+        raise CallFailed("The broker answered for another link.", code="wrong_intake")
+    if linksecret.names_recipient(secret) and not linksecret.is_for(secret, recipient):
+        raise CallFailed(
+            "Somebody else than the link names would read the key: the answer was changed on the way. Nothing was "
+            "sent. Don't submit a key from here; tell the vendor, by another way than this link.",
+            code="recipient_changed",
+        )
+    return public, context
 
 
 def _parts(link: str) -> tuple[str, str, str]:
-    """The page's address, the request's id and the secret of a link, however it came."""
+    """The broker's address, the request's id and the secret of a link, however it came."""
     visible = "".join(character for character in link if character.isprintable() and not character.isspace())
     found = _LINK.match(visible)
     if found is None:
         raise CallFailed("That is no link to a page for a key; copy the whole one that you got.", code="link_invalid")
-    page, intake, rest = found.groups()
+    base, intake, rest = found.groups()
     secret = linksecret.find(rest)
     if secret is None and linksecret.cut_off(rest):
         raise CallFailed("The link is cut off; copy the whole of it.", code="link_cut_off")
     if secret is None:
         raise CallFailed("A character in the link is wrong or missing; copy it again.", code="link_altered")
-    return page, intake, secret
+    return base, intake, secret
 
 
 def _bytes(text: str) -> bytes:

@@ -93,7 +93,7 @@ def _check(rotating: Rotating, versions: Iterable[VersionRow], found: Found, now
     if found.since is not None and found.since > now:
         raise Invalid("since: lies ahead; name the time from which the key may have been out.")
     said = f"{found.found_by} {found.where} {found.note}"
-    if Masking(rotating.catalog, rotating.keys).masked(said, versions) != said:
+    if Masking(rotating.catalog, rotating.making.keys).masked(said, versions) != said:
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 

@@ -6,6 +6,8 @@ transaction the key is safe: a crash or an outage leaves it to the worker, and n
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,7 +25,17 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import ActiveKeyExists, Place, locked
 from broker.formats import sealed
-from broker.intake.links import SPENT, KeyGiven, LinkCancelled, LinkInvalid, LinkSpent, event, is_overtaken
+from broker.formats.sealed import Submission
+from broker.intake.links import (
+    SPENT,
+    KeyGiven,
+    LinkCancelled,
+    LinkInvalid,
+    LinkSpent,
+    event,
+    is_overtaken,
+    sealed_status_key,
+)
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
@@ -111,22 +123,28 @@ class Deposit:
         assert fresh is not None
         return fresh
 
-    async def _open(self, intake: IntakeRow, sealed_key: bytes) -> Secret:
+    async def _open(self, intake: IntakeRow, sealed_key: bytes) -> Submission:
         if intake.private_sealed is None:
             raise LinkSpent
-        private = await self._keystore.open(intake.private_sealed, intake.binding)
-        try:
-            return Secret(sealed.open_sealed(sealed_key, private.reveal(), intake.context))
-        except sealed.CannotOpen:
-            raise SealInvalid from None
+        private = (await self._keystore.open(intake.private_sealed, intake.binding)).reveal()
+        with suppress(sealed.CannotOpen):
+            return sealed.open_sealed(sealed_key, private, intake.context)
+        if intake.link_key is None:  # a sender of the link's own time makes no status code
+            with suppress(sealed.CannotOpen):
+                return sealed.open_sealed_v1(sealed_key, private, intake.context)
+        raise SealInvalid
 
-    async def _stage(self, intake: IntakeRow, actor: Actor, key: Secret, variables: dict[str, str]) -> VersionRow:
+    async def _stage(
+        self, intake: IntakeRow, actor: Actor, submission: Submission, variables: dict[str, str]
+    ) -> VersionRow:
         place = Place(intake.organization_id, self._catalog.get(intake.provider), intake.label)
         scope = Scope.of(intake.organization_id)
         if intake.rotation_id is not None:  # the new key goes to the host that the old one goes to
             async with self._db.read(scope) as session:
                 variables = (await session.get_one(CredentialRow, intake.credential_id)).host_parts
-        received = Received(key, variables, intake.id, intake.rotation_id, intake.contact)
+        received = Received(Secret(submission.key), variables, intake.id, intake.rotation_id, intake.contact)
+        verifier = submission.verifier
+        status_key = await sealed_status_key(self._keys, intake, verifier) if verifier else None
 
         async def keep(sealing: Sealing) -> VersionRow:
             now = self._clock()
@@ -137,7 +155,7 @@ class Deposit:
                 row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
                 if row is None or row.state != "open":
                     raise LinkSpent
-                if row.proof_hash != intake.proof_hash or not row.genuine:  # replaced since it was proved, or altered
+                if row.public_key != intake.public_key or not row.genuine:  # replaced since it was proved, or altered
                     raise LinkInvalid
                 if await is_overtaken(session, row):  # revoked since
                     raise LinkCancelled
@@ -147,6 +165,7 @@ class Deposit:
                     raise KeyGiven from None
                 row.state, row.submitted_at, row.refusal = "verifying", now, ""
                 row.credential_id, row.version = version.credential_id, version.number
+                row.status_key = status_key
                 await record(session, event(row, "intake.submitted", actor, now))
             return version
 

@@ -11,17 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.audit.record import record
 from broker.credentials.tables import VersionRow
-from broker.intake.links import SPENT, event, get, shows_status_link
+from broker.intake.links import SPENT, event, get
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import tell
 
 
 async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> None:
-    """A one-time link came so: tell it, and let its receipt never lead to the status link."""
+    """A one-time link came so: tell it, unless it is spent and leads to nothing any more."""
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
-        if shows_status_link(row, now):
-            await status_link_logged(session, actor, row, now=now)
         return
     told = await tell(
         session,
@@ -33,15 +31,12 @@ async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, no
         dedup=f"link_logged/{row.id}/{row.expires_at}",
         facts={"intake": row.id},
     )
-    if not told:
-        return
-    if row.submitted_at is None:  # so no status link is out yet: who submits gets one of the next number
-        row.status_serial = 1
-    await record(session, event(row, "intake.link_logged", actor, now))
+    if told:
+        await record(session, event(row, "intake.link_logged", actor, now))
 
 
 async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
-    """A status link came so, or a one-time link whose receipt leads to it: tell it."""
+    """A status link came so: tell it."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     told = await tell(
         session,

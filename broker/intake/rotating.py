@@ -19,11 +19,11 @@ from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.turns import declared
 from broker.credentials.versions import Place, UnlawfulMove, versions_of
+from broker.formats import linkproof, linksecret
 from broker.intake import links, submitting
+from broker.intake.links import Making
 from broker.intake.submitting import Next
 from broker.intake.tables import IntakeRow
-from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import Keystore
 from broker.notifications.notices import tell
 from broker.notifications.tables import NoticeRow
 from broker.providers.catalog import Catalog
@@ -46,14 +46,8 @@ class Asking:
 class Rotating:
     """Opens rotations that a customer answers."""
 
-    keystore: Keystore
-    keys: InternalKeys
+    making: Making
     catalog: Catalog
-
-    @property
-    def link_key(self) -> bytes:
-        """What one-time links are hashed with."""
-        return self.keys.link
 
     async def ask(
         self,
@@ -79,9 +73,7 @@ class Rotating:
         row = await rotation.begin(session, actor, credential, plan, now=now)
         place = Place(credential.organization_id, self.catalog.get(credential.provider), credential.label)
         wanted = links.Wanted(place, contact, asking.purpose, asking.hours, actor.name)
-        intake, secret = await links.request(
-            session, self.keystore, self.link_key, actor, wanted, now=now, rotation=row
-        )
+        intake, secret = await links.request(session, self.making, actor, wanted, now=now, rotation=row)
         row.intake_id = intake.id
         if told:
             await tell(
@@ -128,15 +120,21 @@ class Rotating:
         return intake.id, secret
 
     async def by_customer(
-        self, session: AsyncSession, actor: Actor, credential: CredentialRow, *, now: int
-    ) -> tuple[IntakeRow, str]:
+        self, session: AsyncSession, actor: Actor, credential: CredentialRow, status_key: bytes, *, now: int
+    ) -> IntakeRow:
         """The customer wants to submit a new key now: a fresh link to the open request, or a request of their own.
 
-        A new key that upstream refuses is given up for the next one.
+        The link's secret is made of the key of their status code, so that it need not be sent.  A new key that upstream
+        refuses is given up for the next one.
 
         Raises:
             RotationOpen: a key was submitted already, or the broker makes it. UnlawfulMove: the credential was revoked.
         """
+
+        def derived(intake: str, recipient: bytes) -> str:
+            return linksecret.link(linkproof.next_secret(status_key, intake, recipient), recipient)
+
+        drawing = replace(self, making=replace(self.making, draw=derived))
         versions = await versions_of(session, credential.id)
         row = await rotation.open_of(session, credential.id)
         first = await submitting.first_request(session, credential.id, versions.values())
@@ -147,16 +145,13 @@ class Rotating:
             known = first.id if first is not None else None
             asked = row.intake_id if row is not None else known
             assert asked is not None
-            return await self._replace(session, actor, asked, now)
+            return (await drawing._replace(session, actor, asked, now))[0]
         if row is not None:
             await submitting.give_up(session, actor, row, now=now)
-        _, intake, secret = await self.ask(session, actor, credential, Plan("customer"), Asking(), now=now)
-        return intake, secret
+        return (await drawing.ask(session, actor, credential, Plan("customer"), Asking(), now=now))[1]
 
     async def _replace(self, session: AsyncSession, actor: Actor, intake_id: str, now: int) -> tuple[IntakeRow, str]:
-        return await links.replace(
-            session, self.keystore, self.link_key, actor, intake_id, links.DEFAULT_HOURS, now=now
-        )
+        return await links.replace(session, self.making, actor, intake_id, links.DEFAULT_HOURS, now=now)
 
 
 async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:

@@ -1,4 +1,4 @@
-"""Rows of one-time links and of the throttle on wrong ones."""
+"""Rows of one-time links, of the challenges that were answered, and of the throttle on wrong ones."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ class IntakeRow(GivesRights, TenantOwned, Table):
 
     ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
     ``accepted``, ``cancelled`` or ``expired``.  ``private_sealed`` is gone once no submission can come any more.
-    ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``status_serial`` counts
-    the status links: only the latest works.  ``drawn_at`` is when the customer made the present link over their status
-    link; None where an operator did.
+    ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``link_key`` is the key that
+    proofs of the link are made with, sealed; None where the link is of version 1, whose constant proof ``proof_hash``
+    is of.  ``status_key`` is that of the status code, made by who submitted; where it is None, the broker derives a
+    status link's secret, and ``status_serial`` counts these: only the latest works.  ``drawn_at`` is when the customer
+    made the present link over their status page; None where an operator did.
     """
 
     __tablename__ = "intakes"
@@ -34,7 +36,10 @@ class IntakeRow(GivesRights, TenantOwned, Table):
         "status_serial",
         "created_at",
         "expires_at",
+        "link_key",
+        "status_key",
     )
+    ADDED = frozenset({"link_key", "status_key"})
 
     id: Mapped[str] = mapped_column(primary_key=True)
     provider: Mapped[str]
@@ -44,6 +49,8 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     requested_by: Mapped[str]
     state: Mapped[str] = mapped_column(index=True)
     proof_hash: Mapped[bytes]
+    link_key: Mapped[bytes | None]
+    status_key: Mapped[bytes | None]
     public_key: Mapped[bytes]
     private_sealed: Mapped[bytes | None]
     rotation_id: Mapped[str | None]
@@ -63,9 +70,28 @@ class IntakeRow(GivesRights, TenantOwned, Table):
         return Binding("intake", self.organization_id, self.id, 0, self.provider)
 
     @property
+    def link_binding(self) -> Binding:
+        """The place the sealed key of the one-time link belongs to."""
+        return Binding("intake-link", self.organization_id, self.id, 0, self.provider)
+
+    @property
+    def status_binding(self) -> Binding:
+        """The place the sealed key of the status code belongs to."""
+        return Binding("intake-status", self.organization_id, self.id, 0, self.provider)
+
+    @property
     def context(self) -> SealContext:
         """What a submission is sealed to."""
         return SealContext(self.id, self.organization_id, self.provider, self.expires_at)
+
+
+class UsedChallengeRow(Table):
+    """A nonce whose proof was accepted."""
+
+    __tablename__ = "used_challenges"
+
+    nonce: Mapped[str] = mapped_column(primary_key=True)
+    used_at: Mapped[int] = mapped_column(index=True)
 
 
 class ThrottleRow(Table):

@@ -33,9 +33,14 @@ class RowAltered(Unavailable):
 
 
 class GivesRights:
-    """Mixin of such rows.  ``AUTHENTICATED`` names the columns, the row's key and its organization among them."""
+    """Mixin of such rows.  ``AUTHENTICATED`` names the columns, the row's key and its organization among them.
+
+    ``ADDED`` names those of them that rows from before don't have: such a column counts once it holds something.  Names
+    are authenticated with their values, so it can neither be emptied nor filled beside the broker.
+    """
 
     AUTHENTICATED: ClassVar[tuple[str, ...]]
+    ADDED: ClassVar[frozenset[str]] = frozenset()
     id: Mapped[str] = mapped_column(primary_key=True)
     row_mac: Mapped[bytes | None] = mapped_column(default=None)
     _genuine = False
@@ -66,7 +71,8 @@ class GivesRights:
         return self.__tablename__  # type: ignore[attr-defined,no-any-return]  # of the mapped class
 
     def _fields(self) -> dict[str, object]:
-        return {column: getattr(self, column) for column in self.AUTHENTICATED}
+        fields = {column: getattr(self, column) for column in self.AUTHENTICATED}
+        return {column: value for column, value in fields.items() if value is not None or column not in self.ADDED}
 
 
 def row_mac(key: bytes, table: type[GivesRights], values: Mapping[str, Any]) -> bytes:

@@ -51,6 +51,7 @@ class InternalKeys:
         self.rows = self._subkey("rows")
         # The same in every backup of this database, whatever its schema, and in no other.
         self.database_id = self._subkey("database-id")[:16].hex()
+        self.challenge = self._subkey("challenge")
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())

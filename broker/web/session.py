@@ -33,7 +33,7 @@ from broker.identity.oauth import TokenEndpoint
 from broker.identity.principal import Operator, Role, Workload
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
-from broker.intake.links import Links
+from broker.intake.proving import Links
 from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore

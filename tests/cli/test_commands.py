@@ -18,6 +18,7 @@ import pytest
 from broker import app as composition
 from broker.client.deposit import deposit
 from broker.config import SettingsUnusable, load
+from broker.formats import linksecret
 from broker.keystore.local import MasterKeys
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
@@ -203,7 +204,9 @@ def life(desk: Desk) -> None:
     assert deposit(opened["link"], state.add_key(there)[1].encode())["state"] == "accepted"
     back = shell.json("rotation", "rollback", opened["rotation"]["id"], "--reason", "made for another job")
     assert back["state"] == "rolled_back"
-    assert shell.json("key", "status-link", credential)["link"].startswith("http")
+    made = shell.json("key", "status-link", credential)
+    assert made["status_page"].startswith("http")
+    assert linksecret.check(made["status_code"])
 
     # a leak is found, and opens an exposure
     (shell.directory / "config.env").write_text(f"KEY={new}\n")

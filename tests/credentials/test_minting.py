@@ -13,7 +13,6 @@ import pytest
 from broker.base.outbound import Outbound
 from broker.credentials import minting
 from broker.credentials.minting import Minting
-from broker.formats import linksecret
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.sandbox.state import Faults
 from tests.support.minting import Died, begin, finished, live, minting_world
@@ -211,12 +210,11 @@ async def test_an_exposed_key_can_make_no_other_so_the_customer_is_asked(world: 
 async def test_the_customer_is_told_that_a_key_is_being_made_and_asked_for_none(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
-    receipt = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
-    proof = {"proof": linksecret.proof(receipt["status_url"].partition("#")[2])}
+    await world.submit(intake, secret, world.upstream_keys["acme"])
     await begin(world, (await world.call("GET", f"/v1/intakes/{intake}"))["credential"])
-    seen = (await world.http.post(f"/status/{intake}/open", json=proof)).json()
+    seen = (await world.say("status", intake, world.codes[intake], "open")).json()
     assert (seen["wanted"], seen["can"]["submit"], seen["can"]["withdraw"]) == (False, False, True)
-    refused = await world.http.post(f"/status/{intake}/rotate", json=proof)
+    refused = await world.say("status", intake, world.codes[intake], "rotate")
     assert (refused.status_code, refused.json()["code"]) == (409, "rotation_open")
     assert "made automatically" in refused.json()["detail"]
 

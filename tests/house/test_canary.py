@@ -170,9 +170,9 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
             deposit(link, wrong.encode())
     state.faults = Faults(outage=True)
     receipt = deposit(link, keys["acme"].encode())
-    said.append(("receipt", json.dumps({**receipt["receipt"], "status_url": ""}).encode()))
+    said.append(("receipt", json.dumps(receipt["receipt"]).encode()))
     state.faults = Faults()
-    status_link = receipt["receipt"]["status_url"]
+    status_link = f"{receipt['status_page']}#{receipt['status_code']}"
     for one in (link, status_link):  # as some mail programs write them
         path = one.removeprefix(program.url).replace("#", "%23")
         call("GET", path)
@@ -243,7 +243,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
         "operator token": operator_token,
         "bootstrap token": program.bootstrap,
         "link": link.partition("#")[2],
-        "status link": status_link.partition("#")[2],
+        "status code": status_link.partition("#")[2],
         "job's private key": private["d"],
     }
     return {name: secret.encode() for name, secret in secrets.items()}, said

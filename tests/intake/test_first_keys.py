@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow
-from broker.intake.links import Links
+from broker.intake.proving import Links
 from tests.support.world import World
 
 PLACE = {"organization": "acme", "provider": "raptor-comply"}

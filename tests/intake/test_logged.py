@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from broker.formats import linksecret
+from tests.support.links import old_status_link
 from tests.support.world import World
 
 
 async def came_logged(world: World, page: str, intake: str, secret: str) -> dict[str, Any]:
     """What the page asks where it found the secret in its path."""
-    body = {"proof": linksecret.proof(secret), "in_address": True}
-    answer = await world.http.post(f"/{page}/{intake}/open", json=body)
+    answer = await world.say(page, intake, secret, "open", in_address=True)
     assert answer.status_code == 200, answer.text
     return answer.json()  # type: ignore[no-any-return]
 
@@ -34,34 +34,28 @@ async def test_each_link_is_told_once_and_its_replacement_anew(world: World) -> 
     assert await told(world) == ["link_logged"] * 2
 
 
-async def test_who_reads_a_log_later_is_not_led_to_the_status_link(world: World) -> None:
-    await world.organization("acme")
-    intake, secret = await world.request_key("acme")
-    await came_logged(world, "intake", intake, secret)
-    receipt = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
-    assert (await world.open(intake, secret)).json()["receipt"]["status_url"] is None
-    status = receipt["status_url"].partition("#")[2]
-    answer = await world.http.post(f"/status/{intake}/open", json={"proof": linksecret.proof(status)})
-    assert answer.status_code == 200, "who submitted has one that works"
-
-
-async def test_a_receipt_that_leads_to_the_status_link_is_told_of_for_as_long_as_it_does(world: World) -> None:
+async def test_a_link_that_is_spent_leads_nowhere_and_needs_no_word(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     await world.submit(intake, secret, world.upstream_keys["acme"])
-    assert (await came_logged(world, "intake", intake, secret))["receipt"]["status_url"]
+    assert (await came_logged(world, "intake", intake, secret))["state"] == "spent"
+    assert await told(world) == []
+
+
+async def test_a_status_link_is_told_once(world: World) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    await world.submit(intake, secret, world.upstream_keys["acme"])
+    status = await old_status_link(world, intake)
+    for _ in range(2):
+        assert (await came_logged(world, "status", intake, status))["key"]["state"] == "active"
     assert await told(world) == ["status_link_logged"]
     assert len(await world.events(kind="intake.status_link_logged")) == 1
-    credential = (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
-    await world.call("POST", f"/v1/credentials/{credential}/status-link")
-    await came_logged(world, "intake", intake, secret)
-    assert await told(world) == ["status_link_logged"], "a link that leads nowhere needs no word"
 
 
 async def test_a_wrong_secret_tells_nothing(world: World) -> None:
     await world.organization("acme")
     intake, _ = await world.request_key("acme")
-    body = {"proof": linksecret.proof(linksecret.new()), "in_address": True}
     for page in ("intake", "status"):
-        assert (await world.http.post(f"/{page}/{intake}/open", json=body)).status_code == 404
+        assert (await world.say(page, intake, linksecret.new(), "open", in_address=True)).status_code == 404
     assert await told(world) == []

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.formats import linksecret, sealed
+from broker.formats import linkproof, linksecret, sealed
 from broker.intake.deposit import Deposit
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
@@ -26,11 +26,17 @@ async def row_of(world: World, intake: str) -> IntakeRow:
         return await session.get_one(IntakeRow, intake)  # type: ignore[no-any-return]
 
 
+def sealed_to(seal: dict[str, Any], key: str) -> str:
+    """A submission, as the page seals it."""
+    submission = sealed.Submission(key.encode(), bytes(32))
+    return _text(sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"])))
+
+
 async def code(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_the_receipt_names_the_key_and_the_status_link_shows_it(world: World) -> None:
+async def test_the_receipt_names_the_key_and_the_status_code_shows_it(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme", purpose="nightly sync")
     opened = (await world.open(intake, secret)).json()
@@ -46,8 +52,7 @@ async def test_the_receipt_names_the_key_and_the_status_link_shows_it(world: Wor
     assert receipt["last4"] == key[-4:]
     assert receipt["organization"] == "Acme"
 
-    status_secret = receipt["status_url"].partition("#")[2]
-    status = await world.http.post(f"/status/{intake}/open", json={"proof": linksecret.proof(status_secret)})
+    status = await world.say("status", intake, world.codes[intake], "open")
     assert status.json()["key"]["state"] == "active"
     assert status.json()["key"]["fingerprint"] == receipt["fingerprint"]
 
@@ -84,25 +89,25 @@ async def test_the_database_holds_neither_the_links_secret_nor_the_key(world: Wo
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     before = await row_of(world, intake)
-    assert secret.encode() not in before.proof_hash
+    assert secret.encode() not in (before.link_key or b"")
+    assert linkproof.key_of(secret) not in (before.link_key or b"")
     await world.submit(intake, secret, world.upstream_keys["acme"])
     after = await row_of(world, intake)
     assert after.private_sealed is None, "the intake's private key is destroyed when it ends"
+    assert linkproof.key_of(world.codes[intake]) not in (after.status_key or b"")
 
 
-async def test_a_spent_link_shows_its_receipt_to_who_holds_it_and_takes_nothing(world: World) -> None:
+async def test_a_spent_link_shows_nothing_and_takes_nothing(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     opened = (await world.open(intake, secret)).json()["seal"]
     await world.submit(intake, secret, world.upstream_keys["acme"])
     # opened again
     again = (await world.open(intake, secret)).json()
-    assert again["state"] == "accepted"
-    assert again["receipt"]["last4"] == world.upstream_keys["acme"][-4:]
-    # replayed
-    message = sealed.seal(NEVER_MINTED.encode(), _bytes(opened["public_key"]), sealed.SealContext(**opened["context"]))
-    body = {"proof": linksecret.proof(secret), "sealed": _text(message)}
-    assert await code(await world.http.post(f"/intake/{intake}/submit", json=body)) == (409, "intake_spent")
+    assert (again["state"], set(again)) == ("spent", {"state", "vendor"})
+    # submitted to once more
+    message = sealed_to(opened, NEVER_MINTED)
+    assert await code(await world.say("intake", intake, secret, "submit", sealed=message)) == (409, "intake_spent")
 
 
 async def test_of_two_submissions_at_once_one_is_taken(world: World) -> None:
@@ -237,9 +242,8 @@ async def test_a_submission_sealed_for_another_intake_does_not_open(world: World
     first, first_secret = await world.request_key("acme", label="one")
     second, second_secret = await world.request_key("acme", label="two")
     seal = (await world.open(first, first_secret)).json()["seal"]
-    message = sealed.seal(b"x", _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-    body = {"proof": linksecret.proof(second_secret), "sealed": _text(message)}
-    assert await code(await world.http.post(f"/intake/{second}/submit", json=body)) == (422, "seal_invalid")
+    answer = await world.say("intake", second, second_secret, "submit", sealed=sealed_to(seal, "x"))
+    assert await code(answer) == (422, "seal_invalid")
 
 
 async def test_expired_and_cancelled_links_say_so_to_their_holder_only(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The customer's status link: what they see, and what they may decide at any time."""
+"""The customer's status code: what they see, and what they may decide at any time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from broker.formats import linksecret
 from broker.sandbox.state import Faults
-from tests.support.world import Job, World
+from tests.support.links import following
+from tests.support.world import PUBLIC_URL, Job, World
 
 
 @dataclass
 class Customer:
-    """acme's Organization Admin, who gave a key and holds its status link."""
+    """acme's Organization Admin, who gave a key and holds its status code."""
 
     world: World
     credential: str
@@ -26,8 +26,7 @@ class Customer:
 
     async def send(self, step: str, **more: Any) -> httpx2.Response:
         """What the page does."""
-        body = {"proof": linksecret.proof(self.secret), **more}
-        return await self.world.http.post(f"/status/{self.intake}/{step}", json=body)
+        return await self.world.say("status", self.intake, self.secret, step, **more)
 
     async def sees(self) -> dict[str, Any]:
         """The status."""
@@ -39,10 +38,9 @@ class Customer:
 async def customer_of(world: World, slug: str) -> Customer:
     await world.organization(slug)
     intake, secret = await world.request_key(slug)
-    receipt = (await world.submit(intake, secret, world.upstream_keys[slug])).json()["receipt"]
+    assert (await world.submit(intake, secret, world.upstream_keys[slug])).status_code == 200
     credential = (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
-    path, _, status_secret = receipt["status_url"].partition("#")
-    return Customer(world, credential, path.rpartition("/")[2], status_secret)
+    return Customer(world, credential, intake, world.codes[intake])
 
 
 @pytest.fixture
@@ -149,17 +147,15 @@ async def test_withdrawal_is_for_good_and_recorded_as_theirs(world: World, acme:
 
 
 async def test_they_submit_the_next_key_themselves(world: World, acme: Customer, sync: Job) -> None:
-    opened = (await acme.send("rotate")).json()["intake_url"]
-    first = opened.partition("#")
-    again = (await acme.send("rotate")).json()["intake_url"].partition("#")
-    assert first[0] == again[0], "one request"
-    intake, secret = again[0].rpartition("/")[2], again[2]
-    assert (await world.open(intake, first[2])).json()["code"] == "link_invalid", "the link before stops working"
+    first = await drawn(acme)
+    intake, secret = await drawn(acme)
+    assert first[0] == intake, "one request"
+    assert (await world.open(*first)).json()["code"] == "link_invalid", "the link before stops working"
     new = world.new_key("acme")
     assert (await world.submit(intake, secret, new)).json()["state"] == "accepted"
 
     seen = await acme.sees()
-    assert (seen["key"]["last4"], seen["key"]["state"]) == (new[-4:], "active"), "the old link shows the present key"
+    assert (seen["key"]["last4"], seen["key"]["state"]) == (new[-4:], "active"), "the old code shows the present key"
     assert [(key["last4"], key["state"]) for key in seen["older"]] == [(world.upstream_keys["acme"][-4:], "retiring")]
     refused = await acme.send("rotate")
     assert (refused.status_code, refused.json()["code"]) == (409, "rotation_open")
@@ -184,33 +180,35 @@ async def test_a_key_that_upstream_refuses_says_so(world: World, acme: Customer)
     assert (await acme.sees())["key"]["state"] == "failing"
 
 
-async def test_a_leaked_link_is_replaced_and_controls_nothing_any_more(world: World, acme: Customer) -> None:
+async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: World, acme: Customer) -> None:
     leaked = acme.secret
     made = await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
     for step in ("open", "usage", "pause", "resume", "withdraw", "rotate"):
         refused = await acme.send(step)
         assert (refused.status_code, refused.json()["code"]) == (404, "link_invalid"), step
-    acme.secret = made["link"].partition("#")[2]
+    assert made["status_page"] == f"{PUBLIC_URL}/status/{acme.intake}"
+    acme.secret = made["status_code"]
     assert acme.secret != leaked
     assert (await acme.sees())["key"]["state"] == "active"
     assert len(await world.events(kind="intake.status_link_replaced")) == 1
 
 
-async def test_after_a_replacement_no_old_link_leads_to_the_new_status_link(world: World, acme: Customer) -> None:
+async def test_after_a_replacement_no_link_that_was_drawn_takes_a_key(world: World, acme: Customer) -> None:
     # given whoever has the one-time link, and a link drawn over the status link
-    spent = await drawn(world, acme)
-    assert (await world.submit(*spent, world.new_key("acme"))).json()["receipt"]["status_url"]
+    spent = await drawn(acme)
+    assert (await world.submit(*spent, world.new_key("acme"))).json()["state"] == "accepted"
     await world.work(hours=2)
-    unused = await drawn(world, acme)
-    # when the status link is replaced
+    unused = await drawn(acme)
+    # when the status code is replaced
     made = await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
-    # then neither gives the new one, nor takes a key
-    assert (await world.open(*spent)).json()["receipt"]["status_url"] is None
+    # then the codes of all submissions are worthless, and neither link takes a key
+    for intake, code in ((acme.intake, acme.secret), (spent[0], world.codes[spent[0]])):
+        assert (await world.say("status", intake, code, "open")).json()["code"] == "link_invalid"
+    assert (await world.open(*spent)).json()["state"] == "spent"
     assert (await world.open(*unused)).json()["code"] == "intake_expired"
     # and the customer goes on with the new one
-    path, _, acme.secret = made["link"].partition("#")
-    acme.intake = path.rpartition("/")[2]
-    assert (await world.submit(*await drawn(world, acme), world.new_key("acme"))).json()["state"] == "accepted"
+    acme.intake, acme.secret = made["status_page"].rpartition("/")[2], made["status_code"]
+    assert (await world.submit(*await drawn(acme), world.new_key("acme"))).json()["state"] == "accepted"
 
 
 async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, acme: Customer) -> None:
@@ -219,19 +217,22 @@ async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, 
     assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
 
 
-async def test_a_receipt_leads_to_the_status_link_for_a_day(world: World) -> None:
+async def test_a_receipt_is_read_again_by_who_submitted_and_nobody_else(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
-    given = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]["status_url"]
-    assert (await world.open(intake, secret)).json()["receipt"]["status_url"] == given
-    world.clock.forward(hours=25)
-    assert (await world.open(intake, secret)).json()["receipt"]["status_url"] is None
+    given = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
+    assert (await world.open(intake, secret)).json() == {
+        "vendor": {"name": "Gridwise Compliance", "contact": "keys@gridwise.example"},
+        "state": "spent",
+    }
+    assert (await world.say("status", intake, world.codes[intake], "open")).json()["receipt"] == given
 
 
-async def drawn(world: World, customer: Customer) -> tuple[str, str]:
-    """The intake and secret of a one-time link made over the status link."""
-    link = (await customer.send("rotate")).json()["intake_url"].partition("#")
-    return link[0].rpartition("/")[2], link[2]
+async def drawn(customer: Customer) -> tuple[str, str]:
+    """The intake and secret of a one-time link made over the status page."""
+    answer = await customer.send("rotate")
+    assert answer.status_code == 200, answer.text
+    return following(answer.json(), customer.secret)
 
 
 async def test_the_links_of_two_customers_reach_nothing_of_each_other(world: World, acme: Customer) -> None:
@@ -248,18 +249,12 @@ async def exposed(world: World, acme: Customer, **more: Any) -> Any:
     return await world.call("POST", f"/v1/credentials/{acme.credential}/exposure", json=report)
 
 
-def key_link(answer: httpx2.Response) -> tuple[str, str]:
-    """The intake and secret of the form that the page goes on to."""
-    path, _, secret = answer.json()["intake_url"].partition("#")
-    return path.rpartition("/")[2], secret
-
-
 async def test_after_an_exposure_they_submit_or_withdraw(world: World, acme: Customer) -> None:
     await exposed(world, acme)
     seen = await acme.sees()
     assert seen["can"] == {"submit": True, "pause": False, "withdraw": True}
     assert (seen["key"]["state"], seen["wanted"], seen["serves"]) == ("revoked", True, False)
-    intake, secret = key_link(await acme.send("rotate"))
+    intake, secret = await drawn(acme)
     assert (await world.open(intake, secret)).json()["present_serves"] is False
     assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
     assert (await acme.sees())["can"] == {"submit": True, "pause": True, "withdraw": True}
@@ -294,7 +289,7 @@ async def test_a_waiting_key_that_the_vendor_takes_out_is_followed_by_another(
     # the link works on where a submission can still be opened; and a new one can be had by either side
     assert (await world.open(intake, secret)).status_code == (200 if waits == "verifying" else 410)
     assert (await world.call("POST", f"/v1/intakes/{intake}/link", json={}))["intake"]["state"] == "open"
-    fresh = key_link(await acme.send("rotate"))
+    fresh = await drawn(acme)
     assert "taken out" in (await world.open(*fresh)).json()["last_refusal"]["message"]
     assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
 
@@ -315,7 +310,7 @@ async def test_a_new_key_that_fails_is_given_up_for_the_next_one(
         await world.noticed(lease, acme.credential, 1)
     assert (await world.rotation(rotation))["state"] == "failing"
     assert (await acme.sees())["can"]["submit"] is True
-    fresh = key_link(await acme.send("rotate"))
+    fresh = await drawn(acme)
     assert (await world.rotation(rotation))["state"] == ("rolled_back" if old == "serves" else "completed")
     assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
     assert (await world.proxied(await sync.lease("acme"), "/facilities")).status_code == 200
@@ -331,12 +326,12 @@ async def test_a_first_key_that_was_refused_is_submitted_again_over_its_own_requ
     await world.work(seconds=61)
     seen = await globex.sees()
     assert (seen["key"]["state"], seen["can"]["submit"]) == ("refused", True)
-    fresh = key_link(await globex.send("rotate"))
+    fresh = await drawn(globex)
     assert fresh[0] == globex.intake
     assert (await world.submit(*fresh, world.new_key("globex"))).json()["state"] == "accepted"
 
 
-async def test_an_old_link_controls_the_present_key_whatever_became_of_its_own(world: World, acme: Customer) -> None:
+async def test_an_old_code_controls_the_present_key_whatever_became_of_its_own(world: World, acme: Customer) -> None:
     rotation, intake, secret = await world.rotate(acme.credential)
     new = world.new_key("acme")
     await world.submit(intake, secret, new)

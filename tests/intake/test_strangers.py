@@ -46,8 +46,7 @@ def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def wrong_link(world: World, intake: str) -> Awaitable[Any]:
-    body = {"proof": linksecret.proof(linksecret.new())}
-    return world.http.post(f"/intake/{intake}/open", json=body)
+    return world.open(intake, linksecret.new())
 
 
 async def intake_of(world: World) -> tuple[str, str]:
@@ -130,7 +129,7 @@ async def test_refused_submissions_over_one_link_are_limited(world: World, calls
     calls.clear()
     limited = await world.submit(intake, secret, world.upstream_keys["acme"])
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "600")
-    assert calls == {}
+    assert calls == {"writes": 2}, "the challenges that were answered to open and to submit"
     assert world.services.deposit.refused == 1
     world.clock.forward(seconds=601)
     assert (await world.submit(intake, secret, world.upstream_keys["acme"])).status_code == 200

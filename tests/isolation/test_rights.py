@@ -14,9 +14,9 @@ from broker import rights, schema
 from broker.base.db import EVERY_TENANT
 from broker.client.identity import Identity, generate, public
 from broker.credentials.tables import CredentialRow
-from broker.formats import linksecret
 from broker.notifications.tables import NoticeRow
 from broker.rewrap import rewrap_all
+from tests.support.links import old_link
 from tests.support.world import PUBLIC_URL, Job, World
 
 
@@ -188,7 +188,18 @@ async def test_customers_do_not_change_names(world: World) -> None:
     assert {table for table, _ in await reported(world)} == {"organizations"}
 
 
-@pytest.mark.parametrize("change", [{"label": "other"}, {"public_key": bytes(9)}, {"proof_hash": bytes(32)}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "other"},
+        {"public_key": bytes(9)},
+        {"proof_hash": bytes(32)},
+        {"link_key": None},
+        {"link_key": bytes(9)},
+        {"status_key": bytes(9)},
+    ],
+    ids=str,
+)
 async def test_a_request_for_a_key_that_was_changed_takes_none(world: World, change: dict[str, Any]) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
@@ -197,18 +208,32 @@ async def test_a_request_for_a_key_that_was_changed_takes_none(world: World, cha
     assert await reported(world) == [("intakes", intake)]
 
 
-async def test_a_status_link_does_not_become_another_tenants(world: World) -> None:
+async def test_a_request_from_before_links_had_keys_is_genuine_until_it_is_given_one(world: World) -> None:
+    await world.organization("acme")
+    intake, secret = await world.request_key("acme")
+    old, _ = await old_link(world, "acme")
+    await schema.downgrade(world.services.db, "0011")
+    await schema.upgrade(world.services.db)
+    assert (await world.open(intake, secret)).status_code == 404
+    assert await reported(world) == [("intakes", intake)], "and the old one is as it was"
+    async with world.services.db.read(EVERY_TENANT) as session:
+        row = await session.get_one(IntakeRow, old)
+    assert row.genuine
+    await changed(world, "intakes", old, link_key=bytes(9))
+    assert (await world.open(old, secret)).status_code == 404
+    assert ("intakes", old) in await reported(world)
+
+
+async def test_a_status_code_does_not_become_another_tenants(world: World) -> None:
     for slug in ("acme", "globex"):
         await world.organization(slug)
         intake, secret = await world.request_key(slug)
-        receipt = (await world.submit(intake, secret, world.upstream_keys[slug])).json()["receipt"]
+        await world.submit(intake, secret, world.upstream_keys[slug])
     async with world.services.db.read(EVERY_TENANT) as session:
         acme = (await session.execute(text("SELECT * FROM intakes WHERE id != :id"), {"id": intake})).mappings().one()
     taken = ("organization_id", "credential_id", "version")
     await changed(world, "intakes", intake, **{name: acme[name] for name in taken})
-    status, _, key = receipt["status_url"].partition("#")
-    opened = await world.http.post(f"{status}/open", json={"proof": linksecret.proof(key)})
-    assert opened.status_code == 404
+    assert (await world.say("status", intake, world.codes[intake], "open")).status_code == 404
 
 
 async def test_the_host_of_earlier_keys_is_not_changed_by_a_later_one(world: World) -> None:

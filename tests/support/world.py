@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from broker.base.clock import now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
-from broker.formats import linksecret, sealed
+from broker.formats import linkproof, linksecret, sealed
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -75,6 +76,7 @@ class World:
     clock: Clock
     admin: dict[str, str] = field(default_factory=dict)
     upstream_keys: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
 
     @property
     def services(self) -> Any:
@@ -102,19 +104,32 @@ class World:
         made = await self.call("POST", "/v1/intakes", status=201, json=wanted)
         return made["intake"]["id"], made["link"].partition("#")[2]
 
+    async def prove(self, page: str, intake: str, text: str, step: str, body: bytes) -> dict[str, str]:
+        """The headers of a call that proves that it knows a link's secret or a status code."""
+        nonce = (await self.http.post(f"/{page}/{intake}/challenge")).json()["nonce"]
+        proof = linkproof.header(linkproof.key_of(text), nonce, f"/{page}/{intake}/{step}", body)
+        return {"Content-Type": "application/json", **proof}
+
+    async def say(self, page: str, intake: str, text: str, step: str, **said: Any) -> httpx2.Response:
+        """One call of a page with its proof."""
+        body = json.dumps(said).encode()
+        headers = await self.prove(page, intake, text, step, body)
+        return await self.http.post(f"/{page}/{intake}/{step}", content=body, headers=headers)
+
     async def open(self, intake: str, secret: str) -> httpx2.Response:
         """What the page asks first."""
-        return await self.http.post(f"/intake/{intake}/open", json={"proof": linksecret.proof(secret)})
+        return await self.say("intake", intake, secret, "open")
 
     async def submit(self, intake: str, secret: str, key: str) -> httpx2.Response:
-        """What the page does: open, seal, submit."""
+        """What the page does: open, seal, submit; ``codes[intake]`` is the status code that it makes."""
         opened = await self.open(intake, secret)
         if opened.status_code != 200 or opened.json()["state"] != "open":
             return opened
         seal = opened.json()["seal"]
-        message = sealed.seal(key.encode(), _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-        body = {"proof": linksecret.proof(secret), "sealed": _text(message)}
-        return await self.http.post(f"/intake/{intake}/submit", json=body)
+        self.codes[intake] = code = linksecret.new()
+        submission = sealed.Submission(key.encode(), linkproof.key_of(code))
+        message = sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
+        return await self.say("intake", intake, secret, "submit", sealed=_text(message))
 
     def new_key(self, slug: str) -> str:
         """Another key of a customer, made upstream; the older ones stay valid."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from unittest import mock
 import httpx2
 
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
-from broker.formats import linksecret, sealed
+from broker.formats import linkproof, linksecret, sealed
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
@@ -287,16 +288,24 @@ async def rotates(jobs: Jobs) -> None:
 
 async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
     parts = jobs.parts
-    proof = linksecret.proof(secret)
-    opened = await parts.persist("POST", f"/intake/{intake}/open", json={"proof": proof})
+    opened = await parts.persist("POST", f"/intake/{intake}/open", **await _proved(parts, intake, secret, "open", {}))
     if opened.get("state") != "open":
         return
     seal = opened["seal"]
-    message = sealed.seal(key.encode(), _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-    body = {"proof": proof, "sealed": base64.urlsafe_b64encode(message).rstrip(b"=").decode()}
+    submission = sealed.Submission(key.encode(), linkproof.key_of(linksecret.new()))
+    message = sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
+    said = {"sealed": base64.urlsafe_b64encode(message).rstrip(b"=").decode()}
+    proved = await _proved(parts, intake, secret, "submit", said)
     told = {"event": "intake.submitted", "subject": {"intake": intake}}
     op = parts.history.begin("submit", time.monotonic(), intake=intake, **told)
-    await asked(parts, op, "POST", f"/intake/{intake}/submit", good=200, json=body)
+    await asked(parts, op, "POST", f"/intake/{intake}/submit", good=200, **proved)
+
+
+async def _proved(parts: Cluster, intake: str, secret: str, step: str, said: dict[str, Any]) -> dict[str, Any]:
+    """Body and headers of a call that proves that it knows the link."""
+    nonce, body = (await parts.persist("POST", f"/intake/{intake}/challenge"))["nonce"], json.dumps(said).encode()
+    proof = linkproof.header(linkproof.key_of(secret), nonce, f"/intake/{intake}/{step}", body)
+    return {"content": body, "headers": {"Content-Type": "application/json", **proof}}
 
 
 def _bytes(text: str) -> bytes:

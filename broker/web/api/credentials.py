@@ -274,21 +274,22 @@ async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> 
     return await call.change(None, work)
 
 
-class StatusLink(View):
-    """A customer's status link, shown this once."""
+class StatusCode(View):
+    """A customer's status code, shown this once, and the page where they paste it."""
 
-    link: str
+    status_page: str
+    status_code: str
 
 
-@router.post("/{credential_id}/status-link", response_model=StatusLink)
-async def replace_status_link(credential_id: IdPath, call: ByOperator) -> Response:
-    """Make a new status link for the customer; every one before stops working."""
+@router.post("/{credential_id}/status-link", response_model=StatusCode)
+async def replace_status_code(credential_id: IdPath, call: ByOperator) -> Response:
+    """Make a new status code for the customer; every code and status link before stops working."""
     wired = call.services
 
-    async def work(session: AsyncSession) -> StatusLink:
+    async def work(session: AsyncSession) -> StatusCode:
         await versions.get_credential(session, credential_id)
-        row = await links.replace_status_links(session, call.actor, credential_id, now=call.now)
-        return StatusLink(link=f"{wired.public_url}/status/{row.id}#{links.status_secret(wired.keys.link, row)}")
+        row, code = await links.replace_status_codes(session, wired.keys, call.actor, credential_id, now=call.now)
+        return StatusCode(status_page=f"{wired.public_url}/status/{row.id}", status_code=code)
 
     return await call.change(None, work)
 

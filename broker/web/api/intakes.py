@@ -58,6 +58,7 @@ class IntakeView(View):
     purpose: str
     requested_by: str
     state: str
+    link_version: Annotated[int, Field(description="Links of version 1 don't name whom the key is sealed to.")]
     refusal: str
     rotation: str | None
     credential: str | None
@@ -95,6 +96,7 @@ def show(row: IntakeRow) -> IntakeView:
         purpose=row.purpose,
         requested_by=row.requested_by,
         state=row.state,
+        link_version=1 if row.link_key is None else 2,
         refusal=row.refusal,
         rotation=row.rotation_id,
         credential=row.credential_id,
@@ -117,7 +119,7 @@ async def create(body: NewIntake, call: ByOperator) -> Response:
         wanted = links.Wanted(
             Place(organization.id, definition, body.label), body.contact, body.purpose, body.hours, call.operator.name
         )
-        row, secret = await links.request(session, wired.keystore, wired.keys.link, call.actor, wanted, now=call.now)
+        row, secret = await links.request(session, wired.rotating.making, call.actor, wanted, now=call.now)
         return await _created(session, call, row, secret)
 
     return await call.change(body, work, 201)
@@ -166,9 +168,8 @@ async def replace_link(intake_id: IdPath, body: Again, call: ByOperator) -> Resp
     wired = call.services
 
     async def work(session: AsyncSession) -> IntakeCreated:
-        row, secret = await links.replace(
-            session, wired.keystore, wired.keys.link, call.actor, intake_id, body.hours, now=call.now
-        )
+        making = wired.rotating.making
+        row, secret = await links.replace(session, making, call.actor, intake_id, body.hours, now=call.now)
         return await _created(session, call, row, secret)
 
     return await call.change(body, work)

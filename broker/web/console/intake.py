@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import Field
@@ -19,8 +20,10 @@ from broker.base.db import Scope
 from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
-from broker.intake.links import SPENT, also_open, shows_status_link, status_secret
+from broker.formats import linkproof
+from broker.intake.links import SPENT, also_open
 from broker.intake.logged import link_logged
+from broker.intake.proving import Proof
 from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
@@ -46,25 +49,29 @@ _PAGE_HEADERS = {
     "X-Robots-Tag": "noindex",
 }
 
-Proof = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="SHA-256 proof of the link's secret.")]
+ConstantProof = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="Of links of version 1: SHA-256 proof of the secret.")
+]
 
 
-class Opening(Body):
-    """Proof that the caller holds the link."""
-
-    proof: Proof
-
-
-class Arrival(Opening):
-    """Proof, and how the link came."""
+class Arrival(Body):
+    """How the link came."""
 
     in_address: Annotated[
         bool, Field(description="Whether the secret stood in the part of the address that is sent to servers.")
     ] = False
 
 
-class Submission(Opening):
+class Opening(Arrival):
+    """How a one-time link came."""
+
+    proof: ConstantProof | None = None
+
+
+class Submission(Body):
     """A key, sealed in the browser."""
+
+    proof: ConstantProof | None = None
 
     sealed: Base64Url
     variables: Annotated[Variables, Field(default_factory=dict)]
@@ -87,20 +94,36 @@ def page(template: str) -> HTMLResponse:
     return HTMLResponse(_TEMPLATES.get_template(template).render(), headers=_PAGE_HEADERS)
 
 
+async def _shown(request: Request) -> Proof:
+    # However the page is mounted, both sides mean the last three parts of its path.
+    page, link_id, step = request.url.path.rsplit("/", 3)[1:]
+    nonce, answer = linkproof.read(request.headers.get(linkproof.HEADER, "")) or ("", b"")
+    return Proof(page, f"/{page}/{link_id}/{step}", await request.body(), address(request), nonce, answer)
+
+
+# What a call shows that it knows of the link's secret, or of the status code.
+Shown = Annotated[Proof, Depends(_shown)]
+
+
+@router.post("/{page}/{intake_id}/challenge")
+async def challenge(page: Literal["intake", "status"], intake_id: str, wired: Wired) -> dict[str, str]:
+    """A nonce for the next call's proof, the same kind of answer for every id."""
+    return {"nonce": wired.links.challenges.new(page, intake_id)}
+
+
 @router.post("/intake/{intake_id}/open")
-async def open_intake(intake_id: str, body: Arrival, request: Request, wired: Wired) -> dict[str, Any]:
+async def open_intake(intake_id: str, body: Opening, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """What the page shows to who holds the link."""
-    row = await wired.links.proved(intake_id, body.proof, address(request))
+    row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     if body.in_address:
         async with wired.db.write(Scope.of(row.organization_id)) as session:
             await link_logged(session, customer(row, request), row.id, now=wired.clock())
     async with wired.db.read(Scope.of(row.organization_id)) as session:
         shared = await common(session, wired, row)
-        if row.state in SPENT:
-            receipt = await _receipt(session, wired, row, with_status=shows_status_link(row, wired.clock()))
-            return {**shared, "state": row.state, "receipt": receipt}
-        known = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
-        present_serves = row.rotation_id is not None and serves(known)
+        if row.state in SPENT:  # what became of the key is for who submitted it: they have the code
+            return {"vendor": shared["vendor"], "state": "spent"}
+        versions = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
+        present_serves = row.rotation_id is not None and serves(versions)
         also_asked = bool(await also_open(session, row, now=wired.clock()))
     return {
         **shared,
@@ -116,29 +139,18 @@ async def open_intake(intake_id: str, body: Arrival, request: Request, wired: Wi
         "expires_at": rfc3339(row.expires_at),
         "passphrase": False,
         "last_refusal": _refusal(row),
-        "seal": {
-            "public_key": _base64url(row.public_key),
-            "context": {
-                "intake": row.id,
-                "organization": row.organization_id,
-                "provider": row.provider,
-                "expires_ms": row.expires_at,
-            },
-        },
+        "seal": seal_of(row),
     }
 
 
 @router.post("/intake/{intake_id}/submit")
-async def submit(intake_id: str, body: Submission, request: Request, wired: Wired) -> dict[str, Any]:
+async def submit(intake_id: str, body: Submission, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take a sealed key; answers with the receipt."""
-    row = await wired.links.proved(intake_id, body.proof, address(request))
+    row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     sealed_key = from_base64url(body.sealed, "sealed")
     done = await wired.deposit.submit(row, customer(row, request), sealed_key, dict(body.variables))
     async with wired.db.read(Scope.of(row.organization_id)) as session:
-        return {
-            "state": done.state,
-            "receipt": await _receipt(session, wired, done, with_status=True),
-        }
+        return {"state": done.state, "receipt": await receipt(session, wired, done)}
 
 
 def customer(row: IntakeRow, request: Request) -> Actor:
@@ -168,7 +180,8 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
     }
 
 
-async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow, *, with_status: bool) -> dict[str, Any]:
+async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
+    """What was received, for who submitted it."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     organization = await tenants.find(session, row.organization_id)
     return {
@@ -179,9 +192,19 @@ async def _receipt(session: AsyncSession, wired: Services, row: IntakeRow, *, wi
         "fingerprint": version.fingerprint,
         "received_at": when(version.staged_at),
         "state": row.state,
-        "status_url": f"{wired.public_url}/status/{row.id}#{status_secret(wired.keys.link, row)}"
-        if with_status
-        else None,
+    }
+
+
+def seal_of(row: IntakeRow) -> dict[str, Any]:
+    """Whom a submission is sealed to, and to what."""
+    return {
+        "public_key": base64url(row.public_key),
+        "context": {
+            "intake": row.id,
+            "organization": row.organization_id,
+            "provider": row.provider,
+            "expires_ms": row.expires_at,
+        },
     }
 
 
@@ -218,5 +241,6 @@ def _refusal(row: IntakeRow) -> dict[str, str] | None:
     return {"code": code, "message": message}
 
 
-def _base64url(data: bytes) -> str:
+def base64url(data: bytes) -> str:
+    """Bytes as the page reads them."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""The customer's status page: the JSON that its script speaks.  The link of any of a key's submissions controls it."""
+"""The customer's status page: the JSON that its script speaks.  The code of any of a key's submissions controls it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from broker.credentials.age import DAY_MS
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
+from broker.formats import linkproof, linksecret
 from broker.intake import submitting
 from broker.intake.logged import status_link_logged
+from broker.intake.proving import Proof
 from broker.intake.submitting import POSSIBLE, Next
 from broker.intake.tables import IntakeRow
 from broker.intake.usage import usage
 from broker.organizations.tables import OrganizationRow
-from broker.web.api.fields import when
-from broker.web.console.intake import Arrival, Opening, common, customer, page
-from broker.web.session import Services, Wired, address
+from broker.web.api.fields import Body, when
+from broker.web.console.intake import Arrival, Shown, base64url, common, customer, page, receipt, seal_of
+from broker.web.session import Services, Wired
 
 router = APIRouter(tags=["customer"])
 
 
-class Period(Opening):
+class Period(Body):
     """Of how many days until now."""
 
     days: Annotated[int, Field(ge=1, le=90)] = 30
@@ -44,9 +46,9 @@ async def status_page() -> HTMLResponse:
 
 
 @router.post("/status/{intake_id}/open")
-async def open_status(intake_id: str, body: Arrival, request: Request, wired: Wired) -> dict[str, Any]:
-    """What became of the key, for who holds the status link."""
-    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+async def open_status(intake_id: str, body: Arrival, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
+    """What became of the key, for who holds the status code."""
+    row, _ = await wired.links.status_proved(intake_id, known)
     if body.in_address:
         async with wired.db.write(Scope.of(row.organization_id)) as session:
             await status_link_logged(session, customer(row, request), row, now=wired.clock())
@@ -54,9 +56,9 @@ async def open_status(intake_id: str, body: Arrival, request: Request, wired: Wi
 
 
 @router.post("/status/{intake_id}/usage")
-async def open_usage(intake_id: str, body: Period, request: Request, wired: Wired) -> dict[str, Any]:
+async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -> dict[str, Any]:
     """Which jobs used the key, how often, and on which days."""
-    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    row, _ = await wired.links.status_proved(intake_id, known)
     now = wired.clock()
     assert row.credential_id is not None
     async with wired.db.read(Scope.of(row.organization_id)) as session:
@@ -75,56 +77,57 @@ async def open_usage(intake_id: str, body: Period, request: Request, wired: Wire
 
 
 @router.post("/status/{intake_id}/pause")
-async def pause(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+async def pause(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Let nobody use the key until it is resumed; answered once no call with it can go on."""
 
     async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
         await pausing.pause(session, actor, credential, now=wired.clock())
 
-    return await _act(wired, intake_id, body, request, work)
+    return await _act(wired, intake_id, known, request, work)
 
 
 @router.post("/status/{intake_id}/resume")
-async def resume(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+async def resume(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Let it be used again."""
 
     async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
         await pausing.resume(session, actor, credential, now=wired.clock())
 
-    return await _act(wired, intake_id, body, request, work)
+    return await _act(wired, intake_id, known, request, work)
 
 
 @router.post("/status/{intake_id}/withdraw")
-async def withdraw(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, Any]:
+async def withdraw(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take the key back for good: cut off like a revocation, and recorded as the customer's own."""
 
     async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
         await cutoff.withdraw(session, actor, credential, now=wired.clock())
 
-    return await _act(wired, intake_id, body, request, work)
+    return await _act(wired, intake_id, known, request, work)
 
 
 @router.post("/status/{intake_id}/rotate")
-async def rotate(intake_id: str, body: Opening, request: Request, wired: Wired) -> dict[str, str]:
-    """A link over which the customer submits the next key, now."""
-    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
+    """The request over which the customer submits the next key, now; they make its link's secret of their code."""
+    row, key = await wired.links.status_proved(intake_id, known)
     async with wired.db.write(Scope.of(row.organization_id)) as session:
         credential = await session.get_one(CredentialRow, row.credential_id)
-        intake, secret = await wired.rotating.by_customer(
-            session, customer(row, request), credential, now=wired.clock()
-        )
-    return {"intake_url": f"{wired.public_url}/intake/{intake.id}#{secret}"}
+        actor = customer(row, request)
+        intake = await wired.rotating.by_customer(session, actor, credential, key, now=wired.clock())
+    recipient = linksecret.recipient_of(intake.public_key, intake.context)
+    named = linkproof.next_recipient(key, known.nonce, recipient)
+    return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url(named)}
 
 
 async def _act(
     wired: Services,
     intake_id: str,
-    body: Opening,
+    known: Proof,
     request: Request,
     work: Callable[[AsyncSession, Actor, str], Awaitable[None]],
 ) -> dict[str, Any]:
     """Do what the customer decides, in one transaction of theirs; the status as it then is."""
-    row = await wired.links.status_proved(intake_id, body.proof, address(request))
+    row, _ = await wired.links.status_proved(intake_id, known)
     assert row.credential_id is not None
     async with wired.db.write(Scope.of(row.organization_id)) as session:
         await work(session, customer(row, request), row.credential_id)
@@ -143,6 +146,7 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         changing = await rotation.open_of(session, credential.id, lock=False)
         first = await submitting.first_request(session, credential.id, versions)
         shared = await common(session, wired, row)
+        received = await receipt(session, wired, row)
         version = _present(versions, row)
         mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)
         due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.catalog)))
@@ -150,6 +154,7 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
     return {
         **shared,
         "contact": wired.vendor_contact,
+        "receipt": received,
         "key": {
             "last4": version.last4,
             "fingerprint": version.fingerprint,

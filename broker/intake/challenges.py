@@ -1,0 +1,85 @@
+"""The nonces that proofs of links answer: each for one page and id, for two minutes, and once.
+
+::
+
+    nonce = base64url( random[16] | time, ms[8] | HMAC-SHA-256(key, canonical("keybroker/challenge/v1", random, time,
+                       page, id))[:16] )
+
+Nothing is kept of one that is given out, so asking for many costs nothing and tells nobody whether there is such a
+link.  One that was used is a row for a day, which outlasts a clock that was wrong for a while.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Conflict
+from broker.formats import canonical
+from broker.intake.tables import UsedChallengeRow
+
+_LASTS_MS = 120_000
+_KEPT_MS = 86_400_000
+_RANDOM, _TIME, _MAC = 16, 8, 16
+
+
+class ChallengeOver(Conflict):
+    """The nonce is none, too old, or was used; another one is to be asked for."""
+
+    code = "challenge_over"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The challenge that this proof answers is over, or was used. Ask for another one, and try again."
+        )
+
+
+class Challenges:
+    """Gives nonces out and takes each of them once."""
+
+    def __init__(self, db: Database, key: bytes, clock: Clock) -> None:
+        self._db = db
+        self._key = key
+        self._clock = clock
+
+    def new(self, page: str, link_id: str) -> str:
+        """A nonce for the link of that id, whether there is one or not."""
+        said = secrets.token_bytes(_RANDOM) + self._clock().to_bytes(_TIME, "big")
+        return base64.urlsafe_b64encode(said + self._mac(said, page, link_id)).rstrip(b"=").decode()
+
+    def check(self, nonce: str, page: str, link_id: str) -> None:
+        """Refuse a nonce that is not ours, for another link, or too old; raises ChallengeOver.  Asks nobody."""
+        try:
+            data = base64.b64decode(nonce + "=" * (-len(nonce) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            raise ChallengeOver from None
+        said, mac = data[:-_MAC], data[-_MAC:]
+        if not hmac.compare_digest(mac, self._mac(said, page, link_id)):
+            raise ChallengeOver
+        # Of another replica, whose clock may be before this one's.
+        if abs(self._clock() - int.from_bytes(said[_RANDOM:], "big")) > _LASTS_MS:
+            raise ChallengeOver
+
+    async def claim(self, nonce: str) -> None:
+        """Use a nonce that was checked up, for all replicas; raises ChallengeOver where somebody did."""
+        try:
+            async with self._db.write(EVERY_TENANT) as session:
+                session.add(UsedChallengeRow(nonce=nonce, used_at=self._clock()))
+        except IntegrityError:
+            raise ChallengeOver from None
+
+    async def forget(self) -> None:
+        """Drop those that were used long ago."""
+        async with self._db.write(EVERY_TENANT) as session:
+            old = UsedChallengeRow.used_at < self._clock() - _KEPT_MS
+            await session.execute(delete(UsedChallengeRow).where(old))
+
+    def _mac(self, said: bytes, page: str, link_id: str) -> bytes:
+        parts = ("keybroker/challenge/v1", said[:_RANDOM], said[_RANDOM:], page, link_id)
+        return hmac.digest(self._key, canonical.encode(*parts), "sha256")[:_MAC]

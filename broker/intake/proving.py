@@ -1,0 +1,186 @@
+"""Check the proofs that pages send of a link's secret or a status code.
+
+A proof answers a challenge that works once (:mod:`broker.formats.linkproof`), so whoever sees all traffic learns
+nothing that serves them.  Of links of version 1 a constant proof is accepted; status links from before have the key of
+their secret like all others, as the broker derives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from broker.audit.events import Actor
+from broker.audit.log import AuditLog
+from broker.base.clock import Clock
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.secret import Secret
+from broker.base.strangers import Pace
+from broker.credentials.versions import holds_key
+from broker.formats import ids, linkproof, linksecret
+from broker.formats.envelope import Binding
+from broker.intake.challenges import Challenges
+from broker.intake.links import (
+    KeyGiven,
+    LinkCancelled,
+    LinkExpired,
+    LinkInvalid,
+    event,
+    is_overtaken,
+    rotation_is_over,
+)
+from broker.intake.tables import IntakeRow
+from broker.intake.throttle import Throttle
+from broker.keystore.internal import InternalKeys
+from broker.notifications.altered import report
+from broker.organizations.tables import OrganizationRow
+
+_NOBODYS = Binding("intake-link")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a call shows: to which route of a page it went with which body, and the answer to which nonce it holds.
+
+    ``constant`` is the proof of a link of version 1.
+    """
+
+    page: str
+    route: str
+    body: bytes
+    address: str
+    nonce: str = ""
+    answer: bytes = b""
+    constant: str = ""
+
+
+def status_secret(link_key: bytes, row: IntakeRow) -> str:
+    """The secret part of a status link that was given out before codes were."""
+    name = f"status\0{row.id}" + (f"\0{row.status_serial}" if row.status_serial else "")
+    return linksecret.encode(hmac.digest(link_key, name.encode(), "sha256")[:20])
+
+
+def proof_hash(link_key: bytes, constant: str) -> bytes:
+    """What is stored of the constant proof of a link of version 1."""
+    return hmac.digest(link_key, b"proof\0" + constant.encode(), "sha256")
+
+
+class Links:
+    """Checks proofs."""
+
+    def __init__(
+        self,
+        db: Database,
+        audit: AuditLog,
+        throttle: Throttle,
+        challenges: Challenges,
+        keys: InternalKeys,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._audit = audit
+        self._throttle = throttle
+        self.challenges = challenges
+        self._keys = keys
+        self._own = keys.keystore()
+        self._nobodys: bytes | None = None
+        self._clock = clock
+        # Whoever comes has to be looked up, but hundreds at once are not to take the process, or every connection.
+        self._pace = Pace(per_second=50, burst=10, longest_s=5)
+        self._looking = asyncio.Semaphore(2)
+
+    @property
+    def refused(self) -> int:
+        """Wrong proofs that were refused from memory, or by a limit that was met elsewhere."""
+        return self._throttle.refused
+
+    async def proved(self, intake_id: str, proof: Proof) -> IntakeRow:
+        """The intake whose link's secret the caller proved to know.
+
+        Raises:
+            LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. ChallengeOver: the proof answers
+                a nonce that is over or was used. LinkExpired, LinkCancelled, KeyGiven: over, told only to who holds the
+                secret.
+        """
+        row = await self._looked_up(intake_id, proof)
+        key = await self._opened(*((row.link_key, row.link_binding) if row else (None, _NOBODYS)))
+        constant = row is not None and row.link_key is None and self._is_constant(row.proof_hash, proof.constant)
+        await self._match(row, intake_id, proof, key if row and row.link_key else None, constant=constant)
+        assert row is not None
+        if row.state == "cancelled" or await self._is_withdrawn(row):
+            raise LinkCancelled
+        if row.state == "expired" or (row.state == "open" and row.expires_at <= self._clock()):
+            raise LinkExpired
+        if row.state == "open" and row.rotation_id is None and await self._is_given(row):
+            raise KeyGiven
+        return row
+
+    async def status_proved(self, intake_id: str, proof: Proof) -> tuple[IntakeRow, bytes]:
+        """The intake whose status code (or link) the caller proved to know, and the code's key.
+
+        Raises:
+            LinkInvalid, TooMany, ChallengeOver: as :meth:`proved`.
+        """
+        row = await self._looked_up(intake_id, proof)
+        key = await self._opened(*((row.status_key, row.status_binding) if row else (None, _NOBODYS)))
+        if row is not None and row.status_key is None:
+            key = linkproof.key_of(status_secret(self._keys.link, row))
+        known = row if row and row.submitted_at else None
+        await self._match(known, intake_id, proof, key, constant=False)
+        assert known is not None
+        return known, key
+
+    async def _looked_up(self, intake_id: str, proof: Proof) -> IntakeRow | None:
+        if proof.nonce:
+            self.challenges.check(proof.nonce, proof.page, intake_id)
+        if not ids.is_id(intake_id, "int"):
+            return None
+        await self._pace.turn()
+        async with self._looking, self._db.read(EVERY_TENANT) as session:
+            row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
+        if row is not None and not row.genuine:
+            await report(self._db, row, self._clock())
+            return None
+        return row
+
+    async def _opened(self, sealed: bytes | None, binding: Binding) -> bytes:
+        """A sealed key; where there is none, another is opened, so that both take the same time."""
+        if sealed is None:
+            if self._nobodys is None:
+                self._nobodys = await self._own.seal(Secret(bytes(linkproof.KEY_BYTES)), _NOBODYS)
+            sealed, binding = self._nobodys, _NOBODYS
+        return (await self._own.open(sealed, binding)).reveal()
+
+    def _is_constant(self, expected: bytes, constant: str) -> bool:
+        return hmac.compare_digest(expected, proof_hash(self._keys.link, constant))
+
+    async def _match(
+        self, row: IntakeRow | None, intake_id: str, proof: Proof, key: bytes | None, *, constant: bool
+    ) -> None:
+        # Computed also where there is no row, so that both take the same time.
+        answer = linkproof.proof(key or bytes(linkproof.KEY_BYTES), proof.nonce, proof.route, proof.body)
+        right = hmac.compare_digest(answer, proof.answer) and key is not None and proof.nonce != ""
+        if row is not None and right:
+            await self.challenges.claim(proof.nonce)
+        if row is not None and (right or constant):
+            return  # whatever was tried before: nobody who guesses can keep its holder out
+        await self._throttle.spend(proof.address, intake_id)
+        if row is not None:  # not waited for, as who is answered later would know that there is such a link
+            actor = Actor("stranger", "unverified", address=proof.address)
+            self._audit.post(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))
+        raise LinkInvalid
+
+    async def _is_withdrawn(self, row: IntakeRow) -> bool:
+        """Whether what the link is for is over: organization or credential were cut off, or the rotation has ended."""
+        async with self._db.read(Scope.of(row.organization_id)) as session:
+            query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
+            if await session.scalar(query) != "active":
+                return True
+            return row.state == "open" and (await rotation_is_over(session, row) or await is_overtaken(session, row))
+
+    async def _is_given(self, row: IntakeRow) -> bool:
+        async with self._db.read(Scope.of(row.organization_id)) as session:
+            return await holds_key(session, row.organization_id, row.provider, row.label)

@@ -1,0 +1,40 @@
+"""Links as they are drawn over a status page, and as they were before they named a recipient."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from broker.base.db import EVERY_TENANT
+from broker.formats import linkproof, linksecret, sealed
+from broker.intake.proving import proof_hash, status_secret
+from broker.intake.tables import IntakeRow
+from tests.support.world import World
+
+
+def following(answer: dict[str, Any], code: str) -> tuple[str, str]:
+    """The intake and secret of the link that the holder of a code goes on to, as the page makes it."""
+    seal = answer["seal"]
+    public = base64.urlsafe_b64decode(seal["public_key"] + "=" * (-len(seal["public_key"]) % 4))
+    recipient = linksecret.recipient_of(public, sealed.SealContext(**seal["context"]))
+    secret = linkproof.next_secret(linkproof.key_of(code), answer["intake"], recipient)
+    return answer["intake"], linksecret.link(secret, recipient)
+
+
+async def old_link(world: World, slug: str) -> tuple[str, str]:
+    """A request whose link is of version 1, made before the broker knew of others."""
+    intake, _ = await world.request_key(slug)
+    secret = linksecret.new()
+    async with world.services.db.write(EVERY_TENANT) as session:
+        row = await session.get_one(IntakeRow, intake)
+        row.link_key = None
+        row.proof_hash = proof_hash(world.services.keys.link, linksecret.proof(secret))
+    return intake, secret
+
+
+async def old_status_link(world: World, intake: str) -> str:
+    """The secret of the status link that was given out for a submission before codes were."""
+    async with world.services.db.write(EVERY_TENANT) as session:
+        row = await session.get_one(IntakeRow, intake)
+        row.status_key = None
+    return status_secret(world.services.keys.link, row)
