@@ -14,6 +14,7 @@ from broker import rights, schema
 from broker.base.db import EVERY_TENANT
 from broker.client.identity import Identity, generate, public
 from broker.credentials.tables import CredentialRow
+from broker.intake.tables import IntakeRow
 from broker.notifications.tables import NoticeRow
 from broker.rewrap import rewrap_all
 from tests.support.links import old_link

@@ -56,6 +56,17 @@ class Visit:
         await self.page.goto(f"{self.url}/{page}/{intake}#{secret}")
         await self.page.wait_for_selector("h1")
 
+    async def paste(self, intake: str, code: str) -> None:
+        """Open the status page by its code."""
+        await self.page.goto(f"{self.url}/status/{intake}")
+        await self.page.fill("#status-code", code)
+        await self.page.click("text=Show the status")
+        await self.page.wait_for_selector("h1:not(:has-text('Paste your status code'))")
+
+    async def code(self) -> str:
+        """The status code that the page shows."""
+        return (await self.page.inner_text("#code")).replace(" ", "")
+
     async def title(self) -> str:
         """The heading of the present state."""
         return await self.page.inner_text("h1")

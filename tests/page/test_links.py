@@ -7,6 +7,7 @@ import pytest
 from broker.formats import linksecret
 from tests.page.conftest import Visit
 from tests.support import changed_links
+from tests.support.links import old_link, old_status_link
 
 
 async def arrive(visit: Visit, page: str, intake: str, end: str) -> str:
@@ -18,11 +19,10 @@ async def arrive(visit: Visit, page: str, intake: str, end: str) -> str:
 
 
 async def status_link(visit: Visit, label: str = "default") -> tuple[str, str]:
-    """The status link of a key that was given."""
+    """The status link of a key that was given when there were no codes."""
     intake, secret = await visit.world.request_key("acme", label=label)
-    receipt = (await visit.world.submit(intake, secret, visit.world.upstream_keys["acme"])).json()["receipt"]
-    path, _, status_secret = receipt["status_url"].partition("#")
-    return path.rpartition("/")[2], status_secret
+    await visit.world.submit(intake, secret, visit.world.upstream_keys["acme"])
+    return intake, await old_status_link(visit.world, intake)
 
 
 async def test_what_was_added_to_a_link_is_taken_away(visit: Visit) -> None:
@@ -63,6 +63,7 @@ async def test_a_status_link_is_put_right_as_well(visit: Visit) -> None:
     intake, secret = await status_link(visit)
     for end in changed_links.kept(secret)[::5]:
         assert await arrive(visit, "status", intake, end) == "The key is in use", end
+        assert "history keeps such links" in await visit.page.inner_text("#by-link")
     assert await visit.world.call("GET", "/v1/notices") == {"items": [], "next": None}
     for end in changed_links.sent(secret)[::5]:
         assert await arrive(visit, "status", intake, end) == "The key is in use", end
@@ -76,10 +77,12 @@ async def test_every_way_to_lose_a_part_of_a_link_has_its_own_words(visit: Visit
     await visit.world.organization("acme")
     intake, secret = await visit.world.request_key("acme")
     altered = secret[:9] + ("A" if secret[9] != "A" else "B") + secret[10:]
+    assert len(secret) == 54
     for end, title in (
         ("", "The link ends too early"),
         ("?utm_source=mail&utm_campaign=a-long-campaign-of-ours", "The link ends too early"),
         (f"#{secret[:-5]}", "The link is not complete"),
+        (f"#{secret[:33]}", "The link is not complete"),
         (f"#{secret[:-5]}?utm_campaign=a-long-campaign-of-ours", "The link is not complete"),
         (f"%23{secret[:-5]}", "The link is not complete"),
         (f"#{altered}", "The link was changed on its way"),
@@ -98,3 +101,17 @@ async def test_a_link_that_is_pasted_over_an_open_page_is_put_right(visit: Visit
     await visit.page.goto(f"{visit.url}/intake/{intake}#{secret}%3E")
     await visit.page.wait_for_selector("h1:has-text('asks for')")
     assert visit.page.url == f"{visit.url}/intake/{intake}"
+
+
+async def test_a_link_from_before_works_and_says_that_it_is_old(visit: Visit) -> None:
+    await visit.world.organization("acme")
+    intake, secret = await old_link(visit.world, "acme")
+    assert await arrive(visit, "intake", intake, f"#{secret}") == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert "does not say whom the key is to be sealed to" in await visit.page.inner_text("#old-link")
+    await visit.submit(visit.world.upstream_keys["acme"])
+    assert await visit.title() == "Thank you. The key was received and works"
+    await visit.paste(intake, await visit.code())
+    assert await visit.title() == "The key is in use"
+    fresh = await visit.world.request_key("acme", label="second")
+    await visit.open(fresh)
+    assert await visit.page.query_selector("#old-link") is None

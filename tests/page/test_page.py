@@ -50,11 +50,15 @@ async def test_a_key_is_sealed_in_the_browser_and_received(visit: Visit) -> None
     assert await visit.title() == "Thank you. The key was received and works"
     receipt = await visit.page.inner_text("main")
     assert key[-4:] in receipt
-    assert "/status/" in receipt
+    assert f"{visit.url}/status/{link[0]}" in receipt
+    code = await visit.code()
     assert await no_overflow(visit)
-    # the key left the browser sealed only, and the link's secret not at all
+    await visit.page.click("text=See the status of the key")
+    await visit.page.wait_for_selector("h1:has-text('The key is in use')")
+    assert visit.page.url == f"{visit.url}/status/{link[0]}"
+    # the key left the browser sealed only, and the link's secret and the code not at all
     sent = [f"{request.url} {request.post_data} {request.headers}" for request in visit.requests]
-    assert not any(key in text or link[1] in text for text in sent)
+    assert not any(secret in text for secret in (key, link[1], code) for text in sent)
     assert all(request.url.startswith(visit.url) for request in visit.requests), "no third party"
     assert key not in await visit.page.content()
     storage = await visit.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
@@ -169,16 +173,15 @@ async def test_while_upstream_is_down_nobody_has_to_paste_again(visit: Visit) ->
     await visit.submit(visit.world.upstream_keys["acme"])
     assert await visit.title() == "Thank you. The key was received"
     assert "You do not need to paste it again" in await visit.page.inner_text("main")
-    status = await visit.page.get_attribute(".link a", "href")
-    assert status is not None
-    await visit.open((link[0], status.partition("#")[2]), "status")
+    code = await visit.code()
+    await visit.paste(link[0], code)
     assert await visit.title() == "The key is sealed and waits to be checked"
     assert "not yet" in await visit.page.inner_text(".timeline")
     # later
     visit.world.upstream.faults = Faults()
     visit.world.clock.forward(seconds=61)
     await visit.world.broker.worker.once()
-    await visit.open((link[0], status.partition("#")[2]), "status")
+    await visit.paste(link[0], code)
     await visit.page.wait_for_selector("text=The key is in use")
     assert await no_overflow(visit)
 
@@ -191,13 +194,16 @@ async def test_a_held_key_says_that_the_vendor_decides(visit: Visit) -> None:
     assert "The vendor will look at it" in await visit.page.inner_text("main")
 
 
-async def test_a_used_link_shows_its_receipt(visit: Visit) -> None:
+async def test_a_used_link_shows_nothing_and_leads_to_where_the_code_is_pasted(visit: Visit) -> None:
     await visit.world.organization("acme")
     link = await visit.world.request_key("acme")
     await visit.world.submit(*link, visit.world.upstream_keys["acme"])
     await visit.open(link)
     assert await visit.title() == "A key was submitted over this link"
-    assert visit.world.upstream_keys["acme"][-4:] in await visit.page.inner_text("main")
+    assert visit.world.upstream_keys["acme"][-4:] not in await visit.page.inner_text("main")
+    await visit.page.click("text=the status page")
+    await visit.page.wait_for_selector("h1:has-text('Paste your status code')")
+    assert visit.page.url == f"{visit.url}/status/{link[0]}"
 
 
 async def test_a_link_that_is_spent_meanwhile_says_so(visit: Visit) -> None:
@@ -252,40 +258,6 @@ async def test_too_many_wrong_links_say_when_to_try_again(visit: Visit) -> None:
     await visit.open((intake, linksecret.new()))
     await visit.page.wait_for_selector("h1:has-text('Too many attempts')")
     assert "ten minutes" in await visit.page.inner_text("main")
-
-
-@ON_EACH_SCREEN
-@pytest.mark.parametrize("refuses", ["no clipboard", "no permission"])
-async def test_a_browser_that_does_not_copy_says_so_and_selects_the_link(visit: Visit, refuses: str) -> None:
-    await visit.page.add_init_script(
-        "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
-        if refuses == "no clipboard"
-        else "navigator.clipboard.writeText = async () => { throw new DOMException('denied', 'NotAllowedError') }"
-    )
-    await visit.world.organization("acme")
-    link = await visit.world.request_key("acme")
-    await visit.world.submit(*link, visit.world.upstream_keys["acme"])
-    await visit.open(link)
-    await visit.page.click("text=Copy status link")
-    await visit.page.wait_for_selector(".said:has-text('The link is selected: press Ctrl+C')")
-    shown = await visit.page.inner_text(".link a")
-    assert await visit.page.evaluate("getSelection().toString()") == shown
-    assert shown == await visit.page.get_attribute(".link a", "href")
-    assert await no_overflow(visit)
-    await visit.shot("no-copy")
-    assert visit.complaints == []
-
-
-async def test_a_browser_that_copies_says_so(visit: Visit) -> None:
-    await visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await visit.world.organization("acme")
-    link = await visit.world.request_key("acme")
-    await visit.world.submit(*link, visit.world.upstream_keys["acme"])
-    await visit.open(link)
-    await visit.page.click("text=Copy status link")
-    await visit.page.wait_for_selector(".said:has-text('Copied.')")
-    copied = await visit.page.evaluate("navigator.clipboard.readText()")
-    assert copied == await visit.page.get_attribute(".link a", "href")
 
 
 async def test_the_broker_down_is_said_in_plain_words(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,17 @@ from tests.page.conftest import Visit
 
 
 async def given(visit: Visit) -> tuple[tuple[str, str], str]:
-    """A key that was given and used; its status link and credential."""
+    """A key that was given and used; its intake, status code and credential."""
     world = visit.world
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
-    receipt = (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["receipt"]
+    await world.submit(intake, secret, world.upstream_keys["acme"])
     job = await world.job("nightly-sync")
     await world.grant(job, "acme")
     lease = await job.lease("acme", ttl=3600)
     for _ in range(4):
         await world.proxied(lease, "/facilities")
-    path, _, status_secret = receipt["status_url"].partition("#")
-    return (path.rpartition("/")[2], status_secret), (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
+    return (intake, world.codes[intake]), (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
 
 
 async def title_becomes(visit: Visit, title: str) -> None:
@@ -29,7 +28,7 @@ async def title_becomes(visit: Visit, title: str) -> None:
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
 async def test_they_see_the_key_pause_it_and_resume_it(visit: Visit) -> None:
     link, _ = await given(visit)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert await visit.title() == "The key is in use"
     await visit.page.wait_for_selector("td:has-text('4')")
     assert await visit.page.inner_text("tbody th") == "nightly-sync"
@@ -50,7 +49,7 @@ async def test_they_see_the_key_pause_it_and_resume_it(visit: Visit) -> None:
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
 async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit: Visit) -> None:
     link, credential = await given(visit)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     await visit.page.click("text=Withdraw the key")
     await visit.page.wait_for_selector("text=Withdraw the key for good?")
     await visit.shot("withdraw")
@@ -69,7 +68,7 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
     visit.world.revoke_upstream(visit.world.upstream_keys["acme"])
     await visit.world.work()
     await visit.page.goto("about:blank")
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert await visit.title() == "The key is revoked"
     await visit.page.wait_for_selector("tbody th")
     await visit.shot("dead")
@@ -80,7 +79,7 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
 async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     link, credential = await given(visit)
     await visit.world.rotate(credential)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert "The vendor asks for a new key" in await visit.page.inner_text("main")
     await visit.page.click("text=Submit a new key")
     await visit.page.wait_for_selector("#key")
@@ -90,7 +89,7 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert await visit.world.states(credential) == ["retiring", "active"]
 
     await visit.page.goto("about:blank")
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert new[-4:] in await visit.page.inner_text(".facts")
     assert "still kept for a while" in await visit.page.inner_text(".older")
     await visit.page.wait_for_selector("tbody th")
@@ -103,7 +102,7 @@ async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit
     link, credential = await given(visit)
     report = {"found_by": "Sven", "where": "a public repository"}
     await visit.world.call("POST", f"/v1/credentials/{credential}/exposure", json=report)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert await visit.title() == "The key is no longer used"
     said = await visit.page.inner_text("main")
     assert "The vendor asks for a new key. Until it is in use, the vendor has no key that works." in said
@@ -124,7 +123,7 @@ async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit
     assert await visit.world.states(credential) == ["revoked", "active"]
 
     await visit.page.goto("about:blank")
-    await visit.open(link, "status")
+    await visit.paste(*link)
     assert await visit.title() == "The key is in use"
     assert new[-4:] in await visit.page.inner_text(".facts")
     assert visit.complaints == []
@@ -134,8 +133,8 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
     link, credential = await given(visit)
     rotation = await visit.world.rotate(credential)
     stranger = visit.world.upstream.add_organization("empty", facilities=0)
-    submitted = await visit.world.submit(rotation[1], rotation[2], visit.world.upstream.add_key(stranger)[1])
-    await visit.open(link, "status")
+    await visit.world.submit(rotation[1], rotation[2], visit.world.upstream.add_key(stranger)[1])
+    await visit.paste(*link)
     said = await visit.page.inner_text("main")
     assert "A new key was submitted; it waits to be checked, or for the vendor. The present one keeps working" in said
     assert await visit.page.query_selector("text=Submit a new key") is None
@@ -144,8 +143,7 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
     await visit.shot("waits")
 
     await visit.page.goto("about:blank")
-    _, _, secret = submitted.json()["receipt"]["status_url"].partition("#")
-    await visit.open((rotation[1], secret), "status")
+    await visit.paste(rotation[1], visit.world.codes[rotation[1]])
     assert await visit.title() == "The key works and waits for the vendor"
     assert "The key before it keeps working until this one is in use." in await visit.page.inner_text("main")
     await visit.shot("held")
@@ -157,7 +155,7 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
 
 async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
     link, _ = await given(visit)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     await visit.page.focus("text=Pause the key")
     await visit.page.keyboard.press("Enter")
     await title_becomes(visit, "The key is paused")
@@ -165,7 +163,7 @@ async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
 
 async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Visit) -> None:
     link, credential = await given(visit)
-    await visit.open(link, "status")
+    await visit.paste(*link)
     await visit.world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
     await visit.page.click("text=Pause the key")
     await visit.page.wait_for_selector(".progress:has-text('revoked for good')")

@@ -9,13 +9,14 @@ export class Problem extends Error {
   }
 }
 
-export async function post(path, body) {
+// `body` is JSON text, as it is proved.
+export async function post(path, body, headers = {}) {
   let response;
   try {
     response = await fetch(path, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
+      headers: { "Content-Type": "application/json", ...headers },
+      body,
       cache: "no-store",
       credentials: "omit",
       redirect: "error",

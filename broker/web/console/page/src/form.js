@@ -1,11 +1,15 @@
 // The form: who asks, where to find the key, paste, check, seal, submit.
 
-import { post } from "./api.js";
+import { Problem } from "./api.js";
 import { toBase64Url } from "./bytes.js";
 import { judge } from "./check.js";
+import { keep } from "./code.js";
 import { callout, el, facts, show, steps, when } from "./dom.js";
-import { over, receipt } from "./pages.js";
-import { sealKey, WrongContext } from "./seal.js";
+import { namesRecipient, newCode } from "./link.js";
+import { over } from "./pages.js";
+import { Holder, keyOf } from "./proof.js";
+import { receipt, wasReceived } from "./receipt.js";
+import { sealKey } from "./seal.js";
 import { unwrapped } from "./unwrap.js";
 
 const FINAL = new Set(["link_invalid", "intake_expired", "intake_cancelled", "intake_spent", "key_given"]);
@@ -22,13 +26,20 @@ const REPLACES = "This key replaces the one you gave before, which keeps working
 const ALSO_ASKED = "More than one link was sent for this key. Use any one of them; nothing needs to be done about the others.";
 const FOLLOWS = "The key you gave before is out of use; this one takes its place. If you have not revoked the old one yet, please do.";
 
-export function form(opened, intake, proof) {
+const OLD_LINK = "This link is of an old kind: it does not say whom the key is to be sealed to, so whoever stands between you and the service could put themselves in its place and read the key. If that matters to you, ask the vendor for a new link first.";
+const REMEMBERED = "Your browser’s history keeps the link that you opened. Once a key was submitted over it, it opens nothing any more.";
+const REFUSED = "The key arrived, but was refused: it is not valid, or belongs to another organization. Create a new one and submit it here; this link still works.";
+
+// `link` opens the request; `shows` opens the status page in place, and `byLink` says that the address held the secret.
+export function form(opened, link, { byLink, shows }) {
   const { provider, vendor, organization } = opened;
   const field = keyField(provider);
   const variables = opened.variables.map(variableField);
   const trouble = el("div", { id: "trouble" });
   const progress = el("p", { role: "status", className: "progress", id: "progress" });
   const button = el("button", { type: "submit" }, "Seal and submit");
+  // Made here, before anything is sent: whatever becomes of the answer, this page can ask what became of the key.
+  const coded = newCode().then((code) => new Holder("status", link.id, code));
   const submit = async (event) => {
     event.preventDefault();
     trouble.replaceChildren();
@@ -37,16 +48,39 @@ export function form(opened, intake, proof) {
     busy(true);
     try {
       progress.textContent = "Sealing the key in this browser…";
-      const sealed = toBase64Url(await sealKey(field.value(), opened, intake));
+      const status = await coded;
+      const sealed = toBase64Url(await sealKey(field.value(), await keyOf(status.secret), opened));
       progress.textContent = `Sent. Checking with ${provider.title}…`;
       const values = Object.fromEntries(variables.map((input) => [input.name, input.value()]));
-      const done = await post(`/intake/${intake}/submit`, { proof, sealed, variables: values });
-      field.wipe();
-      receipt(opened, done.receipt, done.state, false);
+      await received((await link.call("submit", { sealed, variables: values })).receipt);
     } catch (problem) {
+      if (isLost(problem)) return ask(problem);
       busy(false);
       failed(problem);
     }
+  };
+  const received = async (given) => {
+    field.wipe();
+    receipt(opened, given, await coded, shows);
+  };
+  // The answer to a submission was lost, or it came twice: whoever has the code can ask.
+  const ask = async (problem) => {
+    progress.textContent = "No answer came. Asking whether the key arrived…";
+    try {
+      const { receipt: given } = await (await coded).call("open");
+      if (wasReceived(given)) return await received(given);
+      failed(new Problem("key_refused_upstream", REFUSED, 0));
+    } catch (asked) {
+      if (asked.code === "link_invalid") failed(problem);
+      else unknown(await coded);
+    }
+    busy(false);
+  };
+  const unknown = (status) => {
+    const words = "The connection broke while it was being sent. Keep this code first: if the key arrived, it shows what became of it. Then try again; a second submission does no harm.";
+    const box = callout("bad", el("h2", { tabindex: "-1" }, "It is not known whether the key arrived"), el("p", {}, words), keep(status, `a ${provider.title} key, given to ${vendor.name}`));
+    trouble.replaceChildren(box);
+    box.firstChild.focus();
   };
   const busy = (on) => {
     button.disabled = on;
@@ -54,7 +88,6 @@ export function form(opened, intake, proof) {
     progress.textContent = on ? progress.textContent : "";
   };
   const failed = (problem) => {
-    if (problem instanceof WrongContext) return over("link_invalid");
     if (FINAL.has(problem.code)) return over(problem.code, problem.message);
     if (!NOT_THE_KEY.has(problem.code)) field.refused();
     const text = TEXTS[problem.code] || problem.message || "Something went wrong. Nothing was kept; try again.";
@@ -77,6 +110,7 @@ export function form(opened, intake, proof) {
     opened.rotation && callout("wait", el("p", {}, opened.present_serves ? REPLACES : FOLLOWS)),
     opened.also_asked && callout("wait", el("p", {}, ALSO_ASKED)),
     opened.last_refusal && callout("bad", el("p", {}, opened.last_refusal.message)),
+    !namesRecipient(link.secret) && callout("wait", el("p", { id: "old-link" }, OLD_LINK)),
     facts([
       ["For organization", el("strong", {}, organization.name)],
       ["Asked by", opened.requested_by + (vendor.contact ? `, ${vendor.contact}` : "")],
@@ -89,7 +123,13 @@ export function form(opened, intake, proof) {
     el("p", { className: "more" }, provider.link && el("a", { href: provider.link, rel: "noreferrer", target: "_blank" }, `Open ${provider.title}`)),
     el("h2", {}, "2. Paste it here"),
     element,
+    byLink && el("p", { className: "hint", id: "by-link" }, REMEMBERED),
   );
+}
+
+// Whether nobody knows what became of a submission, or it was taken without this page having seen that.
+function isLost({ code, sent, status }) {
+  return code === "intake_spent" || (sent && (code === "network" || status >= 500));
 }
 
 function keyField(provider) {

@@ -1,11 +1,11 @@
 // The states in which there is nothing to fill in.
 
-import { callout, el, facts, show, steps, when } from "./dom.js";
+import { callout, el, show } from "./dom.js";
 
 const OVER = {
   link_forgotten: [
     "Open your link again",
-    "For your safety this page forgets the link when it is reloaded. Go back to the message you received and open the link from there once more.",
+    "A page that is reloaded no longer has the secret part of its link. Go back to the message you received and open the link from there once more.",
   ],
   link_without_secret: [
     "The link ends too early",
@@ -37,7 +37,11 @@ const OVER = {
   ],
   intake_spent: [
     "This link was used already",
-    "A key was submitted over it before. Open the link once more to see the receipt, or ask the vendor for a new link.",
+    "A key was submitted over it before, and not from this page. If that was not you or a colleague, tell the vendor.",
+  ],
+  recipient_changed: [
+    "Do not paste a key here",
+    "Somebody else than your link names would read it: what the service answered was changed on its way. Close this page and tell the vendor, by another way than this link. Nothing was sent.",
   ],
 };
 
@@ -66,59 +70,4 @@ export function over(code, detail, retry) {
   } else {
     show("Not available just now", el("p", {}, detail || "The service can’t answer just now. Nothing is lost; try again in a minute."), again);
   }
-}
-
-// A text and a button that copies it.  Browsers inside of mail and chat programs often refuse: then it is selected.
-function copied(label, shown, value) {
-  const said = el("span", { role: "status", className: "said" });
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(value);
-      said.textContent = "Copied.";
-    } catch {
-      getSelection().selectAllChildren(shown);
-      said.textContent = "This browser does not let the page copy. The link is selected: press Ctrl+C (⌘C on a Mac), or hold it and choose Copy.";
-    }
-  };
-  const button = el("button", { type: "button", className: "quiet", onclick: copy }, label);
-  return [el("p", { className: "link" }, shown), el("p", { className: "actions wrap noprint" }, button, said)];
-}
-
-const RECEIPT = {
-  accepted: ["Thank you. The key was received and works", "good", "You can close this page. Keep this receipt, or the status link below."],
-  verifying: [
-    "Thank you. The key was received",
-    "wait",
-    "It is sealed and safe. The check with the service it belongs to could not be done just now and will be made by itself later. You do not need to paste it again.",
-  ],
-  held: [
-    "Thank you. The key was received",
-    "wait",
-    "The key works. The vendor will look at it before it is used, because it could not be matched with your organization automatically. You do not need to do anything.",
-  ],
-};
-
-export function receipt(opened, given, state, before) {
-  const [title, kind, text] = RECEIPT[state] ?? RECEIPT.verifying;
-  show(
-    before ? "A key was submitted over this link" : title,
-    callout(kind, el("p", {}, text)),
-    facts([
-      ["Organization", given.organization],
-      ["Received by", given.vendor],
-      ["For", given.provider],
-      ["Key ending in", el("code", {}, given.last4)],
-      ["Fingerprint", el("code", {}, given.fingerprint.match(/.{1,4}/g).join(" "))],
-      ["Received", when(given.received_at)],
-    ]),
-    el("h2", {}, "Your private status link"),
-    ...(given.status_url
-      ? [
-          el("p", {}, "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential."),
-          ...copied("Copy status link", el("a", { href: given.status_url, rel: "noreferrer" }, given.status_url), given.status_url),
-        ]
-      : [el("p", {}, "It was shown when the key was submitted. If you don't have it, ask the vendor for a new one.")]),
-    el("h2", {}, "If you ever want to withdraw the key"),
-    steps(opened.provider.revoke),
-  );
 }

@@ -1,6 +1,6 @@
-// The status link's page: the state of the key, who used it, and the customer's own decisions.
+// The status page: the state of the key, who used it, and the customer's own decisions.
 
-import { Problem, post } from "./api.js";
+import { Problem } from "./api.js";
 import { callout, el, facts, show, steps, when } from "./dom.js";
 import { chart } from "./usage.js";
 
@@ -18,19 +18,20 @@ const STATES = {
 const WAITING = new Set(["verifying", "held"]);
 const USED = new Set(["active", "paused", "failing", "revoked", "dead"]);
 
-export function status(opened, id, proof) {
+// `keep` is what the page says about the code or link that opened it; `next` opens the form for the next key.
+export function status(opened, holder, { keep, next }) {
   const { key, provider, vendor, organization } = opened;
   const [kind, title, text] = STATES[key.state] ?? STATES.verifying;
-  const path = `/status/${id}`;
   const revoke = [el("h2", {}, `To revoke a key in ${provider.title}`), steps(provider.revoke)];
   show(
     title,
     callout(kind, el("p", {}, text)),
+    keep,
     renewal(opened),
     key.state === "revoked" && revoke,
     timeline(key),
-    decisions(opened, path, id, proof),
-    USED.has(key.state) && chart(path, proof),
+    decisions(opened, holder, { keep, next }),
+    USED.has(key.state) && chart(holder),
     older(opened.older),
     el("h2", {}, "About the key"),
     facts([
@@ -60,36 +61,36 @@ function renewal({ wanted, waits, serves, key, in_force }) {
 }
 
 // What the customer may do now: each button says what it does, and waits with its progress beside it.
-function decisions({ key, can }, path, id, proof) {
+function decisions({ key, can }, holder, around) {
   if (!can.submit && !can.pause && !can.withdraw) return null;
   const said = el("p", { className: "progress", role: "status" });
   const asked = el("div");
   const buttons = [];
-  const act = (step, waiting, then) => async () => {
+  const doing = (waiting, work) => async () => {
     for (const button of buttons) button.disabled = true;
     said.textContent = waiting;
     try {
-      then(await post(`${path}/${step}`, { proof }));
+      await work();
     } catch (problem) {
       said.textContent = wrong(problem);
       for (const button of buttons) button.disabled = false;
     }
   };
-  const again = (opened) => status(opened, id, proof);
+  const act = (step, waiting) => doing(waiting, async () => status(await holder.call(step), holder, around));
   const button = (label, onclick, quiet = true) => {
     const made = el("button", { type: "button", className: quiet ? "quiet" : "", onclick }, label);
     buttons.push(made);
     return made;
   };
   const urgent = key.state === "failing" || !can.pause;
-  const next = can.submit && button("Submit a new key", act("rotate", "Opening the form…", open), !urgent);
+  const next = can.submit && button("Submit a new key", doing("Opening the form…", () => around.next(holder)), !urgent);
   const pause =
     can.pause &&
     (key.paused_at
-      ? button("Resume the key", act("resume", "Resuming…", again), false)
-      : button("Pause the key", act("pause", "Pausing. Calls that are under way are ended…", again)));
+      ? button("Resume the key", act("resume", "Resuming…"), false)
+      : button("Pause the key", act("pause", "Pausing. Calls that are under way are ended…")));
   const withdraw = can.withdraw && button("Withdraw the key…", () => {
-    const sure = button("Withdraw it for good", act("withdraw", "Withdrawing. Calls that are under way are ended…", again), false);
+    const sure = button("Withdraw it for good", act("withdraw", "Withdrawing. Calls that are under way are ended…"), false);
     const keep = button("Keep it", () => asked.replaceChildren());
     asked.replaceChildren(
       callout(
@@ -109,12 +110,8 @@ function decisions({ key, can }, path, id, proof) {
   return [el("h2", {}, "What you can do"), el("div", { className: "actions wrap" }, next, pause, withdraw), said, asked];
 }
 
-function open({ intake_url }) {
-  const { pathname, hash } = new URL(intake_url);
-  location.assign(pathname + hash);
-}
-
 function wrong(problem) {
+  if (problem.code === "recipient_changed") return "The answer was changed on its way, so no form was opened. Tell the vendor, by another way than this page.";
   if (!(problem instanceof Problem)) throw problem;
   if (problem.code === "network") return "This page could not reach the service. Check your internet connection, then try again.";
   return problem.message || "That could not be done just now. Try again in a minute.";

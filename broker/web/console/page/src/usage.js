@@ -1,6 +1,5 @@
 // Who used the key and how often: a table by job, and a bar for each day.
 
-import { post } from "./api.js";
 import { el, when } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -11,7 +10,7 @@ const PERIODS = [
   [90, "90 days"],
 ];
 
-export function chart(path, proof) {
+export function chart(holder) {
   const shown = el("div", { "aria-live": "polite" });
   const choose = el(
     "select",
@@ -21,7 +20,7 @@ export function chart(path, proof) {
   const load = async () => {
     shown.replaceChildren(el("p", { className: "hint" }, "Counting…"));
     try {
-      shown.replaceChildren(...drawn(await post(`${path}/usage`, { proof, days: Number(choose.value) })));
+      shown.replaceChildren(...drawn(await holder.call("usage", { days: Number(choose.value) })));
     } catch {
       const again = el("button", { type: "button", className: "quiet", onclick: load }, "Try again");
       shown.replaceChildren(el("p", {}, "The numbers could not be loaded just now."), again);
