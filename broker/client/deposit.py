@@ -16,6 +16,8 @@ from broker.formats import linkproof, linksecret, sealed
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
+# What a submission meets where something on the way sent it twice, or somebody else was faster.
+_TWICE = frozenset({"intake_spent", "challenge_over"})
 
 OLD_LINK = (
     "This link is of an old kind: it doesn't say whom the key is to be sealed to, so whoever answered in the broker's "
@@ -123,15 +125,14 @@ def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
     try:
         return page.call("submit", **said)
     except CallFailed as failure:
-        # "Spent" after it could be opened: something on the way sent it twice, or somebody else was faster.
-        lost = (failure.transient and failure.status != 429) or failure.code == "intake_spent"
-        if not lost:
+        lost = failure.transient and failure.status != 429
+        if not lost and failure.code not in _TWICE:
             raise
         refused = failure
     try:
         receipt: dict[str, Any] = status.call("open")["receipt"]
     except CallFailed as failure:
-        if failure.code == "link_invalid" and refused.code == "intake_spent":
+        if failure.code == "link_invalid" and refused.code in _TWICE:
             raise refused from None
         raise AnswerLost(
             "No answer came to the submission, so it isn't known whether the key arrived. Do the same again with the "

@@ -20,7 +20,8 @@ const TEXTS = {
 };
 
 // Failures that say nothing about the key.
-const NOT_THE_KEY = new Set(["network", "unavailable", "too_many_requests"]);
+const NOT_THE_KEY = new Set(["network", "unavailable", "too_many_requests", "challenge_over"]);
+const TWICE = new Set(["intake_spent", "challenge_over"]);
 
 const REPLACES = "This key replaces the one you gave before, which keeps working until the new one is in use. You will be told when to revoke the old one.";
 const ALSO_ASKED = "More than one link was sent for this key. Use any one of them; nothing needs to be done about the others.";
@@ -127,9 +128,9 @@ export function form(opened, link, { byLink, shows }) {
   );
 }
 
-// Whether nobody knows what became of a submission, or it was taken without this page having seen that.
+// Whether nobody knows what became of a submission, or something on the way sent it twice.
 function isLost({ code, sent, status }) {
-  return code === "intake_spent" || (sent && (code === "network" || status >= 500));
+  return TWICE.has(code) || (sent && (code === "network" || status >= 500));
 }
 
 function keyField(provider) {
