@@ -106,9 +106,9 @@ class Links:
                 secret.
         """
         row = await self._looked_up(intake_id, proof)
-        key = await self._opened(*((row.link_key, row.link_binding) if row else (None, _NOBODYS)))
+        key = await self._opened(row.link_key, row.link_binding) if row else await self._opened(None, _NOBODYS)
         constant = row is not None and row.link_key is None and self._is_constant(row.proof_hash, proof.constant)
-        await self._match(row, intake_id, proof, key if row and row.link_key else None, constant=constant)
+        await self._match(row, intake_id, proof, key, constant=constant)
         assert row is not None
         if row.state == "cancelled" or await self._is_withdrawn(row):
             raise LinkCancelled
@@ -125,12 +125,13 @@ class Links:
             LinkInvalid, TooMany, ChallengeOver: as :meth:`proved`.
         """
         row = await self._looked_up(intake_id, proof)
-        key = await self._opened(*((row.status_key, row.status_binding) if row else (None, _NOBODYS)))
-        if row is not None and row.status_key is None:
+        key = await self._opened(row.status_key, row.status_binding) if row else await self._opened(None, _NOBODYS)
+        if row is not None and key is None:
             key = linkproof.key_of(status_secret(self._keys.link, row))
         known = row if row and row.submitted_at else None
         await self._match(known, intake_id, proof, key, constant=False)
         assert known is not None
+        assert key is not None
         return known, key
 
     async def _looked_up(self, intake_id: str, proof: Proof) -> IntakeRow | None:
@@ -146,13 +147,14 @@ class Links:
             return None
         return row
 
-    async def _opened(self, sealed: bytes | None, binding: Binding) -> bytes:
-        """A sealed key; where there is none, another is opened, so that both take the same time."""
-        if sealed is None:
-            if self._nobodys is None:
-                self._nobodys = await self._own.seal(Secret(bytes(linkproof.KEY_BYTES)), _NOBODYS)
-            sealed, binding = self._nobodys, _NOBODYS
-        return (await self._own.open(sealed, binding)).reveal()
+    async def _opened(self, sealed: bytes | None, binding: Binding) -> bytes | None:
+        """A sealed key.  Where there is none, nobody's is opened for None, so that both take the same time."""
+        if sealed is not None:
+            return (await self._own.open(sealed, binding)).reveal()
+        if self._nobodys is None:
+            self._nobodys = await self._own.seal(Secret(bytes(linkproof.KEY_BYTES)), _NOBODYS)
+        await self._own.open(self._nobodys, _NOBODYS)
+        return None
 
     def _is_constant(self, expected: bytes, constant: str) -> bool:
         return hmac.compare_digest(expected, proof_hash(self._keys.link, constant))

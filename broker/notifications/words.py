@@ -89,8 +89,8 @@ class Words:
 
 
 _STATUS_PAGE = (
-    "Open the status link that you got when you submitted the key, and submit the new one there; if you have no such "
-    "link, ask us for one."
+    "Open the status page with the code (or link) that you got when you submitted the key, and submit the new one "
+    "there; if you have neither, ask us for a code."
 )
 
 WORDS: Mapping[Kind, Words] = {
@@ -303,8 +303,8 @@ WORDS: Mapping[Kind, Words] = {
         "warning",
         "A status link was sent to servers on the way",
         "The status link of the key ending {last4} was opened with a secret in the part of the address that servers "
-        "and proxies log: a mail program wrote it so. Who reads those logs could pause or withdraw the key. Send a new "
-        "one, which ends it: `broker key status-link`.",
+        "and proxies log: a mail program wrote it so. Who reads those logs could pause or withdraw the key. Send a "
+        "status code, which ends it: `broker key status-link`.",
     ),
     "webhook_disabled": Words(
         "warning",

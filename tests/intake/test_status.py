@@ -194,7 +194,7 @@ async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: Wo
 
 
 async def test_after_a_replacement_no_link_that_was_drawn_takes_a_key(world: World, acme: Customer) -> None:
-    # given whoever has the one-time link, and a link drawn over the status link
+    # given whoever has the one-time link, and a link drawn over the status page
     spent = await drawn(acme)
     assert (await world.submit(*spent, world.new_key("acme"))).json()["state"] == "accepted"
     await world.work(hours=2)

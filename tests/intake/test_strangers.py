@@ -120,6 +120,29 @@ async def test_a_link_that_there_is_not_answers_after_the_same_work(world: World
     assert waited == [1, 1], "the event of the one that there is is written later"
 
 
+@pytest.mark.parametrize("page", ["intake", "status"])
+async def test_every_wrong_proof_is_compared_under_a_key_that_was_opened(
+    world: World, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = await intake_of(world)
+    await world.submit(*spent, world.upstream_keys["acme"])
+    waiting, _ = await world.request_key("acme", label="second")
+    await world.say(page, ids.new("int"), linksecret.new(), "open")  # nobody's key is made once
+    links, opened, original = world.services.links, [], world.services.links._own.open
+
+    async def counting(*arguments: Any) -> Any:
+        opened.append(arguments)
+        return await original(*arguments)
+
+    monkeypatch.setattr(links._own, "open", counting)
+    seen = []
+    for intake in (spent[0], waiting, ids.new("int"), "nonsense"):
+        opened.clear()
+        answer = await world.say(page, intake, linksecret.new(), "open")
+        seen.append((answer.status_code, len(opened)))
+    assert seen == [(404, 1)] * 4
+
+
 async def test_refused_submissions_over_one_link_are_limited(world: World, calls: Calls) -> None:
     intake, secret = await intake_of(world)
 

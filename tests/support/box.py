@@ -128,9 +128,8 @@ async def tried(world: World, box: Box, known: dict[str, tuple[str, str]]) -> No
             headers = {**one.headers, "x-broker-proof": f"{nonce}.{proof}"}
             refused = await world.http.post(f"/{page}/{intake}/{step}", content=one.body, headers=headers)
             assert refused.status_code in {404, 422}, (one.path, page, step)
-        for word in set(
-            re.findall(r"(?<![\w-])[\w-]{32,60}(?![\w-])", text)
-        ):  # as a secret, a code or a constant proof
+        words = set(re.findall(r"(?<![\w-])[\w-]{32,60}(?![\w-])", text))
+        for word in words:  # as a secret, a code or a constant proof
             assert (await world.say("status", intake, word, "withdraw")).status_code == 404
             assert (await world.open(intake, word)).status_code == 404
             constant = await world.http.post(f"/intake/{intake}/open", json={"proof": word[:43].ljust(43, "A")})
