@@ -14,7 +14,7 @@ import hvac
 import pytest
 import yaml
 
-from broker import app as composition
+from broker import database
 from tests.support import bao
 from tests.support.databases import Postgres, postgres_server
 from tests.support.world import running_world, settings_for, upstream
@@ -177,9 +177,9 @@ async def test_the_database_and_its_two_roles_serve_a_broker_that_can_change_no_
 
         owner, broker = (server.url("keybroker", role) for role in ("keybroker_owner", "keybroker"))
         async with upstream() as (state, url):
-            await composition.migrate(settings_for(tmp_path, owner, url))
+            await database.migrate(settings_for(tmp_path, owner, url))
             settings = settings_for(tmp_path, broker, url)
-            await composition.migrate(settings)  # as `broker migrate --new-token` does beside a broker
+            await database.migrate(settings)  # as `broker migrate --new-token` does beside a broker
             async with running_world(settings, state, url) as world:
                 credential = await world.key_for("acme")
                 job = await world.job()
