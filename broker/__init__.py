@@ -8,11 +8,12 @@ right; a *use* is one proxied call under a lease.  An *operator* is a person at 
 Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
 
     __main__ cli          operator, job and server commands; the demo
-    rewrap app rights keystores worker schema tables config
-                          composition root, periodic work, migrations, settings
+    orphans restored rewrap app database rights keystores worker schema tables config
+                          composition root, restores, periodic work, migrations, settings
     web                   the edge: api, console, proxy, session, middleware, errors.  No rules
     leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for
+    rotations             changes of a key, whole: asked for, decided, retired, given up
     proxy | intake        one proxied call | receiving a key
     leases                short rights to use
     grants                who may use what, and how; policy is a pure function

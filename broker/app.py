@@ -39,7 +39,6 @@ from broker.intake.challenges import Challenges
 from broker.intake.deposit import Deposit
 from broker.intake.links import Making
 from broker.intake.proving import Links
-from broker.intake.rotating import Rotating
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
 from broker.keystore.keyring import OWN
@@ -56,6 +55,7 @@ from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights, Limits
 from broker.proxy.forward import Forwarder
+from broker.rotations.requests import Rotating
 from broker.web import errors
 from broker.web.api import ROUTERS, health, leases
 from broker.web.console import intake as intake_pages

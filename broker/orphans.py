@@ -25,10 +25,11 @@ from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
 from broker.credentials.versions import Place, find_credential, versions_of
 from broker.formats.reference import Reference, is_reference
-from broker.intake import rotating
 from broker.keystore.strays import StrayRow
 from broker.keystore.vault.values import Values
 from broker.organizations.tables import OrganizationRow
+from broker.rotations import commands
+from broker.rotations.requests import Asking
 
 _WHY = "found in Vault after a restore"
 
@@ -100,7 +101,7 @@ async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
     except BrokerError:
         if received.rotation is not None:
             async with services.db.write(Scope.of(place.organization)) as session:
-                await rotating.cancel(session, BROKER, received.rotation, reason=_WHY, now=services.clock())
+                await commands.cancel(session, BROKER, received.rotation, reason=_WHY, now=services.clock())
         raise
     await values.destroy(orphan.path, orphan.number)
     return verdict
@@ -118,7 +119,7 @@ async def _received(broker: Broker, place: Place, key: Secret) -> Received:
             return Received(key, credential.host_parts)
         plan = rotation.Plan("routine" if credential.contact else "urgent", _WHY)
         row, _, _ = await services.rotating.ask(
-            session, BROKER, credential, plan, rotating.Asking(), now=services.clock(), told=False
+            session, BROKER, credential, plan, Asking(), now=services.clock(), told=False
         )
         return Received(key, credential.host_parts, intake=row.intake_id, rotation=row.id)
 

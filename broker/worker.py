@@ -34,13 +34,14 @@ from broker.identity.tables import AssertionRow
 from broker.intake.challenges import Challenges
 from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
-from broker.intake.rotating import Rotating, ask_for_due, tell_overdue
 from broker.intake.throttle import Throttle
 from broker.keystore.strays import sweep
-from broker.leases.holders import retirable, retire
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
+from broker.rotations.requests import Rotating
+from broker.rotations.retirement import retirable, retire
+from broker.rotations.schedule import ask_for_due, tell_overdue
 from broker.web.tables import IdempotencyRow
 
 _log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""Cut keys off, one version, a whole credential or an organization; nothing uses them from the commit on."""
+"""Cut off a whole credential, or an organization; nothing uses its keys from the commit on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import rotation
-from broker.credentials.lifecycle import Move, State
-from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import CredentialRow
 from broker.credentials.telling import tell_of
 from broker.credentials.versions import (
-    apply_move,
-    discard,
-    event,
     event_of,
     get_credential,
     put_out,
@@ -24,66 +21,6 @@ from broker.credentials.versions import (
 )
 from broker.organizations import tenants
 from broker.organizations.tables import OrganizationRow
-
-
-async def revoke_version(
-    session: AsyncSession, actor: Actor, credential_id: str, number: int, *, reason: str, now: int
-) -> VersionRow:
-    """Cut one version off.  The key before it, where that is still retiring, serves again.
-
-    A version that is over already stays as it is.
-    """
-    await get_credential(session, credential_id)
-    versions = await versions_of(session, credential_id)
-    row = versions.get(number)
-    if row is not None and row.state in {State.REVOKED, State.DESTROYED}:
-        return row
-    await record(session, *await cut(session, actor, versions, credential_id, number, note=reason, now=now))
-    return versions[number]
-
-
-async def cut(
-    session: AsyncSession,
-    actor: Actor,
-    versions: dict[int, VersionRow],
-    credential_id: str,
-    number: int,
-    *,
-    reason: str = "",
-    note: str = "",
-    now: int,
-) -> list[Event]:
-    """The move itself, for a larger transaction: the caller records the events, last of all.
-
-    Raises:
-        UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
-    """
-    await put_out(session, versions, number, now)
-    await raise_epoch(session, credential_id)
-    row = versions[number]
-    done = event(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
-    return [done, *await rotation.overtaken(session, actor, credential_id, versions, now=now)]
-
-
-async def destroy_version(
-    session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int
-) -> VersionRow:
-    """Erase the key material of a version that is not in use.  Again: no change.
-
-    Whether upstream refuses the key can't be asked any more afterwards.
-    """
-    await get_credential(session, credential_id)
-    versions = await versions_of(session, credential_id)
-    row = versions.get(number)
-    if row is not None and row.state == State.DESTROYED:
-        return row
-    if row is not None and row.state == State.STAGED:
-        await discard(session, versions, number, now)
-    else:
-        apply_move(versions, number, Move.DESTROY, now)
-    also = await rotation.overtaken(session, actor, credential_id, versions, now=now)
-    await record(session, event(versions[number], "credential.version.destroyed", actor, now), *also)
-    return versions[number]
 
 
 async def revoke_credential(

@@ -21,14 +21,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.record import raise_epoch, record
 from broker.base.clock import rfc3339
 from broker.base.errors import Conflict, NotFound
 from broker.credentials.evidence import Weighed
-from broker.credentials.lifecycle import Move, State
+from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import UnlawfulMove, apply_move, event, put_out, versions_of
+from broker.credentials.versions import UnlawfulMove, versions_of
 from broker.formats import ids
 from broker.notifications.notices import Kind as NoticeKind
 
@@ -136,7 +135,7 @@ async def open_of(session: AsyncSession, credential_id: str, *, lock: bool = Tru
 async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:
     """The rotation, where it can take a new key; raises NotFound or RotationRefused."""
     row = await find(session, rotation_id)
-    _require(row, "submit")
+    require(row, "submit")
     return row
 
 
@@ -169,84 +168,12 @@ async def activated(
     row.activated_at = now
     old = next((version for version in versions.values() if version.state == State.RETIRING), None)
     if old is None:
-        return [await _end(session, row, "completed", "nothing_to_retire", now=now, actor=actor)]
+        return [await end(session, row, "completed", "nothing_to_retire", now=now, actor=actor)]
     row.state, row.from_version = "grace", old.number
     row.grace_until = now + row.grace_minutes * 60_000
     row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
     await told(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
     return []
-
-
-async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
-    """An operator's step ahead: a held key comes into use, or the grace window ends and the old key retires.
-
-    Raises:
-        RotationRefused: ``promote_from_…``.
-    """
-    row = await find(session, rotation_id)
-    _require(row, "promote")
-    versions = await versions_of(session, row.credential_id)
-    if row.state == "held":
-        assert row.to_version is not None
-        apply_move(versions, row.to_version, Move.ACTIVATE, now)
-        versions[row.to_version].next_probe_at = now  # its ids are the organization's from this decision on
-        await raise_epoch(session, row.credential_id)
-        done = [event(versions[row.to_version], "credential.version.activated", actor, now)]
-        ended = await activated(session, actor, row, versions, now=now)
-        await record(session, event_of(row, "rotation.promoted", actor, now), *done, *ended)
-        return row
-    await retire(session, actor, row, "promoted", now=now)
-    return row
-
-
-async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
-    """End the grace window: the old key is out of use from the commit on, and awaits its revocation upstream."""
-    versions = await versions_of(session, row.credential_id)
-    old = next(version for version in versions.values() if version.state == State.RETIRING)
-    apply_move(versions, old.number, Move.RETIRE, now)
-    await raise_epoch(session, row.credential_id)
-    retired = event(old, "credential.version.retired", actor, now, reason=why)
-    await record(session, retired, await _end(session, row, "completed", why, now=now, actor=actor))
-
-
-async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
-    """Go back to the old key; the new one is out of use and awaits its revocation upstream.
-
-    Raises:
-        RotationRefused: ``roll_back_from_…``.
-    """
-    row = await find(session, rotation_id)
-    _require(row, "roll_back")
-    assert row.to_version is not None
-    versions = await versions_of(session, row.credential_id)
-    apply_move(versions, row.to_version, Move.ROLL_BACK, now)
-    await raise_epoch(session, row.credential_id)
-    revoked = event(
-        versions[row.to_version], "credential.version.revoked", actor, now, reason="rolled_back", note=reason
-    )
-    await record(session, revoked, await _end(session, row, "rolled_back", "", now=now, actor=actor, note=reason))
-    return row
-
-
-async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
-    """Give a rotation up before its key was in use.  One that was cancelled already stays as it is.
-
-    Raises:
-        RotationRefused: ``cancel_from_…``.
-    """
-    row = await find(session, rotation_id)
-    if row.state == "cancelled":
-        return row
-    _require(row, "cancel")
-    versions = await versions_of(session, row.credential_id)
-    events = []
-    if row.to_version is not None:
-        new = versions[row.to_version]
-        await put_out(session, versions, new.number, now)
-        events.append(event(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
-    events.append(await _end(session, row, "cancelled", "", now=now, actor=actor, note=reason))
-    await record(session, *events)
-    return row
 
 
 async def overtaken(
@@ -262,9 +189,9 @@ async def overtaken(
     present = {number: version.state for number, version in versions.items()}
     if row.state in {"grace", "failing"}:
         if present.get(row.to_version or 0) == State.ACTIVE and State.RETIRING not in present.values():
-            return [await _end(session, row, "completed", "old_key_revoked", now=now, actor=actor)]
+            return [await end(session, row, "completed", "old_key_revoked", now=now, actor=actor)]
         if present.get(row.to_version or 0) != State.ACTIVE:
-            return [await _end(session, row, "rolled_back", "new_key_revoked", now=now, actor=actor)]
+            return [await end(session, row, "rolled_back", "new_key_revoked", now=now, actor=actor)]
     elif row.to_version is not None and present[row.to_version] in {State.REVOKED, State.DESTROYED}:
         refused(row)
     return []
@@ -273,7 +200,7 @@ async def overtaken(
 async def abandoned(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> list[Event]:
     """End an open rotation whose credential was revoked as a whole; what happened to it."""
     row = await open_of(session, credential_id)
-    return [await _end(session, row, "cancelled", "credential_revoked", now=now, actor=actor)] if row else []
+    return [await end(session, row, "cancelled", "credential_revoked", now=now, actor=actor)] if row else []
 
 
 async def judged_by_upstream(
@@ -321,7 +248,7 @@ def event_of(row: RotationRow, kind: str, actor: Actor, now: int, *, reason: str
     )
 
 
-async def _end(
+async def end(
     session: AsyncSession,
     row: RotationRow,
     state: Literal["completed", "rolled_back", "cancelled"],
@@ -331,6 +258,7 @@ async def _end(
     actor: Actor,
     note: str = "",
 ) -> Event:
+    """It is over, which its people are told; what happened, for the caller to record."""
     row.state, row.ended_at = state, now
     # A cancelled one may have left a key upstream that the broker made there.
     row.next_try_at = now if state == "cancelled" and row.kind == "minted" and row.tries else None
@@ -345,7 +273,8 @@ _NOTICES: dict[str, NoticeKind] = {
 }
 
 
-def _require(row: RotationRow, step: str) -> None:
+def require(row: RotationRow, step: str) -> None:
+    """Refuse a step that the rotation's state doesn't have; raises RotationRefused."""
     if row.state not in _STEPS[step]:
         raise RotationRefused(
             f"The rotation is {row.state!r}, which has no step {step!r}; `broker rotation list` shows where it is.",

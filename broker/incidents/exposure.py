@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid, NotFound
-from broker.credentials import cutoff, rotation
+from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
 from broker.credentials.rotation import Plan
@@ -20,9 +20,9 @@ from broker.credentials.telling import tell_of
 from broker.credentials.versions import event, get_credential, serves, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
-from broker.intake import reopening
-from broker.intake.rotating import Asking, Rotating
 from broker.leases.tables import LeaseRow
+from broker.rotations import commands
+from broker.rotations.requests import Asking, Rotating
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,7 @@ async def _cut(
         if row.sealed is not None:
             row.next_probe_at = now
         return []
-    request = await reopening.request_of(session, row.credential_id, row.number)
-    done = await cutoff.cut(session, actor, versions, row.credential_id, row.number, reason="exposed", now=now)
-    return [*done, *reopening.reopened(request, actor, now)]
+    return await commands.cut(session, actor, versions, row, reason="exposed", now=now)
 
 
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
@@ -165,7 +163,7 @@ async def _ask_for_a_new_key(
         running.kind = "urgent"
         return await rotating.link_again(session, actor, running, now=now)
     if running is not None:
-        await rotation.cancel(session, actor, running.id, reason="the key was exposed", now=now)
+        await commands.cancel(session, actor, running.id, reason="the key was exposed", now=now)
     plan = Plan("urgent", "the key was exposed", grace_minutes=0, deadline_hours=0)
     opened, intake, secret = await rotating.ask(session, actor, credential, plan, Asking(), now=now, told=False)
     exposure.rotation_id = opened.id

@@ -24,12 +24,12 @@ from broker.base.shown import shown
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.incidents.exposure import Found, expose
-from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
 from broker.leaks.arriving import Arriving
 from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.partner import PartnerKeys, signed
 from broker.proxy.flights import Flights
+from broker.rotations.requests import Rotating
 
 PARTNER = Actor("stranger", "github", "GitHub secret scanning")
 

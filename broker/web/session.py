@@ -34,7 +34,6 @@ from broker.identity.principal import Operator, Role, Workload
 from broker.identity.signing import SigningKeys
 from broker.intake.deposit import Deposit
 from broker.intake.proving import Links
-from broker.intake.rotating import Rotating
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.reports import Reports
@@ -44,6 +43,7 @@ from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights
+from broker.rotations.requests import Rotating
 from broker.web.middleware import ESTABLISHED, Metrics
 from broker.web.repeats import Repeats, answer
 

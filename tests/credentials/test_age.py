@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.intake.rotating import Rotating
+from broker.rotations.requests import Rotating
 from tests.support.world import World
 
 

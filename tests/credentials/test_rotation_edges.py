@@ -186,7 +186,7 @@ async def test_keys_that_jobs_hold_for_long_keep_no_other_from_retiring(
 ) -> None:
     # given more held keys than one round looks at, whose grace windows ended first
     from broker import worker
-    from broker.leases.holders import retirable
+    from broker.rotations.retirement import retirable
 
     async def one_at_a_time(db: Database, clock: Clock) -> Any:
         return await retirable(db, clock, limit=1)

@@ -19,9 +19,10 @@ from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
-from broker.intake import deciding, links, reopening
+from broker.intake import links
 from broker.leases.selection import Selection, selected
 from broker.organizations import tenants
+from broker.rotations import commands
 from broker.web.api.fields import (
     Body,
     Contact,
@@ -244,7 +245,7 @@ async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason
     """Cut one version off: no lease or use of it once this is answered."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await reopening.revoke_version(
+        row = await commands.revoke_version(
             session, call.actor, credential_id, number, reason=body.reason, now=call.now
         )
         return show_version(row, call.now)
@@ -257,7 +258,7 @@ async def activate(credential_id: IdPath, number: NumberPath, call: ByOperator) 
     """Decide that a held version (its organization was unproven) may be used."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await deciding.activate(session, call.actor, credential_id, number, now=call.now)
+        row = await commands.activate(session, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
 
     return await call.change(None, work)
@@ -268,7 +269,7 @@ async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> 
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await reopening.destroy_version(session, call.actor, credential_id, number, now=call.now)
+        row = await commands.destroy_version(session, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
 
     return await call.change(None, work)

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.tables import RotationRow
-from broker.intake import deciding, links, rotating
-from broker.intake.rotating import Asking
+from broker.intake import links
 from broker.leases.holders import Holder, holders
 from broker.organizations import tenants
+from broker.rotations import commands
+from broker.rotations.requests import Asking
 from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
 from broker.web.api.listing import rows_of
 from broker.web.session import SECURED, ByAnyone, ByOperator
@@ -209,7 +210,7 @@ async def promote(rotation_id: IdPath, call: ByOperator) -> Response:
     wired = call.services
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await deciding.promote(session, call.actor, rotation_id, now=call.now))
+        return show(await commands.promote(session, call.actor, rotation_id, now=call.now))
 
     response = await call.change(None, work)
     await wired.flights.settled(await _credential_of(call, rotation_id))
@@ -221,7 +222,7 @@ async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperator) -> Resp
     """Go back to the old key; nothing uses the new one once this is answered."""
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await rotation.roll_back(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+        return show(await commands.roll_back(session, call.actor, rotation_id, reason=body.reason, now=call.now))
 
     return await call.cut(body, work, await _credential_of(call, rotation_id))
 
@@ -231,7 +232,7 @@ async def cancel(rotation_id: IdPath, body: Reason, call: ByOperator) -> Respons
     """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await rotating.cancel(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+        return show(await commands.cancel(session, call.actor, rotation_id, reason=body.reason, now=call.now))
 
     return await call.change(body, work)
 

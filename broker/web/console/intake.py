@@ -24,10 +24,10 @@ from broker.formats import linkproof
 from broker.intake.links import SPENT, also_open
 from broker.intake.logged import link_logged
 from broker.intake.proving import Proof
-from broker.intake.reopening import CUT_OFF
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
 from broker.providers.definition import Definition
+from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
 from broker.web.session import Services, Wired, address
 

@@ -19,13 +19,13 @@ from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
 from broker.formats import linkproof, linksecret
-from broker.intake import submitting
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
-from broker.intake.submitting import POSSIBLE, Next
 from broker.intake.tables import IntakeRow
 from broker.intake.usage import usage
 from broker.organizations.tables import OrganizationRow
+from broker.rotations import next_key
+from broker.rotations.next_key import POSSIBLE, Next
 from broker.web.api.fields import Body, when
 from broker.web.console.intake import Arrival, Shown, base64url, common, customer, page, receipt, seal_of
 from broker.web.session import Services, Wired
@@ -144,13 +144,13 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         )
         versions = list(found)
         changing = await rotation.open_of(session, credential.id, lock=False)
-        first = await submitting.first_request(session, credential.id, versions)
+        first = await next_key.first_request(session, credential.id, versions)
         shared = await common(session, wired, row)
         received = await receipt(session, wired, row)
         version = _present(versions, row)
         mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)
         due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.catalog)))
-    following = submitting.following(credential, versions, changing, first)
+    following = next_key.following(credential, versions, changing, first)
     return {
         **shared,
         "contact": wired.vendor_contact,

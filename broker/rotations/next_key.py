@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
-from broker.credentials import rotation
+from broker.credentials import steps
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
@@ -74,6 +74,6 @@ async def give_up(session: AsyncSession, actor: Actor, changing: RotationRow, *,
     versions = await versions_of(session, changing.credential_id)
     old = next(version for version in versions.values() if version.state == State.RETIRING)
     if old.health == Health.FAILING:
-        await rotation.retire(session, actor, changing, "superseded", now=now)
+        await steps.retire(session, actor, changing, "superseded", now=now)
     else:
-        await rotation.roll_back(session, actor, changing.id, reason="another key is submitted", now=now)
+        await steps.roll_back(session, actor, changing.id, reason="another key is submitted", now=now)
