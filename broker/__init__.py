@@ -17,7 +17,8 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     proxy | intake        one proxied call | receiving a key
     leases                short rights to use
     grants                who may use what, and how; policy is a pure function
-    credentials           versions and their lawful moves; lifecycle is a pure function
+    care                  keys in use: whether upstream takes them, their age, policies
+    credentials           what a key is: versions and their lawful moves; lifecycle is a pure function
     identity              who calls: workloads, operators
     organizations         tenants
     providers             upstreams, declared

@@ -24,10 +24,8 @@ from broker.base.ending import told
 from broker.base.news import News
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
+from broker.care.health import HealthCheck
 from broker.config import Settings
-from broker.credentials.confirmation import Confirmation
-from broker.credentials.health import HealthCheck
-from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import operators
@@ -55,6 +53,8 @@ from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.flights import Flights, Limits
 from broker.proxy.forward import Forwarder
+from broker.rotations.confirmation import Confirmation
+from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.web import errors
 from broker.web.api import ROUTERS, health, leases

@@ -24,10 +24,8 @@ from broker.audit.timekeeping import OK, Timekeeping
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
-from broker.credentials.confirmation import Confirmation
+from broker.care.health import HealthCheck
 from broker.credentials.cutoff import cut_off_rest
-from broker.credentials.health import HealthCheck
-from broker.credentials.minting import Minting
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
@@ -39,6 +37,8 @@ from broker.keystore.strays import sweep
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
+from broker.rotations.confirmation import Confirmation
+from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.rotations.retirement import retirable, retire
 from broker.rotations.schedule import ask_for_due, tell_overdue

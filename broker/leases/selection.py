@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Select, select
 
-from broker.credentials import age
+from broker.care import age
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.leases.tables import LeaseRow

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials.age import DAY_MS
+from broker.care.age import DAY_MS
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding

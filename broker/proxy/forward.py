@@ -14,7 +14,7 @@ from broker.audit.log import AuditLog, Write
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable, Untrusted
-from broker.credentials.health import SUSPECT, suspicion
+from broker.care.health import SUSPECT, suspicion
 from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
 from broker.providers.pause import asked_of, pause_of

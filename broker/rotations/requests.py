@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.audit.record import record
 from broker.base.errors import Invalid
-from broker.credentials import age, rotation
+from broker.care import age
+from broker.credentials import rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import Place, versions_of

@@ -8,7 +8,7 @@ from sqlalchemy import String, and_, case, cast, select
 from broker.audit.events import BROKER
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials import age
+from broker.care import age
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of

@@ -7,8 +7,8 @@ from sqlalchemy import select, update
 
 from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
+from broker.care.health import spread
 from broker.credentials import pausing
-from broker.credentials.health import spread
 from broker.credentials.tables import VersionRow
 from broker.sandbox.state import Faults
 from tests.support.world import World

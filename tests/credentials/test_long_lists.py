@@ -10,8 +10,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from broker.credentials import minting
-from broker.credentials.minting import Minting
+from broker.rotations import minting
+from broker.rotations.minting import Minting
 from broker.sandbox.keys import KeysApi
 from broker.sandbox.state import Key
 from tests.support.minting import Died, begin, finished, live, minting_world

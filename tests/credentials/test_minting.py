@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from broker.base.outbound import Outbound
-from broker.credentials import minting
-from broker.credentials.minting import Minting
 from broker.keystore.envelope import EnvelopeKeystore
+from broker.rotations import minting
+from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
 from tests.support.minting import Died, begin, finished, live, minting_world
 from tests.support.world import World

@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.base.outbound import Outbound
-from broker.credentials import minting
 from broker.credentials.probe import exchange as real
 from broker.credentials.tables import VersionRow
+from broker.rotations import minting
 from tests.support.minting import begin, finished, live, minting_world
 from tests.support.world import World
 

@@ -12,8 +12,8 @@ from broker.audit.events import BROKER
 from broker.audit.tables import AllowanceRow
 from broker.base.db import EVERY_TENANT
 from broker.credentials import pausing, resting
-from broker.credentials.minting import Minting
 from broker.credentials.verification import Verification
+from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
 from tests.support.minting import Died, begin, finished, live, minting_world
 from tests.support.world import World

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from broker.credentials import rotation
-from broker.credentials.confirmation import Confirmation
 from broker.credentials.verification import Verification
 from broker.intake.deposit import Deposit
+from broker.rotations.confirmation import Confirmation
 from tests.support.world import World
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from sqlalchemy import update
 
 from broker.base.db import EVERY_TENANT
+from broker.care.health import SUSPECT, suspicion
 from broker.credentials import turns
-from broker.credentials.health import SUSPECT, suspicion
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.organizations.tables import OrganizationRow
 from tests.support.world import World

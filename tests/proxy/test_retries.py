@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.credentials.health import QUIET_MS
+from broker.care.health import QUIET_MS
 from broker.providers.retry import RateHeader, Retry
 from broker.proxy import retry
 from tests.proxy.conftest import Bench, problem, replica

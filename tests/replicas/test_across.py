@@ -13,8 +13,8 @@ from sqlalchemy import text, update
 from broker.audit.events import BROKER, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.db import EVERY_TENANT
+from broker.care.health import SUSPECT, suspicion
 from broker.client.identity import ASSERTION_TYPE
-from broker.credentials.health import SUSPECT, suspicion
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import versions_of
 from broker.leases.tables import LeaseRow

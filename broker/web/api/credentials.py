@@ -12,9 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.secret import Secret
-from broker.credentials import cutoff, policies, versions
+from broker.care import policies
+from broker.care.age import DAY_MS
+from broker.credentials import cutoff, versions
 from broker.credentials.adding import add
-from broker.credentials.age import DAY_MS
 from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow

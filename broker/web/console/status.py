@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.db import Scope
-from broker.credentials import age, cutoff, pausing, rotation
-from broker.credentials.age import DAY_MS
+from broker.care import age
+from broker.care.age import DAY_MS
+from broker.credentials import cutoff, pausing, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves

@@ -17,9 +17,9 @@ from broker.audit.events import BROKER
 from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.care.outages import tell_outage
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
-from broker.credentials.outages import tell_outage
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.resting import rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow

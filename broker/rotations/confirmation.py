@@ -18,13 +18,13 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import turns
 from broker.credentials.lifecycle import State
-from broker.credentials.minting import Minting
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
 from broker.credentials.versions import erase, event, versions_of
 from broker.notifications.notices import Kind as NoticeKind
+from broker.rotations.minting import Minting
 
 _MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
