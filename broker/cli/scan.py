@@ -31,8 +31,6 @@ from broker.providers.sighting import MASK, masking
 _AT_ONCE = 200
 _BODY_MAX = 60_000
 _PLACE_MAX = 200
-# So many characters all readings of a candidate begin with.
-_TELLING = 3
 _TROUBLE = 2
 # So many candidates are kept, of one file half of what is left; a longer name is none that a file system has.
 _KEPT_MAX = 200_000
@@ -113,7 +111,7 @@ class _Scan:
             return
         where = told = self._shown(source.where)
         for hit, _ in hits.values():
-            if hit.text[:_TELLING].decode("ascii") not in told:
+            if hit.beginning not in told:
                 continue
             for text in (hit.text, *reversed(hit.readings)):
                 told = told.replace(text.decode("ascii"), MASK)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import NamedTuple
 
+from broker.leaks.edges import ending, may_begin
 from broker.leaks.reading import filled
 from broker.leaks.views import View, packed, wide
 from broker.providers.pattern import LONGEST, beginnings, shape
-from broker.providers.sighting import AFTER, BEFORE, distinctive, unmistakable
+from broker.providers.sighting import distinctive, unmistakable
 
 _CHUNK = 1 << 20
 # So far behind the provider's name a key may stand that has no beginning of its own.
@@ -42,7 +43,7 @@ class Declared(NamedTuple):
 class Hit(NamedTuple):
     """A candidate: where it begins (bytes from 0, lines and columns from 1), whose form it has, and itself.
 
-    ``reads`` is what each form reads there; not ``sure`` is what may well be a part of another word.
+    ``others`` is what further forms read there; not ``sure`` is what may well be a part of another word.
     """
 
     offset: int
@@ -50,15 +51,22 @@ class Hit(NamedTuple):
     column: int
     provider: str
     text: bytes
-    reads: tuple[tuple[_Form, bytes], ...] = ()
+    form: _Form
     sure: bool = True
+    others: _Reads = ()
 
     @property
     def readings(self) -> tuple[bytes, ...]:
         """What else it may be; worked out when it is asked for, as most candidates are many times the same."""
-        each = dict.fromkeys(one for form, text in self.reads for one in (text, *form.shorter(text)))
+        reads = ((self.form, self.text), *self.others)
+        each = dict.fromkeys(one for form, text in reads for one in (text, *form.shorter(text)))
         each.pop(self.text, None)
         return tuple(each)
+
+    @property
+    def beginning(self) -> str:
+        """What all readings of it begin with."""
+        return self.text[: min(form.shortest for form, _ in ((self.form, self.text), *self.others))].decode("ascii")
 
     @property
     def digest(self) -> str:
@@ -72,14 +80,13 @@ class Hit(NamedTuple):
         return f"{text[: min(8, len(text) // 4)]}…{text[-4:]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A candidate at a place; ``step`` is the number of bytes of a character there."""
 
-    provider: str
+    form: _Form
     text: bytes
-    reads: tuple[tuple[_Form, bytes], ...]
     sure: bool
+    others: _Reads = ()
     step: int = 1
 
 
@@ -87,32 +94,33 @@ class _Form:
     """How the keys of a provider look amid other text."""
 
     def __init__(self, provider: str, pattern: str) -> None:
-        self._provider = provider
+        self.provider = provider
         self.match = re.compile(pattern[1:-1].encode()).match
-        self._apart = re.compile(f"{BEFORE}(?:{pattern[1:-1]}){AFTER}".encode())
+        self._ends = ending(pattern[1:-1]).match
         self._alone = unmistakable(pattern)
         bounds = shape(pattern)
-        self._shortest, self._varies = bounds.shortest, bounds.shortest < bounds.longest
+        self.shortest, self._varies = bounds.shortest, bounds.shortest < bounds.longest
+        self.longest = bounds.longest
         self._whole = re.compile(pattern[1:-1].encode()).fullmatch
         self.told = distinctive(pattern) is not None
         # Of a form of any length that nothing but a name tells, every part of a word would be another candidate.
         self.anywhere = self.told or not self._varies
-        self.starts = re.compile(f"(?=(?:{pattern[1:-1]}))".encode())
+        self.starts = re.compile(f"(?=({pattern[1:-1]}))".encode())
 
-    def sighting(self, match: re.Match[bytes]) -> Sighting | None:
-        """What stands there that has the form."""
-        data, text = match.string, match[0]
-        sure = self._alone or self._apart.match(data, match.start()) is not None
+    def sighting(self, data: bytes, at: int, text: bytes) -> Sighting | None:
+        """What ``text``, which stands there and has the form, is."""
+        sure = self._alone or (may_begin(data, at) and self._ends(data, at) is not None)
         if not (sure or self.anywhere):
             return None
-        return Sighting(self._provider, text, ((self, text),), sure)
+        return Sighting(self, text, sure)
 
     def shorter(self, text: bytes) -> Iterator[bytes]:
         """What begins like it and is a key of this form, too."""
         if self._varies:
-            yield from filter(self._whole, (text[:length] for length in range(self._shortest, len(text))))
+            yield from filter(self._whole, (text[:length] for length in range(self.shortest, len(text))))
 
 
+_Reads = tuple[tuple[_Form, bytes], ...]
 _Found = dict[int, Sighting]
 
 
@@ -122,13 +130,16 @@ class Finder:
     def __init__(self, declared: Sequence[Declared]) -> None:
         self._by_beginning: dict[bytes, list[_Form]] = {}
         self._by_name: list[tuple[_Form, list[bytes]]] = []
+        self._names: tuple[bytes, ...] = ()
         for provider, pattern, names in declared:
             form = _Form(provider, pattern)
             if form.told:
                 for start in beginnings(pattern):
                     self._by_beginning.setdefault(start.encode(), []).append(form)
             else:
-                self._by_name.append((form, [name.encode() for name in (provider.partition("-")[0], *names)]))
+                told_by = [name.encode() for name in (provider.partition("-")[0], *names)]
+                self._by_name.append((form, told_by))
+                self._names = tuple(dict.fromkeys((*self._names, *told_by)))
 
     def find(self, data: bytes) -> Iterator[tuple[int, Sighting]]:
         """Every candidate and where it begins, in order, each place once: as it is, in UTF-16 and in base64."""
@@ -143,7 +154,7 @@ class Finder:
         yield from sorted(found.items())
 
     def _find_packed(self, data: bytes, found: _Found, depth: int) -> None:
-        view = packed(data)
+        view = packed(data, self._names)
         if view is None:
             return
         text, inner = view.text, _Found()
@@ -162,7 +173,7 @@ class Finder:
             while at >= 0:
                 for form in forms:
                     if (match := form.match(data, at)) is not None:
-                        _add(found, at, form.sighting(match))
+                        _add(found, at, form.sighting(data, at, match[0]))
                 at = data.find(start, at + 1)
         if self._by_name:
             self._find_by_name(data, found)
@@ -170,13 +181,19 @@ class Finder:
     def _find_by_name(self, data: bytes, found: _Found) -> None:
         lowered = data.lower()
         for form, names in self._by_name:
+            known = 0  # up to here is known where keys may begin
             for first, last in _near(lowered, names):
-                for place in form.starts.finditer(data, first, min(last + LONGEST, len(data))):
-                    at = place.start()
-                    if at > last:
+                if max(first, known) > last:
+                    continue
+                # Twice as far as a key may reach that begins there: no part is looked at for each name before it.
+                end = min(last + 2 * form.longest, len(data))
+                decided = end if end == len(data) else end - form.longest + 1
+                for place in form.starts.finditer(data, max(first, known), end):
+                    if (at := place.start()) > last:
+                        decided = min(decided, at)
                         break
-                    if (match := form.match(data, at)) is not None:
-                        _add(found, at, form.sighting(match))
+                    _add(found, at, form.sighting(data, at, place[1]))
+                known = decided
 
 
 def _near(lowered: bytes, names: Iterable[bytes]) -> Iterator[tuple[int, int]]:
@@ -187,13 +204,16 @@ def _near(lowered: bytes, names: Iterable[bytes]) -> Iterator[tuple[int, int]]:
         while at >= 0:
             ends.append(at + len(name))
             at = lowered.find(name, at + 1)
-    done = 0
+    first, last = 0, -1
     for end in sorted(ends):
+        if end > last + 1:
+            if last >= first:
+                yield first, last
+            first = end
         newline = lowered.find(b"\n", end, end + _NEAR + 1)
-        last = newline if newline >= 0 else end + _NEAR
-        if last > done:
-            yield max(end, done), last
-            done = last + 1
+        last = max(last, newline if newline >= 0 else end + _NEAR)
+    if last >= first:
+        yield first, last
 
 
 def _add(found: _Found, at: int, new: Sighting | None) -> None:
@@ -205,8 +225,9 @@ def _add(found: _Found, at: int, new: Sighting | None) -> None:
         found[at] = new
         return
     first, other = (known, new) if known.sure or not new.sure else (new, known)
-    reads = tuple(dict.fromkeys((*first.reads, *other.reads)))
-    found[at] = Sighting(first.provider, first.text, reads, first.sure, first.step)
+    others = dict.fromkeys((*first.others, (other.form, other.text), *other.others))
+    others.pop((first.form, first.text), None)
+    found[at] = first._replace(others=tuple(others))
 
 
 def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
@@ -214,7 +235,7 @@ def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
     for at, one in inner.items():
         origin = view.origin(at)
         if origin >= 0:
-            _add(found, origin, Sighting(one.provider, one.text, one.reads, one.sure, step))
+            _add(found, origin, one._replace(step=step))
 
 
 @dataclass(slots=True)
@@ -253,7 +274,7 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
             if reported <= base + at < until:
                 place.move(buffer, base, base + at)
                 column = (base + at - place.line_start) // one.step + 1
-                yield Hit(base + at, place.line, column, one.provider, one.text, one.reads, one.sure)
+                yield Hit(base + at, place.line, column, one.form.provider, one.text, one.form, one.sure, one.others)
         if broken is not None:
             raise broken
         if ended:

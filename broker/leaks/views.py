@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 # Less holds no key of any form that a beginning or a name tells.
@@ -25,7 +25,7 @@ _FLAT = bytes(0x61 if character in _DIGITS else 0x20 for character in range(256)
 _FLAT_LEAST = b"a" * _PACKED_LEAST
 # Lines of one value: MIME's, or a block of YAML.
 _RUN = re.compile(rb"[A-Za-z0-9+/_-]+(?:\r?\n[ \t]*[A-Za-z0-9+/_-]+)*")
-_DIGIT = re.compile(rb"[A-Za-z0-9+/_-]")
+_DIGITS_OF_A_LINE = re.compile(rb"[A-Za-z0-9+/_-]+")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SPACE = b" \t\r\n"
 
@@ -80,24 +80,29 @@ def _stepping(start: int, offset: int) -> int:
     return start + 2 * offset
 
 
-def packed(data: bytes) -> View | None:
-    """What the base64 in ``data`` decodes to, read from each of the first four digits of a run."""
+def packed(data: bytes, names: Sequence[bytes]) -> View | None:
+    """What the base64 in ``data`` decodes to, read from each of the first four digits of a run.
+
+    Before each stand those of ``names`` (in small letters) that stand on the line before the run, for forms that only a
+    name tells; not the line itself, which would be there once for every run on it.
+    """
     flat = data.translate(_FLAT)
     at = flat.find(_FLAT_LEAST)
     if at < 0:
         return None
     view = View()
     while at >= 0:
-        run = _RUN.match(data, at)
-        assert run is not None
+        match = _RUN.match(data, at)
+        assert match is not None
         line = data[max(at - _BEFORE, 0) : at]
-        before = line[line.rfind(b"\n") + 1 :]
-        digits = run[0].translate(_STANDARD, _SPACE)
+        near = line[line.rfind(b"\n") + 1 :].lower()
+        before = b"\n" + b"".join(name + b" " for name in names if name in near)
+        digits = match[0].translate(_STANDARD, _SPACE)
+        run = _Run(match)
         for skipped in range(4):
-            view.add(b"\n" + before, _as_it_is)
-            view.add(_decoded(digits[skipped:]), partial(_digit, run, skipped))
+            view.add(before + _decoded(digits[skipped:]), partial(run.origin, skipped, len(before)))
         view.add(b"\n", _as_it_is)
-        at = flat.find(_FLAT_LEAST, run.end())
+        at = flat.find(_FLAT_LEAST, match.end())
     return view
 
 
@@ -110,7 +115,27 @@ def _decoded(digits: bytes) -> bytes:
     return binascii.a2b_base64(digits[: len(digits) - (over == 1)] + b"==")
 
 
-def _digit(run: re.Match[bytes], skipped: int, offset: int) -> int:
-    """Where the digit stands that the byte at ``offset`` begins in, of a run that was read without its first ones."""
-    number = skipped + offset * 4 // 3
-    return run.start() + next(found.start() for at, found in enumerate(_DIGIT.finditer(run[0])) if at == number)
+class _Run:
+    """Where the digits of a run stand; worked out once, and only where something was found in it."""
+
+    def __init__(self, match: re.Match[bytes]) -> None:
+        self._match = match
+        self._numbers: list[int] = []
+        self._starts: list[int] = []
+
+    def origin(self, skipped: int, before: int, offset: int) -> int:
+        """Where the digit stands that the byte at ``offset`` begins in, of what was read without the first digits."""
+        if offset < before:
+            return -1
+        if not self._numbers:
+            self._note_lines()
+        number = skipped + (offset - before) * 4 // 3
+        line = bisect_right(self._numbers, number) - 1
+        return self._starts[line] + number - self._numbers[line]
+
+    def _note_lines(self) -> None:
+        number = 0
+        for line in _DIGITS_OF_A_LINE.finditer(self._match[0]):
+            self._numbers.append(number)
+            self._starts.append(self._match.start() + line.start())
+            number += len(line[0])

@@ -4,11 +4,14 @@
 - ``regex_mb_per_s``: every pattern's plain ``re.finditer`` over each whole file;
 - ``detect_secrets_mb_per_s``: Yelp's detect-secrets with its default plugins, in process;
 - ``leaks_vs_regex``, ``leaks_vs_detect_secrets``: ratios of these medians;
+- ``leaks_slowest_mb_per_s``: the least of the rates for texts that are made to take long: names of providers over and
+  over, a key in every line, beginnings without keys, short runs of base64, every second byte a candidate;
 - ``…_found``: how many of the planted keys each found (``leaks_planted``).
 """
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import time
@@ -29,6 +32,18 @@ _MB = 1_000_000
 _TEXT = """def class return import self request response token key value config error user account facility asset
 task-list risk- sk rc live data with for in while if else None True False 0x1f 127.0.0.1 https://example.com/path?x=1"""
 _WORDS = _TEXT.split()
+_NUMBER = b"0a1b2c3d" * 4
+_SLOW_SIZE = 200_000
+_SLOW = (
+    *(b"datadog", b"api_key: " + _NUMBER + b"\n", b"api_key" + b"ab" * 40, b"freshdesk" + b"Ab1_" * 20),
+    *(
+        b"sk-",
+        b"a-sk-" + b"a" * 24 + b" ",
+        b"c2stc2st" * 8,
+        b"A" * 24 + b" ",
+        b"\x1b[" + b"0" * 20 + b"msk-" + b"a" * 20,
+    ),
+)
 
 
 def measure(directory: Path, *, size: int = SIZE, rounds: int = ROUNDS) -> dict[str, float]:
@@ -51,7 +66,17 @@ def measure(directory: Path, *, size: int = SIZE, rounds: int = ROUNDS) -> dict[
     figures = {f"{name}_mb_per_s": value for name, value in rate.items()}
     figures |= {f"leaks_vs_{peer}": rate["leaks"] / rate[peer] for peer in ("regex", "detect_secrets")}
     figures |= {f"{name}_found": float(count) for name, count in found.items()} | {"leaks_planted": len(planted)}
+    figures["leaks_slowest_mb_per_s"] = min(map(_rate, _SLOW))
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def _rate(unit: bytes) -> float:
+    """MB/s for a text of nothing but this."""
+    data, finder = unit * (_SLOW_SIZE // len(unit)), Finder(declared())
+    started = time.perf_counter()
+    for _ in scan(finder, io.BytesIO(data)):
+        pass
+    return len(data) / _MB / (time.perf_counter() - started)
 
 
 def _plant(tree: Path, size: int) -> tuple[set[str], int]:

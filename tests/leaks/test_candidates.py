@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.leaks import candidates
+from broker.leaks import candidates, views
 from broker.leaks.candidates import Declared, Finder, Hit, scan
+from broker.leaks.edges import may_begin
 from broker.leaks.patterns import declared
+from broker.leaks.views import packed
 from broker.providers.pattern import beginnings
+from broker.providers.sighting import BEFORE
 
 KEY = b"rc_live_" + b"k9Zq" * 16
 SHORT = b"sk-" + b"k9Zq" * 8
@@ -223,6 +227,85 @@ def test_a_beginning_belongs_to_every_key_of_its_form(one: Declared) -> None:
         assert text.startswith(beginnings(one.pattern))
 
     every()
+
+
+@given(
+    before=st.lists(st.sampled_from([*"ab0_-. m[;x\\\x1b%u", "\\x4", "%4", "\x1b[", "\\u00"]), max_size=30).map(
+        "".join
+    ),
+    at=st.integers(0, 40),
+)
+def test_where_a_key_may_begin_is_told_like_by_the_one_expression_for_it(before: str, at: int) -> None:
+    at = min(at, len(before))
+    one = re.compile(BEFORE).match(before, at)
+    assert may_begin(before.encode(), at) is (one is not None)
+
+
+class _Counting:
+    """A pattern that notes how many places it was asked to look at."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.places = 0
+
+    def finditer(self, data: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:
+        looked_at = end
+        try:
+            for match in self._pattern.finditer(data, start, end):
+                looked_at = match.start() + 1
+                yield match
+            looked_at = end
+        finally:
+            self.places += looked_at - start
+
+
+NAMES = sorted({name for one in declared() for name in (one.provider.partition("-")[0], *one.names)})
+
+
+LONG = Declared("long", "^[a-z]{4}[0-9]{2000}$", ())
+
+
+@pytest.mark.parametrize("forms", [declared(), [LONG]])
+@pytest.mark.parametrize(
+    "unit", ["long", "long\n", *NAMES, *(f"{name}: {'0a1b2c3d' * 4}\n" for name in NAMES), " ".join(NAMES)]
+)
+def test_no_text_is_looked_at_many_times_for_the_forms_that_only_a_name_tells(unit: str, forms: list[Declared]) -> None:
+    data = (unit * 10_000)[:20_000].encode()
+    finder = Finder(forms)
+    for form, _ in finder._by_name:
+        counting = _Counting(form.starts)
+        form.starts = counting  # type: ignore[assignment]  # all of it that is used
+        finder._find(data, {})
+        assert counting.places <= 2 * len(data)
+
+
+@pytest.mark.parametrize(
+    "unit", [b"a-sk-" + b"a" * 24 + b" ", b"sk-", b"A" * 24 + b"\t", b"datadog: " + b"QUJD" * 8 + b"\n"]
+)
+def test_what_is_read_out_of_base64_is_bounded_by_the_text(unit: bytes) -> None:
+    data = unit * (20_000 // len(unit))
+    once = packed(data, [name.encode() for name in NAMES])
+    assert once is not None
+    assert len(once.text) <= 8 * len(data)
+    twice = packed(once.text, [name.encode() for name in NAMES])
+    assert twice is None or len(twice.text) <= 16 * len(data)
+
+
+def test_where_digits_stand_is_worked_out_once_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[object] = []
+    note = views._Run._note_lines
+
+    def noting(run: views._Run) -> None:
+        noted.append(run)
+        note(run)
+
+    monkeypatch.setattr(views._Run, "_note_lines", noting)
+    keys = b"".join(b"rc_live_%064d" % number for number in range(200))
+    lines = base64.encodebytes(keys)
+    hits = found(lines)
+    assert [hit.text for hit in hits] == [keys[at : at + 72] for at in range(0, len(keys), 72)]
+    assert {lines[hit.offset : hit.offset + 8].replace(b"\n", b"")[:4] for hit in hits} == {b"cmNf"}
+    assert len(noted) == 1
 
 
 class _Broken(io.BytesIO):
