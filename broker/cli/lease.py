@@ -33,15 +33,12 @@ _COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_
 
 def _as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
     try:
-        client = Client(read(identity), proxy=proxy)
+        with Client(read(identity), proxy=proxy) as client:
+            return work(client)
     except (IdentityUnusable, ProxyUnusable) as error:
         fail(str(error))
-    try:
-        return work(client)
     except CallFailed as error:
         fail_call(error)
-    finally:
-        client.close()
 
 
 @app.command()

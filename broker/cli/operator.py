@@ -9,7 +9,9 @@ import typer
 
 from broker.cli.account import remember
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import broker_url, call, fail, pages, send, usable
+from broker.cli.session import broker_url, call, fail, fail_call, pages, send
+from broker.client.connecting import refuse_in_clear
+from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
 
@@ -30,10 +32,15 @@ def bootstrap(
     ] = "",
 ) -> None:
     """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
-    kept_for = usable(for_) if for_ else broker_url()
+    if for_ and not for_.startswith(("https://", "http://")):
+        fail("--for: write the broker's address, such as https://keys.vendor.example")
+    try:
+        refuse_in_clear(for_)
+    except CallFailed as error:
+        fail_call(error)
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
-    path = remember(kept_for, made["token"])
+    path = remember(for_.rstrip("/") or broker_url(), made["token"])
     say(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
 
 

@@ -13,7 +13,7 @@ import typer
 from broker.base.shown import shown
 from broker.cli.account import Account, AccountUnusable, stored
 from broker.cli.output import say
-from broker.client.connecting import AddressUnusable, ProxyUnusable, caller, insist_on_tls
+from broker.client.connecting import ProxyUnusable, caller
 from broker.client.errors import CallFailed, answer, unreachable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -26,15 +26,6 @@ def broker_url() -> str:
     if not url:
         account = _stored()
         url = account.url if account else DEFAULT_URL
-    return usable(url)
-
-
-def usable(url: str) -> str:
-    """The address, if tokens may go there; ends the command where they may not."""
-    try:
-        insist_on_tls(url)
-    except AddressUnusable as error:
-        fail(str(error))
     return url.rstrip("/")
 
 

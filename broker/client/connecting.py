@@ -7,7 +7,7 @@ and whoever sets a variable for something else must not get them.  A proxy is na
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import ipaddress
 
 import httpx2
 
@@ -22,37 +22,33 @@ _KEPT = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepali
 _CLOSED = {"Connection": "close"}
 
 
-class AddressUnusable(CallFailed):
-    """What was given as the broker's address isn't one that assertions, tokens and keys may go to."""
-
-    def __init__(self, text: str, *, code: str = "insecure_address") -> None:
-        super().__init__(text, code=code)
-
-
 class ProxyUnusable(ValueError):
     """What was given as a proxy isn't the address of one."""
 
 
-def insist_on_tls(url: str) -> None:
-    """Only TLS keeps what goes to the broker to itself; without it, this machine alone.  Raises AddressUnusable."""
+def refuse_in_clear(url: str) -> None:
+    """Refuse an address that would be called without TLS, unless it is of this machine.
+
+    Raises:
+        CallFailed: ``insecure_address``.
+    """
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:
-        parsed = httpx2.URL()
-    if not parsed.host or parsed.scheme not in {"https", "http"}:
-        raise AddressUnusable("The broker's address is written https://HOST or https://HOST:PORT.", code="no_address")
-    if parsed.scheme == "http" and not _is_here(parsed.host):
-        raise AddressUnusable(
-            f"The broker's address has to be https://{parsed.host}: over http, tokens and keys would be everybody's on "
-            "the way. http is for this machine alone (127.0.0.1, [::1], localhost)."
+        return  # nobody can call it
+    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+        raise CallFailed(
+            "This address begins with http://, so what is sent there could be read and changed on the way. Nothing was "
+            "sent: use the broker's https:// address.",
+            code="insecure_address",
         )
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"
 
 
 def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> httpx2.Client:
@@ -65,10 +61,9 @@ def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> h
 
     Raises:
         ProxyUnusable: ``proxy`` is no such URL.
-        AddressUnusable: ``base_url`` is without TLS and not of this machine.
+        CallFailed: ``base_url`` is without TLS and not of this machine.
     """
-    if base_url:
-        insist_on_tls(base_url)
+    refuse_in_clear(base_url)
     # With a transport of its own, the client asks the environment for no proxy.
     sends = httpx2.HTTPTransport(proxy=_proxy(proxy))
     return httpx2.Client(base_url=base_url, timeout=timeout, headers=_CLOSED, transport=sends)

@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 
 from broker.cli.account import Account, remember
+from broker.client.identity import Identity, generate
 from tests.support.commands import MINIMAL, run
 
 TOKEN = "kbo_" + "t" * 49
@@ -109,12 +110,15 @@ def test_a_broker_is_its_scheme_host_and_port(url: str, same: bool) -> None:
 def test_no_token_goes_over_http_but_to_this_machine(home: Home, url: str) -> None:
     remember(url, TOKEN)  # as an older version did
     for more in ({}, {"BROKER_URL": url}, {"BROKER_URL": url, "BROKER_TOKEN": "named"}):
-        assert "The broker's address has to be https://" in home.said(1, **more)
+        assert "use the broker's https:// address" in home.said(1, **more)
 
 
-@pytest.mark.parametrize("url", ["keys.vendor.example", "ftp://keys.vendor.example", "https://"])
-def test_what_is_no_address_is_said(home: Home, url: str) -> None:
-    assert "address is written https://HOST" in home.said(1, BROKER_URL=url)
+@pytest.mark.parametrize("words", [("lease", "list"), ("exec", "--org", "acme", "--provider", "x", "--", "true")])
+def test_no_assertion_goes_over_http_but_to_this_machine(tmp_path: Path, words: tuple[str, ...]) -> None:
+    file = tmp_path / "job.json"
+    Identity("http://keys.vendor.example", "wkl_1", generate()).write(file)
+    done = run(*words, environment={**MINIMAL, "BROKER_IDENTITY": str(file)}, directory=tmp_path)
+    assert (done.returncode, b"[insecure_address]" in done.stderr) == (1, True), done.stderr
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o602, 0o666])
