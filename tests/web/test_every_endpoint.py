@@ -230,10 +230,14 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
         "/healthz",
         "/readyz",
         "/metrics",
+        "/intake/{intake_id}/challenge",
         "/intake/{intake_id}/open",
         "/intake/{intake_id}/submit",
         "/v1/leaks/reports/github",
-        *(f"/status/{{intake_id}}/{step}" for step in ("open", "usage", "pause", "resume", "withdraw", "rotate")),
+        *(
+            f"/status/{{intake_id}}/{step}"
+            for step in ("challenge", "open", "usage", "pause", "resume", "withdraw", "rotate")
+        ),
     }
     from broker.formats import ids
 

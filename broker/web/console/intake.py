@@ -72,7 +72,6 @@ class Submission(Body):
     """A key, sealed in the browser."""
 
     proof: ConstantProof | None = None
-
     sealed: Base64Url
     variables: Annotated[Variables, Field(default_factory=dict)]
 
@@ -105,10 +104,10 @@ async def _shown(request: Request) -> Proof:
 Shown = Annotated[Proof, Depends(_shown)]
 
 
-@router.post("/{page}/{intake_id}/challenge")
-async def challenge(page: Literal["intake", "status"], intake_id: str, wired: Wired) -> dict[str, str]:
-    """A nonce for the next call's proof, the same kind of answer for every id."""
-    return {"nonce": wired.links.challenges.new(page, intake_id)}
+@router.post("/intake/{intake_id}/challenge")
+async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
+    """A nonce for the next call's proof: the same kind of answer for every id."""
+    return {"nonce": wired.links.challenges.new("intake", intake_id)}
 
 
 @router.post("/intake/{intake_id}/open")

@@ -46,6 +46,12 @@ async def status_page() -> HTMLResponse:
     return page("status.html")
 
 
+@router.post("/status/{intake_id}/challenge")
+async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
+    """A nonce for the next call's proof: the same kind of answer for every id."""
+    return {"nonce": wired.links.challenges.new("status", intake_id)}
+
+
 @router.post("/status/{intake_id}/open")
 async def open_status(intake_id: str, body: Arrival, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """What became of the key, for who holds the status code."""
