@@ -133,8 +133,7 @@ class Heads:
         self._here = here
         self._shared = shared
         self._seen: Head | None = None
-        self._here_has: Head | None = None
-        self._shared_has: Head | None = None
+        self._kept_in: dict[Outside, Head] = {}
         self._told: set[Outside] = set()
         self._ending = asyncio.Event()
 
@@ -204,11 +203,8 @@ class Heads:
             present = await head_of(session)
             if seen.series != present.series or not await continues(session, present, seen):
                 raise _behind(present, seen)
-        if present != self._here_has:
-            self._here_has = present
-            await self._keep(self._here, present)
-        if shared and self._shared is not None and present != self._shared_has:
-            self._shared_has = present
+        await self._keep(self._here, present)
+        if shared and self._shared is not None:
             await self._keep(self._shared, present)
         self._seen = present
         return present.size
@@ -234,11 +230,15 @@ class Heads:
             return None
 
     async def _keep(self, outside: Outside, head: Head) -> None:
+        """Keep a head there, if it isn't what was kept last; what fails is tried again with the next look."""
+        if self._kept_in.get(outside) == head:
+            return
         try:
             await outside.keep(head)
         except (Unavailable, OSError) as error:
             self._tell("database.head_not_kept", outside, error)
         else:
+            self._kept_in[outside] = head
             self._told.discard(outside)
 
     def _tell(self, what: str, outside: Outside, error: Exception) -> None:

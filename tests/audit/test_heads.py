@@ -122,3 +122,16 @@ async def test_a_place_that_takes_nothing_stops_nothing(db: Database, log: Audit
     await heads.look(log, Election(db, 1))
     await log.append(event())
     assert log.closed is None
+
+
+async def test_what_could_not_be_kept_is_kept_by_the_next_look(db: Database, log: AuditLog, tmp_path: Path) -> None:
+    heads, file = heads_of(db, tmp_path)
+    (tmp_path / "heads").write_text("in the way for a moment")
+    await heads.check()
+    await log.append(event())
+    await heads.look(log, Election(db, 1))
+    (tmp_path / "heads").unlink()
+    await heads.look(log, Election(db, 1))
+    kept = await file.read()
+    assert kept is not None
+    assert kept.size == 1

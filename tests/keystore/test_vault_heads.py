@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from pydantic import SecretStr
 
 from broker import app as composition
 from broker import orphans, restored
+from broker.audit.events import BROKER, Event
 from broker.audit.log import DatabaseBehind
 from broker.base.clock import now_ms
 from broker.base.errors import BrokerError
@@ -19,6 +22,7 @@ from broker.credentials.verification import Verdict
 from broker.formats.head import Head
 from broker.keystores import values_as
 from tests.support.bao import Bao
+from tests.support.commands import MINIMAL, run
 from tests.support.world import World, running_world, settings_for, upstream
 
 
@@ -60,9 +64,7 @@ async def test_a_host_that_kept_nothing_itself_learns_from_vault_that_the_databa
                 raise AssertionError("it is served")
 
 
-def an_event() -> Any:
-    from broker.audit.events import BROKER, Event
-
+def an_event() -> Event:
     return Event(kind="audit.read", time=now_ms(), actor=BROKER)
 
 
@@ -90,6 +92,25 @@ async def rotated(world: World, credential: str, slug: str) -> None:
     assert (await world.submit(intake, secret, world.new_key(slug))).status_code == 200
 
 
+def audited(settings: Settings, token_file: Path, *more: str) -> list[dict[str, str]]:
+    """What ``broker keystore audit`` prints."""
+    given = {
+        "BROKER_STATE_DIR": settings.state_dir,
+        "BROKER_DATABASE_URL": settings.database(),
+        "BROKER_PROVIDERS_DIR": settings.providers_dir,
+        "BROKER_KEYSTORE": settings.keystore,
+        "BROKER_VAULT_URL": settings.vault_url,
+        "BROKER_VAULT_AUTH": settings.vault_auth,
+        "BROKER_VAULT_ROLE_ID": settings.vault_role_id,
+        "BROKER_VAULT_SECRET_ID_FILE": settings.vault_secret_id_file,
+    }
+    environment = {**MINIMAL, **{name: str(value) for name, value in given.items()}}
+    done = run("keystore", "audit", "--token-file", str(token_file), "--json", *more, environment=environment)
+    assert done.returncode == 1, done.stderr  # some are left
+    found: list[dict[str, str]] = json.loads(done.stdout)
+    return found
+
+
 async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_destroyed(
     server: Bao, vault: dict[str, Any], tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -97,6 +118,7 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
     token_file = tmp_path / "auditor"
     token = server.root.auth.token.create(policies=["keybroker-audit"])["auth"]["client_token"]
     token_file.write_text(token)
+    token_file.chmod(0o600)
     async with upstream() as (state, url):
         settings = settings_for(tmp_path, sqlite_url, url, keystore="vault-kv", **vault)
         settings.key_file().unlink()
@@ -125,6 +147,10 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
                 one.customer: one async for one in orphans.orphans(db, values, listing) if one.organization in mine
             }
             assert set(found) == {"acme", "zeta", "late"}
+            # As a command lists them; without a word of what to do, nothing is done.
+            listed = await asyncio.to_thread(audited, back, token_file)
+            assert {row["customer"] for row in listed if row["customer"] in found} == set(found)
+            assert {row["state"] for row in listed} == {"left"}
             # One is taken as the new key of a rotation: both keys are kept, as after a rotation over a link.
             assert await orphans.attach(world.broker, values, found["acme"]) is Verdict.ACTIVE
             versions = await world.versions(first)
@@ -132,7 +158,9 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
             # The customer of another is unknown here: nothing is taken.
             with pytest.raises(BrokerError, match="customer is unknown"):
                 await orphans.attach(world.broker, values, found["late"])
-            await orphans.destroy(world.broker, values, found["zeta"])
+            zeta = f"{found['zeta'].path}:{found['zeta'].number}"
+            done = await asyncio.to_thread(audited, back, token_file, "--do", "destroy", "--only", zeta, "--yes")
+            assert {row["value"]: row["state"] for row in done}[zeta] == "destroyed"
             await orphans.destroy(world.broker, values, found["late"])
             assert [one async for one in orphans.orphans(db, values, listing) if one.organization in mine] == []
             events = await world.events(kind="keystore.*")
