@@ -23,6 +23,7 @@ from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict, Invalid
+from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
 from broker.identity.tables import BootstrapRow, OperatorRow, WorkloadRow
@@ -109,17 +110,17 @@ async def confirm(broker: Broker) -> bool:
 async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
     """What the backup holds as being in force, each with its id: somebody may have ended it since."""
     async with db.read(EVERY_TENANT) as session:
-        operators = select(OperatorRow).where(OperatorRow.state == "active").order_by(OperatorRow.name)
+        operators = select(OperatorRow).where(OperatorRow.state == Validity.ACTIVE).order_by(OperatorRow.name)
         for operator in await session.scalars(operators):
             yield {"what": "operator", "id": operator.id, "name": operator.name, "of": ", ".join(operator.roles)}
-        workloads = select(WorkloadRow).where(WorkloadRow.state == "active").order_by(WorkloadRow.name)
+        workloads = select(WorkloadRow).where(WorkloadRow.state == Validity.ACTIVE).order_by(WorkloadRow.name)
         for workload in await session.scalars(workloads):
             yield {"what": "job", "id": workload.id, "name": workload.name, "of": ""}
         grants = (
             select(GrantRow, WorkloadRow.name, OrganizationRow.slug)
             .join(WorkloadRow, WorkloadRow.id == GrantRow.workload_id)
             .join(OrganizationRow, OrganizationRow.id == GrantRow.organization_id)
-            .where(GrantRow.state == "active")
+            .where(GrantRow.state == Validity.ACTIVE)
             .order_by(WorkloadRow.name, OrganizationRow.slug)
         )
         for grant, job, slug in await session.execute(grants):
@@ -130,7 +131,7 @@ async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
             select(VersionRow, CredentialRow, OrganizationRow.slug)
             .join(CredentialRow, CredentialRow.id == VersionRow.credential_id)
             .join(OrganizationRow, OrganizationRow.id == VersionRow.organization_id)
-            .where(CredentialRow.state == "active", VersionRow.sealed.is_not(None))
+            .where(CredentialRow.state == Validity.ACTIVE, VersionRow.sealed.is_not(None))
             .order_by(OrganizationRow.slug, CredentialRow.provider, CredentialRow.label, VersionRow.number)
         )
         for version, credential, slug in await session.execute(keys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
 
+from broker.base.validity import Validity
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.organizations.tables import OrganizationRow
@@ -45,7 +46,11 @@ def with_active_keys() -> Select[CredentialRow]:
         select(CredentialRow)
         .join(VersionRow, VersionRow.credential_id == CredentialRow.id)
         .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
-        .where(CredentialRow.state == "active", VersionRow.state == State.ACTIVE, OrganizationRow.state == "active")
+        .where(
+            CredentialRow.state == Validity.ACTIVE,
+            VersionRow.state == State.ACTIVE,
+            OrganizationRow.state == Validity.ACTIVE,
+        )
     )
 
 

@@ -17,6 +17,7 @@ from broker.audit.events import BROKER
 from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.validity import Validity
 from broker.care.outages import tell_outage
 from broker.credentials import evidence, rotation, turns
 from broker.credentials.lifecycle import USABLE, Health, State
@@ -90,9 +91,9 @@ def _in_force() -> ColumnElement[bool]:
         .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
         .where(
             CredentialRow.id == VersionRow.credential_id,
-            CredentialRow.state == "active",
+            CredentialRow.state == Validity.ACTIVE,
             CredentialRow.paused_at.is_(None),
-            OrganizationRow.state == "active",
+            OrganizationRow.state == Validity.ACTIVE,
         )
         .exists()
     )

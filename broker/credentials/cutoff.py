@@ -7,8 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base import validity
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow
@@ -41,9 +43,9 @@ async def _end(
 ) -> list[Event]:
     versions = await versions_of(session, credential.id)
     left = [number for number, row in versions.items() if row.state not in {State.REVOKED, State.DESTROYED}]
-    if credential.state == "revoked" and not left:
+    if credential.state == Validity.REVOKED and not left:
         return []
-    credential.state, credential.revoked_at = "revoked", credential.revoked_at or now
+    validity.revoke(credential, now)
     await raise_epoch(session, credential.id)
     # The active one last: revoked first, it would call the retiring one back.
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
@@ -58,7 +60,7 @@ async def revoke_organization(
     """Cut an organization off, for good, and every credential of it.  Again: no change."""
     row = await tenants.find(session, reference)
     await session.refresh(row, with_for_update=True)
-    if row.state == "revoked":
+    if row.state == Validity.REVOKED:
         return row
     events = await _end_all(session, actor, row.id, now)
     return await tenants.revoke(session, actor, reference, reason=reason, now=now, also=events)
@@ -66,9 +68,9 @@ async def revoke_organization(
 
 async def cut_off_rest(db: Database, clock: Clock, limit: int = 50) -> None:
     """Cut off what came into being while its organization was cut off, or before that took its credentials along."""
-    gone = select(OrganizationRow.id).where(OrganizationRow.state == "revoked")
+    gone = select(OrganizationRow.id).where(OrganizationRow.state == Validity.REVOKED)
     left = select(CredentialRow.organization_id).where(
-        CredentialRow.state == "active", CredentialRow.organization_id.in_(gone)
+        CredentialRow.state == Validity.ACTIVE, CredentialRow.organization_id.in_(gone)
     )
     async with db.read(EVERY_TENANT) as session:
         found = list(await session.scalars(left.distinct().limit(limit)))
@@ -79,7 +81,9 @@ async def cut_off_rest(db: Database, clock: Clock, limit: int = 50) -> None:
 
 
 async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: int) -> list[Event]:
-    query = select(CredentialRow).where(CredentialRow.organization_id == organization, CredentialRow.state == "active")
+    query = select(CredentialRow).where(
+        CredentialRow.organization_id == organization, CredentialRow.state == Validity.ACTIVE
+    )
     events = []
     for credential in list(await session.scalars(query.order_by(CredentialRow.id))):
         events += await _end(session, actor, credential, reason="", why="organization_revoked", now=now)
@@ -90,7 +94,7 @@ async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, n
     """The customer takes their key back: cut off like a revocation, recorded as theirs.  Again: no change."""
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
-    if credential.state == "revoked":
+    if credential.state == Validity.REVOKED:
         return credential
     await tell_of(session, "key_withdrawn", credential, now=now)
     return await revoke_credential(session, actor, credential_id, reason="", why="withdrawn", now=now)

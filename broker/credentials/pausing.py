@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import raise_epoch, record
+from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow
 from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove, event_of, get_credential, versions_of
@@ -32,7 +33,7 @@ async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now
 async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: str, now: int) -> CredentialRow:
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
-    if credential.state != "active":
+    if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked for good.", move=f"{done}_in_revoked_credential")
     if (credential.paused_at is not None) == (done == "paused"):
         return credential

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.base.clock import rfc3339
 from broker.base.errors import Conflict, NotFound
+from broker.base.validity import Validity
 from broker.credentials.evidence import Weighed
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -74,7 +75,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
         RotationOpen: one is open already. UnlawfulMove: the credential was revoked, or another key is on its way in.
     """
     versions = await versions_of(session, credential.id)
-    if credential.state != "active":
+    if credential.state != Validity.ACTIVE:
         raise UnlawfulMove(
             "The credential was revoked for good; ask for a first key of a new one (`broker key request`).",
             move="rotate_revoked_credential",

@@ -16,6 +16,7 @@ from broker.audit.record import record
 from broker.base.db import Database, Scope
 from broker.base.errors import Conflict, Invalid, Unavailable
 from broker.base.secret import Secret
+from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
@@ -207,7 +208,7 @@ async def _where(
         return credential, None
     replaced = await rotation.awaiting_a_key(session, received.rotation)
     credential = await get_credential(session, replaced.credential_id)
-    if credential.state != "active":
+    if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked for good.", move="submit_to_revoked_credential")
     kept = (credential.organization_id, credential.provider, credential.label, credential.host_parts)
     if kept != (place.organization, place.definition.id, place.label, received.variables):
@@ -242,7 +243,7 @@ def _new_credential(session: AsyncSession, place: Place, credential_id: str, now
         organization_id=place.organization,
         provider=place.definition.id,
         label=place.label,
-        state="active",
+        state=Validity.ACTIVE,
         variables={},
         contact="",
         on_max_age="warn",

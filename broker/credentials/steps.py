@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.tables import RotationRow, VersionRow
@@ -105,7 +106,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
     """
     credential = await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)
-    if credential.state != "active":
+    if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked.", move="activate_in_revoked_credential")
     changing = await rotation.open_of(session, credential_id)
     if changing is not None and changing.to_version == number and changing.state == "held":

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, o
 from sqlalchemy.orm import aliased
 
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.providers.catalog import Catalog
 
@@ -43,7 +44,7 @@ async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
     """Providers that aren't declared any more, and how many credentials in force each still has."""
     query = (
         select(CredentialRow.provider, func.count())
-        .where(CredentialRow.state == "active", ~declared(CredentialRow.provider, catalog))
+        .where(CredentialRow.state == Validity.ACTIVE, ~declared(CredentialRow.provider, catalog))
         .group_by(CredentialRow.provider)
         .order_by(CredentialRow.provider)
     )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import object_session
 
 from broker.audit.events import Actor, Event
 from broker.base.errors import Conflict, NotFound
+from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
 from broker.credentials.tables import CredentialRow, FingerprintRow, VersionRow
 from broker.keystore import strays
@@ -50,7 +51,7 @@ async def find_credential(session: AsyncSession, place: Place) -> CredentialRow 
             CredentialRow.organization_id == place.organization,
             CredentialRow.provider == place.definition.id,
             CredentialRow.label == place.label,
-            CredentialRow.state == "active",
+            CredentialRow.state == Validity.ACTIVE,
         )
     )
 
@@ -99,7 +100,7 @@ async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
     if credential is None:
         return
     versions = await versions_of(session, credential.id)
-    if credential.state != "active":  # revoked while this waited for it
+    if credential.state != Validity.ACTIVE:  # revoked while this waited for it
         return
     if any(row.state in USABLE for row in versions.values()):
         raise ActiveKeyExists(
@@ -125,7 +126,7 @@ async def holds_key(session: AsyncSession, organization: str, provider: str, lab
             CredentialRow.organization_id == organization,
             CredentialRow.provider == provider,
             CredentialRow.label == label,
-            CredentialRow.state == "active",
+            CredentialRow.state == Validity.ACTIVE,
             VersionRow.state.not_in(_OVER),
         )
     )

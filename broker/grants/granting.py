@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
+from broker.base.validity import Validity
 from broker.formats import ids
 from broker.grants.policy import Mode, Rate, Terms
 from broker.grants.tables import GrantRow
@@ -58,7 +60,7 @@ async def create(
     """
     if Mode.REVEAL in modes and (limits.rules or limits.rate or limits.max_uses):
         raise Invalid("modes: a key that was seen can be used in any way; grant use alone to limit how it is used.")
-    if workload.state != "active":
+    if workload.state != Validity.ACTIVE:
         raise Conflict(f"Workload {workload.name!r} was revoked; register a new one.")
     if expires_at is not None and expires_at <= now:
         raise Invalid("expires_at: lies in the past; name a later time or leave it out.")
@@ -80,7 +82,7 @@ async def create(
             implicit=limits.implicit,
             retries=limits.retries,
             expires_at=expires_at,
-            state="active",
+            state=Validity.ACTIVE,
             created_at=now,
             created_by=actor.id,
             needs_approval=approval and Mode.REVEAL in modes,
@@ -114,7 +116,7 @@ def _reason(row: GrantRow) -> str:
 def waits(now: int) -> tuple[ColumnElement[bool], ...]:
     """What is true of the rows whose shown state is ``waiting``."""
     missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
-    return GrantRow.state == "active", *missing, GrantRow.created_at > now - APPROVAL_MS
+    return GrantRow.state == Validity.ACTIVE, *missing, GrantRow.created_at > now - APPROVAL_MS
 
 
 async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: int) -> GrantRow:
@@ -146,8 +148,7 @@ async def find(session: AsyncSession, grant_id: str) -> GrantRow:
 async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: str, now: int) -> GrantRow:
     """Take a grant back: no lease or use under it from the commit on.  Again: no change."""
     row = await find(session, grant_id)
-    if row.state != "revoked":
-        row.state, row.revoked_at = "revoked", now
+    if validity.revoke(row, now):
         await raise_epoch(session, row.id)
         await record(session, _event(row, "grant.revoked", actor, now, note=note))
     return row

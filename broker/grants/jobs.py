@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.errors import Forbidden
+from broker.base.validity import Validity
 from broker.grants.tables import GrantRow
 from broker.identity import workloads
 from broker.identity.principal import Operator
@@ -89,4 +90,4 @@ async def _refuse_beyond(session: AsyncSession, by: Operator, row: WorkloadRow, 
 
 
 def _standing(now: int) -> tuple[ColumnElement[bool], ...]:
-    return GrantRow.state == "active", or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > now)
+    return GrantRow.state == Validity.ACTIVE, or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > now)

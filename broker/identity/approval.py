@@ -7,16 +7,25 @@ may be one person, and what an account asks for is approved from another tree.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.errors import Conflict, Forbidden
+from broker.base.validity import Validity
 from broker.identity.tables import OperatorRow
 
 APPROVAL_MS = 72 * 3_600_000
 _DEEPEST = 100
+
+
+class Unapproved(StrEnum):
+    """What a row shows while its approval is missing."""
+
+    WAITING = "waiting"
+    EXPIRED = "expired"  # nobody gave it in time
 
 
 class NotASecondPerson(Forbidden):
@@ -46,14 +55,14 @@ class Approvable(Protocol):
 
 def in_force(row: Approvable) -> bool:
     """Whether it was neither revoked nor waits, or waited in vain, for an approval."""
-    return row.state == "active" and (not row.needs_approval or row.approved_by is not None)
+    return row.state == Validity.ACTIVE and (not row.needs_approval or row.approved_by is not None)
 
 
 def shown_state(row: Approvable, now: int) -> str:
     """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
-    if row.state != "active" or in_force(row):
+    if row.state != Validity.ACTIVE or in_force(row):
         return row.state
-    return "waiting" if now < row.created_at + APPROVAL_MS else "expired"
+    return Unapproved.WAITING if now < row.created_at + APPROVAL_MS else Unapproved.EXPIRED
 
 
 async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: int) -> str:
@@ -67,7 +76,7 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: in
         NotASecondPerson: it is the same account that asked, or one made it, or a third one made both, or nobody can
             tell.
     """
-    if row.state != "active" or not row.needs_approval:
+    if row.state != Validity.ACTIVE or not row.needs_approval:
         raise Conflict("This waits for nobody's approval.")
     if row.approved_by is not None:
         return ""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
+from broker.base.validity import Validity
 from broker.formats import ids
 from broker.identity.tables import WorkloadRow
 
@@ -71,7 +72,7 @@ class Jobs:
         at, changes = self._clock(), self._changes
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, workload)
-        known = _Known(row is not None and row.genuine and row.state == "active", at)
+        known = _Known(row is not None and row.genuine and row.state == Validity.ACTIVE, at)
         if changes == self._changes:  # else this may be from before what was heard meanwhile
             self._known[workload] = known
             self._known.move_to_end(workload)

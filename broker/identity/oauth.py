@@ -31,6 +31,7 @@ from broker.audit.record import record
 from broker.base.clock import Clock, rfc3339
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.strangers import Tally, network
+from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.identity.access import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
@@ -123,7 +124,7 @@ class TokenEndpoint:
             return self._refused(401, {"error": "invalid_client"}, row, "rights_altered", address)
         if status != 200 or row is None:
             return self._refused(status, body, row, exchange.why, address, exchange.detail)
-        if row.state != "active":
+        if row.state != Validity.ACTIVE:
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
         actor = Actor("workload", row.id, row.name, address)
         if not await self._spent(actor, exchange.jti, exchange.jti_expires_ms):
@@ -133,7 +134,7 @@ class TokenEndpoint:
     def _nobody(self, client_id: str) -> WorkloadRow:
         """What stands for a workload that there isn't: it has a key, as others have."""
         secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
-        return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state="unknown")
+        return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state=Validity.REVOKED)
 
     async def _spent(self, actor: Actor, jti: str, expires_ms: int) -> bool:
         """Put the token on the record with the assertion that it was given for; False where that was used before."""

@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
+from broker.base import validity
 from broker.base.db import Scope
 from broker.base.errors import Conflict, Invalid, InvalidToken
+from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.identity import accounts
-from broker.identity.approval import approved, in_force, shown_state
+from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
 from broker.notifications.notices import tell
@@ -178,7 +180,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
     row = await session.scalar(select(OperatorRow).where(OperatorRow.name == name))
     if row is None:
         return
-    if shown_state(row, now) != "expired":
+    if shown_state(row, now) != Unapproved.EXPIRED:
         raise Conflict(f"name: an operator {name!r} exists already; choose another.")
     await session.delete(row)
     await session.flush()
@@ -215,7 +217,7 @@ def _new(
         roles=sorted({str(role) for role in roles}),
         organizations=None if organizations is None else sorted(organizations),
         token_hash=token.keyed_hash(hash_key, operator_token),
-        state="active",
+        state=Validity.ACTIVE,
         created_at=now,
         expires_at=now + TOKEN_DAYS * DAY_MS,
         created_by=created_by,
@@ -253,11 +255,11 @@ async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id:
         NotFound: no such operator inside ``scope``. Conflict: it is the last active admin of every customer.
     """
     row = await accounts.find(session, scope, operator_id)
-    if row.state == "active":
-        active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == "active"))).all()
+    if row.state == Validity.ACTIVE:
+        active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == Validity.ACTIVE))).all()
         if not any(_administers_all(other) for other in active if other.id != row.id):
             raise Conflict("This is the last active admin without limits; make another one first.")
-        row.state, row.revoked_at = "revoked", now
+        validity.revoke(row, now)
         await record(session, Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, note=row.name))
     return row
 

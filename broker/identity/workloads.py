@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
+from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.identity.tables import WorkloadRow
 
@@ -54,7 +56,7 @@ async def create(
         name=name,
         jwks=public_key_set(jwks) if jwks is not None else {"keys": []},
         secret_hash=token.keyed_hash(secret_hash_key, secret) if secret_hash_key and secret else None,
-        state="active",
+        state=Validity.ACTIVE,
         created_at=now,
         created_by=actor.id,
         revoked_at=None,
@@ -116,8 +118,7 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
 async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> WorkloadRow:
     """End a workload: no token, lease or use from the commit on.  Again: no change."""
     row = await find(session, reference)
-    if row.state != "revoked":
-        row.state, row.revoked_at = "revoked", now
+    if validity.revoke(row, now):
         await raise_epoch(session, row.id)
         await record(session, Event(kind="workload.revoked", time=now, actor=actor, workload=row.id, note=reason))
     return row

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid, NotFound
+from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
@@ -69,7 +70,7 @@ async def expose(
     exposure = _row(row, actor, found, now)
     session.add(exposure)
     link = None
-    if credential.state == "active" and (was_active or not serves(versions.values())):
+    if credential.state == Validity.ACTIVE and (was_active or not serves(versions.values())):
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
     await _tell(session, rotating, credential, row, exposure, now)
     await record(session, _event(row, exposure, actor, now), *events)

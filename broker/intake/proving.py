@@ -19,6 +19,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.secret import Secret
 from broker.base.strangers import Pace
+from broker.base.validity import Validity
 from broker.credentials.versions import holds_key
 from broker.formats import ids, linkproof, linksecret
 from broker.formats.envelope import Binding
@@ -179,7 +180,7 @@ class Links:
         """Whether what the link is for is over: organization or credential were cut off, or the rotation has ended."""
         async with self._db.read(Scope.of(row.organization_id)) as session:
             query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
-            if await session.scalar(query) != "active":
+            if await session.scalar(query) != Validity.ACTIVE:
                 return True
             return row.state == "open" and (await rotation_is_over(session, row) or await is_overtaken(session, row))
 

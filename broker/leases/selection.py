@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Select, select
 
+from broker.base.validity import Validity
 from broker.care import age
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -40,7 +41,7 @@ def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) ->
     if only in {Selection.FAILING, Selection.UNREACHABLE, Selection.GONE}:
         return active.where(VersionRow.health == Health(only.value))
     if only is Selection.PAUSED:
-        return select(CredentialRow).where(CredentialRow.paused_at.is_not(None), CredentialRow.state == "active")
+        return select(CredentialRow).where(CredentialRow.paused_at.is_not(None), CredentialRow.state == Validity.ACTIVE)
     if only is Selection.ROTATING:
         return select(CredentialRow).where(~age.without_open_rotation())
     awaiting = select(VersionRow.number).where(

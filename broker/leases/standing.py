@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.validity import Validity
 from broker.care.age import DAY_MS
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -228,7 +229,7 @@ class Standings:
 def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:
     if row is None or (isinstance(row, GivesRights) and not row.genuine):
         return None
-    return row.state == "active"
+    return row.state == Validity.ACTIVE
 
 
 async def _credential(session: AsyncSession, subject: Subject) -> CredentialRow | None:
@@ -236,7 +237,9 @@ async def _credential(session: AsyncSession, subject: Subject) -> CredentialRow 
     query = select(CredentialRow).where(
         CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
     )
-    latest = query.order_by(CredentialRow.state != "active", CredentialRow.created_at.desc(), CredentialRow.id.desc())
+    latest = query.order_by(
+        CredentialRow.state != Validity.ACTIVE, CredentialRow.created_at.desc(), CredentialRow.id.desc()
+    )
     return await session.scalar(latest.limit(1))
 
 

@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
+from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
+from broker.base.validity import Validity
 from broker.formats import ids
 from broker.organizations.tables import OrganizationRow
 
@@ -37,7 +39,9 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
             raise Invalid(f"{field}: has the form of an id; choose another.")
     if await session.scalar(select(OrganizationRow.id).where(OrganizationRow.slug == slug)):
         raise Conflict(f"slug: an organization {slug!r} exists already; choose another.")
-    row = OrganizationRow(id=ids.new("org"), slug=slug, name=name, state="active", created_at=now, revoked_at=None)
+    row = OrganizationRow(
+        id=ids.new("org"), slug=slug, name=name, state=Validity.ACTIVE, created_at=now, revoked_at=None
+    )
     session.add(row)
     await record(
         session, Event(kind="organization.created", time=now, actor=actor, organization=row.id, note=f"{slug}: {name}")
@@ -71,7 +75,7 @@ async def _get(session: AsyncSession, reference: str) -> OrganizationRow:
 async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
     """As :func:`find`, and not cut off (raises Conflict)."""
     row = await find(session, reference)
-    if row.state != "active":
+    if row.state != Validity.ACTIVE:
         raise Conflict(f"Organization {row.slug!r} was cut off; nothing new can be made for it.", state=row.state)
     return row
 
@@ -101,8 +105,7 @@ async def revoke(
     ``also`` goes on the record with it: what was cut off along with the organization.
     """
     row = await _get(session, reference)
-    if row.state != "revoked":
-        row.state, row.revoked_at = "revoked", now
+    if validity.revoke(row, now):
         await raise_epoch(session, row.id)
         done = Event(kind="organization.revoked", time=now, actor=actor, organization=row.id, note=reason)
         await record(session, done, *also)

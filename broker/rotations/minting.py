@@ -22,6 +22,7 @@ from broker.base.errors import BrokerError
 from broker.base.following import found_in
 from broker.base.secret import Secret
 from broker.base.spellings import Spellings, masked
+from broker.base.validity import Validity
 from broker.credentials import rotation, turns
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
@@ -129,7 +130,7 @@ class Minting:
                 return None
             credential = await session.get_one(CredentialRow, row.credential_id)
             api = wired.catalog.get(row.provider).rotate
-            if credential.state != "active" or api is None:
+            if credential.state != Validity.ACTIVE or api is None:
                 await _leave_to_people(session, present, now)
                 return None
             active = await self._key_in_force(session, credential)
@@ -145,7 +146,7 @@ class Minting:
     async def _key_in_force(self, session: AsyncSession, credential: CredentialRow) -> VersionRow | None:
         """The version in use, of an organization that was not cut off."""
         organization = await session.get_one(OrganizationRow, credential.organization_id)
-        if organization.state != "active":
+        if organization.state != Validity.ACTIVE:
             return None
         in_force = (VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE)
         return await session.scalar(select(VersionRow).where(*in_force, VersionRow.sealed.is_not(None)))

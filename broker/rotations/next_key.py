@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.base.validity import Validity
 from broker.credentials import steps
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -44,7 +45,7 @@ def following(
     first: IntakeRow | None,
 ) -> Next:
     """What comes next, by the open rotation ``changing`` and the open request for a ``first`` key."""
-    if credential.state != "active":
+    if credential.state != Validity.ACTIVE:
         return Next.OVER
     if changing is None:
         if any(version.state in {State.STAGED, State.VERIFIED} for version in versions):

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Invalid
+from broker.base.validity import Validity
 from broker.grants import granting, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
@@ -137,7 +138,7 @@ class Granted(View):
 
 def show(row: GrantRow, now: int) -> GrantView:
     """The row as answers show it at ``now``; one that the broker didn't write shows only whose it says it is."""
-    state = shown_state(row, now) if row.genuine or row.state == "revoked" else "altered"
+    state = shown_state(row, now) if row.genuine or row.state == Validity.REVOKED else "altered"
     return GrantView(
         id=row.id,
         organization=row.organization_id,

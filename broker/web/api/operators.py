@@ -11,6 +11,7 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
+from broker.base.validity import Validity
 from broker.identity import accounts, operators
 from broker.identity.approval import shown_state
 from broker.identity.principal import Role
@@ -61,7 +62,7 @@ class OperatorCreated(View):
 def show(row: OperatorRow, now: int) -> OperatorView:
     """The row as answers show it at ``now``; one that something else than the broker wrote may do nothing."""
     if not row.genuine:
-        state = "revoked" if row.state == "revoked" else "altered"
+        state = "revoked" if row.state == Validity.REVOKED else "altered"
         blank: dict[str, Any] = {
             "roles": [],
             "organizations": [],

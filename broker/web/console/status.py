@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.db import Scope
+from broker.base.validity import Validity
 from broker.care import age
 from broker.care.age import DAY_MS
 from broker.credentials import cutoff, pausing, rotation
@@ -191,11 +192,11 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         "wanted": changing is not None and following is Next.ANSWER,
         "waits": changing is not None and following is Next.WAITS,
         "serves": serves(versions),
-        "in_force": credential.state == "active",
+        "in_force": credential.state == Validity.ACTIVE,
         "can": {
-            "submit": organization.state == "active" and following in POSSIBLE,
-            "pause": credential.state == "active" and any(version.state in USABLE for version in versions),
-            "withdraw": credential.state == "active",
+            "submit": organization.state == Validity.ACTIVE and following in POSSIBLE,
+            "pause": credential.state == Validity.ACTIVE and any(version.state in USABLE for version in versions),
+            "withdraw": credential.state == Validity.ACTIVE,
         },
     }
 

@@ -1,0 +1,28 @@
+"""Whether something that gives rights is in force: it is ``active`` until it is revoked, which is for good."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Validity(StrEnum):
+    """Where an organization, operator, workload, grant or credential stands."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+class Revocable(Protocol):
+    """A row that is active or revoked, since when it is."""
+
+    state: Any
+    revoked_at: Any
+
+
+def revoke(row: Revocable, now: int) -> bool:
+    """End a row at ``now``, in milliseconds; False where it was over before, which keeps its time."""
+    if row.state == Validity.REVOKED:
+        return False
+    row.state, row.revoked_at = Validity.REVOKED, now
+    return True
