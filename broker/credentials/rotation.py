@@ -1,18 +1,12 @@
 """One change of key, from asking for the new one to the old one's retirement; every step in one transaction.
 
-::
-
-    requested ──a key comes──▶ verifying ──same organization──▶ grace ──retired──▶ completed
-        ▲                        │   │                          ▲  │ ▲
-        └──bad or foreign key────┘   └─unproven─▶ held ─promote─┘  ▼ │ upstream refuses / takes the new key
-                                                                failing
-    requested, verifying, held ──cancel──▶ cancelled          grace, failing ──roll back──▶ rolled_back
-
-A step that the state doesn't have is refused by its name, such as ``promote_from_requested``.
+Which steps there are in which state is :mod:`broker.credentials.rotation_lifecycle`'s; every other step is refused by
+its name, such as ``promote_from_requested``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +19,8 @@ from broker.base.clock import rfc3339
 from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.evidence import Weighed
-from broker.credentials.lifecycle import State
+from broker.credentials.lifecycle import State, Unlawful
+from broker.credentials.rotation_lifecycle import RotationState, RotationStep, next_state
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove, versions_of
@@ -37,13 +32,6 @@ GRACE_MINUTES = 60
 DEADLINE_HOURS = 24 * 7
 
 Kind = Literal["routine", "automatic", "urgent", "customer", "minted"]
-
-_STEPS = {
-    "submit": {"requested"},
-    "promote": {"held", "grace"},
-    "roll_back": {"grace", "failing"},
-    "cancel": {"requested", "verifying", "held"},
-}
 
 _UNDER_WAY = frozenset({State.STAGED, State.VERIFIED})
 
@@ -95,7 +83,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
         credential_id=credential.id,
         provider=credential.provider,
         kind=plan.kind,
-        state="requested",
+        state=RotationState.REQUESTED,
         reason=plan.reason,
         requested_by=actor.id,
         from_version=active,
@@ -136,23 +124,23 @@ async def open_of(session: AsyncSession, credential_id: str, *, lock: bool = Tru
 async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:
     """The rotation, where it can take a new key; raises NotFound or RotationRefused."""
     row = await find(session, rotation_id)
-    require(row, "submit")
+    require(row, RotationStep.SUBMIT)
     return row
 
 
 def submitted(row: RotationRow, number: int) -> None:
     """A new key was staged for it."""
-    row.state, row.to_version = "verifying", number
+    row.state, row.to_version = require(row, RotationStep.SUBMIT), number
 
 
 def refused(row: RotationRow) -> None:
     """The new key was not good: another one can be submitted."""
-    row.state, row.to_version = "requested", None
+    row.state, row.to_version = require(row, RotationStep.REFUSE), None
 
 
 async def held(session: AsyncSession, row: RotationRow, weighed: Weighed, *, now: int) -> None:
     """The new key works, but nothing shows that it is the same organization's: an operator decides."""
-    row.state = "held"
+    row.state = require(row, RotationStep.HOLD)
     note_facts(row, weighed)
     await told(session, row, "rotation_held", now)
 
@@ -169,8 +157,8 @@ async def activated(
     row.activated_at = now
     old = next((version for version in versions.values() if version.state == State.RETIRING), None)
     if old is None:
-        return [await end(session, row, "completed", "nothing_to_retire", now=now, actor=actor)]
-    row.state, row.from_version = "grace", old.number
+        return [await end(session, row, RotationStep.COMPLETE, "nothing_to_retire", now=now, actor=actor)]
+    row.state, row.from_version = require(row, RotationStep.ACTIVATE), old.number
     row.grace_until = now + row.grace_minutes * 60_000
     row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
     await told(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
@@ -188,11 +176,11 @@ async def overtaken(
     if row is None:
         return []
     present = {number: version.state for number, version in versions.items()}
-    if row.state in {"grace", "failing"}:
+    if row.state in {RotationState.GRACE, RotationState.FAILING}:
         if present.get(row.to_version or 0) == State.ACTIVE and State.RETIRING not in present.values():
-            return [await end(session, row, "completed", "old_key_revoked", now=now, actor=actor)]
+            return [await end(session, row, RotationStep.COMPLETE, "old_key_revoked", now=now, actor=actor)]
         if present.get(row.to_version or 0) != State.ACTIVE:
-            return [await end(session, row, "rolled_back", "new_key_revoked", now=now, actor=actor)]
+            return [await end(session, row, RotationStep.ROLL_BACK, "new_key_revoked", now=now, actor=actor)]
     elif row.to_version is not None and present[row.to_version] in {State.REVOKED, State.DESTROYED}:
         refused(row)
     return []
@@ -201,7 +189,9 @@ async def overtaken(
 async def abandoned(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> list[Event]:
     """End an open rotation whose credential was revoked as a whole; what happened to it."""
     row = await open_of(session, credential_id)
-    return [await end(session, row, "cancelled", "credential_revoked", now=now, actor=actor)] if row else []
+    if row is None:
+        return []
+    return [await end(session, row, RotationStep.ABANDON, "credential_revoked", now=now, actor=actor)]
 
 
 async def judged_by_upstream(
@@ -209,10 +199,12 @@ async def judged_by_upstream(
 ) -> list[Event]:
     """Upstream refused, or took again, the new key within its grace window; what that means for its rotation."""
     row = await open_of(session, version.credential_id)
-    wanted = "grace" if failing else "failing"
-    if row is None or row.to_version != version.number or row.state != wanted:
+    if row is None or row.to_version != version.number:
         return []
-    row.state, row.failing_at = ("failing", now) if failing else ("grace", None)
+    judged = next_state(RotationState(row.state), RotationStep.FAIL if failing else RotationStep.RECOVER)
+    if isinstance(judged, Unlawful):
+        return []
+    row.state, row.failing_at = judged, now if failing else None
     if failing:
         await told(session, row, "rotation_failing", now)
     return [event_of(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
@@ -252,32 +244,39 @@ def event_of(row: RotationRow, kind: str, actor: Actor, now: int, *, reason: str
 async def end(
     session: AsyncSession,
     row: RotationRow,
-    state: Literal["completed", "rolled_back", "cancelled"],
+    step: RotationStep,
     reason: str,
     *,
     now: int,
     actor: Actor,
     note: str = "",
 ) -> Event:
-    """It is over, which its people are told; what happened, for the caller to record."""
+    """It is over by this step, which its people are told; what happened, for the caller to record.
+
+    Raises:
+        RotationRefused: its state doesn't have the step.
+    """
+    state = require(row, step)
     row.state, row.ended_at = state, now
     # A cancelled one may have left a key upstream that the broker made there.
-    row.next_try_at = now if state == "cancelled" and row.kind == "minted" and row.tries else None
+    row.next_try_at = now if state is RotationState.CANCELLED and row.kind == "minted" and row.tries else None
     await told(session, row, _NOTICES[state], now)
     return event_of(row, f"rotation.{state}", actor, now, reason=reason, note=note)
 
 
-_NOTICES: dict[str, NoticeKind] = {
-    "completed": "rotation_completed",
-    "rolled_back": "rotation_rolled_back",
-    "cancelled": "rotation_cancelled",
+_NOTICES: Mapping[RotationState, NoticeKind] = {
+    RotationState.COMPLETED: "rotation_completed",
+    RotationState.ROLLED_BACK: "rotation_rolled_back",
+    RotationState.CANCELLED: "rotation_cancelled",
 }
 
 
-def require(row: RotationRow, step: str) -> None:
-    """Refuse a step that the rotation's state doesn't have; raises RotationRefused."""
-    if row.state not in _STEPS[step]:
+def require(row: RotationRow, step: RotationStep) -> RotationState:
+    """Where a step leads; raises RotationRefused where the rotation's state doesn't have it."""
+    following = next_state(RotationState(row.state), step)
+    if isinstance(following, Unlawful):
         raise RotationRefused(
-            f"The rotation is {row.state!r}, which has no step {step!r}; `broker rotation list` shows where it is.",
-            move=f"{step}_from_{row.state}",
+            f"The rotation is '{row.state}', which has no step '{step}'; `broker rotation list` shows where it is.",
+            move=following.name,
         )
+    return following

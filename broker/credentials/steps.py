@@ -12,6 +12,7 @@ from broker.audit.record import raise_epoch, record
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
+from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import (
     UnlawfulMove,
@@ -31,9 +32,9 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now:
         RotationRefused: ``promote_from_…``.
     """
     row = await rotation.find(session, rotation_id)
-    rotation.require(row, "promote")
+    following = rotation.require(row, RotationStep.PROMOTE)
     versions = await versions_of(session, row.credential_id)
-    if row.state == "held":
+    if following is RotationState.GRACE:  # it was held
         assert row.to_version is not None
         apply_move(versions, row.to_version, Move.ACTIVATE, now)
         versions[row.to_version].next_probe_at = now  # its ids are the organization's from this decision on
@@ -53,7 +54,7 @@ async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str
     apply_move(versions, old.number, Move.RETIRE, now)
     await raise_epoch(session, row.credential_id)
     retired = event(old, "credential.version.retired", actor, now, reason=why)
-    await record(session, retired, await rotation.end(session, row, "completed", why, now=now, actor=actor))
+    await record(session, retired, await rotation.end(session, row, RotationStep.COMPLETE, why, now=now, actor=actor))
 
 
 async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
@@ -63,7 +64,7 @@ async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, re
         RotationRefused: ``roll_back_from_…``.
     """
     row = await rotation.find(session, rotation_id)
-    rotation.require(row, "roll_back")
+    rotation.require(row, RotationStep.ROLL_BACK)
     assert row.to_version is not None
     versions = await versions_of(session, row.credential_id)
     apply_move(versions, row.to_version, Move.ROLL_BACK, now)
@@ -71,9 +72,8 @@ async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, re
     revoked = event(
         versions[row.to_version], "credential.version.revoked", actor, now, reason="rolled_back", note=reason
     )
-    await record(
-        session, revoked, await rotation.end(session, row, "rolled_back", "", now=now, actor=actor, note=reason)
-    )
+    ended = await rotation.end(session, row, RotationStep.ROLL_BACK, "", now=now, actor=actor, note=reason)
+    await record(session, revoked, ended)
     return row
 
 
@@ -84,16 +84,16 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
         RotationRefused: ``cancel_from_…``.
     """
     row = await rotation.find(session, rotation_id)
-    if row.state == "cancelled":
+    if row.state == RotationState.CANCELLED:
         return row
-    rotation.require(row, "cancel")
+    rotation.require(row, RotationStep.CANCEL)
     versions = await versions_of(session, row.credential_id)
     events = []
     if row.to_version is not None:
         new = versions[row.to_version]
         await put_out(session, versions, new.number, now)
         events.append(event(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
-    events.append(await rotation.end(session, row, "cancelled", "", now=now, actor=actor, note=reason))
+    events.append(await rotation.end(session, row, RotationStep.CANCEL, "", now=now, actor=actor, note=reason))
     await record(session, *events)
     return row
 
@@ -109,7 +109,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
     if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked.", move="activate_in_revoked_credential")
     changing = await rotation.open_of(session, credential_id)
-    if changing is not None and changing.to_version == number and changing.state == "held":
+    if changing is not None and changing.to_version == number and changing.state == RotationState.HELD:
         await promote(session, actor, changing.id, now=now)
         return versions[number]
     if any(row.state == State.ACTIVE for row in versions.values()):

@@ -99,10 +99,9 @@ class RotationRow(TenantOwned, Table):
     """One change of key, from asking for the new one to the old one's retirement.  At most one is open a credential.
 
     ``kind`` is ``routine``, ``automatic`` (its time had come), ``urgent`` (an exposure), ``customer`` (they began it)
-    or ``minted`` (the broker makes the key upstream).  ``state`` is ``requested``, ``verifying``, ``held``, ``grace``,
-    ``failing`` (upstream refuses the new key within the grace window), and at its end ``completed``, ``rolled_back``
-    or ``cancelled``.  ``seen_ids`` of the new key and ``known_ids`` of the one before it share
-    ``shared_ids``: the facts of an operator's decision.
+    or ``minted`` (the broker makes the key upstream).  ``state`` is a
+    :class:`~broker.credentials.rotation_lifecycle.RotationState`.  ``seen_ids`` of the new key and ``known_ids`` of the
+    one before it share ``shared_ids``: the facts of an operator's decision.
     """
 
     __tablename__ = "rotations"

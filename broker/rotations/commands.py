@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.credentials import rotation, steps
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import versions_of
 from broker.intake.links import event
@@ -19,11 +20,14 @@ from broker.intake.tables import IntakeRow
 
 CUT_OFF = "cut_off"
 
+# A key was submitted and is not in use yet.
+_SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.HELD})
+
 
 async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
     """As :func:`broker.credentials.steps.promote`."""
     row = await rotation.find(session, rotation_id)
-    held = await _held(session, row.credential_id, row.to_version) if row.state == "held" else None
+    held = await _held(session, row.credential_id, row.to_version) if row.state == RotationState.HELD else None
     row = await steps.promote(session, actor, rotation_id, now=now)
     await _accept(session, actor, held, now)
     return row
@@ -117,7 +121,7 @@ async def _request_of(session: AsyncSession, credential_id: str, number: int) ->
     # Versions first, then their rotation, then its intake: as everybody locks them.
     await versions_of(session, credential_id)
     changing = await rotation.open_of(session, credential_id)
-    if changing is None or changing.to_version != number or changing.state not in {"verifying", "held"}:
+    if changing is None or changing.to_version != number or changing.state not in _SUBMITTED:
         return None
     return await session.scalar(select(IntakeRow).where(IntakeRow.id == changing.intake_id).with_for_update())
 

@@ -27,6 +27,7 @@ from broker.credentials import rotation, turns
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
 from broker.credentials.resting import rest, rests_until
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
@@ -41,6 +42,8 @@ _log = structlog.get_logger()
 _CLAIM_MS = 300_000
 # Of a list, in one try.
 _PAGES_MAX = 50
+# A key is to be made for them, or may have been left upstream by them.
+_WORKED_ON = frozenset({RotationState.REQUESTED, RotationState.CANCELLED})
 
 
 class _Failed(Exception):
@@ -91,7 +94,7 @@ class Minting:
                 select(RotationRow)
                 .where(
                     RotationRow.kind == "minted",
-                    or_(RotationRow.state == "requested", RotationRow.state == "cancelled"),
+                    or_(*(RotationRow.state == state for state in sorted(_WORKED_ON))),
                     turns.come(RotationRow.next_try_at, self.verification.clock(), turns.HOUR_MS),
                     turns.declared(RotationRow.provider, self.verification.catalog),
                 )
@@ -108,7 +111,7 @@ class Minting:
         try:
             await self._identify(claimed)
             await self._clear(claimed)
-            if claimed.rotation.state == "cancelled":
+            if claimed.rotation.state == RotationState.CANCELLED:
                 await self._cleared(claimed)
                 return
             made = await self._make(claimed)
@@ -124,7 +127,7 @@ class Minting:
         async with wired.db.write(Scope.of(row.organization_id)) as session:
             now = wired.clock()
             present = await rotation.find(session, row.id)
-            if present.state not in {"requested", "cancelled"}:
+            if present.state not in _WORKED_ON:
                 return None
             if not turns.has_come(present.next_try_at, now, turns.HOUR_MS):
                 return None
@@ -284,7 +287,7 @@ class Minting:
         async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:
             now = self.verification.clock()
             row = await rotation.find(session, claimed.rotation.id)
-            if row.tries != claimed.rotation.tries or row.state not in {"requested", "cancelled"}:
+            if row.tries != claimed.rotation.tries or row.state not in _WORKED_ON:
                 return
             row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.pause * 1000))
             await rest(session, row.credential_id, failed.pause, now)
@@ -299,5 +302,5 @@ async def _tell(session: AsyncSession, row: RotationRow, failed: _Failed, now: i
 async def _leave_to_people(session: AsyncSession, row: RotationRow, now: int) -> None:
     """The broker can make and delete nothing any more: a key that a cancelled rotation may have left, people delete."""
     row.next_try_at = None
-    if row.state == "cancelled":
+    if row.state == RotationState.CANCELLED:
         await rotation.told(session, row, "key_left_upstream", now)

@@ -12,6 +12,7 @@ from broker.audit.events import Actor
 from broker.base.validity import Validity
 from broker.credentials import steps
 from broker.credentials.lifecycle import Health, State
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
 from broker.intake.tables import IntakeRow
@@ -51,13 +52,13 @@ def following(
         if any(version.state in {State.STAGED, State.VERIFIED} for version in versions):
             return Next.WAITS
         return Next.ASK if first is None else Next.ANSWER
-    if changing.state == "failing":
+    if changing.state == RotationState.FAILING:
         return Next.START_OVER
-    if changing.state == "grace":
+    if changing.state == RotationState.GRACE:
         return Next.PROVING
     if changing.intake_id is None:
         return Next.MADE
-    return Next.ANSWER if changing.state == "requested" else Next.WAITS
+    return Next.ANSWER if changing.state == RotationState.REQUESTED else Next.WAITS
 
 
 async def first_request(session: AsyncSession, credential_id: str, versions: Iterable[VersionRow]) -> IntakeRow | None:

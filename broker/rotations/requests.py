@@ -13,6 +13,7 @@ from broker.base.errors import Invalid
 from broker.care import age
 from broker.credentials import rotation
 from broker.credentials.rotation import Plan, RotationOpen
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import Place, versions_of
 from broker.formats import linkproof, linksecret
@@ -107,7 +108,7 @@ class Rotating:
         self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: int
     ) -> tuple[str, str] | None:
         """The intake and secret of a new link to a rotation's request whose own doesn't work any more; else None."""
-        if row.state != "requested" or row.intake_id is None:
+        if row.state != RotationState.REQUESTED or row.intake_id is None:
             return None
         asked = await links.get(session, row.intake_id, lock=True)
         if asked.state == "open" and asked.expires_at > now:

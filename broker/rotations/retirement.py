@@ -12,6 +12,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import rotation, steps
 from broker.credentials.lifecycle import State
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.grants.policy import Mode
 from broker.leases.holders import stands
@@ -30,7 +31,7 @@ async def retirable(db: Database, clock: Clock, limit: int = 50) -> Sequence[Rot
         query = (
             select(RotationRow)
             .join(VersionRow, old)
-            .where(RotationRow.state == "grace", RotationRow.grace_until <= now, late | ~_held(now))
+            .where(RotationRow.state == RotationState.GRACE, RotationRow.grace_until <= now, late | ~_held(now))
         )
         return list(await session.scalars(query.order_by(RotationRow.retire_by).limit(limit)))
 
@@ -40,7 +41,7 @@ async def retire(db: Database, clock: Clock, known: RotationRow) -> None:
     async with db.write(Scope.of(known.organization_id)) as session:
         row = await rotation.find(session, known.id)
         now = clock()
-        if row.state != "grace" or row.retire_by is None:
+        if row.state != RotationState.GRACE or row.retire_by is None:
             return
         if now >= row.retire_by:
             await steps.retire(session, BROKER, row, "deadline", now=now)
