@@ -27,6 +27,7 @@ from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
 from broker.identity.tables import BootstrapRow, OperatorRow, WorkloadRow
+from broker.intake.lifecycle import IntakeState, IntakeStep, close
 from broker.intake.links import event as intake_event
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow
@@ -163,8 +164,8 @@ async def _end_leases(session: AsyncSession, now: int) -> int:
 
 async def _close_links(session: AsyncSession, now: int) -> list[Event]:
     events = []
-    for row in await session.scalars(select(IntakeRow).where(IntakeRow.state == "open").with_for_update()):
-        row.state, row.private_sealed, row.settled_at = "expired", None, now
+    for row in await session.scalars(select(IntakeRow).where(IntakeRow.state == IntakeState.OPEN).with_for_update()):
+        close(row, IntakeStep.EXPIRE, now)
         events.append(intake_event(row, "intake.expired", BROKER, now, reason=_WHY))
     return events
 

@@ -26,8 +26,8 @@ from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import ActiveKeyExists, Place, locked
 from broker.formats import sealed
 from broker.formats.sealed import Submission
+from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, close, reopen, submitted
 from broker.intake.links import (
-    SPENT,
     KeyGiven,
     LinkCancelled,
     LinkInvalid,
@@ -153,7 +153,7 @@ class Deposit:
                 if intake.rotation_id is not None:
                     await rotation.find(session, intake.rotation_id)
                 row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
-                if row is None or row.state != "open":
+                if row is None or row.state != IntakeState.OPEN:
                     raise LinkSpent
                 if row.public_key != intake.public_key or not row.genuine:  # replaced since it was proved, or altered
                     raise LinkInvalid
@@ -163,7 +163,7 @@ class Deposit:
                     version = await stage(session, self._keys, actor, place, received, sealing, now=now)
                 except ActiveKeyExists:  # given since; its words are for operators
                     raise KeyGiven from None
-                row.state, row.submitted_at, row.refusal = "verifying", now, ""
+                submitted(row, now)
                 row.credential_id, row.version = version.credential_id, version.number
                 row.status_key = status_key
                 await record(session, event(row, "intake.submitted", actor, now))
@@ -183,13 +183,13 @@ class Deposit:
     async def settle(self, session: AsyncSession, version: VersionRow, verdict: Verdict) -> None:
         """Bring the intake in line with what verification found, in the same transaction."""
         row = await session.scalar(select(IntakeRow).where(IntakeRow.id == version.intake_id).with_for_update())
-        if row is None or row.state != "verifying":
+        if row is None or row.state != IntakeState.VERIFYING:
             return
         now = self._clock()
         if verdict in {Verdict.ACTIVE, Verdict.HELD}:
-            row.state = "accepted" if verdict is Verdict.ACTIVE else "held"
-            row.settled_at, row.private_sealed = now, None
+            close(row, IntakeStep.ACCEPT if verdict is Verdict.ACTIVE else IntakeStep.HOLD, now)
             await record(session, event(row, "intake.accepted", BROKER, now, reason=verdict))
         elif verdict is not Verdict.UNREACHABLE:
-            row.state, row.refusal = "open", verdict
+            reopen(row, IntakeStep.REFUSE)
+            row.refusal = verdict
             await record(session, event(row, "intake.refused", BROKER, now, reason=verdict))

@@ -23,15 +23,13 @@ from broker.credentials.rotation import open_of
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import Place, refuse_if_in_use, versions_of
 from broker.formats import ids, linkproof, linksecret, sealed
+from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 
 DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
-
-OVER = frozenset({"cancelled", "expired"})
-SPENT = frozenset({"verifying", "held", "accepted"})
 
 
 class LinkInvalid(NotFound):
@@ -138,7 +136,7 @@ async def request(
         contact=wanted.contact,
         purpose=wanted.purpose,
         requested_by=wanted.requested_by,
-        state="open",
+        state=IntakeState.OPEN,
         rotation_id=rotation.id if rotation else None,
         status_serial=0,
         credential_id=rotation.credential_id if rotation else None,
@@ -166,10 +164,11 @@ async def replace(
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         raise LinkSpent
-    if row.state == "cancelled" or await rotation_is_over(session, row) or await is_overtaken(session, row):
+    if row.state == IntakeState.CANCELLED or await rotation_is_over(session, row) or await is_overtaken(session, row):
         raise LinkCancelled
     secret = await _new_link(row, making, now + hours * 3_600_000)
-    row.state, row.settled_at, row.drawn_at = "open", None, _drawn(actor, now)
+    reopen(row, IntakeStep.REPLACE_LINK)
+    row.drawn_at = _drawn(actor, now)
     await record(session, event(row, "intake.link_replaced", actor, now))
     return row, secret
 
@@ -196,10 +195,12 @@ async def replace_status_codes(
     rows[-1].status_key = await sealed_status_key(keys, rows[-1], linkproof.key_of(code))
     events = [event(rows[-1], "intake.status_link_replaced", actor, now)]
     drawn = select(IntakeRow).where(
-        IntakeRow.rotation_id == (changing and changing.id), IntakeRow.state == "open", IntakeRow.drawn_at.is_not(None)
+        IntakeRow.rotation_id == (changing and changing.id),
+        IntakeRow.state == IntakeState.OPEN,
+        IntakeRow.drawn_at.is_not(None),
     )
     for row in await session.scalars(drawn.with_for_update()):
-        row.state, row.private_sealed, row.settled_at = "expired", None, now
+        close(row, IntakeStep.EXPIRE, now)
         events.append(event(row, "intake.expired", actor, now, reason="status_link_replaced"))
     await record(session, *events)
     return rows[-1], code
@@ -262,7 +263,7 @@ async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[
         IntakeRow.label == row.label,
         IntakeRow.id != row.id,
         IntakeRow.rotation_id.is_(None),
-        IntakeRow.state == "open",
+        IntakeRow.state == IntakeState.OPEN,
         IntakeRow.expires_at > now,
         ~_OVERTAKEN,
     )
@@ -298,8 +299,8 @@ async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> I
 async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
     """Take an open request back.  One that is over or spent already stays as it is."""
     row = await get(session, intake_id, lock=True)
-    if row.state == "open":
-        row.state, row.private_sealed, row.settled_at = "cancelled", None, now
+    if can(row, IntakeStep.CANCEL):
+        close(row, IntakeStep.CANCEL, now)
         await record(session, event(row, "intake.cancelled", actor, now))
     return row
 
@@ -313,7 +314,7 @@ async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
             await session.scalars(
                 select(IntakeRow)
                 .where(
-                    IntakeRow.state == "open",
+                    IntakeRow.state == IntakeState.OPEN,
                     or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over), _OVERTAKEN),
                 )
                 .limit(limit)
@@ -321,7 +322,7 @@ async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
             )
         )
         for row in rows:
-            row.state, row.private_sealed, row.settled_at = "expired", None, now
+            close(row, IntakeStep.EXPIRE, now)
         if rows:
             await record(session, *(event(row, "intake.expired", BROKER, now) for row in rows))
     return len(rows)

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.audit.record import record
 from broker.credentials.tables import VersionRow
-from broker.intake.links import SPENT, event, get
+from broker.intake.lifecycle import SPENT
+from broker.intake.links import event, get
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import tell
 

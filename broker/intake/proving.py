@@ -24,6 +24,7 @@ from broker.credentials.versions import holds_key
 from broker.formats import ids, linkproof, linksecret
 from broker.formats.envelope import Binding
 from broker.intake.challenges import Challenges
+from broker.intake.lifecycle import IntakeState
 from broker.intake.links import (
     KeyGiven,
     LinkCancelled,
@@ -111,11 +112,11 @@ class Links:
         constant = row is not None and row.link_key is None and self._is_constant(row.proof_hash, proof.constant)
         await self._match(row, intake_id, proof, key, constant=constant)
         assert row is not None
-        if row.state == "cancelled" or await self._is_withdrawn(row):
+        if row.state == IntakeState.CANCELLED or await self._is_withdrawn(row):
             raise LinkCancelled
-        if row.state == "expired" or (row.state == "open" and row.expires_at <= self._clock()):
+        if row.state == IntakeState.EXPIRED or (row.state == IntakeState.OPEN and row.expires_at <= self._clock()):
             raise LinkExpired
-        if row.state == "open" and row.rotation_id is None and await self._is_given(row):
+        if row.state == IntakeState.OPEN and row.rotation_id is None and await self._is_given(row):
             raise KeyGiven
         return row
 
@@ -182,7 +183,9 @@ class Links:
             query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
             if await session.scalar(query) != Validity.ACTIVE:
                 return True
-            return row.state == "open" and (await rotation_is_over(session, row) or await is_overtaken(session, row))
+            if row.state != IntakeState.OPEN:
+                return False
+            return await rotation_is_over(session, row) or await is_overtaken(session, row)
 
     async def _is_given(self, row: IntakeRow) -> bool:
         async with self._db.read(Scope.of(row.organization_id)) as session:

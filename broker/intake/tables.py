@@ -13,8 +13,8 @@ from broker.keystore.genuine import GivesRights
 class IntakeRow(GivesRights, TenantOwned, Table):
     """A request for a key.
 
-    ``state`` is ``open``, ``verifying`` (a key is sealed and waits for upstream), ``held`` (an operator decides),
-    ``accepted``, ``cancelled`` or ``expired``.  ``private_sealed`` is gone once no submission can come any more.
+    ``state`` is an :class:`~broker.intake.lifecycle.IntakeState`.  ``private_sealed`` is gone once no submission can
+    come any more.
     ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``link_key`` is the key that
     proofs of the link are made with, sealed; None where the link is of version 1, whose constant proof ``proof_hash``
     is of.  ``status_key`` is that of the status code, made by who submitted; where it is None, the broker derives a

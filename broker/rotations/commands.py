@@ -15,6 +15,7 @@ from broker.credentials import rotation, steps
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import versions_of
+from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.links import event
 from broker.intake.tables import IntakeRow
 
@@ -47,14 +48,16 @@ async def _held(session: AsyncSession, credential_id: str, number: int | None) -
     """The request over which a held key came, locked before the record is."""
     return await session.scalar(
         select(IntakeRow)
-        .where(IntakeRow.credential_id == credential_id, IntakeRow.version == number, IntakeRow.state == "held")
+        .where(
+            IntakeRow.credential_id == credential_id, IntakeRow.version == number, IntakeRow.state == IntakeState.HELD
+        )
         .with_for_update()
     )
 
 
 async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, now: int) -> None:
     if held is not None:
-        held.state, held.settled_at = "accepted", now
+        close(held, IntakeStep.ACCEPT, now)
         await record(session, event(held, "intake.accepted", actor, now, reason="decided"))
 
 
@@ -77,8 +80,8 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     # Locked before the record is, as a submission does.
     intake = await session.scalar(select(IntakeRow).where(IntakeRow.rotation_id == rotation_id).with_for_update())
     row = await steps.cancel(session, actor, rotation_id, reason=reason, now=now)
-    if intake is not None and intake.state in {"open", "verifying", "held"}:
-        intake.state, intake.private_sealed, intake.settled_at = "cancelled", None, now
+    if intake is not None and can(intake, IntakeStep.GIVE_UP):
+        close(intake, IntakeStep.GIVE_UP, now)
         await record(session, event(intake, "intake.cancelled", actor, now))
     return row
 
@@ -136,9 +139,9 @@ def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
         return []
     request.refusal = CUT_OFF
     if request.private_sealed is not None and request.expires_at > now:
-        request.state, request.settled_at = "open", None
+        reopen(request, IntakeStep.REFUSE)
     else:
-        request.state, request.private_sealed, request.settled_at = "expired", None, now
+        close(request, IntakeStep.CUT_OFF, now)
     return [event(request, "intake.refused", actor, now, reason=CUT_OFF)]
 
 

@@ -15,6 +15,7 @@ from broker.credentials.lifecycle import Health, State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
+from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
 
 
@@ -66,7 +67,7 @@ async def first_request(session: AsyncSession, credential_id: str, versions: Ite
     if any(version.state not in {State.REVOKED, State.DESTROYED} for version in versions):
         return None
     query = select(IntakeRow).where(
-        IntakeRow.credential_id == credential_id, IntakeRow.rotation_id.is_(None), IntakeRow.state == "open"
+        IntakeRow.credential_id == credential_id, IntakeRow.rotation_id.is_(None), IntakeRow.state == IntakeState.OPEN
     )
     return await session.scalar(query.order_by(IntakeRow.id.desc()).limit(1))
 

@@ -18,6 +18,7 @@ from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import Place, versions_of
 from broker.formats import linkproof, linksecret
 from broker.intake import links
+from broker.intake.lifecycle import IntakeState
 from broker.intake.links import Making
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import tell
@@ -111,7 +112,7 @@ class Rotating:
         if row.state != RotationState.REQUESTED or row.intake_id is None:
             return None
         asked = await links.get(session, row.intake_id, lock=True)
-        if asked.state == "open" and asked.expires_at > now:
+        if asked.state == IntakeState.OPEN and asked.expires_at > now:
             return None
         intake, secret = await self._replace(session, actor, asked.id, now)
         return intake.id, secret

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials.versions import Place
 from broker.intake import links
+from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
 from broker.organizations import tenants
 from broker.rotations import commands
@@ -155,7 +156,7 @@ async def cancel(intake_id: IdPath, call: ByOperator) -> Response:
 
     async def work(session: AsyncSession) -> IntakeView:
         row = await links.get(session, intake_id)
-        if row.rotation_id is not None and row.state == "open":
+        if row.rotation_id is not None and row.state == IntakeState.OPEN:
             await commands.cancel(session, call.actor, row.rotation_id, reason="", now=call.now)
             return show(await links.get(session, intake_id))
         return show(await links.cancel(session, call.actor, intake_id, now=call.now))

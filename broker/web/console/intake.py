@@ -21,7 +21,8 @@ from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
 from broker.formats import linkproof
-from broker.intake.links import SPENT, also_open
+from broker.intake.lifecycle import SPENT
+from broker.intake.links import also_open
 from broker.intake.logged import link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
