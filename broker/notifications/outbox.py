@@ -26,6 +26,7 @@ from broker.base.outbound import Outbound, Unreachable
 from broker.formats import ids
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 from broker.notifications import webhooks
+from broker.notifications.lifecycle import DeliveryState, DeliveryStep, WebhookState, delivery_after
 from broker.notifications.mail import Deferred, Mail, Rejected
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
 from broker.notifications.words import URGENT
@@ -96,7 +97,7 @@ class Outbox:
                     .with_for_update(skip_locked=True)
                 )
             )
-            hooks = list(await session.scalars(select(WebhookRow).where(WebhookRow.state == "active")))
+            hooks = list(await session.scalars(select(WebhookRow).where(WebhookRow.state == WebhookState.ACTIVE)))
             resting = await _resting(session)
             for notice in notices:
                 session.add_all(self._deliveries(notice, hooks, resting, now))
@@ -126,7 +127,7 @@ class Outbox:
                 channel=channel,
                 destination=destination,
                 audience=audience,
-                state="pending",
+                state=DeliveryState.PENDING,
                 tries=0,
                 next_try_at=max(now, resting.get(destination, 0)),
                 last_status=None,
@@ -149,7 +150,7 @@ class Outbox:
         """Deliveries that only this process sends for the next while: what is urgent, then what was never tried."""
         async with self.db.write(EVERY_TENANT) as session:
             now = self.clock()
-            due = and_(DeliveryRow.state == "pending", DeliveryRow.next_try_at <= now)
+            due = and_(DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.next_try_at <= now)
             rows = list(
                 await session.scalars(
                     select(DeliveryRow).where(due, DeliveryRow.id.in_(_first(due))).with_for_update(skip_locked=True)
@@ -167,8 +168,11 @@ class Outbox:
         result = await self._tried(delivery, notice)
         now = self.clock()
         dead = not result.sent and (result.final or delivery.tries > len(_RETRY_MS))
-        state = "sent" if result.sent else "dead" if dead else "pending"
-        next_try_at = now if state != "pending" else now + _wait(delivery, result, now)
+        step = DeliveryStep.SEND if result.sent else DeliveryStep.GIVE_UP if dead else DeliveryStep.POSTPONE
+        state = delivery_after(DeliveryState(delivery.state), step)
+        assert state is not None, "only what is pending is claimed"
+        waits = state is DeliveryState.PENDING
+        next_try_at = now + _wait(delivery, result, now) if waits else now
         if dead:
             _log.error("notice.dead", delivery=delivery.id, channel=delivery.channel, status=result.status)
         async with self.db.write(EVERY_TENANT) as session:
@@ -181,7 +185,7 @@ class Outbox:
                     next_try_at=next_try_at,
                     last_status=result.status,
                     last_error=result.error,
-                    settled_at=None if state == "pending" else now,
+                    settled_at=None if waits else now,
                 )
             )
             if result.asked_ms:
@@ -190,7 +194,7 @@ class Outbox:
                     .where(
                         DeliveryRow.channel == "webhook",
                         DeliveryRow.destination == delivery.destination,
-                        DeliveryRow.state == "pending",
+                        DeliveryRow.state == DeliveryState.PENDING,
                         DeliveryRow.next_try_at < next_try_at,
                     )
                     .values(next_try_at=next_try_at)
@@ -214,7 +218,7 @@ class Outbox:
     async def _post(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         async with self.db.read(EVERY_TENANT) as session:
             row = await session.get(WebhookRow, delivery.destination)
-        if row is None or row.state != "active":
+        if row is None or row.state != WebhookState.ACTIVE:
             return _Result(final=True, error="webhook_not_active")
         status, asked_ms = await self.post(row, notice)
         if status == 410:  # Standard Webhooks: the receiver wants no more
@@ -263,7 +267,7 @@ def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
 async def _resting(session: AsyncSession) -> dict[str, int]:
     """Until when receivers asked to be left alone, by their webhooks."""
     waiting = select(DeliveryRow.destination, func.max(DeliveryRow.next_try_at)).where(
-        DeliveryRow.state == "pending", DeliveryRow.last_error == _ASKED
+        DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.last_error == _ASKED
     )
     found = await session.execute(waiting.group_by(DeliveryRow.destination))
     return {row[0]: row[1] for row in found}
@@ -292,9 +296,10 @@ async def resend(session: AsyncSession, actor: Actor, delivery_id: str, *, now: 
     row = await session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
     if row is None:
         raise NotFound("There is no such delivery for you; `broker notice deliveries` shows those that are.")
-    if row.state != "dead":
+    state = delivery_after(DeliveryState(row.state), DeliveryStep.RESEND)
+    if state is None:
         raise Conflict(f"The delivery is {row.state}; only a dead one is sent again.")
-    row.state, row.tries, row.next_try_at, row.settled_at = "pending", 0, now, None
+    row.state, row.tries, row.next_try_at, row.settled_at = state, 0, now, None
     again = Event(
         kind="notice.resent", time=now, actor=actor, organization=row.organization_id, subject=row.id, note=row.channel
     )

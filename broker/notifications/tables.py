@@ -67,7 +67,8 @@ class WebhookRow(TenantOwned, Table):
 class DeliveryRow(TenantOwned, Table):
     """One telling: ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.
 
-    ``state`` is ``pending``, ``sent`` or ``dead``; ``last_error`` a word about the last try, never what came back.
+    ``state`` is a :class:`~broker.notifications.lifecycle.DeliveryState`; ``last_error`` a word about the last try,
+    never what came back.
     """
 
     __tablename__ = "deliveries"

@@ -23,6 +23,7 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.secret import Secret
 from broker.formats import ids
 from broker.keystore.keystore import Keystore
+from broker.notifications.lifecycle import DeliveryState, WebhookState, WebhookStep, webhook_after
 from broker.notifications.notices import tell
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
 from broker.notifications.words import WORDS, Kind, Words, filled, seen
@@ -75,7 +76,7 @@ async def create(
         previous_sealed=None,
         previous_until=None,
         kinds=list(wanted.kinds),
-        state="active",
+        state=WebhookState.ACTIVE,
         created_by=actor.id,
         created_at=now,
         ended_at=None,
@@ -100,8 +101,7 @@ async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> 
 async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> WebhookRow:
     """Post nothing there any more.  Again: no change."""
     row = await find(session, webhook_id)
-    if row.state != "revoked":
-        row.state, row.ended_at = "revoked", now
+    if _end(row, WebhookStep.REVOKE, now):
         await record(session, _event(row, "webhook.revoked", actor, now))
     return row
 
@@ -109,9 +109,8 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
 async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> None:
     """The receiver said that it is gone: nothing more is posted there, and operators are told."""
     row = await find(session, webhook_id)
-    if row.state != "active":
+    if not _end(row, WebhookStep.DISABLE, now):
         return
-    row.state, row.ended_at = "disabled", now
     await tell(
         session,
         "webhook_disabled",
@@ -124,15 +123,26 @@ async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: 
     await record(session, _event(row, "webhook.disabled", actor, now))
 
 
+def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
+    """Take an endpoint out of use by this step; False, with no change, where its state doesn't have it."""
+    ended = webhook_after(WebhookState(row.state), step)
+    if ended is None:
+        return False
+    row.state, row.ended_at = ended, now
+    return True
+
+
 async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: int) -> None:
     """The receiver took nothing since then: operators are told by the other channels, once until it takes something."""
     taken = await session.scalar(
         select(func.max(DeliveryRow.settled_at)).where(
-            DeliveryRow.channel == "webhook", DeliveryRow.destination == webhook_id, DeliveryRow.state == "sent"
+            DeliveryRow.channel == "webhook",
+            DeliveryRow.destination == webhook_id,
+            DeliveryRow.state == DeliveryState.SENT,
         )
     )
     row = await session.get(WebhookRow, webhook_id)
-    if row is None or row.state != "active" or (taken is not None and taken >= since):
+    if row is None or row.state != WebhookState.ACTIVE or (taken is not None and taken >= since):
         return
     await tell(
         session,
@@ -154,7 +164,7 @@ async def rotate_secret(
         Conflict: the endpoint is no longer in use.
     """
     row = await find(session, webhook_id)
-    if row.state != "active":
+    if row.state != WebhookState.ACTIVE:
         raise Conflict(f"The webhook is {row.state}; add a new one.")
     secret = _new_secret()
     row.previous_sealed, row.previous_until = row.secret_sealed, now + _OVERLAP_MS

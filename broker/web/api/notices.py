@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.notifications import outbox
+from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
@@ -79,7 +80,7 @@ def show_delivery(row: DeliveryRow) -> DeliveryView:
         destination=row.destination,
         state=row.state,
         tries=row.tries,
-        next_try_at=when(row.next_try_at) if row.state == "pending" else None,
+        next_try_at=when(row.next_try_at) if row.state == DeliveryState.PENDING else None,
         last_status=row.last_status,
         last_error=row.last_error,
         created_at=when(row.created_at),
