@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
@@ -13,6 +12,7 @@ from joserfc.errors import JoseError
 
 from broker.base.clock import Clock, Timepiece
 from broker.base.errors import InvalidToken
+from broker.base.recent import Recent
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
 from broker.identity.unverified import peek
@@ -78,7 +78,7 @@ class AccessTokens:
         self._keys = keys
         self._clock = clock
         self._looked_at = 0
-        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._verified = Recent[bytes, _Verified](_REMEMBERED)
 
     async def verify(self, unverified_token: str) -> Workload:
         """The workload that this token speaks for.  Whether the workload still stands is the guards' question.
@@ -92,8 +92,6 @@ class AccessTokens:
         known = self._verified.get(digest)
         if known is None or known.expires_at <= self._clock():
             known = self._verified[digest] = await self._verify(unverified_token)
-            if len(self._verified) > _REMEMBERED:
-                self._verified.popitem(last=False)
         if not self._clock.counts(known.issued_by):
             raise AccessTokenRefused
         return known.workload

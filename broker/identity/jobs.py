@@ -6,13 +6,13 @@ at once; this is for everything else that a token opens.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
 from broker.base.validity import Validity
+from broker.base.recent import Recent
 from broker.formats import ids
 from broker.identity.tables import WorkloadRow
 
@@ -41,7 +41,7 @@ class Jobs:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known = Recent[str, _Known](_REMEMBERED)
         self._changes = 0
 
     async def check(self, workload: str) -> None:
@@ -61,7 +61,7 @@ class Jobs:
         guard = news.partition(" ")[0]
         if ids.is_id(guard, "wkl"):
             self._changes += 1
-            self._known.pop(guard, None)
+            self._known.pop(guard)
 
     def forget(self) -> None:
         """Read everything again: news may have been missed."""
@@ -75,7 +75,4 @@ class Jobs:
         known = _Known(row is not None and row.genuine and row.state == Validity.ACTIVE, at)
         if changes == self._changes:  # else this may be from before what was heard meanwhile
             self._known[workload] = known
-            self._known.move_to_end(workload)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return known

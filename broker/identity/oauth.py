@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +29,7 @@ from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock, rfc3339
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
 from broker.formats import ids, token
@@ -96,7 +96,7 @@ class TokenEndpoint:
         self._tally = Tally(clock)
         # Whoever comes has to be looked up, but never on all connections: uses need some.
         self._looking = asyncio.Semaphore(_LOOKING)
-        self._used: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._used = Recent[tuple[str, str], int](_REMEMBERED)
         self._nobodys: dict[str, Any] = {"keys": [OKPKey.generate_key("Ed25519", auto_kid=True).as_dict(private=False)]}
         self.refused = 0
 
@@ -139,7 +139,7 @@ class TokenEndpoint:
     async def _spent(self, actor: Actor, jti: str, expires_ms: int) -> bool:
         """Put the token on the record with the assertion that it was given for; False where that was used before."""
         assertion = (actor.id, jti)
-        if self._used.get(assertion, 0) > self._clock():  # whoever repeats one takes no writer for it
+        if (self._used.get(assertion) or 0) > self._clock():  # whoever repeats one takes no writer for it
             return False
         try:
             async with self._db.write(EVERY_TENANT) as session:
@@ -150,8 +150,6 @@ class TokenEndpoint:
             fresh = True
         if jti:
             self._used[assertion] = expires_ms
-            if len(self._used) > _REMEMBERED:
-                self._used.popitem(last=False)
         return fresh
 
     async def _commit(self, session: AsyncSession, actor: Actor, jti: str, expires_ms: int) -> None:

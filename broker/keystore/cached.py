@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
 from broker.keystore.keystore import NOTHING_KNOWN, Keystore
@@ -24,30 +24,18 @@ class Cached:
     def __init__(self, inner: Keystore, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
         self._seconds = seconds
-        self._clock = clock
-        self._kept: OrderedDict[tuple[bytes, Binding], tuple[float, Secret]] = OrderedDict()
+        self._kept = Recent[tuple[bytes, Binding], Secret](_REMEMBERED, seconds, clock)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
         """See :class:`~broker.keystore.keystore.Keystore`."""
         if binding.purpose != "credential":
             return await self._inner.open(sealed, binding)
-        self._forget()
         kept = self._kept.get((sealed, binding))
         if kept is not None:
-            return kept[1]
-        value = await self._inner.open(sealed, binding)
-        # Last in the order of expiry, also where another opened it meanwhile: what is forgotten goes by that order.
-        self._kept[sealed, binding] = (self._clock() + self._seconds, value)
-        self._kept.move_to_end((sealed, binding))
-        if len(self._kept) > _REMEMBERED:
-            self._kept.popitem(last=False)
-        asyncio.get_running_loop().call_later(self._seconds, self._forget)
+            return kept
+        value = self._kept[sealed, binding] = await self._inner.open(sealed, binding)
+        asyncio.get_running_loop().call_later(self._seconds, self._kept.expire)
         return value
-
-    def _forget(self) -> None:
-        now = self._clock()
-        while self._kept and next(iter(self._kept.values()))[0] <= now:
-            self._kept.popitem(last=False)
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
         """See :class:`~broker.keystore.keystore.Keystore`."""
@@ -59,8 +47,9 @@ class Cached:
 
     async def erase(self, sealed: bytes) -> None:
         """See :class:`~broker.keystore.keystore.Keystore`; what is destroyed is kept here no longer either."""
-        for kept in [kept for kept in self._kept if kept[0] == sealed]:
-            del self._kept[kept]
+        for key, _ in self._kept.entries():
+            if key[0] == sealed:
+                self._kept.pop(key)
         await self._inner.erase(sealed)
 
     async def check(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from broker.audit.series import unconfirmed
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.credentials.lifecycle import Health
 from broker.credentials.missing import note_missing
@@ -113,7 +113,7 @@ class Leasing:
         self._token_key = token_key
         self._row_key = row_key
         self._clock = clock
-        self._leases: OrderedDict[str, Lease] = OrderedDict()
+        self._leases = Recent[str, Lease](_REMEMBERED)
         self._confirmed = False
 
     async def issue(self, actor: Actor, subject: Subject, ask: Ask, *, idempotency_key: str = "") -> Issued:
@@ -157,7 +157,7 @@ class Leasing:
                 if earlier := await self._stored(lease_id):
                     return await self._replay(actor, subject, ask, earlier)
                 continue
-            self._remember(lease)
+            self._leases[lease.id] = lease
             return await self._issued(lease, standing, subject)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -316,7 +316,7 @@ class Leasing:
         lease = self._leases.get(lease_id)
         if lease is None or not self.counted(lease).stands(self._clock()):
             lease = await self.find(lease_id)
-            self._remember(lease)
+            self._leases[lease.id] = lease
         return lease
 
     async def renew(self, actor: Actor, lease: Lease, ttl: int | None) -> Lease:
@@ -342,7 +342,7 @@ class Leasing:
                 lease = await self.find(lease.id)
                 await self.standings.get(lease.subject, fresh=True)
                 continue
-            self._remember(renewed)
+            self._leases[renewed.id] = renewed
             return renewed
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -361,7 +361,7 @@ class Leasing:
         except GuardMoved:  # somebody else ended it
             return await self.find(lease.id)
         ended = lease._replace(ended_at=now, end_reason=kind)
-        self._leases.pop(lease.id, None)
+        self._leases.pop(lease.id)
         return ended
 
     async def page(
@@ -384,12 +384,6 @@ class Leasing:
             await report(self._db, row, self._clock())
             return None
         return None if row is None else self.counted(lease_of(row))
-
-    def _remember(self, lease: Lease) -> None:
-        self._leases[lease.id] = lease
-        self._leases.move_to_end(lease.id)
-        if len(self._leases) > _REMEMBERED:
-            self._leases.popitem(last=False)
 
     def _id_for(self, actor: Actor, idempotency_key: str) -> str:
         text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()

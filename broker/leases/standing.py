@@ -7,7 +7,6 @@ second look-up and can't let anything through.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from broker.audit.record import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.validity import Validity
+from broker.base.recent import Recent
 from broker.care.age import DAY_MS
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -117,9 +117,9 @@ class Standings:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._kept: OrderedDict[Subject, Standing] = OrderedDict()
+        self._kept = Recent[Subject, Standing](_REMEMBERED)
         # The last epochs that other replicas told of: a snapshot with another one is read again.
-        self._told: OrderedDict[str, int] = OrderedDict()
+        self._told = Recent[str, int](_REMEMBERED)
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
         self._loading: dict[Subject, asyncio.Task[Standing]] = {}
 
@@ -127,7 +127,6 @@ class Standings:
         """The snapshot for ``subject``; ``fresh`` reads it again."""
         kept = None if fresh else self._kept.get(subject)
         if kept is not None and 0 <= self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
-            self._kept.move_to_end(subject)
             return kept
         running = self._loading.get(subject)
         if running is not None and fresh:
@@ -143,10 +142,7 @@ class Standings:
     def heard(self, news: str) -> None:
         """Note that a guard was raised (``ID EPOCH``)."""
         guard, _, epoch = news.partition(" ")
-        self._told.pop(guard, None)
         self._told[guard] = int(epoch)
-        if len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
 
     def forget(self) -> None:
         """Read everything again: news may have been missed."""
@@ -154,7 +150,7 @@ class Standings:
         self._told.clear()
 
     def _outdated(self, kept: Standing) -> bool:
-        return any(self._told.get(guard, epoch) != epoch for guard, epoch in kept.epochs.items())
+        return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
     def _loaded(self, subject: Subject, done: asyncio.Task[Standing]) -> None:
         if self._loading.get(subject) is done:
@@ -164,13 +160,11 @@ class Standings:
 
     async def _load_and_keep(self, subject: Subject) -> Standing:
         standing = await self._load(subject)
-        self._kept.pop(subject, None)
+        self._kept.pop(subject)
         for row in standing.altered:
             await report(self._db, row, self._clock())
         if standing.key is not None:  # what was refused may be granted the next moment: never remembered
             self._kept[subject] = standing
-            if len(self._kept) > _REMEMBERED:
-                self._kept.popitem(last=False)
         return standing
 
     async def _load(self, subject: Subject) -> Standing:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.recent import Recent
 from broker.keystore.genuine import GivesRights
 from broker.notifications.notices import tell
 
 _DAY_MS = 86_400_000
 _REMEMBERED = 10_000
 # In memory, not by the notice, which whoever wrote the row could have written beforehand.
-_reported: WeakKeyDictionary[Database, OrderedDict[tuple[str, str, int], None]] = WeakKeyDictionary()
+_reported: WeakKeyDictionary[Database, Recent[tuple[str, str, int], bool]] = WeakKeyDictionary()
 
 
 async def report(db: Database, row: GivesRights, now: int) -> None:
     """Put it on the record and tell operators, once a day in each process for as long as somebody meets the row."""
     organization, table, name = getattr(row, "organization_id", ""), row.table_name, row.id
-    met, day = _reported.setdefault(db, OrderedDict()), now // _DAY_MS
-    if (table, name, day) in met:
+    met, day = _reported.setdefault(db, Recent(_REMEMBERED)), now // _DAY_MS
+    if met.get((table, name, day)):
         return
     async with db.write(EVERY_TENANT) as session:
         await tell(
@@ -35,9 +35,7 @@ async def report(db: Database, row: GivesRights, now: int) -> None:
         )
         event = Event(kind="right.altered", time=now, actor=BROKER, organization=organization, subject=name)
         await record(session, event)
-    met[table, name, day] = None
-    if len(met) > _REMEMBERED:
-        met.popitem(last=False)
+    met[table, name, day] = True
 
 
 async def insist(db: Database, row: GivesRights, now: int) -> None:

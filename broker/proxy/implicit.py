@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from broker.audit.events import Actor
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError
+from broker.base.recent import Recent
 from broker.grants.policy import Ask, Call, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
@@ -34,7 +34,7 @@ class Implicit:
     def __init__(self, leasing: Leasing, clock: Clock) -> None:
         self._leasing = leasing
         self._clock = clock
-        self._kept: OrderedDict[tuple[Subject, str], Lease] = OrderedDict()
+        self._kept = Recent[tuple[Subject, str], Lease](_REMEMBERED)
 
     async def lease(self, job: Job, organization: str, provider: str, call: Call, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
@@ -51,8 +51,6 @@ class Implicit:
         ask = Ask(provider, job.label, Mode.USE, job.purpose, call=call)
         lease = (await self._leasing.issue(job.actor, subject, ask)).lease
         self._kept[subject, job.purpose] = lease
-        if len(self._kept) > _REMEMBERED:
-            self._kept.popitem(last=False)
         return lease
 
     async def _carries(self, lease: Lease, call: Call) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from broker.audit.log import AuditUnavailable
 from broker.base.db import EVERY_TENANT
+from broker.base.recent import Recent
 from broker.formats.envelope import Binding
 from broker.leases.standing import Standings, Subject
 from broker.leases.tables import LeaseRow
@@ -201,6 +202,11 @@ async def test_a_cut_off_is_in_force_when_answered_idempotent_and_recorded(world
     assert len(await world.events(kind=kind)) == 1
 
 
+def remember(memory: Recent[Any, Any], stale: list[tuple[Any, Any]]) -> None:
+    for key, value in stale:
+        memory[key] = value
+
+
 @pytest.mark.parametrize("what", sorted(CUTS))
 async def test_a_stale_memory_lets_nothing_through(world: World, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another replica: its memory is from before the cut-off, and only the guards stand between."""
@@ -210,16 +216,16 @@ async def test_a_stale_memory_lets_nothing_through(world: World, what: str, monk
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     await world.proxied(lease, "/facilities")
-    stale_standings = dict(world.services.leasing.standings._kept)
-    stale_leases = dict(world.services.leasing._leases)
+    stale_standings = world.services.leasing.standings._kept.entries()
+    stale_leases = world.services.leasing._leases.entries()
     assert stale_standings
     assert stale_leases
     await cut(world, job, lease)
-    world.services.leasing.standings._kept.update(stale_standings)
-    world.services.leasing._leases.update(stale_leases)
+    remember(world.services.leasing.standings._kept, stale_standings)
+    remember(world.services.leasing._leases, stale_leases)
     reached = len(world.upstream.requests)
     assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
-    world.services.leasing.standings._kept.update(stale_standings)
+    remember(world.services.leasing.standings._kept, stale_standings)
     if what != "lease":
         assert (await job.ask("acme")).status_code == 403
     assert len(world.upstream.requests) == reached

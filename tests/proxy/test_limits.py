@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.base.recent import Recent
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from tests.proxy.conftest import Bench, problem
 
@@ -188,6 +189,18 @@ async def test_a_call_without_a_lease_gets_one_where_the_grant_allows_it(either:
     assert (await call("/facilities/1", **{"X-Broker-Purpose": "nightly"})).status_code == 403
     assert problem(await call("/x%2fy"))[1] == "path_refused"
     assert problem(await call("/x", **{"X-Broker-Label": "NOT A LABEL"}))[1] == "invalid"
+
+
+async def test_the_purpose_that_is_used_most_keeps_its_lease_however_many_others_come(bench: Bench) -> None:
+    bench.world.services.proxy._authorizer._implicit._kept = Recent(2)
+    await bench.world.grant(bench.job, "acme", provider="lab", implicit=True)
+    headers = await bench.job.headers()
+    for other in range(3):
+        for purpose in ("busy", f"other {other}"):
+            got = await bench.world.http.get("/proxy/acme/lab/x", headers={**headers, "X-Broker-Purpose": purpose})
+            assert got.status_code == 200
+    issued = [event["personal"]["note"] for event in await bench.world.events(kind="lease.issued")]
+    assert issued.count("busy") == 1
 
 
 async def test_an_implicit_lease_needs_a_purpose_where_the_grant_does(bench: Bench) -> None:

@@ -52,7 +52,7 @@ async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
     standings = two.services.leasing.standings
-    kept = next(iter(standings._kept.values()))
+    kept = standings._kept.entries()[0][1]
     assert not standings._outdated(kept)
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
     await eventually(lambda: standings._outdated(kept))  # without a request
@@ -66,7 +66,7 @@ async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World
     await one.grant(job, "acme")
     await job.lease("acme")
     standings = one.services.leasing.standings
-    kept = next(iter(standings._kept.values()))
+    kept = standings._kept.entries()[0][1]
     standings.heard(f"{credential} {kept.epochs[credential] - 1}")
     assert standings._outdated(kept)
     # and what was heard before news were missed makes nothing fall that was read since
@@ -111,7 +111,7 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
 
     await eventually(all_new)
     await at(job, two).lease("acme")
-    kept = next(iter(standings._kept.values()))
+    kept = standings._kept.entries()[0][1]
     grant = (await one.call("GET", "/v1/grants"))["items"][0]["id"]
     await one.call("POST", f"/v1/grants/{grant}/revoke", json={})
     await eventually(lambda: standings._outdated(kept))
