@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, literal, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.app import Broker
@@ -21,7 +20,7 @@ from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import rfc3339
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Conflict, Invalid
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -174,10 +173,9 @@ async def _raise_every_epoch(session: AsyncSession) -> None:
     """A fresh epoch for everything that decisions rely on: what a process or a row remembers is outdated."""
     await session.flush()
     fresh = secrets.randbelow(_EPOCHS)
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     for relied in (OrganizationRow.id, WorkloadRow.id, GrantRow.id, CredentialRow.id, LeaseRow.id, GuardRow.id):
         every = select(relied, literal(fresh)).where(true())
-        statement = insert(GuardRow).from_select(["id", "epoch"], every)
+        statement = upsert(session, GuardRow).from_select(["id", "epoch"], every)
         await session.execute(
             statement.on_conflict_do_update(index_elements=[GuardRow.id], set_={"epoch": statement.excluded.epoch})
         )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import bindparam, case, literal_column, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.audit.tables import AllowanceRow
+from broker.base.db import UPSERTS, table
 from broker.base.prepared import Transaction, execute_many, present
 
 # What lies further ahead than it was ever set, by more than replicas' clocks differ, is from before the clock stepped
@@ -96,20 +96,19 @@ _NUMBERS = {
 }
 _SET = {}
 _PAUSE = {}
-for _module in (postgresql, sqlite):
-    _name = _module.__name__.rsplit(".", 1)[-1]
-    _insert = _module.insert(AllowanceRow).values(id=bindparam("allowance"), value=bindparam("number"))
-    _SET[_name] = _insert.on_conflict_do_update(
+for _dialect, _upsert in UPSERTS.items():
+    _insert = _upsert(AllowanceRow).values(id=bindparam("allowance"), value=bindparam("number"))
+    _SET[_dialect] = _insert.on_conflict_do_update(
         index_elements=[AllowanceRow.id], set_={"value": _insert.excluded.value}
     )
     _later = case((_insert.excluded.value > AllowanceRow.value, _insert.excluded.value), else_=AllowanceRow.value)
-    _PAUSE[_name] = _insert.on_conflict_do_update(index_elements=[AllowanceRow.id], set_={"value": _later})
+    _PAUSE[_dialect] = _insert.on_conflict_do_update(index_elements=[AllowanceRow.id], set_={"value": _later})
 
 
 # Gives one back that was taken from a :class:`Total` (parameter ``taken``) for what did not happen.  Literals, as an
 # event's statements have no parameters but the row's.
 GIVE_BACK = (
-    update(AllowanceRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    update(table(AllowanceRow))
     .where(AllowanceRow.id == bindparam("taken"), AllowanceRow.value > literal_column("0"))
     .values(value=AllowanceRow.value - literal_column("1"))
 )

@@ -15,7 +15,7 @@ from sqlalchemy import insert, text
 
 from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
 from broker.base.prepared import Transaction, execute_many
 
@@ -25,7 +25,7 @@ _AGAIN_S = 1.0
 # What a server answers that takes no writes is an error (25006), of which the pool learns too; no row is touched.
 # Whoever reads now and then asks so as well: the pool must not keep a connection to such a server for the next writer.
 ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_batches WHERE false")}
-_TRIED = insert(BatchRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_TRIED = insert(table(BatchRow))
 
 
 class Durability:

@@ -27,7 +27,7 @@ from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise
 from broker.audit.tables import BatchRow
 from broker.base import storable
 from broker.base.clock import Clock, now_ms
-from broker.base.db import Database
+from broker.base.db import Database, table
 from broker.base.errors import Unavailable
 from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.prepared import Transaction, execute_many
@@ -326,7 +326,7 @@ class _Attempt:
             _refuse(waiting, self._exhausted.get(id(waiting)) or GuardMoved())
 
 
-_INSERT_BATCH = insert(BatchRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_INSERT_BATCH = insert(table(BatchRow))
 
 
 def _standing(batch: Sequence[_Waiting], present: Mapping[str, int]) -> list[_Waiting]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, literal_column, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, GuardRow, HeadRow
+from broker.base.db import UPSERTS, table
 from broker.base.prepared import OnConnection, Transaction, execute_many, present
 from broker.formats.event import Committed
 
@@ -53,13 +53,13 @@ _MOVE_HEAD = (
     .where(HeadRow.id == literal_column("1"))
     .values(size=bindparam("to_size"), latest=bindparam("to_latest"))
 )
-_INSERT_EVENTS = insert(EventRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_INSERT_EVENTS = insert(table(EventRow))
 
 _EPOCH_BITS = 62
 _RAISE = {}
-for _module in (postgresql, sqlite):
-    _insert = _module.insert(GuardRow).values(id=bindparam("guard_id"), epoch=bindparam("to_epoch"))
-    _RAISE[_module.__name__.rsplit(".", 1)[-1]] = _insert.on_conflict_do_update(
+for _dialect, _upsert in UPSERTS.items():
+    _insert = _upsert(GuardRow).values(id=bindparam("guard_id"), epoch=bindparam("to_epoch"))
+    _RAISE[_dialect] = _insert.on_conflict_do_update(
         index_elements=[GuardRow.id], set_={"epoch": _insert.excluded.epoch}
     )
 

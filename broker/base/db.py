@@ -11,7 +11,7 @@ import asyncio
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import asyncpg
+import sqlalchemy
 from sqlalchemy import BigInteger, MetaData, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -94,6 +96,27 @@ class Table(DeclarativeBase):
         }
     )
     type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy's own declaration
+
+
+def table(row: type[Table]) -> sqlalchemy.Table:
+    """The table of these rows, for statements that are made without the ORM."""
+    found = row.__table__
+    assert isinstance(found, sqlalchemy.Table)  # declared as FromClause
+    return found
+
+
+Insert = postgresql.Insert | sqlite.Insert
+
+# An INSERT that says what is done about a row that is there already, by the dialect's name.
+UPSERTS: Final[Mapping[str, Callable[[type[Table]], Insert]]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
+
+
+def upsert(session: AsyncSession, row: type[Table]) -> Insert:
+    """An INSERT of such rows, which goes on with ``on_conflict_do_nothing`` or ``on_conflict_do_update``."""
+    return UPSERTS[session.get_bind().dialect.name](row)
 
 
 class TenantOwned:

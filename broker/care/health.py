@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER
 from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import tell_outage
 from broker.credentials import evidence, rotation, turns
@@ -56,7 +56,7 @@ _SUSPECTED = (
     .with_for_update(skip_locked=True)
 )
 SUSPECT = (
-    update(VersionRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    update(table(VersionRow))
     .where(tuple_(VersionRow.credential_id, VersionRow.number).in_(_SUSPECTED))
     .values(next_probe_at=bindparam("at_once"))
 )

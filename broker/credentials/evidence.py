@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.db import upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import EvidenceRow, KeyEvidenceRow, VersionRow
 
@@ -90,15 +90,14 @@ async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
 
 async def remember(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
     """Note that this key showed these ids, and its organization owns them; a known id keeps its owner."""
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     place = {"organization_id": row.organization_id, "credential_id": row.credential_id, "version": row.number}
-    for table, facts in (
+    for kind, facts in (
         (EvidenceRow, {"provider": row.provider, "owner": row.organization_id}),
         (KeyEvidenceRow, place),
     ):
         rows = [{"id_hash": found, **facts} for found in sorted(seen)]
         if rows:
-            await session.execute(insert(table).on_conflict_do_nothing(), rows)
+            await session.execute(upsert(session, kind).on_conflict_do_nothing(), rows)
 
 
 async def _owners(session: AsyncSession, row: VersionRow, seen: Set[str]) -> dict[str, str]:

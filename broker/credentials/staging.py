@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import record
-from broker.base.db import Database, Scope
+from broker.base.db import Database, Scope, upsert
 from broker.base.errors import Conflict, Invalid, Unavailable
 from broker.base.secret import Secret
 from broker.base.validity import Validity
@@ -256,9 +255,8 @@ def _new_credential(session: AsyncSession, place: Place, credential_id: str, now
 
 async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> None:
     """Note whose key this is; the first to claim it decides, also among concurrent claims."""
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     claimed = await session.execute(
-        insert(FingerprintRow)
+        upsert(session, FingerprintRow)
         .values(fingerprint=fingerprint, owner=organization)
         .on_conflict_do_nothing()
         .returning(FingerprintRow.owner)

@@ -6,14 +6,13 @@ import hmac
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
 from broker.base import validity
-from broker.base.db import Scope
+from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
 from broker.formats import ids, token
@@ -64,9 +63,8 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, a
         return None
     fresh = token.new("kbb")
     given = {"token_hash": _one_time(hash_key, fresh, now + BOOTSTRAP_MS), "expires_at": now + BOOTSTRAP_MS}
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     stored = await session.execute(
-        insert(BootstrapRow)
+        upsert(session, BootstrapRow)
         .values(id=1, **given)
         .on_conflict_do_update(
             index_elements=[BootstrapRow.id], set_=given, where=None if anew else BootstrapRow.expires_at <= now

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import record
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import EVERY_TENANT, Database, Scope, upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
@@ -89,9 +88,8 @@ def _often(place: str, count: int) -> str:
 
 async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by: str, now: int) -> bool:
     """Whether the key was not known to be there."""
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     made = await session.execute(
-        insert(FindingRow)
+        upsert(session, FindingRow)
         .values(
             id=ids.new("fnd"),
             organization_id=version.organization_id,

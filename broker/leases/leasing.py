@@ -15,7 +15,7 @@ from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.record import epochs_of
 from broker.audit.series import unconfirmed
 from broker.base.clock import Timepiece
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.recent import Recent
 from broker.base.secret import Secret
@@ -83,10 +83,10 @@ class Issued:
     revealed: Secret | None
 
 
-_INSERT = insert(LeaseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
-_RENEW = update(LeaseRow.__table__).where(LeaseRow.id == bindparam("lease")).values(expires_at=bindparam("to"))  # type: ignore[arg-type]
+_INSERT = insert(table(LeaseRow))
+_RENEW = update(table(LeaseRow)).where(LeaseRow.id == bindparam("lease")).values(expires_at=bindparam("to"))
 _END = (
-    update(LeaseRow.__table__)  # type: ignore[arg-type]
+    update(table(LeaseRow))
     .where(LeaseRow.id == bindparam("lease"), LeaseRow.ended_at.is_(None))
     .values(ended_at=bindparam("at"), end_reason=bindparam("why"))
 )

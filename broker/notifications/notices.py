@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import structlog
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.db import upsert
 from broker.formats import ids
 from broker.notifications.tables import NoticeRow
 from broker.notifications.words import Kind, check
@@ -48,10 +48,9 @@ async def tell(
     """
     check(facts or {})
     await session.flush()
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert
     notice = ids.new("ntc")
     made = await session.execute(
-        insert(NoticeRow)
+        upsert(session, NoticeRow)
         .values(
             id=notice,
             organization_id=organization,

@@ -16,6 +16,7 @@ from broker.audit.allowance import Allowance, Exhausted
 from broker.audit.events import Actor, Event, Target
 from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
+from broker.base.db import table
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
@@ -76,7 +77,7 @@ class Asked:
     path: str
 
 
-_INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_INSERT_USE = insert(table(UseRow))
 
 
 class Authorizer:

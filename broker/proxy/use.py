@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, update
 from broker.audit.allowance import GIVE_BACK
 from broker.audit.events import Event, Outcome
 from broker.audit.log import Write
+from broker.base.db import table
 from broker.formats import ids
 from broker.leases.standing import SealedKey
 from broker.leases.tables import UseRow
@@ -93,7 +94,7 @@ class Use:
 
 
 COMPLETE_USE = (
-    update(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+    update(table(UseRow))
     .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
     .values(completed_at=bindparam("at"), status=bindparam("answer"))
 )

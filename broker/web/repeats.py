@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from fastapi.responses import Response
 from sqlalchemy import ColumnElement, and_, delete, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Conflict, Invalid
 from broker.base.secret import Secret
 from broker.keystore.keystore import Keystore
@@ -84,9 +83,8 @@ class Repeats:
             "answer_sealed": await self.keystore.seal(Secret(b""), self._row().binding),
             "expires_at": self.clock() + _UNDER_WAY_MS,
         }
-        insert = (postgresql if self.db.dialect == "postgresql" else sqlite).insert
         taken = await session.execute(
-            insert(IdempotencyRow)
+            upsert(session, IdempotencyRow)
             .values(principal_id=self.principal, key=self.key, **given)
             .on_conflict_do_update(
                 index_elements=[IdempotencyRow.principal_id, IdempotencyRow.key],

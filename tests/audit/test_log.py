@@ -16,13 +16,13 @@ from broker.audit.record import epochs_of, raise_epoch, record
 from broker.audit.search import Filter, search
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import now_ms
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.prepared import Transaction
 from broker.formats.event import entry_of
 from broker.leases.tables import UseRow
 from tests.support.waiting import eventually
 
-INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]
+INSERT_USE = insert(table(UseRow))
 
 
 def event(kind: str = "audit.read", **fields: Any) -> Event:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+from pathlib import Path
 
 from sqlalchemy import text
 
+import broker
 from broker.base.db import EVERY_TENANT, Database
 
 
@@ -33,3 +35,14 @@ async def test_a_database_that_closes_leaves_no_connection_of_a_reader_open(sqli
             gc.collect()
     # then
     assert [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)] == []
+
+
+def test_which_dialect_it_is_and_how_tables_are_typed_is_known_in_one_room_only() -> None:
+    """Upserts and statements without the ORM come from ``upsert`` and ``table``."""
+    rooms = Path(broker.__file__).parent
+    knows = {
+        path.relative_to(rooms).parts[0]
+        for path in rooms.rglob("*.py")
+        if "sqlalchemy.dialects" in (text := path.read_text()) or "__table__" in text
+    }
+    assert knows == {"base"}

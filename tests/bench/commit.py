@@ -17,12 +17,12 @@ from broker.audit.allowance import Pause
 from broker.audit.events import Actor, Event, Target
 from broker.audit.log import AuditLog
 from broker.base.clock import now_ms
-from broker.base.db import Database
+from broker.base.db import Database, table
 from broker.formats import ids
 from broker.leases.tables import UseRow
 from tests.bench.load import Measured
 
-_INSERT_USE = insert(UseRow.__table__)  # type: ignore[arg-type]  # declared as FromClause, is a Table
+_INSERT_USE = insert(table(UseRow))
 
 
 def run(directory: Path, *, seconds: float) -> Measured:
