@@ -16,27 +16,21 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select, tuple_, update
-from sqlalchemy.orm import InstrumentedAttribute
 
+import broker.tables  # noqa: F401 - every table declares its sealed columns
 from broker import rights
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.audit.search import Filter, search
-from broker.base.db import EVERY_TENANT, Database, Table
+from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.formats.envelope import Binding
 from broker.formats.reference import is_reference
-from broker.identity.signing import binding as signing_binding
-from broker.identity.tables import SigningKeyRow
-from broker.intake.tables import IntakeRow
 from broker.keystore import strays
-from broker.keystore.internal import ROOT, InternalKeyRow
+from broker.keystore.columns import SealedColumn, sealed_columns
 from broker.keystore.keyring import kek_of, name_of
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
-from broker.notifications.tables import WebhookRow
 from broker.organizations.tables import OrganizationRow
 from broker.web.session import Services
-from broker.web.tables import IdempotencyRow
 
 Advance = Callable[[int, int], None]
 About = Mapping[str, str]
@@ -47,31 +41,9 @@ _AT_ONCE = 8
 _PASSES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A column of sealed bytes, the row's key, and where its values belong."""
-
-    table: type[Table]
-    sealed: InstrumentedAttribute[Any]
-    key: tuple[InstrumentedAttribute[Any], ...]
-    binding: Callable[[Any], Binding]
-
-
-_PLACES = (
-    _Place(InternalKeyRow, InternalKeyRow.sealed, (InternalKeyRow.name,), lambda _row: ROOT),
-    _Place(SigningKeyRow, SigningKeyRow.sealed, (SigningKeyRow.kid,), lambda row: signing_binding(row.kid)),
-    _Place(VersionRow, VersionRow.sealed, (VersionRow.credential_id, VersionRow.number), lambda row: row.binding),
-    _Place(IntakeRow, IntakeRow.private_sealed, (IntakeRow.id,), lambda row: row.binding),
-    _Place(WebhookRow, WebhookRow.url_sealed, (WebhookRow.id,), lambda row: row.url_binding),
-    _Place(WebhookRow, WebhookRow.secret_sealed, (WebhookRow.id,), lambda row: row.secret_binding),
-    _Place(WebhookRow, WebhookRow.previous_sealed, (WebhookRow.id,), lambda row: row.secret_binding),
-    _Place(
-        IdempotencyRow,
-        IdempotencyRow.answer_sealed,
-        (IdempotencyRow.principal_id, IdempotencyRow.key),
-        lambda row: row.binding,
-    ),
-)
+def _places() -> list[SealedColumn]:
+    """What master keys hold; what is under the broker's own root moves with the root."""
+    return [column for column in sealed_columns() if not column.own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +71,7 @@ class Moved:
 async def held_by(db: Database) -> dict[str, int]:
     """How many sealed values each master key holds at this moment; asks no keystore."""
     held: Counter[str] = Counter()
-    for place in _PLACES:
+    for place in _places():
         async for rows in _pages(db, place, place.sealed):
             for row in rows:
                 with suppress(CannotOpen):  # what no keystore made, no master key opens
@@ -177,7 +149,7 @@ class _Moving:
         before = self.done.moved.total()
         self.done.stuck = []
         self._seen, self._total = 0, await _total(self._services.db)
-        for place in _PLACES:
+        for place in _places():
             async for rows in _pages(self._services.db, place, place.table):
                 values = [row[0] for row in rows]
                 about = await _described(self._services, values) if place.table is VersionRow else {}
@@ -189,7 +161,7 @@ class _Moving:
                         raise failure
         return self.done.moved.total() > before
 
-    async def _value(self, place: _Place, row: Any, about: Mapping[str, About]) -> None:  # noqa: ANN401 - any table's
+    async def _value(self, place: SealedColumn, row: Any, about: Mapping[str, About]) -> None:  # noqa: ANN401 - any table's
         async with self._at_once:
             try:
                 await self._move(place, row, about.get(getattr(row, "credential_id", ""), NOTHING_KNOWN))
@@ -202,7 +174,7 @@ class _Moving:
             self._seen += 1
             self._advance(self._seen, max(self._seen, self._total))
 
-    async def _move(self, place: _Place, row: Any, about: About) -> None:  # noqa: ANN401
+    async def _move(self, place: SealedColumn, row: Any, about: About) -> None:  # noqa: ANN401
         services = self._services
         matches = [column == getattr(row, column.key) for column in place.key]
         while (sealed := getattr(row, place.sealed.key, None)) is not None:
@@ -225,18 +197,18 @@ class _Moving:
             async with services.db.read(EVERY_TENANT) as session:
                 row = await session.scalar(select(place.table).where(*matches))
 
-    def _stuck(self, place: _Place, row: Any, why: str) -> None:  # noqa: ANN401
+    def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401
         key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)
         self.done.stuck.append(Stuck(f"{place.table.__tablename__}.{place.sealed.key}, {key}", why))
 
 
 async def _total(db: Database) -> int:
     async with db.read(EVERY_TENANT) as session:
-        counts = [select(func.count(place.sealed)) for place in _PLACES]
+        counts = [select(func.count(place.sealed)) for place in _places()]
         return sum([await session.scalar(count) or 0 for count in counts])
 
 
-async def _pages(db: Database, place: _Place, wanted: Any) -> AsyncIterator[Sequence[Any]]:  # noqa: ANN401 - a column or a table
+async def _pages(db: Database, place: SealedColumn, wanted: Any) -> AsyncIterator[Sequence[Any]]:  # noqa: ANN401 - a column or a table
     """``wanted`` of every row that holds a value, page by page in the order of keys."""
     after: tuple[Any, ...] | None = None
     while True:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 
@@ -69,7 +70,7 @@ class VersionRow(TenantOwned, Table):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     provider: Mapped[str]
     state: Mapped[str]
-    sealed: Mapped[bytes | None]
+    sealed: Mapped[bytes | None] = sealed_column(lambda row: row.binding)
     fingerprint: Mapped[str]
     last4: Mapped[str]
     intake_id: Mapped[str | None]

@@ -10,17 +10,11 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.secret import Secret
-from broker.formats.envelope import Binding
-from broker.identity.tables import SigningKeyRow
+from broker.identity.tables import SigningKeyRow, signing_binding
 from broker.keystore.keystore import Keystore
 
 # RFC 9864 renames the algorithm to Ed25519; RFC 8037's EdDSA is what deployed libraries still write and expect.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
-
-
-def binding(kid: str) -> Binding:
-    """Where the sealed private half of the key ``kid`` belongs."""
-    return Binding("access-token-signing", credential=kid)
 
 
 class SigningKeys:
@@ -37,12 +31,12 @@ class SigningKeys:
         if not rows:
             key = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": "EdDSA"}, auto_kid=True)
             private = Secret(json.dumps(key.as_dict(private=True)))
-            sealed = await self._keystore.seal(private, binding(str(key.kid)))
+            sealed = await self._keystore.seal(private, signing_binding(str(key.kid)))
             async with self._db.write(EVERY_TENANT) as session:
                 session.add(SigningKeyRow(kid=str(key.kid), sealed=sealed, created_at=now))
             rows = await self._rows()
         self._keys = [
-            OKPKey.import_key(json.loads((await self._keystore.open(row.sealed, binding(row.kid))).reveal()))
+            OKPKey.import_key(json.loads((await self._keystore.open(row.sealed, signing_binding(row.kid))).reveal()))
             for row in rows
         ]
 

@@ -8,6 +8,8 @@ from sqlalchemy import JSON, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table
+from broker.formats.envelope import Binding
+from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 
@@ -84,11 +86,16 @@ class AssertionRow(Table):
     expires_at: Mapped[int] = mapped_column(index=True)
 
 
+def signing_binding(kid: str) -> Binding:
+    """Where the sealed private half of the key ``kid`` belongs."""
+    return Binding("access-token-signing", credential=kid)
+
+
 class SigningKeyRow(Table):
     """An Ed25519 key that signs access tokens, sealed."""
 
     __tablename__ = "signing_keys"
 
     kid: Mapped[str] = mapped_column(primary_key=True)
-    sealed: Mapped[bytes]
+    sealed: Mapped[bytes] = sealed_column(lambda row: signing_binding(row.kid))
     created_at: Mapped[int]

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.sealed import SealContext
+from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 
@@ -49,10 +50,10 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     requested_by: Mapped[str]
     state: Mapped[str] = mapped_column(index=True)
     proof_hash: Mapped[bytes]
-    link_key: Mapped[bytes | None]
-    status_key: Mapped[bytes | None]
+    link_key: Mapped[bytes | None] = sealed_column(lambda row: row.link_binding, own=True)
+    status_key: Mapped[bytes | None] = sealed_column(lambda row: row.status_binding, own=True)
     public_key: Mapped[bytes]
-    private_sealed: Mapped[bytes | None]
+    private_sealed: Mapped[bytes | None] = sealed_column(lambda row: row.binding)
     rotation_id: Mapped[str | None]
     status_serial: Mapped[int] = mapped_column(server_default="0")
     credential_id: Mapped[str | None]

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
+from broker.keystore.columns import sealed_column
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import CannotOpen, Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
@@ -32,7 +33,7 @@ class InternalKeyRow(Table):
     __tablename__ = "internal_keys"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    sealed: Mapped[bytes]
+    sealed: Mapped[bytes] = sealed_column(lambda _row: ROOT)
     created_at: Mapped[int]
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.keystore.columns import sealed_column
 
 
 class NoticeRow(TenantOwned, Table):
@@ -43,9 +44,9 @@ class WebhookRow(TenantOwned, Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     format: Mapped[str]
     shown: Mapped[str]
-    url_sealed: Mapped[bytes]
-    secret_sealed: Mapped[bytes]
-    previous_sealed: Mapped[bytes | None]
+    url_sealed: Mapped[bytes] = sealed_column(lambda row: row.url_binding)
+    secret_sealed: Mapped[bytes] = sealed_column(lambda row: row.secret_binding)
+    previous_sealed: Mapped[bytes | None] = sealed_column(lambda row: row.secret_binding)
     previous_until: Mapped[int | None]
     kinds: Mapped[list[str]] = mapped_column(JSON)
     state: Mapped[str]

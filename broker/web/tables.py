@@ -6,6 +6,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table
 from broker.formats.envelope import Binding
+from broker.keystore.columns import sealed_column
 
 
 class IdempotencyRow(Table):
@@ -17,7 +18,7 @@ class IdempotencyRow(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     request_hash: Mapped[str]
     status: Mapped[int]
-    answer_sealed: Mapped[bytes]
+    answer_sealed: Mapped[bytes] = sealed_column(lambda row: row.binding)
     expires_at: Mapped[int] = mapped_column(index=True)
 
     @property

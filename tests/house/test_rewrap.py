@@ -7,12 +7,50 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import LargeBinary
 
 from broker.base.secret import Secret
+from broker.keystore.columns import sealed_columns
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.local import MasterKeys, MasterKeysUnusable
 from broker.rewrap import held_by, rewrap_all
+from broker.tables import METADATA
 from tests.support.world import World, running_world
+
+# Bytes that hide nothing, or that can't be turned back.
+_NOT_SEALED = {
+    *(f"audit_events.{name}" for name in ("core", "personal", "salt_core", "salt_personal", "entry")),
+    "bootstrap.token_hash",
+    "intakes.proof_hash",
+    "intakes.public_key",
+    "keystore_strays.reference",
+    "operators.token_hash",
+    "workloads.secret_hash",
+}
+
+
+def test_every_column_of_sealed_bytes_declares_itself() -> None:
+    """One that didn't would be stranded when the old master key is dropped."""
+    declared = {f"{one.table.__tablename__}.{one.sealed.key}": one.own for one in sealed_columns()}
+    assert declared == {
+        "credential_versions.sealed": False,
+        "idempotency.answer_sealed": False,
+        "intakes.link_key": True,
+        "intakes.private_sealed": False,
+        "intakes.status_key": True,
+        "internal_keys.sealed": False,
+        "signing_keys.sealed": False,
+        "webhooks.previous_sealed": False,
+        "webhooks.secret_sealed": False,
+        "webhooks.url_sealed": False,
+    }
+    every = {
+        f"{table.name}.{column.name}"
+        for table in METADATA.tables.values()
+        for column in table.columns
+        if isinstance(column.type, LargeBinary) and column.name != "row_mac"
+    }
+    assert every - declared.keys() == _NOT_SEALED
 
 
 async def test_everything_moves_to_the_new_key_while_jobs_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
