@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import httpx2
 
 from broker.client.connecting import caller
 from broker.client.errors import CallFailed, another_answer, answer, unreachable
-from broker.formats import linkproof, linksecret, sealed
+from broker.formats import base64url, linkproof, linksecret, sealed
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
@@ -77,7 +76,7 @@ def deposit(
         code = linksecret.new()
         message = sealed.seal(sealed.Submission(key, linkproof.key_of(code)), public, context)
         status = _Page(http, "status", intake, code, proxy)
-        received = _submitted(page, status, sealed=_text(message), variables=variables or {})
+        received = _submitted(page, status, sealed=base64url.encode(message), variables=variables or {})
     old = {} if linksecret.names_recipient(secret) else {"old_link": OLD_LINK}
     return {**received, "status_code": code, "status_page": status.url, **old}
 
@@ -152,7 +151,7 @@ def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
 def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes, sealed.SealContext]:
     """Whom the broker is said to be, if that is whom the link names."""
     try:
-        public = _bytes(opened["seal"]["public_key"])
+        public = base64url.decode(opened["seal"]["public_key"])
         context = sealed.SealContext(**opened["seal"]["context"])
         recipient = linksecret.recipient_of(public, context)
     except (KeyError, TypeError, ValueError):
@@ -181,11 +180,3 @@ def _parts(link: str) -> tuple[str, str, str]:
     if secret is None:
         raise CallFailed("A character in the link is wrong or missing; copy it again.", code="link_altered")
     return base, intake, secret
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

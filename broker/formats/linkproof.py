@@ -17,11 +17,10 @@ The nonce is the broker's, works once, and only for the page and id that it was 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 
-from broker.formats import canonical
+from broker.formats import base64url, canonical
 
 HEADER = "X-Broker-Proof"
 KEY_BYTES = 32
@@ -40,7 +39,7 @@ def proof(key: bytes, nonce: str, route: str, body: bytes) -> bytes:
 
 def header(key: bytes, nonce: str, route: str, body: bytes) -> dict[str, str]:
     """The header that carries a proof."""
-    text = base64.urlsafe_b64encode(proof(key, nonce, route, body)).rstrip(b"=").decode()
+    text = base64url.encode(proof(key, nonce, route, body))
     return {HEADER: f"{nonce}.{text}"}
 
 
@@ -48,7 +47,7 @@ def read(value: str) -> tuple[str, bytes] | None:
     """The nonce and proof of a header's value; None where it is none."""
     nonce, dot, text = value.partition(".")
     try:
-        given = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        given = base64url.decode(text)
     except ValueError:
         return None
     return (nonce, given) if dot and nonce else None

@@ -14,12 +14,11 @@ as one of version 1.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import secrets
 
-from broker.formats import canonical
+from broker.formats import base64url, canonical
 from broker.formats.sealed import SealContext
 
 _SECRET_BYTES = 20
@@ -27,7 +26,6 @@ _RECIPIENT_BYTES = 16
 _CODE, _LINK = 32, 54
 _LABELS = {_CODE: b"keybroker/link/v1", _LINK: b"keybroker/link/v2"}
 _SUM_BYTES = 4
-_LETTERS = re.compile(r"[A-Za-z0-9_-]+")
 # Of what came this much is looked at, so deep; the page's script (link.js) does the same.
 _LONGEST = 4096
 _ROUNDS = 4
@@ -72,17 +70,19 @@ def names_recipient(text: str) -> bool:
 
 
 def is_for(text: str, recipient: bytes) -> bool:
-    """Whether a link of version 2 names just this recipient."""
-    return names_recipient(text) and _decoded(text)[_SECRET_BYTES:-_SUM_BYTES] == recipient[:_RECIPIENT_BYTES]
+    """Whether a link, whole (:func:`check`) and of version 2, names just this recipient."""
+    return names_recipient(text) and base64url.decode(text)[_SECRET_BYTES:-_SUM_BYTES] == recipient[:_RECIPIENT_BYTES]
 
 
 def check(text: str) -> bool:
     """Whether ``text`` is whole: a cut-off or mistyped one is not."""
-    if len(text) not in _LABELS or not _LETTERS.fullmatch(text):
+    if len(text) not in _LABELS:
         return False
-    data = _decoded(text)
-    # Of the last character not every bit counts: one spelling is the right one.
-    return data[-_SUM_BYTES:] == _sum(data[:-_SUM_BYTES], len(text)) and _encoded(data) == text
+    try:
+        data = base64url.decode(text)
+    except ValueError:  # of the last character not every bit counts: one spelling is the right one
+        return False
+    return data[-_SUM_BYTES:] == _sum(data[:-_SUM_BYTES], len(text))
 
 
 def find(changed: str) -> str | None:
@@ -103,7 +103,7 @@ def cut_off(changed: str) -> bool:
 def proof(text: str) -> str:
     """What shows the broker that a link of version 1 is known: a constant, so whoever saw it once knows it as well."""
     digest = hashlib.sha256(canonical.encode("keybroker/link-proof/v1", text)).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url.encode(digest)
 
 
 def _of_length(letters: str, length: int) -> str | None:
@@ -119,16 +119,8 @@ def _letters_of(changed: str) -> str:
 
 
 def _with_sum(data: bytes, length: int) -> str:
-    return _encoded(data + _sum(data, length))
+    return base64url.encode(data + _sum(data, length))
 
 
 def _sum(data: bytes, length: int) -> bytes:
     return hashlib.sha256(_LABELS[length] + data).digest()[:_SUM_BYTES]
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -12,33 +12,26 @@ that only the keystore can open, so the database holds nothing from which a leas
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
 import secrets
 import uuid
 
+from broker.formats import base64url
+
 _TOKEN = re.compile(r"(kb[obc])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
 _LEASE = re.compile(r"kbl_([A-Za-z0-9_-]{54})")
 _TAG_BYTES = 24
 
 
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 def _checksum(body: str) -> str:
-    return _text(hashlib.sha256(b"keybroker/token/v1\0" + body.encode()).digest()[:4])
+    return base64url.encode(hashlib.sha256(b"keybroker/token/v1\0" + body.encode()).digest()[:4])
 
 
 def new(prefix: str) -> str:
     """A fresh token with 256 random bits; ``prefix`` is ``kbo``, ``kbb`` or ``kbc``."""
-    body = f"{prefix}_{_text(secrets.token_bytes(32))}"
+    body = f"{prefix}_{base64url.encode(secrets.token_bytes(32))}"
     token = body + _checksum(body)
     if not is_token(token, prefix):
         raise ValueError(f"{prefix!r} is no token prefix")
@@ -59,7 +52,7 @@ def keyed_hash(key: bytes, token: str) -> bytes:
 def lease_token(key: bytes, lease_id: str) -> str:
     """The token of the lease ``lse_…`` under the lease-token key."""
     raw = uuid.UUID(lease_id.removeprefix("lse_")).bytes
-    return "kbl_" + _text(raw + _lease_tag(key, raw))
+    return "kbl_" + base64url.encode(raw + _lease_tag(key, raw))
 
 
 def lease_id_of(key: bytes, token: str) -> str | None:
@@ -67,12 +60,12 @@ def lease_id_of(key: bytes, token: str) -> str | None:
     match = _LEASE.fullmatch(token)
     if match is None:
         return None
-    data = _bytes(match[1])
-    raw, tag = data[:16], data[16:]
-    # Base64 has spare bits at its end: only the one spelling that we print is accepted.
-    if not hmac.compare_digest(tag, _lease_tag(key, raw)) or _text(data) != match[1]:
+    try:
+        data = base64url.decode(match[1])
+    except ValueError:  # another spelling than the one that we print
         return None
-    return "lse_" + raw.hex()
+    raw, tag = data[:16], data[16:]
+    return "lse_" + raw.hex() if hmac.compare_digest(tag, _lease_tag(key, raw)) else None
 
 
 def _lease_tag(key: bytes, raw: bytes) -> bytes:

@@ -6,14 +6,14 @@ short, shallow, and of texts that every database takes.  Pure.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from broker.formats import base64url
 
 _LENGTH_MAX = 10_240
 _PART_MAX = 4_096  # bytes of JSON: a header with a certificate fits, and so do a platform's claims
@@ -51,13 +51,13 @@ def peek(token: str) -> Unverified:
 
 def _object(part: str) -> dict[str, Any]:
     try:
-        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        data = base64url.decode(part)
         if len(data) > _PART_MAX:
             raise NotAToken
         value = json.loads(
             data.decode(), object_pairs_hook=_members, parse_int=_integer, parse_float=_number, parse_constant=_number
         )
-    except (binascii.Error, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise NotAToken from None
     if not isinstance(value, dict) or not _is_plain(value):
         raise NotAToken

@@ -11,7 +11,6 @@ link.  One that was used is a row for a day, which outlasts a clock that was wro
 
 from __future__ import annotations
 
-import base64
 import hmac
 import secrets
 
@@ -21,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict
-from broker.formats import canonical
+from broker.formats import base64url, canonical
 from broker.intake.tables import UsedChallengeRow
 
 _LASTS_MS = 120_000
@@ -51,12 +50,12 @@ class Challenges:
     def new(self, page: str, link_id: str) -> str:
         """A nonce for the link of that id, whether there is one or not."""
         said = secrets.token_bytes(_RANDOM) + self._clock().to_bytes(_TIME, "big")
-        return base64.urlsafe_b64encode(said + self._mac(said, page, link_id)).rstrip(b"=").decode()
+        return base64url.encode(said + self._mac(said, page, link_id))
 
     def check(self, nonce: str, page: str, link_id: str) -> None:
         """Refuse a nonce that is not ours, for another link, or too old; raises ChallengeOver.  Asks nobody."""
         try:
-            data = base64.b64decode(nonce + "=" * (-len(nonce) % 4), altchars=b"-_", validate=True)
+            data = base64url.decode(nonce)
         except ValueError:
             raise ChallengeOver from None
         said, mac = data[:-_MAC], data[-_MAC:]

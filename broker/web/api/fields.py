@@ -24,6 +24,7 @@ from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
 from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
+from broker.formats import base64url
 
 # What every time is stored and shown in can hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -129,7 +130,7 @@ def when(ms: int | None) -> str | None:
 def from_base64url(text: str, field: str) -> bytes:
     """The bytes of unpadded base64url; raises Invalid."""
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return base64url.decode(text)
     except ValueError:
         raise Invalid(f"{field}: is not base64url.") from None
 

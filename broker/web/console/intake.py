@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from broker.base.db import Scope
 from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
-from broker.formats import linkproof
+from broker.formats import base64url, linkproof
 from broker.intake.lifecycle import SPENT
 from broker.intake.links import also_open
 from broker.intake.logged import link_logged
@@ -198,7 +197,7 @@ async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dic
 def seal_of(row: IntakeRow) -> dict[str, Any]:
     """Whom a submission is sealed to, and to what."""
     return {
-        "public_key": base64url(row.public_key),
+        "public_key": base64url.encode(row.public_key),
         "context": {
             "intake": row.id,
             "organization": row.organization_id,
@@ -239,8 +238,3 @@ def _refusal(row: IntakeRow) -> dict[str, str] | None:
         return None
     code, message = messages[row.refusal]
     return {"code": code, "message": message}
-
-
-def base64url(data: bytes) -> str:
-    """Bytes as the page reads them."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

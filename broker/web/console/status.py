@@ -20,7 +20,7 @@ from broker.credentials import cutoff, pausing, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
-from broker.formats import linkproof, linksecret
+from broker.formats import base64url, linkproof, linksecret
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
@@ -29,7 +29,7 @@ from broker.organizations.tables import OrganizationRow
 from broker.rotations import next_key
 from broker.rotations.next_key import POSSIBLE, Next
 from broker.web.api.fields import Body, when
-from broker.web.console.intake import Arrival, Shown, base64url, common, customer, page, receipt, seal_of
+from broker.web.console.intake import Arrival, Shown, common, customer, page, receipt, seal_of
 from broker.web.session import Services, Wired
 
 router = APIRouter(tags=["customer"])
@@ -124,7 +124,7 @@ async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -
         intake = await wired.rotating.by_customer(session, actor, credential, key, now=wired.clock())
     recipient = linksecret.recipient_of(intake.public_key, intake.context)
     named = linkproof.next_recipient(key, known.nonce, recipient)
-    return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url(named)}
+    return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url.encode(named)}
 
 
 async def _act(
