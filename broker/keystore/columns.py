@@ -44,9 +44,9 @@ def sealed_column(binding: Callable[[Any], Binding], *, own: bool = False) -> Ma
 def sealed_columns() -> Iterator[SealedColumn]:
     """Every declared column of the tables that were imported, in the order of their names."""
     for mapper in sorted(Table.registry.mappers, key=lambda mapper: mapper.local_table.description):
-        attributes = {column: mapper.get_property_by_column(column).class_attribute for column in mapper.columns}
-        key = tuple(attributes[column] for column in mapper.primary_key)
-        for column, attribute in attributes.items():
+        key = tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
+        for column in mapper.columns:
             declared = column.info.get(_INFO)
             if isinstance(declared, _Declared):
-                yield SealedColumn(mapper.class_, attribute, key, declared.binding, declared.own)
+                sealed = mapper.get_property_by_column(column).class_attribute
+                yield SealedColumn(mapper.class_, sealed, key, declared.binding, declared.own)
