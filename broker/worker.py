@@ -21,7 +21,7 @@ from broker.audit.log import AuditLog
 from broker.audit.series import unconfirmed
 from broker.audit.tables import BatchRow
 from broker.audit.timekeeping import OK, Timekeeping
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.care.health import HealthCheck
@@ -46,7 +46,6 @@ from broker.web.tables import IdempotencyRow
 
 _log = structlog.get_logger()
 
-_DAY_MS = 86_400_000
 # Looking for keys whose time has come reads every key in use.
 _AGES_MS = 600_000
 _COUNT_MS = 60_000
@@ -268,9 +267,9 @@ class Worker:
         await self.throttle.forget()
         await self.challenges.forget()
         async with self.db.write(EVERY_TENANT) as session:
-            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - _DAY_MS))
+            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < now - DAY_MS))
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < now))
-            await session.execute(delete(BatchRow).where(BatchRow.time < now - _DAY_MS))
+            await session.execute(delete(BatchRow).where(BatchRow.time < now - DAY_MS))
 
 
 async def _in_turn(piece: str, rows: Sequence[VersionRow], work: Callable[[VersionRow], Awaitable[bool]]) -> None:

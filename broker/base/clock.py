@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 Clock = Callable[[], int]
 
+DAY_MS = 86_400_000
+
 # Clocks that are further apart than this don't go together any more.
 APART_MS = 60_000
 # What another replica dated may be so far ahead here, as each may be a minute off their database, and then some.

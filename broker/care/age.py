@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
 
+from broker.base.clock import DAY_MS
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.organizations.tables import OrganizationRow
 from broker.providers.catalog import Catalog
-
-DAY_MS = 86_400_000
 
 
 def interval_days(catalog: Catalog) -> ColumnElement[int]:

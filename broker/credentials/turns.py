@@ -13,7 +13,6 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.providers.catalog import Catalog
 
 HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 
 # So many of one provider are taken in one round at least, and at most.
 FEWEST = 5

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
-from broker.base.validity import Validity
 from broker.base.recent import Recent
+from broker.base.validity import Validity
 from broker.formats import ids
 from broker.identity.tables import WorkloadRow
 

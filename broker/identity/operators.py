@@ -12,6 +12,7 @@ from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
 from broker.base import validity
+from broker.base.clock import DAY_MS
 from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
@@ -22,7 +23,6 @@ from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
 from broker.notifications.notices import tell
 
-DAY_MS = 86_400_000
 TOKEN_DAYS = 90
 BOOTSTRAP_MS = DAY_MS
 

@@ -17,14 +17,14 @@ import secrets
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict
 from broker.formats import base64url, canonical
 from broker.intake.tables import UsedChallengeRow
 
 _LASTS_MS = 120_000
-_KEPT_MS = 86_400_000
+_KEPT_MS = DAY_MS
 _RANDOM, _TIME, _MAC = 16, 8, 16
 
 

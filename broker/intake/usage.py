@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.care.age import DAY_MS
+from broker.base.clock import DAY_MS
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import record
+from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT, Database, Scope, upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
@@ -26,7 +27,6 @@ from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
 from broker.notifications.notices import Kind, tell
 
-_DAY_MS = 86_400_000
 # A statement takes only so many values; between two others get their turn.
 _AT_ONCE = 500
 _OVER = frozenset({State.REVOKED, State.DESTROYED})
@@ -119,6 +119,6 @@ async def _tell(session: AsyncSession, version: VersionRow, places: Sequence[str
         credential=version.credential_id,
         version=version.number,
         now=now,
-        dedup=f"{kind}/{version.credential_id}/{version.number}/{now // _DAY_MS}",
+        dedup=f"{kind}/{version.credential_id}/{version.number}/{now // DAY_MS}",
         facts=facts,
     )

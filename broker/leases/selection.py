@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Select, select
 
+from broker.base.clock import DAY_MS
 from broker.base.validity import Validity
 from broker.care import age
 from broker.credentials.lifecycle import Health, State
@@ -33,7 +34,7 @@ def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) ->
     due = age.due_at(catalog)
     active = age.with_active_keys()
     if only is Selection.DUE_SOON:
-        return active.where(due > now, due <= now + ahead_days * age.DAY_MS)
+        return active.where(due > now, due <= now + ahead_days * DAY_MS)
     if only is Selection.OVERDUE:
         return active.where(due <= now)
     if only is Selection.NEVER_USED:

@@ -15,11 +15,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.record import epochs_of
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.base.validity import Validity
 from broker.base.recent import Recent
-from broker.care.age import DAY_MS
+from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict, NotFound
 from broker.base.moments import seconds_asked
@@ -37,7 +37,6 @@ _log = structlog.get_logger()
 # Until the next try, by how many there were (the schedule that Standard Webhooks recommends); then it is dead.
 _SECOND_MS = 1_000
 _RETRY_MS = tuple(seconds * _SECOND_MS for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
-_DAY_MS = 86_400_000
 # What a delivery waits for whose receiver said when to come back, and so what all others to it wait for.
 _ASKED = "asked_to_wait"
 _ASKING = frozenset({429, 503})
@@ -199,7 +198,7 @@ class Outbox:
                     )
                     .values(next_try_at=next_try_at)
                 )
-            if delivery.channel == "webhook" and not result.sent and now - delivery.created_at >= _DAY_MS:
+            if delivery.channel == "webhook" and not result.sent and now - delivery.created_at >= DAY_MS:
                 await webhooks.failing(session, delivery.destination, since=delivery.created_at, now=now)
 
     async def _tried(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
@@ -243,7 +242,7 @@ class Outbox:
         except (Unreachable, Unreadable):
             return Answer(None)
         asked_s = seconds_asked(value, self.clock() / 1000) if status in _ASKING else None
-        return Answer(status, int(min(max(asked_s or 0.0, 0.0), _DAY_MS / 1000) * 1000))
+        return Answer(status, int(min(max(asked_s or 0.0, 0.0), DAY_MS / 1000) * 1000))
 
     async def _mail(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         if self.mail is None:
@@ -260,7 +259,7 @@ class Outbox:
 def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
     """Milliseconds until the next try; one falls on the end of the first day, when people are told."""
     wait = int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
-    day = delivery.created_at + _DAY_MS - now
+    day = delivery.created_at + DAY_MS - now
     return max(min(wait, day) if day > 0 else wait, result.asked_ms)
 
 

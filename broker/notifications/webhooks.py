@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import rfc3339
+from broker.base.clock import DAY_MS, rfc3339
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.secret import Secret
 from broker.formats import ids
@@ -30,7 +30,7 @@ from broker.notifications.words import WORDS, Kind, Words, filled, seen
 
 Format = Literal["standard", "slack"]
 
-_OVERLAP_MS = 86_400_000
+_OVERLAP_MS = DAY_MS
 
 
 class Message(NamedTuple):

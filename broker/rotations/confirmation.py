@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER
 from broker.audit.record import record
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import turns
 from broker.credentials.lifecycle import State
@@ -27,7 +27,6 @@ from broker.notifications.notices import Kind as NoticeKind
 from broker.rotations.minting import Minting
 
 _MINUTE_MS = 60_000
-_DAY_MS = 86_400_000
 # Until the next probe, by how many there were: a customer who is asked to revoke often does so within the hour.
 _PROBE_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 5, 15, 60, 180, 720, 1440))
 # After so many days the customer is asked and reminded; from the fourth time on operators are called too.
@@ -51,7 +50,7 @@ class Confirmation:
         waits = and_(
             VersionRow.state == State.REVOKED,
             VersionRow.sealed.is_not(None),
-            turns.come(VersionRow.next_probe_at, self.clock(), turns.DAY_MS),
+            turns.come(VersionRow.next_probe_at, self.clock(), DAY_MS),
             turns.declared(VersionRow.provider, self.verification.catalog),
         )
         async with self.db.read(EVERY_TENANT) as session:
@@ -94,7 +93,7 @@ class Confirmation:
     ) -> None:
         """Ask or remind where it is time to.  An outage of a day is no reason to write to them; a longer one is."""
         assert row.revoked_at is not None
-        days = (now - row.revoked_at) / _DAY_MS
+        days = (now - row.revoked_at) / DAY_MS
         stage = sum(days >= after for after in _ASKED_AFTER_DAYS)
         unchecked = answer is not Answer.GOOD
         if stage <= row.reminders or (unchecked and days < _SILENT_DAYS):
@@ -118,7 +117,7 @@ class Confirmation:
             dedup=f"{kind}/{row.credential_id}/{row.number}/{row.reminders}",
             facts={
                 "last4": row.last4,
-                "days": max(0, now - (row.revoked_at or now)) // _DAY_MS,
+                "days": max(0, now - (row.revoked_at or now)) // DAY_MS,
                 "revoke_steps": "\n".join(steps),
             },
         )

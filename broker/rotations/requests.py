@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.record import record
+from broker.base.clock import DAY_MS
 from broker.base.errors import Invalid
-from broker.care import age
 from broker.credentials import rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.rotation_lifecycle import RotationState
@@ -28,7 +28,7 @@ from broker.rotations.next_key import Next
 
 _log = structlog.get_logger()
 
-_WEEK_MS = 7 * age.DAY_MS
+_WEEK_MS = 7 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import String, and_, case, cast, select
 
 from broker.audit.events import BROKER
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.care import age
 from broker.credentials.rotation import Plan, RotationOpen
@@ -21,7 +21,7 @@ from broker.rotations.requests import Asking, Rotating
 
 _log = structlog.get_logger()
 
-_WEEK_MS = 7 * age.DAY_MS
+_WEEK_MS = 7 * DAY_MS
 
 
 async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_days: int, limit: int = 50) -> int:
@@ -35,7 +35,7 @@ async def ask_for_due(db: Database, rotating: Rotating, clock: Clock, *, ahead_d
         .where(RotationRow.credential_id == CredentialRow.id, RotationRow.ended_at > now - _WEEK_MS)
         .exists()
     )
-    due = age.due_at(rotating.catalog) <= now + ahead_days * age.DAY_MS
+    due = age.due_at(rotating.catalog) <= now + ahead_days * DAY_MS
     known = declared(CredentialRow.provider, rotating.catalog)
     async with db.read(EVERY_TENANT) as session:
         query = age.with_active_keys().where(due, known, age.without_open_rotation(), ~lately)
@@ -86,5 +86,5 @@ async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int 
                 version=version.number,
                 now=now,
                 dedup=dedup,
-                facts={"last4": version.last4, "days": (now - version.staged_at) // age.DAY_MS},
+                facts={"last4": version.last4, "days": (now - version.staged_at) // DAY_MS},
             )

@@ -11,14 +11,14 @@ from fastapi.responses import Response
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.clock import Clock
+from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Conflict, Invalid
 from broker.base.secret import Secret
 from broker.keystore.keystore import Keystore
 from broker.web.tables import IdempotencyRow
 
-_KEPT_MS = 86_400_000
+_KEPT_MS = DAY_MS
 # Longer than any request works; where its process died, the key is free again afterwards.
 _UNDER_WAY_MS = 300_000
 _UNANSWERED = 0

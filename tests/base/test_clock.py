@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+import broker
 from broker.base.clock import APART_MS, Timepiece
 
 HOUR_MS = 3_600_000
@@ -68,3 +71,8 @@ def test_setting_time_ahead_ends_nothing() -> None:
     issued = machine.passes(1_000)
     machine.time.set(machine.time() + HOUR_MS)
     assert machine.time.counts(issued)
+
+
+def test_how_long_a_day_is_is_written_once() -> None:
+    rooms = Path(broker.__file__).parent
+    assert [path.name for path in rooms.rglob("*.py") if "86_400_000" in path.read_text()] == ["clock.py"]

@@ -11,9 +11,9 @@ from pydantic import Field, SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import DAY_MS
 from broker.base.secret import Secret
 from broker.care import policies
-from broker.care.age import DAY_MS
 from broker.credentials import cutoff, versions
 from broker.credentials.adding import add
 from broker.credentials.lifecycle import State

@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.base.clock import DAY_MS
 from broker.base.db import Scope
 from broker.base.validity import Validity
 from broker.care import age
-from broker.care.age import DAY_MS
 from broker.credentials import cutoff, pausing, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
