@@ -73,7 +73,7 @@ lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without 
 	$(PIN) --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 page: ## rebuild the intake page's script and its licences (needs Node; running the broker does not)
-	cd broker/web/console/page && npm ci --ignore-scripts --silent && npm run --silent build
+	cd broker/web/pages/script && npm ci --ignore-scripts --silent && npm run --silent build
 
 clean: ## remove the virtual environment and all local state
 	rm -rf $(VENV) var

@@ -58,8 +58,8 @@ from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.web import errors
 from broker.web.api import ROUTERS, health, leases
-from broker.web.console import intake as intake_pages
-from broker.web.console import status as status_pages
+from broker.web.pages import intake as intake_pages
+from broker.web.pages import status as status_pages
 from broker.web.middleware import Direct, Edge, Metrics
 from broker.web.proxy import Forwarding
 from broker.web.session import Services

@@ -60,7 +60,7 @@ def test_what_the_image_installs_runs_and_brings_the_migrations_along(context: P
     subprocess.run(
         [sys.executable, *install, "--target", tmp_path / "app", "."], cwd=tmp_path / "source", check=True, timeout=100
     )
-    licences = Path("broker", "web", "console", "static", "licences.txt")
+    licences = Path("broker", "web", "pages", "static", "licences.txt")
     assert (tmp_path / "app" / licences).read_bytes() == (ROOT / licences).read_bytes(), "they go with the script"
     installed = {path.name for path in (tmp_path / "app" / "broker" / "_migrations" / "versions").glob("*.py")}
     assert installed == {path.name for path in (ROOT / "migrations" / "versions").glob("*.py")}

@@ -17,7 +17,7 @@ from tests.page.conftest import Visit
 NEVER_MINTED = "rc_live_" + "Z" * 64
 ON_EACH_SCREEN = pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "broker/web/console/page"
+PAGE = ROOT / "broker/web/pages/script"
 
 
 def expected(complaints: list[str]) -> list[str]:
@@ -297,9 +297,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("no npm here; the script is built where there is one")
     root = tmp_path_factory.mktemp("built")
-    copy = root / "console" / "page"
+    copy = root / "pages" / "script"
     shutil.copytree(PAGE, copy, ignore=shutil.ignore_patterns("node_modules"))
-    (root / "console" / "static").mkdir()
+    (root / "pages" / "static").mkdir()
     (command,) = re.findall(r"^\tcd \S+ && (npm .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert "--ignore-scripts" in command, "what is installed runs nothing of its own here"
     subprocess.run(["sh", "-c", command], cwd=copy, check=True, capture_output=True)

@@ -11,7 +11,7 @@ from playwright.async_api import Route
 
 from tests.page.conftest import Visit
 
-SOURCES = Path(__file__).parents[2] / "broker/web/console/page/src"
+SOURCES = Path(__file__).parents[2] / "broker/web/pages/script/src"
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "links.json").read_text())["vectors"]
 MADE = """async ({secret, public_key, context, nonce, route, body}) => {
     const link = await import("/static/src/link.js"), proof = await import("/static/src/proof.js");

@@ -1,5 +1,5 @@
 /*!
- * Built from broker/web/console/page with `make page`. Contains, under the licences in /static/licences.txt:
+ * Built from broker/web/pages/script with `make page`. Contains, under the licences in /static/licences.txt:
  * @hpke/common 1.10.1 (MIT)
  * @hpke/core 1.9.0 (MIT)
  * @hpke/dhkem-x25519 1.8.0 (MIT)

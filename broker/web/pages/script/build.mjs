@@ -43,6 +43,6 @@ writeFileSync(
   `What intake.js contains, built by \`make page\`. Each part is under its licence below.\n` +
     parts.map(({ title, text }) => `\n${"=".repeat(80)}\n${title}\n${"=".repeat(80)}\n\n${text}\n`).join(""),
 );
-const banner = ["/*!", " * Built from broker/web/console/page with `make page`. Contains, under the licences in /static/licences.txt:",
+const banner = ["/*!", " * Built from broker/web/pages/script with `make page`. Contains, under the licences in /static/licences.txt:",
   ...parts.map(({ title }) => ` * ${title}`), " */"].join("\n");
 await build({ ...BUNDLE, outfile: `${STATIC}/intake.js`, banner: { js: banner } });
