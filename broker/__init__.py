@@ -10,7 +10,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     __main__ cli          operator, job and server commands; the demo
     orphans restored rewrap app database rights keystores worker schema tables config
                           composition root, restores, periodic work, migrations, settings
-    web                   the edge: api, pages, proxy, session, middleware, errors.  No rules
+    web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules
     leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for
     rotations             changes of a key, whole: asked for, decided, retired, given up

@@ -58,11 +58,12 @@ from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.web import errors
 from broker.web.api import ROUTERS, health, leases
+from broker.web.metrics import Metrics
+from broker.web.middleware import Direct, Edge
 from broker.web.pages import intake as intake_pages
 from broker.web.pages import status as status_pages
-from broker.web.middleware import Direct, Edge, Metrics
 from broker.web.proxy import Forwarding
-from broker.web.session import Services
+from broker.web.services import Services
 from broker.wire.framing import Bounds
 from broker.wire.server import Connection
 from broker.wire.server import Limits as WireLimits

@@ -30,7 +30,7 @@ from broker.keystore.columns import SealedColumn, sealed_columns
 from broker.keystore.keyring import kek_of, name_of
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
 from broker.organizations.tables import OrganizationRow
-from broker.web.session import Services
+from broker.web.services import Services
 
 Advance = Callable[[int, int], None]
 About = Mapping[str, str]

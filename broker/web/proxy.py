@@ -19,7 +19,7 @@ from broker.proxy.use import Request, Tries
 from broker.web.api.fields import header_note
 from broker.web.errors import render
 from broker.web.middleware import ESTABLISHED
-from broker.web.session import Services
+from broker.web.services import Services
 
 ROUTE = "/proxy/{organization}/{provider}/{path}"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -13,7 +13,7 @@ from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
 from broker.organizations import tenants
 from broker.web.api.fields import Cursor, Limit, Moment, Page, Reference, View, after, milliseconds, page
-from broker.web.session import SECURED, BySecurity
+from broker.web.callers import SECURED, BySecurityRole
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=SECURED)
 
@@ -51,7 +51,7 @@ def show(recorded: Recorded) -> EventView:
 
 @router.get("/events")
 async def events(
-    call: BySecurity,
+    call: BySecurityRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,

@@ -40,7 +40,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=SECURED)
 
@@ -178,7 +178,7 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], n
 
 
 @router.post("", status_code=201, response_model=Added)
-async def create(body: NewKey, call: ByOperator) -> Response:
+async def create(body: NewKey, call: ByOperatorRole) -> Response:
     """Take a key from an operator.  Prefer a request to the customer: a pasted key has passed through more hands."""
     wired = call.services
     async with wired.db.read(call.scope) as session:
@@ -198,7 +198,7 @@ async def create(body: NewKey, call: ByOperator) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyone,
+    call: ByAnyOperator,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -218,20 +218,20 @@ async def listed(
 
 
 @router.get("/{credential_id}")
-async def one(credential_id: IdPath, call: ByAnyone) -> CredentialView:
+async def one(credential_id: IdPath, call: ByAnyOperator) -> CredentialView:
     """One credential."""
     async with call.services.db.read(call.scope) as session:
         return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
 @router.get("/{credential_id}/versions")
-async def its_versions(credential_id: IdPath, call: ByAnyone) -> Page[VersionView]:
+async def its_versions(credential_id: IdPath, call: ByAnyOperator) -> Page[VersionView]:
     """The versions of one credential."""
     return Page(items=(await one(credential_id, call)).versions, next=None)
 
 
 @router.post("/{credential_id}/revoke", response_model=CredentialView)
-async def revoke(credential_id: IdPath, body: Reason, call: ByEither) -> Response:
+async def revoke(credential_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut a credential off for good: no lease or use of any version once this is answered."""
 
     async def work(session: AsyncSession) -> CredentialView:
@@ -242,7 +242,9 @@ async def revoke(credential_id: IdPath, body: Reason, call: ByEither) -> Respons
 
 
 @router.post("/{credential_id}/versions/{number}/revoke", response_model=VersionView)
-async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason, call: ByEither) -> Response:
+async def revoke_version(
+    credential_id: IdPath, number: NumberPath, body: Reason, call: ByOperatorOrSecurityRole
+) -> Response:
     """Cut one version off: no lease or use of it once this is answered."""
 
     async def work(session: AsyncSession) -> VersionView:
@@ -255,7 +257,7 @@ async def revoke_version(credential_id: IdPath, number: NumberPath, body: Reason
 
 
 @router.post("/{credential_id}/versions/{number}/activate", response_model=VersionView)
-async def activate(credential_id: IdPath, number: NumberPath, call: ByOperator) -> Response:
+async def activate(credential_id: IdPath, number: NumberPath, call: ByOperatorRole) -> Response:
     """Decide that a held version (its organization was unproven) may be used."""
 
     async def work(session: AsyncSession) -> VersionView:
@@ -266,7 +268,7 @@ async def activate(credential_id: IdPath, number: NumberPath, call: ByOperator) 
 
 
 @router.post("/{credential_id}/versions/{number}/destroy", response_model=VersionView)
-async def destroy(credential_id: IdPath, number: NumberPath, call: ByEither) -> Response:
+async def destroy(credential_id: IdPath, number: NumberPath, call: ByOperatorOrSecurityRole) -> Response:
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
@@ -284,7 +286,7 @@ class StatusCode(View):
 
 
 @router.post("/{credential_id}/status-link", response_model=StatusCode)
-async def replace_status_code(credential_id: IdPath, call: ByOperator) -> Response:
+async def replace_status_code(credential_id: IdPath, call: ByOperatorRole) -> Response:
     """Make a new status code for the customer; every code and status link before stops working."""
     wired = call.services
 
@@ -308,7 +310,7 @@ class Policy(Body):
 
 
 @router.post("/{credential_id}/policy", response_model=CredentialView)
-async def policy(credential_id: IdPath, body: Policy, call: ByOperator) -> Response:
+async def policy(credential_id: IdPath, body: Policy, call: ByOperatorRole) -> Response:
     """Decide how old the credential's keys may become."""
 
     async def work(session: AsyncSession) -> CredentialView:

@@ -18,7 +18,7 @@ from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1", tags=["exposures"], dependencies=SECURED)
 
@@ -78,7 +78,7 @@ def show(row: ExposureRow) -> ExposureView:
 
 
 @router.post("/credentials/{credential_id}/exposure", response_model=ExposureReported)
-async def report(credential_id: IdPath, body: NewExposure, call: ByEither) -> Response:
+async def report(credential_id: IdPath, body: NewExposure, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
     wired = call.services
     found = Found(body.version, body.found_by, body.where, milliseconds(body.since), body.note)
@@ -92,7 +92,7 @@ async def report(credential_id: IdPath, body: NewExposure, call: ByEither) -> Re
 
 
 @router.get("/exposures")
-async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
+async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
     """Exposures, oldest first."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(ExposureRow), ExposureRow.id, limit, cursor)
@@ -100,14 +100,14 @@ async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Pag
 
 
 @router.get("/exposures/{exposure_id}")
-async def one(exposure_id: IdPath, call: ByAnyone) -> ExposureView:
+async def one(exposure_id: IdPath, call: ByAnyOperator) -> ExposureView:
     """One exposure."""
     async with call.services.db.read(call.scope) as session:
         return show(await find(session, exposure_id))
 
 
 @router.get("/exposures/{exposure_id}/timeline", response_class=StreamingResponse)
-async def export(exposure_id: IdPath, call: ByEither) -> StreamingResponse:
+async def export(exposure_id: IdPath, call: ByOperatorOrSecurityRole) -> StreamingResponse:
     """The incident's timeline, one JSON value a line: who could have used the key, and every use since."""
     wired = call.services
     async with wired.db.read(call.scope) as session:

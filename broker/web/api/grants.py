@@ -37,7 +37,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator, BySecurity
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
 
@@ -182,7 +182,7 @@ _NOTHING: Mapping[str, Any] = {
 
 
 @router.post("", status_code=201, response_model=Granted)
-async def create(body: NewGrant, call: ByOperator) -> Response:
+async def create(body: NewGrant, call: ByOperatorRole) -> Response:
     """Give a job a right to keys of these organizations: all of them, or none."""
     limits = body.limits(call.services.catalog.get(body.provider))
 
@@ -210,7 +210,7 @@ async def create(body: NewGrant, call: ByOperator) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyone,
+    call: ByAnyOperator,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -231,14 +231,14 @@ async def listed(
 
 
 @router.get("/{grant_id}")
-async def one(grant_id: IdPath, call: ByAnyone) -> GrantView:
+async def one(grant_id: IdPath, call: ByAnyOperator) -> GrantView:
     """One grant."""
     async with call.services.db.read(call.scope) as session:
         return show(await granting.find(session, grant_id), call.now)
 
 
 @router.post("/{grant_id}/approve", response_model=GrantView)
-async def approve(grant_id: IdPath, call: BySecurity) -> Response:
+async def approve(grant_id: IdPath, call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> GrantView:
@@ -248,7 +248,7 @@ async def approve(grant_id: IdPath, call: BySecurity) -> Response:
 
 
 @router.post("/{grant_id}/revoke", response_model=GrantView)
-async def revoke(grant_id: IdPath, body: Reason, call: ByEither) -> Response:
+async def revoke(grant_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Take a grant back: no lease or use under it once this is answered."""
 
     async def work(session: AsyncSession) -> GrantView:

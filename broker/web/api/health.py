@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from broker.base.errors import Unavailable
-from broker.web.session import Wired
+from broker.web.services import Wired
 
 router = APIRouter(tags=["operations"])
 

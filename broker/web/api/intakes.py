@@ -31,7 +31,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByOperator, Call
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorRole, Call
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
 
@@ -111,7 +111,7 @@ def show(row: IntakeRow) -> IntakeView:
 
 
 @router.post("", status_code=201, response_model=IntakeCreated)
-async def create(body: NewIntake, call: ByOperator) -> Response:
+async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     """Make a one-time link for a customer's Organization Admin."""
     wired = call.services
     definition = wired.catalog.get(body.provider)
@@ -129,7 +129,7 @@ async def create(body: NewIntake, call: ByOperator) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyone,
+    call: ByAnyOperator,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -144,14 +144,14 @@ async def listed(
 
 
 @router.get("/{intake_id}")
-async def one(intake_id: IdPath, call: ByAnyone) -> IntakeView:
+async def one(intake_id: IdPath, call: ByAnyOperator) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.db.read(call.scope) as session:
         return show(await links.get(session, intake_id))
 
 
 @router.post("/{intake_id}/cancel", response_model=IntakeView)
-async def cancel(intake_id: IdPath, call: ByOperator) -> Response:
+async def cancel(intake_id: IdPath, call: ByOperatorRole) -> Response:
     """Take an open request back; its link stops working with the answer."""
 
     async def work(session: AsyncSession) -> IntakeView:
@@ -165,7 +165,7 @@ async def cancel(intake_id: IdPath, call: ByOperator) -> Response:
 
 
 @router.post("/{intake_id}/link", response_model=IntakeCreated)
-async def replace_link(intake_id: IdPath, body: Again, call: ByOperator) -> Response:
+async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> Response:
     """Make a new link for a request that still waits, also where its link has expired; the one before stops working."""
     wired = call.services
 

@@ -15,7 +15,8 @@ from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByJobOrOperator, Call, Job, Wired
+from broker.web.callers import SECURED, ByAnyOperator, ByWorkloadOrAnyOperator, Call, Job
+from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
 
@@ -82,7 +83,7 @@ def show(row: FindingRow) -> FindingView:
 
 
 @router.post("/check", dependencies=SECURED)
-async def check(body: Check, caller: ByJobOrOperator, wired: Wired) -> CheckedAll:
+async def check(body: Check, caller: ByWorkloadOrAnyOperator, wired: Wired) -> CheckedAll:
     """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
     found = await recognised(wired.db, wired.keys, [one.digest for one in body.candidates])
     now = wired.clock()
@@ -108,7 +109,7 @@ def _checked(digest: str, version: VersionRow | None, caller: Job | Call) -> Che
 
 
 @router.get("/findings", dependencies=SECURED)
-async def findings(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
+async def findings(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
     """Keys of the organizations that you see, where they should not be."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(FindingRow), FindingRow.id, limit, cursor)

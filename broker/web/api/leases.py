@@ -31,19 +31,17 @@ from broker.web.api.fields import (
     parsed,
     when,
 )
-from broker.web.session import (
+from broker.web.callers import (
     SECURED,
-    ByEither,
-    ByJob,
-    ByJobOrOperator,
+    ByOperatorOrSecurityRole,
+    ByWorkload,
+    ByWorkloadOrAnyOperator,
     Call,
     Job,
-    Services,
-    Wired,
-    checked_key,
     job_of_token,
-    services,
 )
+from broker.web.idempotency import checked_key
+from broker.web.services import Services, Wired, services
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"], dependencies=SECURED)
 
@@ -168,7 +166,7 @@ async def issue(request: Request) -> Response:
 
 @router.get("")
 async def listed(
-    caller: ByJobOrOperator,
+    caller: ByWorkloadOrAnyOperator,
     wired: Wired,
     limit: Limit = 100,
     cursor: Cursor = "",
@@ -189,20 +187,20 @@ async def listed(
 
 
 @router.get("/{lease_id}")
-async def one(lease_id: IdPath, caller: ByJobOrOperator, wired: Wired) -> LeaseView:
+async def one(lease_id: IdPath, caller: ByWorkloadOrAnyOperator, wired: Wired) -> LeaseView:
     """One lease."""
     return show(await _find(lease_id, caller, wired), wired.clock())
 
 
 @router.post("/{lease_id}/renew")
-async def renew(lease_id: IdPath, body: Renewal, job: ByJob, wired: Wired) -> LeaseView:
+async def renew(lease_id: IdPath, body: Renewal, job: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
     lease = await _find(lease_id, job, wired)
     return show(await wired.leasing.renew(job.actor, lease, body.ttl), wired.clock())
 
 
 @router.post("/{lease_id}/end")
-async def end(lease_id: IdPath, job: ByJob, wired: Wired) -> LeaseView:
+async def end(lease_id: IdPath, job: ByWorkload, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
     lease = await _find(lease_id, job, wired)
     ended = await wired.leasing.end(job.actor, lease, kind="lease.ended", reason="")
@@ -211,7 +209,7 @@ async def end(lease_id: IdPath, job: ByJob, wired: Wired) -> LeaseView:
 
 
 @router.post("/{lease_id}/revoke")
-async def revoke(lease_id: IdPath, body: Reason, call: ByEither) -> LeaseView:
+async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> LeaseView:
     """Cut one lease off; its token stops working with the answer."""
     wired = call.services
     lease = await _find(lease_id, call, wired)

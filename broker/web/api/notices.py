@@ -16,7 +16,7 @@ from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"], dependencies=SECURED)
 
@@ -90,7 +90,7 @@ def show_delivery(row: DeliveryRow) -> DeliveryView:
 
 @router.get("/deliveries")
 async def deliveries(
-    call: ByEither,
+    call: ByOperatorOrSecurityRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     state: Annotated[Literal["pending", "sent", "dead"] | None, Query()] = None,
@@ -105,7 +105,7 @@ async def deliveries(
 
 
 @router.post("/deliveries/{delivery_id}/resend", response_model=DeliveryView)
-async def resend(delivery_id: IdPath, call: ByEither) -> Response:
+async def resend(delivery_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
     """Try a dead delivery again."""
 
     async def work(session: AsyncSession) -> DeliveryView:
@@ -115,7 +115,7 @@ async def resend(delivery_id: IdPath, call: ByEither) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
+async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
     """Notices about the organizations that you see, oldest first."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(NoticeRow), NoticeRow.id, limit, cursor)

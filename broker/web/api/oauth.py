@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from broker.identity.oauth import ALGORITHMS
-from broker.web.session import Wired, address
+from broker.web.callers import address
+from broker.web.services import Wired
 
 router = APIRouter(tags=["oauth"])
 

@@ -18,7 +18,8 @@ from broker.identity.principal import Role
 from broker.identity.tables import OperatorRow
 from broker.organizations import tenants
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
-from broker.web.session import SECURED, ByAdmin, ByAnyone, BySecurity, Wired, address
+from broker.web.callers import SECURED, ByAdminRole, ByAnyOperator, BySecurityRole, address
+from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1", tags=["operators"])
 
@@ -104,7 +105,7 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
 
 
 @router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
-async def create(body: NewOperator, call: ByAdmin) -> Response:
+async def create(body: NewOperator, call: ByAdminRole) -> Response:
     """Make an account; the token is shown this once."""
     organizations = None
     if body.organizations is not None:
@@ -129,7 +130,7 @@ async def create(body: NewOperator, call: ByAdmin) -> Response:
 
 
 @router.get("/operators", dependencies=SECURED)
-async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
+async def listed(call: ByAdminRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
     """Every account within your own limits."""
     async with call.services.db.read(call.scope) as session:
         rows = await accounts.listed(session, call.scope, after=after(cursor), limit=limit + 1)
@@ -137,14 +138,14 @@ async def listed(call: ByAdmin, limit: Limit = 100, cursor: Cursor = "") -> Page
 
 
 @router.get("/operators/me", dependencies=SECURED)
-async def me(call: ByAnyone) -> OperatorView:
+async def me(call: ByAnyOperator) -> OperatorView:
     """The account whose token this is."""
     async with call.services.db.read(EVERY_TENANT) as session:
         return show(await session.get_one(OperatorRow, call.operator.id), call.now)
 
 
 @router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)
-async def approve(operator_id: IdPath, call: BySecurity) -> Response:
+async def approve(operator_id: IdPath, call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> OperatorView:
@@ -154,7 +155,7 @@ async def approve(operator_id: IdPath, call: BySecurity) -> Response:
 
 
 @router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
-async def revoke(operator_id: IdPath, call: ByAdmin) -> Response:
+async def revoke(operator_id: IdPath, call: ByAdminRole) -> Response:
     """End an account; its token stops working with the answer."""
 
     async def work(session: AsyncSession) -> OperatorView:

@@ -28,7 +28,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
 
@@ -66,7 +66,7 @@ def show(row: OrganizationRow) -> OrganizationView:
 
 
 @router.post("", status_code=201, response_model=OrganizationView)
-async def create(body: NewOrganization, call: ByOperator) -> Response:
+async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
     """Add a customer organization."""
     if call.operator.organizations is not None:
         raise Forbidden("Your account is limited to some organizations; ask an admin to add this one.")
@@ -78,7 +78,7 @@ async def create(body: NewOrganization, call: ByOperator) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
+async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
     """The organizations that you may see."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(OrganizationRow), OrganizationRow.id, limit, cursor)
@@ -86,7 +86,7 @@ async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Pag
 
 
 @router.get("/{organization}")
-async def one(organization: ReferencePath, call: ByAnyone) -> OrganizationView:
+async def one(organization: ReferencePath, call: ByAnyOperator) -> OrganizationView:
     """One organization, by id or slug."""
     async with call.services.db.read(call.scope) as session:
         return show(await tenants.find(session, organization))
@@ -99,7 +99,7 @@ class Policy(Body):
 
 
 @router.post("/{organization}/policy", response_model=OrganizationView)
-async def policy(organization: ReferencePath, body: Policy, call: ByOperator) -> Response:
+async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole) -> Response:
     """Decide how often the organization's keys are to be replaced."""
 
     async def work(session: AsyncSession) -> OrganizationView:
@@ -111,7 +111,7 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperator) ->
 
 
 @router.post("/{organization}/revoke", response_model=OrganizationView)
-async def revoke(organization: ReferencePath, body: Reason, call: ByEither) -> Response:
+async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an organization off, and its credentials: no lease, use or submission under it once this is answered."""
 
     async def work(session: AsyncSession) -> OrganizationView:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from broker.providers.definition import Definition
 from broker.web.api.fields import Page, ReferencePath, View
-from broker.web.session import SECURED, ByAnyone
+from broker.web.callers import SECURED, ByAnyOperator
 
 router = APIRouter(prefix="/v1/providers", tags=["providers"], dependencies=SECURED)
 
@@ -37,12 +37,12 @@ def show(definition: Definition) -> ProviderView:
 
 
 @router.get("")
-async def listed(call: ByAnyone) -> Page[ProviderView]:
+async def listed(call: ByAnyOperator) -> Page[ProviderView]:
     """Every declared upstream."""
     return Page(items=[show(definition) for definition in call.services.catalog], next=None)
 
 
 @router.get("/{provider}")
-async def one(provider: ReferencePath, call: ByAnyone) -> ProviderView:
+async def one(provider: ReferencePath, call: ByAnyOperator) -> ProviderView:
     """One declared upstream."""
     return show(call.services.catalog.get(provider))

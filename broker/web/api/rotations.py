@@ -20,7 +20,7 @@ from broker.rotations import commands
 from broker.rotations.requests import Asking
 from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByOperator
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorRole
 
 router = APIRouter(prefix="/v1", tags=["rotations"], dependencies=SECURED)
 
@@ -130,7 +130,7 @@ def show(row: RotationRow) -> RotationView:
 
 
 @router.post("/credentials/{credential_id}/rotate", status_code=201, response_model=RotationOpened)
-async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperator) -> Response:
+async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole) -> Response:
     """Ask the customer for a new key, or make one where the provider's API can.
 
     The present one stays in use until the new one has proved itself.
@@ -152,7 +152,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperator) -> 
 
 
 @router.get("/credentials/{credential_id}/versions/{number}/holders")
-async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyone) -> Holders:
+async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyOperator) -> Holders:
     """Who still holds this version of the key, and who used it."""
     async with call.services.db.read(call.scope) as session:
         await versions.get_credential(session, credential_id)
@@ -177,7 +177,7 @@ def _holder(one: Holder) -> HolderView:
 
 @router.get("/rotations")
 async def listed(
-    call: ByAnyone,
+    call: ByAnyOperator,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -198,14 +198,14 @@ async def listed(
 
 
 @router.get("/rotations/{rotation_id}")
-async def one(rotation_id: IdPath, call: ByAnyone) -> RotationView:
+async def one(rotation_id: IdPath, call: ByAnyOperator) -> RotationView:
     """One rotation."""
     async with call.services.db.read(call.scope) as session:
         return show(await rotation.find(session, rotation_id, lock=False))
 
 
 @router.post("/rotations/{rotation_id}/promote", response_model=RotationView)
-async def promote(rotation_id: IdPath, call: ByOperator) -> Response:
+async def promote(rotation_id: IdPath, call: ByOperatorRole) -> Response:
     """Take the next step: use a held key, or retire the old one before its time."""
     wired = call.services
 
@@ -218,7 +218,7 @@ async def promote(rotation_id: IdPath, call: ByOperator) -> Response:
 
 
 @router.post("/rotations/{rotation_id}/rollback", response_model=RotationView)
-async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperator) -> Response:
+async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Response:
     """Go back to the old key; nothing uses the new one once this is answered."""
 
     async def work(session: AsyncSession) -> RotationView:
@@ -228,7 +228,7 @@ async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperator) -> Resp
 
 
 @router.post("/rotations/{rotation_id}/cancel", response_model=RotationView)
-async def cancel(rotation_id: IdPath, body: Reason, call: ByOperator) -> Response:
+async def cancel(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Response:
     """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
 
     async def work(session: AsyncSession) -> RotationView:
@@ -237,6 +237,6 @@ async def cancel(rotation_id: IdPath, body: Reason, call: ByOperator) -> Respons
     return await call.change(body, work)
 
 
-async def _credential_of(call: ByAnyone, rotation_id: str) -> str:
+async def _credential_of(call: ByAnyOperator, rotation_id: str) -> str:
     async with call.services.db.read(call.scope) as session:
         return (await rotation.find(session, rotation_id, lock=False)).credential_id

@@ -19,7 +19,7 @@ from broker.notifications.words import Kind
 from broker.organizations import tenants
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=SECURED)
 
@@ -76,7 +76,7 @@ def show(row: WebhookRow) -> WebhookView:
 
 
 @router.post("", status_code=201, response_model=WebhookMade)
-async def create(body: NewWebhook, call: ByEither) -> Response:
+async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
     """Post notices to an address."""
     wired = call.services
     if body.organization is None and call.scope.organizations is not None:
@@ -94,7 +94,7 @@ async def create(body: NewWebhook, call: ByEither) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
+async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
     """Webhooks of the organizations that you see."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(WebhookRow), WebhookRow.id, limit, cursor)
@@ -102,7 +102,7 @@ async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Pag
 
 
 @router.post("/{webhook_id}/revoke", response_model=WebhookView)
-async def revoke(webhook_id: IdPath, call: ByEither) -> Response:
+async def revoke(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
     """Post nothing there any more."""
 
     async def work(session: AsyncSession) -> WebhookView:
@@ -112,7 +112,7 @@ async def revoke(webhook_id: IdPath, call: ByEither) -> Response:
 
 
 @router.post("/{webhook_id}/rotate-secret", response_model=WebhookMade)
-async def rotate_secret(webhook_id: IdPath, call: ByEither) -> Response:
+async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
     """Sign with a new secret; the one before signs too for a day."""
     wired = call.services
 
@@ -124,7 +124,7 @@ async def rotate_secret(webhook_id: IdPath, call: ByEither) -> Response:
 
 
 @router.post("/{webhook_id}/test")
-async def test(webhook_id: IdPath, call: ByEither) -> Tested:
+async def test(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Tested:
     """Post a notice that nothing happened, now; what the receiver answered."""
     async with call.services.db.read(call.scope) as session:
         row = await webhooks.find(session, webhook_id, lock=False)

@@ -17,7 +17,7 @@ from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.session import SECURED, ByAnyone, ByEither, ByOperator
+from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
 
@@ -66,7 +66,7 @@ def show(row: WorkloadRow) -> WorkloadView:
 
 
 @router.post("", status_code=201, response_model=WorkloadCreated)
-async def create(body: NewWorkload, call: ByOperator) -> Response:
+async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
     """Register a job."""
     if body.client_secret and not call.services.allow_client_secrets:
         raise Forbidden(
@@ -88,7 +88,7 @@ async def create(body: NewWorkload, call: ByOperator) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
+async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
     """Every job; for an account that is limited to some customers, those that work for no others."""
     query = jobs.within(select(WorkloadRow), call.operator, call.now)
     async with call.services.db.read(EVERY_TENANT) as session:
@@ -97,14 +97,14 @@ async def listed(call: ByAnyone, limit: Limit = 100, cursor: Cursor = "") -> Pag
 
 
 @router.get("/{workload}")
-async def one(workload: ReferencePath, call: ByAnyone) -> WorkloadView:
+async def one(workload: ReferencePath, call: ByAnyOperator) -> WorkloadView:
     """One job, by id or name."""
     async with call.services.db.read(EVERY_TENANT) as session:
         return show(await jobs.find(session, call.operator, workload, now=call.now))
 
 
 @router.post("/{workload}/revoke", response_model=WorkloadView)
-async def revoke(workload: ReferencePath, body: Reason, call: ByEither) -> Response:
+async def revoke(workload: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """End a job: no token, lease or use by it once this is answered."""
 
     async def work(session: AsyncSession) -> WorkloadView:

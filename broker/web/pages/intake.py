@@ -29,7 +29,8 @@ from broker.organizations import tenants
 from broker.providers.definition import Definition
 from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
-from broker.web.session import Services, Wired, address
+from broker.web.callers import address
+from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["customer"])
 

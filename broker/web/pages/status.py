@@ -30,7 +30,7 @@ from broker.rotations import next_key
 from broker.rotations.next_key import POSSIBLE, Next
 from broker.web.api.fields import Body, when
 from broker.web.pages.intake import Arrival, Shown, common, customer, page, receipt, seal_of
-from broker.web.session import Services, Wired
+from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["customer"])
 

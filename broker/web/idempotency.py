@@ -5,14 +5,19 @@ The key is claimed before the work: who comes second waits for the claim's trans
 
 from __future__ import annotations
 
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Header
 from fastapi.responses import Response
+from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS, Clock
-from broker.base.db import EVERY_TENANT, Database, upsert
+from broker.base.db import EVERY_TENANT, Database, Scope, upsert
 from broker.base.errors import Conflict, Invalid
 from broker.base.secret import Secret
 from broker.keystore.keystore import Keystore
@@ -22,6 +27,17 @@ _KEPT_MS = DAY_MS
 # Longer than any request works; where its process died, the key is free again afterwards.
 _UNDER_WAY_MS = 300_000
 _UNANSWERED = 0
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+IdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", description="1 to 128 visible characters; repeats answer the same.")
+]
+
+
+def checked_key(key: str | None) -> str:
+    """The Idempotency-Key, or empty; raises Invalid."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise Invalid("Idempotency-Key: use 1 to 128 visible ASCII characters.")
+    return key or ""
 
 
 class UnderWay(Conflict):
@@ -48,7 +64,39 @@ class Repeats:
     key: str
     digest: str
 
-    async def answered(self) -> Response | None:
+    async def change(self, scope: Scope, work: Callable[[AsyncSession], Awaitable[BaseModel]], status: int) -> Response:
+        """Run ``work`` in the one transaction that also claims the key and keeps the answer.
+
+        Raises:
+            UnderWay: another has the key, and no answer yet. Invalid: the key was used for another request.
+            Whatever ``work`` raises; the key is free again then.
+        """
+        if earlier := await self._answered():
+            return earlier
+        async with self.db.write(scope) as session:
+            if claimed := await self._claim(session):
+                made = _json(await work(session))
+                await self._keep(session, made, status)
+        return _response(made, status) if claimed else await self._answered_by_another()
+
+    async def act(self, scope: Scope, work: Callable[[], Awaitable[BaseModel]], status: int) -> Response:
+        """As :meth:`change`, for work that is more than one transaction; a repeat that comes within it is refused."""
+        if earlier := await self._answered():
+            return earlier
+        async with self.db.write(scope) as session:
+            claimed = await self._claim(session)
+        if not claimed:
+            return await self._answered_by_another()
+        try:
+            made = _json(await work())
+        except Exception:
+            await self._release()
+            raise
+        async with self.db.write(scope) as session:
+            await self._keep(session, made, status)
+        return _response(made, status)
+
+    async def _answered(self) -> Response | None:
         """The answer that was kept; None where the key is free.
 
         Raises:
@@ -62,16 +110,16 @@ class Repeats:
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         if row.status == _UNANSWERED:
             raise UnderWay
-        return answer((await self.keystore.open(row.answer_sealed, row.binding)).reveal(), row.status)
+        return _response((await self.keystore.open(row.answer_sealed, row.binding)).reveal(), row.status)
 
-    async def answered_by_another(self) -> Response:
-        """As :meth:`answered`, after a claim that failed."""
-        earlier = await self.answered()
+    async def _answered_by_another(self) -> Response:
+        """As :meth:`_answered`, after a claim that failed."""
+        earlier = await self._answered()
         if earlier is None:  # given up, or forgotten, this moment
             raise UnderWay
         return earlier
 
-    async def claim(self, session: AsyncSession) -> bool:
+    async def _claim(self, session: AsyncSession) -> bool:
         """Take the key, as the first thing that a transaction does; waits for another's that did.
 
         Returns:
@@ -95,7 +143,7 @@ class Repeats:
         )
         return taken.first() is not None
 
-    async def keep(self, session: AsyncSession, body: bytes, status: int) -> None:
+    async def _keep(self, session: AsyncSession, body: bytes, status: int) -> None:
         """Keep the answer of who claimed."""
         sealed = await self.keystore.seal(Secret(body), self._row().binding)
         await session.execute(
@@ -104,7 +152,7 @@ class Repeats:
             .values(status=status, answer_sealed=sealed, expires_at=self.clock() + _KEPT_MS)
         )
 
-    async def release(self) -> None:
+    async def _release(self) -> None:
         """Give up a claim that was committed: the work failed, so a repeat is a new try."""
         async with self.db.write(EVERY_TENANT) as session:
             await session.execute(delete(IdempotencyRow).where(self._claimed(), IdempotencyRow.status == _UNANSWERED))
@@ -117,6 +165,14 @@ class Repeats:
         return IdempotencyRow(principal_id=self.principal, key=self.key, request_hash=self.digest)
 
 
-def answer(body: bytes, status: int) -> Response:
-    """A JSON response of these bytes."""
+def answer(made: BaseModel, status: int) -> Response:
+    """A JSON response of this model."""
+    return _response(_json(made), status)
+
+
+def _json(made: BaseModel) -> bytes:
+    return made.model_dump_json().encode()
+
+
+def _response(body: bytes, status: int) -> Response:
     return Response(body, status, media_type="application/json")

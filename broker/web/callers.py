@@ -1,4 +1,4 @@
-"""Who calls, established once per request, and what the routes work with."""
+"""Who calls, established once per request: an operator, or a workload."""
 
 from __future__ import annotations
 
@@ -6,91 +6,26 @@ import hashlib
 import hmac
 import ipaddress
 import json
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.log import AuditLog
-from broker.audit.timekeeping import Timekeeping
-from broker.base.clock import Timepiece
-from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.base.errors import Forbidden, Invalid, Unauthenticated
+from broker.base.db import EVERY_TENANT, Scope
+from broker.base.errors import Forbidden, Unauthenticated
 from broker.base.tracing import established
-from broker.credentials.verification import Verification
 from broker.identity import operators
-from broker.identity.access import AccessTokens
-from broker.identity.jobs import Jobs
-from broker.identity.oauth import TokenEndpoint
 from broker.identity.principal import Operator, Role, Workload
-from broker.identity.signing import SigningKeys
-from broker.intake.deposit import Deposit
-from broker.intake.proving import Links
-from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import Keystore
-from broker.leaks.reports import Reports
-from broker.leases.leasing import Leasing
 from broker.notifications.altered import report
-from broker.notifications.outbox import Outbox
-from broker.providers.catalog import Catalog
-from broker.proxy.call import Proxy
-from broker.proxy.flights import Flights
-from broker.rotations.requests import Rotating
-from broker.web.middleware import ESTABLISHED, Metrics
-from broker.web.repeats import Repeats, answer
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Everything that routes call, wired once in ``broker.app``."""
-
-    db: Database
-    audit: AuditLog
-    keystore: Keystore
-    keys: InternalKeys
-    catalog: Catalog
-    signing: SigningKeys
-    access_tokens: AccessTokens
-    jobs: Jobs
-    token_endpoint: TokenEndpoint
-    verification: Verification
-    leasing: Leasing
-    links: Links
-    deposit: Deposit
-    flights: Flights
-    proxy: Proxy
-    rotating: Rotating
-    outbox: Outbox
-    reports: Reports
-    metrics: Metrics
-    clock: Timepiece
-    timekeeping: Timekeeping
-    public_url: str
-    vendor_name: str
-    vendor_contact: str
-    rotation_ahead_days: int
-    allow_client_secrets: bool
-    approval: bool
-    refusals: float
-    one_time_token_file: Path
-
-
-async def services(request: Request) -> Services:
-    """The wired services of this application (a coroutine, as FastAPI runs plain functions in a thread)."""
-    wired = request.app.state.services
-    assert isinstance(wired, Services)
-    return wired
-
-
-Wired = Annotated[Services, Depends(services)]
+from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key
+from broker.web.middleware import ESTABLISHED
+from broker.web.services import Services, Wired
 
 
 def address(request: Request) -> str:
@@ -135,36 +70,17 @@ class Call:
         ``scope`` is for work on what is no tenant's, which itself decides what the operator may do: neither its rows
         nor its events pass the fence of an operator who is limited to some tenants.
         """
-        repeats = self._repeats(body)
-        if earlier := await repeats.answered() if repeats else None:
-            return earlier
-        async with self.services.db.write(scope or self.scope) as session:
-            if repeats is None:
-                return answer((await work(session)).model_dump_json().encode(), status)
-            if claimed := await repeats.claim(session):
-                made = (await work(session)).model_dump_json().encode()
-                await repeats.keep(session, made, status)
-        return answer(made, status) if claimed else await repeats.answered_by_another()
+        within = scope or self.scope
+        if repeats := self._repeats(body):
+            return await repeats.change(within, work, status)
+        async with self.services.db.write(within) as session:
+            return answer(await work(session), status)
 
     async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
         """As :meth:`change`, for work that is more than one transaction; a repeat that comes within it is refused."""
-        repeats = self._repeats(body)
-        if repeats is None:
-            return answer((await work()).model_dump_json().encode(), status)
-        if earlier := await repeats.answered():
-            return earlier
-        async with self.services.db.write(self.scope) as session:
-            claimed = await repeats.claim(session)
-        if not claimed:
-            return await repeats.answered_by_another()
-        try:
-            made = (await work()).model_dump_json().encode()
-        except Exception:
-            await repeats.release()
-            raise
-        async with self.services.db.write(self.scope) as session:
-            await repeats.keep(session, made, status)
-        return answer(made, status)
+        if repeats := self._repeats(body):
+            return await repeats.act(self.scope, work, status)
+        return answer(await work(), status)
 
     async def cut(
         self,
@@ -195,17 +111,6 @@ class Call:
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")
-_KEY = re.compile(r"[\x21-\x7e]{1,128}")
-IdempotencyKey = Annotated[
-    str | None, Header(alias="Idempotency-Key", description="1 to 128 visible characters; repeats answer the same.")
-]
-
-
-def checked_key(key: str | None) -> str:
-    """The Idempotency-Key, or empty; raises Invalid."""
-    if key is not None and not _KEY.fullmatch(key):
-        raise Invalid("Idempotency-Key: use 1 to 128 visible ASCII characters.")
-    return key or ""
 
 
 def bearer(request: Request) -> str:
@@ -290,10 +195,11 @@ async def establish_any(request: Request, wired: Wired) -> Job | Call:
 
 
 SECURED = [Depends(_bearer)]
-ByAnyone = Annotated[Call, operator_call()]
-ByOperator = Annotated[Call, operator_call(Role.OPERATOR)]
-BySecurity = Annotated[Call, operator_call(Role.SECURITY)]
-ByEither = Annotated[Call, operator_call(Role.OPERATOR, Role.SECURITY)]
-ByAdmin = Annotated[Call, operator_call(Role.ADMIN)]
-ByJob = Annotated[Job, Depends(establish_job)]
-ByJobOrOperator = Annotated[Job | Call, Depends(establish_any)]
+# Who may call, as a route's parameter says it: a stranger passes none of them, an admin every role's.
+ByAnyOperator = Annotated[Call, operator_call()]
+ByOperatorRole = Annotated[Call, operator_call(Role.OPERATOR)]
+BySecurityRole = Annotated[Call, operator_call(Role.SECURITY)]
+ByOperatorOrSecurityRole = Annotated[Call, operator_call(Role.OPERATOR, Role.SECURITY)]
+ByAdminRole = Annotated[Call, operator_call(Role.ADMIN)]
+ByWorkload = Annotated[Job, Depends(establish_job)]
+ByWorkloadOrAnyOperator = Annotated[Job | Call, Depends(establish_any)]
