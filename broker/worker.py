@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 from sqlalchemy import delete, func, select
+from structlog.contextvars import bound_contextvars
 
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
@@ -144,12 +145,13 @@ class Worker:
 
     async def _each(self, duties: Iterable[_Duty]) -> None:
         for work, final in duties:
-            try:
-                async with asyncio.timeout(_PIECE_S):
-                    if not final or not await self._rests():
-                        await work()
-            except Exception:  # noqa: BLE001 - the next piece and the next round must still run
-                _log.exception("worker.failed", piece=work.__name__)
+            with bound_contextvars(piece=work.__name__):
+                try:
+                    async with asyncio.timeout(_PIECE_S):
+                        if not final or not await self._rests():
+                            await work()
+                except Exception:  # noqa: BLE001 - the next piece and the next round must still run
+                    _log.exception("worker.failed")
 
     async def _rests(self) -> bool:
         """Whether what can't be undone has to wait: for the right time, or until people have seen what came back."""

@@ -99,6 +99,7 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "access_log": False,
+        "log_config": None,  # its lines go the way of everybody's
         "log_level": "warning",
         "server_header": False,
         "date_header": True,

@@ -1,4 +1,4 @@
-"""Around every request: an id, a cap on the body, safe headers, one log line and its count."""
+"""Around every request: an id, which its log lines have too; a cap on the body, safe headers, its line and count."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from broker.base.errors import BrokerError, TooLarge
 from broker.base.strangers import Pace, address
@@ -98,7 +99,7 @@ class Edge:
         scope["client"] = (address(host), port)
         request_id = scope["request_id"] = ids.new("req")
         carried = {"traceparent": _field(scope, b"traceparent")}
-        with served("request", carried) as traced:
+        with bound_contextvars(request_id=request_id), served("request", carried) as traced:
             await self._answer(scope, receive, send, request_id, traced)
 
     async def _answer(
@@ -132,7 +133,7 @@ class Edge:
             else:
                 await self._app(scope, _Capped(receive, most), sending)
         except Exception:  # noqa: BLE001 - logged where the answer was rendered, or the answer is cut off here
-            self._log.error("request.aborted", request_id=request_id)
+            self._log.error("request.aborted")
         finally:
             status = _JOB_LEFT if scope.get("job_left") else status
             self._note(scope, status, time.perf_counter() - started, request_id, traced())
@@ -154,9 +155,7 @@ class Edge:
             )
             if status >= 500:
                 failed(traced)
-        self._log.info(
-            "request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), request_id=request_id
-        )
+        self._log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

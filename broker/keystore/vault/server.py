@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import hvac
@@ -95,7 +96,8 @@ class Vault:
             raise unavailable("busy")
         self._under_way += 1
         late = asyncio.Event()
-        running = self._pool.submit(self._signed_in, work)
+        # In the caller's context: a line from the thread is the request's too.
+        running = self._pool.submit(copy_context().run, self._signed_in, work)
         running.add_done_callback(lambda done: self._in_loop(lambda: self._over(done, late)))
         try:
             return await asyncio.wait_for(asyncio.wrap_future(running), self._timeout)
