@@ -107,11 +107,11 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 keystore = keystores.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
                 opened.stores[OWN] = keys.keystore()
-                signing = SigningKeys(db, keystore)
+                signing = SigningKeys(db, keystore, clock)
                 heads = database.heads(settings, db, opened, keys)
                 if not restored:
                     await heads.check()
-                await signing.load(clock())
+                await signing.load()
                 await _say_what_is_wrong(keystore)
                 await audit.start()
                 broker = _wire(
@@ -294,6 +294,12 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         "Refused from memory, beyond what is recorded, by what they came with.",
         ("cause",),
         lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): deposit.refused},
+    )
+    metrics.count(
+        "access_tokens_of_unknown_keys_total",
+        "Access tokens that named a signing key which is not there.",
+        (),
+        lambda: {(): services.access_tokens.of_unknown_keys},
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
     metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.strays)

@@ -20,7 +20,6 @@ from broker.identity.unverified import peek
 LIFETIME_S = 600
 _LEEWAY_S = 5
 _REMEMBERED = 10_000
-_LOOK_AGAIN_MS = 1_000
 
 
 class AccessTokenRefused(InvalidToken):
@@ -77,7 +76,7 @@ class AccessTokens:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
-        self._looked_at = 0
+        self.of_unknown_keys = 0  # for metrics
         self._verified = Recent[bytes, _Verified](_REMEMBERED)
 
     async def verify(self, unverified_token: str) -> Workload:
@@ -100,7 +99,7 @@ class AccessTokens:
         try:
             kid = peek(unverified_token).header.get("kid")
             if isinstance(kid, str) and not self._keys.knows(kid):
-                await self._look_again()
+                await self._look_for(kid)
             token = jwt.decode(unverified_token, self._keys.verifying(), algorithms=["EdDSA"])
             self._claims().validate(token.claims)
         except (JoseError, ValueError, TypeError):
@@ -111,12 +110,11 @@ class AccessTokens:
         # Dated in whole seconds: issued within that one.
         return _Verified(workload, int(token.claims["exp"]) * 1000, int(token.claims["iat"]) * 1000 + 999)
 
-    async def _look_again(self) -> None:
-        """Another replica may have made a key; anybody can name one that there isn't."""
-        now = self._clock()
-        if not 0 <= now - self._looked_at < _LOOK_AGAIN_MS:
-            self._looked_at = now
-            await self._keys.load(now)
+    async def _look_for(self, kid: str) -> None:
+        await self._keys.look_again()
+        if not self._keys.knows(kid):
+            self.of_unknown_keys += 1
+            raise AccessTokenRefused
 
     def _claims(self) -> jwt.JWTClaimsRegistry:
         return jwt.JWTClaimsRegistry(
