@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from sqlalchemy import select
 
 from broker import app as composition
 from broker.base.db import EVERY_TENANT, Database
+from broker.formats import token as tokens
 from broker.identity import operators
 from broker.identity.tables import BootstrapRow, OperatorRow
 from tests.support.world import World
@@ -32,10 +34,10 @@ async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db:
         async with db.write(EVERY_TENANT) as session:
             return await operators.offer_bootstrap(session, KEY, at, anew=anew)
 
-    async def made_with(token: str) -> bool:
+    async def made_with(token: str, *, at: int = NOW) -> bool:
         async with db.write(EVERY_TENANT) as session:
             try:
-                await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="ada", now=NOW)
+                await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="ada", now=at)
             except operators.TokenRefused:
                 return False
             await session.rollback()
@@ -44,11 +46,26 @@ async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db:
     (first,) = [token for token in await asyncio.gather(*(start() for _ in range(4))) if token]
     assert await start() is None
     assert await made_with(first)
-    # a new one that was asked for ends it; so does its time
+    # a new one that was asked for ends it
     second = await start(anew=True)
     assert second is not None
     assert (await made_with(first), await made_with(second)) == (False, True)
-    assert await start(at=NOW + operators.BOOTSTRAP_MS)
+    # so does its time, when there is another again
+    late = NOW + operators.BOOTSTRAP_MS
+    assert (await made_with(second, at=late - 1), await made_with(second, at=late)) == (True, False)
+    assert await start(at=late)
+
+
+async def test_a_bootstrap_token_is_spent_once(db: Database) -> None:
+    db.row_key = KEY
+    async with db.write(EVERY_TENANT) as session:
+        token = await operators.offer_bootstrap(session, KEY, NOW)
+    assert token is not None
+    async with db.write(EVERY_TENANT) as session:
+        await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="ada", now=NOW)
+    async with db.write(EVERY_TENANT) as session:
+        with pytest.raises(operators.TokenRefused):
+            await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="eve", now=NOW)
 
 
 async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
@@ -56,8 +73,8 @@ async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
     async with world.services.db.read(EVERY_TENANT) as session:
         row = await session.scalar(select(OperatorRow))
     assert row is not None
-    assert token.encode() not in row.token_hash
-    assert len(row.token_hash) == 32
+    assert row.token_hash == tokens.keyed_hash(world.services.keys.token_hash, token)
+    assert row.token_hash != tokens.keyed_hash(b"", token)
 
 
 async def test_each_role_does_its_own_work_and_refusals_are_recorded(world: World) -> None:
@@ -107,3 +124,7 @@ async def test_the_last_admin_stays(world: World) -> None:
     me = await world.call("GET", "/v1/operators/me")
     refused = await world.call("POST", f"/v1/operators/{me['id']}/revoke", status=409)
     assert "last active admin" in refused["detail"]
+    await world.operator("olga", "operator")  # who is no admin
+    await world.call("POST", f"/v1/operators/{me['id']}/revoke", status=409)
+    await world.operator("grace", "admin")
+    await world.call("POST", f"/v1/operators/{me['id']}/revoke")

@@ -233,6 +233,37 @@ async def test_only_our_own_access_tokens_are_taken(world: World, change: str) -
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
+async def test_an_access_token_that_was_used_is_over_when_its_time_is(world: World) -> None:
+    headers = await (await world.job()).headers()
+    assert (await world.http.get("/v1/leases", headers=headers)).status_code == 200
+    world.clock.forward(seconds=700)
+    assert (await world.http.get("/v1/leases", headers=headers)).status_code == 401
+
+
+OTHER_CLAIMS: dict[str, dict[str, Any]] = {
+    "another audience": {"aud": "https://elsewhere.example"},
+    "another issuer": {"iss": "https://elsewhere.example"},
+    "another client": {"client_id": "wkl_" + "0" * 32},
+    "no expiry": {"exp": None},
+    "no id": {"jti": None},
+}
+
+
+async def test_a_token_that_our_key_signed_for_something_else_is_not_taken(world: World) -> None:
+    job, key = await world.job(), world.services.signing.current
+    token = (await job.headers())["Authorization"].removeprefix("Bearer ")
+    ours = jwt.decode(token, key, algorithms=["EdDSA"]).claims
+
+    async def status(changed: dict[str, Any]) -> int:
+        claims = {name: value for name, value in {**ours, **changed}.items() if value is not None}
+        forged = jwt.encode({"alg": "EdDSA", "kid": key.kid, "typ": "at+jwt"}, claims, key, algorithms=["EdDSA"])
+        answer = await world.http.get("/v1/leases", headers={"Authorization": f"Bearer {forged}"})
+        return answer.status_code
+
+    assert await status({}) == 200
+    assert {name: await status(changed) for name, changed in OTHER_CLAIMS.items()} == dict.fromkeys(OTHER_CLAIMS, 401)
+
+
 async def test_only_public_keys_are_registered(world: World) -> None:
     private = generate("EdDSA")
     for jwks, mend in (
