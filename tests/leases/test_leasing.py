@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.audit.log import AuditUnavailable
+from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.formats.envelope import Binding
@@ -71,6 +72,53 @@ async def test_nothing_is_revealed_when_the_record_cannot_be_written(
     assert (refused.status_code, refused.json()["code"]) == (503, "audit_unavailable")
     assert refused.headers["retry-after"] == "1"
     assert opened == [], "the key was not even opened"
+
+
+async def test_a_key_is_not_revealed_once_its_lease_has_run_out_however_long_it_took_to_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _, _ = await ready(world, "use", "reveal")
+    await job.headers()
+    original = type(world.services.keystore).open
+
+    async def slow(self: Any, sealed: bytes, binding: Binding) -> Any:
+        if binding.purpose == "credential":
+            world.clock.forward(seconds=3600)
+        return await original(self, sealed, binding)
+
+    monkeypatch.setattr(type(world.services.keystore), "open", slow)
+    answer = await job.ask("acme", mode="reveal")
+    assert answer.status_code == 409
+    assert world.upstream_keys["acme"] not in answer.text
+
+
+async def test_an_idempotency_key_is_its_workloads_own(world: World) -> None:
+    one, _, _ = await ready(world, "use", "reveal")
+    other = await world.job("other")
+    assert (await one.ask("acme", mode="reveal", headers={"Idempotency-Key": "once"})).status_code == 201
+    answer = await other.ask("acme", mode="reveal", headers={"Idempotency-Key": "once"})  # which has no grant
+    assert (answer.status_code, answer.json()["code"]) == (403, "no_grant")
+    assert world.upstream_keys["acme"] not in answer.text
+
+
+async def test_an_idempotency_key_is_of_one_organization(world: World) -> None:
+    job, _, _ = await ready(world)
+    await world.key_for("globex")
+    await world.grant(job, "globex")
+    assert (await job.ask("acme", headers={"Idempotency-Key": "once"})).status_code == 201
+    assert (await job.ask("globex", headers={"Idempotency-Key": "once"})).status_code == 422
+
+
+async def test_a_lease_and_its_renewals_end_with_its_grant(world: World) -> None:
+    end = (world.clock() // 1000 + 100) * 1000
+    job, _, _ = await ready(world, max_ttl=3600, expires_at=rfc3339(end))
+    lease = await job.lease("acme", ttl=300)
+    assert lease["lease"]["expires_at"] <= rfc3339(end)
+    headers = await job.headers()
+    renewed = await world.call("POST", f"/v1/leases/{lease['lease']['id']}/renew", as_=headers, json={"ttl": 3000})
+    assert renewed["expires_at"] <= rfc3339(end)
+    world.clock.forward(seconds=101)
+    assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
 
 
 async def test_the_event_is_durable_before_the_key_is_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
