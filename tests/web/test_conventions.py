@@ -43,6 +43,13 @@ async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> No
     assert "Idempotency-Key" in other["detail"]
 
 
+async def test_the_same_key_for_another_address_is_a_mistake(world: World) -> None:
+    one, two = await world.job("one"), await world.job("two")
+    await world.call("POST", f"/v1/workloads/{one.id}/revoke", json={}, headers=KEY)
+    other = await world.call("POST", f"/v1/workloads/{two.id}/revoke", status=422, json={}, headers=KEY)
+    assert "Idempotency-Key" in other["detail"]
+
+
 async def test_repeats_at_once_do_it_once_and_all_have_its_answer(world: World) -> None:
     job = await world.job()
     await world.organization("acme")
