@@ -350,6 +350,14 @@ async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(tel
     await world.call("POST", f"/v1/webhooks/{every['webhook']['id']}/revoke", as_=limited, status=404)
 
 
+async def test_a_webhook_of_one_organization_hears_nothing_of_another(telling: Telling) -> None:
+    await telling.world.organization("acme")
+    await telling.webhook(organization="acme", kinds=["key_exposed"])
+    await telling.happen("globex")
+    await telling.world.work()
+    assert telling.receiver.came == []
+
+
 async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -> None:
     made = await telling.webhook()
     telling.receiver.status = 202
