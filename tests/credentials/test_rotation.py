@@ -339,6 +339,50 @@ async def test_revoking_the_new_key_in_its_grace_window_brings_the_old_one_back(
     assert (await world.proxied(lease, "/facilities")).status_code == 200
 
 
+async def test_a_key_that_was_rolled_back_is_used_by_nobody_from_memory(world: World, acme: str, sync: Job) -> None:
+    lease = await sync.lease("acme")
+    rotation, _new = await rotated(world, acme)
+    assert (await world.proxied(lease, "/facilities")).status_code == 200  # remembered
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/rollback", json={"reason": "x"})
+    world.upstream.requests.clear()
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    assert key_ids(world) == [id_of(world, world.upstream_keys["acme"])]
+
+
+async def test_a_retired_key_is_fallen_back_to_by_nobody_from_memory(world: World, acme: str, sync: Job) -> None:
+    lease = await sync.lease("acme")
+    rotation, new = await rotated(world, acme)
+    assert (await world.proxied(lease, "/facilities")).status_code == 200  # remembered
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/promote")
+    world.revoke_upstream(new)
+    world.upstream.requests.clear()
+    assert (await world.proxied(lease, "/facilities")).status_code == 401
+    assert id_of(world, world.upstream_keys["acme"]) not in key_ids(world)
+
+
+async def test_a_held_key_that_was_promoted_is_used_at_once(world: World, acme: str, sync: Job) -> None:
+    lease = await sync.lease("acme")
+    assert (await world.proxied(lease, "/facilities")).status_code == 200  # remembered
+    rotation, intake, secret = await world.rotate(acme)
+    new = world.upstream.add_key(world.upstream.add_organization("stranger", 3))[1]
+    assert (await world.submit(intake, secret, new)).json()["state"] == "held"
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/promote")
+    world.upstream.requests.clear()
+    assert (await world.proxied(lease, "/facilities")).status_code == 200
+    assert key_ids(world) == [id_of(world, new)]
+
+
+async def test_a_repeat_shows_no_other_key_than_its_lease_is_for(world: World, acme: str, sync: Job) -> None:
+    asked = {"organization": "acme", "provider": "raptor-comply", "mode": "reveal", "ttl": 7200}
+    headers = {**await sync.headers(), "Idempotency-Key": "one"}
+    first = await world.http.post("/v1/leases", headers=headers, json=asked)
+    assert first.json()["key"] == world.upstream_keys["acme"]
+    _, new = await rotated(world, acme)
+    again = await world.http.post("/v1/leases", headers=headers, json=asked)
+    assert (again.status_code, again.json()["code"]) == (403, "key_rotated")
+    assert new not in again.text
+
+
 async def test_revoking_the_credential_ends_its_rotation(world: World, acme: str) -> None:
     rotation, intake, secret = await world.rotate(acme)
     await world.call("POST", f"/v1/credentials/{acme}/revoke", json={})
