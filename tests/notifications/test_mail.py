@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from sqlalchemy import update
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow
 from broker.intake.tables import IntakeRow
+from broker.notifications.mail import Deferred, Mail
 from broker.notifications.notices import tell
-from tests.notifications.conftest import Telling
+from broker.notifications.tables import NoticeRow
+from tests.notifications.conftest import Mailbox, Telling
 
 NONE = ["a,b@acme.example", "a;b@acme.example", "<a@acme.example>", "admin@acme.example.", "adm\u200bin@acme.example"]
 
@@ -29,6 +33,26 @@ async def test_a_contact_that_is_not_one_address_is_refused_wherever_it_is_given
         refused = await world.call("POST", path, status=422, json=body)
         assert "contact" in refused["detail"]
         assert "write one e-mail address" in refused["detail"]
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+async def test_where_tls_is_asked_for_nothing_is_sent_to_a_server_that_speaks_none(
+    mailbox: Mailbox, security: Literal["tls", "starttls"]
+) -> None:
+    sender = "keys@gridwise.example"
+    notice = NoticeRow(
+        id="ntc_1", organization_id="org_1", kind="key_exposed", credential_id="crd_1", version=1, provider="lab",
+        contact="", dedup="", facts={"last4": "9gH6", "exposure": "exp_1", "revoke_steps": ""}, created_at=0,
+    )  # fmt: skip
+
+    def mail(security: Literal["tls", "starttls", "none"]) -> Mail:
+        return Mail("127.0.0.1", mailbox.port, security, "", None, sender, "Gridwise", "", (), {})
+
+    with pytest.raises(Deferred):
+        await mail(security).send(notice, "sven@gridwise.example", "operator")
+    assert mailbox.came == []
+    await mail("none").send(notice, "sven@gridwise.example", "operator")
+    assert len(mailbox.came) == 1
 
 
 async def test_a_contact_in_another_script_is_mailed_by_a_server_without_smtputf8(telling: Telling) -> None:

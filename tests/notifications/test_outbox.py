@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.base.db import EVERY_TENANT
 from broker.notifications.notices import tell
-from broker.notifications.outbox import Outbox
+from broker.notifications.outbox import Answer, Outbox
 from broker.notifications.tables import NoticeRow
 from broker.worker import Worker
 from tests.notifications.conftest import Telling
@@ -240,6 +240,24 @@ async def test_a_sender_that_dies_leaves_the_message_to_the_next(
     await telling.world.work(seconds=120)
     assert len(telling.receiver.came) == before + 1
     assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 1
+
+
+async def test_a_sender_whose_claim_ran_out_settles_nothing(telling: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
+    await telling.webhook(kinds=["key_exposed"])
+    await telling.happen()
+    post, senders = Outbox.post, iter(["slow", "next"])
+
+    async def late(self: Outbox, *arguments: Any) -> Answer:
+        if next(senders) == "next":
+            return await post(self, *arguments)
+        telling.world.clock.forward(seconds=121)
+        await outbox(telling).work()
+        return Answer(500)
+
+    monkeypatch.setattr(Outbox, "post", late)
+    await outbox(telling).work()
+    (sent,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
+    assert (sent["state"], len(telling.receiver.came)) == ("sent", 1)
 
 
 async def test_the_same_thing_is_told_once(telling: Telling) -> None:
