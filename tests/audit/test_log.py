@@ -10,11 +10,12 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit import log as log_module
+from broker.audit.allowance import Exhausted, Rate, Total
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
 from broker.audit.record import epochs_of, raise_epoch, record
 from broker.audit.search import Filter, search
-from broker.audit.tables import EventRow, HeadRow
+from broker.audit.tables import AllowanceRow, EventRow, HeadRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.prepared import Transaction
@@ -171,6 +172,45 @@ async def test_a_full_queue_is_a_no(db: Database, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AuditUnavailable, match="Too many"):
         await log.append(event())
     assert [type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == [AuditUnavailable] * 2
+
+
+async def test_what_is_being_written_at_the_end_is_written(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(db, deadline=20)
+    await log.start()
+    transact, begun, goes_on = db.transact, asyncio.Event(), asyncio.Event()
+
+    async def slow(work: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        return await transact(work)
+
+    monkeypatch.setattr(db, "transact", slow)
+    waiting = asyncio.create_task(log.append(event()))
+    await begun.wait()
+    stopping = asyncio.create_task(log.stop())
+    await asyncio.sleep(0)
+    goes_on.set()
+    await stopping
+    assert (await waiting).index == 0
+
+
+async def test_one_read_is_one_snapshot(db: Database) -> None:
+    async with db.read(EVERY_TENANT) as session:
+        before = await epochs_of(session, ["grt_1"])
+        async with db.write(EVERY_TENANT) as revoking:
+            await raise_epoch(revoking, "grt_1")
+            await record(revoking, event("grant.revoked"))
+        assert await epochs_of(session, ["grt_1"]) == before
+    async with db.read(EVERY_TENANT) as session:
+        assert await epochs_of(session, ["grt_1"]) != before
+
+
+async def test_an_event_takes_from_all_its_allowances_or_from_none(db: Database, log: AuditLog) -> None:
+    rate, used_up = Rate("grt_1/rate", 10, 60_000), Total("grt_1/uses", 0)
+    with pytest.raises(Exhausted):
+        await log.append(event("use.authorized"), takes=[rate, used_up])
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.get(AllowanceRow, rate.id) is None
 
 
 async def test_whoever_gave_up_before_the_batch_is_not_recorded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
