@@ -91,6 +91,16 @@ async def test_the_orm_writes_only_inside_the_scope(world: World) -> None:
             )
 
 
+async def test_the_orm_deletes_only_inside_the_scope(world: World) -> None:
+    _, foreign = await two_tenants(world)
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    async with world.services.db.read(EVERY_TENANT) as session:
+        theirs = await session.get_one(CredentialRow, foreign["credential_id"])
+    with pytest.raises(OutOfScope):
+        async with world.services.db.write(Scope.of(acme)) as session:
+            await session.delete(theirs)
+
+
 async def test_row_level_security_stops_sql_that_bypasses_the_orm(
     prepared_postgres: Postgres, postgres_url: str
 ) -> None:
