@@ -98,10 +98,13 @@ async def test_an_answer_that_is_lost_leaves_one_new_key(
 
     methods = {"list": ("GET", "/api-keys"), "create": ("POST", "/api-keys"), "delete": ("DELETE", "/api-keys/")}
 
+    were_lost: list[str] = []
+
     async def losing(outbound: Outbound, *arguments: Any, **more: Any) -> Any:
         done = await real(outbound, *arguments, **more)
         method, path = methods[lost]
         if arguments[3] == method and arguments[4].startswith(path) and arguments[4] != "/api-keys/current":
+            were_lost.append(path)
             return done._replace(status=None, body=b"")
         return done
 
@@ -109,6 +112,9 @@ async def test_an_answer_that_is_lost_leaves_one_new_key(
         patched.setattr(minting, "exchange", losing)
         for _ in range(3):
             await world.work(seconds=400)
+        for _ in range(2):  # until the old key is due to be deleted
+            await world.work(hours=1)
+    assert were_lost
     await finished(world, credential)
 
 

@@ -10,9 +10,13 @@ from sqlalchemy import update
 
 from broker.audit.events import BROKER
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.errors import Conflict
+from broker.base.secret import Secret
 from broker.credentials import cutoff
+from broker.credentials.staging import Received, Sealing, stage
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.versions import Place
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
@@ -218,3 +222,20 @@ async def test_who_was_shown_the_key_is_told_also_after_their_lease(world: World
     (holder,) = (await world.call("GET", f"/v1/credentials/{acme}/versions/1/holders"))["items"]
     assert (holder["open_leases"], holder["uses"], holder["reveals"]) == (0, 0, 1)
     assert holder["last_revealed"] is not None
+
+
+async def test_a_rotations_key_goes_to_the_host_of_the_old_one_whatever_comes_with_it(world: World, acme: str) -> None:
+    _, intake, secret = await world.rotate(acme)
+    answer = await world.submit(intake, secret, world.new_key("acme"), variables={"subdomain": "elsewhere"})
+    assert answer.json()["state"] == "accepted"
+
+
+async def test_a_rotations_key_for_another_host_is_not_staged(world: World, acme: str) -> None:
+    rotation, _, _ = await world.rotate(acme)
+    services = world.services
+    place = Place(rotation["organization"], services.catalog.get("raptor-comply"), "default")
+    key = Received(Secret(world.new_key("acme").encode()), {"subdomain": "elsewhere"}, rotation=rotation["id"])
+    with pytest.raises(Conflict, match="A rotation keeps"):
+        async with services.db.write(Scope.of(place.organization)) as session:
+            await stage(session, services.keys, BROKER, place, key, Sealing(acme, 2, b""), now=world.clock())
+    assert await world.states(acme) == ["active"]

@@ -98,6 +98,15 @@ async def test_reported_again_it_is_the_same_exposure(world: World, acme: str) -
     assert len(await world.events(kind="credential.exposed")) == 1
 
 
+async def test_a_link_comes_at_once_also_while_another_key_waits_for_a_decision(world: World, acme: str) -> None:
+    await world.call("POST", f"/v1/credentials/{acme}/versions/1/revoke", json={})
+    intake, secret = await world.request_key("acme")
+    strangers = world.upstream.add_key(world.upstream.add_organization("stranger", 3))[1]
+    assert (await world.submit(intake, secret, strangers)).json()["state"] == "held"
+    done = await report(world, acme, version=1)
+    assert done["link"] is not None
+
+
 async def test_an_exposed_old_key_leaves_the_new_one_alone(world: World, acme: str, sync: Job) -> None:
     lease = await sync.lease("acme")
     rotation, intake, secret = await world.rotate(acme)

@@ -120,7 +120,7 @@ class World:
         """What the page asks first."""
         return await self.say("intake", intake, secret, "open")
 
-    async def submit(self, intake: str, secret: str, key: str) -> httpx2.Response:
+    async def submit(self, intake: str, secret: str, key: str, **more: Any) -> httpx2.Response:
         """What the page does: open, seal, submit; ``codes[intake]`` is the status code that it makes."""
         opened = await self.open(intake, secret)
         if opened.status_code != 200 or opened.json()["state"] != "open":
@@ -129,7 +129,7 @@ class World:
         self.codes[intake] = code = linksecret.new()
         submission = sealed.Submission(key.encode(), linkproof.key_of(code))
         message = sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-        return await self.say("intake", intake, secret, "submit", sealed=_text(message))
+        return await self.say("intake", intake, secret, "submit", sealed=_text(message), **more)
 
     def new_key(self, slug: str) -> str:
         """Another key of a customer, made upstream; the older ones stay valid."""
