@@ -254,6 +254,7 @@ async def test_expired_and_cancelled_links_say_so_to_their_holder_only(world: Wo
     world.clock.forward(hours=2)
     assert await code(await world.open(cancelled, cancelled_secret)) == (410, "intake_cancelled")
     assert await code(await world.open(expired, expired_secret)) == (410, "intake_expired")
+    assert (await row_of(world, cancelled)).private_sealed is None
     for intake in (cancelled, expired, "int_" + "0" * 32):
         assert await code(await world.open(intake, linksecret.new())) == (404, "link_invalid")
     # the worker closes what is over and destroys its key
