@@ -58,6 +58,17 @@ def test_no_window_border_loses_or_doubles_a_key(at: int, gap: int) -> None:
     assert [(hit.line, hit.column) for hit in hits] == [(1, at + 2), (gap + 1, 1)]
 
 
+@given(at=st.integers(0, 600), gap=st.integers(1, 70))
+def test_nor_parts_one_from_the_name_that_tells_it(at: int, gap: int) -> None:
+    named = b"datadog" + b" " * gap
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(candidates, "_CHUNK", 97)
+        patched.setattr(candidates, "LONGEST", 80)
+        patched.setattr(candidates, "_WRITTEN", 1)
+        hits = scan(FINDER, io.BytesIO(b"x " * (at // 2) + b" " * (at % 2) + named + NUMBER + b"\n" + b"y " * 250))
+        assert [hit.offset for hit in hits if hit.text == NUMBER] == [at + len(named)]
+
+
 @given(at=st.integers(0, 3_000))
 @pytest.mark.parametrize("written", [KEY.decode().encode("utf-16-le"), base64.b64encode(KEY), base64.encodebytes(KEY)])
 def test_nor_one_that_is_written_otherwise(at: int, written: bytes) -> None:

@@ -131,6 +131,16 @@ def test_links_that_lead_in_circles_and_broken_archives_do_no_harm(tmp_path: Pat
     assert found["where"].endswith("a/k.txt")
 
 
+def test_a_link_to_a_file_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "k.txt").write_text(KEY)
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "link").symlink_to(tmp_path / "outside" / "k.txt")
+    (tmp_path / "repo" / "read").write_text(KEY)
+    read = {one.where: one.stream.read() for one in sources.files(tmp_path / "repo", lambda *_: None)}
+    assert [where for where, text in read.items() if KEY.encode() in text] == [str(tmp_path / "repo" / "read")]
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("tarred", [False, True])
 @pytest.mark.parametrize("noise", [300, 2_000_000])
