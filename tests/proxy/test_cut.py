@@ -160,6 +160,20 @@ async def test_the_lease_is_judged_on_every_request_of_a_kept_connection(bench: 
     assert statuses == [200, 200, 403, 403]
 
 
+async def test_a_call_under_the_old_key_is_cut_as_that_key_alone_is_revoked(bench: Bench) -> None:
+    bench.lab.scripts["/drip"] = dripping
+    lease = await bench.lease()
+    async with listening(bench, bench.url, lease):
+        _, intake, secret = await bench.world.rotate(bench.credential)
+        answered = await bench.world.submit(intake, secret, "lab_" + "zZ3/dE+6gH.9" * 4)
+        assert answered.json()["state"] == "accepted"
+        sent = bench.door.sent
+        await eventually(lambda: bench.door.sent > sent + 10, seconds=PATIENCE_S)  # which nothing has ended
+        await CUTS["version"](bench, lease)
+        sent = bench.door.sent
+    assert bench.door.sent == sent
+
+
 async def test_a_call_that_waits_for_its_upstream_is_cut_too(bench: Bench) -> None:
     async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not await reader.read(1):

@@ -138,6 +138,12 @@ async def test_an_upstreams_credentials_and_origin_headers_stay_behind(bench: Be
         "Set-Cookie: s=1", "WWW-Authenticate: Basic", "Authentication-Info: x", "Strict-Transport-Security: max-age=1",
         "Content-Security-Policy: default-src *", "Access-Control-Allow-Origin: *", "Cache-Control: public",
         "Clear-Site-Data: *", "Refresh: 0; url=http://evil.example", "Alt-Svc: h3", "Connection: X-Hop", "X-Hop: 1",
+        "Accept-CH: DPR", "Age: 77", "Content-Security-Policy-Report-Only: default-src x", "Date: yesterday",
+        "Cross-Origin-Embedder-Policy: unsafe-none", "Cross-Origin-Opener-Policy: unsafe-none",
+        "Cross-Origin-Resource-Policy: cross-origin", "Expires: 0", "NEL: {}", "Permissions-Policy: usb=*",
+        "Pragma: theirs", "Public-Key-Pins: x", "Referrer-Policy: unsafe-url", "Report-To: {}",
+        "Reporting-Endpoints: a=b", "Server: theirs/1", "Service-Worker-Allowed: /", "Set-Cookie2: s=1",
+        "X-Content-Type-Options: sniff", "X-Frame-Options: ALLOWALL",
     ]  # fmt: skip
     bench.lab.scripts["/x"] = answer(b"hi", *behind, "ETag: e", "X-Request-Id: up-1", "X-RateLimit-Remaining: 3")
     got = await bench.call(await bench.lease(), "/x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -65,8 +66,11 @@ def test_no_accepted_spelling_leaves_the_allowed_tree(tail: str) -> None:
     except PathRefused:
         return
     if rule("/allowed/**").allows("GET", sent):
-        assert sent.startswith("/allowed/")
-        assert ".." not in sent.split("/")
+        form = sent
+        for _ in range(8):
+            assert form.startswith("/allowed/")
+            assert ".." not in form.split("/")
+            form = unquote(form)
 
 
 def test_a_long_path_does_not_take_the_matcher_for_ever() -> None:
