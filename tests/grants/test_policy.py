@@ -28,11 +28,11 @@ terms = st.builds(
 )
 facts = st.builds(
     Facts,
-    st.booleans(),
-    st.sampled_from([None, True, False]),
-    st.sampled_from([None, True, False]),
-    st.sampled_from([None, 1, 2]),
-    st.lists(terms, max_size=4).map(tuple),
+    st.sampled_from([True] * 9 + [False]),
+    st.sampled_from([True] * 8 + [False, None]),
+    st.sampled_from([True] * 8 + [False, None]),
+    st.sampled_from([1, 2, 3, None]),
+    st.lists(terms, min_size=1, max_size=4).map(tuple),
 )
 asks = st.builds(
     Ask,
@@ -48,14 +48,26 @@ def reason(decision: Allowed | Denied) -> str:
     return decision.reason if isinstance(decision, Denied) else "allowed"
 
 
-@given(ask=asks, known=facts)
-def test_what_is_allowed_is_covered_by_one_standing_grant(ask: Ask, known: Facts) -> None:
-    decision = decide(ask, known, NOW)
-    assert decide(ask, known, NOW) == decision, "pure"
-    if isinstance(decision, Denied):
-        assert decision.reason
-        assert decision.need
-        return
+def test_what_is_allowed_is_covered_by_one_standing_grant() -> None:
+    allowed = 0
+
+    @given(ask=asks, known=facts)
+    def every(ask: Ask, known: Facts) -> None:
+        nonlocal allowed
+        decision = decide(ask, known, NOW)
+        assert decide(ask, known, NOW) == decision, "pure"
+        if isinstance(decision, Denied):
+            assert decision.reason
+            assert decision.need
+        else:
+            allowed += 1
+            covered(ask, known, decision)
+
+    every()
+    assert allowed >= 5, "of a hundred examples; where there is none, nothing above is judged"
+
+
+def covered(ask: Ask, known: Facts, decision: Allowed) -> None:
     grants = [grant for grant in known.grants if grant.id == decision.grant]
     assert any(
         grant.active
@@ -85,6 +97,7 @@ def test_each_refusal_has_its_name() -> None:
     assert reason(decide(replace(ASK, mode=Mode.REVEAL), FACTS, NOW)) == "mode_not_granted"
     needs_purpose = replace(FACTS, grants=(replace(TERMS, purpose_required=True),))
     assert reason(decide(ASK, needs_purpose, NOW)) == "purpose_required"
+    assert reason(decide(replace(ASK, purpose=" "), needs_purpose, NOW)) == "purpose_required"
     assert reason(decide(replace(ASK, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
     assert reason(decide(ASK, replace(FACTS, credential_active=None), NOW)) == "no_active_key"
     assert reason(decide(ASK, replace(FACTS, version=None), NOW)) == "no_active_key"
