@@ -49,7 +49,8 @@ def written_in(place: Path) -> frozenset[str]:
 def missing(found: list[Claim]) -> list[str]:
     """What is named and isn't there.
 
-    A name is ``room/``, ``file.py``, ``file.py::test``, or ``…end`` of a test in the file or room named last before it.
+    A name is ``room/``, ``file.py``, ``file.py::test``, or ``…end`` of exactly one test in the file or room named last
+    before it.
     """
     absent, place = [], TESTS
     for claim in found:
@@ -57,7 +58,8 @@ def missing(found: list[Claim]) -> list[str]:
             path, _, test = name.partition("…") if "…" in name else name.partition("::")
             place = TESTS / path if path else place
             known = written_in(place) if place.exists() else frozenset()
-            there = any(one.endswith(test) for one in known) if "…" in name else test in known if test else bool(known)
+            ends = [one for one in known if one.endswith(test)]
+            there = len(ends) == 1 if "…" in name else test in known if test else bool(known)
             if not there:
                 absent.append(f"{claim.about}: {name}")
     return absent
