@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench torture lock page clean browser
+.PHONY: help demo test check serve bench torture mutants lock page clean browser
 
 # Tests run in so many processes beside each other: they also wait, for servers and clocks.
 PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
@@ -50,6 +50,9 @@ bench: $(VENV)/.dev ## benchmarks side by side with their peers (ARGS="lease --j
 
 torture: $(VENV)/.dev ## three brokers under faults for minutes, their history checked (ARGS="--seconds 600 --seed 7")
 	$(BIN)/python -m tests.torture $(ARGS)
+
+mutants: $(VENV)/.dev ## make each kept one-line change and see a test fail (ARGS="-n 4 proxy leases/leasing")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 # The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them.
 # Only root on Debian can install them here; elsewhere those tests say that they were skipped and why.  A service that
