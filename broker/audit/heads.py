@@ -156,11 +156,13 @@ class Heads:
         return [outside.where for outside in self._places() if await self._read(outside) is not None]
 
     async def furthest(self) -> Head | None:
-        """The latest head that was kept outside; None where none was."""
+        """The latest head that was kept outside; None where none was, or none can be read."""
         furthest: Head | None = None
-        for head in await self._kept():
-            if furthest is None or head.is_after(furthest):
-                furthest = head
+        for outside in self._places():
+            with suppress(Unreadable):  # whose mend, after a restore, is to go on
+                head = await self._read(outside)
+                if head is not None and (furthest is None or head.is_after(furthest)):
+                    furthest = head
         return furthest
 
     async def watch(self, audit: AuditLog, election: Election) -> None:

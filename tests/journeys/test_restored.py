@@ -14,13 +14,16 @@ from sqlalchemy.engine import make_url
 
 from broker import app as composition
 from broker import database, restored
+from broker.audit.events import BROKER, Event
 from broker.audit.log import DatabaseBehind
 from broker.audit.record import epochs_of
+from broker.audit.timekeeping import REAL, Clocks
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid
 from broker.client.identity import Identity
 from broker.config import Settings
+from broker.formats.head import Unreadable
 from broker.intake.tables import IntakeRow
 from broker.sandbox.state import State
 from tests.support.databases import Postgres
@@ -98,13 +101,13 @@ def organization_of(world: World, slug: str) -> Any:
     return next(one for one in world.upstream.organizations.values() if one.name == slug)
 
 
-async def go_on(settings: Settings, since: int) -> restored.Restored:
+async def go_on(settings: Settings, since: int, clocks: Clocks = REAL) -> restored.Restored:
     """What ``broker restored --since`` does."""
     db = database.open_database(settings)
     base = await restored.size(db)
     await db.close()
     await database.migrate(settings, restored=True)
-    async with composition.running(settings, restored=True) as broker:
+    async with composition.running(settings, restored=True, clocks=clocks) as broker:
         return await restored.go_on(broker, base, since)
 
 
@@ -198,6 +201,41 @@ async def test_a_second_restore_of_the_same_backup_is_noticed_too(deployment: De
     with pytest.raises(DatabaseBehind):
         async with composition.running(third):
             raise AssertionError("it is served")
+
+
+async def test_what_tells_of_a_restore_being_broken_keeps_nobody_from_going_on(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """As the refusal says: where the database was restored, run the command."""
+    before = await lived(deployment)
+    back = deployment.over(before.backup)
+    for kept in (tmp_path / "heads").glob("*.json"):
+        kept.write_text("cut o")
+    with pytest.raises(Unreadable, match="run `broker restored`"):
+        async with composition.running(back):
+            raise AssertionError("it is served")
+    assert (await go_on(back, before.time)).lost_to is None
+    async with composition.running(back) as broker:
+        assert broker.services.audit.closed is None
+
+
+@pytest.mark.parametrize("known_to", ["the record", "what is outside alone"])
+async def test_a_restore_under_a_clock_that_was_ahead_is_no_dead_end_for_the_next_one(
+    deployment: Deployment, known_to: str
+) -> None:
+    """Its series began later than now; so does the next one."""
+    before = await lived(deployment)
+    again = await deployment.copy(before.backup)
+    back = deployment.over(before.backup)
+    ahead = await go_on(back, before.time, Clocks(system=lambda: now_ms() + 7_200_000))
+    next_one = back if known_to == "the record" else deployment.over(again)
+    async with composition.running(back) as broker:
+        await broker.services.audit.append(Event(kind="audit.read", time=now_ms() + 3_600_000, actor=BROKER))
+        await broker.heads.look(broker.services.audit, broker.worker.election)
+    # What that clock dated, and is still to come, is not taken for when the backup ended.
+    assert (await go_on(next_one, before.time)).began_at > ahead.began_at
+    async with composition.running(next_one) as broker:
+        assert broker.services.audit.closed is None
 
 
 async def test_another_host_that_kept_an_older_head_serves_what_was_gone_on_with(
