@@ -78,8 +78,11 @@ class HeadFile:
             ) from None
 
     def _keep(self, head: Head) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        folder = self.path.parent
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _hand_over(folder, folder.parent)
+        beside = self._opened(self.path.with_suffix(".lock"))
         try:
             fcntl.flock(beside, fcntl.LOCK_EX)
             try:
@@ -91,15 +94,36 @@ class HeadFile:
         finally:
             os.close(beside)
 
+    def _opened(self, lock: Path) -> int:
+        with suppress(FileExistsError):
+            return self._made(lock)
+        return os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _made(self, path: Path) -> int:
+        """A new file, and never one that somebody put there: root must not hand that over."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _hand_over(descriptor, path.parent)
+        return descriptor
+
     def _write(self, head: Head) -> None:
         staged = self.path.with_suffix(".new")
         staged.unlink(missing_ok=True)
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = self._made(staged)
         with os.fdopen(descriptor, "w") as file:
             file.write(head.encode())
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave an empty file in the place of a head
         staged.replace(self.path)
+
+
+def _hand_over(made: Path | int, folder: Path) -> None:
+    """What root makes is its folder's owner's: a command that somebody ran as root must not end the broker's part."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        if isinstance(made, int):
+            os.fchown(made, owner.st_uid, owner.st_gid)
+        else:
+            os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:

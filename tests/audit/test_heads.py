@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
@@ -99,6 +100,35 @@ async def test_the_file_is_its_owners_alone_and_never_goes_back(tmp_path: Path) 
     assert await file.read() == Head(7, 1, 1, b"z")
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_what_root_makes_is_the_owners_of_the_state_folder(tmp_path: Path) -> None:
+    """Somebody runs `sudo broker doctor`; the broker, which is somebody else, goes on reading and keeping its head."""
+    os.chown(tmp_path, 65534, 65534)
+    file = HeadFile(tmp_path / "heads", "database")
+    await file.keep(Head(0, 1, 1, b"x"))
+    await file.keep(Head(0, 2, 1, b"x"))
+    made = [file.path.parent, *file.path.parent.iterdir()]
+    assert len(made) == 3
+    assert {path.stat().st_uid for path in made} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_root_hands_over_no_file_that_somebody_put_there(tmp_path: Path) -> None:
+    secret = tmp_path / "roots"
+    secret.write_text("")
+    state = tmp_path / "state"
+    (state / "heads").mkdir(parents=True)
+    for folder in (state, state / "heads"):
+        os.chown(folder, 65534, 65534)
+    (state / "heads" / "database.lock").hardlink_to(secret)
+    (state / "heads" / "database.new").hardlink_to(secret)
+    file = HeadFile(state / "heads", "database")
+    await file.keep(Head(0, 1, 1, b"x"))
+    assert await file.read() == Head(0, 1, 1, b"x")
+    assert secret.stat().st_uid == 0
+    assert secret.read_text() == ""
 
 
 async def test_a_file_that_holds_something_else_is_refused_with_its_mend(
