@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +32,8 @@ from broker.formats.head import Head, Unreadable
 _log = structlog.get_logger()
 
 _EVERY_S = 1.0
+# How soon a place that took nothing is tried again, though no event came since.
+_AGAIN_S = 10.0
 
 
 class Outside(Protocol):
@@ -149,16 +153,24 @@ async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
     )
 
 
+@dataclass(slots=True)
+class _Place:
+    """A place outside, what this process put there, and not before when it is tried again after it took nothing."""
+
+    outside: Outside
+    has: Head | None = None
+    again_at: float = 0.0
+    told: bool = False
+
+
 class Heads:
     """What one process knows of the record's head, and keeps ``here`` (on this host) and ``shared`` (for all)."""
 
     def __init__(self, db: Database, here: Outside, shared: Outside | None) -> None:
         self._db = db
-        self._here = here
-        self._shared = shared
+        self._here = _Place(here)
+        self._shared = None if shared is None else _Place(shared)
         self._seen: Head | None = None
-        self._kept_in: dict[Outside, Head] = {}
-        self._told: set[Outside] = set()
         self._ending = asyncio.Event()
 
     async def check(self, *, has_series: bool = True) -> None:
@@ -177,25 +189,32 @@ class Heads:
 
     async def kept_in(self) -> list[str]:
         """Where a head is kept outside, in words; empty where nothing would tell that the database was restored."""
-        return [outside.where for outside in self._places() if await self._read(outside) is not None]
+        return [place.outside.where for place in self._places() if await self._read(place) is not None]
 
     async def furthest(self) -> Head | None:
         """The latest head that was kept outside; None where none was, or none can be read."""
         furthest: Head | None = None
-        for outside in self._places():
+        for place in self._places():
             with suppress(Unreadable):  # whose mend, after a restore, is to go on
-                head = await self._read(outside)
+                head = await self._read(place)
                 if head is not None and (furthest is None or head.is_after(furthest)):
                     furthest = head
         return furthest
 
     async def watch(self, audit: AuditLog, election: Election) -> None:
         """Look about once a second until stopped, and once more then."""
-        while audit.closed is None and not self._ending.is_set():
-            await self.look(audit, election)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY_S):
-                    await self._ending.wait()
+
+        async def again_and_again(look: Callable[[], Awaitable[None]]) -> None:
+            while audit.closed is None and not self._ending.is_set():
+                await look()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_EVERY_S):
+                        await self._ending.wait()
+
+        # Apart: while a Vault doesn't answer, what is looked at here is looked at as ever.
+        await asyncio.gather(
+            again_and_again(lambda: self._look_here(audit)), again_and_again(lambda: self._share(audit, election))
+        )
         await self.look(audit, election)
 
     def stop(self) -> None:
@@ -208,18 +227,26 @@ class Heads:
         Once the database is behind, nothing is recorded, and so nothing done, until the process starts anew.  Nothing
         is kept before :meth:`check` or :meth:`replace`.
         """
+        await self._look_here(audit)
+        await self._share(audit, election)
+
+    async def _look_here(self, audit: AuditLog) -> None:
         if self._seen is None or audit.closed is not None:
             return
         try:
-            audit.floor = max(audit.floor, await self._look(self._seen, shared=election.leads))
+            audit.floor = max(audit.floor, await self._compare(self._seen))
         except DatabaseBehind as behind:
             audit.closed = DatabaseBehind()
             _log.critical("database.behind", mend=behind.public)
         except Exception as error:  # noqa: BLE001 - a database that is away is looked at again
             _log.debug("database.head_unknown", error=type(error).__name__)
 
-    async def _look(self, seen: Head, *, shared: bool) -> int:
-        """Keep the present head outside; how many events there are.
+    async def _share(self, audit: AuditLog, election: Election) -> None:
+        if self._seen is not None and self._shared is not None and audit.closed is None and election.leads:
+            await self._keep(self._shared, self._seen)
+
+    async def _compare(self, seen: Head) -> int:
+        """Keep the present head on this host; how many events there are.
 
         Raises:
             DatabaseBehind: the database doesn't hold what it held when this process looked before.
@@ -229,49 +256,48 @@ class Heads:
             present = await head_of(session)
             if seen.series != present.series or not await continues(session, present, seen):
                 raise _behind(present, seen)
-        await self._keep(self._here, present)
-        if shared and self._shared is not None:
-            await self._keep(self._shared, present)
         self._seen = present
+        await self._keep(self._here, present)
         return present.size
 
     async def replace(self) -> None:
         """Keep the head of a series that has just begun, everywhere."""
         async with self._db.read(EVERY_TENANT) as session:
             self._seen = await head_of(session)
-        for outside in self._places():
-            await self._keep(outside, self._seen)
+        for place in self._places():
+            place.again_at = 0.0
+            await self._keep(place, self._seen)
 
-    def _places(self) -> Sequence[Outside]:
+    def _places(self) -> Sequence[_Place]:
         return [self._here] if self._shared is None else [self._here, self._shared]
 
     async def _kept(self) -> Sequence[Head]:
-        return [head for outside in self._places() if (head := await self._read(outside)) is not None]
+        return [head for place in self._places() if (head := await self._read(place)) is not None]
 
-    async def _read(self, outside: Outside) -> Head | None:
+    async def _read(self, place: _Place) -> Head | None:
         try:
-            return await outside.read()
+            return await place.outside.read()
         except (Unavailable, OSError) as error:
-            self._tell("database.head_not_read", outside, error)
+            _tell("database.head_not_read", place, error)
             return None
 
-    async def _keep(self, outside: Outside, head: Head) -> None:
-        """Keep a head there, if it isn't what was kept last; what fails is tried again with the next look."""
-        if self._kept_in.get(outside) == head:
+    async def _keep(self, place: _Place, head: Head) -> None:
+        if head == place.has or time.monotonic() < place.again_at:
             return
         try:
-            await outside.keep(head)
+            await place.outside.keep(head)
         except (Unavailable, OSError) as error:
-            self._tell("database.head_not_kept", outside, error)
+            place.again_at = time.monotonic() + _AGAIN_S
+            _tell("database.head_not_kept", place, error)
         else:
-            self._kept_in[outside] = head
-            self._told.discard(outside)
+            place.has, place.told = head, False
 
-    def _tell(self, what: str, outside: Outside, error: Exception) -> None:
-        """Once for each place, until it works again."""
-        if outside not in self._told:
-            self._told.add(outside)
-            _log.warning(what, outside=outside.where, error=type(error).__name__)
+
+def _tell(what: str, place: _Place, error: Exception) -> None:
+    """Once for each place, until it works again."""
+    if not place.told:
+        place.told = True
+        _log.warning(what, outside=place.outside.where, error=type(error).__name__)
 
 
 def _behind(present: Head, kept: Head) -> DatabaseBehind:

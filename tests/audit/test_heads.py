@@ -17,6 +17,7 @@ from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.formats.head import Head, Unreadable
+from broker.keystore.keystore import KeystoreUnavailable
 
 
 def event() -> Event:
@@ -154,14 +155,69 @@ async def test_a_place_that_takes_nothing_stops_nothing(db: Database, log: Audit
     assert log.closed is None
 
 
-async def test_what_could_not_be_kept_is_kept_by_the_next_look(db: Database, log: AuditLog, tmp_path: Path) -> None:
-    heads, file = heads_of(db, tmp_path)
-    (tmp_path / "heads").write_text("in the way for a moment")
+class Slow:
+    """A Vault that doesn't answer, or at first refuses."""
+
+    where = "Vault"
+
+    def __init__(self, *, refuses: int = 0, answers: bool = True) -> None:
+        self.refuses = refuses
+        self.answers = answers
+        self.kept: Head | None = None
+        self.asked = asyncio.Event()
+
+    async def read(self) -> Head | None:
+        return self.kept
+
+    async def keep(self, head: Head) -> None:
+        self.asked.set()
+        if not self.answers:
+            await asyncio.sleep(60)
+        if self.refuses:
+            self.refuses -= 1
+            raise KeystoreUnavailable("away", cause="away")
+        self.kept = head
+
+
+async def leading(db: Database) -> Election:
+    election = Election(db, 1)
+    assert await election.holds()
+    return election
+
+
+async def test_a_vault_that_does_not_answer_keeps_nobody_from_noticing_a_restore(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    file, vault, election = HeadFile(tmp_path / "heads", "database"), Slow(answers=False), await leading(db)
+    heads = Heads(db, file, vault)
+    await log.append(event())
+    await heads.check()
+    other = AuditLog(db)
+    watching = asyncio.create_task(heads.watch(other, election))
+    async with asyncio.timeout(10):
+        await vault.asked.wait()
+        await log.append(event())
+        while (kept := await file.read()) is None or kept.size != 2:
+            await asyncio.sleep(0.05)
+        await lose(db, 1)
+        while other.closed is None:
+            await asyncio.sleep(0.05)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    election.leave()
+
+
+async def test_a_place_that_took_nothing_is_tried_again_though_no_event_came_since(
+    db: Database, log: AuditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.audit.heads._AGAIN_S", 0.0)
+    vault, election = Slow(refuses=1), await leading(db)
+    heads = Heads(db, HeadFile(tmp_path / "heads", "database"), vault)
     await heads.check()
     await log.append(event())
-    await heads.look(log, Election(db, 1))
-    (tmp_path / "heads").unlink()
-    await heads.look(log, Election(db, 1))
-    kept = await file.read()
-    assert kept is not None
-    assert kept.size == 1
+    await heads.look(log, election)
+    assert vault.kept is None
+    await heads.look(log, election)
+    assert vault.kept is not None
+    assert vault.kept.size == 1
+    election.leave()
