@@ -188,8 +188,17 @@ class Heads:
         self._seen = present
 
     async def kept_in(self) -> list[str]:
-        """Where a head is kept outside, in words; empty where nothing would tell that the database was restored."""
-        return [place.outside.where for place in self._places() if await self._read(place) is not None]
+        """Where a head is kept outside, in words; empty where nothing would tell that the database was restored.
+
+        One that is behind what was seen counts only where others keep it: this host's is not kept any more.
+        """
+        kept = []
+        for place in self._places():
+            head = await self._read(place)
+            old = place is self._here and head is not None and self._seen is not None and self._seen.is_after(head)
+            if head is not None and not old:
+                kept.append(place.outside.where)
+        return kept
 
     async def furthest(self) -> Head | None:
         """The latest head that was kept outside; None where none was, or none can be read."""

@@ -216,8 +216,20 @@ async def test_a_place_that_took_nothing_is_tried_again_though_no_event_came_sin
     await heads.check()
     await log.append(event())
     await heads.look(log, election)
-    assert vault.kept is None
+    assert await vault.read() is None
     await heads.look(log, election)
-    assert vault.kept is not None
-    assert vault.kept.size == 1
+    kept = await vault.read()
+    assert kept is not None
+    assert kept.size == 1
     election.leave()
+
+
+async def test_a_head_that_is_kept_no_more_is_not_said_to_be_kept(db: Database, log: AuditLog, tmp_path: Path) -> None:
+    heads, file = heads_of(db, tmp_path)
+    await heads.check()
+    await heads.look(log, Election(db, 1))
+    assert await heads.kept_in() == ["the state folder"]
+    file.path.with_suffix(".new").mkdir()  # what is in the way of the next one
+    await log.append(event())
+    await heads.look(log, Election(db, 1))
+    assert await heads.kept_in() == []
