@@ -28,6 +28,10 @@ async def test_the_schema_does_not_drift_from_the_tables(db: Database) -> None:
         assert await connection.run_sync(drift) == []
 
 
+def test_no_table_has_a_foreign_key() -> None:
+    assert [table.name for table in METADATA.tables.values() if table.foreign_keys] == []
+
+
 async def test_down_removes_everything_and_up_brings_it_back(db: Database) -> None:
     await schema.downgrade(db, "base")
     assert await tables(db) <= {"alembic_version"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.house.named import found_in
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -33,19 +33,6 @@ def claims(text: str) -> Iterator[Claim]:
             yield Claim(cells[0].replace("*", ""), tuple(re.findall(r"`([^`]+)`", cells[-1])))
 
 
-@cache
-def written_in(place: Path) -> frozenset[str]:
-    """The names of the tests of a file, or of every one below a directory; a machine of Hypothesis is one too."""
-    files = [place] if place.is_file() else sorted(place.rglob("test_*.py"))
-    names: set[str] = set()
-    for node in (node for file in files for node in ast.parse(file.read_text()).body):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return frozenset(name for name in names if name.lower().startswith("test"))
-
-
 def missing(found: list[Claim]) -> list[str]:
     """What is named and isn't there.
 
@@ -57,9 +44,8 @@ def missing(found: list[Claim]) -> list[str]:
         for name in claim.named:
             path, _, test = name.partition("…") if "…" in name else name.partition("::")
             place = TESTS / path if path else place
-            known = written_in(place) if place.exists() else frozenset()
-            ends = [one for one in known if one.endswith(test)]
-            there = len(ends) == 1 if "…" in name else test in known if test else bool(known)
+            known = found_in(place) if place.exists() else frozenset()
+            there = any(one.endswith(test) for one in known) if "…" in name else test in known if test else bool(known)
             if not there:
                 absent.append(f"{claim.about}: {name}")
     return absent
@@ -90,9 +76,3 @@ def test_a_row_whose_test_is_not_there_is_found() -> None:
         "c: …test",
     ]
     assert found[2].named == ()
-
-
-def test_other_files_that_security_md_names_exist() -> None:
-    text = (ROOT / "SECURITY.md").read_text()
-    for path in re.findall(r"`((?:broker|migrations)/[\w/.]+)`", text):
-        assert (ROOT / path).exists(), path
