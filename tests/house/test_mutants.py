@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.house.test_promises import written_in
+from tests.house.named import found_in
 from tests.mutants.kept import ROOT, kept
 
 ROOMS = {
@@ -22,7 +22,7 @@ def test_the_tests_of_every_mutant_are_there() -> None:
         assert mutant.tests, mutant.name
         for named in mutant.tests:
             path, _, test = named.partition("::")
-            there = written_in(ROOT / "tests" / path)
+            there = found_in(ROOT / "tests" / path)
             assert test in there if test else there, f"{mutant.name}: {named}"
 
 
