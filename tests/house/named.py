@@ -9,7 +9,10 @@ from pathlib import Path
 
 @cache
 def found_in(place: Path) -> frozenset[str]:
-    """The names of the tests of a file, or of every one below a directory; a machine of Hypothesis is one too."""
+    """The names of the tests of a file, or of all below a folder.
+
+    A machine of Hypothesis, which is assigned to a name, is one too.
+    """
     files = [place] if place.is_file() else sorted(place.rglob("test_*.py"))
     names: set[str] = set()
     for node in (node for file in files for node in ast.parse(file.read_text()).body):

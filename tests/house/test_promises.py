@@ -17,7 +17,7 @@ _LINE_MOST = 240
 
 
 class Claim(NamedTuple):
-    """What stands under a heading: whom or what it is about, its lines, and the tests that it names."""
+    """What stands under a heading: what it is about, its lines, and the tests that it names."""
 
     about: str
     lines: tuple[str, ...]
@@ -25,7 +25,10 @@ class Claim(NamedTuple):
 
 
 def claims(text: str) -> Iterator[Claim]:
-    """What is claimed seat by seat and theme by theme; a theme is a heading with nothing of its own below."""
+    """What is claimed seat by seat and theme by theme.
+
+    A theme is a heading with nothing of its own below, so no claim.
+    """
     for part in re.split(r"^## ", text, flags=re.MULTILINE):
         if part.startswith(("Seat by seat\n", "Defences by theme\n")):
             for section in re.split(r"^#{3,4} ", part, flags=re.MULTILINE)[1:]:
