@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 _VERSION = 1
 _NAMES = ["v", "series", "size", "time", "entry"]
+# No time that people name, nor number of events, is larger; whoever writes where a head is kept may write any.
+_LARGEST = 2**47
 
 
 class Unreadable(ValueError):
@@ -53,6 +55,8 @@ class Head:
             if list(found) != _NAMES or found["v"] != _VERSION:
                 raise Unreadable("not a head of a known version")
             series, size, time = (int(found[name]) for name in ("series", "size", "time"))
+            if not all(0 <= number < _LARGEST for number in (series, size, time)):
+                raise Unreadable("not a head that there can be")
             return cls(series, size, time, bytes.fromhex(found["entry"]))
         except (ValueError, TypeError) as error:
             raise Unreadable(f"not a head ({type(error).__name__})") from None

@@ -24,6 +24,15 @@ def test_what_is_no_head_is_refused(text: str) -> None:
         Head.decode(text)
 
 
+@pytest.mark.parametrize("member", ["series", "size", "time"])
+@pytest.mark.parametrize("number", [-1, 253_402_300_800_000, 2**63, 2**70])
+def test_no_head_holds_what_no_refusal_could_name(member: str, number: int) -> None:
+    """Whoever may write where it is kept: the broker starts or says what to do, and doesn't fail."""
+    present = getattr(HEAD, member)
+    with pytest.raises(Unreadable):
+        Head.decode(TEXT.replace(f'"{member}": {present}', f'"{member}": {number}'))
+
+
 def test_a_later_series_is_after_any_number_of_the_one_before() -> None:
     assert Head(2, 1, 0, b"").is_after(Head(1, 900, 0, b""))
     assert not HEAD.is_after(HEAD)
