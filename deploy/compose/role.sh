@@ -1,7 +1,7 @@
 #!/bin/sh
 # Two roles for the broker, neither superuser nor BYPASSRLS. keybroker_owner owns the schema and migrates it. keybroker,
 # which brokers have, reads and writes rows: it can't switch row-level security or the record's triggers off, drop or
-# empty a table. Each has a password of its own, and the superuser has a third.
+# truncate a table. Each has a password of its own, and the superuser has a third.
 set -e
 owner=$(cat "${KEYBROKER_OWNER_PASSWORD_FILE:?is not set}")
 broker=$(cat "${KEYBROKER_PASSWORD_FILE:?is not set}")
