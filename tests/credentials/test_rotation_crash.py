@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.credentials import rotation
+from broker.credentials import steps
 from broker.credentials.verification import Verification
 from broker.intake.deposit import Deposit
 from broker.rotations.confirmation import Confirmation
@@ -25,7 +25,7 @@ class Died(Exception):
         (Deposit, "_verify"),
         (Verification, "ask"),
         (Verification, "_settle"),
-        (rotation, "retire"),
+        (steps, "retire"),
         (Confirmation, "_settle"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
