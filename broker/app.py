@@ -162,7 +162,14 @@ def _wire(
     providers = catalog.load(settings.providers_dir)
     verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
     leasing = Leasing(
-        db, audit, keystore, Standings(db, clock), token_key=keys.lease_token, row_key=keys.rows, clock=clock
+        db,
+        audit,
+        keystore,
+        Standings(db, clock),
+        token_key=keys.lease_token,
+        id_key=keys.lease_id,
+        row_key=keys.rows,
+        clock=clock,
     )
     limits = Limits(
         calls=settings.proxy_calls,
@@ -173,7 +180,7 @@ def _wire(
         drain_seconds=settings.proxy_drain_seconds,
     )
     flights = Flights(db, leasing, clock, limits)
-    throttle = Throttle(db, keys.link, clock)
+    throttle = Throttle(db, keys.throttle, clock)
     challenges = Challenges(db, keys.challenge, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
     rotating = Rotating(Making(keystore, keys), providers)

@@ -129,7 +129,7 @@ class Links:
         row = await self._looked_up(intake_id, proof)
         key = await self._opened(row.status_key, row.status_binding) if row else await self._opened(None, _NOBODYS)
         if row is not None and key is None:
-            key = linkproof.key_of(status_secret(self._keys.link, row))
+            key = linkproof.key_of(status_secret(self._keys.status, row))
         known = row if row and row.submitted_at else None
         await self._match(known, intake_id, proof, key, constant=False)
         assert known is not None
@@ -159,7 +159,7 @@ class Links:
         return None
 
     def _is_constant(self, expected: bytes, constant: str) -> bool:
-        return hmac.compare_digest(expected, proof_hash(self._keys.link, constant))
+        return hmac.compare_digest(expected, proof_hash(self._keys.proof, constant))
 
     async def _match(
         self, row: IntakeRow | None, intake_id: str, proof: Proof, key: bytes | None, *, constant: bool

@@ -46,7 +46,11 @@ class InternalKeys:
         self.lease_token = self._subkey("lease-token")
         self._fingerprint = self._subkey("fingerprint")
         self._evidence = self._subkey("evidence")
-        self.link = self._subkey("link")
+        # These uses had one key between them; it stays that of links and status codes, which are out there.
+        self.proof = self.status = self.idempotency_before = self._subkey("link")
+        self.idempotency = self._subkey("idempotency")
+        self.throttle = self._subkey("throttle")
+        self.lease_id = self._subkey("lease-id")
         self._seal = self._subkey("seal")
         self._leak = self._subkey("leak")
         self.rows = self._subkey("rows")

@@ -103,6 +103,7 @@ class Leasing:
         standings: Standings,
         *,
         token_key: bytes,
+        id_key: bytes,
         row_key: bytes,
         clock: Timepiece,
     ) -> None:
@@ -111,6 +112,7 @@ class Leasing:
         self._keystore = keystore
         self.standings = standings
         self._token_key = token_key
+        self._id_key = id_key
         self._row_key = row_key
         self._clock = clock
         self._leases = Recent[str, Lease](_REMEMBERED)
@@ -129,8 +131,8 @@ class Leasing:
             LeaseDenied: policy said no; recorded.  Also, as LeaseOver: cut off while the key to reveal was opened.
             AuditUnavailable, KeystoreUnavailable: nothing was revealed.
         """
-        lease_id = self._id_for(actor, idempotency_key) if idempotency_key else ids.new("lse")
-        if idempotency_key and (earlier := await self._stored(lease_id)):
+        lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
+        if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
             return await self._replay(actor, subject, ask, earlier)
         for attempt in range(_TRIES):
             standing = await self.standings.get(subject, fresh=attempt > 0)
@@ -380,14 +382,25 @@ class Leasing:
     async def _stored(self, lease_id: str) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(LeaseRow, lease_id)
+        return await self._read(row)
+
+    async def _given_for(self, actor: Actor, idempotency_key: str) -> Lease | None:
+        """The lease that this key was used for; in the release before, its id was made with the key of tokens."""
+        named = [_id_for(key, actor, idempotency_key) for key in (self._id_key, self._token_key)]
+        async with self._db.read(EVERY_TENANT) as session:
+            row = await session.scalar(select(LeaseRow).where(LeaseRow.id.in_(named)))
+        return await self._read(row)
+
+    async def _read(self, row: LeaseRow | None) -> Lease | None:
         if row is not None and not row.genuine:
             await report(self._db, row, self._clock())
             return None
         return None if row is None else self.counted(lease_of(row))
 
-    def _id_for(self, actor: Actor, idempotency_key: str) -> str:
-        text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
-        return "lse_" + hmac.digest(self._token_key, text, hashlib.sha256)[:16].hex()
+
+def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
+    text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
+    return "lse_" + hmac.digest(key, text, hashlib.sha256)[:16].hex()
 
 
 def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:

@@ -105,9 +105,10 @@ class Call:
         if not self.idempotency_key:
             return None
         text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
-        digest = hmac.digest(self.services.keys.link, text, hashlib.sha256).hex()
         wired = self.services
-        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest)
+        keys = (wired.keys.idempotency, wired.keys.idempotency_before)
+        digest, before = (hmac.digest(key, text, hashlib.sha256).hex() for key in keys)
+        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest, before)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")

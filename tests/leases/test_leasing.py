@@ -199,6 +199,20 @@ async def test_the_same_idempotency_key_gives_the_same_lease(world: World) -> No
     assert len({lease["lease"]["id"] for lease in at_once}) == 1
 
 
+async def test_a_key_that_the_release_before_was_given_gives_the_same_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, ids by idempotency key were made with the key of tokens."""
+    job, _, _ = await ready(world)
+    headers = {"Idempotency-Key": "run-7"}
+    with monkeypatch.context() as before:
+        before.setattr(world.services.leasing, "_id_key", world.services.keys.lease_token)
+        first = await job.lease("acme", headers=headers)
+    again = await job.lease("acme", headers=headers)
+    assert (again["lease"]["id"], again["token"]) == (first["lease"]["id"], first["token"])
+    assert len(await world.events(kind="lease.issued")) == 1
+
+
 Cut = Callable[[World, Job, dict[str, Any]], Awaitable[Any]]
 
 

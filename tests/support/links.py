@@ -28,7 +28,7 @@ async def old_link(world: World, slug: str) -> tuple[str, str]:
     async with world.services.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.link_key = None
-        row.proof_hash = proof_hash(world.services.keys.link, linksecret.proof(secret))
+        row.proof_hash = proof_hash(world.services.keys.proof, linksecret.proof(secret))
     return intake, secret
 
 
@@ -37,4 +37,4 @@ async def old_status_link(world: World, intake: str) -> str:
     async with world.services.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.status_key = None
-    return status_secret(world.services.keys.link, row)
+    return status_secret(world.services.keys.status, row)

@@ -37,6 +37,19 @@ async def test_a_repeat_with_the_same_key_answers_the_same_and_does_nothing(worl
     assert not any(made["link"].encode() in answer for answer in kept)
 
 
+async def test_a_key_that_the_release_before_was_given_answers_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, requests were told apart under a key that other uses had too."""
+    body = {"slug": "acme", "name": "Acme"}
+    with monkeypatch.context() as before:
+        before.setattr(world.services.keys, "idempotency", world.services.keys.idempotency_before)
+        first = await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY)
+    assert await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY) == first
+    other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)
+    assert "Idempotency-Key" in other["detail"]
+
+
 async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> None:
     await world.call("POST", "/v1/organizations", status=201, json={"slug": "a", "name": "A"}, headers=KEY)
     other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)
