@@ -27,7 +27,6 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
 from broker.identity.tables import BootstrapRow, OperatorRow, WorkloadRow
 from broker.intake.lifecycle import IntakeState, IntakeStep, close
-from broker.intake.links import event as intake_event
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow
 from broker.notifications.notices import tell
@@ -163,7 +162,7 @@ async def _close_links(session: AsyncSession, now: int) -> list[Event]:
     events = []
     for row in await session.scalars(select(IntakeRow).where(IntakeRow.state == IntakeState.OPEN).with_for_update()):
         close(row, IntakeStep.EXPIRE, now)
-        events.append(intake_event(row, "intake.expired", BROKER, now, reason=_WHY))
+        events.append(Event.about(row, "intake.expired", BROKER, now, reason=_WHY))
     return events
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypedDict, Unpack
 
 from broker.base.shown import shown
 from broker.formats import ids
@@ -182,6 +182,37 @@ class Outcome:
             raise ValueError("a number is beyond what an event may hold")
 
 
+class Fields(TypedDict, total=False):
+    """Fields of an :class:`Event` beside what it is, when it was and who did it."""
+
+    organization: str
+    subject: str
+    credential: str
+    version: int
+    provider: str
+    fingerprint: str
+    workload: str
+    grant: str
+    lease: str
+    use: str
+    intake: str
+    mode: str
+    decision: Decision
+    reason: str
+    target: Target | None
+    outcome: Outcome | None
+    note: str
+    request: str
+
+
+class OnRecord(Protocol):
+    """What events are about: a row, or a lease."""
+
+    def event_fields(self) -> Fields:
+        """What every event about it says."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that happened.  ``time`` is milliseconds since the epoch; empty fields are left out."""
@@ -208,6 +239,12 @@ class Event:
     note: str = ""
     request: str = ""
     id: str = field(default_factory=lambda: ids.new("evt"))
+
+    @classmethod
+    def about(cls, what: OnRecord, kind: str, actor: Actor, time: int, **more: Unpack[Fields]) -> Event:
+        """An event about ``what``, as it is now; ``more`` adds to its fields, or takes their place."""
+        fields: Fields = {**what.event_fields(), **more}
+        return cls(kind=kind, time=time, actor=actor, **fields)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

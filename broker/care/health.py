@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER
+from broker.audit.events import BROKER, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope, table
@@ -26,7 +26,7 @@ from broker.credentials.resting import rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
-from broker.credentials.versions import FIRST_CHECK_MS, event, versions_of
+from broker.credentials.versions import FIRST_CHECK_MS, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 from broker.organizations.tables import OrganizationRow
 
@@ -155,7 +155,7 @@ class HealthCheck:
         now = self.clock()
         changed = self._note(row, probed, now)
         row.leak_mark = row.leak_mark or probed.leak_mark
-        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         await rest(session, row.credential_id, probed.pause, now)
         if probed.answer is Answer.GOOD:
@@ -163,7 +163,7 @@ class HealthCheck:
         if changed is not None:
             if Health.FAILING in changed:  # an outage changes no decision, unless a refusal lies behind it
                 await raise_epoch(session, row.credential_id)
-            events.append(event(row, f"credential.version.{_EVENTS[changed[1]]}", BROKER, now))
+            events.append(Event.about(row, f"credential.version.{_EVENTS[changed[1]]}", BROKER, now))
             failing = changed[1] is Health.FAILING
             about = await rotation.judged_by_upstream(session, BROKER, row, failing=failing, now=now)
             events += about

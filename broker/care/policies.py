@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.errors import Invalid
 from broker.credentials.tables import CredentialRow
-from broker.credentials.versions import event_of, get_credential
+from broker.credentials.versions import get_credential
 
 
 class Age(NamedTuple):
@@ -36,5 +36,5 @@ async def of_credential(
     await raise_epoch(session, credential_id)
     days = f"rotation_days={age.rotation_days} max_age_days={age.max_age_days}"
     kind = "credential.policy_changed"
-    await record(session, event_of(credential, kind, actor, now, reason=age.on_max_age, note=days))
+    await record(session, Event.about(credential, kind, actor, now, reason=age.on_max_age, note=days))
     return credential

@@ -16,7 +16,6 @@ from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow
 from broker.credentials.telling import tell_of
 from broker.credentials.versions import (
-    event_of,
     get_credential,
     put_out,
     versions_of,
@@ -51,7 +50,7 @@ async def _end(
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
         await put_out(session, versions, number, now)
     ended = await rotation.abandoned(session, actor, credential.id, now=now)
-    return [event_of(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended]
+    return [Event.about(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended]
 
 
 async def revoke_organization(

@@ -8,12 +8,11 @@ from __future__ import annotations
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER
+from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.credentials.lifecycle import Health
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import event
 
 # When it is looked for again, should it have been restored.
 _AGAIN_MS = 60_000
@@ -29,5 +28,5 @@ async def note_missing(session: AsyncSession, credential_id: str, number: int, n
     credential = await session.get(CredentialRow, credential_id)
     if row is None or credential is None:
         return
-    await record(session, event(row, "credential.version.gone", BROKER, now))
+    await record(session, Event.about(row, "credential.version.gone", BROKER, now))
     await tell_of(session, "key_gone", credential, version=number, now=now, facts={"last4": row.last4})

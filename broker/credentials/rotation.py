@@ -207,7 +207,7 @@ async def judged_by_upstream(
     row.state, row.failing_at = judged, now if failing else None
     if failing:
         await told(session, row, "rotation_failing", now)
-    return [event_of(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
+    return [Event.about(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
 
 
 async def told(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
@@ -221,23 +221,6 @@ async def told(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: i
         now=now,
         dedup=f"{kind}/{row.id}/{row.to_version or 0}/{row.failing_at or 0}",
         facts={"rotation": row.id, **facts},
-    )
-
-
-def event_of(row: RotationRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
-    """An event about this rotation."""
-    return Event(
-        kind=kind,
-        time=now,
-        actor=actor,
-        organization=row.organization_id,
-        subject=row.id,
-        credential=row.credential_id,
-        version=row.to_version or 0,
-        provider=row.provider,
-        intake=row.intake_id or "",
-        reason=reason,
-        note=note,
     )
 
 
@@ -261,7 +244,7 @@ async def end(
     # A cancelled one may have left a key upstream that the broker made there.
     row.next_try_at = now if state is RotationState.CANCELLED and row.kind == "minted" and row.tries else None
     await told(session, row, _NOTICES[state], now)
-    return event_of(row, f"rotation.{state}", actor, now, reason=reason, note=note)
+    return Event.about(row, f"rotation.{state}", actor, now, reason=reason, note=note)
 
 
 _NOTICES: Mapping[RotationState, NoticeKind] = {

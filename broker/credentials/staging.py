@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.base.db import Database, Scope, upsert
 from broker.base.errors import Conflict, Invalid, Unavailable
@@ -22,7 +22,6 @@ from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow
 from broker.credentials.versions import (
     Place,
     UnlawfulMove,
-    event,
     find_credential,
     get_credential,
     refuse_if_in_use,
@@ -183,7 +182,7 @@ async def stage(
     session.add(row)
     if replaced is not None:
         rotation.submitted(replaced, row.number)
-    await record(session, event(row, "credential.version.staged", actor, now))
+    await record(session, Event.about(row, "credential.version.staged", actor, now))
     return row
 
 

@@ -18,7 +18,6 @@ from broker.credentials.versions import (
     UnlawfulMove,
     apply_move,
     discard,
-    event,
     get_credential,
     put_out,
     versions_of,
@@ -39,9 +38,9 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now:
         apply_move(versions, row.to_version, Move.ACTIVATE, now)
         versions[row.to_version].next_probe_at = now  # its ids are the organization's from this decision on
         await raise_epoch(session, row.credential_id)
-        done = [event(versions[row.to_version], "credential.version.activated", actor, now)]
+        done = [Event.about(versions[row.to_version], "credential.version.activated", actor, now)]
         ended = await rotation.activated(session, actor, row, versions, now=now)
-        await record(session, rotation.event_of(row, "rotation.promoted", actor, now), *done, *ended)
+        await record(session, Event.about(row, "rotation.promoted", actor, now), *done, *ended)
         return row
     await retire(session, actor, row, "promoted", now=now)
     return row
@@ -53,7 +52,7 @@ async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str
     old = next(version for version in versions.values() if version.state == State.RETIRING)
     apply_move(versions, old.number, Move.RETIRE, now)
     await raise_epoch(session, row.credential_id)
-    retired = event(old, "credential.version.retired", actor, now, reason=why)
+    retired = Event.about(old, "credential.version.retired", actor, now, reason=why)
     await record(session, retired, await rotation.end(session, row, RotationStep.COMPLETE, why, now=now, actor=actor))
 
 
@@ -69,7 +68,7 @@ async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, re
     versions = await versions_of(session, row.credential_id)
     apply_move(versions, row.to_version, Move.ROLL_BACK, now)
     await raise_epoch(session, row.credential_id)
-    revoked = event(
+    revoked = Event.about(
         versions[row.to_version], "credential.version.revoked", actor, now, reason="rolled_back", note=reason
     )
     ended = await rotation.end(session, row, RotationStep.ROLL_BACK, "", now=now, actor=actor, note=reason)
@@ -92,7 +91,7 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     if row.to_version is not None:
         new = versions[row.to_version]
         await put_out(session, versions, new.number, now)
-        events.append(event(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
+        events.append(Event.about(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
     events.append(await rotation.end(session, row, RotationStep.CANCEL, "", now=now, actor=actor, note=reason))
     await record(session, *events)
     return row
@@ -120,7 +119,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
     apply_move(versions, number, Move.ACTIVATE, now)
     versions[number].next_probe_at = now  # its ids are the credential's from this decision on
     await raise_epoch(session, credential_id)
-    await record(session, event(versions[number], "credential.version.activated", actor, now))
+    await record(session, Event.about(versions[number], "credential.version.activated", actor, now))
     return versions[number]
 
 
@@ -159,7 +158,7 @@ async def cut(
     await put_out(session, versions, number, now)
     await raise_epoch(session, credential_id)
     row = versions[number]
-    done = event(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
+    done = Event.about(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
     return [done, *await rotation.overtaken(session, actor, credential_id, versions, now=now)]
 
 
@@ -180,5 +179,5 @@ async def destroy_version(
     else:
         apply_move(versions, number, Move.DESTROY, now)
     also = await rotation.overtaken(session, actor, credential_id, versions, now=now)
-    await record(session, event(versions[number], "credential.version.destroyed", actor, now), *also)
+    await record(session, Event.about(versions[number], "credential.version.destroyed", actor, now), *also)
     return versions[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.keystore.columns import sealed_column
@@ -53,6 +54,14 @@ class CredentialRow(GivesRights, TenantOwned, Table):
         self.vouched_for()
         return self.variables
 
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "credential": self.id,
+            "provider": self.provider,
+        }
+
 
 class VersionRow(TenantOwned, Table):
     """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found.
@@ -94,6 +103,17 @@ class VersionRow(TenantOwned, Table):
     def binding(self) -> Binding:
         """The place this version's sealed bytes belong to."""
         return Binding("credential", self.organization_id, self.credential_id, self.number, self.provider)
+
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "credential": self.credential_id,
+            "version": self.number,
+            "provider": self.provider,
+            "fingerprint": self.fingerprint,
+            "intake": self.intake_id or "",
+        }
 
 
 class RotationRow(TenantOwned, Table):
@@ -140,6 +160,17 @@ class RotationRow(TenantOwned, Table):
     tries: Mapped[int] = mapped_column(server_default="0")
     next_try_at: Mapped[int | None]
     ended_at: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "subject": self.id,
+            "credential": self.credential_id,
+            "version": self.to_version or 0,
+            "provider": self.provider,
+            "intake": self.intake_id or "",
+        }
 
 
 class FingerprintRow(Table):

@@ -28,7 +28,7 @@ from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
 from broker.credentials.resting import rest
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import apply_move, discard, event, versions_of
+from broker.credentials.versions import apply_move, discard, versions_of
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import KeyGone, Keystore
 from broker.notifications.altered import insist
@@ -112,7 +112,7 @@ class Verification:
         assert row.sealed is not None
         await insist(self.db, credential, self.clock())
         definition = self.catalog.get(row.provider)
-        intent = event(row, "credential.probe.authorized", BROKER, self.clock())
+        intent = Event.about(row, "credential.probe.authorized", BROKER, self.clock())
         await self.audit.append(
             replace(
                 intent,
@@ -124,7 +124,7 @@ class Verification:
             probed = await probe(self.outbound, definition, credential.host_parts, key, self.clock())
         except Exception:
             await self.audit.append(
-                event(row, "credential.probe.completed", BROKER, self.clock(), reason="unavailable")
+                Event.about(row, "credential.probe.completed", BROKER, self.clock(), reason="unavailable")
             )
             raise
         return replace(probed, leak_mark=self.keys.leak_mark(hashlib.sha256(key.reveal()).hexdigest()))
@@ -157,7 +157,7 @@ class Verification:
                 await raise_epoch(session, row.credential_id)
         else:
             await discard(session, versions, row.number, now)
-        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
         if changing is not None:
             events += await _rotate(session, changing, versions, verdict, weighed, now)
@@ -205,7 +205,7 @@ def _outcomes(row: VersionRow, verdict: Verdict, now: int) -> list[Event]:
         Verdict.BAD_KEY: ("credential.version.refused",),
         Verdict.OTHER_ORGANIZATION: ("credential.version.refused",),
     }
-    return [event(row, kind, BROKER, now, reason=verdict) for kind in kinds.get(verdict, ())]
+    return [Event.about(row, kind, BROKER, now, reason=verdict) for kind in kinds.get(verdict, ())]
 
 
 async def _rotate(

@@ -9,7 +9,6 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import object_session
 
-from broker.audit.events import Actor, Event
 from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
@@ -136,39 +135,6 @@ async def holds_key(session: AsyncSession, organization: str, provider: str, lab
 def serves(versions: Iterable[VersionRow]) -> bool:
     """Whether jobs have one of these keys, and upstream takes it."""
     return any(row.state in USABLE and row.health != Health.FAILING for row in versions)
-
-
-def event(row: VersionRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
-    """An event about this version."""
-    return Event(
-        kind=kind,
-        time=now,
-        actor=actor,
-        organization=row.organization_id,
-        credential=row.credential_id,
-        version=row.number,
-        provider=row.provider,
-        fingerprint=row.fingerprint,
-        intake=row.intake_id or "",
-        reason=reason,
-        note=note,
-    )
-
-
-def event_of(
-    credential: CredentialRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = ""
-) -> Event:
-    """An event about a credential as a whole."""
-    return Event(
-        kind=kind,
-        time=now,
-        actor=actor,
-        organization=credential.organization_id,
-        credential=credential.id,
-        provider=credential.provider,
-        reason=reason,
-        note=note,
-    )
 
 
 def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: int) -> None:

@@ -105,7 +105,7 @@ async def create(
                 now=now,
                 facts={"grant": row.id},
             )
-    await record(session, *(_event(row, "grant.created", actor, now, reason=_reason(row)) for row in rows))
+    await record(session, *(Event.about(row, "grant.created", actor, now, reason=_reason(row)) for row in rows))
     return rows
 
 
@@ -129,7 +129,7 @@ async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: in
     await session.refresh(row, with_for_update=True)
     if asked := await approved(session, row, actor, now):
         await raise_epoch(session, row.workload_id)
-        await record(session, _event(row, "grant.approved", actor, now, note=asked))
+        await record(session, Event.about(row, "grant.approved", actor, now, note=asked))
     return row
 
 
@@ -150,7 +150,7 @@ async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: st
     row = await find(session, grant_id)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)
-        await record(session, _event(row, "grant.revoked", actor, now, note=note))
+        await record(session, Event.about(row, "grant.revoked", actor, now, note=note))
     return row
 
 
@@ -170,18 +170,4 @@ def terms(row: GrantRow) -> Terms:
         row.max_uses,
         row.implicit,
         row.retries,
-    )
-
-
-def _event(row: GrantRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
-    return Event(
-        kind=kind,
-        time=now,
-        actor=actor,
-        organization=row.organization_id,
-        provider=row.provider,
-        workload=row.workload_id,
-        grant=row.id,
-        reason=reason,
-        note=note,
     )

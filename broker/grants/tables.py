@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.keystore.genuine import GivesRights
 
@@ -63,3 +64,12 @@ class GrantRow(GivesRights, TenantOwned, Table):
     approved_by: Mapped[str | None]
     approved_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "provider": self.provider,
+            "workload": self.workload_id,
+            "grant": self.id,
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +18,7 @@ from broker.credentials.masking import Masking
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.versions import event, get_credential, serves, versions_of
+from broker.credentials.versions import get_credential, serves, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
 from broker.leases.tables import LeaseRow
@@ -73,7 +73,19 @@ async def expose(
     if credential.state == Validity.ACTIVE and (was_active or not serves(versions.values())):
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
     await _tell(session, rotating, credential, row, exposure, now)
-    await record(session, _event(row, exposure, actor, now), *events)
+    await record(
+        session,
+        Event.about(
+            row,
+            "credential.exposed",
+            actor,
+            now,
+            subject=exposure.id,
+            reason="exposed",
+            note=f"found by {exposure.found_by}, {exposure.found_where}",
+        ),
+        *events,
+    )
     # With the record's head in hand, as batches change leases: the other way round each could wait for the other.
     await _end_leases(session, row, now)
     return Exposed(exposure, link)
@@ -192,11 +204,6 @@ async def _tell(
             "revoke_steps": "\n".join(rotating.catalog.get(row.provider).admin.revoke),
         },
     )
-
-
-def _event(row: VersionRow, exposure: ExposureRow, actor: Actor, now: int) -> Event:
-    note = f"found by {exposure.found_by}, {exposure.found_where}"
-    return replace(event(row, "credential.exposed", actor, now, reason="exposed", note=note), subject=exposure.id)
 
 
 async def find(session: AsyncSession, exposure_id: str) -> ExposureRow:

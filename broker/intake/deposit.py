@@ -11,7 +11,7 @@ from contextlib import suppress
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER, Actor
+from broker.audit.events import BROKER, Actor, Event
 from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.base.clock import Clock
@@ -32,7 +32,6 @@ from broker.intake.links import (
     LinkCancelled,
     LinkInvalid,
     LinkSpent,
-    event,
     is_overtaken,
     sealed_status_key,
 )
@@ -107,7 +106,9 @@ class Deposit:
         except LinkSpent:
             raise
         except BrokerError as refusal:
-            await self._audit.append(event(intake, "intake.refused", actor, self._clock(), reason=refusal.code))
+            await self._audit.append(
+                Event.about(intake, "intake.refused", actor, self._clock(), decision="denied", reason=refusal.code)
+            )
             raise
         verdict = await self._verify(version)
         if verdict is Verdict.BAD_KEY:
@@ -166,7 +167,7 @@ class Deposit:
                 submitted(row, now)
                 row.credential_id, row.version = version.credential_id, version.number
                 row.status_key = status_key
-                await record(session, event(row, "intake.submitted", actor, now))
+                await record(session, Event.about(row, "intake.submitted", actor, now))
             return version
 
         return await with_sealed(self._db, self._keystore, self._keys, place, received, keep)
@@ -188,8 +189,8 @@ class Deposit:
         now = self._clock()
         if verdict in {Verdict.ACTIVE, Verdict.HELD}:
             close(row, IntakeStep.ACCEPT if verdict is Verdict.ACTIVE else IntakeStep.HOLD, now)
-            await record(session, event(row, "intake.accepted", BROKER, now, reason=verdict))
+            await record(session, Event.about(row, "intake.accepted", BROKER, now, reason=verdict))
         elif verdict is not Verdict.UNREACHABLE:
             reopen(row, IntakeStep.REFUSE)
             row.refusal = verdict
-            await record(session, event(row, "intake.refused", BROKER, now, reason=verdict))
+            await record(session, Event.about(row, "intake.refused", BROKER, now, decision="denied", reason=verdict))

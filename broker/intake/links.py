@@ -149,7 +149,7 @@ async def request(
     row.drawn_at = _drawn(actor, now)
     secret = await _new_link(row, making, now + wanted.hours * 3_600_000)
     session.add(row)
-    await record(session, event(row, "intake.requested", actor, now, note=wanted.contact))
+    await record(session, Event.about(row, "intake.requested", actor, now, note=wanted.contact))
     return row, secret
 
 
@@ -169,7 +169,7 @@ async def replace(
     secret = await _new_link(row, making, now + hours * 3_600_000)
     reopen(row, IntakeStep.REPLACE_LINK)
     row.drawn_at = _drawn(actor, now)
-    await record(session, event(row, "intake.link_replaced", actor, now))
+    await record(session, Event.about(row, "intake.link_replaced", actor, now))
     return row, secret
 
 
@@ -193,7 +193,7 @@ async def replace_status_codes(
         row.status_serial, row.status_key = row.status_serial + 1, None
     code = linksecret.new()
     rows[-1].status_key = await sealed_status_key(keys, rows[-1], linkproof.key_of(code))
-    events = [event(rows[-1], "intake.status_link_replaced", actor, now)]
+    events = [Event.about(rows[-1], "intake.status_link_replaced", actor, now)]
     drawn = select(IntakeRow).where(
         IntakeRow.rotation_id == (changing and changing.id),
         IntakeRow.state == IntakeState.OPEN,
@@ -201,7 +201,7 @@ async def replace_status_codes(
     )
     for row in await session.scalars(drawn.with_for_update()):
         close(row, IntakeStep.EXPIRE, now)
-        events.append(event(row, "intake.expired", actor, now, reason="status_link_replaced"))
+        events.append(Event.about(row, "intake.expired", actor, now, reason="status_link_replaced"))
     await record(session, *events)
     return rows[-1], code
 
@@ -270,23 +270,6 @@ async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[
     return [] if row.rotation_id is not None else list(await session.scalars(query.order_by(IntakeRow.id)))
 
 
-def event(row: IntakeRow, kind: str, actor: Actor, now: int, *, reason: str = "", note: str = "") -> Event:
-    """An event about this intake."""
-    return Event(
-        kind=kind,
-        time=now,
-        actor=actor,
-        organization=row.organization_id,
-        provider=row.provider,
-        credential=row.credential_id or "",
-        version=row.version or 0,
-        intake=row.id,
-        decision="denied" if kind in {"intake.refused", "intake.proof_refused"} else "allowed",
-        reason=reason,
-        note=note,
-    )
-
-
 async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> IntakeRow:
     """The intake of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
     query = select(IntakeRow).where(IntakeRow.id == intake_id)
@@ -301,7 +284,7 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: in
     row = await get(session, intake_id, lock=True)
     if can(row, IntakeStep.CANCEL):
         close(row, IntakeStep.CANCEL, now)
-        await record(session, event(row, "intake.cancelled", actor, now))
+        await record(session, Event.about(row, "intake.cancelled", actor, now))
     return row
 
 
@@ -324,5 +307,5 @@ async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
         for row in rows:
             close(row, IntakeStep.EXPIRE, now)
         if rows:
-            await record(session, *(event(row, "intake.expired", BROKER, now) for row in rows))
+            await record(session, *(Event.about(row, "intake.expired", BROKER, now) for row in rows))
     return len(rows)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.credentials.tables import VersionRow
 from broker.intake.lifecycle import SPENT
-from broker.intake.links import event, get
+from broker.intake.links import get
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import tell
 
@@ -33,7 +33,7 @@ async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, no
         facts={"intake": row.id},
     )
     if told:
-        await record(session, event(row, "intake.link_logged", actor, now))
+        await record(session, Event.about(row, "intake.link_logged", actor, now))
 
 
 async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
@@ -51,4 +51,4 @@ async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow
         facts={"last4": version.last4},
     )
     if told:
-        await record(session, event(row, "intake.status_link_logged", actor, now))
+        await record(session, Event.about(row, "intake.status_link_logged", actor, now))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.log import AuditLog
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
@@ -30,7 +30,6 @@ from broker.intake.links import (
     LinkCancelled,
     LinkExpired,
     LinkInvalid,
-    event,
     is_overtaken,
     rotation_is_over,
 )
@@ -174,7 +173,9 @@ class Links:
         await self._throttle.spend(proof.address, intake_id)
         if row is not None:  # not waited for, as who is answered later would know that there is such a link
             actor = Actor("stranger", "unverified", address=proof.address)
-            self._audit.post(event(row, "intake.proof_refused", actor, self._clock(), reason="wrong_proof"))
+            self._audit.post(
+                Event.about(row, "intake.proof_refused", actor, self._clock(), decision="denied", reason="wrong_proof")
+            )
         raise LinkInvalid
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.sealed import SealContext
@@ -84,6 +85,16 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     def context(self) -> SealContext:
         """What a submission is sealed to."""
         return SealContext(self.id, self.organization_id, self.provider, self.expires_at)
+
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "provider": self.provider,
+            "credential": self.credential_id or "",
+            "version": self.version or 0,
+            "intake": self.id,
+        }
 
 
 class UsedChallengeRow(Table):

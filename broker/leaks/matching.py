@@ -14,14 +14,13 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT, Database, Scope, upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
-from broker.credentials.versions import event
 from broker.formats import ids
 from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
@@ -76,7 +75,9 @@ async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen
                 await record(
                     session,
                     *(
-                        event(version, "leak.found", actor, now, reason=found_by, note=_often(place, counts[place]))
+                        Event.about(
+                            version, "leak.found", actor, now, reason=found_by, note=_often(place, counts[place])
+                        )
                         for place in new
                     ),
                 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import Fields
 from broker.grants.policy import Mode
 from broker.keystore.genuine import row_mac
 from broker.leases.standing import Subject
@@ -39,21 +39,18 @@ class Lease(NamedTuple):
         """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
         return self.ended_at is None and self.expires_at > now
 
-
-def event_of(lease: Lease, kind: str, actor: Actor, time: int, **more: Any) -> Event:
-    """An event about a lease; ``more`` are further fields of :class:`~broker.audit.events.Event`."""
-    return Event(
-        kind=kind,
-        time=time,
-        actor=actor,
-        organization=lease.organization,
-        credential=lease.credential,
-        provider=lease.provider,
-        workload=lease.workload,
-        grant=lease.grant,
-        lease=lease.id,
-        **{"mode": lease.mode, "version": lease.version, **more},
-    )
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization,
+            "credential": self.credential,
+            "version": self.version,
+            "provider": self.provider,
+            "workload": self.workload,
+            "grant": self.grant,
+            "lease": self.id,
+            "mode": self.mode,
+        }
 
 
 def row_of(lease: Lease, key: bytes) -> dict[str, object]:

@@ -25,7 +25,7 @@ from broker.credentials.tables import VersionRow
 from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
 from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnavailable
-from broker.leases.lease import Lease, event_of, lease_of, row_of
+from broker.leases.lease import Lease, lease_of, row_of
 from broker.leases.standing import SealedKey, Standing, Standings, Subject
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
@@ -149,7 +149,7 @@ class Leasing:
             lease = _new(lease_id, subject, standing, standing.key, ask, decision, now)
             try:
                 await self._audit.append(
-                    event_of(lease, "lease.issued", actor, now, note=ask.purpose),
+                    Event.about(lease, "lease.issued", actor, now, note=ask.purpose),
                     standing.guards(subject, lease.grant),
                     [(_INSERT, row_of(lease, self._row_key))],
                 )
@@ -261,7 +261,7 @@ class Leasing:
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert standing.key is not None
         _refuse_old_copy(lease, standing)
-        event = event_of(lease, "lease.replayed", actor, self._clock())
+        event = Event.about(lease, "lease.replayed", actor, self._clock())
         try:
             await self._audit.append(event, self.guards_of(lease, standing))
         except GuardMoved:
@@ -336,7 +336,7 @@ class Leasing:
             renewed = lease._replace(expires_at=to)
             try:
                 await self._audit.append(
-                    event_of(renewed, "lease.renewed", actor, self._clock()),
+                    Event.about(renewed, "lease.renewed", actor, self._clock()),
                     self.guards_of(lease, standing),
                     [(_RENEW, {"lease": lease.id, "to": to})],
                 )
@@ -355,7 +355,7 @@ class Leasing:
         now = self._clock()
         try:
             await self._audit.append(
-                event_of(lease, kind, actor, now, note=reason),
+                Event.about(lease, kind, actor, now, note=reason),
                 {lease.id: 0},
                 [(_END, {"lease": lease.id, "at": now, "why": kind})],
                 raises=[lease.id],

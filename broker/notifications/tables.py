@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.keystore.columns import sealed_column
@@ -63,6 +64,14 @@ class WebhookRow(TenantOwned, Table):
     def secret_binding(self) -> Binding:
         """The place the sealed signing secrets belong to."""
         return Binding("webhook-secret", self.organization_id, self.id)
+
+    def event_fields(self) -> Fields:
+        """See :class:`~broker.audit.events.OnRecord`."""
+        return {
+            "organization": self.organization_id,
+            "subject": self.id,
+            "note": self.shown,
+        }
 
 
 class DeliveryRow(TenantOwned, Table):

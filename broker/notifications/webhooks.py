@@ -85,7 +85,7 @@ async def create(
     row.url_sealed = await keystore.seal(Secret(wanted.url.encode()), row.url_binding)
     row.secret_sealed = await keystore.seal(Secret(secret.encode()), row.secret_binding)
     session.add(row)
-    await record(session, _event(row, "webhook.created", actor, now))
+    await record(session, Event.about(row, "webhook.created", actor, now))
     return row, secret
 
 
@@ -102,7 +102,7 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
     """Post nothing there any more.  Again: no change."""
     row = await find(session, webhook_id)
     if _end(row, WebhookStep.REVOKE, now):
-        await record(session, _event(row, "webhook.revoked", actor, now))
+        await record(session, Event.about(row, "webhook.revoked", actor, now))
     return row
 
 
@@ -120,7 +120,7 @@ async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: 
         dedup=f"webhook_disabled/{row.id}",
         facts={"webhook": row.id},
     )
-    await record(session, _event(row, "webhook.disabled", actor, now))
+    await record(session, Event.about(row, "webhook.disabled", actor, now))
 
 
 def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
@@ -169,7 +169,7 @@ async def rotate_secret(
     secret = _new_secret()
     row.previous_sealed, row.previous_until = row.secret_sealed, now + _OVERLAP_MS
     row.secret_sealed = await keystore.seal(Secret(secret.encode()), row.secret_binding)
-    await record(session, _event(row, "webhook.secret_rotated", actor, now))
+    await record(session, Event.about(row, "webhook.secret_rotated", actor, now))
     return row, secret
 
 
@@ -275,7 +275,3 @@ def _checked(url: str, *, plain: bool) -> _Url:
 
 def _new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def _event(row: WebhookRow, kind: str, actor: Actor, now: int) -> Event:
-    return Event(kind=kind, time=now, actor=actor, organization=row.organization_id, subject=row.id, note=row.shown)

@@ -23,7 +23,7 @@ from broker.base.tracing import established
 from broker.credentials.resting import pause_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
-from broker.leases.lease import Lease, event_of
+from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.standing import SealedKey
 from broker.leases.tables import UseRow
@@ -191,7 +191,7 @@ class Authorizer:
             assert key is not None
             if denied := _refused(terms, Call(request.method, asked.path, request.query)):
                 raise LeaseDenied(denied)
-            event = event_of(
+            event = Event.about(
                 lease,
                 "use.authorized",
                 Actor("workload", lease.workload, standing.workload_name, asked.actor.address, asked.actor.agent),

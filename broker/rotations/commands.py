@@ -16,7 +16,6 @@ from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import versions_of
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
-from broker.intake.links import event
 from broker.intake.tables import IntakeRow
 
 CUT_OFF = "cut_off"
@@ -58,7 +57,7 @@ async def _held(session: AsyncSession, credential_id: str, number: int | None) -
 async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, now: int) -> None:
     if held is not None:
         close(held, IntakeStep.ACCEPT, now)
-        await record(session, event(held, "intake.accepted", actor, now, reason="decided"))
+        await record(session, Event.about(held, "intake.accepted", actor, now, reason="decided"))
 
 
 async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
@@ -82,7 +81,7 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     row = await steps.cancel(session, actor, rotation_id, reason=reason, now=now)
     if intake is not None and can(intake, IntakeStep.GIVE_UP):
         close(intake, IntakeStep.GIVE_UP, now)
-        await record(session, event(intake, "intake.cancelled", actor, now))
+        await record(session, Event.about(intake, "intake.cancelled", actor, now))
     return row
 
 
@@ -142,7 +141,7 @@ def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
         reopen(request, IntakeStep.REFUSE)
     else:
         close(request, IntakeStep.CUT_OFF, now)
-    return [event(request, "intake.refused", actor, now, reason=CUT_OFF)]
+    return [Event.about(request, "intake.refused", actor, now, decision="denied", reason=CUT_OFF)]
 
 
 async def _reopen(session: AsyncSession, request: IntakeRow | None, actor: Actor, now: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER
+from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
@@ -22,7 +22,7 @@ from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
-from broker.credentials.versions import erase, event, versions_of
+from broker.credentials.versions import erase, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 from broker.rotations.minting import Minting
 
@@ -74,13 +74,13 @@ class Confirmation:
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
-        completed = event(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
+        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         row.leak_mark = row.leak_mark or probed.leak_mark
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at = now
             erase(row, now)
-            events.append(event(row, "credential.version.revocation_confirmed", BROKER, now))
+            events.append(Event.about(row, "credential.version.revocation_confirmed", BROKER, now))
             await self._tell(session, credential, row, "revocation_confirmed", now)
         else:
             row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.pause * 1000))

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER
+from broker.audit.events import BROKER, Event
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import BrokerError
 from broker.base.following import found_in
@@ -31,7 +31,7 @@ from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
-from broker.credentials.versions import Place, event
+from broker.credentials.versions import Place
 from broker.notifications.altered import insist
 from broker.organizations.tables import OrganizationRow
 from broker.providers.minting import Made, Rotate
@@ -267,14 +267,14 @@ class Minting:
         wired = self.verification
         await insist(wired.db, credential, wired.clock())
         definition = wired.catalog.get(credential.provider)
-        intent = event(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
+        intent = Event.about(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
         await wired.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))
         assert active.sealed is not None
         key = await wired.keystore.open(active.sealed, active.binding)
         done = await exchange(
             wired.outbound, definition, credential.host_parts, key, method, path, now=wired.clock(), body=body
         )
-        completed = event(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
+        completed = Event.about(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
         await wired.audit.append(replace(completed, outcome=done.outcome))
         return done._replace(body=masked(done.body, found_in(done.body, Spellings(key.reveal()))))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor
+from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS
 from broker.base.errors import Invalid
@@ -86,7 +86,7 @@ class Rotating:
                 dedup=f"rotation_requested/{row.id}",
                 facts={"rotation": row.id, "intake": intake.id, "label": credential.label},
             )
-        await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason=plan.kind, note=plan.reason))
+        await record(session, Event.about(row, "rotation.opened", actor, now, reason=plan.kind, note=plan.reason))
         return row, intake, secret
 
     async def mint(
@@ -98,7 +98,7 @@ class Rotating:
             RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`.
         """
         row = await rotation.begin(session, actor, credential, replace(plan, kind="minted"), now=now)
-        await record(session, rotation.event_of(row, "rotation.opened", actor, now, reason="minted", note=plan.reason))
+        await record(session, Event.about(row, "rotation.opened", actor, now, reason="minted", note=plan.reason))
         return row
 
     def mints(self, credential: CredentialRow) -> bool:
