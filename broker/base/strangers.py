@@ -7,6 +7,7 @@ import ipaddress
 import time
 
 from broker.base.clock import Clock
+from broker.base.recent import Recent
 
 WINDOW_MS = 600_000
 _NAMES_MAX = 20_000
@@ -43,23 +44,22 @@ class Tally:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._window = 0
-        self._counts: dict[str, int] = {}
+        self._counts = Recent[str, int](_NAMES_MAX)
 
     def count(self, name: str) -> int:
         """How often it came up."""
-        return self._present().get(name, 0)
+        return self._present().get(name) or 0
 
     def add(self, name: str, most: int = 1) -> None:
         """It came up once more, or (``most``) at least so often, as somebody else knows."""
         counts = self._present()
-        counts[name] = max(counts.pop(name, 0) + 1, most)
-        if len(counts) > _NAMES_MAX:
-            del counts[next(iter(counts))]
+        counts[name] = max((counts.get(name) or 0) + 1, most)
 
-    def _present(self) -> dict[str, int]:
+    def _present(self) -> Recent[str, int]:
         window = self._clock() // WINDOW_MS
         if window != self._window:
-            self._window, self._counts = window, {}
+            self._window = window
+            self._counts.clear()
         return self._counts
 
 
