@@ -59,8 +59,7 @@ async def downgrade(db: Database, revision: str) -> None:
     await _run(db, lambda config: command.downgrade(config, revision))
 
 
-async def _run(db: Database, step: object, row_key: bytes | None = None) -> dict[Any, Any]:
-    assert callable(step)
+async def _run(db: Database, step: Callable[[Config], None], row_key: bytes | None = None) -> dict[Any, Any]:
     async with db.write_connection() as connection:
 
         def migrate(sync_connection: Connection) -> dict[Any, Any]:

@@ -73,7 +73,7 @@ def run(
         list[str] | None, typer.Option(help="Variable of the job's platform identity to hand on all the same; repeat.")
     ] = None,
     proxy: Proxy = None,
-) -> None:
+) -> NoReturn:
     """Run a command with leased access in its environment; the lease is renewed while it runs, and ended with it.
 
     The status is the command's; 128 and the signal where one ended it, 127 where there is no such command, 126 where

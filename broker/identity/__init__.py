@@ -1,1 +1,1 @@
-"""Who calls: operators (people), workloads (jobs) and customers with a link."""
+"""Who calls: operators (people) and workloads (jobs).  Customers with a link are known in ``intake/proving``."""

@@ -50,6 +50,3 @@ class Workload:
     def actor(self, address: str = "", agent: str = "") -> Actor:
         """How the record names it."""
         return Actor("workload", self.id, self.name, address, agent)
-
-
-Principal = Operator | Workload

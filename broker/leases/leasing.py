@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 from sqlalchemy import bindparam, insert, or_, select, update
@@ -144,7 +145,6 @@ class Leasing:
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
                 await self.deny(actor, subject, standing, decision, ask)
-            assert isinstance(decision, Allowed)
             assert standing.key is not None
             lease = _new(lease_id, subject, standing, standing.key, ask, decision, now)
             try:
@@ -170,7 +170,7 @@ class Leasing:
                 self._confirmed = not await unconfirmed(session)
         return not self._confirmed
 
-    async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> None:
+    async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> NoReturn:
         """Put a refusal on the record, then raise it.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Literal
+from typing import Literal, NoReturn
 
 import aiosmtplib
 
@@ -115,7 +115,7 @@ def _label(notice: NoticeRow) -> str:
     return "" if label == "default" else f" ({label})"
 
 
-def _judge(code: int) -> None:
+def _judge(code: int) -> NoReturn:
     """What a reply about this recipient or message means: permanent ones begin with 5 (RFC 5321 §4.2.1)."""
     if 500 <= code < 600:
         raise Rejected(code) from None
