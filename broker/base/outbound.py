@@ -1,4 +1,4 @@
-"""The only HTTP client: no redirects, no environment proxies, no cookies, and only addresses that were checked.
+"""The HTTP client to all but Vault: no redirects, environment proxies or cookies, and only addresses that were checked.
 
 A name is resolved once, its addresses are checked, and the checked address is dialled (so a second look-up can't
 change the answer); the Host header and TLS name come from the same URL.
