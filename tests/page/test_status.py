@@ -154,11 +154,12 @@ async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit
 
 
 async def test_the_keyboard_alone_pauses(visit: Visit) -> None:
-    link, _ = await given(visit)
+    link, credential = await given(visit)
     await visit.paste(*link)
     await visit.page.focus("text=Pause the key")
     await visit.page.keyboard.press("Enter")
     await title_becomes(visit, "The key is paused")
+    assert (await visit.world.call("GET", f"/v1/credentials/{credential}"))["paused_at"] is not None
 
 
 async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Visit) -> None:
@@ -170,3 +171,4 @@ async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Vis
     await visit.context.set_offline(True)
     await visit.page.click("text=Pause the key")
     await visit.page.wait_for_selector(".progress:has-text('Check your internet connection')")
+    assert (await visit.world.call("GET", f"/v1/credentials/{credential}"))["paused_at"] is None

@@ -89,7 +89,8 @@ def test_any_json_gives_ids_that_can_be_stored(answer: Any) -> None:
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_read_without_an_error(body: bytes) -> None:
-    evidence(RAPTOR, body)
+    ids, _whole = evidence(RAPTOR, body)
+    assert all(found.isprintable() for found in ids)
 
 
 def test_a_provider_without_identity_has_no_evidence() -> None:
