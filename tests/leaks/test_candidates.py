@@ -63,7 +63,7 @@ def test_nor_parts_one_from_the_name_that_tells_it(at: int, gap: int) -> None:
     named = b"datadog" + b" " * gap
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(candidates, "_CHUNK", 97)
-        patched.setattr(candidates, "LONGEST", 80)
+        patched.setattr(candidates, "LONGEST", 40)
         patched.setattr(candidates, "_WRITTEN", 1)
         hits = scan(FINDER, io.BytesIO(b"x " * (at // 2) + b" " * (at % 2) + named + NUMBER + b"\n" + b"y " * 250))
         assert [hit.offset for hit in hits if hit.text == NUMBER] == [at + len(named)]
