@@ -333,6 +333,19 @@ async def test_uses_and_a_revocation_at_once_leave_no_use_behind_it(world: World
     assert kinds.count("use.authorized") == len(world.upstream.requests) - 1  # one was the verification
 
 
+async def test_a_lease_of_a_revoked_credential_takes_no_key_of_the_next_one_under_its_label(world: World) -> None:
+    job, credential, _ = await ready(world)
+    lease = await job.lease("acme")
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
+    wanted = {"organization": "acme", "provider": "raptor-comply", "key": world.new_key("acme")}
+    made = await world.call("POST", "/v1/credentials", status=201, json=wanted)
+    if made["verdict"] != "active":
+        await world.call("POST", f"/v1/credentials/{made['credential']}/versions/1/activate", json={})
+    assert (await job.ask("acme")).status_code == 201
+    refused = await world.proxied(lease, "/facilities")
+    assert (refused.status_code, refused.json()["code"]) == (403, "key_revoked")
+
+
 async def test_a_grant_made_later_helps_at_once(world: World) -> None:
     await world.key_for("acme")
     job = await world.job()
