@@ -86,6 +86,14 @@ async def test_a_job_whose_keys_were_changed_is_refused(world: World) -> None:
     assert (await world.events(kind="auth.token_refused"))[-1]["core"]["reason"] == "rights_altered"
 
 
+async def test_a_job_that_was_changed_uses_no_lease_from_before(world: World) -> None:
+    job, _ = await acting(world)
+    lease = await job.lease("acme")
+    await changed(world, "workloads", job.id, jwks=public(generate("EdDSA")))
+    assert (await world.proxied(lease, "/facilities")).status_code == 403
+    assert await reported(world) == [("workloads", job.id)]
+
+
 async def test_a_grant_that_was_inserted_gives_nothing(world: World) -> None:
     job, grant = await acting(world)
     await world.key_for("globex")

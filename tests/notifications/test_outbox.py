@@ -204,6 +204,18 @@ async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(tell
     assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 2
 
 
+async def test_a_receiver_is_not_told_of_its_own_trouble(telling: Telling) -> None:
+    await telling.webhook()
+    telling.receiver.status = 503
+    await telling.happen()
+    for hours in (0, 25):
+        await telling.world.work(hours=hours)
+    telling.receiver.status = 200
+    await telling.world.work(hours=25)
+    assert "webhook_failing" in {one["kind"] for one in (await telling.world.call("GET", "/v1/notices"))["items"]}
+    assert "webhook.failing" not in {json.loads(body)["type"] for _, body in telling.receiver.came}
+
+
 async def test_two_workers_at_once_send_once(telling: Telling) -> None:
     await telling.webhook(kinds=["key_exposed"])
     await telling.happen()
