@@ -21,20 +21,22 @@ def main() -> int:
     given = parser.parse_args()
     wanted = [one for one in kept() if not given.words or any(word in one.name for word in given.words)]
     outcomes = known()
-    left = [one for one in wanted if given.again or one.state() not in outcomes]
+    states = {one: one.state() for one in wanted}  # as the tree is now: it may change while they run
+    left = [one for one in wanted if given.again or states[one] not in outcomes]
     print(f"{len(wanted)} mutants, {len(wanted) - len(left)} of them known from before", flush=True)
     # Where tests fail by themselves, every mutant would look killed: one of each room goes first without its change.
     first = [one.control for one in {one.room: one for one in reversed(left)}.values()]
-    for round_ in ([one for one in first if one.state() not in outcomes], left):
+    states |= {one: one.state() for one in first}
+    for round_ in ([one for one in first if states[one] not in outcomes], left):
         for number, result in enumerate(run(round_, given.n), 1):
             _show(result, f"{number}/{len(round_)}")
             if result.outcome in {"killed", "survived"}:
-                outcomes[result.mutant.state()] = result.outcome
+                outcomes[states[result.mutant]] = result.outcome
                 keep(outcomes)
-        if any(outcomes.get(one.state()) != "survived" for one in first):
+        if any(outcomes.get(states[one]) != "survived" for one in first):
             print("Tests fail without any change; see above.")
             return 2
-    return _told(wanted, outcomes)
+    return _told({one: outcomes.get(states[one], "broken") for one in wanted})
 
 
 def _show(result: Result, place: str) -> None:
@@ -45,14 +47,13 @@ def _show(result: Result, place: str) -> None:
         print(result.said[-3_000:], flush=True)
 
 
-def _told(wanted: list[Mutant], outcomes: dict[str, Outcome]) -> int:
+def _told(found: dict[Mutant, Outcome]) -> int:
     """The figure; 1 where it is too low, or something is not as the list says."""
-    found = {one: outcomes.get(one.state(), "broken") for one in wanted}
-    odd = [one for one in wanted if found[one] != ("survived" if one.survives else "killed")]
+    odd = [one for one in found if found[one] != ("survived" if one.survives else "killed")]
     for one in odd:
         print(f"{found[one]}, not as listed: {one.name}\n  - {one.line.strip()}\n  + {one.becomes.strip()}")
     counts = Counter(found.values())
-    share = counts["killed"] / max(1, len(wanted))
+    share = counts["killed"] / max(1, len(found))
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()), f"({share:.1%} killed)")
     return int(bool(odd) or share < LEAST)
 
