@@ -147,7 +147,7 @@ def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: in
     if isinstance(changes, Unlawful):
         if changes.name == "unknown_version":
             raise NotFound("This credential has no such version; `broker key list` shows those it has.")
-        raise UnlawfulMove(f"A version that is {versions[number].state} can't be moved by {step!r}.", move=changes.name)
+        raise UnlawfulMove(f"A version that is {versions[number].state} can't be moved by '{step}'.", move=changes.name)
     for changed, state in changes.items():
         versions[changed].state = state
         _date(versions[changed], state, now)
