@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import select
 
-from broker.audit.log import AuditUnavailable
+from broker.audit.heads import Heads
+from broker.audit.log import AuditLog, AuditUnavailable
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
@@ -399,10 +401,25 @@ async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World)
     assert (await staying).slug == "acme"
 
 
+async def test_nothing_is_used_once_the_database_was_put_back_under_the_broker(tmp_path: Path, sqlite_url: str) -> None:
+    live, backup = sqlite3.connect(sqlite_url.partition("///")[2]), sqlite3.connect(tmp_path / "backup.db")
+    async with upstream() as (state, url), running_world(settings_for(tmp_path, sqlite_url, url), state, url) as world:
+        job, _, _ = await ready(world)
+        lease = await job.lease("acme")
+        with closing(live), closing(backup):
+            live.backup(backup)
+            assert (await world.proxied(lease, "/facilities")).status_code == 200
+            backup.backup(live)
+        refused = await world.proxied(lease, "/facilities")
+        assert (refused.status_code, refused.json()["code"]) == (503, "database_behind")
+
+
 async def test_a_revocation_holds_at_once_also_where_the_database_was_put_back_meanwhile(
-    tmp_path: Path, sqlite_url: str
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two histories that count their epochs would come to the same number."""
+    """Two histories that count their epochs would come to the same number; nothing else is to notice it here."""
+    monkeypatch.setattr(AuditLog, "floor", property(lambda _: 0, lambda *_: None), raising=False)
+    monkeypatch.setattr(Heads, "check", AsyncMock())  # before which nothing is looked at
     live, backup = sqlite3.connect(sqlite_url.partition("///")[2]), sqlite3.connect(tmp_path / "backup.db")
     async with upstream() as (state, url), running_world(settings_for(tmp_path, sqlite_url, url), state, url) as world:
         job, credential, _ = await ready(world)
