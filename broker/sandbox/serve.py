@@ -40,7 +40,13 @@ async def running(
         address = f"http://{host}:{bound.getsockname()[1]}"
         more: dict[str, Any] = {"http": protocol} if protocol is not None else {}
         config = uvicorn.Config(
-            app, log_level="error", access_log=False, lifespan=lifespan, server_header=False, **more
+            app,
+            log_level="error",
+            access_log=False,
+            lifespan=lifespan,
+            server_header=False,
+            timeout_graceful_shutdown=_ENDS_WITHIN_S,
+            **more,
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(_serve(server, bound))
@@ -54,6 +60,10 @@ async def running(
         finally:
             server.should_exit = True
             await serving
+
+
+# Calls that were left may sleep for a minute, as faults ask for; nobody waits for their answers.
+_ENDS_WITHIN_S = 5
 
 
 async def _serve(server: uvicorn.Server, bound: socket.socket) -> None:

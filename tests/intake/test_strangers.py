@@ -216,25 +216,6 @@ async def test_a_wrong_one_time_token_takes_no_writer(world: World, calls: Calls
     assert calls == {}
 
 
-async def test_a_key_that_nobody_knows_is_looked_for_once_a_second(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked = 0
-
-    async def load(_now: int) -> None:
-        nonlocal looked
-        looked += 1
-
-    monkeypatch.setattr(world.services.signing, "load", load)
-    for number in range(5):
-        forged = token("{}", json.dumps({"alg": "EdDSA", "kid": str(number)}))
-        await world.http.get("/v1/leases", headers={"Authorization": f"Bearer {forged}"})
-    assert looked == 1
-    world.clock.forward(seconds=1)
-    await world.http.get("/v1/leases", headers={"Authorization": f"Bearer {forged}"})
-    assert looked == 2
-
-
 async def test_links_are_looked_up_at_a_pace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     intake, secret = await intake_of(world)
     came = asyncio.Event()
