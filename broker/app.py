@@ -1,16 +1,13 @@
-"""The composition root: Settings in, a wired ASGI application out.  The only place where parts meet."""
+"""The composition root: Settings in, a wired broker out.  The only place where parts meet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
-from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import database, keystores
 from broker.audit.heads import Heads
@@ -20,7 +17,6 @@ from broker.base import tracing
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
-from broker.base.ending import told
 from broker.base.news import News
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
@@ -56,17 +52,9 @@ from broker.proxy.forward import Forwarder
 from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
-from broker.web import errors
-from broker.web.api import ROUTERS, health, leases
 from broker.web.metrics import Metrics
-from broker.web.middleware import Direct, Edge
-from broker.web.pages import intake as intake_pages
-from broker.web.pages import status as status_pages
-from broker.web.proxy import Forwarding
 from broker.web.services import Services
 from broker.wire.framing import Bounds
-from broker.wire.server import Connection
-from broker.wire.server import Limits as WireLimits
 from broker.worker import Worker
 
 _log = structlog.get_logger()
@@ -339,38 +327,6 @@ def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
     )
 
 
-class Served:
-    """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves.
-
-    The lifespan is over once the broker is closed: a server may end its process the moment that it hears so.
-    """
-
-    def __init__(self, settings: Settings, *, with_worker: bool) -> None:
-        self._settings = settings
-        self._with_worker = with_worker
-        self._edge: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or the lifespan that every other one lies within."""
-        if scope["type"] != "lifespan":
-            assert self._edge is not None
-            await self._edge(scope, receive, send)
-            return
-        last: list[Message] = []
-
-        async def sending(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown."):
-                last.append(message)
-            else:
-                await send(message)
-
-        async with running(self._settings) as broker:
-            _, self._edge = asgi(broker, with_worker=self._with_worker)
-            await self._edge(scope, receive, sending)
-        for message in last:
-            await send(message)
-
-
 async def bootstrap_token(services: Services, *, anew: bool = False) -> str | None:
     """The one-time token for the first operator, while there is none and none was given out.
 
@@ -390,91 +346,3 @@ async def awaits_bootstrap(services: Services) -> bool:
     """Whether a one-time token that was given out waits to be used."""
     async with services.db.read(EVERY_TENANT) as session:
         return await operators.awaits_bootstrap(session, services.clock())
-
-
-def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
-    """The API over a running broker, and the same behind its edge, which is what is served.
-
-    ``with_worker`` also does the periodic work in this process.
-    """
-
-    services = broker.services
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        working = asyncio.create_task(broker.worker.run(), name="worker") if with_worker else None
-        with _draining(services.flights):
-            yield
-        if working is not None:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
-
-    app = FastAPI(
-        title="Keybroker",
-        version="1",
-        summary="Short-lived, audited access to the API keys that customers share.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,  # it would lead to wherever the request's Host header says
-        lifespan=lifespan,
-        responses={
-            code: {
-                "description": "A problem (RFC 9457).",
-                "content": {"application/problem+json": {"schema": errors.PROBLEM}},
-            }
-            for code in ("4XX", "5XX")
-        },
-    )
-    app.state.services = services
-    errors.install(app)
-    for router in (*ROUTERS, intake_pages.router, status_pages.router):
-        app.include_router(router)
-    direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
-    hsts = services.public_url.startswith("https:")
-    return app, Edge(
-        direct, services.metrics, closed=lambda: services.audit.closed, hsts=hsts, refusals=services.refusals
-    )
-
-
-@contextmanager
-def _draining(flights: Flights) -> Iterator[None]:
-    """From the moment that the process is told to end, while its server waits for requests, drain the calls."""
-    loop, ending = asyncio.get_running_loop(), list[asyncio.Task[None]]()
-
-    def begin() -> None:
-        if not ending:
-            ending.append(loop.create_task(flights.end(flights.limits.drain_seconds), name="drain"))
-
-    with told(lambda: loop.call_soon_threadsafe(begin)):
-        yield
-    for task in ending:
-        task.cancel()
-
-
-def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
-    """What speaks HTTP on a connection, within the bounds of the settings."""
-    limits = WireLimits(
-        head=Bounds(settings.http_head_bytes, settings.http_request_fields),
-        idle_seconds=settings.http_idle_seconds,
-        connections=settings.http_connections,
-    )
-    return partial(Connection, limits=limits)
-
-
-def probes(broker: Broker) -> ASGIApp:
-    """A process's probes and metrics alone: on a port of their own, and all that a worker's process serves."""
-    app = FastAPI(title="Keybroker's probes", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.state.services = broker.services
-    app.include_router(health.router)
-    return _edge(app, broker.services)
-
-
-def _edge(app: ASGIApp, services: Services) -> Edge:
-    return Edge(
-        app,
-        services.metrics,
-        closed=lambda: services.audit.closed,
-        hsts=services.public_url.startswith("https:"),
-        refusals=services.refusals,
-    )

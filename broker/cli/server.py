@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker import app as composition
-from broker import database, rights
+from broker import database, rights, serving
 from broker.audit.timekeeping import CAUSES
 from broker.base.diagnostics import configure
 from broker.base.ending import handling
@@ -53,7 +53,7 @@ def serve(
         async with composition.running(settings) as broker:
             if workers > 1 and broker.services.db.dialect == "sqlite":
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
-            _, edge = composition.asgi(broker, with_worker=with_worker)
+            _, edge = serving.asgi(broker, with_worker=with_worker)
             _collect_seldom()
             await onetime.offer(broker, settings)
             if settings.reveal_approval == "off":
@@ -73,13 +73,13 @@ def serve(
 def served() -> ASGIApp:
     """What each of several processes serves; called in it."""
     _collect_seldom()
-    return composition.Served(settings_of_process(), with_worker=True)
+    return serving.Served(settings_of_process(), with_worker=True)
 
 
 def served_without_worker() -> ASGIApp:
     """As :func:`served`, the periodic work being done elsewhere."""
     _collect_seldom()
-    return composition.Served(settings_of_process(), with_worker=False)
+    return serving.Served(settings_of_process(), with_worker=False)
 
 
 def _collect_seldom() -> None:
@@ -95,7 +95,7 @@ def _collect_seldom() -> None:
 def _uvicorn(settings: Settings) -> dict[str, Any]:
     """How uvicorn runs the broker: its own access log is off, as it would write query strings."""
     return {
-        "http": composition.protocol(settings),
+        "http": serving.protocol(settings),
         "host": settings.host,
         "port": settings.port,
         "access_log": False,
@@ -130,7 +130,7 @@ class _Beside(uvicorn.Server):
 async def _serve_and_show(broker: composition.Broker, edge: ASGIApp, settings: Settings) -> None:
     """Serve, and probes and metrics on a port of their own until the last call has ended."""
     shown = {**_uvicorn(settings), "port": settings.metrics_port}
-    beside = _Beside(uvicorn.Config(composition.probes(broker), **shown))
+    beside = _Beside(uvicorn.Config(serving.probes(broker), **shown))
     showing = asyncio.create_task(beside.serve(), name="metrics")
     try:
         await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
@@ -168,7 +168,7 @@ async def _work(broker: composition.Broker) -> None:
 async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
     """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
     shown = {**_uvicorn(settings), "port": settings.worker_port}
-    server = _Server(uvicorn.Config(composition.probes(broker), **shown))
+    server = _Server(uvicorn.Config(serving.probes(broker), **shown))
 
     def end(_work: asyncio.Task[None]) -> None:
         server.should_exit = True

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 from sqlalchemy import func, select
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import ids, linkproof, linksecret, sealed
+from broker.formats import base64url, ids, linkproof, linksecret, sealed
 from broker.intake.tables import UsedChallengeRow
 from tests.support.links import following, old_link, old_status_link
-from tests.support.world import World, _bytes, _text
+from tests.support.world import World
 
 
 async def given(world: World) -> tuple[str, str]:
@@ -176,7 +176,7 @@ async def test_no_answer_to_the_customer_holds_what_opens_anything(world: World)
     await world.say("status", intake, code, "open")
     said = [answer.text for answer in answers if not answer.request.url.path.startswith("/v1/")]
     secrets = [code, following_secret, world.codes[following_intake]]
-    for secret in secrets + [_text(linkproof.key_of(secret)) for secret in secrets]:
+    for secret in secrets + [base64url.encode(linkproof.key_of(secret)) for secret in secrets]:
         assert not any(secret in text for text in said)
     assert json.dumps(said).count("#") == 0, "no link with a fragment"
 
@@ -185,18 +185,18 @@ async def test_the_holder_of_a_code_can_tell_who_named_the_next_recipient(world:
     intake, code = await given(world)
     proof = await world.prove("status", intake, code, "rotate", b"{}")
     rotated = (await world.http.post(f"/status/{intake}/rotate", content=b"{}", headers=proof)).json()
-    public = _bytes(rotated["seal"]["public_key"])
+    public = base64url.decode(rotated["seal"]["public_key"])
     recipient = linksecret.recipient_of(public, sealed.SealContext(**rotated["seal"]["context"]))
     nonce = proof[linkproof.HEADER].partition(".")[0]
-    assert _bytes(rotated["answer"]) == linkproof.next_recipient(linkproof.key_of(code), nonce, recipient)
+    assert base64url.decode(rotated["answer"]) == linkproof.next_recipient(linkproof.key_of(code), nonce, recipient)
 
 
 def sealed_as_before(key: str, seal: dict[str, Any]) -> str:
     """A message of version 1, which today's code only opens."""
     padded = len(key).to_bytes(2, "big") + key.encode()
     padded += bytes(-len(padded) % 256)
-    public = _bytes(seal["public_key"])
+    public = base64url.decode(seal["public_key"])
     mlkem, x25519 = MLKEM768PublicKey.from_public_bytes(public[:1184]), X25519PublicKey.from_public_bytes(public[1184:])
     suite = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
     info = sealed.SealContext(**seal["context"]).info(1)
-    return _text(suite.encrypt(padded, MLKEM768X25519PublicKey(mlkem, x25519), info=info))
+    return base64url.encode(suite.encrypt(padded, MLKEM768X25519PublicKey(mlkem, x25519), info=info))

@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.formats import linkproof, linksecret, sealed
+from broker.formats import base64url, linkproof, linksecret, sealed
 from broker.intake.deposit import Deposit
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
 from broker.organizations.tables import OrganizationRow
 from broker.sandbox.state import Faults
-from tests.support.world import World, _bytes, _text
+from tests.support.world import World
 
 NEVER_MINTED = "rc_live_" + "Z" * 64
 
@@ -29,7 +29,9 @@ async def row_of(world: World, intake: str) -> IntakeRow:
 def sealed_to(seal: dict[str, Any], key: str) -> str:
     """A submission, as the page seals it."""
     submission = sealed.Submission(key.encode(), bytes(32))
-    return _text(sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"])))
+    return base64url.encode(
+        sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+    )
 
 
 async def code(answer: Any) -> tuple[int, str]:

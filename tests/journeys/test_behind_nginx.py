@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx2
 
-from broker.app import protocol
 from broker.sandbox.serve import running as serving
+from broker.serving import protocol
 from tests.deploy.test_nginx import SITES, Stand, served
 from tests.deploy.tools import needs
 from tests.support.lab import KEY, Lab, Seen, body_of, lab_upstream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
@@ -14,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from broker.formats import sealed
+from broker.formats import base64url, sealed
 from tests.support.world import World
 
 Changes = Callable[["Box", str, dict[str, Any]], None]
@@ -47,7 +46,7 @@ class Box:
 
     def __post_init__(self) -> None:
         self.private, public = sealed.generate()
-        self.public = _text(public)
+        self.public = base64url.encode(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -69,12 +68,12 @@ class Box:
         """What the box makes of a submission: the key read, and sealed anew for the broker; else as it is."""
         said, context = json.loads(body), sealed.SealContext(**self.theirs["context"])
         try:
-            submission = sealed.open_sealed(_bytes(said["sealed"]), self.private, context)
+            submission = sealed.open_sealed(base64url.decode(said["sealed"]), self.private, context)
         except sealed.CannotOpen:
             return body
         self.read.append(submission.key.decode())
-        message = sealed.seal(submission, _bytes(self.theirs["public_key"]), context)
-        return json.dumps({**said, "sealed": _text(message)}).encode()
+        message = sealed.seal(submission, base64url.decode(self.theirs["public_key"]), context)
+        return json.dumps({**said, "sealed": base64url.encode(message)}).encode()
 
 
 def swaps_the_key(box: Box, _path: str, answer: dict[str, Any]) -> None:
@@ -137,11 +136,3 @@ async def tried(world: World, box: Box, known: dict[str, tuple[str, str]]) -> No
     for intake, (_, code) in known.items():
         seen = (await world.say("status", intake, code, "open")).json()
         assert (seen["in_force"], seen["key"]["paused_at"]) == (True, None)
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

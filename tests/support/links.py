@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import linkproof, linksecret, sealed
+from broker.formats import base64url, linkproof, linksecret, sealed
 from broker.intake.proving import proof_hash, status_secret
 from broker.intake.tables import IntakeRow
 from tests.support.world import World
@@ -15,7 +14,7 @@ from tests.support.world import World
 def following(answer: dict[str, Any], code: str) -> tuple[str, str]:
     """The intake and secret of the link that the holder of a code goes on to, as the page makes it."""
     seal = answer["seal"]
-    public = base64.urlsafe_b64decode(seal["public_key"] + "=" * (-len(seal["public_key"]) % 4))
+    public = base64url.decode(seal["public_key"])
     recipient = linksecret.recipient_of(public, sealed.SealContext(**seal["context"]))
     secret = linkproof.next_secret(linkproof.key_of(code), answer["intake"], recipient)
     return answer["intake"], linksecret.link(secret, recipient)

@@ -22,11 +22,12 @@ from broker.base.clock import now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
-from broker.formats import linkproof, linksecret, sealed
+from broker.formats import base64url, linkproof, linksecret, sealed
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
+from broker.serving import asgi
 
 PUBLIC_URL = "http://127.0.0.1:8080"
 
@@ -128,8 +129,8 @@ class World:
         seal = opened.json()["seal"]
         self.codes[intake] = code = linksecret.new()
         submission = sealed.Submission(key.encode(), linkproof.key_of(code))
-        message = sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-        return await self.say("intake", intake, secret, "submit", sealed=_text(message), **more)
+        message = sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+        return await self.say("intake", intake, secret, "submit", sealed=base64url.encode(message), **more)
 
     def new_key(self, slug: str) -> str:
         """Another key of a customer, made upstream; the older ones stay valid."""
@@ -267,18 +268,6 @@ class Job:
         return answer.json()  # type: ignore[no-any-return]
 
 
-def _bytes(text: str) -> bytes:
-    import base64
-
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _text(data: bytes) -> str:
-    import base64
-
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 @asynccontextmanager
 async def upstream() -> AsyncIterator[tuple[State, str]]:
     """A sandbox upstream: its data and address."""
@@ -317,7 +306,7 @@ async def running_world(
     clock = clock or Clock()
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(composition.running(settings, clocks=clock.clocks()))
-        app, edge = composition.asgi(broker, with_worker=False)
+        app, edge = asgi(broker, with_worker=False)
         transport = httpx2.ASGITransport(app=edge)
         http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))
         world = World(broker, app, edge, http, state, upstream_url, settings, clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import json
 import time
@@ -15,7 +14,7 @@ from unittest import mock
 import httpx2
 
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
-from broker.formats import linkproof, linksecret, sealed
+from broker.formats import base64url, linkproof, linksecret, sealed
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
@@ -293,8 +292,8 @@ async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
         return
     seal = opened["seal"]
     submission = sealed.Submission(key.encode(), linkproof.key_of(linksecret.new()))
-    message = sealed.seal(submission, _bytes(seal["public_key"]), sealed.SealContext(**seal["context"]))
-    said = {"sealed": base64.urlsafe_b64encode(message).rstrip(b"=").decode()}
+    message = sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+    said = {"sealed": base64url.encode(message)}
     proved = await _proved(parts, intake, secret, "submit", said)
     told = {"event": "intake.submitted", "subject": {"intake": intake}}
     op = parts.history.begin("submit", time.monotonic(), intake=intake, **told)
@@ -306,10 +305,6 @@ async def _proved(parts: Cluster, intake: str, secret: str, step: str, said: dic
     nonce, body = (await parts.persist("POST", f"/intake/{intake}/challenge"))["nonce"], json.dumps(said).encode()
     proof = linkproof.header(linkproof.key_of(secret), nonce, f"/intake/{intake}/{step}", body)
     return {"content": body, "headers": {"Content-Type": "application/json", **proof}}
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 async def lives_in_another_time(jobs: Jobs) -> None:

@@ -8,9 +8,9 @@ import re
 import httpx2
 import pytest
 
-from broker.app import probes
 from broker.formats import ids
 from broker.sandbox.serve import running
+from broker.serving import probes
 from tests.support.world import World
 
 UNDOCUMENTED = [

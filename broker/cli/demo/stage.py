@@ -17,6 +17,7 @@ from broker.config import Settings
 from broker.providers import catalog
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
+from broker.serving import asgi, protocol
 
 STATE = Path("var/demo")
 _BUNDLED = Path(catalog.__file__).parent / "definitions" / "raptor-comply.toml"
@@ -72,10 +73,10 @@ async def stage(port: int) -> AsyncIterator[Stage]:
         async with (
             composition.running(settings) as broker,
             serving(
-                composition.asgi(broker, with_worker=True)[1],
+                asgi(broker, with_worker=True)[1],
                 port=int(address.rsplit(":", 1)[1]),
                 lifespan="on",
-                protocol=composition.protocol(settings),
+                protocol=protocol(settings),
             ) as url,
             httpx2.AsyncClient(base_url=upstream, headers={"X-Admin-Token": admin_token}) as upstream_admin,
         ):
