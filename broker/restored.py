@@ -7,7 +7,6 @@ confirmed what there is, begins a new series of the record's index and says on t
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.app import Broker
 from broker.audit import series
 from broker.audit.events import BROKER, Event
-from broker.audit.record import record
+from broker.audit.record import drawn_epoch, record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database, upsert
@@ -33,7 +32,6 @@ from broker.notifications.notices import tell
 from broker.organizations.tables import OrganizationRow
 
 _WHY = "database_restored"
-_EPOCHS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,7 @@ async def _close_links(session: AsyncSession, now: int) -> list[Event]:
 async def _raise_every_epoch(session: AsyncSession) -> None:
     """A fresh epoch for everything that decisions rely on: what a process or a row remembers is outdated."""
     await session.flush()
-    fresh = secrets.randbelow(_EPOCHS)
+    fresh = drawn_epoch()
     for relied in (OrganizationRow.id, WorkloadRow.id, GrantRow.id, CredentialRow.id, LeaseRow.id, GuardRow.id):
         every = select(relied, literal(fresh)).where(true())
         statement = upsert(session, GuardRow).from_select(["id", "epoch"], every)

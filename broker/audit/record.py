@@ -81,12 +81,17 @@ async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]
     return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
 
 
+def drawn_epoch() -> int:
+    """A number that no epoch was; 0 is that of what has none yet."""
+    return 1 + secrets.randbits(_EPOCH_BITS)
+
+
 def raise_epochs(transaction: Transaction, ids: Iterable[str]) -> None:
     """Give each id a new epoch, one that it never had: in no history, also not in one that a restore took back.
 
     So it is drawn, not counted, and compared for being equal, never for being more.
     """
-    rows = [{"guard_id": id_, "to_epoch": 1 + secrets.randbits(_EPOCH_BITS)} for id_ in sorted(ids)]
+    rows = [{"guard_id": id_, "to_epoch": drawn_epoch()} for id_ in sorted(ids)]
     if rows:
         execute_many(transaction, _RAISE[transaction.dialect.name], rows)
 
