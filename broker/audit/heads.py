@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.durability import ASKED
 from broker.audit.log import AuditLog, DatabaseBehind
 from broker.audit.tables import EventRow, HeadRow, SeriesRow
+from broker.base import closed
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
@@ -76,17 +77,20 @@ class HeadFile:
         except FileNotFoundError:
             return None
         except (Unreadable, UnicodeDecodeError):
-            raise Unreadable(
-                f"{self.path}: is not what the broker keeps there. It shows whether the database was restored from a "
-                "backup. Where you know that it was not, remove the file; where it was, run `broker restored`."
-            ) from None
+            raise Unreadable.kept_in(f"{self.path}:", "remove the file") from None
 
     def _keep(self, head: Head) -> None:
-        folder = self.path.parent
+        # What root makes here is its folder's owner's: a command that somebody ran as root must not end the broker's
+        # part.
+        folder, lock = self.path.parent, self.path.with_suffix(".lock")
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _hand_over(folder, folder.parent)
-        beside = self._opened(self.path.with_suffix(".lock"))
+            if os.geteuid() == 0:
+                above = folder.parent.stat()
+                os.chown(folder, above.st_uid, above.st_gid, follow_symlinks=False)
+        with suppress(FileExistsError):
+            closed.create(lock, b"", handed_over=True)
+        beside = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(beside, fcntl.LOCK_EX)
             try:
@@ -94,40 +98,9 @@ class HeadFile:
             except Unreadable:  # met at the start of a process, where it is refused; this one knows better
                 kept = None
             if kept is None or head.is_after(kept):
-                self._write(head)
+                closed.replace(self.path, head.encode().encode(), handed_over=True)
         finally:
             os.close(beside)
-
-    def _opened(self, lock: Path) -> int:
-        with suppress(FileExistsError):
-            return self._made(lock)
-        return os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-    def _made(self, path: Path) -> int:
-        """A new file, and never one that somebody put there: root must not hand that over."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        _hand_over(descriptor, path.parent)
-        return descriptor
-
-    def _write(self, head: Head) -> None:
-        staged = self.path.with_suffix(".new")
-        staged.unlink(missing_ok=True)
-        descriptor = self._made(staged)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(head.encode())
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave an empty file in the place of a head
-        staged.replace(self.path)
-
-
-def _hand_over(made: Path | int, folder: Path) -> None:
-    """What root makes is its folder's owner's: a command that somebody ran as root must not end the broker's part."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        if isinstance(made, int):
-            os.fchown(made, owner.st_uid, owner.st_gid)
-        else:
-            os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:

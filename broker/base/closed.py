@@ -39,22 +39,28 @@ def check(path: Path) -> None:
     _insist(path, path.stat())
 
 
-def create(path: Path, content: bytes) -> None:
-    """A new file for its owner alone; raises FileExistsError where there is one, or a link."""
+def create(path: Path, content: bytes, *, handed_over: bool = False) -> None:
+    """A new file for its owner alone; raises FileExistsError where there is one, or a link.
+
+    Where root makes it and it is ``handed_over``, its folder's owner is its owner.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     os.fchmod(descriptor, 0o600)  # whatever the umask took from it
+    if handed_over and os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)  # of what was made, never of what somebody puts there
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, handed_over: bool = False) -> None:
     """Such a file in the place of what is there, in one step; its folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)
-    create(staged, content)
+    create(staged, content, handed_over=handed_over)
     try:
         staged.replace(path)
     except OSError:

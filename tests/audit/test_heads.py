@@ -229,7 +229,7 @@ async def test_a_head_that_is_kept_no_more_is_not_said_to_be_kept(db: Database, 
     await heads.check()
     await heads.look(log, Election(db, 1))
     assert await heads.kept_in() == ["the state folder"]
-    file.path.with_suffix(".new").mkdir()  # what is in the way of the next one
+    file.path.with_name(file.path.name + ".new").mkdir()  # what is in the way of the next one
     await log.append(event())
     await heads.look(log, Election(db, 1))
     assert await heads.kept_in() == []

@@ -35,10 +35,7 @@ class HeadInVault:
         try:
             return Head.decode(str(found.get("head", "")))
         except Unreadable:
-            raise Unreadable(
-                f"{self._path} in Vault is not what the broker keeps there. It shows whether the database was restored "
-                "from a backup. Where you know that it was not, delete it; where it was, run `broker restored`."
-            ) from None
+            raise Unreadable.kept_in(f"{self._path} in Vault", "delete it") from None
 
     async def keep(self, head: Head) -> None:
         """Keep a head, unless a later one is there; raises as :meth:`read`."""
