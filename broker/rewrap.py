@@ -174,7 +174,7 @@ class _Moving:
             self._seen += 1
             self._advance(self._seen, max(self._seen, self._total))
 
-    async def _move(self, place: SealedColumn, row: Any, about: About) -> None:  # noqa: ANN401
+    async def _move(self, place: SealedColumn, row: Any, about: About) -> None:  # noqa: ANN401 - any table's
         services = self._services
         matches = [column == getattr(row, column.key) for column in place.key]
         while (sealed := getattr(row, place.sealed.key, None)) is not None:
@@ -197,7 +197,7 @@ class _Moving:
             async with services.db.read(EVERY_TENANT) as session:
                 row = await session.scalar(select(place.table).where(*matches))
 
-    def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401
+    def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401 - any table's
         key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)
         self.done.stuck.append(Stuck(f"{place.table.__tablename__}.{place.sealed.key}, {key}", why))
 

@@ -95,8 +95,8 @@ def _warned(
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001 - as the hook is called
+    line: str | None = None,  # noqa: ARG001 - likewise
 ) -> None:
     """Log a warning, for :func:`warnings.showwarning`: its kind and place, but neither its text nor the source."""
     place = f"{Path(filename).name}:{lineno}"

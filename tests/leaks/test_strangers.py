@@ -86,7 +86,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
 
 
 @pytest.fixture
-def planted(made: Path) -> Path:  # noqa: F811
+def planted(made: Path) -> Path:  # noqa: F811 - the fixture
     """A repository with the key in a committed file, and in one that is staged."""
     (made / "committed.env").write_text(f"KEY={KEY}")
     (made / "gone.txt").write_text("is not there any more")
@@ -220,7 +220,7 @@ OUT = {
 @pytest.mark.parametrize("words", WAYS[1:])
 @pytest.mark.parametrize("way", OUT)
 def test_what_leads_out_of_it_is_not_followed_and_said(
-    made: Path,  # noqa: F811
+    made: Path,  # noqa: F811 - the fixture
     private: Path,
     way: str,
     words: tuple[str, ...],
@@ -233,7 +233,7 @@ def test_what_leads_out_of_it_is_not_followed_and_said(
 
 
 def test_borrowed_objects_are_read_where_whoever_scans_names_them(
-    made: Path,  # noqa: F811
+    made: Path,  # noqa: F811 - the fixture
     private: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -284,7 +284,7 @@ def test_refs_that_are_no_text_leave_no_staged_file_out(planted: Path) -> None:
     assert b"whose names are not read" in done.stderr.replace(b"\n", b" ")
 
 
-def test_an_index_in_two_parts_and_long_ids_are_read(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:  # noqa: F811
+def test_an_index_in_two_parts_and_long_ids_are_read(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:  # noqa: F811 - the fixture
     newer = tmp_path_factory.mktemp("newer")
     git(newer, "init", "-q", "--object-format=sha256")
     for folder in (made, newer):
@@ -299,7 +299,7 @@ def test_an_index_in_two_parts_and_long_ids_are_read(made: Path, tmp_path_factor
 
 
 def test_the_hook_works_in_work_trees_and_submodules(
-    made: Path,  # noqa: F811
+    made: Path,  # noqa: F811 - the fixture
     private: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

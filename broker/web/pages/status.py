@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -87,31 +87,19 @@ async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -
 @router.post("/status/{intake_id}/pause")
 async def pause(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Let nobody use the key until it is resumed; answered once no call with it can go on."""
-
-    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
-        await pausing.pause(session, actor, credential, now=wired.clock())
-
-    return await _act(wired, intake_id, known, request, work)
+    return await _act(wired, intake_id, known, request, pausing.pause)
 
 
 @router.post("/status/{intake_id}/resume")
 async def resume(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Let it be used again."""
-
-    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
-        await pausing.resume(session, actor, credential, now=wired.clock())
-
-    return await _act(wired, intake_id, known, request, work)
+    return await _act(wired, intake_id, known, request, pausing.resume)
 
 
 @router.post("/status/{intake_id}/withdraw")
 async def withdraw(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take the key back for good: cut off like a revocation, and recorded as the customer's own."""
-
-    async def work(session: AsyncSession, actor: Actor, credential: str) -> None:
-        await cutoff.withdraw(session, actor, credential, now=wired.clock())
-
-    return await _act(wired, intake_id, known, request, work)
+    return await _act(wired, intake_id, known, request, cutoff.withdraw)
 
 
 @router.post("/status/{intake_id}/rotate")
@@ -127,18 +115,24 @@ async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -
     return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url.encode(named)}
 
 
+class _Decision(Protocol):
+    """What a customer decides about a credential, by its id, within a transaction."""
+
+    async def __call__(self, session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> object: ...
+
+
 async def _act(
     wired: Services,
     intake_id: str,
     known: Proof,
     request: Request,
-    work: Callable[[AsyncSession, Actor, str], Awaitable[None]],
+    decide: _Decision,
 ) -> dict[str, Any]:
     """Do what the customer decides, in one transaction of theirs; the status as it then is."""
     row, _ = await wired.links.status_proved(intake_id, known)
     assert row.credential_id is not None
     async with wired.db.write(Scope.of(row.organization_id)) as session:
-        await work(session, customer(row, request), row.credential_id)
+        await decide(session, customer(row, request), row.credential_id, now=wired.clock())
     await wired.flights.settled(row.credential_id)
     return await _status(wired, row)
 

@@ -1,6 +1,6 @@
 // The status code: shown once to who submitted a key, kept by them, and pasted where it opens the status page.
 
-import { callout, el, show } from "./dom.js";
+import { callout, el, show, UNKEPT } from "./dom.js";
 import { takeCode } from "./link.js";
 
 const WRONG = {
@@ -60,13 +60,7 @@ export function codeForm(cause, open) {
   const input = el("input", {
     id: "status-code",
     type: "text",
-    autocomplete: "off",
-    autocapitalize: "off",
-    autocorrect: "off",
-    spellcheck: "false",
-    "data-1p-ignore": "",
-    "data-lpignore": "true",
-    "data-bwignore": "",
+    ...UNKEPT,
     "aria-describedby": "code-hint code-verdict",
   });
   const submit = async (event) => {

@@ -12,6 +12,17 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+// Of a field whose text neither the browser nor a password manager is to keep, correct or offer again.
+export const UNKEPT = {
+  autocomplete: "off",
+  autocapitalize: "off",
+  autocorrect: "off",
+  spellcheck: "false",
+  "data-1p-ignore": "",
+  "data-lpignore": "true",
+  "data-bwignore": "",
+};
+
 export function steps(lines) {
   return el("ol", { className: "steps" }, lines.map((line) => el("li", {}, line)));
 }

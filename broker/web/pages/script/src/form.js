@@ -4,7 +4,7 @@ import { Problem } from "./api.js";
 import { toBase64Url } from "./bytes.js";
 import { judge } from "./check.js";
 import { keep } from "./code.js";
-import { callout, el, facts, show, steps, when } from "./dom.js";
+import { callout, el, facts, show, steps, UNKEPT, when } from "./dom.js";
 import { namesRecipient, newCode } from "./link.js";
 import { over } from "./pages.js";
 import { Holder, keyOf } from "./proof.js";
@@ -140,13 +140,7 @@ function keyField(provider) {
   const input = el("input", {
     id: "key",
     type: "password",
-    autocomplete: "off",
-    autocapitalize: "off",
-    autocorrect: "off",
-    spellcheck: "false",
-    "data-1p-ignore": "",
-    "data-lpignore": "true",
-    "data-bwignore": "",
+    ...UNKEPT,
     "aria-describedby": "key-hint key-verdict",
     "aria-required": "true",
   });
