@@ -41,7 +41,7 @@ from broker.keystores import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
-from broker.leases.standing import Standings
+from broker.leases.snapshot import SnapshotCache
 from broker.notifications.mail import Mail
 from broker.notifications.outbox import Outbox
 from broker.providers import catalog
@@ -153,7 +153,7 @@ def _wire(
         db,
         audit,
         keystore,
-        Standings(db, clock),
+        SnapshotCache(db, clock),
         token_key=keys.lease_token,
         id_key=keys.lease_id,
         row_key=keys.rows,
@@ -248,14 +248,14 @@ def _wire(
 
 def _news(db: Database, services: Services) -> News:
     """What other replicas' revocations are told to."""
-    standings, jobs = services.leasing.standings, services.jobs
+    snapshots, jobs = services.leasing.snapshots, services.jobs
 
     def heard(news: str) -> None:
-        standings.heard(news)
+        snapshots.heard(news)
         jobs.heard(news)
 
     def missed() -> None:
-        standings.forget()
+        snapshots.forget()
         jobs.forget()
 
     return News(db, "keybroker_guards", heard, missed)

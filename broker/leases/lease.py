@@ -7,7 +7,7 @@ from typing import NamedTuple
 from broker.audit.events import Fields
 from broker.grants.policy import Mode
 from broker.keystore.genuine import row_mac
-from broker.leases.standing import Subject
+from broker.leases.snapshot import Subject
 from broker.leases.tables import LeaseRow
 
 

@@ -27,7 +27,7 @@ from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
 from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnavailable
 from broker.leases.lease import Lease, lease_of, row_of
-from broker.leases.standing import SealedKey, Standing, Standings, Subject
+from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache, Subject
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
 from broker.notifications.notices import tell
@@ -101,7 +101,7 @@ class Leasing:
         db: Database,
         audit: AuditLog,
         keystore: Keystore,
-        standings: Standings,
+        snapshots: SnapshotCache,
         *,
         token_key: bytes,
         id_key: bytes,
@@ -111,7 +111,7 @@ class Leasing:
         self._db = db
         self._audit = audit
         self._keystore = keystore
-        self.standings = standings
+        self.snapshots = snapshots
         self._token_key = token_key
         self._id_key = id_key
         self._row_key = row_key
@@ -136,21 +136,21 @@ class Leasing:
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
             return await self._replay(actor, subject, ask, earlier)
         for attempt in range(_TRIES):
-            standing = await self.standings.get(subject, fresh=attempt > 0)
+            snapshot = await self.snapshots.get(subject, fresh=attempt > 0)
             now = self._clock()
-            decision = decide(ask, standing.facts, now)
+            decision = decide(ask, snapshot.facts, now)
             if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
                 decision = REVEAL_SUSPENDED
             if isinstance(decision, Denied):
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
-                await self.deny(actor, subject, standing, decision, ask)
-            assert standing.key is not None
-            lease = _new(lease_id, subject, standing, standing.key, ask, decision, now)
+                await self.deny(actor, subject, snapshot, decision, ask)
+            assert snapshot.key is not None
+            lease = _new(lease_id, subject, snapshot, snapshot.key, ask, decision, now)
             try:
                 await self._audit.append(
                     Event.about(lease, "lease.issued", actor, now, note=ask.purpose),
-                    standing.guards(subject, lease.grant),
+                    snapshot.guards(subject, lease.grant),
                     [(_INSERT, row_of(lease, self._row_key))],
                 )
             except GuardMoved:
@@ -160,7 +160,7 @@ class Leasing:
                     return await self._replay(actor, subject, ask, earlier)
                 continue
             self._leases[lease.id] = lease
-            return await self._issued(lease, standing, subject)
+            return await self._issued(lease, snapshot, subject)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
@@ -170,7 +170,9 @@ class Leasing:
                 self._confirmed = not await unconfirmed(session)
         return not self._confirmed
 
-    async def deny(self, actor: Actor, subject: Subject, standing: Standing, denied: Denied, ask: Ask) -> NoReturn:
+    async def deny(
+        self, actor: Actor, subject: Subject, snapshot: AccessSnapshot, denied: Denied, ask: Ask
+    ) -> NoReturn:
         """Put a refusal on the record, then raise it.
 
         Raises:
@@ -181,7 +183,7 @@ class Leasing:
                 kind="lease.denied",
                 time=self._clock(),
                 actor=actor,
-                organization=standing.organization,
+                organization=snapshot.organization,
                 workload=subject.workload,
                 provider=word(ask.provider),
                 mode=ask.mode,
@@ -192,15 +194,15 @@ class Leasing:
         )
         raise LeaseDenied(denied)
 
-    async def _issued(self, lease: Lease, standing: Standing, subject: Subject) -> Issued:
-        assert standing.key is not None
+    async def _issued(self, lease: Lease, snapshot: AccessSnapshot, subject: Subject) -> Issued:
+        assert snapshot.key is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
-            revealed = await self.open(standing.key, subject)
+            revealed = await self.open(snapshot.key, subject)
             # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
-            if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, standing)):
-                await self.standing_of(await self.find(lease.id), fresh=True)
-        return Issued(lease, standing.slug, token.lease_token(self._token_key, lease.id), standing.key, revealed)
+            if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, snapshot)):
+                await self.snapshot_of(await self.find(lease.id), fresh=True)
+        return Issued(lease, snapshot.slug, token.lease_token(self._token_key, lease.id), snapshot.key, revealed)
 
     async def _moved(self, guards: Mapping[str, int]) -> bool:
         """Whether one of these epochs is another by now."""
@@ -213,7 +215,7 @@ class Leasing:
             return await self._keystore.open(key.sealed, key.binding)
         except (CannotOpen, KeystoreUnavailable):
             # The sealed bytes may have been re-wrapped since the snapshot.
-            again = (await self.standings.get(subject, fresh=True)).keys.same_as(key)
+            again = (await self.snapshots.get(subject, fresh=True)).keys.same_as(key)
             if again is None:
                 raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
             try:
@@ -254,19 +256,19 @@ class Leasing:
             )
 
     async def _replay(self, actor: Actor, subject: Subject, ask: Ask, lease: Lease) -> Issued:
-        lease, standing = await self.standing_of(lease)
+        lease, snapshot = await self.snapshot_of(lease)
         asked = (subject.provider, subject.label, ask.mode, ask.purpose)
-        same_organization = subject.organization in {standing.organization, standing.slug}
+        same_organization = subject.organization in {snapshot.organization, snapshot.slug}
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
-        assert standing.key is not None
-        _refuse_old_copy(lease, standing)
+        assert snapshot.key is not None
+        _refuse_old_copy(lease, snapshot)
         event = Event.about(lease, "lease.replayed", actor, self._clock())
         try:
-            await self._audit.append(event, self.guards_of(lease, standing))
+            await self._audit.append(event, self.guards_of(lease, snapshot))
         except GuardMoved:
             raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
-        return await self._issued(lease, standing, lease.subject)
+        return await self._issued(lease, snapshot, lease.subject)
 
     def id_of(self, unverified_token: str) -> str:
         """The lease that a token speaks for; raises NoSuchLease."""
@@ -286,7 +288,7 @@ class Leasing:
             raise NoSuchLease
         return lease
 
-    async def standing_of(self, lease: Lease, *, fresh: bool = False) -> tuple[Lease, Standing]:
+    async def snapshot_of(self, lease: Lease, *, fresh: bool = False) -> tuple[Lease, AccessSnapshot]:
         """A lease that still stands with the snapshot it is judged on, ``fresh`` where it must be of this moment.
 
         Raises:
@@ -296,12 +298,12 @@ class Leasing:
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
         subject = lease.subject
-        standing = await self.standings.get(subject, fresh=fresh)
-        if not fresh and _no_longer(lease, standing, now) is not None:
-            standing = await self.standings.get(subject, fresh=True)
-        if denied := _no_longer(lease, standing, now):
+        snapshot = await self.snapshots.get(subject, fresh=fresh)
+        if not fresh and _no_longer(lease, snapshot, now) is not None:
+            snapshot = await self.snapshots.get(subject, fresh=True)
+        if denied := _no_longer(lease, snapshot, now):
             raise LeaseDenied(denied)
-        return lease, standing
+        return lease, snapshot
 
     def counted(self, lease: Lease) -> Lease:
         """The lease, over where the clock was set back since: it was over by then, or would last too long."""
@@ -309,9 +311,9 @@ class Leasing:
             return lease
         return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
 
-    def guards_of(self, lease: Lease, standing: Standing) -> dict[str, int]:
+    def guards_of(self, lease: Lease, snapshot: AccessSnapshot) -> dict[str, int]:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
-        return standing.guards(lease.subject, lease.grant) | {lease.id: 0}
+        return snapshot.guards(lease.subject, lease.grant) | {lease.id: 0}
 
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
@@ -328,8 +330,8 @@ class Leasing:
             LeaseOver, LeaseDenied: it can't be renewed any more, also because the key that it revealed is retiring.
         """
         for _ in range(_TRIES):
-            lease, standing = await self.standing_of(lease)
-            _refuse_old_copy(lease, standing)
+            lease, snapshot = await self.snapshot_of(lease)
+            _refuse_old_copy(lease, snapshot)
             to = min(self._clock() + (ttl or DEFAULT_TTL_S) * 1000, lease.until)
             if to <= lease.expires_at:
                 return lease
@@ -337,12 +339,12 @@ class Leasing:
             try:
                 await self._audit.append(
                     Event.about(renewed, "lease.renewed", actor, self._clock()),
-                    self.guards_of(lease, standing),
+                    self.guards_of(lease, snapshot),
                     [(_RENEW, {"lease": lease.id, "to": to})],
                 )
             except GuardMoved:
                 lease = await self.find(lease.id)
-                await self.standings.get(lease.subject, fresh=True)
+                await self.snapshots.get(lease.subject, fresh=True)
                 continue
             self._leases[renewed.id] = renewed
             return renewed
@@ -403,49 +405,49 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
     return "lse_" + hmac.digest(key, text, hashlib.sha256)[:16].hex()
 
 
-def _no_longer(lease: Lease, standing: Standing, now: int) -> Denied | None:
+def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
     """Why a standing lease may no longer be used; None where it may."""
-    facts = standing.facts
-    grant = standing.terms(lease.grant)
+    facts = snapshot.facts
+    grant = snapshot.terms(lease.grant)
     if not facts.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     if not facts.organization_active:
         return Denied("organization_revoked", "This organization was cut off.")
     if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
-    if not facts.credential_active or not _carries(lease, standing):
+    if not facts.credential_active or not _carries(lease, snapshot):
         return KEY_REVOKED
     return refuse_key(facts, now)
 
 
-def _carries(lease: Lease, standing: Standing) -> bool:
+def _carries(lease: Lease, snapshot: AccessSnapshot) -> bool:
     """Whether a lease stands although its key was replaced: a proxied use takes the new key, a copy is of the old.
 
     Not so where a new credential has taken the label of one that was revoked: revoked is for good.
     """
-    keys = standing.keys
+    keys = snapshot.keys
     if keys.current is None or keys.current.credential != lease.credential:
         return False
     return lease.version in keys.usable or (lease.mode is Mode.USE and lease.version in keys.retired)
 
 
-def _refuse_old_copy(lease: Lease, standing: Standing) -> None:
+def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
     """A lease that revealed a key runs to its end after a rotation, and no further; raises LeaseDenied."""
-    if lease.mode is Mode.REVEAL and standing.key is not None and lease.version != standing.key.number:
+    if lease.mode is Mode.REVEAL and snapshot.key is not None and lease.version != snapshot.key.number:
         raise LeaseDenied(Denied("key_rotated", "The key was rotated; ask for a new lease, which has the new key."))
 
 
 def _new(
-    lease_id: str, subject: Subject, standing: Standing, key: SealedKey, ask: Ask, allowed: Allowed, now: int
+    lease_id: str, subject: Subject, snapshot: AccessSnapshot, key: SealedKey, ask: Ask, allowed: Allowed, now: int
 ) -> Lease:
-    terms = standing.terms(allowed.grant)
+    terms = snapshot.terms(allowed.grant)
     assert terms is not None
     until = now + terms.max_ttl * 1000
     if allowed.until is not None:
         until = min(until, allowed.until)
     return Lease(
         id=lease_id,
-        organization=standing.organization,
+        organization=snapshot.organization,
         workload=subject.workload,
         grant=allowed.grant,
         credential=key.credential,

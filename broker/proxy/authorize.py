@@ -25,7 +25,7 @@ from broker.formats import ids
 from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
-from broker.leases.standing import SealedKey
+from broker.leases.snapshot import SealedKey
 from broker.leases.tables import UseRow
 from broker.providers.catalog import Catalog, UnknownProvider
 from broker.providers.definition import Definition
@@ -136,7 +136,7 @@ class Authorizer:
         """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
         since = time.monotonic()
         try:
-            lease, standing = await self._leasing.standing_of(flight.lease)
+            lease, snapshot = await self._leasing.snapshot_of(flight.lease)
         except LeaseOver as refusal:
             if isinstance(asked.caller, Job):  # another one is found for it once it has come
                 return
@@ -146,7 +146,7 @@ class Authorizer:
             if not isinstance(refusal, Unavailable):
                 await self._deny(flight.lease, asked.actor, asked.request, refusal)
             raise
-        flight.relies_on(lease, 0, self._leasing.guards_of(lease, standing), since)
+        flight.relies_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
     async def authorized(self, flight: Flight, asked: Asked, patience: float, *, fall_back: bool = False) -> Use:
         """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
@@ -180,11 +180,11 @@ class Authorizer:
         definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
             since = time.monotonic()
-            lease, standing = await self._leasing.standing_of(lease)
-            if request.provider != lease.provider or request.organization not in {standing.slug, lease.organization}:
+            lease, snapshot = await self._leasing.snapshot_of(lease)
+            if request.provider != lease.provider or request.organization not in {snapshot.slug, lease.organization}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
-            terms, key = standing.terms(lease.grant), standing.key
-            fallback = standing.keys.fallback
+            terms, key = snapshot.terms(lease.grant), snapshot.key
+            fallback = snapshot.keys.fallback
             if fall_back and fallback is not None:
                 key, fallback = fallback, None
             assert terms is not None
@@ -194,7 +194,7 @@ class Authorizer:
             event = Event.about(
                 lease,
                 "use.authorized",
-                Actor("workload", lease.workload, standing.workload_name, asked.actor.address, asked.actor.agent),
+                Actor("workload", lease.workload, snapshot.workload_name, asked.actor.address, asked.actor.agent),
                 self._clock(),
                 use=ids.new("use"),
                 version=key.number,
@@ -202,7 +202,7 @@ class Authorizer:
                 request=request.id,
                 target=self._target(definition, key, asked),
             )
-            guards = self._leasing.guards_of(lease, standing)
+            guards = self._leasing.guards_of(lease, snapshot)
             flight.relies_on(lease, key.number, guards, since)
             takes, taken = _takes(terms, key, definition), _uses_of(terms)
             try:
@@ -215,7 +215,7 @@ class Authorizer:
                 )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
-                await self._leasing.standings.get(lease.subject, fresh=True)
+                await self._leasing.snapshots.get(lease.subject, fresh=True)
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, terms, definition) from None
@@ -248,10 +248,10 @@ class Authorizer:
             note=f"{request.organization}/{request.provider}",
         )
         if lease is not None:
-            standing = await self._leasing.standings.get(lease.subject)
+            snapshot = await self._leasing.snapshots.get(lease.subject)
             event = replace(
                 event,
-                actor=replace(actor, name=standing.workload_name),
+                actor=replace(actor, name=snapshot.workload_name),
                 organization=lease.organization,
                 credential=lease.credential,
                 version=lease.version,

@@ -258,16 +258,16 @@ class Flights:
         """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""
         try:
             lease = await self._leasing.find(flight.lease.id)
-            await self._leasing.standings.get(lease.subject, fresh=True)
+            await self._leasing.snapshots.get(lease.subject, fresh=True)
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
-            lease, standing = await self._leasing.standing_of(lease)
-            if flight.version and flight.version not in standing.keys.usable:
+            lease, snapshot = await self._leasing.snapshot_of(lease)
+            if flight.version and flight.version not in snapshot.keys.usable:
                 raise LeaseDenied(KEY_REVOKED)
         except BrokerError as reason:
             flight.cut(reason)
         else:
-            flight.relies_on(lease, flight.version, self._leasing.guards_of(lease, standing), began)
+            flight.relies_on(lease, flight.version, self._leasing.guards_of(lease, snapshot), began)
 
     async def _any_open(self, cut: tuple[str, ...]) -> bool:
         columns = (

@@ -11,7 +11,7 @@ from broker.base.recent import Recent
 from broker.grants.policy import Ask, Call, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
-from broker.leases.standing import Subject
+from broker.leases.snapshot import Subject
 
 _REMEMBERED = 20_000
 # A lease that ends sooner is not taken for another call.
@@ -57,8 +57,8 @@ class Implicit:
         if not lease.stands(self._clock() + _MARGIN_MS):
             return False
         try:
-            lease, standing = await self._leasing.standing_of(await self._leasing.known(lease.id))
+            lease, snapshot = await self._leasing.snapshot_of(await self._leasing.known(lease.id))
         except BrokerError:
             return False
-        terms = standing.terms(lease.grant)
+        terms = snapshot.terms(lease.grant)
         return terms is not None and refuse_call(terms, call) is None

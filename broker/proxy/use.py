@@ -13,7 +13,7 @@ from broker.audit.events import Event, Outcome
 from broker.audit.log import Write
 from broker.base.db import table
 from broker.formats import ids
-from broker.leases.standing import SealedKey
+from broker.leases.snapshot import SealedKey
 from broker.leases.tables import UseRow
 from broker.providers.definition import Definition
 from broker.proxy.payload import Body

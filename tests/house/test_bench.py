@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.client.identity import Identity
-from broker.leases import leasing, standing
+from broker.leases import leasing, snapshot
 from tests.bench import asgi, broker, cpu, keystores, lease, mask, proxy, scale, strangers, wire
 from tests.bench.__main__ import collect, in_json, in_table
 from tests.bench.load import Measured, http, run, walk
@@ -63,8 +63,8 @@ def test_benchmarks_that_read_from_openbao_name_its_figures_apart() -> None:
 
 
 def test_more_organizations_are_walked_than_a_broker_remembers_and_not_before_it_forgot_them() -> None:
-    assert max(standing._REMEMBERED, leasing._REMEMBERED) < scale._WIDE
-    assert standing._FRESH_MS / 1000 < scale._FORGOTTEN_S
+    assert max(snapshot._REMEMBERED, leasing._REMEMBERED) < scale._WIDE
+    assert snapshot._FRESH_MS / 1000 < scale._FORGOTTEN_S
 
 
 def test_each_wide_round_begins_elsewhere_and_late_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ async def changed(world: World, table: str, row: str, **values: Any) -> None:
         **given,
         row=row,
     )
-    world.services.leasing.standings.forget()
+    world.services.leasing.snapshots.forget()
     world.services.leasing._leases.clear()
 
 
@@ -189,7 +189,7 @@ async def test_customers_do_not_change_names(world: World) -> None:
     await world.organization("globex")
     for slug, other in (("acme", "x"), ("globex", "acme"), ("x", "globex")):
         await sql(world, "UPDATE organizations SET slug = :other WHERE slug = :slug", slug=slug, other=other)
-    world.services.leasing.standings.forget()
+    world.services.leasing.snapshots.forget()
     assert (await job.ask("acme")).json()["code"] in {"rights_altered", "no_grant"}
     wanted = {"organization": "acme", "provider": "raptor-comply", "contact": "admin@acme.example"}
     refused = await world.call("POST", "/v1/intakes", status=503, json=wanted)
@@ -366,7 +366,7 @@ async def test_what_stood_before_rows_were_authenticated_goes_on_and_nothing_els
     # when it is brought up
     assert await schema.upgrade(world.services.db, row_key=world.services.keys.rows) >= 5
     # then all goes on, and who made whom is known from the record
-    world.services.leasing.standings.forget()
+    world.services.leasing.snapshots.forget()
     assert (await world.proxied(lease, "/facilities")).status_code == 200
     await job.lease("acme")
     admin = (await world.call("GET", "/v1/operators/me"))["id"]

@@ -19,7 +19,7 @@ from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.formats.envelope import Binding
-from broker.leases.standing import Standings, Subject
+from broker.leases.snapshot import SnapshotCache, Subject
 from broker.leases.tables import LeaseRow
 from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
@@ -278,16 +278,16 @@ async def test_a_stale_memory_lets_nothing_through(world: World, what: str) -> N
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     await world.proxied(lease, "/facilities")
-    stale_standings = world.services.leasing.standings._kept.entries()
+    stale_snapshots = world.services.leasing.snapshots._kept.entries()
     stale_leases = world.services.leasing._leases.entries()
-    assert stale_standings
+    assert stale_snapshots
     assert stale_leases
     await cut(world, job, lease)
-    remember(world.services.leasing.standings._kept, stale_standings)
+    remember(world.services.leasing.snapshots._kept, stale_snapshots)
     remember(world.services.leasing._leases, stale_leases)
     reached = len(world.upstream.requests)
     assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
-    remember(world.services.leasing.standings._kept, stale_standings)
+    remember(world.services.leasing.snapshots._kept, stale_snapshots)
     if what != "lease":
         assert (await job.ask("acme")).status_code == 403
     assert len(world.upstream.requests) == reached
@@ -361,32 +361,32 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
     await job.headers()
     loads = asked = 0
     everybody = 20
-    load, get = Standings._load, Standings.get
+    load, get = SnapshotCache._load, SnapshotCache.get
 
-    async def asking(self: Standings, *arguments: Any, **more: Any) -> Any:
+    async def asking(self: SnapshotCache, *arguments: Any, **more: Any) -> Any:
         nonlocal asked
         asked += 1
         return await get(self, *arguments, **more)
 
-    async def counting(self: Standings, subject: Any) -> Any:
+    async def counting(self: SnapshotCache, subject: Any) -> Any:
         nonlocal loads
         loads += 1
         await eventually(lambda: asked >= everybody)  # who asks while it runs, asks for the same
         return await load(self, subject)
 
-    monkeypatch.setattr(Standings, "get", asking)
-    monkeypatch.setattr(Standings, "_load", counting)
+    monkeypatch.setattr(SnapshotCache, "get", asking)
+    monkeypatch.setattr(SnapshotCache, "_load", counting)
     leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
     subject = Subject(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
-    standings = world.services.leasing.standings
+    snapshots = world.services.leasing.snapshots
     asked, everybody = 0, 6
-    first = asyncio.create_task(standings.get(subject))
+    first = asyncio.create_task(snapshots.get(subject))
     await eventually(lambda: loads == 2)
-    fresh = await asyncio.gather(*(standings.get(subject, fresh=True) for _ in range(5)))
+    fresh = await asyncio.gather(*(snapshots.get(subject, fresh=True) for _ in range(5)))
     assert loads == 3
-    assert {id(standing) for standing in fresh} == {id(fresh[0])}
+    assert {id(snapshot) for snapshot in fresh} == {id(fresh[0])}
     assert id(fresh[0]) != id(await first)
 
 
@@ -394,8 +394,8 @@ async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World)
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     subject = Subject(job.id, lease["lease"]["organization"], "raptor-comply", "default")
-    standings = world.services.leasing.standings
-    leaving, staying = (asyncio.create_task(standings.get(subject)) for _ in range(2))
+    snapshots = world.services.leasing.snapshots
+    leaving, staying = (asyncio.create_task(snapshots.get(subject)) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
     assert (await staying).slug == "acme"

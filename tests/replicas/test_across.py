@@ -51,11 +51,11 @@ async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_
     job = await one.job()
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
-    standings = two.services.leasing.standings
-    kept = standings._kept.entries()[0][1]
-    assert not standings._outdated(kept)
+    snapshots = two.services.leasing.snapshots
+    kept = snapshots._kept.entries()[0][1]
+    assert not snapshots._outdated(kept)
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
-    await eventually(lambda: standings._outdated(kept))  # without a request
+    await eventually(lambda: snapshots._outdated(kept))  # without a request
 
 
 async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World]) -> None:
@@ -65,14 +65,14 @@ async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World
     job = await one.job()
     await one.grant(job, "acme")
     await job.lease("acme")
-    standings = one.services.leasing.standings
-    subject, kept = standings._kept.entries()[0]
-    assert await standings.get(subject) is kept
-    standings.heard(f"{credential} {kept.epochs[credential] - 1}")
-    assert await standings.get(subject) is not kept
+    snapshots = one.services.leasing.snapshots
+    subject, kept = snapshots._kept.entries()[0]
+    assert await snapshots.get(subject) is kept
+    snapshots.heard(f"{credential} {kept.epochs[credential] - 1}")
+    assert await snapshots.get(subject) is not kept
     # and what was heard before news were missed makes nothing fall that was read since
-    standings.forget()
-    assert not standings._outdated(kept)
+    snapshots.forget()
+    assert not snapshots._outdated(kept)
 
 
 async def test_without_any_news_the_guards_refuse_all_the_same(
@@ -83,7 +83,7 @@ async def test_without_any_news_the_guards_refuse_all_the_same(
     credential = await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")
-    monkeypatch.setattr(two.services.leasing.standings, "_outdated", lambda _kept: False)
+    monkeypatch.setattr(two.services.leasing.snapshots, "_outdated", lambda _kept: False)
     await at(job, two).lease("acme")
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
     assert (await at(job, two).ask("acme")).status_code == 403
@@ -97,13 +97,13 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
     job = await one.job()
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
-    standings = two.services.leasing.standings
-    assert standings._kept
+    snapshots = two.services.leasing.snapshots
+    assert snapshots._kept
     listeners = await listening(two)
     # when every broker loses its connection for news
     await prepared_postgres.admin(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{listeners}) AS pid")
     # then it is noticed at once
-    await eventually(lambda: not standings._kept)
+    await eventually(lambda: not snapshots._kept)
 
     # and it listens again
     async def all_new() -> bool:
@@ -112,10 +112,10 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
 
     await eventually(all_new)
     await at(job, two).lease("acme")
-    kept = standings._kept.entries()[0][1]
+    kept = snapshots._kept.entries()[0][1]
     grant = (await one.call("GET", "/v1/grants"))["items"][0]["id"]
     await one.call("POST", f"/v1/grants/{grant}/revoke", json={})
-    await eventually(lambda: standings._outdated(kept))
+    await eventually(lambda: snapshots._outdated(kept))
 
 
 async def test_news_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(

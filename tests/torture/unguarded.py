@@ -10,7 +10,7 @@ from typing import Any
 from broker.base.news import News
 from broker.cli import main
 from broker.leases.leasing import Leasing
-from broker.leases.standing import Standing
+from broker.leases.snapshot import AccessSnapshot
 
 
 async def _deaf(_self: News) -> None:
@@ -23,6 +23,6 @@ def _nothing(*_given: Any) -> dict[str, int]:
 
 if __name__ == "__main__":
     Leasing.guards_of = _nothing  # type: ignore[assignment,method-assign]
-    Standing.guards = _nothing  # type: ignore[assignment,method-assign]
+    AccessSnapshot.guards = _nothing  # type: ignore[assignment,method-assign]
     News.run = _deaf  # type: ignore[method-assign,assignment]
     main()

@@ -13,7 +13,7 @@ from broker.grants.granting import LONGEST_TTL_S
 from broker.grants.policy import Ask, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
-from broker.leases.standing import Subject
+from broker.leases.snapshot import Subject
 from broker.organizations import tenants
 from broker.web.api.fields import (
     Body,

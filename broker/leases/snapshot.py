@@ -83,7 +83,7 @@ NO_KEYS = Keys()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AccessSnapshot:
     """One consistent snapshot.  ``organization`` and ``slug`` are empty where it doesn't exist."""
 
     organization: str
@@ -110,19 +110,19 @@ class Standing:
         return {guard: self.epochs[guard] for guard in relied}
 
 
-class Standings:
+class SnapshotCache:
     """Snapshots by subject, the most recently used ones kept."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._kept = Recent[Subject, Standing](_REMEMBERED)
+        self._kept = Recent[Subject, AccessSnapshot](_REMEMBERED)
         # The last epochs that other replicas told of: a snapshot with another one is read again.
         self._told = Recent[str, int](_REMEMBERED)
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
-        self._loading: dict[Subject, asyncio.Task[Standing]] = {}
+        self._loading: dict[Subject, asyncio.Task[AccessSnapshot]] = {}
 
-    async def get(self, subject: Subject, *, fresh: bool = False) -> Standing:
+    async def get(self, subject: Subject, *, fresh: bool = False) -> AccessSnapshot:
         """The snapshot for ``subject``; ``fresh`` reads it again."""
         kept = None if fresh else self._kept.get(subject)
         if kept is not None and 0 <= self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
@@ -148,31 +148,31 @@ class Standings:
         self._kept.clear()
         self._told.clear()
 
-    def _outdated(self, kept: Standing) -> bool:
+    def _outdated(self, kept: AccessSnapshot) -> bool:
         return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
-    def _loaded(self, subject: Subject, done: asyncio.Task[Standing]) -> None:
+    def _loaded(self, subject: Subject, done: asyncio.Task[AccessSnapshot]) -> None:
         if self._loading.get(subject) is done:
             del self._loading[subject]
         if not done.cancelled():
             done.exception()  # whoever waited has it; if they all left, nobody needs it
 
-    async def _load_and_keep(self, subject: Subject) -> Standing:
-        standing = await self._load(subject)
+    async def _load_and_keep(self, subject: Subject) -> AccessSnapshot:
+        snapshot = await self._load(subject)
         self._kept.pop(subject)
-        for row in standing.altered:
+        for row in snapshot.altered:
             await report(self._db, row, self._clock())
-        if standing.key is not None:  # what was refused may be granted the next moment: never remembered
-            self._kept[subject] = standing
-        return standing
+        if snapshot.key is not None:  # what was refused may be granted the next moment: never remembered
+            self._kept[subject] = snapshot
+        return snapshot
 
-    async def _load(self, subject: Subject) -> Standing:
+    async def _load(self, subject: Subject) -> AccessSnapshot:
         organization = await self._resolve(subject.organization)
         if organization is None:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, subject.workload)
             facts = Facts(_active(workload) or False, None, None, None, ())
-            return Standing("", "", workload.name if workload else "", facts, NO_KEYS, {}, self._clock())
+            return AccessSnapshot("", "", workload.name if workload else "", facts, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
         async with self._db.read(Scope.of(organization)) as session:
             return await self._snapshot(session, subject, organization)
@@ -181,7 +181,7 @@ class Standings:
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
-    async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> Standing:
+    async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> AccessSnapshot:
         workload = await session.get(WorkloadRow, subject.workload)
         organization = await session.get(OrganizationRow, organization_id)
         given = await _grants(session, subject)
@@ -207,7 +207,7 @@ class Standings:
         )
         slug = organization.slug if organization else ""
         name = workload.name if workload else ""
-        return Standing(
+        return AccessSnapshot(
             organization_id,
             slug,
             name,
