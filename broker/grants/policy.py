@@ -1,7 +1,7 @@
-"""Who may lease what, and what a use may do: pure functions from facts to a decision.
+"""Who may lease what, and what a use may do: pure functions from what is known to a decision.
 
-A decision is a value, so that its event can be recorded before it is answered.  Facts come from one snapshot; whether
-they still hold is the guards' question, at commit.
+A decision is a value, so that its event can be recorded before it is answered.  Its input comes from one snapshot;
+whether it still holds is the guards' question, at commit.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PolicyInput:
     """What is known of the request's subjects.  None where the subject doesn't exist.
 
     Rows that something else than the broker wrote count as none; ``altered`` says that there are such.
@@ -127,46 +127,46 @@ RIGHTS_ALTERED = Denied(
 )
 
 
-def decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
+def decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
     """May the workload have this lease at ``now`` (milliseconds)?
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
     """
-    decision = _decide(ask, facts, now)
-    return RIGHTS_ALTERED if isinstance(decision, Denied) and facts.altered else decision
+    decision = _decide(ask, known, now)
+    return RIGHTS_ALTERED if isinstance(decision, Denied) and known.altered else decision
 
 
-def _decide(ask: Ask, facts: Facts, now: int) -> Allowed | Denied:
-    if not facts.workload_active:
+def _decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
+    if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
-    standing = [grant for grant in facts.grants if _covers(grant, ask, now)]
-    if facts.organization_active is None or not standing:
+    standing = [grant for grant in known.grants if _covers(grant, ask, now)]
+    if known.organization_active is None or not standing:
         return Denied("no_grant", "No standing grant covers this organization and provider; ask an operator for one.")
-    if not facts.organization_active:
+    if not known.organization_active:
         return Denied("organization_revoked", "This organization was cut off.")
     fitting = _fitting(ask, standing)
     if isinstance(fitting, Denied):
         return fitting
-    if not facts.credential_active or facts.version is None:
+    if not known.credential_active or known.version is None:
         return Denied("no_active_key", "There is no active key here; an operator can request one from the customer.")
-    if denied := refuse_key(facts, now):
+    if denied := refuse_key(known, now):
         return denied
     # The least restricted one, then the longest: a job that means another names it.
     grant = max(fitting, key=lambda terms: (not terms.rules, terms.max_ttl, terms.id))
     return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
 
 
-def refuse_key(facts: Facts, now: int) -> Denied | None:
+def refuse_key(known: PolicyInput, now: int) -> Denied | None:
     """Why nobody may use the key at ``now`` although it is there; None where it may be used."""
-    if facts.paused:
+    if known.paused:
         return Denied("key_paused", "The customer paused the use of this key; it works again once they resume it.")
-    if facts.key_failing:
+    if known.key_failing:
         return Denied(
             "key_failing",
             "The upstream refuses this key: it was revoked there, or has expired. Operators were told; the customer "
             "has to give a new one.",
         )
-    if facts.key_until is not None and facts.key_until <= now:
+    if known.key_until is not None and known.key_until <= now:
         return Denied(
             "key_too_old",
             "This key is older than its policy allows; an operator has to rotate it (`broker key rotate`) before it "

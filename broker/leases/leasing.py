@@ -138,7 +138,7 @@ class Leasing:
         for attempt in range(_TRIES):
             snapshot = await self.snapshots.get(subject, fresh=attempt > 0)
             now = self._clock()
-            decision = decide(ask, snapshot.facts, now)
+            decision = decide(ask, snapshot.policy_input, now)
             if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
                 decision = REVEAL_SUSPENDED
             if isinstance(decision, Denied):
@@ -407,17 +407,17 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
 
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
     """Why a standing lease may no longer be used; None where it may."""
-    facts = snapshot.facts
+    known = snapshot.policy_input
     grant = snapshot.terms(lease.grant)
-    if not facts.workload_active:
+    if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
-    if not facts.organization_active:
+    if not known.organization_active:
         return Denied("organization_revoked", "This organization was cut off.")
     if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
-    if not facts.credential_active or not _carries(lease, snapshot):
+    if not known.credential_active or not _carries(lease, snapshot):
         return KEY_REVOKED
-    return refuse_key(facts, now)
+    return refuse_key(known, now)
 
 
 def _carries(lease: Lease, snapshot: AccessSnapshot) -> bool:

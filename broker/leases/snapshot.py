@@ -23,7 +23,7 @@ from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
 from broker.grants.granting import terms
-from broker.grants.policy import Facts, Terms
+from broker.grants.policy import PolicyInput, Terms
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.keystore.genuine import GivesRights
@@ -89,7 +89,7 @@ class AccessSnapshot:
     organization: str
     slug: str
     workload_name: str
-    facts: Facts
+    policy_input: PolicyInput
     keys: Keys
     epochs: Mapping[str, int]
     loaded_at: int
@@ -102,7 +102,7 @@ class AccessSnapshot:
 
     def terms(self, grant: str) -> Terms | None:
         """The terms of one of the grants."""
-        return next((found for found in self.facts.grants if found.id == grant), None)
+        return next((found for found in self.policy_input.grants if found.id == grant), None)
 
     def guards(self, subject: Subject, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""
@@ -171,8 +171,8 @@ class SnapshotCache:
         if organization is None:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, subject.workload)
-            facts = Facts(_active(workload) or False, None, None, None, ())
-            return AccessSnapshot("", "", workload.name if workload else "", facts, NO_KEYS, {}, self._clock())
+            policy_input = PolicyInput(_active(workload) or False, None, None, None, ())
+            return AccessSnapshot("", "", workload.name if workload else "", policy_input, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
         async with self._db.read(Scope.of(organization)) as session:
             return await self._snapshot(session, subject, organization)
@@ -194,7 +194,7 @@ class SnapshotCache:
         key = keys.current
         relied = [subject.workload, organization_id, *(grant.id for grant in grants)]
         relied += [credential.id] if credential else []
-        facts = Facts(
+        policy_input = PolicyInput(
             _active(workload) or False,
             _active(organization),
             _active(credential),
@@ -211,7 +211,7 @@ class SnapshotCache:
             organization_id,
             slug,
             name,
-            facts,
+            policy_input,
             keys,
             await epochs_of(session, relied),
             self._clock(),

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Facts, Mode, Terms, decide
+from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, PolicyInput, Terms, decide
 
 NOW = 1_000_000
 TERMS = Terms("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
-FACTS = Facts(True, True, True, 1, (TERMS,))
+INPUT = PolicyInput(True, True, True, 1, (TERMS,))
 ASK = Ask("raptor-comply", "default", Mode.USE)
 
 terms = st.builds(
@@ -26,8 +26,8 @@ terms = st.builds(
     st.one_of(st.none(), st.integers(NOW - 10, NOW + 10)),
     st.booleans(),
 )
-facts = st.builds(
-    Facts,
+inputs = st.builds(
+    PolicyInput,
     st.sampled_from([True] * 9 + [False]),
     st.sampled_from([True] * 8 + [False, None]),
     st.sampled_from([True] * 8 + [False, None]),
@@ -51,8 +51,8 @@ def reason(decision: Allowed | Denied) -> str:
 def test_what_is_allowed_is_covered_by_one_standing_grant() -> None:
     allowed = 0
 
-    @given(ask=asks, known=facts)
-    def every(ask: Ask, known: Facts) -> None:
+    @given(ask=asks, known=inputs)
+    def every(ask: Ask, known: PolicyInput) -> None:
         nonlocal allowed
         decision = decide(ask, known, NOW)
         assert decide(ask, known, NOW) == decision, "pure"
@@ -67,7 +67,7 @@ def test_what_is_allowed_is_covered_by_one_standing_grant() -> None:
     assert allowed >= 5, "of a hundred examples; where there is none, nothing above is judged"
 
 
-def covered(ask: Ask, known: Facts, decision: Allowed) -> None:
+def covered(ask: Ask, known: PolicyInput, decision: Allowed) -> None:
     grants = [grant for grant in known.grants if grant.id == decision.grant]
     assert any(
         grant.active
@@ -87,32 +87,32 @@ def covered(ask: Ask, known: Facts, decision: Allowed) -> None:
 
 
 def test_each_refusal_has_its_name() -> None:
-    assert reason(decide(ASK, FACTS, NOW)) == "allowed"
-    assert reason(decide(ASK, replace(FACTS, workload_active=False), NOW)) == "workload_revoked"
-    assert reason(decide(ASK, replace(FACTS, grants=()), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, active=False),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, expires_at=NOW),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(FACTS, grants=(replace(TERMS, label="other"),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(FACTS, organization_active=False), NOW)) == "organization_revoked"
-    assert reason(decide(replace(ASK, mode=Mode.REVEAL), FACTS, NOW)) == "mode_not_granted"
-    needs_purpose = replace(FACTS, grants=(replace(TERMS, purpose_required=True),))
+    assert reason(decide(ASK, INPUT, NOW)) == "allowed"
+    assert reason(decide(ASK, replace(INPUT, workload_active=False), NOW)) == "workload_revoked"
+    assert reason(decide(ASK, replace(INPUT, grants=()), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, active=False),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, expires_at=NOW),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, label="other"),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, organization_active=False), NOW)) == "organization_revoked"
+    assert reason(decide(replace(ASK, mode=Mode.REVEAL), INPUT, NOW)) == "mode_not_granted"
+    needs_purpose = replace(INPUT, grants=(replace(TERMS, purpose_required=True),))
     assert reason(decide(ASK, needs_purpose, NOW)) == "purpose_required"
     assert reason(decide(replace(ASK, purpose=" "), needs_purpose, NOW)) == "purpose_required"
     assert reason(decide(replace(ASK, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
-    assert reason(decide(ASK, replace(FACTS, credential_active=None), NOW)) == "no_active_key"
-    assert reason(decide(ASK, replace(FACTS, version=None), NOW)) == "no_active_key"
+    assert reason(decide(ASK, replace(INPUT, credential_active=None), NOW)) == "no_active_key"
+    assert reason(decide(ASK, replace(INPUT, version=None), NOW)) == "no_active_key"
 
 
 def test_without_a_grant_an_unknown_organization_looks_like_a_known_one() -> None:
-    known = decide(ASK, replace(FACTS, grants=()), NOW)
-    unknown = decide(ASK, Facts(True, None, None, None, ()), NOW)
-    cut_off = decide(ASK, replace(FACTS, grants=(), organization_active=False), NOW)
+    known = decide(ASK, replace(INPUT, grants=()), NOW)
+    unknown = decide(ASK, PolicyInput(True, None, None, None, ()), NOW)
+    cut_off = decide(ASK, replace(INPUT, grants=(), organization_active=False), NOW)
     assert known == unknown == cut_off
 
 
 def test_time_is_capped_by_the_grant() -> None:
-    assert decide(replace(ASK, ttl=7200), FACTS, NOW) == Allowed("grt_1", 900, None)
-    assert decide(ASK, FACTS, NOW) == Allowed("grt_1", 300, None)
+    assert decide(replace(ASK, ttl=7200), INPUT, NOW) == Allowed("grt_1", 900, None)
+    assert decide(ASK, INPUT, NOW) == Allowed("grt_1", 300, None)
 
 
 class Granting(RuleBasedStateMachine):
@@ -123,7 +123,7 @@ class Granting(RuleBasedStateMachine):
         self.grants: list[Terms] = []
 
     def allowed(self, ask: Ask) -> bool:
-        return isinstance(decide(ask, replace(FACTS, grants=tuple(self.grants)), NOW), Allowed)
+        return isinstance(decide(ask, replace(INPUT, grants=tuple(self.grants)), NOW), Allowed)
 
     @rule(grant=terms, ask=asks)
     def give(self, grant: Terms, ask: Ask) -> None:
