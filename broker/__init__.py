@@ -32,5 +32,5 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
 The path of one proxied call: ``wire/server`` → ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/snapshot`` →
 ``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/keyring`` → ``proxy/inject`` →
 ``base/outbound`` → ``wire/client`` → ``proxy/answer``, ``proxy/redact`` → ``audit/log`` (outcome); all within
-``proxy/flights``, which cuts it the moment something it relies on is revoked.
+``proxy/in_flight``, which cuts it the moment something it relies on is revoked.
 """

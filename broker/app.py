@@ -47,8 +47,8 @@ from broker.notifications.outbox import Outbox
 from broker.providers import catalog
 from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
-from broker.proxy.flights import Flights, Limits
 from broker.proxy.forward import Forwarder
+from broker.proxy.in_flight import InFlightCalls, Limits
 from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
@@ -105,7 +105,7 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 broker = _wire(
                     settings, db, audit, keystore, opened, keys, signing, outbound, heads, clock, timekeeping
                 )
-                watching = asyncio.create_task(broker.services.flights.watch(), name="flights-watch")
+                watching = asyncio.create_task(broker.services.in_flight.watch(), name="in-flight-watch")
                 comparing = asyncio.create_task(timekeeping.watch(), name="clock-watch")
                 news = _news(db, broker.services)
                 listening = asyncio.create_task(news.run(), name="news")
@@ -113,11 +113,11 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 try:
                     yield broker
                 finally:
-                    await broker.services.flights.end(0)
+                    await broker.services.in_flight.end(0)
                     listening.cancel()
                     heads.stop()
                     # Not cancelled: a look-up that is cut short could leave its connection open.
-                    broker.services.flights.stop()
+                    broker.services.in_flight.stop()
                     timekeeping.stop()
                     await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
     finally:
@@ -167,7 +167,7 @@ def _wire(
         bytes_each_way=settings.proxy_bytes,
         drain_seconds=settings.proxy_drain_seconds,
     )
-    flights = Flights(db, leasing, clock, limits)
+    in_flight = InFlightCalls(db, leasing, clock, limits)
     throttle = Throttle(db, keys.throttle, clock)
     challenges = Challenges(db, keys.challenge, clock)
     deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
@@ -177,7 +177,7 @@ def _wire(
         db,
         keys,
         rotating,
-        flights,
+        in_flight,
         clock,
         PartnerKeys(outbound, clock, settings.leak_report_keys_url, private=settings.private_webhooks)
         if settings.leak_report_keys_url
@@ -205,8 +205,10 @@ def _wire(
         leasing=leasing,
         links=Links(db, audit, throttle, challenges, keys, clock),
         deposit=deposit,
-        flights=flights,
-        proxy=Proxy(Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), flights),
+        in_flight=in_flight,
+        proxy=Proxy(
+            Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), in_flight
+        ),
         rotating=rotating,
         outbox=outbox,
         reports=reports,
@@ -265,7 +267,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     """What is shown beside requests: no tenant, no id, no path in any label."""
     metrics, audit, vault = services.metrics, services.audit, opened.vault
     metrics.watch("audit_waiting", "Events that wait to be recorded.", lambda: audit.depth)
-    metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.flights))
+    metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.in_flight))
     timekeeping = services.timekeeping
     metrics.count(
         "clock_off",

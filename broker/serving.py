@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.app import Broker, running
 from broker.base.ending import told
 from broker.config import Settings
-from broker.proxy.flights import Flights
+from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
 from broker.web.api import ROUTERS, health, leases
 from broker.web.middleware import Direct, Edge
@@ -68,7 +68,7 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         working = asyncio.create_task(broker.worker.run(), name="worker") if with_worker else None
-        with _draining(services.flights):
+        with _draining(services.in_flight):
             yield
         if working is not None:
             working.cancel()
@@ -100,13 +100,13 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
 
 
 @contextmanager
-def _draining(flights: Flights) -> Iterator[None]:
+def _draining(in_flight: InFlightCalls) -> Iterator[None]:
     """From the moment that the process is told to end, while its server waits for requests, drain the calls."""
     loop, ending = asyncio.get_running_loop(), list[asyncio.Task[None]]()
 
     def begin() -> None:
         if not ending:
-            ending.append(loop.create_task(flights.end(flights.limits.drain_seconds), name="drain"))
+            ending.append(loop.create_task(in_flight.end(in_flight.limits.drain_seconds), name="drain"))
 
     with told(lambda: loop.call_soon_threadsafe(begin)):
         yield

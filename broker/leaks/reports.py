@@ -28,7 +28,7 @@ from broker.keystore.internal import InternalKeys
 from broker.leaks.arriving import Arriving
 from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.partner import PartnerKeys, signed
-from broker.proxy.flights import Flights
+from broker.proxy.in_flight import InFlightCalls
 from broker.rotations.requests import Rotating
 
 PARTNER = Actor("stranger", "github", "GitHub secret scanning")
@@ -79,7 +79,7 @@ class Reports:
     db: Database
     keys: InternalKeys
     rotating: Rotating
-    flights: Flights
+    in_flight: InFlightCalls
     clock: Clock
     partner: PartnerKeys | None
     refused: int = 0
@@ -127,7 +127,7 @@ class Reports:
                 places[digest][one.place] = None
         every = list(found.values())
         missed = [one for one in found if not await self._cut_off(found[one], list(places[one]), every)]
-        await self.flights.settled(*{version.credential_id for version in every})
+        await self.in_flight.drained(*{version.credential_id for version in every})
         if missed:
             raise Unavailable(
                 "Not every key in this report could be cut off just now; send the report again.", retry_after=5

@@ -30,8 +30,8 @@ from broker.leases.tables import UseRow
 from broker.providers.catalog import Catalog, UnknownProvider
 from broker.providers.definition import Definition
 from broker.proxy import retry
-from broker.proxy.flights import Flight
 from broker.proxy.implicit import Implicit, Job
+from broker.proxy.in_flight import InFlightCall
 from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
@@ -132,23 +132,25 @@ class Authorizer:
         target = (asked.request.organization, asked.request.provider)
         return await self._implicit.lease(asked.caller, *target, call, again=again)
 
-    async def expect(self, flight: Flight, asked: Asked) -> None:
+    async def expect(self, in_flight: InFlightCall, asked: Asked) -> None:
         """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
         since = time.monotonic()
         try:
-            lease, snapshot = await self._leasing.snapshot_of(flight.lease)
+            lease, snapshot = await self._leasing.snapshot_of(in_flight.lease)
         except LeaseOver as refusal:
             if isinstance(asked.caller, Job):  # another one is found for it once it has come
                 return
-            await self._deny(flight.lease, asked.actor, asked.request, refusal)
+            await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
             raise
         except BrokerError as refusal:
             if not isinstance(refusal, Unavailable):
-                await self._deny(flight.lease, asked.actor, asked.request, refusal)
+                await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
             raise
-        flight.relies_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
+        in_flight.depends_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
-    async def authorized(self, flight: Flight, asked: Asked, patience: float, *, fall_back: bool = False) -> Use:
+    async def authorized(
+        self, in_flight: InFlightCall, asked: Asked, patience: float, *, fall_back: bool = False
+    ) -> Use:
         """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
 
         ``fall_back`` takes the key before the present one, where a rotation still holds it.
@@ -157,26 +159,26 @@ class Authorizer:
         implicit = isinstance(asked.caller, Job)
         while True:
             try:
-                return await self._authorize(flight, asked, fall_back=fall_back)
+                return await self._authorize(in_flight, asked, fall_back=fall_back)
             except LeaseOver as refusal:
                 if not implicit:
-                    await self._deny(flight.lease, asked.actor, asked.request, refusal)
+                    await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
                     raise
-                flight.lease = await self.lease(asked, again=True)
+                in_flight.lease = await self.lease(asked, again=True)
                 implicit = False
             except UpstreamRateLimited as paused:
                 wait = retry.backoff(0, float(paused.members["retry_after"]))
                 if time.monotonic() + wait > until:
-                    await self._deny(flight.lease, asked.actor, asked.request, paused)
+                    await self._deny(in_flight.lease, asked.actor, asked.request, paused)
                     raise
                 await asyncio.sleep(wait)
             except BrokerError as refusal:
                 if not isinstance(refusal, Unavailable):
-                    await self._deny(flight.lease, asked.actor, asked.request, refusal)
+                    await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
                 raise
 
-    async def _authorize(self, flight: Flight, asked: Asked, *, fall_back: bool) -> Use:
-        lease, request = flight.lease, asked.request
+    async def _authorize(self, in_flight: InFlightCall, asked: Asked, *, fall_back: bool) -> Use:
+        lease, request = in_flight.lease, asked.request
         definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
             since = time.monotonic()
@@ -203,7 +205,7 @@ class Authorizer:
                 target=self._target(definition, key, asked),
             )
             guards = self._leasing.guards_of(lease, snapshot)
-            flight.relies_on(lease, key.number, guards, since)
+            in_flight.depends_on(lease, key.number, guards, since)
             takes, taken = _takes(terms, key, definition), _uses_of(terms)
             try:
                 await self._audit.append(

@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from broker.audit.events import Actor
 from broker.proxy import retry
 from broker.proxy.authorize import Authorizer
-from broker.proxy.flights import Flights
 from broker.proxy.forward import Answer, Forwarder, UpstreamUnreachable
 from broker.proxy.implicit import Job
+from broker.proxy.in_flight import InFlightCalls
 from broker.proxy.use import Request, Use
 
 
 class Proxy:
     """Forwards calls under a lease."""
 
-    def __init__(self, authorizer: Authorizer, forwarder: Forwarder, flights: Flights) -> None:
+    def __init__(self, authorizer: Authorizer, forwarder: Forwarder, in_flight: InFlightCalls) -> None:
         self._authorizer = authorizer
         self._forwarder = forwarder
-        self._flights = flights
+        self._in_flight = in_flight
 
     @asynccontextmanager
     async def call(self, caller: str | Job, actor: Actor, request: Request) -> AsyncIterator[Answer]:
@@ -40,18 +40,18 @@ class Proxy:
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
         asked = await self._authorizer.asked(caller, actor, request)
-        async with self._flights.enter(await self._authorizer.lease(asked)) as flight:
+        async with self._in_flight.enter(await self._authorizer.lease(asked)) as in_flight:
             small: bytes | None = None
             if request.body.is_small:
                 if request.body.length:  # it may be long in coming, and all the while its lease may end
-                    await self._authorizer.expect(flight, asked)
-                small = await request.body.whole(flight.moves)
+                    await self._authorizer.expect(in_flight, asked)
+                small = await request.body.whole(in_flight.moves)
             patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):
-                use = await self._authorizer.authorized(flight, asked, patience, fall_back=fall_back)
+                use = await self._authorizer.authorized(in_flight, asked, patience, fall_back=fall_back)
                 wait = 0.0
                 try:
-                    async with self._forwarder.forwarded(flight, use, request, small) as answer:
+                    async with self._forwarder.forwarded(in_flight, use, request, small) as answer:
                         # Refused for its key, so not carried out: the key before it may serve, whatever the method.
                         fall_back = answer.bad_key and use.fallback is not None and small is not None
                         if not fall_back:

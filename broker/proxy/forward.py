@@ -19,7 +19,7 @@ from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
 from broker.providers.pause import asked_of, pause_of
 from broker.proxy.answer import Addresses, request_id, response_headers
-from broker.proxy.flights import Flight
+from broker.proxy.in_flight import InFlightCall
 from broker.proxy.inject import Headers, request_headers, target
 from broker.proxy.redact import Redactor
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
@@ -89,10 +89,12 @@ class Forwarder:
         self._clock = clock
 
     @asynccontextmanager
-    async def forwarded(self, flight: Flight, use: Use, request: Request, small: bytes | None) -> AsyncIterator[Answer]:
+    async def forwarded(
+        self, in_flight: InFlightCall, use: Use, request: Request, small: bytes | None
+    ) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
         try:
-            key = await self._leasing.open(use.key, flight.lease.subject)
+            key = await self._leasing.open(use.key, in_flight.lease.subject)
             use.opened = True
             slot = use.definition.place(key)
             base = use.definition.url(use.key.variables)
@@ -100,32 +102,32 @@ class Forwarder:
             if small is None and request.body.length is not None:
                 headers.append(("Content-Length", str(request.body.length)))
             use.sent = len(small or b"")
-            await flight.gate()
+            await in_flight.gate()
             request.tries.count += 1
             async with self._outbound.call(
                 request.method,
                 target(base, use.path, request.raw_query, slot),
                 headers=headers,
-                body=_metered(request.body.chunks, flight, use) if small is None else small or None,
+                body=_metered(request.body.chunks, in_flight, use) if small is None else small or None,
                 private=use.definition.host.private,
                 tls=use.definition.host.tls,
                 streamed=True,
             ) as response:
                 addresses = Addresses(base, request.proxy_url, base + use.path)
-                yield await self._handed_back(response, key.reveal(), addresses, flight, use)
+                yield await self._handed_back(response, key.reveal(), addresses, in_flight, use)
         except (Unreachable, Unreadable) as error:
-            raise _failed(error, flight, use) from None
+            raise _failed(error, in_flight, use) from None
         except BrokerError as error:
             use.reason = error.code
             raise
         except BaseException:  # cancelled: by a cut, or because the job left
-            use.reason = flight.over.code if flight.over else "cut_short"
+            use.reason = in_flight.over.code if in_flight.over else "cut_short"
             raise
         finally:
             self._complete(use)
 
     async def _handed_back(
-        self, response: Received, key: bytes, addresses: Addresses, flight: Flight, use: Use
+        self, response: Received, key: bytes, addresses: Addresses, in_flight: InFlightCall, use: Use
     ) -> Answer:
         """What the job gets of an answer: masked, or nothing of it where an echoed key could not be seen in it."""
         redactor = Redactor(key)
@@ -133,7 +135,7 @@ class Forwarder:
         self._note(use, response, masked)
         if not response.bodiless and (response.coded or is_declared(response.headers.items())):
             raise _unseen(use, "an encoding that was not asked for" if response.coded else _WIDE)
-        passing = _passing(response, redactor, WideText(key), flight, use)
+        passing = _passing(response, redactor, WideText(key), in_flight, use)
         if not response.bodiless and response.headers.get("Content-Length", "0") != "0":
             passing = _again(await _first(passing), passing)  # the body is there, and may be withheld whole
         returned = response_headers(masked, addresses, response.status)
@@ -163,30 +165,30 @@ class Forwarder:
             _log.warning("use.outcome_not_recorded", use=event.use)
 
 
-async def _metered(chunks: AsyncIterator[bytes], flight: Flight, use: Use) -> AsyncIterator[bytes]:
+async def _metered(chunks: AsyncIterator[bytes], in_flight: InFlightCall, use: Use) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         use.sent += len(chunk)
-        flight.passed(use.sent)
-        await flight.gate()
+        in_flight.passed(use.sent)
+        await in_flight.gate()
         yield chunk
 
 
 async def _passing(
-    response: Received, redactor: Redactor, wide: WideText, flight: Flight, use: Use
+    response: Received, redactor: Redactor, wide: WideText, in_flight: InFlightCall, use: Use
 ) -> AsyncIterator[bytes]:
     async for chunk in response.chunks():
         use.received += len(chunk)
-        flight.passed(use.received)
+        in_flight.passed(use.received)
         if wide.seen(chunk):
             raise _unseen(use, _WIDE)
         for number, masked in enumerate(redactor.parts(chunk)):
             if number:
                 await asyncio.sleep(0)
-            await flight.gate()
+            await in_flight.gate()
             if masked:
                 yield masked
     if rest := redactor.flush():
-        await flight.gate()
+        await in_flight.gate()
         yield rest
     if redactor.found:
         use.reason = "key_echoed"
@@ -215,7 +217,7 @@ def _unseen(use: Use, form: str) -> UpstreamEncoding:
     )
 
 
-def _failed(error: Unreachable | Unreadable, flight: Flight, use: Use) -> BrokerError:
+def _failed(error: Unreachable | Unreadable, in_flight: InFlightCall, use: Use) -> BrokerError:
     """What the job is told where no answer came, or none that can be read; the use's reason is set."""
     title = use.definition.title
     use.reason = _reason(error)
@@ -225,8 +227,8 @@ def _failed(error: Unreachable | Unreadable, flight: Flight, use: Use) -> Broker
             "has to name that in the provider file (host.ca_file).",
             cause="certificate",
         )
-    if flight.over is not None:
-        return flight.over
+    if in_flight.over is not None:
+        return in_flight.over
     if isinstance(error, Unreachable):
         return UpstreamUnreachable(f"{title} gave no answer ({error}); try again.")
     return UpstreamUnreadable(

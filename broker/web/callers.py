@@ -92,7 +92,7 @@ class Call:
         response = await self.change(body, work, scope=scope)
         cut_off = what or json.loads(bytes(response.body))["id"]
         self.services.jobs.heard(cut_off)
-        await self.services.flights.settled(cut_off)
+        await self.services.in_flight.drained(cut_off)
         return response
 
     def _repeats(self, body: BaseModel | None) -> Repeats | None:

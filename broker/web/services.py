@@ -26,7 +26,7 @@ from broker.leases.leasing import Leasing
 from broker.notifications.outbox import Outbox
 from broker.providers.catalog import Catalog
 from broker.proxy.call import Proxy
-from broker.proxy.flights import Flights
+from broker.proxy.in_flight import InFlightCalls
 from broker.rotations.requests import Rotating
 from broker.web.metrics import Metrics
 
@@ -48,7 +48,7 @@ class Services:
     leasing: Leasing
     links: Links
     deposit: Deposit
-    flights: Flights
+    in_flight: InFlightCalls
     proxy: Proxy
     rotating: Rotating
     outbox: Outbox

@@ -24,7 +24,7 @@ from broker.incidents.exposure import expose
 from broker.leaks import partner as partner_keys
 from broker.leaks import reports
 from broker.leaks.arriving import Arriving
-from broker.proxy.flights import Flights
+from broker.proxy.in_flight import InFlightCalls
 from broker.sandbox.serve import running as serving
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -213,11 +213,11 @@ async def test_a_report_is_answered_once_no_call_under_the_key_goes_on(
     credential = await partner.world.key_for("acme")
     waited: list[tuple[str, ...]] = []
 
-    async def settled(_flights: Flights, *cut: str) -> None:
+    async def drained(_calls: InFlightCalls, *cut: str) -> None:
         assert await partner.world.states(credential) == ["revoked"]
         waited.append(cut)
 
-    monkeypatch.setattr(Flights, "settled", settled)
+    monkeypatch.setattr(InFlightCalls, "drained", drained)
     await partner.report(report_of(partner.world.upstream_keys["acme"], OTHER))
     assert waited == [(credential,)]
 

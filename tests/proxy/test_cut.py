@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker.proxy import flights
+from broker.proxy import in_flight
 from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
 from tests.proxy.conftest import Bench, problem, replica
@@ -96,8 +96,8 @@ async def test_a_revocation_is_answered_later_where_its_calls_are_cut_later(
     """A call that is open on the record is waited for, however long the comparison that cuts it is held back."""
     bench.lab.scripts["/drip"] = dripping
     lease = await bench.lease()
-    monkeypatch.setattr(flights, "FENCE_S", PATIENCE_S)  # nothing stops by itself while this test looks
-    watched = bench.world.services.flights
+    monkeypatch.setattr(in_flight, "FENCE_S", PATIENCE_S)  # nothing stops by itself while this test looks
+    watched = bench.world.services.in_flight
     compare, any_open = watched._compare, watched._any_open
     compared, looks = asyncio.Event(), 0
 
@@ -201,14 +201,14 @@ async def test_a_replica_that_cannot_look_stops_by_itself(either: Bench, monkeyp
         async def away(*_: object) -> None:
             raise OSError("the database is away")
 
-        monkeypatch.setattr(second.services.flights, "_compare", away)
-        monkeypatch.setattr(flights, "_PATIENCE_S", 0.3)
-        (flight,) = second.services.flights._flying
+        monkeypatch.setattr(second.services.in_flight, "_compare", away)
+        monkeypatch.setattr(in_flight, "_PATIENCE_S", 0.3)
+        (call,) = second.services.in_flight._open
         await CUTS["grant"](either, lease)
         sent_before_the_answer = either.door.sent
         # The fence began with the last comparison, which is long ago where the machine was busy.
-        fenced = time.monotonic() - flight.confirmed >= flights.FENCE_S
-        assert fenced or flight.over is not None, "the answer waits for the fence"
+        fenced = time.monotonic() - call.confirmed >= in_flight.FENCE_S
+        assert fenced or call.over is not None, "the answer waits for the fence"
     assert either.door.sent == sent_before_the_answer
 
 

@@ -36,7 +36,7 @@ async def a_stream(bench: Bench) -> AsyncIterator[tuple[asyncio.StreamReader, as
 
 async def test_a_call_that_ends_within_the_drain_ends_well(bench: Bench) -> None:
     async with a_stream(bench) as (reader, let_go):
-        ending = asyncio.create_task(bench.world.services.flights.end(60))
+        ending = asyncio.create_task(bench.world.services.in_flight.end(60))
         await asyncio.sleep(0)
         let_go.set()
         assert (await reader.read()).endswith(b"firstlater")
@@ -50,9 +50,9 @@ async def test_a_call_that_ends_within_the_drain_ends_well(bench: Bench) -> None
 async def test_a_stream_that_outlasts_the_drain_is_broken_off_with_its_outcome_on_the_record(bench: Bench) -> None:
     async with a_stream(bench) as (reader, _):
         await reader.readuntil(b"first")
-        await bench.world.services.flights.end(0.1)
+        await bench.world.services.in_flight.end(0.1)
         assert await reader.read() == b"", "the answer is cut: less than its length came"
-    assert len(bench.world.services.flights) == 0
+    assert len(bench.world.services.in_flight) == 0
     await bench.uses()
     (completed,) = await bench.world.events(kind="use.completed")
     assert completed["core"]["reason"] == "broker_ending"
@@ -61,7 +61,7 @@ async def test_a_stream_that_outlasts_the_drain_is_broken_off_with_its_outcome_o
 
 async def test_once_calls_were_cut_no_further_one_is_taken(bench: Bench) -> None:
     lease = await bench.lease()
-    await bench.world.services.flights.end(0)
+    await bench.world.services.in_flight.end(0)
     refused = await bench.call(lease, "/x")
     assert problem(refused) == (503, "broker_ending")
     assert refused.headers["retry-after"] == "1"

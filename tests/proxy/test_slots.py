@@ -27,13 +27,13 @@ async def said(ends: Ends) -> tuple[int, str]:
 
 
 async def under_way(bench: Bench, number: int) -> None:
-    await eventually(lambda: len(bench.world.services.flights) == number)
+    await eventually(lambda: len(bench.world.services.in_flight) == number)
 
 
 async def test_one_job_leaves_slots_to_the_others(bench: Bench) -> None:
     """``proxy_calls`` is 8 and ``proxy_share`` a quarter here."""
-    flights = bench.world.services.flights
-    flights.limits = type(flights.limits)(calls=8)
+    in_flight = bench.world.services.in_flight
+    in_flight.limits = type(in_flight.limits)(calls=8)
     lease = await bench.lease()
     held = [await bench.raw(lease, HALF) for _ in range(2)]
     await under_way(bench, 2)
@@ -49,7 +49,7 @@ async def test_one_job_leaves_slots_to_the_others(bench: Bench) -> None:
     assert (await bench.call(lease, "/x")).status_code == 200
     held[1][1].close()
     await under_way(bench, 0)
-    assert not flights._of_workload, "nothing is kept of who has none"
+    assert not in_flight._of_workload, "nothing is kept of who has none"
 
 
 async def test_a_body_that_stands_still_ends_its_call(hasty: Bench) -> None:
@@ -71,7 +71,7 @@ async def test_a_revocation_ends_a_call_whose_body_is_still_awaited(either: Benc
     lease = await either.lease()
     ends = await either.raw(lease, HALF)
     await under_way(either, 1)
-    await eventually(lambda: next(iter(either.world.services.flights._flying)).guards)
+    await eventually(lambda: next(iter(either.world.services.in_flight._open)).guards)
     ids: dict[str, Any] = {
         "lease": f"leases/{lease['lease']['id']}",
         "grant": f"grants/{lease['lease']['grant']}",
@@ -97,20 +97,20 @@ async def test_a_lease_that_is_over_is_refused_before_its_body_is_awaited(bench:
 async def test_a_call_that_is_decided_on_while_the_others_are_compared_disturbs_nobody(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flights = bench.world.services.flights
+    in_flight = bench.world.services.in_flight
     lease = await bench.lease()
     held = [await bench.raw(lease, HALF) for _ in range(2)]
-    await eventually(lambda: all(flight.guards for flight in flights._flying) and len(flights._flying) == 2)
-    late, other = flights._flying
+    await eventually(lambda: all(call.guards for call in in_flight._open) and len(in_flight._open) == 2)
+    late, other = in_flight._open
     began = other.confirmed
 
     async def slow(*given: Any) -> dict[str, int]:
         present = await epochs_of(*given)
-        late.relies_on(late.lease, late.version, {**late.guards, "grt_of_another": 7}, late.confirmed)
+        late.depends_on(late.lease, late.version, {**late.guards, "grt_of_another": 7}, late.confirmed)
         return present
 
-    monkeypatch.setattr("broker.proxy.flights.epochs_of", slow)
-    await flights._compare([late, other])
+    monkeypatch.setattr("broker.proxy.in_flight.epochs_of", slow)
+    await in_flight._compare([late, other])
     assert other.confirmed > began
     assert late.over is None, "it is compared the next time"
     for _, writer in held:

@@ -204,7 +204,7 @@ async def end(lease_id: IdPath, job: ByWorkload, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
     lease = await _find(lease_id, job, wired)
     ended = await wired.leasing.end(job.actor, lease, kind="lease.ended", reason="")
-    await wired.flights.settled(lease.id)
+    await wired.in_flight.drained(lease.id)
     return show(ended, wired.clock())
 
 
@@ -214,7 +214,7 @@ async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole)
     wired = call.services
     lease = await _find(lease_id, call, wired)
     ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
-    await wired.flights.settled(lease.id)
+    await wired.in_flight.drained(lease.id)
     return show(ended, wired.clock())
 
 

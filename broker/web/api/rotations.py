@@ -213,7 +213,7 @@ async def promote(rotation_id: IdPath, call: ByOperatorRole) -> Response:
         return show(await commands.promote(session, call.actor, rotation_id, now=call.now))
 
     response = await call.change(None, work)
-    await wired.flights.settled(await _credential_of(call, rotation_id))
+    await wired.in_flight.drained(await _credential_of(call, rotation_id))
     return response
 
 

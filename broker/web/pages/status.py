@@ -133,7 +133,7 @@ async def _act(
     assert row.credential_id is not None
     async with wired.db.write(Scope.of(row.organization_id)) as session:
         await decide(session, customer(row, request), row.credential_id, now=wired.clock())
-    await wired.flights.settled(row.credential_id)
+    await wired.in_flight.drained(row.credential_id)
     return await _status(wired, row)
 
 

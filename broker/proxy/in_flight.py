@@ -80,11 +80,11 @@ class Limits:
     drain_seconds: float = 8
 
 
-class Flight:
+class InFlightCall:
     """One call under way: what it relies on, and whether it may still pass bytes."""
 
-    def __init__(self, flights: Flights, lease: Lease, timeout: asyncio.Timeout) -> None:
-        self._flights = flights
+    def __init__(self, calls: InFlightCalls, lease: Lease, timeout: asyncio.Timeout) -> None:
+        self._calls = calls
         self._timeout = timeout
         self.lease = lease
         self.guards: Mapping[str, int] = {}
@@ -92,7 +92,7 @@ class Flight:
         self.over: BrokerError | None = None
         self.confirmed = self.moved = time.monotonic()
 
-    def relies_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
+    def depends_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
         """What the decision relied on, known to have held at ``since`` (monotonic) or later.
 
         ``version`` is that of the key that is used, which needn't be the one the lease was issued for; 0 while none is.
@@ -113,19 +113,19 @@ class Flight:
         """Pass before every byte; raises the reason once the call was cut."""
         self.moved = time.monotonic()
         if self.over is None and self.moved - self.confirmed >= FENCE_S:
-            await self._flights.confirm(self)
+            await self._calls.confirm(self)
         if self.over is not None:
             raise self.over
 
     def passed(self, total: int) -> None:
         """Hold the cap: ``total`` bytes have come one way."""
-        if total > self._flights.limits.bytes_each_way:
-            cap = self._flights.limits.bytes_each_way
+        if total > self._calls.limits.bytes_each_way:
+            cap = self._calls.limits.bytes_each_way
             self.over = self.over or TooLarge(f"A call may carry {cap} bytes each way; send or ask for less at once.")
             raise self.over
 
 
-class Flights:
+class InFlightCalls:
     """The calls under way in this process."""
 
     def __init__(self, db: Database, leasing: Leasing, clock: Clock, limits: Limits) -> None:
@@ -133,17 +133,17 @@ class Flights:
         self._leasing = leasing
         self._clock = clock
         self.limits = limits
-        self._flying: set[Flight] = set()
+        self._open: set[InFlightCall] = set()
         self._of_workload: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
         self._ended = False
 
     def __len__(self) -> int:
-        return len(self._flying)
+        return len(self._open)
 
     @asynccontextmanager
-    async def enter(self, lease: Lease) -> AsyncIterator[Flight]:
+    async def enter(self, lease: Lease) -> AsyncIterator[InFlightCall]:
         """A call under this lease, for as long as the context is open.
 
         Raises:
@@ -151,29 +151,29 @@ class Flights:
         """
         if self._ended:
             raise BrokerEnding(_ENDING, retry_after=1)
-        if len(self._flying) >= self.limits.calls:
+        if len(self._open) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
         if self._of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
             raise TooManyCalls("This workload has as many calls under way as it may; let some end.", retry_after=1)
-        flight: Flight | None = None
+        call: InFlightCall | None = None
         try:
             async with asyncio.timeout(self.limits.seconds) as timeout:
-                flight = Flight(self, lease, timeout)
-                self._flying.add(flight)
+                call = InFlightCall(self, lease, timeout)
+                self._open.add(call)
                 self._of_workload[lease.workload] += 1
                 try:
-                    yield flight
+                    yield call
                 finally:
-                    self._flying.discard(flight)
+                    self._open.discard(call)
                     self._of_workload[lease.workload] -= 1
                     if not self._of_workload[lease.workload]:
                         del self._of_workload[lease.workload]
         except TimeoutError:
-            if flight is not None and flight.over is not None:
-                raise flight.over from None
+            if call is not None and call.over is not None:
+                raise call.over from None
             raise TookTooLong(f"A call may take {self.limits.seconds:g} seconds; ask for less at once.") from None
 
-    async def settled(self, *cut: str) -> None:
+    async def drained(self, *cut: str) -> None:
         """Return once no call that relies on one of these ids can pass a byte any more, on any replica.
 
         Call it after the transaction that revoked them and before answering.
@@ -193,13 +193,13 @@ class Flights:
         """
         await self._none_left(drain_seconds)
         self._ended = True
-        for flight in list(self._flying):
-            flight.cut(BrokerEnding(_ENDING, retry_after=1))
+        for call in list(self._open):
+            call.cut(BrokerEnding(_ENDING, retry_after=1))
         await self._none_left(_CUT_S)
 
     async def _none_left(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._flying and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+        while self._open and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(CHECK_S / 10)
 
     def stop(self) -> None:
@@ -216,58 +216,58 @@ class Flights:
             except TimeoutError:
                 pass
             self._wake.clear()
-            if not self._flying:
+            if not self._open:
                 continue
             try:
-                await self._compare(list(self._flying))
+                await self._compare(list(self._open))
             except Exception as error:  # noqa: BLE001 - the fence stops what can't be confirmed
                 _log.warning("proxy.flights_not_confirmed", error=type(error).__name__)
 
-    async def confirm(self, flight: Flight) -> None:
-        """Wait until the flight's guards were compared lately; cuts it where they can't be."""
+    async def confirm(self, call: InFlightCall) -> None:
+        """Wait until the call's guards were compared lately; cuts it where they can't be."""
         deadline = time.monotonic() + _PATIENCE_S
-        while flight.over is None and time.monotonic() - flight.confirmed >= FENCE_S:
+        while call.over is None and time.monotonic() - call.confirmed >= FENCE_S:
             if time.monotonic() > deadline:
-                flight.cut(Unavailable("Whether this call may go on can't be confirmed just now; try again."))
+                call.cut(Unavailable("Whether this call may go on can't be confirmed just now; try again."))
                 return
             self._wake.set()
             await asyncio.sleep(CHECK_S / 2)
 
-    async def _compare(self, flights: list[Flight]) -> None:
+    async def _compare(self, calls: list[InFlightCall]) -> None:
         began, now = time.monotonic(), self._clock()
-        relied = [(flight, flight.guards) for flight in flights]
+        relied = [(call, call.guards) for call in calls]
         guards = {guard for _, each in relied for guard in each}
         async with self._db.read(EVERY_TENANT) as session:
             present = await epochs_of(session, guards)
         changed = []
-        for flight, looked_at in relied:
-            stands = self._leasing.counted(flight.lease).stands(now)
-            if began - flight.moved > self.limits.idle_seconds:
+        for call, looked_at in relied:
+            stands = self._leasing.counted(call.lease).stands(now)
+            if began - call.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
-                flight.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
-            elif flight.guards is not looked_at:  # decided on anew meanwhile; compared the next time
+                call.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
+            elif call.guards is not looked_at:  # decided on anew meanwhile; compared the next time
                 continue
             elif not stands or any(present[id_] != epoch for id_, epoch in looked_at.items()):
-                changed.append(flight)
+                changed.append(call)
             else:
-                flight.confirmed = max(flight.confirmed, began)
+                call.confirmed = max(call.confirmed, began)
         # Last, and at once: however many a revocation ends, the others don't wait for them.
-        await asyncio.gather(*(self._decide_again(flight, began) for flight in changed))
+        await asyncio.gather(*(self._decide_again(call, began) for call in changed))
 
-    async def _decide_again(self, flight: Flight, began: float) -> None:
+    async def _decide_again(self, call: InFlightCall, began: float) -> None:
         """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""
         try:
-            lease = await self._leasing.find(flight.lease.id)
+            lease = await self._leasing.find(call.lease.id)
             await self._leasing.snapshots.get(lease.subject, fresh=True)
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, snapshot = await self._leasing.snapshot_of(lease)
-            if flight.version and flight.version not in snapshot.keys.usable:
+            if call.version and call.version not in snapshot.keys.usable:
                 raise LeaseDenied(KEY_REVOKED)
         except BrokerError as reason:
-            flight.cut(reason)
+            call.cut(reason)
         else:
-            flight.relies_on(lease, flight.version, self._leasing.guards_of(lease, snapshot), began)
+            call.depends_on(lease, call.version, self._leasing.guards_of(lease, snapshot), began)
 
     async def _any_open(self, cut: tuple[str, ...]) -> bool:
         columns = (
