@@ -14,7 +14,7 @@ from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
-from broker.grants.policy import Mode, Rate, Terms
+from broker.grants.policy import Grant, Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity.approval import APPROVAL_MS, approved, in_force
 from broker.identity.tables import WorkloadRow
@@ -27,7 +27,7 @@ LONGEST_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a granted key may be used; as in :class:`~broker.grants.policy.Terms`.  ``presets`` name some ``rules``."""
+    """How a granted key may be used; as in :class:`~broker.grants.policy.Grant`.  ``presets`` name some ``rules``."""
 
     presets: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -154,9 +154,9 @@ async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: st
     return row
 
 
-def terms(row: GrantRow) -> Terms:
+def grant_of(row: GrantRow) -> Grant:
     """The row as policy sees it."""
-    return Terms(
+    return Grant(
         row.id,
         row.provider,
         row.label,

@@ -45,7 +45,7 @@ class Rate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Grant:
     """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds; ``label`` None covers every label.
 
     ``rules`` empty allows every method and path; ``rate`` and ``max_uses`` None don't limit.  ``implicit`` lets the
@@ -79,7 +79,7 @@ class PolicyInput:
     organization_active: bool | None
     credential_active: bool | None
     version: int | None
-    grants: Sequence[Terms]
+    grants: Sequence[Grant]
     altered: bool = False
     key_failing: bool = False
     paused: bool = False
@@ -152,7 +152,7 @@ def _decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
     if denied := refuse_key(known, now):
         return denied
     # The least restricted one, then the longest: a job that means another names it.
-    grant = max(fitting, key=lambda terms: (not terms.rules, terms.max_ttl, terms.id))
+    grant = max(fitting, key=lambda one: (not one.rules, one.max_ttl, one.id))
     return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
 
 
@@ -175,7 +175,7 @@ def refuse_key(known: PolicyInput, now: int) -> Denied | None:
     return None
 
 
-def _fitting(ask: Ask, standing: Sequence[Terms]) -> Sequence[Terms] | Denied:
+def _fitting(ask: Ask, standing: Sequence[Grant]) -> Sequence[Grant] | Denied:
     """The standing grants that carry what is asked, or why none does."""
     fitting = [grant for grant in standing if ask.mode in grant.modes]
     if not fitting:
@@ -195,7 +195,7 @@ def _fitting(ask: Ask, standing: Sequence[Terms]) -> Sequence[Terms] | Denied:
     return allowing or refuse_call(fitting[0], ask.call) or fitting
 
 
-def refuse_call(grant: Terms, call: Call) -> Denied | None:
+def refuse_call(grant: Grant, call: Call) -> Denied | None:
     """Why the grant's rules refuse a proxied call; None where they allow it.
 
     Raises:
@@ -220,7 +220,7 @@ def refuse_call(grant: Terms, call: Call) -> Denied | None:
     )
 
 
-def _covers(grant: Terms, ask: Ask, now: int) -> bool:
+def _covers(grant: Grant, ask: Ask, now: int) -> bool:
     return (
         grant.active
         and grant.provider == ask.provider

@@ -408,7 +408,7 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
     """Why a standing lease may no longer be used; None where it may."""
     known = snapshot.policy_input
-    grant = snapshot.terms(lease.grant)
+    grant = snapshot.grant(lease.grant)
     if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     if not known.organization_active:
@@ -440,9 +440,9 @@ def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
 def _new(
     lease_id: str, subject: Subject, snapshot: AccessSnapshot, key: SealedKey, ask: Ask, allowed: Allowed, now: int
 ) -> Lease:
-    terms = snapshot.terms(allowed.grant)
-    assert terms is not None
-    until = now + terms.max_ttl * 1000
+    grant = snapshot.grant(allowed.grant)
+    assert grant is not None
+    until = now + grant.max_ttl * 1000
     if allowed.until is not None:
         until = min(until, allowed.until)
     return Lease(

@@ -22,8 +22,8 @@ from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
-from broker.grants.granting import terms
-from broker.grants.policy import PolicyInput, Terms
+from broker.grants.granting import grant_of
+from broker.grants.policy import Grant, PolicyInput
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.keystore.genuine import GivesRights
@@ -100,9 +100,9 @@ class AccessSnapshot:
         """The key that new leases and uses take."""
         return self.keys.current
 
-    def terms(self, grant: str) -> Terms | None:
-        """The terms of one of the grants."""
-        return next((found for found in self.policy_input.grants if found.id == grant), None)
+    def grant(self, grant_id: str) -> Grant | None:
+        """The grant of that id, where it is one of those that were read."""
+        return next((found for found in self.policy_input.grants if found.id == grant_id), None)
 
     def guards(self, subject: Subject, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""
@@ -188,7 +188,7 @@ class SnapshotCache:
         credential = await _credential(session, subject)
         relied_on: list[GivesRights | None] = [workload, organization, credential, *given]
         altered = [row for row in relied_on if row is not None and not row.genuine]
-        grants = [terms(row) for row in given if row.genuine]
+        grants = [grant_of(row) for row in given if row.genuine]
         rows = await _versions(session, credential)
         keys = _keys(credential, rows)
         key = keys.current

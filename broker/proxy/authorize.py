@@ -22,7 +22,7 @@ from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
 from broker.credentials.resting import pause_id
 from broker.formats import ids
-from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
+from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.snapshot import SealedKey
@@ -185,13 +185,13 @@ class Authorizer:
             lease, snapshot = await self._leasing.snapshot_of(lease)
             if request.provider != lease.provider or request.organization not in {snapshot.slug, lease.organization}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
-            terms, key = snapshot.terms(lease.grant), snapshot.key
+            grant, key = snapshot.grant(lease.grant), snapshot.key
             fallback = snapshot.keys.fallback
             if fall_back and fallback is not None:
                 key, fallback = fallback, None
-            assert terms is not None
+            assert grant is not None
             assert key is not None
-            if denied := _refused(terms, Call(request.method, asked.path, request.query)):
+            if denied := _refused(grant, Call(request.method, asked.path, request.query)):
                 raise LeaseDenied(denied)
             event = Event.about(
                 lease,
@@ -206,7 +206,7 @@ class Authorizer:
             )
             guards = self._leasing.guards_of(lease, snapshot)
             in_flight.depends_on(lease, key.number, guards, since)
-            takes, taken = _takes(terms, key, definition), _uses_of(terms)
+            takes, taken = _takes(grant, key, definition), _uses_of(grant)
             try:
                 await self._audit.append(
                     event,
@@ -220,8 +220,8 @@ class Authorizer:
                 await self._leasing.snapshots.get(lease.subject, fresh=True)
                 continue
             except Exhausted as exhausted:
-                raise _used_up(exhausted, terms, definition) from None
-            retries = terms.retries and definition.retry.retries
+                raise _used_up(exhausted, grant, definition) from None
+            retries = grant.retries and definition.retry.retries
             return Use(event, definition, key, fallback, asked.path, taken, retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -264,10 +264,10 @@ class Authorizer:
         await self._audit.append(event)
 
 
-def _refused(terms: Terms, call: Call) -> Denied | None:
-    if Mode.USE not in terms.modes:
+def _refused(grant: Grant, call: Call) -> Denied | None:
+    if Mode.USE not in grant.modes:
         return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
-    return refuse_call(terms, call)
+    return refuse_call(grant, call)
 
 
 def _use_row(event: Event) -> Mapping[str, object]:
@@ -286,32 +286,32 @@ def _use_row(event: Event) -> Mapping[str, object]:
     }
 
 
-def _takes(terms: Terms, key: SealedKey, definition: Definition) -> list[Allowance]:
+def _takes(grant: Grant, key: SealedKey, definition: Definition) -> list[Allowance]:
     """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
     takes: list[Allowance] = [allowance.Pause(pause_id(key.credential), definition.retry.cap_seconds * 1000)]
-    if terms.rate is not None:
-        takes.append(allowance.Rate(f"{terms.id}/rate", terms.rate.uses, terms.rate.seconds * 1000))
-    if terms.max_uses is not None:
-        takes.append(allowance.Total(_uses_of(terms), terms.max_uses))
+    if grant.rate is not None:
+        takes.append(allowance.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
+    if grant.max_uses is not None:
+        takes.append(allowance.Total(_uses_of(grant), grant.max_uses))
     return takes
 
 
-def _uses_of(terms: Terms) -> str:
+def _uses_of(grant: Grant) -> str:
     """The id of the grant's number of uses; "" where it has none."""
-    return f"{terms.id}/uses" if terms.max_uses is not None else ""
+    return f"{grant.id}/uses" if grant.max_uses is not None else ""
 
 
-def _used_up(exhausted: Exhausted, terms: Terms, definition: Definition) -> BrokerError:
+def _used_up(exhausted: Exhausted, grant: Grant, definition: Definition) -> BrokerError:
     if exhausted.wait is None:
-        need = f"The {terms.max_uses} uses of grant {terms.id} are used up; ask an operator for a new grant."
+        need = f"The {grant.max_uses} uses of grant {grant.id} are used up; ask an operator for a new grant."
         return LeaseDenied(Denied("uses_exhausted", need))
     seconds = -(-exhausted.wait // 1000)
     if exhausted.allowance.endswith("/pause"):
         text = f"{definition.title} asked to slow down; its limit is shared by all jobs that use this key. Wait."
         return UpstreamRateLimited(text, retry_after=seconds)
-    assert terms.rate is not None
+    assert grant.rate is not None
     return GrantRateLimited(
-        f"Grant {terms.id} allows {terms.rate.uses} uses in {terms.rate.seconds} seconds; wait, or ask an operator "
+        f"Grant {grant.id} allows {grant.rate.uses} uses in {grant.rate.seconds} seconds; wait, or ask an operator "
         "for more.",
         retry_after=seconds,
     )

@@ -60,5 +60,5 @@ class Implicit:
             lease, snapshot = await self._leasing.snapshot_of(await self._leasing.known(lease.id))
         except BrokerError:
             return False
-        terms = snapshot.terms(lease.grant)
-        return terms is not None and refuse_call(terms, call) is None
+        grant = snapshot.grant(lease.grant)
+        return grant is not None and refuse_call(grant, call) is None

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, PolicyInput, Terms, decide
+from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Grant, Mode, PolicyInput, decide
 
 NOW = 1_000_000
-TERMS = Terms("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
-INPUT = PolicyInput(True, True, True, 1, (TERMS,))
+GRANT = Grant("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
+INPUT = PolicyInput(True, True, True, 1, (GRANT,))
 ASK = Ask("raptor-comply", "default", Mode.USE)
 
-terms = st.builds(
-    Terms,
+grants = st.builds(
+    Grant,
     st.sampled_from(["grt_1", "grt_2", "grt_3"]),
     st.sampled_from(["raptor-comply", "github"]),
     st.sampled_from([None, "default", "other"]),
@@ -32,7 +32,7 @@ inputs = st.builds(
     st.sampled_from([True] * 8 + [False, None]),
     st.sampled_from([True] * 8 + [False, None]),
     st.sampled_from([1, 2, 3, None]),
-    st.lists(terms, min_size=1, max_size=4).map(tuple),
+    st.lists(grants, min_size=1, max_size=4).map(tuple),
 )
 asks = st.builds(
     Ask,
@@ -90,12 +90,12 @@ def test_each_refusal_has_its_name() -> None:
     assert reason(decide(ASK, INPUT, NOW)) == "allowed"
     assert reason(decide(ASK, replace(INPUT, workload_active=False), NOW)) == "workload_revoked"
     assert reason(decide(ASK, replace(INPUT, grants=()), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, active=False),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, expires_at=NOW),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(TERMS, label="other"),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, active=False),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, expires_at=NOW),)), NOW)) == "no_grant"
+    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, label="other"),)), NOW)) == "no_grant"
     assert reason(decide(ASK, replace(INPUT, organization_active=False), NOW)) == "organization_revoked"
     assert reason(decide(replace(ASK, mode=Mode.REVEAL), INPUT, NOW)) == "mode_not_granted"
-    needs_purpose = replace(INPUT, grants=(replace(TERMS, purpose_required=True),))
+    needs_purpose = replace(INPUT, grants=(replace(GRANT, purpose_required=True),))
     assert reason(decide(ASK, needs_purpose, NOW)) == "purpose_required"
     assert reason(decide(replace(ASK, purpose=" "), needs_purpose, NOW)) == "purpose_required"
     assert reason(decide(replace(ASK, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
@@ -120,13 +120,13 @@ class Granting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.grants: list[Terms] = []
+        self.grants: list[Grant] = []
 
     def allowed(self, ask: Ask) -> bool:
         return isinstance(decide(ask, replace(INPUT, grants=tuple(self.grants)), NOW), Allowed)
 
-    @rule(grant=terms, ask=asks)
-    def give(self, grant: Terms, ask: Ask) -> None:
+    @rule(grant=grants, ask=asks)
+    def give(self, grant: Grant, ask: Ask) -> None:
         before = self.allowed(ask)
         self.grants.append(grant)
         assert self.allowed(ask) or not before

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.grants.policy import Call, Denied, Mode, Terms, refuse_call
+from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
 from broker.providers.rule import Rule
 from broker.proxy.path import PathRefused, judged
 
@@ -81,9 +81,9 @@ def test_a_long_path_does_not_take_the_matcher_for_ever() -> None:
 
 
 def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowed() -> None:
-    terms = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True)
-    assert refuse_call(terms, Call("DELETE", "/a", "_method=x")) is None
-    limited = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"), rule("/b")))
+    grant = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True)
+    assert refuse_call(grant, Call("DELETE", "/a", "_method=x")) is None
+    limited = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"), rule("/b")))
     denied = refuse_call(limited, Call("POST", "/a"))
     assert isinstance(denied, Denied)
     assert denied.allowed == ("GET /a", "GET /b")
@@ -108,7 +108,7 @@ def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowe
     ],
 )
 def test_where_a_grant_limits_methods_no_parameter_names_another_one(query: str) -> None:
-    limited = Terms("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"),))
+    limited = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"),))
     denied = refuse_call(limited, Call("GET", "/a", query))
     assert isinstance(denied, Denied)
     assert denied.reason == "rule_refused"
