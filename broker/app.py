@@ -48,7 +48,7 @@ from broker.providers import catalog
 from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.forward import Forwarder
-from broker.proxy.in_flight import InFlightCalls, Limits
+from broker.proxy.in_flight import CallLimits, InFlightCalls
 from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
@@ -159,7 +159,7 @@ def _wire(
         row_key=keys.rows,
         clock=clock,
     )
-    limits = Limits(
+    limits = CallLimits(
         calls=settings.proxy_calls,
         share=settings.proxy_share,
         seconds=settings.proxy_seconds,

@@ -26,7 +26,7 @@ LONGEST_TTL_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GrantLimits:
     """How a granted key may be used; as in :class:`~broker.grants.policy.Grant`.  ``presets`` name some ``rules``."""
 
     presets: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ async def create(
     max_ttl: int,
     purpose_required: bool,
     expires_at: int | None,
-    limits: Limits,
+    limits: GrantLimits,
     approval: bool,
     now: int,
 ) -> list[GrantRow]:

@@ -65,7 +65,7 @@ class TooManyCalls(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """What one call, and all of a process together, may take.  Times in seconds, sizes in bytes.
 
     ``share`` is the part of all calls that one workload may have under way, so that it leaves some to the others.
@@ -128,7 +128,7 @@ class InFlightCall:
 class InFlightCalls:
     """The calls under way in this process."""
 
-    def __init__(self, db: Database, leasing: Leasing, clock: Clock, limits: Limits) -> None:
+    def __init__(self, db: Database, leasing: Leasing, clock: Clock, limits: CallLimits) -> None:
         self._db = db
         self._leasing = leasing
         self._clock = clock

@@ -388,7 +388,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
             max_ttl=60,
             purpose_required=False,
             expires_at=None,
-            limits=granting.Limits(),
+            limits=granting.GrantLimits(),
             approval=False,
             now=world.clock(),
         )

@@ -83,7 +83,7 @@ class NewGrant(Body):
     retries: Annotated[bool, Field(description="Whether the broker tries idempotent calls again.")] = True
     expires_at: Moment | None = None
 
-    def limits(self, definition: Definition) -> granting.Limits:
+    def limits(self, definition: Definition) -> granting.GrantLimits:
         """What the grant limits, with presets written out.
 
         Raises:
@@ -95,7 +95,7 @@ class NewGrant(Body):
         rules = [definition.presets[name] for name in self.presets]
         rules += [_rule(at, rule) for at, rule in enumerate(self.rules)]
         rate = Rate(self.rate.uses, self.rate.seconds) if self.rate else None
-        return granting.Limits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
+        return granting.GrantLimits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
 
 
 def _rule(at: int, body: RuleBody) -> Rule:
