@@ -59,7 +59,7 @@ class SealedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class UsableKeys:
     """The versions of a credential as leases see them.
 
     ``current`` is the one that new leases and proxied uses take: the active one, or the retiring one where upstream
@@ -79,7 +79,7 @@ class Keys:
         return next((known for known in usable if (known.credential, known.number) == wanted), None)
 
 
-NO_KEYS = Keys()
+NO_KEYS = UsableKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class AccessSnapshot:
     slug: str
     workload_name: str
     policy_input: PolicyInput
-    keys: Keys
+    keys: UsableKeys
     epochs: Mapping[str, int]
     loaded_at: int
     altered: tuple[GivesRights, ...] = ()
@@ -256,14 +256,14 @@ async def _versions(session: AsyncSession, credential: CredentialRow | None) -> 
     return list(found)
 
 
-def _keys(credential: CredentialRow | None, rows: Sequence[VersionRow]) -> Keys:
+def _keys(credential: CredentialRow | None, rows: Sequence[VersionRow]) -> UsableKeys:
     if credential is None or not credential.genuine:
         return NO_KEYS
     usable = {State(row.state): row for row in rows if row.state in USABLE and row.sealed is not None}
     active, retiring = (_sealed(credential, usable.get(state)) for state in (State.ACTIVE, State.RETIRING))
     if active is None or (active.failing and retiring is not None and not retiring.failing):
         active, retiring = retiring, active
-    return Keys(
+    return UsableKeys(
         current=active,
         fallback=retiring if retiring is not None and not retiring.failing else None,
         usable=frozenset(row.number for row in usable.values()),
