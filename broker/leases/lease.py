@@ -7,7 +7,7 @@ from typing import NamedTuple
 from broker.audit.events import Fields
 from broker.grants.policy import Mode
 from broker.keystore.genuine import row_mac
-from broker.leases.snapshot import Subject
+from broker.leases.snapshot import AccessTarget
 from broker.leases.tables import LeaseRow
 
 
@@ -31,9 +31,9 @@ class Lease(NamedTuple):
     end_reason: str = ""
 
     @property
-    def subject(self) -> Subject:
+    def target(self) -> AccessTarget:
         """Whose request for which key it answers."""
-        return Subject(self.workload, self.organization, self.provider, self.label)
+        return AccessTarget(self.workload, self.organization, self.provider, self.label)
 
     def stands(self, now: int) -> bool:
         """Whether it was neither ended nor has expired; what it relies on is the guards' question."""

@@ -27,7 +27,7 @@ from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
 from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnavailable
 from broker.leases.lease import Lease, lease_of, row_of
-from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache, Subject
+from broker.leases.snapshot import AccessSnapshot, AccessTarget, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
 from broker.notifications.notices import tell
@@ -119,12 +119,12 @@ class Leasing:
         self._leases = Recent[str, Lease](_REMEMBERED)
         self._confirmed = False
 
-    async def issue(self, actor: Actor, subject: Subject, ask: Ask, *, idempotency_key: str = "") -> Issued:
+    async def issue(self, actor: Actor, target: AccessTarget, ask: Ask, *, idempotency_key: str = "") -> Issued:
         """Lease a key.  The lease and its event are durable before the key is opened.
 
         Args:
             actor: the workload, as the record names it.
-            subject: whose request for which key.
+            target: whose request for which key.
             ask: mode, purpose and time.
             idempotency_key: a repeat with the same one answers with the same lease.
 
@@ -134,9 +134,9 @@ class Leasing:
         """
         lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
-            return await self._replay(actor, subject, ask, earlier)
+            return await self._replay(actor, target, ask, earlier)
         for attempt in range(_TRIES):
-            snapshot = await self.snapshots.get(subject, fresh=attempt > 0)
+            snapshot = await self.snapshots.get(target, fresh=attempt > 0)
             now = self._clock()
             decision = decide(ask, snapshot.policy_input, now)
             if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
@@ -144,23 +144,23 @@ class Leasing:
             if isinstance(decision, Denied):
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
-                await self.deny(actor, subject, snapshot, decision, ask)
+                await self.deny(actor, target, snapshot, decision, ask)
             assert snapshot.key is not None
-            lease = _new(lease_id, subject, snapshot, snapshot.key, ask, decision, now)
+            lease = _new(lease_id, target, snapshot, snapshot.key, ask, decision, now)
             try:
                 await self._audit.append(
                     Event.about(lease, "lease.issued", actor, now, note=ask.purpose),
-                    snapshot.guards(subject, lease.grant),
+                    snapshot.guards(target, lease.grant),
                     [(_INSERT, row_of(lease, self._row_key))],
                 )
             except GuardMoved:
                 continue
             except RowRefused:  # the same idempotency key, at the same moment
                 if earlier := await self._stored(lease_id):
-                    return await self._replay(actor, subject, ask, earlier)
+                    return await self._replay(actor, target, ask, earlier)
                 continue
             self._leases[lease.id] = lease
-            return await self._issued(lease, snapshot, subject)
+            return await self._issued(lease, snapshot, target)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
@@ -171,7 +171,7 @@ class Leasing:
         return not self._confirmed
 
     async def deny(
-        self, actor: Actor, subject: Subject, snapshot: AccessSnapshot, denied: Denied, ask: Ask
+        self, actor: Actor, target: AccessTarget, snapshot: AccessSnapshot, denied: Denied, ask: Ask
     ) -> NoReturn:
         """Put a refusal on the record, then raise it.
 
@@ -184,21 +184,21 @@ class Leasing:
                 time=self._clock(),
                 actor=actor,
                 organization=snapshot.organization,
-                workload=subject.workload,
+                workload=target.workload,
                 provider=word(ask.provider),
                 mode=ask.mode,
                 decision="denied",
                 reason=denied.reason,
-                note=f"{subject.organization}/{ask.provider}: {ask.purpose}",
+                note=f"{target.organization}/{ask.provider}: {ask.purpose}",
             )
         )
         raise LeaseDenied(denied)
 
-    async def _issued(self, lease: Lease, snapshot: AccessSnapshot, subject: Subject) -> Issued:
+    async def _issued(self, lease: Lease, snapshot: AccessSnapshot, target: AccessTarget) -> Issued:
         assert snapshot.key is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
-            revealed = await self.open(snapshot.key, subject)
+            revealed = await self.open(snapshot.key, target)
             # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
             if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, snapshot)):
                 await self.snapshot_of(await self.find(lease.id), fresh=True)
@@ -209,13 +209,13 @@ class Leasing:
         async with self._db.read(EVERY_TENANT) as session:
             return await epochs_of(session, guards) != guards
 
-    async def open(self, key: SealedKey, subject: Subject) -> Secret:
+    async def open(self, key: SealedKey, target: AccessTarget) -> Secret:
         """The key itself; its event is durable already."""
         try:
             return await self._keystore.open(key.sealed, key.binding)
         except (CannotOpen, KeystoreUnavailable):
             # The sealed bytes may have been re-wrapped since the snapshot.
-            again = (await self.snapshots.get(subject, fresh=True)).keys.same_as(key)
+            again = (await self.snapshots.get(target, fresh=True)).keys.same_as(key)
             if again is None:
                 raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
             try:
@@ -224,7 +224,7 @@ class Leasing:
                 await self._note_missing(again)
                 raise
             except CannotOpen:
-                await self._tell_unopenable(again, subject)
+                await self._tell_unopenable(again, target)
                 raise KeystoreUnavailable(
                     "The stored key can't be opened; an operator must look.", cause="altered"
                 ) from None
@@ -238,7 +238,7 @@ class Leasing:
             async with self._db.write(scope) as session:
                 await note_missing(session, key.credential, key.number, self._clock())
 
-    async def _tell_unopenable(self, key: SealedKey, subject: Subject) -> None:
+    async def _tell_unopenable(self, key: SealedKey, target: AccessTarget) -> None:
         """What is stored is not what was put there: somebody changed a row, or a value in Vault."""
         now, organization = self._clock(), key.binding.organization
         _log.error("keystore.unopenable", credential=key.credential, version=key.number, organization=organization)
@@ -247,7 +247,7 @@ class Leasing:
                 session,
                 "key_unopenable",
                 organization=organization,
-                provider=subject.provider,
+                provider=target.provider,
                 credential=key.credential,
                 version=key.number,
                 now=now,
@@ -255,10 +255,10 @@ class Leasing:
                 dedup=f"unopenable/{key.credential}/{key.number}",
             )
 
-    async def _replay(self, actor: Actor, subject: Subject, ask: Ask, lease: Lease) -> Issued:
+    async def _replay(self, actor: Actor, target: AccessTarget, ask: Ask, lease: Lease) -> Issued:
         lease, snapshot = await self.snapshot_of(lease)
-        asked = (subject.provider, subject.label, ask.mode, ask.purpose)
-        same_organization = subject.organization in {snapshot.organization, snapshot.slug}
+        asked = (target.provider, target.label, ask.mode, ask.purpose)
+        same_organization = target.organization in {snapshot.organization, snapshot.slug}
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert snapshot.key is not None
@@ -268,7 +268,7 @@ class Leasing:
             await self._audit.append(event, self.guards_of(lease, snapshot))
         except GuardMoved:
             raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
-        return await self._issued(lease, snapshot, lease.subject)
+        return await self._issued(lease, snapshot, lease.target)
 
     def id_of(self, unverified_token: str) -> str:
         """The lease that a token speaks for; raises NoSuchLease."""
@@ -297,10 +297,10 @@ class Leasing:
         now, lease = self._clock(), self.counted(lease)
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
-        subject = lease.subject
-        snapshot = await self.snapshots.get(subject, fresh=fresh)
+        target = lease.target
+        snapshot = await self.snapshots.get(target, fresh=fresh)
         if not fresh and _no_longer(lease, snapshot, now) is not None:
-            snapshot = await self.snapshots.get(subject, fresh=True)
+            snapshot = await self.snapshots.get(target, fresh=True)
         if denied := _no_longer(lease, snapshot, now):
             raise LeaseDenied(denied)
         return lease, snapshot
@@ -313,7 +313,7 @@ class Leasing:
 
     def guards_of(self, lease: Lease, snapshot: AccessSnapshot) -> dict[str, int]:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
-        return snapshot.guards(lease.subject, lease.grant) | {lease.id: 0}
+        return snapshot.guards(lease.target, lease.grant) | {lease.id: 0}
 
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
@@ -344,7 +344,7 @@ class Leasing:
                 )
             except GuardMoved:
                 lease = await self.find(lease.id)
-                await self.snapshots.get(lease.subject, fresh=True)
+                await self.snapshots.get(lease.target, fresh=True)
                 continue
             self._leases[renewed.id] = renewed
             return renewed
@@ -438,7 +438,7 @@ def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
 
 
 def _new(
-    lease_id: str, subject: Subject, snapshot: AccessSnapshot, key: SealedKey, ask: Ask, allowed: Allowed, now: int
+    lease_id: str, target: AccessTarget, snapshot: AccessSnapshot, key: SealedKey, ask: Ask, allowed: Allowed, now: int
 ) -> Lease:
     grant = snapshot.grant(allowed.grant)
     assert grant is not None
@@ -448,7 +448,7 @@ def _new(
     return Lease(
         id=lease_id,
         organization=snapshot.organization,
-        workload=subject.workload,
+        workload=target.workload,
         grant=allowed.grant,
         credential=key.credential,
         version=key.number,

@@ -35,7 +35,7 @@ _REMEMBERED = 20_000
 _FRESH_MS = 60_000
 
 
-class Subject(NamedTuple):
+class AccessTarget(NamedTuple):
     """Whose request for which key."""
 
     workload: str
@@ -104,38 +104,38 @@ class AccessSnapshot:
         """The grant of that id, where it is one of those that were read."""
         return next((found for found in self.policy_input.grants if found.id == grant_id), None)
 
-    def guards(self, subject: Subject, grant: str) -> dict[str, int]:
+    def guards(self, target: AccessTarget, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""
-        relied = [subject.workload, self.organization, grant] + ([self.key.credential] if self.key else [])
+        relied = [target.workload, self.organization, grant] + ([self.key.credential] if self.key else [])
         return {guard: self.epochs[guard] for guard in relied}
 
 
 class SnapshotCache:
-    """Snapshots by subject, the most recently used ones kept."""
+    """Snapshots by target, the most recently used ones kept."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._kept = Recent[Subject, AccessSnapshot](_REMEMBERED)
+        self._kept = Recent[AccessTarget, AccessSnapshot](_REMEMBERED)
         # The last epochs that other replicas told of: a snapshot with another one is read again.
         self._told = Recent[str, int](_REMEMBERED)
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
-        self._loading: dict[Subject, asyncio.Task[AccessSnapshot]] = {}
+        self._loading: dict[AccessTarget, asyncio.Task[AccessSnapshot]] = {}
 
-    async def get(self, subject: Subject, *, fresh: bool = False) -> AccessSnapshot:
-        """The snapshot for ``subject``; ``fresh`` reads it again."""
-        kept = None if fresh else self._kept.get(subject)
+    async def get(self, target: AccessTarget, *, fresh: bool = False) -> AccessSnapshot:
+        """The snapshot for ``target``; ``fresh`` reads it again."""
+        kept = None if fresh else self._kept.get(target)
         if kept is not None and 0 <= self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
             return kept
-        running = self._loading.get(subject)
+        running = self._loading.get(target)
         if running is not None and fresh:
             # It may have read before what this caller knows of; the next one serves all who wait now.
             await asyncio.wait({running})
-            later = self._loading.get(subject)
+            later = self._loading.get(target)
             running = later if later is not running else None
         if running is None:
-            running = self._loading[subject] = asyncio.create_task(self._load_and_keep(subject))
-            running.add_done_callback(lambda done: self._loaded(subject, done))
+            running = self._loading[target] = asyncio.create_task(self._load_and_keep(target))
+            running.add_done_callback(lambda done: self._loaded(target, done))
         return await asyncio.shield(running)
 
     def heard(self, news: str) -> None:
@@ -151,48 +151,48 @@ class SnapshotCache:
     def _outdated(self, kept: AccessSnapshot) -> bool:
         return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
-    def _loaded(self, subject: Subject, done: asyncio.Task[AccessSnapshot]) -> None:
-        if self._loading.get(subject) is done:
-            del self._loading[subject]
+    def _loaded(self, target: AccessTarget, done: asyncio.Task[AccessSnapshot]) -> None:
+        if self._loading.get(target) is done:
+            del self._loading[target]
         if not done.cancelled():
             done.exception()  # whoever waited has it; if they all left, nobody needs it
 
-    async def _load_and_keep(self, subject: Subject) -> AccessSnapshot:
-        snapshot = await self._load(subject)
-        self._kept.pop(subject)
+    async def _load_and_keep(self, target: AccessTarget) -> AccessSnapshot:
+        snapshot = await self._load(target)
+        self._kept.pop(target)
         for row in snapshot.altered:
             await report(self._db, row, self._clock())
         if snapshot.key is not None:  # what was refused may be granted the next moment: never remembered
-            self._kept[subject] = snapshot
+            self._kept[target] = snapshot
         return snapshot
 
-    async def _load(self, subject: Subject) -> AccessSnapshot:
-        organization = await self._resolve(subject.organization)
+    async def _load(self, target: AccessTarget) -> AccessSnapshot:
+        organization = await self._resolve(target.organization)
         if organization is None:
             async with self._db.read(EVERY_TENANT) as session:
-                workload = await session.get(WorkloadRow, subject.workload)
+                workload = await session.get(WorkloadRow, target.workload)
             policy_input = PolicyInput(_active(workload) or False, None, None, None, ())
             return AccessSnapshot("", "", workload.name if workload else "", policy_input, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
         async with self._db.read(Scope.of(organization)) as session:
-            return await self._snapshot(session, subject, organization)
+            return await self._snapshot(session, target, organization)
 
     async def _resolve(self, reference: str) -> str | None:
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
-    async def _snapshot(self, session: AsyncSession, subject: Subject, organization_id: str) -> AccessSnapshot:
-        workload = await session.get(WorkloadRow, subject.workload)
+    async def _snapshot(self, session: AsyncSession, target: AccessTarget, organization_id: str) -> AccessSnapshot:
+        workload = await session.get(WorkloadRow, target.workload)
         organization = await session.get(OrganizationRow, organization_id)
-        given = await _grants(session, subject)
-        credential = await _credential(session, subject)
+        given = await _grants(session, target)
+        credential = await _credential(session, target)
         relied_on: list[GivesRights | None] = [workload, organization, credential, *given]
         altered = [row for row in relied_on if row is not None and not row.genuine]
         grants = [grant_of(row) for row in given if row.genuine]
         rows = await _versions(session, credential)
         keys = _keys(credential, rows)
         key = keys.current
-        relied = [subject.workload, organization_id, *(grant.id for grant in grants)]
+        relied = [target.workload, organization_id, *(grant.id for grant in grants)]
         relied += [credential.id] if credential else []
         policy_input = PolicyInput(
             _active(workload) or False,
@@ -225,20 +225,18 @@ def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool |
     return row.state == Validity.ACTIVE
 
 
-async def _credential(session: AsyncSession, subject: Subject) -> CredentialRow | None:
+async def _credential(session: AsyncSession, target: AccessTarget) -> CredentialRow | None:
     """The one that is there; where it was revoked and none has taken its label, the last one."""
-    query = select(CredentialRow).where(
-        CredentialRow.provider == subject.provider, CredentialRow.label == subject.label
-    )
+    query = select(CredentialRow).where(CredentialRow.provider == target.provider, CredentialRow.label == target.label)
     latest = query.order_by(
         CredentialRow.state != Validity.ACTIVE, CredentialRow.created_at.desc(), CredentialRow.id.desc()
     )
     return await session.scalar(latest.limit(1))
 
 
-async def _grants(session: AsyncSession, subject: Subject) -> Sequence[GrantRow]:
+async def _grants(session: AsyncSession, target: AccessTarget) -> Sequence[GrantRow]:
     rows = await session.scalars(
-        select(GrantRow).where(GrantRow.workload_id == subject.workload, GrantRow.provider == subject.provider)
+        select(GrantRow).where(GrantRow.workload_id == target.workload, GrantRow.provider == target.provider)
     )
     return rows.all()
 

@@ -217,7 +217,7 @@ class Authorizer:
                 )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
-                await self._leasing.snapshots.get(lease.subject, fresh=True)
+                await self._leasing.snapshots.get(lease.target, fresh=True)
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, grant, definition) from None
@@ -250,7 +250,7 @@ class Authorizer:
             note=f"{request.organization}/{request.provider}",
         )
         if lease is not None:
-            snapshot = await self._leasing.snapshots.get(lease.subject)
+            snapshot = await self._leasing.snapshots.get(lease.target)
             event = replace(
                 event,
                 actor=replace(actor, name=snapshot.workload_name),

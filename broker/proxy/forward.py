@@ -94,7 +94,7 @@ class Forwarder:
     ) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
         try:
-            key = await self._leasing.open(use.key, in_flight.lease.subject)
+            key = await self._leasing.open(use.key, in_flight.lease.target)
             use.opened = True
             slot = use.definition.place(key)
             base = use.definition.url(use.key.variables)

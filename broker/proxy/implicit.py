@@ -11,7 +11,7 @@ from broker.base.recent import Recent
 from broker.grants.policy import Ask, Call, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
-from broker.leases.snapshot import Subject
+from broker.leases.snapshot import AccessTarget
 
 _REMEMBERED = 20_000
 # A lease that ends sooner is not taken for another call.
@@ -34,7 +34,7 @@ class Implicit:
     def __init__(self, leasing: Leasing, clock: Clock) -> None:
         self._leasing = leasing
         self._clock = clock
-        self._kept = Recent[tuple[Subject, str], Lease](_REMEMBERED)
+        self._kept = Recent[tuple[AccessTarget, str], Lease](_REMEMBERED)
 
     async def lease(self, job: Job, organization: str, provider: str, call: Call, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
@@ -44,13 +44,13 @@ class Implicit:
         Raises:
             LeaseDenied: no grant allows it; recorded.
         """
-        subject = Subject(job.workload, organization, provider, job.label)
-        kept = self._kept.get((subject, job.purpose))
+        target = AccessTarget(job.workload, organization, provider, job.label)
+        kept = self._kept.get((target, job.purpose))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
         ask = Ask(provider, job.label, Mode.USE, job.purpose, call=call)
-        lease = (await self._leasing.issue(job.actor, subject, ask)).lease
-        self._kept[subject, job.purpose] = lease
+        lease = (await self._leasing.issue(job.actor, target, ask)).lease
+        self._kept[target, job.purpose] = lease
         return lease
 
     async def _carries(self, lease: Lease, call: Call) -> bool:

@@ -258,7 +258,7 @@ class InFlightCalls:
         """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""
         try:
             lease = await self._leasing.find(call.lease.id)
-            await self._leasing.snapshots.get(lease.subject, fresh=True)
+            await self._leasing.snapshots.get(lease.target, fresh=True)
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, snapshot = await self._leasing.snapshot_of(lease)

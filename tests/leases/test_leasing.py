@@ -19,7 +19,7 @@ from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.formats.envelope import Binding
-from broker.leases.snapshot import SnapshotCache, Subject
+from broker.leases.snapshot import AccessTarget, SnapshotCache
 from broker.leases.tables import LeaseRow
 from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
@@ -368,23 +368,23 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
         asked += 1
         return await get(self, *arguments, **more)
 
-    async def counting(self: SnapshotCache, subject: Any) -> Any:
+    async def counting(self: SnapshotCache, target: Any) -> Any:
         nonlocal loads
         loads += 1
         await eventually(lambda: asked >= everybody)  # who asks while it runs, asks for the same
-        return await load(self, subject)
+        return await load(self, target)
 
     monkeypatch.setattr(SnapshotCache, "get", asking)
     monkeypatch.setattr(SnapshotCache, "_load", counting)
     leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
-    subject = Subject(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
+    target = AccessTarget(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
     snapshots = world.services.leasing.snapshots
     asked, everybody = 0, 6
-    first = asyncio.create_task(snapshots.get(subject))
+    first = asyncio.create_task(snapshots.get(target))
     await eventually(lambda: loads == 2)
-    fresh = await asyncio.gather(*(snapshots.get(subject, fresh=True) for _ in range(5)))
+    fresh = await asyncio.gather(*(snapshots.get(target, fresh=True) for _ in range(5)))
     assert loads == 3
     assert {id(snapshot) for snapshot in fresh} == {id(fresh[0])}
     assert id(fresh[0]) != id(await first)
@@ -393,9 +393,9 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
 async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World) -> None:
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
-    subject = Subject(job.id, lease["lease"]["organization"], "raptor-comply", "default")
+    target = AccessTarget(job.id, lease["lease"]["organization"], "raptor-comply", "default")
     snapshots = world.services.leasing.snapshots
-    leaving, staying = (asyncio.create_task(snapshots.get(subject)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(snapshots.get(target)) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
     assert (await staying).slug == "acme"

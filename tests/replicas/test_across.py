@@ -66,10 +66,10 @@ async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World
     await one.grant(job, "acme")
     await job.lease("acme")
     snapshots = one.services.leasing.snapshots
-    subject, kept = snapshots._kept.entries()[0]
-    assert await snapshots.get(subject) is kept
+    target, kept = snapshots._kept.entries()[0]
+    assert await snapshots.get(target) is kept
     snapshots.heard(f"{credential} {kept.epochs[credential] - 1}")
-    assert await snapshots.get(subject) is not kept
+    assert await snapshots.get(target) is not kept
     # and what was heard before news were missed makes nothing fall that was read since
     snapshots.forget()
     assert not snapshots._outdated(kept)

@@ -13,7 +13,7 @@ from broker.grants.granting import LONGEST_TTL_S
 from broker.grants.policy import Ask, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
-from broker.leases.snapshot import Subject
+from broker.leases.snapshot import AccessTarget
 from broker.organizations import tenants
 from broker.web.api.fields import (
     Body,
@@ -157,10 +157,10 @@ async def issue(request: Request) -> Response:
     wired = await services(request)
     job = await job_of_token(request, wired)
     body = parsed(NewLease, await request.body())
-    subject = Subject(job.workload.id, body.organization, body.provider, body.label)
+    target = AccessTarget(job.workload.id, body.organization, body.provider, body.label)
     ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl, body.grant)
     key = checked_key(request.headers.get("idempotency-key"))
-    issued = _issued(await wired.leasing.issue(job.actor, subject, ask, idempotency_key=key), wired)
+    issued = _issued(await wired.leasing.issue(job.actor, target, ask, idempotency_key=key), wired)
     return Response(issued.model_dump_json(), 201, media_type="application/json")
 
 
