@@ -67,7 +67,7 @@ class GrantRateLimited(TooMany):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProxiedCall:
     """A judged request with its path, and who asks; ``lease`` is None where one is to be found for a job."""
 
     caller: str | Job
@@ -90,7 +90,7 @@ class Authorizer:
         self._implicit = Implicit(leasing, clock)
         self._clock = clock
 
-    async def asked(self, caller: str | Job, actor: Actor, request: Request) -> Asked:
+    async def call_of(self, caller: str | Job, actor: Actor, request: Request) -> ProxiedCall:
         """The request with its path and query judged; a refusal is recorded.
 
         Raises:
@@ -109,7 +109,7 @@ class Authorizer:
         except (PathRefused, QueryRefused) as refusal:
             await self._deny(lease, actor, request, refusal)
             raise
-        return Asked(caller, lease, actor, request, path)
+        return ProxiedCall(caller, lease, actor, request, path)
 
     async def _named(self, unverified_token: str) -> Lease:
         try:
@@ -123,62 +123,62 @@ class Authorizer:
         except UnknownProvider:  # refused as soon as its lease is looked at
             return ()
 
-    async def lease(self, asked: Asked, *, again: bool = False) -> Lease:
+    async def lease(self, call: ProxiedCall, *, again: bool = False) -> Lease:
         """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""
-        if not isinstance(asked.caller, Job):
-            assert asked.lease is not None
-            return asked.lease
-        call = Call(asked.request.method, asked.path, asked.request.query)
-        target = (asked.request.organization, asked.request.provider)
-        return await self._implicit.lease(asked.caller, *target, call, again=again)
+        if not isinstance(call.caller, Job):
+            assert call.lease is not None
+            return call.lease
+        wanted = Call(call.request.method, call.path, call.request.query)
+        target = (call.request.organization, call.request.provider)
+        return await self._implicit.lease(call.caller, *target, wanted, again=again)
 
-    async def expect(self, in_flight: InFlightCall, asked: Asked) -> None:
+    async def expect(self, in_flight: InFlightCall, call: ProxiedCall) -> None:
         """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
         since = time.monotonic()
         try:
             lease, snapshot = await self._leasing.snapshot_of(in_flight.lease)
         except LeaseOver as refusal:
-            if isinstance(asked.caller, Job):  # another one is found for it once it has come
+            if isinstance(call.caller, Job):  # another one is found for it once it has come
                 return
-            await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
+            await self._deny(in_flight.lease, call.actor, call.request, refusal)
             raise
         except BrokerError as refusal:
             if not isinstance(refusal, Unavailable):
-                await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
+                await self._deny(in_flight.lease, call.actor, call.request, refusal)
             raise
         in_flight.depends_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
     async def authorized(
-        self, in_flight: InFlightCall, asked: Asked, patience: float, *, fall_back: bool = False
+        self, in_flight: InFlightCall, call: ProxiedCall, patience: float, *, fall_back: bool = False
     ) -> Use:
         """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
 
         ``fall_back`` takes the key before the present one, where a rotation still holds it.
         """
         until = time.monotonic() + patience
-        implicit = isinstance(asked.caller, Job)
+        implicit = isinstance(call.caller, Job)
         while True:
             try:
-                return await self._authorize(in_flight, asked, fall_back=fall_back)
+                return await self._authorize(in_flight, call, fall_back=fall_back)
             except LeaseOver as refusal:
                 if not implicit:
-                    await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
+                    await self._deny(in_flight.lease, call.actor, call.request, refusal)
                     raise
-                in_flight.lease = await self.lease(asked, again=True)
+                in_flight.lease = await self.lease(call, again=True)
                 implicit = False
             except UpstreamRateLimited as paused:
                 wait = retry.backoff(0, float(paused.members["retry_after"]))
                 if time.monotonic() + wait > until:
-                    await self._deny(in_flight.lease, asked.actor, asked.request, paused)
+                    await self._deny(in_flight.lease, call.actor, call.request, paused)
                     raise
                 await asyncio.sleep(wait)
             except BrokerError as refusal:
                 if not isinstance(refusal, Unavailable):
-                    await self._deny(in_flight.lease, asked.actor, asked.request, refusal)
+                    await self._deny(in_flight.lease, call.actor, call.request, refusal)
                 raise
 
-    async def _authorize(self, in_flight: InFlightCall, asked: Asked, *, fall_back: bool) -> Use:
-        lease, request = in_flight.lease, asked.request
+    async def _authorize(self, in_flight: InFlightCall, call: ProxiedCall, *, fall_back: bool) -> Use:
+        lease, request = in_flight.lease, call.request
         definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
             since = time.monotonic()
@@ -191,18 +191,18 @@ class Authorizer:
                 key, fallback = fallback, None
             assert grant is not None
             assert key is not None
-            if denied := _refused(grant, Call(request.method, asked.path, request.query)):
+            if denied := _refused(grant, Call(request.method, call.path, request.query)):
                 raise LeaseDenied(denied)
             event = Event.about(
                 lease,
                 "use.authorized",
-                Actor("workload", lease.workload, snapshot.workload_name, asked.actor.address, asked.actor.agent),
+                Actor("workload", lease.workload, snapshot.workload_name, call.actor.address, call.actor.agent),
                 self._clock(),
                 use=ids.new("use"),
                 version=key.number,
                 mode=Mode.USE,
                 request=request.id,
-                target=self._target(definition, key, asked),
+                target=self._target(definition, key, call),
             )
             guards = self._leasing.guards_of(lease, snapshot)
             in_flight.depends_on(lease, key.number, guards, since)
@@ -222,13 +222,13 @@ class Authorizer:
             except Exhausted as exhausted:
                 raise _used_up(exhausted, grant, definition) from None
             retries = grant.retries and definition.retry.retries
-            return Use(event, definition, key, fallback, asked.path, taken, retries)
+            return Use(event, definition, key, fallback, call.path, taken, retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
-    def _target(self, definition: Definition, key: SealedKey, asked: Asked) -> Target:
+    def _target(self, definition: Definition, key: SealedKey, call: ProxiedCall) -> Target:
         base = urlsplit(definition.url(key.variables))
-        plain, other = names(asked.request.query, self._catalog.could_be_key)
-        return Target(base.hostname or "", asked.request.method, base.path + asked.path or "/", plain, other)
+        plain, other = names(call.request.query, self._catalog.could_be_key)
+        return Target(base.hostname or "", call.request.method, base.path + call.path or "/", plain, other)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""

@@ -39,16 +39,16 @@ class Proxy:
             UpstreamRateLimited: refused before the key was opened; recorded where the lease is known.
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
-        asked = await self._authorizer.asked(caller, actor, request)
-        async with self._in_flight.enter(await self._authorizer.lease(asked)) as in_flight:
+        call = await self._authorizer.call_of(caller, actor, request)
+        async with self._in_flight.enter(await self._authorizer.lease(call)) as in_flight:
             small: bytes | None = None
             if request.body.is_small:
                 if request.body.length:  # it may be long in coming, and all the while its lease may end
-                    await self._authorizer.expect(in_flight, asked)
+                    await self._authorizer.expect(in_flight, call)
                 small = await request.body.whole(in_flight.moves)
             patience, handed, fall_back = retry.PATIENCE_S, False, False
             for attempt in range(1, retry.ATTEMPTS + 1):
-                use = await self._authorizer.authorized(in_flight, asked, patience, fall_back=fall_back)
+                use = await self._authorizer.authorized(in_flight, call, patience, fall_back=fall_back)
                 wait = 0.0
                 try:
                     async with self._forwarder.forwarded(in_flight, use, request, small) as answer:
