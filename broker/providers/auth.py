@@ -1,4 +1,4 @@
-"""The one slot of a request that a key goes into, and how it is written there."""
+"""Where in a request a key goes, and how it is written there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HOLE = "{key}"
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """The key in its slot; its values don't print."""
+class KeyPlacement:
+    """A key where it goes in a request; its values don't print."""
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -46,9 +46,9 @@ class HeaderAuth(Part):
         inside = value.startswith(before) and value.endswith(after)
         return value[len(before) : len(value) - len(after)].strip() if inside else ""
 
-    def place(self, key: str) -> Placement:
+    def place(self, key: str) -> KeyPlacement:
         """``key`` in its header."""
-        return Placement(headers=((self.name, self.format.replace(HOLE, key)),))
+        return KeyPlacement(headers=((self.name, self.format.replace(HOLE, key)),))
 
 
 class QueryAuth(Part):
@@ -66,9 +66,9 @@ class QueryAuth(Part):
         """No header carries it."""
         return ""
 
-    def place(self, key: str) -> Placement:
+    def place(self, key: str) -> KeyPlacement:
         """``key`` in its parameter, not yet percent-encoded."""
-        return Placement(query=((self.name, key),))
+        return KeyPlacement(query=((self.name, key),))
 
 
 class BasicAuth(Part):
@@ -103,10 +103,10 @@ class BasicAuth(Part):
             return ""
         return username if HOLE in self.username else password
 
-    def place(self, key: str) -> Placement:
+    def place(self, key: str) -> KeyPlacement:
         """``key`` in the Authorization header."""
         pair = f"{self.username.replace(HOLE, key)}:{self.password.replace(HOLE, key)}"
-        return Placement(headers=(("Authorization", "Basic " + b64encode(pair.encode()).decode()),))
+        return KeyPlacement(headers=(("Authorization", "Basic " + b64encode(pair.encode()).decode()),))
 
 
 Auth = Annotated[HeaderAuth | QueryAuth | BasicAuth, Field(discriminator="placement")]

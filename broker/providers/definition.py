@@ -11,7 +11,7 @@ from pydantic import Field
 
 from broker.base.errors import Invalid
 from broker.base.secret import Secret
-from broker.providers.auth import HOLE, Auth, BasicAuth, Placement
+from broker.providers.auth import HOLE, Auth, BasicAuth, KeyPlacement
 from broker.providers.host import Host
 from broker.providers.minting import Member, Rotate
 from broker.providers.part import (
@@ -33,7 +33,7 @@ from broker.providers.pattern import Shape, shape
 from broker.providers.retry import Retry
 from broker.providers.rule import Rule, faults_of_patterns
 
-__all__ = ["Definition", "Placement", "Retry"]
+__all__ = ["Definition", "KeyPlacement", "Retry"]
 
 ScanName = Annotated[
     str, form(r"[a-z0-9][a-z0-9_.-]{2,39}", 'write what stands before a key, in lower case, for example "dd_api_key"')
@@ -181,8 +181,8 @@ class Definition(Part):
                 raise Invalid(f"variables.{name}: {variable.title} must be {wanted}.")
         return self.host.filled(variables)
 
-    def place(self, key: Secret) -> Placement:
-        """The key in the one slot that this definition gives it.
+    def place(self, key: Secret) -> KeyPlacement:
+        """The key in the one placement that this definition gives it.
 
         Raises:
             Invalid: the key holds characters that could end a header or a user name.
@@ -196,7 +196,7 @@ class Definition(Part):
         return self.auth.place(text)
 
 
-def _faults_of_headers(headers: Mapping[str, str], slot: str) -> Iterator[Fault]:
+def _faults_of_headers(headers: Mapping[str, str], key_header: str) -> Iterator[Fault]:
     seen: set[str] = set()
     for name, text in headers.items():
         field, lowered = f"required_headers.{name}", name.lower()
@@ -204,7 +204,7 @@ def _faults_of_headers(headers: Mapping[str, str], slot: str) -> Iterator[Fault]
             yield Fault("required_headers", f"{name!r} is not a header name; write for example Accept")
         elif lowered in HEADERS_OF_THE_CONNECTION:
             yield Fault(field, "is a header of the connection; remove it")
-        elif lowered == slot:
+        elif lowered == key_header:
             yield Fault(field, "is the header that carries the key; remove it")
         elif lowered in seen:
             yield Fault(field, "stands there twice, in another case; remove one")

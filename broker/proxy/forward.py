@@ -96,9 +96,9 @@ class Forwarder:
         try:
             key = await self._leasing.open(use.key, in_flight.lease.target)
             use.opened = True
-            slot = use.definition.place(key)
+            placement = use.definition.place(key)
             base = use.definition.url(use.key.variables)
-            headers = request_headers(request.headers, use.definition.required_headers.items(), slot)
+            headers = request_headers(request.headers, use.definition.required_headers.items(), placement)
             if small is None and request.body.length is not None:
                 headers.append(("Content-Length", str(request.body.length)))
             use.sent = len(small or b"")
@@ -106,7 +106,7 @@ class Forwarder:
             request.tries.count += 1
             async with self._outbound.call(
                 request.method,
-                target(base, use.path, request.raw_query, slot),
+                target(base, use.path, request.raw_query, placement),
                 headers=headers,
                 body=_metered(request.body.chunks, in_flight, use) if small is None else small or None,
                 private=use.definition.host.private,

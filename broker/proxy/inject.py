@@ -1,4 +1,4 @@
-"""Strip first, inject last: what of a caller's request goes upstream, and the key into its one slot.  Pure."""
+"""Strip first, inject last: what of a caller's request goes upstream, and the key into its one placement.  Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote_plus, unquote
 
 from broker.base.errors import Invalid
 from broker.base.parameters import folded, read
-from broker.providers.definition import Placement
+from broker.providers.definition import KeyPlacement
 
 # RFC 9110 §7.6.1, and what only this hop is meant to read.
 HOP_BY_HOP = frozenset(
@@ -65,14 +65,14 @@ def tokens(connection: str) -> set[str]:
 
 
 def request_headers(
-    caller: Iterable[tuple[str, str]], required: Collection[tuple[str, str]], slot: Placement
+    caller: Iterable[tuple[str, str]], required: Collection[tuple[str, str]], placement: KeyPlacement
 ) -> Headers:
     """The headers to send: the caller's less hop-by-hop ones and ours, the provider's fixed ones, the key last.
 
     Raises:
         Invalid: a header value that HTTP can't carry.
     """
-    fixed = {alias(name) for name, _ in (*required, *slot.headers)}
+    fixed = {alias(name) for name, _ in (*required, *placement.headers)}
     kept = []
     named: set[str] = set()
     for name, value in caller:
@@ -85,14 +85,14 @@ def request_headers(
             kept.append((aliased, name, value))
     passed = [(name, value) for aliased, name, value in kept if aliased not in named]
     # An answer in an encoding that the broker can't read could carry the key past it.
-    return [*passed, ("Accept-Encoding", "identity"), *required, *slot.headers]
+    return [*passed, ("Accept-Encoding", "identity"), *required, *placement.headers]
 
 
 def _stays_here(aliased: str) -> bool:
     return aliased in _NEVER_SENT or aliased.startswith(_OURS_BY_PREFIX) or _REWRITES.fullmatch(aliased) is not None
 
 
-def target(base: str, path: str, caller_query: str | None, slot: Placement) -> str:
+def target(base: str, path: str, caller_query: str | None, placement: KeyPlacement) -> str:
     """The URL to call: ``path`` and the query of the call below ``base``, byte for byte but for an injected key.
 
     ``caller_query`` is None where the call has no ``?``; an empty query keeps it (RFC 3986 §6.2.3: they may differ).
@@ -100,19 +100,19 @@ def target(base: str, path: str, caller_query: str | None, slot: Placement) -> s
     Raises:
         QueryRefused: the key goes into the query, and which parameter is its own can't be told.
     """
-    sent = query(caller_query or "", slot)
+    sent = query(caller_query or "", placement)
     return f"{base}{path}?{sent}" if sent or caller_query is not None else f"{base}{path}"
 
 
-def query(caller: str, slot: Placement) -> str:
+def query(caller: str, placement: KeyPlacement) -> str:
     """The query to send: the caller's bytes less every spelling of the injected parameter, the key last.
 
     Raises:
         QueryRefused: which parameter is the key's can't be told.
     """
-    if not slot.query:
+    if not placement.query:
         return caller
-    injected = {folded(name) for name, _ in slot.query}
+    injected = {folded(name) for name, _ in placement.query}
     pairs = [one.separators + one.text for one in read(caller) if injected.isdisjoint(one.readings)]
-    pairs += [f"&{quote_plus(name)}={quote_plus(value)}" for name, value in slot.query]
+    pairs += [f"&{quote_plus(name)}={quote_plus(value)}" for name, value in placement.query]
     return "".join(pairs)[1:]

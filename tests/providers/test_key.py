@@ -116,9 +116,9 @@ def test_a_pattern_is_refused_or_its_shape_is_true(pattern: str, data: st.DataOb
         assert set(text) <= found.alphabet
 
 
-@pytest.mark.parametrize("slot", ["header", "query", "basic"])
-def test_a_placed_key_does_not_print(slot: str, tmp_path: Path) -> None:
-    changes = {"header": [], "query": [QUERY], "basic": [(BASIC[0], f'{BASIC[1]}\nusername = "{{key}}"')]}[slot]
+@pytest.mark.parametrize("placement", ["header", "query", "basic"])
+def test_a_placed_key_does_not_print(placement: str, tmp_path: Path) -> None:
+    changes = {"header": [], "query": [QUERY], "basic": [(BASIC[0], f'{BASIC[1]}\nusername = "{{key}}"')]}[placement]
     key = "ex_" + "q" * 20
     placed = definition(tmp_path, *changes).place(Secret(key))
     sent = str((placed.headers, placed.query))

@@ -6,11 +6,11 @@ import pytest
 
 from broker.base.errors import Invalid
 from broker.base.parameters import QueryRefused
-from broker.providers.definition import Placement
+from broker.providers.definition import KeyPlacement
 from broker.proxy.inject import query, request_headers, target
 
-SLOT = Placement(headers=(("X-API-Key", "K"),))
-QUERY_SLOT = Placement(query=(("api_token", "K&=1"),))
+PLACEMENT = KeyPlacement(headers=(("X-API-Key", "K"),))
+QUERY_PLACEMENT = KeyPlacement(query=(("api_token", "K&=1"),))
 
 
 def names(headers: list[tuple[str, str]]) -> list[str]:
@@ -21,12 +21,12 @@ def names(headers: list[tuple[str, str]]) -> list[str]:
     "alias", ["X-API-Key", "x-api-key", "X_API_KEY", "x-Api_kEy", "X.API.Key", "x~api!key", "X%2DAPI.Key"]
 )
 def test_every_spelling_of_the_slot_is_replaced_by_the_key(alias: str) -> None:
-    sent = request_headers([(alias, "mine"), ("x-api-key", "again"), ("Accept", "a/b")], [], SLOT)
+    sent = request_headers([(alias, "mine"), ("x-api-key", "again"), ("Accept", "a/b")], [], PLACEMENT)
     assert sent == [("Accept", "a/b"), ("Accept-Encoding", "identity"), ("X-API-Key", "K")]
 
 
 def test_a_connection_header_cannot_take_the_key_out() -> None:
-    sent = request_headers([("Connection", "close, X-API-Key, X-Trace"), ("X-Trace", "1")], [], SLOT)
+    sent = request_headers([("Connection", "close, X-API-Key, X-Trace"), ("X-Trace", "1")], [], PLACEMENT)
     assert names(sent) == ["accept-encoding", "x-api-key"]
 
 
@@ -53,7 +53,7 @@ def test_hop_by_hop_and_broker_headers_stay_behind_and_vendor_headers_pass() -> 
         ("anthropic-version", "2023-06-01"),
         ("Content-Type", "application/json"),
     ]
-    assert names(request_headers(caller, [], SLOT)) == [
+    assert names(request_headers(caller, [], PLACEMENT)) == [
         "anthropic-version",
         "content-type",
         "accept-encoding",
@@ -74,14 +74,14 @@ OVERRIDES = [
 def test_a_header_that_names_another_method_or_address_stays_here_in_every_spelling(name: str, between: str) -> None:
     spelled = name.replace("-", between)
     caller = [(spelled, "DELETE"), (spelled.lower(), "x"), ("Accept", "a/b")]
-    assert names(request_headers(caller, [], SLOT)) == ["accept", "accept-encoding", "x-api-key"]
+    assert names(request_headers(caller, [], PLACEMENT)) == ["accept", "accept-encoding", "x-api-key"]
 
 
 @pytest.mark.parametrize(
     "name", ["Proxy", "PROXY", "Proxy-Connection", "Proxy.Authorization", "Expect", "Via", "X-Real-IP"]
 )
 def test_a_header_for_what_stands_between_stays_here(name: str) -> None:
-    assert names(request_headers([(name, "x")], [], SLOT)) == ["accept-encoding", "x-api-key"]
+    assert names(request_headers([(name, "x")], [], PLACEMENT)) == ["accept-encoding", "x-api-key"]
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_a_header_for_what_stands_between_stays_here(name: str) -> None:
     ],
 )
 def test_a_name_that_belongs_to_the_job_and_the_upstream_passes_as_it_is_spelled(name: str) -> None:
-    assert request_headers([(name, "x")], [], SLOT)[0] == (name, "x")
+    assert request_headers([(name, "x")], [], PLACEMENT)[0] == (name, "x")
 
 
 def test_required_headers_of_the_provider_win() -> None:
-    sent = request_headers([("Accept", "text/html")], [("Accept", "application/json")], SLOT)
+    sent = request_headers([("Accept", "text/html")], [("Accept", "application/json")], PLACEMENT)
     assert [value for name, value in sent if name == "Accept"] == ["application/json"]
 
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\nb", "a\0b"])
 def test_a_value_that_could_start_another_header_is_refused(value: str) -> None:
     with pytest.raises(Invalid):
-        request_headers([("X-Trace", value)], [], SLOT)
+        request_headers([("X-Trace", value)], [], PLACEMENT)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_value_that_could_start_another_header_is_refused(value: str) -> None:
     ],
 )
 def test_every_spelling_of_the_parameter_is_replaced_by_the_key(caller: str) -> None:
-    assert query(f"{caller}&limit=5&{caller}", QUERY_SLOT) == "limit=5&api_token=K%26%3D1"
+    assert query(f"{caller}&limit=5&{caller}", QUERY_PLACEMENT) == "limit=5&api_token=K%26%3D1"
 
 
 @pytest.mark.parametrize(
@@ -141,18 +141,18 @@ def test_every_spelling_of_the_parameter_is_replaced_by_the_key(caller: str) -> 
     ],
 )
 def test_no_receiver_finds_a_second_key(doubled: str) -> None:
-    sent = query(f"limit=5&{doubled}", QUERY_SLOT)
+    sent = query(f"limit=5&{doubled}", QUERY_PLACEMENT)
     assert sent == ("limit=5&a=1" if doubled.startswith("a=1") else "limit=5") + "&api_token=K%26%3D1"
 
 
 def test_a_key_in_the_query_leaves_the_rest_as_it_was_sent() -> None:
-    assert query("a=1;b=2&&c;", QUERY_SLOT) == "a=1;b=2&&c;&api_token=K%26%3D1"
-    assert query("", QUERY_SLOT) == "api_token=K%26%3D1"
+    assert query("a=1;b=2&&c;", QUERY_PLACEMENT) == "a=1;b=2&&c;&api_token=K%26%3D1"
+    assert query("", QUERY_PLACEMENT) == "api_token=K%26%3D1"
 
 
 def test_a_parameter_whose_name_cannot_be_told_is_refused_and_not_sent() -> None:
     with pytest.raises(QueryRefused):
-        query("%" + "25" * 8_000, QUERY_SLOT)
+        query("%" + "25" * 8_000, QUERY_PLACEMENT)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +167,17 @@ def test_a_parameter_whose_name_cannot_be_told_is_refused_and_not_sent() -> None
     ],
 )
 def test_the_address_is_the_one_that_was_asked_for(path: str, caller: str | None, address: str) -> None:
-    assert target("http://h/base", path, caller, SLOT) == address
+    assert target("http://h/base", path, caller, PLACEMENT) == address
 
 
 def test_a_key_in_the_query_needs_no_query_of_the_caller() -> None:
-    assert target("http://h", "/x", None, QUERY_SLOT) == "http://h/x?api_token=K%26%3D1"
+    assert target("http://h", "/x", None, QUERY_PLACEMENT) == "http://h/x?api_token=K%26%3D1"
 
 
 def test_other_parameters_are_sent_byte_for_byte() -> None:
-    assert query("q=%7Ba%7D&x=1+2&empty=", SLOT) == "q=%7Ba%7D&x=1+2&empty="
+    assert query("q=%7Ba%7D&x=1+2&empty=", PLACEMENT) == "q=%7Ba%7D&x=1+2&empty="
 
 
 def test_a_placement_does_not_print_its_key() -> None:
-    assert "K" not in repr(SLOT).replace("Key", "")
-    assert "K&" not in repr(QUERY_SLOT)
+    assert "K" not in repr(PLACEMENT).replace("Key", "")
+    assert "K&" not in repr(QUERY_PLACEMENT)
