@@ -18,10 +18,10 @@ from broker.care.health import SUSPECT, suspicion
 from broker.credentials.resting import pause_id
 from broker.leases.leasing import Leasing
 from broker.providers.pause import asked_of, pause_of
-from broker.proxy.answer import Addresses, request_id, response_headers
 from broker.proxy.in_flight import InFlightCall
-from broker.proxy.inject import Headers, request_headers, target
 from broker.proxy.redact import Redactor
+from broker.proxy.request_headers import Headers, request_headers, target
+from broker.proxy.response_headers import Addresses, request_id, response_headers
 from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
 from broker.proxy.wide import WideText, is_declared
 from broker.wire.client import Answer as Received

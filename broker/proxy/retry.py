@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from broker.providers.pause import OUTAGES
-from broker.proxy.inject import alias
+from broker.proxy.request_headers import alias
 
 ATTEMPTS = 3
 # How long a job's call is held for retries and for an upstream's pause, in all, before the job is told to wait.

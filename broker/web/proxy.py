@@ -13,8 +13,8 @@ from broker.audit.events import Actor
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.implicit import Job
-from broker.proxy.inject import Headers
 from broker.proxy.payload import Body
+from broker.proxy.request_headers import Headers
 from broker.proxy.use import Request, Tries
 from broker.web.api.fields import header_note
 from broker.web.errors import render

@@ -7,7 +7,7 @@ import pytest
 from broker.base.errors import Invalid
 from broker.base.parameters import QueryRefused
 from broker.providers.definition import KeyPlacement
-from broker.proxy.inject import query, request_headers, target
+from broker.proxy.request_headers import query, request_headers, target
 
 PLACEMENT = KeyPlacement(headers=(("X-API-Key", "K"),))
 QUERY_PLACEMENT = KeyPlacement(query=(("api_token", "K&=1"),))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from broker.providers.answers import keepable
-from broker.proxy.inject import HOP_BY_HOP, Headers, alias, tokens
+from broker.proxy.request_headers import HOP_BY_HOP, Headers, alias, tokens
 
 # Credentials of the upstream, and what would speak for the broker's own origin or to caches before it.
 _STAY_BEHIND = frozenset(

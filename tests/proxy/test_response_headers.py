@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.proxy.answer import Addresses, request_id, response_headers
+from broker.proxy.response_headers import Addresses, request_id, response_headers
 
 PROXY = "https://keys.example/proxy/acme/lab"
 ADDRESSES = Addresses("https://api.example/v1", PROXY, "https://api.example/v1/jobs")
