@@ -22,7 +22,7 @@ from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
-from broker.grants.granting import grant_of
+from broker.grants.commands import grant_of
 from broker.grants.policy import Grant, PolicyInput
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow

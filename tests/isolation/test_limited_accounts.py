@@ -18,7 +18,7 @@ from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database
 from broker.client.identity import generate, public
 from broker.formats import ids
-from broker.grants import granting, jobs
+from broker.grants import commands, jobs
 from broker.grants.policy import Mode
 from broker.identity import workloads
 from broker.identity.principal import Operator, Role
@@ -377,7 +377,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
     globex = await _organization(world, "globex")
     async with world.services.db.write(EVERY_TENANT) as session:
         workload = await workloads.find(session, job.id)
-        await granting.create(
+        await commands.create(
             session,
             by.actor(),
             workload=workload,
@@ -388,7 +388,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
             max_ttl=60,
             purpose_required=False,
             expires_at=None,
-            limits=granting.GrantLimits(),
+            limits=commands.GrantLimits(),
             approval=False,
             now=world.clock(),
         )

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Invalid
 from broker.base.validity import Validity
-from broker.grants import granting, jobs
+from broker.grants import commands, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity.approval import shown_state
@@ -64,7 +64,7 @@ class NewGrant(Body):
     provider: Label
     label: Annotated[Label | None, Field(description="One credential's label; left out, every label.")] = None
     modes: Annotated[list[Mode], Field(min_length=1, max_length=2)]
-    max_ttl: Annotated[int, Field(ge=1, le=granting.LONGEST_TTL_S, description="Seconds a lease may last in all.")] = (
+    max_ttl: Annotated[int, Field(ge=1, le=commands.LONGEST_TTL_S, description="Seconds a lease may last in all.")] = (
         3600
     )
     purpose_required: bool = False
@@ -83,7 +83,7 @@ class NewGrant(Body):
     retries: Annotated[bool, Field(description="Whether the broker tries idempotent calls again.")] = True
     expires_at: Moment | None = None
 
-    def limits(self, definition: Definition) -> granting.GrantLimits:
+    def limits(self, definition: Definition) -> commands.GrantLimits:
         """What the grant limits, with presets written out.
 
         Raises:
@@ -95,7 +95,7 @@ class NewGrant(Body):
         rules = [definition.presets[name] for name in self.presets]
         rules += [_rule(at, rule) for at, rule in enumerate(self.rules)]
         rate = Rate(self.rate.uses, self.rate.seconds) if self.rate else None
-        return granting.GrantLimits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
+        return commands.GrantLimits(self.presets, tuple(rules), rate, self.max_uses, self.implicit, self.retries)
 
 
 def _rule(at: int, body: RuleBody) -> Rule:
@@ -188,7 +188,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
 
     async def work(session: AsyncSession) -> Granted:
         wanted = dict.fromkeys([(await tenants.find_active(session, ref)) for ref in body.organizations])
-        rows = await granting.create(
+        rows = await commands.create(
             session,
             call.actor,
             workload=await jobs.known(session, call.operator, body.workload),
@@ -220,7 +220,7 @@ async def listed(
     """Grants, of one organization or job where named."""
     query = select(GrantRow)
     if waiting:
-        query = query.where(*granting.waits(call.now))
+        query = query.where(*commands.waits(call.now))
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await tenants.find(session, organization)).id)
@@ -234,7 +234,7 @@ async def listed(
 async def one(grant_id: IdPath, call: ByAnyOperator) -> GrantView:
     """One grant."""
     async with call.services.db.read(call.scope) as session:
-        return show(await granting.find(session, grant_id), call.now)
+        return show(await commands.find(session, grant_id), call.now)
 
 
 @router.post("/{grant_id}/approve", response_model=GrantView)
@@ -242,7 +242,7 @@ async def approve(grant_id: IdPath, call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> GrantView:
-        return show(await granting.approve(session, call.actor, grant_id, now=call.now), call.now)
+        return show(await commands.approve(session, call.actor, grant_id, now=call.now), call.now)
 
     return await call.change(None, work)
 
@@ -252,6 +252,6 @@ async def revoke(grant_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole)
     """Take a grant back: no lease or use under it once this is answered."""
 
     async def work(session: AsyncSession) -> GrantView:
-        return show(await granting.revoke(session, call.actor, grant_id, note=body.reason, now=call.now), call.now)
+        return show(await commands.revoke(session, call.actor, grant_id, note=body.reason, now=call.now), call.now)
 
     return await call.cut(body, work)

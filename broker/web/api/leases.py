@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from broker.base.db import EVERY_TENANT
-from broker.grants.granting import LONGEST_TTL_S
+from broker.grants.commands import LONGEST_TTL_S
 from broker.grants.policy import Ask, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
