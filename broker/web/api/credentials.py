@@ -21,7 +21,7 @@ from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import Place
 from broker.intake import links
-from broker.leases.selection import Selection, selected
+from broker.leases.attention import Selection, selected
 from broker.organizations import tenants
 from broker.rotations import commands
 from broker.web.api.fields import (
