@@ -153,7 +153,7 @@ BROKER = Actor("broker", "broker", "the broker itself")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class AuditTarget:
     """What an upstream was asked: host, method and plain names of parameters are core.
 
     The path (it may name things) and ``query``, which is what else there was beside plain names, are personal.
@@ -199,7 +199,7 @@ class Fields(TypedDict, total=False):
     mode: str
     decision: Decision
     reason: str
-    target: Target | None
+    target: AuditTarget | None
     outcome: Outcome | None
     note: str
     request: str
@@ -234,7 +234,7 @@ class Event:
     mode: str = ""
     decision: Decision = "allowed"
     reason: str = ""
-    target: Target | None = None
+    target: AuditTarget | None = None
     outcome: Outcome | None = None
     note: str = ""
     request: str = ""

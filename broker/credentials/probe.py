@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import structlog
 
-from broker.audit.events import Outcome, Target
+from broker.audit.events import AuditTarget, Outcome
 from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
@@ -53,10 +53,10 @@ class Probed:
     whole: bool = True
 
 
-def target(definition: Definition, variables: Mapping[str, str], method: str, path: str) -> Target:
+def target(definition: Definition, variables: Mapping[str, str], method: str, path: str) -> AuditTarget:
     """What will be asked, for the record, without the key."""
     url = urlsplit(definition.url(variables) + path)
-    return Target(url.hostname or "", method, url.path)
+    return AuditTarget(url.hostname or "", method, url.path)
 
 
 class Exchange(NamedTuple):

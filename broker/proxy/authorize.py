@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from broker.audit import allowance
 from broker.audit.allowance import Allowance, Exhausted
-from broker.audit.events import Actor, Event, Target
+from broker.audit.events import Actor, AuditTarget, Event
 from broker.audit.log import AuditLog, GuardMoved
 from broker.base.clock import Clock
 from broker.base.db import table
@@ -225,10 +225,10 @@ class Authorizer:
             return Use(event, definition, key, fallback, call.path, taken, retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
-    def _target(self, definition: Definition, key: SealedKey, call: ProxiedCall) -> Target:
+    def _target(self, definition: Definition, key: SealedKey, call: ProxiedCall) -> AuditTarget:
         base = urlsplit(definition.url(key.variables))
         plain, other = names(call.request.query, self._catalog.could_be_key)
-        return Target(base.hostname or "", call.request.method, base.path + call.path or "/", plain, other)
+        return AuditTarget(base.hostname or "", call.request.method, base.path + call.path or "/", plain, other)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
@@ -246,7 +246,7 @@ class Authorizer:
             decision="denied",
             reason=refusal.code,
             request=request.id,
-            target=Target("", request.method, request.raw_path.decode("ascii", "replace")),
+            target=AuditTarget("", request.method, request.raw_path.decode("ascii", "replace")),
             note=f"{request.organization}/{request.provider}",
         )
         if lease is not None:

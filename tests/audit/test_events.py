@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import broker
-from broker.audit.events import BROKER, KINDS, Actor, Event, Fields, Outcome, Target, word
+from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Fields, Outcome, word
 from broker.formats.event import MAX_BYTES
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=60) | st.sampled_from(
@@ -33,7 +33,7 @@ def events(draw: Any) -> Event:
         version=draw(NUMBERS),
         actor=Actor("stranger", "unverified", *texts[:3]),
         provider=word(texts[3]),
-        target=Target("h.example", "GET", texts[4], ("limit",), texts[5]),
+        target=AuditTarget("h.example", "GET", texts[4], ("limit",), texts[5]),
         outcome=Outcome(200, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), texts[6]),
         note=texts[3],
     )
@@ -61,16 +61,16 @@ def test_no_free_text_gets_into_the_core(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        Target("h", "GET", "/", ("Jane Doe",)),
-        Target("h", "GET", "/", ("x" * 33,)),
-        Target("h", "GET", "/", ("",)),
-        Target("h", "GET", "/", ("a\nb",)),
-        Target("h", "GET", "/", ("a",) * 33),
-        Target("h h", "GET", "/"),
-        Target("h", "GET /", "/"),
+        AuditTarget("h", "GET", "/", ("Jane Doe",)),
+        AuditTarget("h", "GET", "/", ("x" * 33,)),
+        AuditTarget("h", "GET", "/", ("",)),
+        AuditTarget("h", "GET", "/", ("a\nb",)),
+        AuditTarget("h", "GET", "/", ("a",) * 33),
+        AuditTarget("h h", "GET", "/"),
+        AuditTarget("h", "GET /", "/"),
     ],
 )
-def test_nor_does_it_as_the_target_of_a_call(target: Target) -> None:
+def test_nor_does_it_as_the_target_of_a_call(target: AuditTarget) -> None:
     with pytest.raises(ValueError, match="core of an event"):
         Event(kind="use.authorized", time=1, actor=BROKER, target=target)
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit.allowance import Total
-from broker.audit.events import Actor, Event, Outcome, Target
+from broker.audit.events import Actor, AuditTarget, Event, Outcome
 from broker.audit.log import AuditLog, AuditUnavailable, RowRefused
 from broker.audit.search import Filter, search
 from broker.base import storable
@@ -55,7 +55,7 @@ def odd_event(chosen: random.Random) -> Event:
     said = [chosen.choice(TEXTS) for _ in range(6)]
     actor = Actor("workload", "wkl_1", said[0], said[1], said[2])
     outcome = Outcome(200, 1, chosen.randrange(2**53), 0, said[3])
-    return event("use.authorized", actor=actor, target=Target("h", "GET", said[4]), outcome=outcome, note=said[5])
+    return event("use.authorized", actor=actor, target=AuditTarget("h", "GET", said[4]), outcome=outcome, note=said[5])
 
 
 @pytest.mark.parametrize("looked_at", [True, False], ids=["looked-at", "as-it-is"])

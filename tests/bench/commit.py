@@ -14,7 +14,7 @@ from sqlalchemy import insert
 
 from broker import schema
 from broker.audit.allowance import Pause
-from broker.audit.events import Actor, Event, Target
+from broker.audit.events import Actor, AuditTarget, Event
 from broker.audit.log import AuditLog
 from broker.base.clock import now_ms
 from broker.base.db import Database, table
@@ -61,7 +61,7 @@ async def _appended(path: str, seconds: float) -> Measured:
             lease=lease,
             use=ids.new("use"),
             mode="use",
-            target=Target("127.0.0.1", "GET", "/facilities"),
+            target=AuditTarget("127.0.0.1", "GET", "/facilities"),
             request=ids.new("req"),
         )
 

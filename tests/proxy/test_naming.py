@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.events import BROKER, Event, Target
+from broker.audit.events import BROKER, AuditTarget, Event
 from broker.providers.catalog import load
 from broker.proxy.naming import Names, names
 from tests.proxy.conftest import Bench
@@ -49,7 +49,7 @@ def test_other_text_is_for_the_personal_part() -> None:
 @given(st.text(max_size=200))
 def test_an_event_can_be_made_of_every_query(text: str) -> None:
     plain, other = read(quote(text, safe="&=;[]$", errors="replace"))
-    made = Event(kind="use.authorized", time=1, actor=BROKER, target=Target("h", "GET", "/", plain, other))
+    made = Event(kind="use.authorized", time=1, actor=BROKER, target=AuditTarget("h", "GET", "/", plain, other))
     assert made.committed().core.isascii()
 
 
