@@ -15,7 +15,7 @@ from broker.credentials.lifecycle import State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.grants.policy import Mode
-from broker.leases.holders import stands
+from broker.leases.access_holders import stands
 from broker.leases.tables import LeaseRow, UseRow
 
 

@@ -14,7 +14,7 @@ from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.tables import RotationRow
 from broker.intake import links
-from broker.leases.holders import Holder, holders
+from broker.leases.access_holders import AccessHolder, in_use_by
 from broker.organizations import tenants
 from broker.rotations import commands
 from broker.rotations.requests import Asking
@@ -156,11 +156,11 @@ async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyOperator
     """Who still holds this version of the key, and who used it."""
     async with call.services.db.read(call.scope) as session:
         await versions.get_credential(session, credential_id)
-        found = await holders(session, credential_id, number, now=call.now)
+        found = await in_use_by(session, credential_id, number, now=call.now)
     return Holders(items=[_holder(one) for one in found], held=any(one.open_reveals or one.open_uses for one in found))
 
 
-def _holder(one: Holder) -> HolderView:
+def _holder(one: AccessHolder) -> HolderView:
     return HolderView(
         workload=one.workload,
         name=one.name,

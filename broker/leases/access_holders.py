@@ -14,7 +14,7 @@ from broker.leases.tables import LeaseRow, UseRow
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class AccessHolder:
     """One workload and one version.  ``open_reveals`` are leases that showed the key and still run.
 
     ``holds_until`` is when the last of its open leases ends (milliseconds).  ``reveals`` is how often it was ever shown
@@ -33,7 +33,7 @@ class Holder:
     last_use: int | None
 
 
-async def holders(session: AsyncSession, credential_id: str, number: int, *, now: int) -> Sequence[Holder]:
+async def in_use_by(session: AsyncSession, credential_id: str, number: int, *, now: int) -> Sequence[AccessHolder]:
     """Every workload that ever leased or used this version, those that still hold it first."""
     open_ones = stands(now)
     reveals = LeaseRow.mode == Mode.REVEAL
@@ -65,7 +65,7 @@ async def holders(session: AsyncSession, credential_id: str, number: int, *, now
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(workloads)))
     names = {row[0]: row[1] for row in named}
     found = [
-        Holder(workload, names.get(workload, ""), *leases.get(workload, _NO_LEASE), *uses.get(workload, _NO_USE))
+        AccessHolder(workload, names.get(workload, ""), *leases.get(workload, _NO_LEASE), *uses.get(workload, _NO_USE))
         for workload in workloads
     ]
     return sorted(
