@@ -23,7 +23,7 @@ from broker.credentials.lifecycle import USABLE
 from broker.credentials.staging import Received
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
-from broker.credentials.versions import Place, find_credential, versions_of
+from broker.credentials.versions import CredentialAddress, find_credential, versions_of
 from broker.formats.reference import Reference, is_reference
 from broker.keystore.strays import StrayRow
 from broker.keystore.vault.values import Values
@@ -93,25 +93,25 @@ async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
     async with services.db.read(Scope.of(orphan.organization)) as session:
         if await session.get(OrganizationRow, orphan.organization) is None:
             raise Invalid("Its customer is unknown here; add the customer and ask them for the key, then destroy it.")
-    place = Place(orphan.organization, services.catalog.get(orphan.provider), orphan.label)
+    address = CredentialAddress(orphan.organization, services.catalog.get(orphan.provider), orphan.label)
     await _note(broker, "keystore.orphan_attached", orphan)
-    received = await _received(broker, place, Secret(found["key"].encode()))
+    received = await _received(broker, address, Secret(found["key"].encode()))
     try:
-        _, verdict = await add(services.verification, BROKER, place, received)
+        _, verdict = await add(services.verification, BROKER, address, received)
     except BrokerError:
         if received.rotation is not None:
-            async with services.db.write(Scope.of(place.organization)) as session:
+            async with services.db.write(Scope.of(address.organization)) as session:
                 await commands.cancel(session, BROKER, received.rotation, reason=_WHY, now=services.clock())
         raise
     await values.destroy(orphan.path, orphan.number)
     return verdict
 
 
-async def _received(broker: Broker, place: Place, key: Secret) -> Received:
+async def _received(broker: Broker, address: CredentialAddress, key: Secret) -> Received:
     """What is staged: a first key, or where one is in use the answer to a rotation that is opened for it."""
     services = broker.services
-    async with services.db.write(Scope.of(place.organization)) as session:
-        credential = await find_credential(session, place)
+    async with services.db.write(Scope.of(address.organization)) as session:
+        credential = await find_credential(session, address)
         if credential is None:
             return Received(key, {})
         versions = await versions_of(session, credential.id)

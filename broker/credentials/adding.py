@@ -10,7 +10,7 @@ from broker.base.errors import BrokerError, Invalid
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import Place
+from broker.credentials.versions import CredentialAddress
 
 
 class KeyRefused(Invalid):
@@ -20,7 +20,9 @@ class KeyRefused(Invalid):
     title = "The key was refused"
 
 
-async def add(verification: Verification, actor: Actor, place: Place, received: Received) -> tuple[VersionRow, Verdict]:
+async def add(
+    verification: Verification, actor: Actor, address: CredentialAddress, received: Received
+) -> tuple[VersionRow, Verdict]:
     """Stage and verify a key.
 
     Returns:
@@ -31,19 +33,19 @@ async def add(verification: Verification, actor: Actor, place: Place, received: 
     """
 
     async def keep(sealing: Sealing) -> VersionRow:
-        async with verification.db.write(Scope.of(place.organization)) as session:
-            return await stage(session, verification.keys, actor, place, received, sealing, now=verification.clock())
+        async with verification.db.write(Scope.of(address.organization)) as session:
+            return await stage(session, verification.keys, actor, address, received, sealing, now=verification.clock())
 
-    row = await with_sealed(verification.db, verification.keystore, verification.keys, place, received, keep)
+    row = await with_sealed(verification.db, verification.keystore, verification.keys, address, received, keep)
     try:
-        verdict = await verification.run(place.organization, row.credential_id, row.number, nothing_more)
+        verdict = await verification.run(address.organization, row.credential_id, row.number, nothing_more)
     except BrokerError:
         verdict = Verdict.UNREACHABLE  # sealed and durable: the worker goes on
     if verdict is Verdict.BAD_KEY:
-        raise KeyRefused(f"{place.definition.title} says that this key is not valid; nothing was kept.")
+        raise KeyRefused(f"{address.definition.title} says that this key is not valid; nothing was kept.")
     if verdict is Verdict.OTHER_ORGANIZATION:
         raise KeyOfAnotherOrganization
-    async with verification.db.read(Scope.of(place.organization)) as session:
+    async with verification.db.read(Scope.of(address.organization)) as session:
         return await session.get_one(VersionRow, (row.credential_id, row.number)), verdict
 
 

@@ -20,7 +20,7 @@ from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
 from broker.credentials.versions import (
-    Place,
+    CredentialAddress,
     UnlawfulMove,
     find_credential,
     get_credential,
@@ -87,7 +87,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """A received key, sealed for the place that it will most likely take."""
+    """A received key, sealed for the version that it will most likely become."""
 
     credential: str
     number: int
@@ -98,34 +98,34 @@ async def with_sealed(
     db: Database,
     keystore: Keystore,
     keys: InternalKeys,
-    place: Place,
+    address: CredentialAddress,
     received: Received,
     work: Callable[[Sealing], Awaitable[T]],
 ) -> T:
     """Seal a received key outside of any transaction, then run ``work``, whose transaction stages it.
 
     Sealing may have to ask a Vault, and nothing may wait for one with the database's locks in its hands.  Where
-    another key took the place meanwhile, it is sealed again.
+    another key took that number meanwhile, it is sealed again.
 
     Raises:
         KeyFormat, KeyHeld, KeyOfAnotherOrganization: nothing was kept. KeystoreUnavailable; whatever ``work`` raises.
     """
-    _text(received.key, place.definition)
-    place.definition.url(received.variables)
-    about = {"provider": place.definition.title, "label": place.label}
+    _text(received.key, address.definition)
+    address.definition.url(received.variables)
+    about = {"provider": address.definition.title, "label": address.label}
     for _ in range(_TRIES):
-        async with db.read(Scope.of(place.organization)) as session:
-            if await _owner(session, keys.fingerprint(received.key)) not in {None, place.organization}:
+        async with db.read(Scope.of(address.organization)) as session:
+            if await _owner(session, keys.fingerprint(received.key)) not in {None, address.organization}:
                 raise KeyOfAnotherOrganization
-            credential = await find_credential(session, place)
+            credential = await find_credential(session, address)
             taken = select(func.max(VersionRow.number)).where(
                 VersionRow.credential_id == (credential and credential.id)
             )
             number = (await session.scalar(taken) or 0) + 1
-            organization = await session.get(OrganizationRow, place.organization)
+            organization = await session.get(OrganizationRow, address.organization)
         where = credential.id if credential else ids.new("crd")
         about["organization"] = organization.slug if organization else ""
-        binding = Binding("credential", place.organization, where, number, place.definition.id)
+        binding = Binding("credential", address.organization, where, number, address.definition.id)
         try:
             return await work(Sealing(where, number, await keystore.seal(received.key, binding, about)))
         except (_PlaceTaken, strays.Swept):
@@ -134,14 +134,14 @@ async def with_sealed(
 
 
 class _PlaceTaken(Exception):
-    """The key was sealed for a place that another one has."""
+    """The key was sealed for a number that another one has."""
 
 
 async def stage(
     session: AsyncSession,
     keys: InternalKeys,
     actor: Actor,
-    place: Place,
+    address: CredentialAddress,
     received: Received,
     sealing: Sealing,
     *,
@@ -152,9 +152,9 @@ async def stage(
     Raises:
         KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
     """
-    credential, replaced = await _where(session, place, received, sealing, now)
+    credential, replaced = await _where(session, address, received, sealing, now)
     fingerprint = keys.fingerprint(received.key)
-    await _claim(session, fingerprint, place.organization)
+    await _claim(session, fingerprint, address.organization)
     credential.contact = received.contact or credential.contact
     await session.flush()
     number = max(await versions_of(session, credential.id), default=0) + 1
@@ -162,10 +162,10 @@ async def stage(
         raise _PlaceTaken
     text = received.key.reveal_text()
     row = VersionRow(
-        organization_id=place.organization,
+        organization_id=address.organization,
         credential_id=credential.id,
         number=number,
-        provider=place.definition.id,
+        provider=address.definition.id,
         state=State.STAGED,
         fingerprint=fingerprint,
         last4=text[-4:],
@@ -187,13 +187,13 @@ async def stage(
 
 
 async def _where(
-    session: AsyncSession, place: Place, received: Received, sealing: Sealing, now: int
+    session: AsyncSession, address: CredentialAddress, received: Received, sealing: Sealing, now: int
 ) -> tuple[CredentialRow, RotationRow | None]:
     """The credential that the key is for, and the rotation that it answers."""
     if received.rotation is None:
-        await refuse_if_in_use(session, place)
-        credential = await find_credential(session, place)
-        credential = credential or _new_credential(session, place, sealing.credential, now)
+        await refuse_if_in_use(session, address)
+        credential = await find_credential(session, address)
+        credential = credential or _new_credential(session, address, sealing.credential, now)
         # Fixed with the key: a later caller can't choose the host that a key is sent to, nor that of one from before,
         # which upstream may still take.
         if credential.variables != received.variables:
@@ -209,7 +209,7 @@ async def _where(
     if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked for good.", move="submit_to_revoked_credential")
     kept = (credential.organization_id, credential.provider, credential.label, credential.host_parts)
-    if kept != (place.organization, place.definition.id, place.label, received.variables):
+    if kept != (address.organization, address.definition.id, address.label, received.variables):
         raise Conflict(
             "A rotation keeps the key's organization, provider, label and host parts; leave them as they are."
         )
@@ -235,12 +235,12 @@ def _text(key: Secret, definition: Definition) -> str:
     return text
 
 
-def _new_credential(session: AsyncSession, place: Place, credential_id: str, now: int) -> CredentialRow:
+def _new_credential(session: AsyncSession, address: CredentialAddress, credential_id: str, now: int) -> CredentialRow:
     row = CredentialRow(
         id=credential_id,
-        organization_id=place.organization,
-        provider=place.definition.id,
-        label=place.label,
+        organization_id=address.organization,
+        provider=address.definition.id,
+        label=address.label,
         state=Validity.ACTIVE,
         variables={},
         contact="",

@@ -35,21 +35,21 @@ class UnlawfulMove(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Which credential a key is for."""
+class CredentialAddress:
+    """Which credential a key is for: there is at most one in force at an address."""
 
     organization: str
     definition: Definition
     label: str
 
 
-async def find_credential(session: AsyncSession, place: Place) -> CredentialRow | None:
-    """The credential at that place, if there is one; those that were revoked are history."""
+async def find_credential(session: AsyncSession, address: CredentialAddress) -> CredentialRow | None:
+    """The credential at that address, if there is one; those that were revoked are history."""
     return await session.scalar(
         select(CredentialRow).where(
-            CredentialRow.organization_id == place.organization,
-            CredentialRow.provider == place.definition.id,
-            CredentialRow.label == place.label,
+            CredentialRow.organization_id == address.organization,
+            CredentialRow.provider == address.definition.id,
+            CredentialRow.label == address.label,
             CredentialRow.state == Validity.ACTIVE,
         )
     )
@@ -81,21 +81,21 @@ async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, Ve
     return {row.number: row for row in rows}
 
 
-async def locked(session: AsyncSession, place: Place) -> CredentialRow | None:
-    """The credential at that place, if there is one, with its versions as :func:`versions_of` locks them."""
-    credential = await find_credential(session, place)
+async def locked(session: AsyncSession, address: CredentialAddress) -> CredentialRow | None:
+    """The credential at that address, if there is one, with its versions as :func:`versions_of` locks them."""
+    credential = await find_credential(session, address)
     if credential is not None:
         await versions_of(session, credential.id)
     return credential
 
 
-async def refuse_if_in_use(session: AsyncSession, place: Place) -> None:
+async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) -> None:
     """A first key only: a credential whose key is in use, or under way, takes no other one.
 
     Raises:
         ActiveKeyExists: names the mend, for an operator.
     """
-    credential = await find_credential(session, place)
+    credential = await find_credential(session, address)
     if credential is None:
         return
     versions = await versions_of(session, credential.id)

@@ -23,7 +23,7 @@ from broker.credentials import rotation
 from broker.credentials.staging import KeyOfAnotherOrganization, Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.credentials.versions import ActiveKeyExists, Place, locked
+from broker.credentials.versions import ActiveKeyExists, CredentialAddress, locked
 from broker.formats import sealed
 from broker.formats.sealed import Submission
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, close, reopen, submitted
@@ -138,7 +138,7 @@ class Deposit:
     async def _stage(
         self, intake: IntakeRow, actor: Actor, submission: Submission, variables: dict[str, str]
     ) -> VersionRow:
-        place = Place(intake.organization_id, self._catalog.get(intake.provider), intake.label)
+        address = CredentialAddress(intake.organization_id, self._catalog.get(intake.provider), intake.label)
         scope = Scope.of(intake.organization_id)
         if intake.rotation_id is not None:  # the new key goes to the host that the old one goes to
             async with self._db.read(scope) as session:
@@ -150,7 +150,7 @@ class Deposit:
         async def keep(sealing: Sealing) -> VersionRow:
             now = self._clock()
             async with self._db.write(scope) as session:
-                await locked(session, place)
+                await locked(session, address)
                 if intake.rotation_id is not None:
                     await rotation.find(session, intake.rotation_id)
                 row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake.id).with_for_update())
@@ -161,7 +161,7 @@ class Deposit:
                 if await is_overtaken(session, row):  # revoked since
                     raise LinkCancelled
                 try:
-                    version = await stage(session, self._keys, actor, place, received, sealing, now=now)
+                    version = await stage(session, self._keys, actor, address, received, sealing, now=now)
                 except ActiveKeyExists:  # given since; its words are for operators
                     raise KeyGiven from None
                 submitted(row, now)
@@ -170,7 +170,7 @@ class Deposit:
                 await record(session, Event.about(row, "intake.submitted", actor, now))
             return version
 
-        return await with_sealed(self._db, self._keystore, self._keys, place, received, keep)
+        return await with_sealed(self._db, self._keystore, self._keys, address, received, keep)
 
     async def _verify(self, version: VersionRow) -> Verdict:
         try:

@@ -21,7 +21,7 @@ from broker.base.errors import Conflict, Gone, NotFound
 from broker.base.secret import Secret
 from broker.credentials.rotation import open_of
 from broker.credentials.tables import CredentialRow, RotationRow
-from broker.credentials.versions import Place, refuse_if_in_use, versions_of
+from broker.credentials.versions import CredentialAddress, refuse_if_in_use, versions_of
 from broker.formats import ids, linkproof, linksecret, sealed
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
@@ -83,7 +83,7 @@ class KeyGiven(Conflict):
 class Wanted:
     """What an operator asks a customer for.  ``hours`` is how long the link lasts."""
 
-    place: Place
+    address: CredentialAddress
     contact: str
     purpose: str
     hours: int
@@ -127,12 +127,12 @@ async def request(
         ActiveKeyExists: the credential holds a key already.
     """
     if rotation is None:
-        await refuse_if_in_use(session, wanted.place)
+        await refuse_if_in_use(session, wanted.address)
     row = IntakeRow(
         id=ids.new("int"),
-        organization_id=wanted.place.organization,
-        provider=wanted.place.definition.id,
-        label=wanted.place.label,
+        organization_id=wanted.address.organization,
+        provider=wanted.address.definition.id,
+        label=wanted.address.label,
         contact=wanted.contact,
         purpose=wanted.purpose,
         requested_by=wanted.requested_by,

@@ -31,7 +31,7 @@ from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.verification import Also, Verdict, Verification, retry_ms
-from broker.credentials.versions import Place
+from broker.credentials.versions import CredentialAddress
 from broker.notifications.altered import insist
 from broker.organizations.tables import OrganizationRow
 from broker.providers.minting import Made, Rotate
@@ -203,7 +203,7 @@ class Minting:
     async def _keep(self, claimed: _Try, made: Made) -> int:
         """Seal the new key, if this try's claim still stands; its number."""
         wired = self.verification
-        place = Place(
+        address = CredentialAddress(
             claimed.credential.organization_id, wired.catalog.get(claimed.credential.provider), claimed.credential.label
         )
         received = Received(
@@ -214,15 +214,15 @@ class Minting:
         )
 
         async def keep(sealing: Sealing) -> int:
-            async with wired.db.write(Scope.of(place.organization)) as session:
+            async with wired.db.write(Scope.of(address.organization)) as session:
                 present = await rotation.find(session, claimed.rotation.id)
                 if present.tries != claimed.rotation.tries:
                     raise _Failed("claim_lost", None)
-                row = await stage(session, wired.keys, BROKER, place, received, sealing, now=wired.clock())
+                row = await stage(session, wired.keys, BROKER, address, received, sealing, now=wired.clock())
                 return row.number
 
         try:
-            return await with_sealed(wired.db, wired.keystore, wired.keys, place, received, keep)
+            return await with_sealed(wired.db, wired.keystore, wired.keys, address, received, keep)
         except BrokerError as refused:
             raise _Failed(refused.code, None) from None
 

@@ -15,7 +15,7 @@ from broker.credentials import rotation
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow
-from broker.credentials.versions import Place, versions_of
+from broker.credentials.versions import CredentialAddress, versions_of
 from broker.formats import linkproof, linksecret
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
@@ -69,8 +69,8 @@ class Rotating:
         if not contact and plan.kind not in {"urgent", "automatic"}:
             raise Invalid("contact: name the Organization Admin's e-mail address; none is known for this key.")
         row = await rotation.begin(session, actor, credential, plan, now=now)
-        place = Place(credential.organization_id, self.catalog.get(credential.provider), credential.label)
-        wanted = links.Wanted(place, contact, asking.purpose, asking.hours, actor.name)
+        address = CredentialAddress(credential.organization_id, self.catalog.get(credential.provider), credential.label)
+        wanted = links.Wanted(address, contact, asking.purpose, asking.hours, actor.name)
         intake, secret = await links.request(session, self.making, actor, wanted, now=now, rotation=row)
         row.intake_id = intake.id
         if told:

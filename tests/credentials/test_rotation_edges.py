@@ -16,7 +16,7 @@ from broker.base.secret import Secret
 from broker.credentials import cutoff
 from broker.credentials.staging import Received, Sealing, stage
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.versions import Place
+from broker.credentials.versions import CredentialAddress
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
@@ -233,9 +233,9 @@ async def test_a_rotations_key_goes_to_the_host_of_the_old_one_whatever_comes_wi
 async def test_a_rotations_key_for_another_host_is_not_staged(world: World, acme: str) -> None:
     rotation, _, _ = await world.rotate(acme)
     services = world.services
-    place = Place(rotation["organization"], services.catalog.get("raptor-comply"), "default")
+    address = CredentialAddress(rotation["organization"], services.catalog.get("raptor-comply"), "default")
     key = Received(Secret(world.new_key("acme").encode()), {"subdomain": "elsewhere"}, rotation=rotation["id"])
     with pytest.raises(Conflict, match="A rotation keeps"):
-        async with services.db.write(Scope.of(place.organization)) as session:
-            await stage(session, services.keys, BROKER, place, key, Sealing(acme, 2, b""), now=world.clock())
+        async with services.db.write(Scope.of(address.organization)) as session:
+            await stage(session, services.keys, BROKER, address, key, Sealing(acme, 2, b""), now=world.clock())
     assert await world.states(acme) == ["active"]

@@ -19,7 +19,7 @@ from broker.credentials.adding import add
 from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.versions import Place
+from broker.credentials.versions import CredentialAddress
 from broker.intake import links
 from broker.leases.attention import Selection, selected
 from broker.organizations import tenants
@@ -183,12 +183,12 @@ async def create(body: NewKey, call: ByOperatorRole) -> Response:
     wired = call.services
     async with wired.db.read(call.scope) as session:
         organization = await tenants.find_active(session, body.organization)
-    place = Place(organization.id, wired.catalog.get(body.provider), body.label)
+    address = CredentialAddress(organization.id, wired.catalog.get(body.provider), body.label)
     key = Secret(body.key.get_secret_value())
 
     async def work() -> Added:
         received = Received(key, dict(body.variables), contact=body.contact)
-        row, verdict = await add(wired.verification, call.actor, place, received)
+        row, verdict = await add(wired.verification, call.actor, address, received)
         return Added(credential=row.credential_id, verdict=verdict, version=show_version(row, call.now))
 
     # The digest of a repeat must tell keys apart, and a SecretStr dumps as asterisks.

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.credentials.versions import Place
+from broker.credentials.versions import CredentialAddress
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
@@ -119,7 +119,11 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     async def work(session: AsyncSession) -> IntakeCreated:
         organization = await tenants.find_active(session, body.organization)
         wanted = links.Wanted(
-            Place(organization.id, definition, body.label), body.contact, body.purpose, body.hours, call.operator.name
+            CredentialAddress(organization.id, definition, body.label),
+            body.contact,
+            body.purpose,
+            body.hours,
+            call.operator.name,
         )
         row, secret = await links.request(session, wired.rotating.making, call.actor, wanted, now=call.now)
         return await _created(session, call, row, secret)
