@@ -1,4 +1,4 @@
-"""Does this key belong to the organization that it was sent for?  Judged by the ids that upstream returns for it.
+"""Does this key belong to the organization that it was sent for?  Assessed by the ids that upstream returns for it.
 
 Two memories.  Ids of an organization say whose a key is not: one that shows another organization's is refused.  Ids of
 the key before say whether a new one is of the same tenant: a customer may have several, each with a credential of its
@@ -19,7 +19,7 @@ from broker.credentials.lifecycle import State
 from broker.credentials.tables import EvidenceRow, KeyEvidenceRow, VersionRow
 
 
-class Evidence(StrEnum):
+class TenantEvidence(StrEnum):
     """What the ids say."""
 
     FIRST = "first"  # nothing to compare with: the organization's first key
@@ -28,7 +28,7 @@ class Evidence(StrEnum):
     OTHER = "other_organization"
 
 
-def judge(
+def assess(
     organization: str,
     seen: Set[str],
     owners: Mapping[str, str],
@@ -36,7 +36,7 @@ def judge(
     *,
     known_before: bool,
     whole: bool = True,
-) -> Evidence:
+) -> TenantEvidence:
     """Pure: what ``seen`` ids say about a key sent for ``organization``.
 
     Args:
@@ -48,35 +48,35 @@ def judge(
         whole: whether ``seen`` is all that upstream has to show; of a part nothing follows but what is in it.
     """
     if any(owners[found] != organization for found in seen if found in owners):
-        return Evidence.OTHER
+        return TenantEvidence.OTHER
     if seen & (before or owners.keys()):
-        return Evidence.SAME
-    return Evidence.UNPROVEN if known_before or before or not whole else Evidence.FIRST
+        return TenantEvidence.SAME
+    return TenantEvidence.UNPROVEN if known_before or before or not whole else TenantEvidence.FIRST
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
-    """The judgement and its facts: how many ids upstream returned, the key before has shown, and are both.
+class Assessment:
+    """What the evidence says, and its facts: how many ids upstream returned, the key before has shown, and are both.
 
     ``shared`` is None where none was among those that were read and upstream has more: then nobody knows.
     """
 
-    evidence: Evidence
+    evidence: TenantEvidence
     seen: int
     known: int
     shared: int | None
 
 
-async def weigh(session: AsyncSession, row: VersionRow, seen: Set[str], *, whole: bool) -> Weighed:
-    """Judge the ids that a new key shows; ``whole`` where these are all that upstream has to show."""
+async def assessment_of(session: AsyncSession, row: VersionRow, seen: Set[str], *, whole: bool) -> Assessment:
+    """Assess the ids that a new key shows; ``whole`` where these are all that upstream has to show."""
     owners = await _owners(session, row, seen)
     before = await _shown_before(session, row)
     mine = select(EvidenceRow.id_hash).where(
         EvidenceRow.provider == row.provider, EvidenceRow.owner == row.organization_id
     )
     known_before = await session.scalar(mine.limit(1)) is not None
-    found = judge(row.organization_id, seen, owners, before, known_before=known_before, whole=whole)
-    return Weighed(found, len(seen), len(before), len(seen & before) or (0 if whole else None))
+    found = assess(row.organization_id, seen, owners, before, known_before=known_before, whole=whole)
+    return Assessment(found, len(seen), len(before), len(seen & before) or (0 if whole else None))
 
 
 async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:

@@ -18,7 +18,7 @@ from broker.audit.events import Actor, Event
 from broker.base.clock import rfc3339
 from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
-from broker.credentials.evidence import Weighed
+from broker.credentials.evidence import Assessment
 from broker.credentials.lifecycle import State, Unlawful
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep, next_state
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -138,16 +138,16 @@ def refused(row: RotationRow) -> None:
     row.state, row.to_version = require(row, RotationStep.REFUSE), None
 
 
-async def held(session: AsyncSession, row: RotationRow, weighed: Weighed, *, now: int) -> None:
+async def held(session: AsyncSession, row: RotationRow, assessment: Assessment, *, now: int) -> None:
     """The new key works, but nothing shows that it is the same organization's: an operator decides."""
     row.state = require(row, RotationStep.HOLD)
-    note_facts(row, weighed)
+    note_facts(row, assessment)
     await told(session, row, "rotation_held", now)
 
 
-def note_facts(row: RotationRow, weighed: Weighed) -> None:
+def note_facts(row: RotationRow, assessment: Assessment) -> None:
     """Keep what the ids said: the facts of the decision."""
-    row.seen_ids, row.known_ids, row.shared_ids = weighed.seen, weighed.known, weighed.shared
+    row.seen_ids, row.known_ids, row.shared_ids = assessment.seen, assessment.known, assessment.shared
 
 
 async def activated(

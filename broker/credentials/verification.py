@@ -22,7 +22,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.outbound import Outbound
 from broker.credentials import evidence, rotation, turns
-from broker.credentials.evidence import Evidence, Weighed
+from broker.credentials.evidence import Assessment, TenantEvidence
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
@@ -140,8 +140,8 @@ class Verification:
         changing = await rotation.open_of(session, row.credential_id)
         if changing is not None and changing.to_version != row.number:
             changing = None
-        weighed = await evidence.weigh(session, row, seen, whole=probed.whole)
-        verdict = self._verdict(row, probed, weighed, changing, in_use=in_use)
+        assessment = await evidence.assessment_of(session, row, seen, whole=probed.whole)
+        verdict = self._verdict(row, probed, assessment, changing, in_use=in_use)
         now = self.clock()
         row.verdict = verdict
         await rest(session, row.credential_id, probed.pause, now)
@@ -160,26 +160,26 @@ class Verification:
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
         if changing is not None:
-            events += await _rotate(session, changing, versions, verdict, weighed, now)
+            events += await _rotate(session, changing, versions, verdict, assessment, now)
         await record(session, *events)
         await also(session, row, verdict)
         return verdict
 
     def _verdict(
-        self, row: VersionRow, probed: Probed, weighed: Weighed, changing: RotationRow | None, *, in_use: bool
+        self, row: VersionRow, probed: Probed, assessment: Assessment, changing: RotationRow | None, *, in_use: bool
     ) -> Verdict:
         if probed.answer is Answer.UNREACHABLE:
             return Verdict.UNREACHABLE
         if probed.answer is Answer.BAD_KEY:
             return Verdict.BAD_KEY
-        if weighed.evidence is Evidence.OTHER:
+        if assessment.evidence is TenantEvidence.OTHER:
             return Verdict.OTHER_ORGANIZATION
         if changing is not None and changing.kind == "minted":  # made with the key before: the same organization's
             return Verdict.ACTIVE
         if changing is not None:  # a new key has to prove itself against the one before; silence proves nothing
-            return Verdict.ACTIVE if weighed.shared else Verdict.HELD
+            return Verdict.ACTIVE if assessment.shared else Verdict.HELD
         identified = self.catalog.get(row.provider).identity is not None
-        unproven = identified and weighed.evidence is Evidence.UNPROVEN
+        unproven = identified and assessment.evidence is TenantEvidence.UNPROVEN
         return Verdict.HELD if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
@@ -213,15 +213,15 @@ async def _rotate(
     row: RotationRow,
     versions: dict[int, VersionRow],
     verdict: Verdict,
-    weighed: Weighed,
+    assessment: Assessment,
     now: int,
 ) -> list[Event]:
     """What the verdict on a rotation's new key means for the rotation."""
     if verdict is Verdict.ACTIVE:
-        rotation.note_facts(row, weighed)
+        rotation.note_facts(row, assessment)
         return await rotation.activated(session, BROKER, row, versions, now=now)
     if verdict is Verdict.HELD:
-        await rotation.held(session, row, weighed, now=now)
+        await rotation.held(session, row, assessment, now=now)
     elif verdict is not Verdict.UNREACHABLE:
         rotation.refused(row)
     return []
