@@ -29,7 +29,7 @@ async def add(
         The version and what verification came to; UNREACHABLE leaves it with the worker.
 
     Raises:
-        KeyFormat, KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, KeyRefused: nothing was kept.
+        KeyFormat, KeyAlreadyReceived, KeyOfAnotherOrganization, ActiveKeyExists, KeyRefused: nothing was kept.
     """
 
     async def keep(sealing: Sealing) -> VersionRow:

@@ -49,7 +49,7 @@ class KeyFormat(Invalid):
     title = "This is not a key of that provider"
 
 
-class KeyHeld(Conflict):
+class KeyAlreadyReceived(Conflict):
     """This organization's key was received before."""
 
     code = "key_held"
@@ -108,7 +108,8 @@ async def with_sealed(
     another key took that number meanwhile, it is sealed again.
 
     Raises:
-        KeyFormat, KeyHeld, KeyOfAnotherOrganization: nothing was kept. KeystoreUnavailable; whatever ``work`` raises.
+        KeyFormat, KeyAlreadyReceived, KeyOfAnotherOrganization: nothing was kept.
+        KeystoreUnavailable; whatever ``work`` raises.
     """
     _text(received.key, address.definition)
     address.definition.url(received.variables)
@@ -150,7 +151,7 @@ async def stage(
     """Keep a received key as the next version, ``staged``, and put that on the record; within :func:`with_sealed`.
 
     Raises:
-        KeyHeld, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
+        KeyAlreadyReceived, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
     """
     credential, replaced = await _where(session, address, received, sealing, now)
     fingerprint = keys.fingerprint(received.key)
@@ -264,7 +265,7 @@ async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> 
         return
     if await _owner(session, fingerprint) != organization:
         raise KeyOfAnotherOrganization
-    raise KeyHeld("This key was received before. Create a new key for this request and submit that one.")
+    raise KeyAlreadyReceived("This key was received before. Create a new key for this request and submit that one.")
 
 
 async def _owner(session: AsyncSession, fingerprint: str) -> str | None:

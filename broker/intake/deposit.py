@@ -88,7 +88,8 @@ class Deposit:
 
         Raises:
             LinkSpent: somebody submitted before. LinkInvalid: the link was replaced meanwhile. SealInvalid, KeyFormat,
-            KeyHeld, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works; recorded.
+            KeyAlreadyReceived, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works;
+            recorded.
             TooMany: likewise, after many of these, and neither looked at nor recorded.
             KeyGiven, LinkCancelled: nothing was kept, as another key came or the credential was revoked; recorded.
         """
