@@ -25,7 +25,7 @@ class RotationState(StrEnum):
 
     REQUESTED = "requested"
     VERIFYING = "verifying"
-    HELD = "held"  # the new key works, and an operator decides whether it is the same organization's
+    PENDING_REVIEW = "held"  # the new key works, and an operator decides whether it is the same organization's
     GRACE = "grace"  # the new key is in use, and the old one still works
     FAILING = "failing"  # likewise, and upstream refuses the new key
     COMPLETED = "completed"
@@ -51,28 +51,30 @@ class RotationStep(StrEnum):
 
 _NEXT: Mapping[RotationStep, Mapping[RotationState, RotationState]] = {
     RotationStep.SUBMIT: {RotationState.REQUESTED: RotationState.VERIFYING},
-    RotationStep.REFUSE: dict.fromkeys((RotationState.VERIFYING, RotationState.HELD), RotationState.REQUESTED),
-    RotationStep.HOLD: {RotationState.VERIFYING: RotationState.HELD},
-    RotationStep.ACTIVATE: dict.fromkeys((RotationState.VERIFYING, RotationState.HELD), RotationState.GRACE),
+    RotationStep.REFUSE: dict.fromkeys(
+        (RotationState.VERIFYING, RotationState.PENDING_REVIEW), RotationState.REQUESTED
+    ),
+    RotationStep.HOLD: {RotationState.VERIFYING: RotationState.PENDING_REVIEW},
+    RotationStep.ACTIVATE: dict.fromkeys((RotationState.VERIFYING, RotationState.PENDING_REVIEW), RotationState.GRACE),
     RotationStep.PROMOTE: {
-        RotationState.HELD: RotationState.GRACE,
+        RotationState.PENDING_REVIEW: RotationState.GRACE,
         RotationState.GRACE: RotationState.COMPLETED,
     },
     RotationStep.FAIL: {RotationState.GRACE: RotationState.FAILING},
     RotationStep.RECOVER: {RotationState.FAILING: RotationState.GRACE},
     RotationStep.COMPLETE: dict.fromkeys(
-        (RotationState.VERIFYING, RotationState.HELD, RotationState.GRACE, RotationState.FAILING),
+        (RotationState.VERIFYING, RotationState.PENDING_REVIEW, RotationState.GRACE, RotationState.FAILING),
         RotationState.COMPLETED,
     ),
     RotationStep.ROLL_BACK: dict.fromkeys((RotationState.GRACE, RotationState.FAILING), RotationState.ROLLED_BACK),
     RotationStep.CANCEL: dict.fromkeys(
-        (RotationState.REQUESTED, RotationState.VERIFYING, RotationState.HELD), RotationState.CANCELLED
+        (RotationState.REQUESTED, RotationState.VERIFYING, RotationState.PENDING_REVIEW), RotationState.CANCELLED
     ),
     RotationStep.ABANDON: dict.fromkeys(
         (
             RotationState.REQUESTED,
             RotationState.VERIFYING,
-            RotationState.HELD,
+            RotationState.PENDING_REVIEW,
             RotationState.GRACE,
             RotationState.FAILING,
         ),

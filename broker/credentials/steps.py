@@ -108,7 +108,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
     if credential.state != Validity.ACTIVE:
         raise UnlawfulMove("The credential was revoked.", move="activate_in_revoked_credential")
     changing = await rotation.open_of(session, credential_id)
-    if changing is not None and changing.to_version == number and changing.state == RotationState.HELD:
+    if changing is not None and changing.to_version == number and changing.state == RotationState.PENDING_REVIEW:
         await promote(session, actor, changing.id, now=now)
         return versions[number]
     if any(row.state == State.ACTIVE for row in versions.values()):

@@ -47,7 +47,7 @@ class Verdict(StrEnum):
     """What verification came to."""
 
     ACTIVE = "active"
-    HELD = "held"  # the key works, its organization is unproven: an operator decides
+    PENDING_REVIEW = "held"  # the key works, its organization is unproven: an operator decides
     BAD_KEY = "bad_key"
     OTHER_ORGANIZATION = "other_organization"
     UNREACHABLE = "unreachable"  # asked again later
@@ -148,7 +148,7 @@ class Verification:
         if verdict is Verdict.UNREACHABLE:
             row.next_probe_at = now + max(retry_ms(row.probes), int(probed.pause * 1000))
             row.probes += 1
-        elif verdict in {Verdict.ACTIVE, Verdict.HELD}:
+        elif verdict in {Verdict.ACTIVE, Verdict.PENDING_REVIEW}:
             row.next_probe_at = None
             apply_move(versions, row.number, Move.VERIFY, now)
             if verdict is Verdict.ACTIVE:  # ids of a held key are nobody's until an operator has decided
@@ -177,10 +177,10 @@ class Verification:
         if changing is not None and changing.kind == "minted":  # made with the key before: the same organization's
             return Verdict.ACTIVE
         if changing is not None:  # a new key has to prove itself against the one before; silence proves nothing
-            return Verdict.ACTIVE if assessment.shared else Verdict.HELD
+            return Verdict.ACTIVE if assessment.shared else Verdict.PENDING_REVIEW
         identified = self.catalog.get(row.provider).identity is not None
         unproven = identified and assessment.evidence is TenantEvidence.UNPROVEN
-        return Verdict.HELD if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
+        return Verdict.PENDING_REVIEW if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
         """Staged versions whose next probe is due, of every tenant."""
@@ -201,7 +201,7 @@ class Verification:
 def _outcomes(row: VersionRow, verdict: Verdict, now: int) -> list[Event]:
     kinds = {
         Verdict.ACTIVE: ("credential.version.verified", "credential.version.activated"),
-        Verdict.HELD: ("credential.version.verified", "credential.version.held"),
+        Verdict.PENDING_REVIEW: ("credential.version.verified", "credential.version.held"),
         Verdict.BAD_KEY: ("credential.version.refused",),
         Verdict.OTHER_ORGANIZATION: ("credential.version.refused",),
     }
@@ -220,7 +220,7 @@ async def _rotate(
     if verdict is Verdict.ACTIVE:
         rotation.note_facts(row, assessment)
         return await rotation.activated(session, BROKER, row, versions, now=now)
-    if verdict is Verdict.HELD:
+    if verdict is Verdict.PENDING_REVIEW:
         await rotation.held(session, row, assessment, now=now)
     elif verdict is not Verdict.UNREACHABLE:
         rotation.refused(row)

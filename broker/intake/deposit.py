@@ -188,7 +188,7 @@ class Deposit:
         if row is None or row.state != IntakeState.VERIFYING:
             return
         now = self._clock()
-        if verdict in {Verdict.ACTIVE, Verdict.HELD}:
+        if verdict in {Verdict.ACTIVE, Verdict.PENDING_REVIEW}:
             close(row, IntakeStep.ACCEPT if verdict is Verdict.ACTIVE else IntakeStep.HOLD, now)
             await record(session, Event.about(row, "intake.accepted", BROKER, now, reason=verdict))
         elif verdict is not Verdict.UNREACHABLE:

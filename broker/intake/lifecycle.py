@@ -26,7 +26,7 @@ class IntakeState(StrEnum):
 
     OPEN = "open"
     VERIFYING = "verifying"  # a key is sealed and waits for upstream
-    HELD = "held"  # the key works, and an operator decides
+    PENDING_REVIEW = "held"  # the key works, and an operator decides
     ACCEPTED = "accepted"
     CANCELLED = "cancelled"
     EXPIRED = "expired"  # a new link opens it again
@@ -46,21 +46,21 @@ class IntakeStep(StrEnum):
     EXPIRE = "expire"
 
 
-SPENT = frozenset({IntakeState.VERIFYING, IntakeState.HELD, IntakeState.ACCEPTED})
+SPENT = frozenset({IntakeState.VERIFYING, IntakeState.PENDING_REVIEW, IntakeState.ACCEPTED})
 
 _NEXT: Mapping[IntakeStep, Mapping[IntakeState, IntakeState]] = {
     IntakeStep.SUBMIT: {IntakeState.OPEN: IntakeState.VERIFYING},
-    IntakeStep.ACCEPT: dict.fromkeys((IntakeState.VERIFYING, IntakeState.HELD), IntakeState.ACCEPTED),
-    IntakeStep.HOLD: {IntakeState.VERIFYING: IntakeState.HELD},
+    IntakeStep.ACCEPT: dict.fromkeys((IntakeState.VERIFYING, IntakeState.PENDING_REVIEW), IntakeState.ACCEPTED),
+    IntakeStep.HOLD: {IntakeState.VERIFYING: IntakeState.PENDING_REVIEW},
     # A rotation's key can come another way while its request is open, or expired: the broker found it sealed.
     IntakeStep.REFUSE: dict.fromkeys((IntakeState.OPEN, IntakeState.VERIFYING), IntakeState.OPEN),
     IntakeStep.CUT_OFF: dict.fromkeys(
-        (IntakeState.OPEN, IntakeState.VERIFYING, IntakeState.HELD, IntakeState.EXPIRED), IntakeState.EXPIRED
+        (IntakeState.OPEN, IntakeState.VERIFYING, IntakeState.PENDING_REVIEW, IntakeState.EXPIRED), IntakeState.EXPIRED
     ),
     IntakeStep.REPLACE_LINK: dict.fromkeys((IntakeState.OPEN, IntakeState.EXPIRED), IntakeState.OPEN),
     IntakeStep.CANCEL: {IntakeState.OPEN: IntakeState.CANCELLED},
     IntakeStep.GIVE_UP: dict.fromkeys(
-        (IntakeState.OPEN, IntakeState.VERIFYING, IntakeState.HELD), IntakeState.CANCELLED
+        (IntakeState.OPEN, IntakeState.VERIFYING, IntakeState.PENDING_REVIEW), IntakeState.CANCELLED
     ),
     IntakeStep.EXPIRE: {IntakeState.OPEN: IntakeState.EXPIRED},
 }

@@ -21,13 +21,15 @@ from broker.intake.tables import IntakeRow
 CUT_OFF = "cut_off"
 
 # A key was submitted and is not in use yet.
-_SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.HELD})
+_SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 
 
 async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
     """As :func:`broker.credentials.steps.promote`."""
     row = await rotation.find(session, rotation_id)
-    held = await _held(session, row.credential_id, row.to_version) if row.state == RotationState.HELD else None
+    held = (
+        await _held(session, row.credential_id, row.to_version) if row.state == RotationState.PENDING_REVIEW else None
+    )
     row = await steps.promote(session, actor, rotation_id, now=now)
     await _accept(session, actor, held, now)
     return row
@@ -48,7 +50,9 @@ async def _held(session: AsyncSession, credential_id: str, number: int | None) -
     return await session.scalar(
         select(IntakeRow)
         .where(
-            IntakeRow.credential_id == credential_id, IntakeRow.version == number, IntakeRow.state == IntakeState.HELD
+            IntakeRow.credential_id == credential_id,
+            IntakeRow.version == number,
+            IntakeRow.state == IntakeState.PENDING_REVIEW,
         )
         .with_for_update()
     )

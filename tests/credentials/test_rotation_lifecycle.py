@@ -9,7 +9,7 @@ from broker.credentials.lifecycle import Unlawful
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep, next_state
 
 OVER = frozenset({RotationState.COMPLETED, RotationState.ROLLED_BACK, RotationState.CANCELLED})
-BEFORE_USE = frozenset({RotationState.REQUESTED, RotationState.VERIFYING, RotationState.HELD})
+BEFORE_USE = frozenset({RotationState.REQUESTED, RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 IN_USE = frozenset({RotationState.GRACE, RotationState.FAILING})
 
 states, steps = st.sampled_from(RotationState), st.sampled_from(RotationStep)
@@ -61,17 +61,17 @@ def test_only_these_steps_are_lawful() -> None:
         (RotationState.REQUESTED, RotationStep.CANCEL): RotationState.CANCELLED,
         (RotationState.REQUESTED, RotationStep.ABANDON): RotationState.CANCELLED,
         (RotationState.VERIFYING, RotationStep.REFUSE): RotationState.REQUESTED,
-        (RotationState.VERIFYING, RotationStep.HOLD): RotationState.HELD,
+        (RotationState.VERIFYING, RotationStep.HOLD): RotationState.PENDING_REVIEW,
         (RotationState.VERIFYING, RotationStep.ACTIVATE): RotationState.GRACE,
         (RotationState.VERIFYING, RotationStep.COMPLETE): RotationState.COMPLETED,
         (RotationState.VERIFYING, RotationStep.CANCEL): RotationState.CANCELLED,
         (RotationState.VERIFYING, RotationStep.ABANDON): RotationState.CANCELLED,
-        (RotationState.HELD, RotationStep.REFUSE): RotationState.REQUESTED,
-        (RotationState.HELD, RotationStep.ACTIVATE): RotationState.GRACE,
-        (RotationState.HELD, RotationStep.PROMOTE): RotationState.GRACE,
-        (RotationState.HELD, RotationStep.COMPLETE): RotationState.COMPLETED,
-        (RotationState.HELD, RotationStep.CANCEL): RotationState.CANCELLED,
-        (RotationState.HELD, RotationStep.ABANDON): RotationState.CANCELLED,
+        (RotationState.PENDING_REVIEW, RotationStep.REFUSE): RotationState.REQUESTED,
+        (RotationState.PENDING_REVIEW, RotationStep.ACTIVATE): RotationState.GRACE,
+        (RotationState.PENDING_REVIEW, RotationStep.PROMOTE): RotationState.GRACE,
+        (RotationState.PENDING_REVIEW, RotationStep.COMPLETE): RotationState.COMPLETED,
+        (RotationState.PENDING_REVIEW, RotationStep.CANCEL): RotationState.CANCELLED,
+        (RotationState.PENDING_REVIEW, RotationStep.ABANDON): RotationState.CANCELLED,
         (RotationState.GRACE, RotationStep.PROMOTE): RotationState.COMPLETED,
         (RotationState.GRACE, RotationStep.FAIL): RotationState.FAILING,
         (RotationState.GRACE, RotationStep.COMPLETE): RotationState.COMPLETED,
@@ -86,6 +86,6 @@ def test_only_these_steps_are_lawful() -> None:
 
 def test_refusals_keep_their_names() -> None:
     assert next_state(RotationState.REQUESTED, RotationStep.PROMOTE) == Unlawful("promote_from_requested")
-    assert next_state(RotationState.HELD, RotationStep.ROLL_BACK) == Unlawful("roll_back_from_held")
+    assert next_state(RotationState.PENDING_REVIEW, RotationStep.ROLL_BACK) == Unlawful("roll_back_from_held")
     assert next_state(RotationState.GRACE, RotationStep.CANCEL) == Unlawful("cancel_from_grace")
     assert next_state(RotationState.COMPLETED, RotationStep.SUBMIT) == Unlawful("submit_from_completed")
