@@ -20,9 +20,9 @@ from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import tell_outage
 from broker.credentials import evidence, rotation, turns
+from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
-from broker.credentials.resting import rest, rests_until
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
@@ -137,7 +137,7 @@ class HealthCheck:
             credential = await session.get(CredentialRow, row.credential_id)
             if credential is None or row.sealed is None:
                 return True
-            until = await rests_until(session, credential, self.verification.catalog, self.clock())
+            until = await not_before(session, credential, self.verification.catalog, self.clock())
         probed = await self.verification.ask(row, credential) if until is None else None
         # Whether an outage was told of already is seen across tenants only.
         wide = probed is not None and probed.answer is Answer.UNREACHABLE
@@ -157,7 +157,7 @@ class HealthCheck:
         row.leak_mark = row.leak_mark or probed.leak_mark
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
-        await rest(session, row.credential_id, probed.pause, now)
+        await cool_down(session, row.credential_id, probed.cooldown, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))
         if changed is not None:
@@ -186,7 +186,7 @@ class HealthCheck:
             row.probes = 0
             row.next_probe_at = now + spread(row.credential_id, hours) if row.state == State.ACTIVE else None
         else:
-            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.pause * 1000))
+            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.cooldown * 1000))
             row.probes += 1
         row.health, row.health_at = found, now
         return (before, found) if found is not before else None

@@ -38,7 +38,7 @@ class Probed:
     """One verification request and what came of it; ``ids`` are those upstream returned.
 
     ``whole`` is False where there were more ids than were read.
-    ``pause`` is for how many seconds upstream wants no more calls with this key, and ``too_fast`` says that it refused
+    ``cooldown`` is for how many seconds upstream wants no calls with this key, and ``too_fast`` says that it refused
     for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_mark`` is what the key is recognised by
     where it should not be, for those that were received before there were such marks.
     """
@@ -46,7 +46,7 @@ class Probed:
     answer: Answer
     outcome: Outcome
     ids: frozenset[str] = frozenset()
-    pause: float = 0.0
+    cooldown: float = 0.0
     too_fast: bool = False
     distrust: str = ""
     leak_mark: str = ""
@@ -62,7 +62,7 @@ def target(definition: Definition, variables: Mapping[str, str], method: str, pa
 class Exchange(NamedTuple):
     """One request with a key and what came of it; ``status`` None where no answer came.
 
-    ``pause`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
+    ``cooldown`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
     ``distrust`` is why its certificate isn't trusted, "" where it is or nobody knows.  ``whole`` is False where the
     answer was longer than what is read of one; ``body`` then is its beginning.
     """
@@ -70,7 +70,7 @@ class Exchange(NamedTuple):
     status: int | None
     body: bytes
     outcome: Outcome
-    pause: float = 0.0
+    cooldown: float = 0.0
     too_fast: bool = False
     distrust: str = ""
     whole: bool = True
@@ -125,7 +125,7 @@ async def probe(
         return Probed(Answer.GOOD, done.outcome, ids, whole=whole and (done.whole or definition.identity is None))
     bad_key = done.status in verify.bad_key and not done.too_fast
     answer = Answer.BAD_KEY if bad_key else Answer.UNREACHABLE
-    return Probed(answer, done.outcome, pause=done.pause, too_fast=done.too_fast, distrust=done.distrust)
+    return Probed(answer, done.outcome, cooldown=done.cooldown, too_fast=done.too_fast, distrust=done.distrust)
 
 
 async def _bounded(response: Received) -> tuple[bytes, bool]:

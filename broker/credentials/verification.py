@@ -22,11 +22,11 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.outbound import Outbound
 from broker.credentials import evidence, rotation, turns
+from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
-from broker.credentials.resting import rest
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, discard, versions_of
 from broker.keystore.internal import InternalKeys
@@ -144,9 +144,9 @@ class Verification:
         verdict = self._verdict(row, probed, assessment, changing, in_use=in_use)
         now = self.clock()
         row.verdict = verdict
-        await rest(session, row.credential_id, probed.pause, now)
+        await cool_down(session, row.credential_id, probed.cooldown, now)
         if verdict is Verdict.UNREACHABLE:
-            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.pause * 1000))
+            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.cooldown * 1000))
             row.probes += 1
         elif verdict in {Verdict.ACTIVE, Verdict.PENDING_REVIEW}:
             row.next_probe_at = None

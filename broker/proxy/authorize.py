@@ -20,7 +20,7 @@ from broker.base.db import table
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
-from broker.credentials.resting import pause_id
+from broker.credentials.cooldown import cooldown_id
 from broker.formats import ids
 from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
 from broker.leases.lease import Lease
@@ -288,7 +288,7 @@ def _use_row(event: Event) -> Mapping[str, object]:
 
 def _takes(grant: Grant, key: SealedKey, definition: Definition) -> list[Allowance]:
     """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
-    takes: list[Allowance] = [allowance.Pause(pause_id(key.credential), definition.retry.cap_seconds * 1000)]
+    takes: list[Allowance] = [allowance.Pause(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
     if grant.rate is not None:
         takes.append(allowance.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
     if grant.max_uses is not None:

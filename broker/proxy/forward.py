@@ -15,7 +15,7 @@ from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.care.health import SUSPECT, suspicion
-from broker.credentials.resting import pause_id
+from broker.credentials.cooldown import cooldown_id
 from broker.leases.leasing import Leasing
 from broker.providers.pause import asked_of, pause_of
 from broker.proxy.in_flight import InFlightCall
@@ -157,7 +157,7 @@ class Forwarder:
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = pause_statement(self._audit.dialect)
-            writes.append((pause, {"allowance": pause_id(use.key.credential), "number": until}))
+            writes.append((pause, {"allowance": cooldown_id(use.key.credential), "number": until}))
         if use.refused:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
         if not self._audit.post(event, writes):

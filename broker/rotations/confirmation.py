@@ -83,7 +83,7 @@ class Confirmation:
             events.append(Event.about(row, "credential.version.revocation_confirmed", BROKER, now))
             await self._tell(session, credential, row, "revocation_confirmed", now)
         else:
-            row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.pause * 1000))
+            row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.cooldown * 1000))
             row.probes += 1
             await self._ask_the_customer(session, credential, row, probed.answer, now)
         await record(session, *events)

@@ -24,9 +24,9 @@ from broker.base.secret import Secret
 from broker.base.spellings import Spellings, masked
 from broker.base.validity import Validity
 from broker.credentials import rotation, turns
+from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
-from broker.credentials.resting import rest, rests_until
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -49,21 +49,21 @@ _WORKED_ON = frozenset({RotationState.REQUESTED, RotationState.CANCELLED})
 class _Failed(Exception):
     """A try came to nothing.
 
-    ``status`` is upstream's, None where it gave no answer; ``pause`` is for how many seconds it wants no more calls;
+    ``status`` is upstream's, None where it gave no answer; ``cooldown`` is for how many seconds it wants no more calls;
     ``too_fast`` says that it refused for its rate, which mends itself.
     """
 
-    def __init__(self, step: str, status: int | None, pause: float = 0.0, *, too_fast: bool = False) -> None:
+    def __init__(self, step: str, status: int | None, cooldown: float = 0.0, *, too_fast: bool = False) -> None:
         super().__init__(step)
         self.step = step
         self.status = status
-        self.pause = pause
+        self.cooldown = cooldown
         self.too_fast = too_fast
 
     @classmethod
     def at(cls, step: str, done: Exchange) -> _Failed:
         """Because of what upstream answered."""
-        return cls(step, done.status, done.pause, too_fast=done.too_fast)
+        return cls(step, done.status, done.cooldown, too_fast=done.too_fast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Minting:
                 await _leave_to_people(session, present, now)
                 return None
             active = await self._key_in_force(session, credential)
-            until = await rests_until(session, credential, wired.catalog, now)
+            until = await not_before(session, credential, wired.catalog, now)
             if active is None or until is not None:  # nothing to make or delete keys with, for now
                 present.next_try_at = until or now + turns.HOUR_MS
                 return None
@@ -246,8 +246,8 @@ class Minting:
         wired = self.verification
         async with wired.db.read(Scope.of(row.organization_id)) as session:
             active = await self._key_in_force(session, credential)
-            resting = await rests_until(session, credential, wired.catalog, wired.clock()) is not None
-        if active is None or resting:
+            waiting = await not_before(session, credential, wired.catalog, wired.clock()) is not None
+        if active is None or waiting:
             return
         try:
             await self.delete(credential, active, row.upstream_id)
@@ -289,8 +289,8 @@ class Minting:
             row = await rotation.find(session, claimed.rotation.id)
             if row.tries != claimed.rotation.tries or row.state not in _WORKED_ON:
                 return
-            row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.pause * 1000))
-            await rest(session, row.credential_id, failed.pause, now)
+            row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.cooldown * 1000))
+            await cool_down(session, row.credential_id, failed.cooldown, now)
             if not failed.too_fast:
                 await _tell(session, row, failed, now)
 

@@ -11,7 +11,7 @@ import pytest
 from broker.audit.events import BROKER
 from broker.audit.tables import AllowanceRow
 from broker.base.db import EVERY_TENANT
-from broker.credentials import pausing, resting
+from broker.credentials import cooldown, pausing
 from broker.credentials.verification import Verification
 from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
@@ -147,7 +147,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     credential = await world.key_for("acme")
     rotation = await begin(world, credential)
     async with world.services.db.write(EVERY_TENANT) as session:
-        await resting.rest(session, credential, 30, world.clock())
+        await cooldown.cool_down(session, credential, 30, world.clock())
     world.upstream.requests.clear()
     await world.broker.worker.make_keys()
     assert list(world.upstream.requests) == []
@@ -157,7 +157,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.broker.worker.make_keys()
     async with world.services.db.read(EVERY_TENANT) as session:
-        paused = await session.get_one(AllowanceRow, resting.pause_id(credential))
+        paused = await session.get_one(AllowanceRow, cooldown.cooldown_id(credential))
     assert paused.value > world.clock()
     assert "mint_failed" not in await kinds_told(world)
 

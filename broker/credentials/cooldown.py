@@ -11,22 +11,22 @@ from broker.credentials.versions import FIRST_CHECK_MS
 from broker.providers.catalog import Catalog
 
 
-def pause_id(credential: str) -> str:
-    """The allowance that holds an upstream's pause: one for everything that uses the credential."""
+def cooldown_id(credential: str) -> str:
+    """The allowance that holds an upstream's cooldown: one for everything that uses the credential."""
     return f"{credential}/pause"
 
 
-async def rests_until(session: AsyncSession, credential: CredentialRow, catalog: Catalog, now: int) -> int | None:
+async def not_before(session: AsyncSession, credential: CredentialRow, catalog: Catalog, now: int) -> int | None:
     """When to look again (milliseconds); None where the credential's key may be used now."""
     if credential.paused_at is not None:
         return now + FIRST_CHECK_MS
     cap = catalog.get(credential.provider).retry.cap_seconds * 1000
-    paused = await session.get(AllowanceRow, pause_id(credential.id))
-    return paused.value if paused is not None and now < paused.value <= now + cap else None
+    cooling = await session.get(AllowanceRow, cooldown_id(credential.id))
+    return cooling.value if cooling is not None and now < cooling.value <= now + cap else None
 
 
-async def rest(session: AsyncSession, credential: str, seconds: float, now: int) -> None:
+async def cool_down(session: AsyncSession, credential: str, seconds: float, now: int) -> None:
     """Keep what an upstream asked for: nobody uses the credential's key for so long."""
     if seconds:
         statement = pause_statement(session.get_bind().dialect.name)
-        await session.execute(statement, {"allowance": pause_id(credential), "number": now + int(seconds * 1000)})
+        await session.execute(statement, {"allowance": cooldown_id(credential), "number": now + int(seconds * 1000)})
