@@ -19,7 +19,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import tell_outage
-from broker.credentials import evidence, rotation, turns
+from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.probe import Answer, Probed
@@ -112,12 +112,12 @@ class HealthCheck:
         waits = and_(
             VersionRow.state.in_(sorted(USABLE)),
             VersionRow.next_probe_at <= self.clock(),
-            turns.declared(VersionRow.provider, self.verification.catalog),
+            due.declared(VersionRow.provider, self.verification.catalog),
             _in_force(),
         )
         suspect = VersionRow.next_probe_at == _AT_ONCE
         async with self.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(turns.fair(waits, VersionRow.next_probe_at, suspect)))
+            return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at, suspect)))
 
     async def catch_up(self) -> None:
         """Make due what was set before the clock stepped back: it would wait until the old time comes again."""

@@ -24,7 +24,7 @@ from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.session import fail
 from broker.config import Settings
-from broker.credentials.turns import undeclared
+from broker.credentials.due import undeclared
 
 # New objects before they are looked through for garbage: with Python's own 700 that was every forty proxied calls, with
 # these it is every five hundred.

@@ -21,7 +21,7 @@ from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.outbound import Outbound
-from broker.credentials import evidence, rotation, turns
+from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
 from broker.credentials.lifecycle import Move, State
@@ -189,8 +189,8 @@ class Verification:
                 select(VersionRow)
                 .where(
                     VersionRow.state == State.STAGED,
-                    turns.come(VersionRow.next_probe_at, self.clock(), turns.HOUR_MS),
-                    turns.declared(VersionRow.provider, self.catalog),
+                    due.where_due(VersionRow.next_probe_at, self.clock(), due.HOUR_MS),
+                    due.declared(VersionRow.provider, self.catalog),
                 )
                 .order_by(VersionRow.next_probe_at)
                 .limit(limit)

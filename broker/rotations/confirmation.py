@@ -16,7 +16,7 @@ from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials import turns
+from broker.credentials import due
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -50,11 +50,11 @@ class Confirmation:
         waits = and_(
             VersionRow.state == State.REVOKED,
             VersionRow.sealed.is_not(None),
-            turns.come(VersionRow.next_probe_at, self.clock(), DAY_MS),
-            turns.declared(VersionRow.provider, self.verification.catalog),
+            due.where_due(VersionRow.next_probe_at, self.clock(), DAY_MS),
+            due.declared(VersionRow.provider, self.verification.catalog),
         )
         async with self.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(turns.fair(waits, VersionRow.next_probe_at)))
+            return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at)))
 
     async def check(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""

@@ -23,7 +23,7 @@ from broker.base.following import found_in
 from broker.base.secret import Secret
 from broker.base.spellings import Spellings, masked
 from broker.base.validity import Validity
-from broker.credentials import rotation, turns
+from broker.credentials import due, rotation
 from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import State
 from broker.credentials.probe import Exchange, exchange, target
@@ -95,8 +95,8 @@ class Minting:
                 .where(
                     RotationRow.kind == "minted",
                     or_(*(RotationRow.state == state for state in sorted(_WORKED_ON))),
-                    turns.come(RotationRow.next_try_at, self.verification.clock(), turns.HOUR_MS),
-                    turns.declared(RotationRow.provider, self.verification.catalog),
+                    due.where_due(RotationRow.next_try_at, self.verification.clock(), due.HOUR_MS),
+                    due.declared(RotationRow.provider, self.verification.catalog),
                 )
                 .order_by(RotationRow.next_try_at)
                 .limit(limit)
@@ -129,7 +129,7 @@ class Minting:
             present = await rotation.find(session, row.id)
             if present.state not in _WORKED_ON:
                 return None
-            if not turns.has_come(present.next_try_at, now, turns.HOUR_MS):
+            if not due.is_due(present.next_try_at, now, due.HOUR_MS):
                 return None
             credential = await session.get_one(CredentialRow, row.credential_id)
             api = wired.catalog.get(row.provider).rotate
@@ -139,7 +139,7 @@ class Minting:
             active = await self._key_in_force(session, credential)
             until = await not_before(session, credential, wired.catalog, now)
             if active is None or until is not None:  # nothing to make or delete keys with, for now
-                present.next_try_at = until or now + turns.HOUR_MS
+                present.next_try_at = until or now + due.HOUR_MS
                 return None
             present.tries, present.next_try_at = present.tries + 1, now + _CLAIM_MS
             await session.flush()

@@ -9,10 +9,10 @@ from broker.audit.events import BROKER
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.care import age
+from broker.credentials.due import declared
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.telling import tell_of
-from broker.credentials.turns import declared
 from broker.credentials.versions import UnlawfulMove
 from broker.intake import links
 from broker.notifications.tables import NoticeRow

@@ -1,4 +1,4 @@
-"""Whose turn it is: every provider has its share of a round, suspects come first, and a clock may step back."""
+"""What is due: every provider has its share of a round, suspects come first, and a clock may step back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from broker.base.db import EVERY_TENANT
 from broker.care.health import SUSPECT, suspicion
-from broker.credentials import turns
+from broker.credentials import due
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.organizations.tables import OrganizationRow
 from tests.support.world import World
@@ -20,11 +20,11 @@ HOUR_MS = 3_600_000
 CROWDED, QUIET, GONE = "raptor-comply", "stripe", "gone"
 
 
-async def keys(world: World, provider: str, due: Iterable[int], *, state: str = "active") -> list[str]:
+async def keys(world: World, provider: str, times: Iterable[int], *, state: str = "active") -> list[str]:
     """Credentials of one organization, a key each, that are due at these times; their ids."""
     made = []
     async with world.services.db.write(EVERY_TENANT) as session:
-        for number, at in enumerate(due):
+        for number, at in enumerate(times):
             credential = f"crd_{provider}_{number}"
             made.append(credential)
             session.add(
@@ -75,7 +75,7 @@ async def test_a_provider_with_many_keys_due_starves_no_other(world: World) -> N
 
 async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
     await keys(world, CROWDED, [world.clock() - 1] * 8)
-    assert of_each(await world.broker.worker.health.due()) == {CROWDED: turns.FEWEST}
+    assert of_each(await world.broker.worker.health.due()) == {CROWDED: due.FEWEST}
 
 
 async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
@@ -87,23 +87,23 @@ async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
             update(VersionRow).where(VersionRow.credential_id == suspect).values(health_at=now - 5 * MINUTE_MS)
         )
         await session.execute(SUSPECT, suspicion(suspect, 1, now))
-    due = [row.credential_id for row in await world.broker.worker.health.due()]
-    assert suspect in due
-    assert len(due) > 1, "and the others keep their share"
+    found = [row.credential_id for row in await world.broker.worker.health.due()]
+    assert suspect in found
+    assert len(found) > 1, "and the others keep their share"
 
 
 async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: World) -> None:
-    due = [world.clock() - MINUTE_MS] * 60
-    await keys(world, GONE, due)
+    waiting = [world.clock() - MINUTE_MS] * 60
+    await keys(world, GONE, waiting)
     await keys(world, CROWDED, [world.clock() - 1])
     assert of_each(await world.broker.worker.health.due()) == {CROWDED: 1}
-    assert await turns.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
+    assert await due.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
 
 
 async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(world: World) -> None:
     # given more keys that can't be opened than a round takes, all due before one that can
     now = world.clock()
-    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * turns.FEWEST)
+    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * due.FEWEST)
     fine = await world.key_for("acme")
     world.clock.forward(hours=1, seconds=1)
 
@@ -125,8 +125,8 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
 
 
 def test_a_wait_that_was_set_before_the_clock_stepped_back_is_over() -> None:
-    at, longest = 10 * HOUR_MS, HOUR_MS
-    assert not turns.has_come(at, at - longest, longest)
-    assert turns.has_come(at, at, longest)
-    assert turns.has_come(at, at - 2 * longest, longest)
-    assert not turns.has_come(None, at, longest)
+    at, window = 10 * HOUR_MS, HOUR_MS
+    assert not due.is_due(at, at - window, window)
+    assert due.is_due(at, at, window)
+    assert due.is_due(at, at - 2 * window, window)
+    assert not due.is_due(None, at, window)

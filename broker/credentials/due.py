@@ -1,4 +1,4 @@
-"""Whose turn it is, among rows that wait for the broker to ask an upstream about them."""
+"""Which rows that wait for a request to an upstream are due, and a fair share for each provider."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ HOUR_MS = 3_600_000
 # So many of one provider are taken in one round at least, and at most.
 FEWEST = 5
 _MOST = 200
-# In between, one in so many of those that wait: however many they are, they get their turn within minutes.
+# In between, one in so many of those that wait: however many they are, each is in a round within minutes.
 _ONE_IN = 12
 
 
-def has_come(at: int | None, now: int, longest: int) -> bool:
-    """Whether a moment that was set at most ``longest`` ahead has come (all in milliseconds); None never does.
+def is_due(at: int | None, now: int, window: int) -> bool:
+    """Whether a moment that was set at most ``window`` ahead has come (all in milliseconds); None never does.
 
     One that lies further ahead was set before the clock stepped back.
     """
-    return at is not None and not now < at <= now + longest
+    return at is not None and not now < at <= now + window
 
 
-def come(at: SQLColumnExpression[int | None], now: int, longest: int) -> ColumnElement[bool]:
-    """As :func:`has_come`, of a column."""
-    return or_(at <= now, at > now + longest)
+def where_due(at: SQLColumnExpression[int | None], now: int, window: int) -> ColumnElement[bool]:
+    """As :func:`is_due`, of a column."""
+    return or_(at <= now, at > now + window)
 
 
 def declared(provider: SQLColumnExpression[str], catalog: Catalog) -> ColumnElement[bool]:
@@ -51,7 +51,7 @@ async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
         return {row[0]: row[1] for row in await session.execute(query)}
 
 
-def fair(
+def fair_share(
     where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
 ) -> Select[VersionRow]:
     """Versions that meet ``where``, the first by ``order``, a share of each provider, so that none starves another.
@@ -59,8 +59,8 @@ def fair(
     ``apart`` splits a provider's versions further, each part with a share of its own.
     """
     parts = [VersionRow.provider, *apart]
-    turn = func.row_number().over(partition_by=parts, order_by=order).label("turn")
+    rank = func.row_number().over(partition_by=parts, order_by=order).label("rank")
     waiting = func.count().over(partition_by=parts).label("waiting")
-    found = select(VersionRow, turn, waiting).where(where).subquery()
-    share = or_(found.c.turn <= FEWEST, and_(found.c.turn <= _MOST, found.c.turn * _ONE_IN <= found.c.waiting))
-    return select(aliased(VersionRow, found)).where(share).order_by(found.c.turn)
+    found = select(VersionRow, rank, waiting).where(where).subquery()
+    share = or_(found.c.rank <= FEWEST, and_(found.c.rank <= _MOST, found.c.rank * _ONE_IN <= found.c.waiting))
+    return select(aliased(VersionRow, found)).where(share).order_by(found.c.rank)
