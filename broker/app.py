@@ -30,9 +30,9 @@ from broker.identity.jobs import Jobs
 from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
 from broker.intake.challenges import Challenges
-from broker.intake.deposit import Deposit
 from broker.intake.links import Making
 from broker.intake.proving import Links
+from broker.intake.submission import Submissions
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
 from broker.keystore.keyring import OWN
@@ -170,7 +170,7 @@ def _wire(
     in_flight = InFlightCalls(db, leasing, clock, limits)
     throttle = Throttle(db, keys.throttle, clock)
     challenges = Challenges(db, keys.challenge, clock)
-    deposit = Deposit(db, audit, keystore, keys, providers, verification, clock)
+    submissions = Submissions(db, audit, keystore, keys, providers, verification, clock)
     rotating = Rotating(Making(keystore, keys), providers)
     outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
     reports = Reports(
@@ -204,7 +204,7 @@ def _wire(
         verification=verification,
         leasing=leasing,
         links=Links(db, audit, throttle, challenges, keys, clock),
-        deposit=deposit,
+        submissions=submissions,
         in_flight=in_flight,
         proxy=Proxy(
             Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), in_flight
@@ -234,7 +234,7 @@ def _wire(
         minting,
         rotating,
         outbox,
-        deposit,
+        submissions,
         throttle,
         challenges,
         clock,
@@ -285,12 +285,13 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     )
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
-    reports, links, tokens, deposit = services.reports, services.links, services.token_endpoint, services.deposit
+    reports, links = services.reports, services.links
+    tokens, submissions = services.token_endpoint, services.submissions
     metrics.count(
         "strangers_refused_total",
         "Refused from memory, beyond what is recorded, by what they came with.",
         ("cause",),
-        lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): deposit.refused},
+        lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): submissions.refused},
     )
     metrics.count(
         "access_tokens_of_unknown_keys_total",

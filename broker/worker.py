@@ -31,8 +31,8 @@ from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
 from broker.intake.challenges import Challenges
-from broker.intake.deposit import Deposit
 from broker.intake.links import expire_due
+from broker.intake.submission import Submissions
 from broker.intake.throttle import Throttle
 from broker.keystore.strays import sweep
 from broker.leases.tables import UseRow
@@ -79,7 +79,7 @@ class Worker:
     minting: Minting
     rotating: Rotating
     outbox: Outbox
-    deposit: Deposit
+    submissions: Submissions
     throttle: Throttle
     challenges: Challenges
     clock: Clock
@@ -166,7 +166,8 @@ class Worker:
             "verification",
             *(
                 self.verification.or_later(
-                    row, self.verification.run(row.organization_id, row.credential_id, row.number, self.deposit.settle)
+                    row,
+                    self.verification.run(row.organization_id, row.credential_id, row.number, self.submissions.settle),
                 )
                 for row in await self.verification.due()
             ),
@@ -189,7 +190,7 @@ class Worker:
     async def make_keys(self) -> None:
         """Carry on rotations whose keys the provider's own API makes."""
         await _together(
-            "minting", *(self.minting.carry_on(row, self.deposit.settle) for row in await self.minting.due())
+            "minting", *(self.minting.carry_on(row, self.submissions.settle) for row in await self.minting.due())
         )
 
     async def retire_due(self) -> None:

@@ -17,8 +17,8 @@ from broker.identity.access import AccessTokens
 from broker.identity.jobs import Jobs
 from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
-from broker.intake.deposit import Deposit
 from broker.intake.proving import Links
+from broker.intake.submission import Submissions
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.reports import Reports
@@ -47,7 +47,7 @@ class Services:
     verification: Verification
     leasing: Leasing
     links: Links
-    deposit: Deposit
+    submissions: Submissions
     in_flight: InFlightCalls
     proxy: Proxy
     rotating: Rotating

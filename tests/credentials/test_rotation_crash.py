@@ -8,7 +8,7 @@ import pytest
 
 from broker.credentials import steps
 from broker.credentials.verification import Verification
-from broker.intake.deposit import Deposit
+from broker.intake.submission import Submissions
 from broker.rotations.confirmation import Confirmation
 from tests.support.world import World
 
@@ -21,8 +21,8 @@ class Died(Exception):
 @pytest.mark.parametrize(
     ("owner", "step"),
     [
-        (Deposit, "_stage"),
-        (Deposit, "_verify"),
+        (Submissions, "_stage"),
+        (Submissions, "_verify"),
         (Verification, "ask"),
         (Verification, "_settle"),
         (steps, "retire"),

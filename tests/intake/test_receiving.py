@@ -11,7 +11,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
 from broker.formats import base64url, linkproof, linksecret, sealed
-from broker.intake.deposit import Deposit
+from broker.intake.submission import Submissions
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
 from broker.organizations.tables import OrganizationRow
@@ -337,14 +337,14 @@ async def test_a_link_that_is_replaced_while_a_key_is_on_its_way_takes_it_no_mor
 ) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
-    real = Deposit._open
+    real = Submissions._open
 
-    async def meanwhile(self: Deposit, *given: Any) -> Any:
+    async def meanwhile(self: Submissions, *given: Any) -> Any:
         opened = await real(self, *given)
         await world.call("POST", f"/v1/intakes/{intake}/link", json={})
         return opened
 
-    monkeypatch.setattr(Deposit, "_open", meanwhile)
+    monkeypatch.setattr(Submissions, "_open", meanwhile)
     assert await code(await world.submit(intake, secret, world.upstream_keys["acme"])) == (404, "link_invalid")
     assert (await world.call("GET", f"/v1/intakes/{intake}"))["state"] == "open"
 

@@ -15,7 +15,7 @@ from broker.formats import ids, linksecret
 from broker.formats.token import new
 from broker.identity import oauth
 from broker.intake import throttle
-from broker.intake.deposit import SUBMISSIONS
+from broker.intake.submission import SUBMISSIONS
 from broker.intake.throttle import LIMITS
 from tests.identity.test_unverified import token
 from tests.support.world import Job, World
@@ -153,7 +153,7 @@ async def test_refused_submissions_over_one_link_are_limited(world: World, calls
     limited = await world.submit(intake, secret, world.upstream_keys["acme"])
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "600")
     assert calls == {"writes": 2}, "the challenges that were answered to open and to submit"
-    assert world.services.deposit.refused == 1
+    assert world.services.submissions.refused == 1
     world.clock.forward(seconds=601)
     assert (await world.submit(intake, secret, world.upstream_keys["acme"])).status_code == 200
 

@@ -148,7 +148,7 @@ async def submit(intake_id: str, body: Submission, known: Shown, request: Reques
     """Take a sealed key; answers with the receipt."""
     row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     sealed_key = from_base64url(body.sealed, "sealed")
-    done = await wired.deposit.submit(row, customer(row, request), sealed_key, dict(body.variables))
+    done = await wired.submissions.submit(row, customer(row, request), sealed_key, dict(body.variables))
     async with wired.db.read(Scope.of(row.organization_id)) as session:
         return {"state": done.state, "receipt": await receipt(session, wired, done)}
 

@@ -60,7 +60,7 @@ class KeyRefusedUpstream(Invalid):
     title = "The key was refused"
 
 
-class Deposit:
+class Submissions:
     """Takes submissions.  ``refused`` counts those that nobody looked at."""
 
     def __init__(
