@@ -165,7 +165,7 @@ async def activated(
     return []
 
 
-async def overtaken(
+async def reconciled(
     session: AsyncSession, actor: Actor, credential_id: str, versions: dict[int, VersionRow], *, now: int
 ) -> list[Event]:
     """Bring an open rotation in line after versions were moved from outside it; what happened to it.
@@ -186,12 +186,14 @@ async def overtaken(
     return []
 
 
-async def abandoned(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> list[Event]:
+async def cancelled_with_credential(
+    session: AsyncSession, actor: Actor, credential_id: str, *, now: int
+) -> list[Event]:
     """End an open rotation whose credential was revoked as a whole; what happened to it."""
     row = await open_of(session, credential_id)
     if row is None:
         return []
-    return [await end(session, row, RotationStep.ABANDON, "credential_revoked", now=now, actor=actor)]
+    return [await end(session, row, RotationStep.CANCEL_WITH_CREDENTIAL, "credential_revoked", now=now, actor=actor)]
 
 
 async def judged_by_upstream(

@@ -46,7 +46,7 @@ class RotationStep(StrEnum):
     COMPLETE = "complete"  # no old key is left
     ROLL_BACK = "roll_back"
     CANCEL = "cancel"
-    ABANDON = "abandon"  # its credential was revoked as a whole
+    CANCEL_WITH_CREDENTIAL = "abandon"  # its credential was revoked as a whole
 
 
 _NEXT: Mapping[RotationStep, Mapping[RotationState, RotationState]] = {
@@ -70,7 +70,7 @@ _NEXT: Mapping[RotationStep, Mapping[RotationState, RotationState]] = {
     RotationStep.CANCEL: dict.fromkeys(
         (RotationState.REQUESTED, RotationState.VERIFYING, RotationState.PENDING_REVIEW), RotationState.CANCELLED
     ),
-    RotationStep.ABANDON: dict.fromkeys(
+    RotationStep.CANCEL_WITH_CREDENTIAL: dict.fromkeys(
         (
             RotationState.REQUESTED,
             RotationState.VERIFYING,

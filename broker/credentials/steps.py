@@ -159,7 +159,7 @@ async def cut(
     await raise_epoch(session, credential_id)
     row = versions[number]
     done = Event.about(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
-    return [done, *await rotation.overtaken(session, actor, credential_id, versions, now=now)]
+    return [done, *await rotation.reconciled(session, actor, credential_id, versions, now=now)]
 
 
 async def destroy_version(
@@ -178,6 +178,6 @@ async def destroy_version(
         await discard(session, versions, number, now)
     else:
         apply_move(versions, number, Move.DESTROY, now)
-    also = await rotation.overtaken(session, actor, credential_id, versions, now=now)
+    also = await rotation.reconciled(session, actor, credential_id, versions, now=now)
     await record(session, Event.about(versions[number], "credential.version.destroyed", actor, now), *also)
     return versions[number]

@@ -164,7 +164,7 @@ async def replace(
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         raise LinkSpent
-    if row.state == IntakeState.CANCELLED or await rotation_is_over(session, row) or await is_overtaken(session, row):
+    if row.state == IntakeState.CANCELLED or await rotation_is_over(session, row) or await is_superseded(session, row):
         raise LinkCancelled
     secret = await _new_link(row, making, now + hours * 3_600_000)
     reopen(row, IntakeStep.REPLACE_LINK)
@@ -238,13 +238,13 @@ async def rotation_is_over(session: AsyncSession, row: IntakeRow) -> bool:
 _OVER = RotationRow.ended_at.is_not(None)
 
 
-async def is_overtaken(session: AsyncSession, row: IntakeRow) -> bool:
+async def is_superseded(session: AsyncSession, row: IntakeRow) -> bool:
     """Whether the credential that a first key was asked for was revoked since: the link makes no new one of it."""
-    return await session.scalar(select(IntakeRow.id).where(IntakeRow.id == row.id, _OVERTAKEN)) is not None
+    return await session.scalar(select(IntakeRow.id).where(IntakeRow.id == row.id, _SUPERSEDED)) is not None
 
 
 # A new credential under the same label is asked for anew; what was asked for before must not bring the old one back.
-_OVERTAKEN = and_(
+_SUPERSEDED = and_(
     IntakeRow.rotation_id.is_(None),
     exists().where(
         CredentialRow.organization_id == IntakeRow.organization_id,
@@ -265,7 +265,7 @@ async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[
         IntakeRow.rotation_id.is_(None),
         IntakeRow.state == IntakeState.OPEN,
         IntakeRow.expires_at > now,
-        ~_OVERTAKEN,
+        ~_SUPERSEDED,
     )
     return [] if row.rotation_id is not None else list(await session.scalars(query.order_by(IntakeRow.id)))
 
@@ -298,7 +298,7 @@ async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
                 select(IntakeRow)
                 .where(
                     IntakeRow.state == IntakeState.OPEN,
-                    or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over), _OVERTAKEN),
+                    or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over), _SUPERSEDED),
                 )
                 .limit(limit)
                 .with_for_update(skip_locked=True)

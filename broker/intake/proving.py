@@ -30,7 +30,7 @@ from broker.intake.links import (
     LinkCancelled,
     LinkExpired,
     LinkInvalid,
-    is_overtaken,
+    is_superseded,
     rotation_is_over,
 )
 from broker.intake.tables import IntakeRow
@@ -186,7 +186,7 @@ class Links:
                 return True
             if row.state != IntakeState.OPEN:
                 return False
-            return await rotation_is_over(session, row) or await is_overtaken(session, row)
+            return await rotation_is_over(session, row) or await is_superseded(session, row)
 
     async def _is_given(self, row: IntakeRow) -> bool:
         async with self._db.read(Scope.of(row.organization_id)) as session:

@@ -32,7 +32,7 @@ from broker.intake.links import (
     LinkCancelled,
     LinkInvalid,
     LinkSpent,
-    is_overtaken,
+    is_superseded,
     sealed_status_key,
 )
 from broker.intake.tables import IntakeRow
@@ -159,7 +159,7 @@ class Submissions:
                     raise LinkSpent
                 if row.public_key != intake.public_key or not row.genuine:  # replaced since it was proved, or altered
                     raise LinkInvalid
-                if await is_overtaken(session, row):  # revoked since
+                if await is_superseded(session, row):  # revoked since
                     raise LinkCancelled
                 try:
                     version = await stage(session, self._keys, actor, address, received, sealing, now=now)
