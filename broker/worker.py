@@ -26,7 +26,7 @@ from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.care.health import HealthCheck
-from broker.credentials.cutoff import cut_off_rest
+from broker.credentials.revocation import revoke_rest
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.identity.tables import AssertionRow
@@ -229,7 +229,7 @@ class Worker:
     async def cut_off_rest(self) -> None:
         """Cut off credentials that an organization which was cut off still has; every ten minutes."""
         if not self._resting("cut_off_rest", _AGES_MS):
-            await cut_off_rest(self.db, self.clock)
+            await revoke_rest(self.db, self.clock)
 
     async def expire_links(self) -> None:
         """Close links whose time is over."""

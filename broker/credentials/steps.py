@@ -17,9 +17,9 @@ from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import (
     UnlawfulMove,
     apply_move,
-    discard,
     get_credential,
-    put_out,
+    purge,
+    revoke_or_purge,
     versions_of,
 )
 
@@ -90,7 +90,7 @@ async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reaso
     events = []
     if row.to_version is not None:
         new = versions[row.to_version]
-        await put_out(session, versions, new.number, now)
+        await revoke_or_purge(session, versions, new.number, now)
         events.append(Event.about(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
     events.append(await rotation.end(session, row, RotationStep.CANCEL, "", now=now, actor=actor, note=reason))
     await record(session, *events)
@@ -126,7 +126,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
 async def revoke_version(
     session: AsyncSession, actor: Actor, credential_id: str, number: int, *, reason: str, now: int
 ) -> VersionRow:
-    """Cut one version off.  The key before it, where that is still retiring, serves again.
+    """Revoke one version.  The key before it, where that is still retiring, serves again.
 
     A version that is over already stays as it is.
     """
@@ -135,11 +135,11 @@ async def revoke_version(
     row = versions.get(number)
     if row is not None and row.state in {State.REVOKED, State.DESTROYED}:
         return row
-    await record(session, *await cut(session, actor, versions, credential_id, number, note=reason, now=now))
+    await record(session, *await revoke(session, actor, versions, credential_id, number, note=reason, now=now))
     return versions[number]
 
 
-async def cut(
+async def revoke(
     session: AsyncSession,
     actor: Actor,
     versions: dict[int, VersionRow],
@@ -155,7 +155,7 @@ async def cut(
     Raises:
         UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
     """
-    await put_out(session, versions, number, now)
+    await revoke_or_purge(session, versions, number, now)
     await raise_epoch(session, credential_id)
     row = versions[number]
     done = Event.about(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
@@ -165,7 +165,7 @@ async def cut(
 async def destroy_version(
     session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int
 ) -> VersionRow:
-    """Erase the key material of a version that is not in use.  Again: no change.
+    """Destroy the key material of a version that is not in use.  Again: no change.
 
     Whether upstream refuses the key can't be asked any more afterwards.
     """
@@ -175,7 +175,7 @@ async def destroy_version(
     if row is not None and row.state == State.DESTROYED:
         return row
     if row is not None and row.state == State.STAGED:
-        await discard(session, versions, number, now)
+        await purge(session, versions, number, now)
     else:
         apply_move(versions, number, Move.DESTROY, now)
     also = await rotation.reconciled(session, actor, credential_id, versions, now=now)

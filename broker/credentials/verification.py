@@ -28,7 +28,7 @@ from broker.credentials.lifecycle import Move, State
 from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import apply_move, discard, versions_of
+from broker.credentials.versions import apply_move, purge, versions_of
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import KeyGone, Keystore
 from broker.notifications.altered import insist
@@ -156,7 +156,7 @@ class Verification:
                 apply_move(versions, row.number, Move.ACTIVATE, now)
                 await raise_epoch(session, row.credential_id)
         else:
-            await discard(session, versions, row.number, now)
+            await purge(session, versions, row.number, now)
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
         if changing is not None:

@@ -169,10 +169,10 @@ def _date(row: VersionRow, state: State, now: int) -> None:
         # At once: whoever revoked may have done so upstream too, and then it can be confirmed.
         row.revoked_at, row.next_probe_at, row.probes = now, now, 0
     elif state is State.DESTROYED:
-        erase(row, now)
+        destroy(row, now)
 
 
-async def put_out(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
     """Take a version out of use for good.  A key that was never verified has nothing to keep for: it goes at once.
 
     Raises:
@@ -180,13 +180,13 @@ async def put_out(session: AsyncSession, versions: dict[int, VersionRow], number
     """
     row = versions.get(number)
     if row is not None and row.state == State.STAGED:
-        await discard(session, versions, number, now)
+        await purge(session, versions, number, now)
     else:
         apply_move(versions, number, Move.REVOKE, now)
 
 
-async def discard(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
-    """Erase a key that was never verified, and forget whose it is: it may be submitted again, wherever it belongs.
+async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+    """Destroy a key that was never verified, and forget whose it is: it may be submitted again, wherever it belongs.
 
     Raises:
         UnlawfulMove, NotFound: as :func:`apply_move`.
@@ -200,8 +200,8 @@ async def discard(session: AsyncSession, versions: dict[int, VersionRow], number
     )
 
 
-def erase(row: VersionRow, now: int) -> None:
-    """Drop the key material: the row's with the commit, and right after it what of it lies elsewhere."""
+def destroy(row: VersionRow, now: int) -> None:
+    """Destroy the key material: the row's with the commit, and right after it what of it lies elsewhere."""
     session = object_session(row)
     if session is not None:
         strays.discard(session, row.sealed, now)

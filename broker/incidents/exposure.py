@@ -66,7 +66,7 @@ async def expose(
     if known is not None:
         return Exposed(known, None)
     was_active = row.state == State.ACTIVE
-    events = await _cut(session, actor, versions, row, now)
+    events = await _revoke(session, actor, versions, row, now)
     exposure = _row(row, actor, found, now)
     session.add(exposure)
     link = None
@@ -110,7 +110,7 @@ def _check(rotating: Rotating, versions: Iterable[VersionRow], found: Found, now
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 
-async def _cut(
+async def _revoke(
     session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: int
 ) -> list[Event]:
     """Cut the version off, with the request that it answered; the caller records the events, last of all."""
@@ -121,7 +121,7 @@ async def _cut(
         if row.sealed is not None:
             row.next_probe_at = now
         return []
-    return await commands.cut(session, actor, versions, row, reason="exposed", now=now)
+    return await commands.revoke(session, actor, versions, row, reason="exposed", now=now)
 
 
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:

@@ -109,7 +109,7 @@ async def destroy_version(
     return row
 
 
-async def cut(
+async def revoke(
     session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, *, reason: str, now: int
 ) -> list[Event]:
     """Revoke a version within a larger transaction, whose caller records the events, last of all.
@@ -118,7 +118,7 @@ async def cut(
         UnlawfulMove: the lifecycle refuses it.
     """
     request = await _request_of(session, row.credential_id, row.number)
-    done = await steps.cut(session, actor, versions, row.credential_id, row.number, reason=reason, now=now)
+    done = await steps.revoke(session, actor, versions, row.credential_id, row.number, reason=reason, now=now)
     return [*done, *_reopened(request, actor, now)]
 
 

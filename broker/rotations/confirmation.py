@@ -22,7 +22,7 @@ from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
-from broker.credentials.versions import erase, versions_of
+from broker.credentials.versions import destroy, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 from broker.rotations.minting import Minting
 
@@ -79,7 +79,7 @@ class Confirmation:
         row.leak_mark = row.leak_mark or probed.leak_mark
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at = now
-            erase(row, now)
+            destroy(row, now)
             events.append(Event.about(row, "credential.version.revocation_confirmed", BROKER, now))
             await self._tell(session, credential, row, "revocation_confirmed", now)
         else:

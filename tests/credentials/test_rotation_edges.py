@@ -13,7 +13,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict
 from broker.base.secret import Secret
-from broker.credentials import cutoff
+from broker.credentials import revocation
 from broker.credentials.staging import Received, Sealing, stage
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
@@ -49,7 +49,7 @@ async def probe_at(world: World, credential: str, number: int, at: int) -> None:
 
 async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_done(world: World, acme: str) -> None:
     async with world.services.db.write(EVERY_TENANT) as session:
-        await cutoff.revoke_credential(session, BROKER, acme, reason="", now=world.clock())
+        await revocation.revoke_credential(session, BROKER, acme, reason="", now=world.clock())
         waiting = asyncio.create_task(rotate(world, acme))
         await asyncio.sleep(0.5)  # long enough to have come to the rows that the revocation holds
         assert not waiting.done()

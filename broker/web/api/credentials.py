@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.clock import DAY_MS
 from broker.base.secret import Secret
 from broker.care import policies
-from broker.credentials import cutoff, versions
+from broker.credentials import revocation, versions
 from broker.credentials.adding import add
 from broker.credentials.lifecycle import State
 from broker.credentials.staging import Received
@@ -235,7 +235,7 @@ async def revoke(credential_id: IdPath, body: Reason, call: ByOperatorOrSecurity
     """Cut a credential off for good: no lease or use of any version once this is answered."""
 
     async def work(session: AsyncSession) -> CredentialView:
-        row = await cutoff.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
+        row = await revocation.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
         return (await _with_versions(session, [row], call.now))[0]
 
     return await call.cut(body, work)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
-from broker.credentials import cutoff
+from broker.credentials import revocation
 from broker.organizations import tenants
 from broker.organizations.tables import OrganizationRow
 from broker.web.api.fields import (
@@ -116,7 +116,7 @@ async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSe
 
     async def work(session: AsyncSession) -> OrganizationView:
         return show(
-            await cutoff.revoke_organization(session, call.actor, organization, reason=body.reason, now=call.now)
+            await revocation.revoke_organization(session, call.actor, organization, reason=body.reason, now=call.now)
         )
 
     return await call.cut(body, work)

@@ -16,7 +16,7 @@ from broker.base.clock import DAY_MS
 from broker.base.db import Scope
 from broker.base.validity import Validity
 from broker.care import age
-from broker.credentials import cutoff, pausing, rotation
+from broker.credentials import pausing, revocation, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
@@ -99,7 +99,7 @@ async def resume(intake_id: str, known: Shown, request: Request, wired: Wired) -
 @router.post("/status/{intake_id}/withdraw")
 async def withdraw(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take the key back for good: cut off like a revocation, and recorded as the customer's own."""
-    return await _act(wired, intake_id, known, request, cutoff.withdraw)
+    return await _act(wired, intake_id, known, request, revocation.withdraw)
 
 
 @router.post("/status/{intake_id}/rotate")

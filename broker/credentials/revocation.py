@@ -1,4 +1,4 @@
-"""Cut off a whole credential, or an organization; nothing uses its keys from the commit on."""
+"""Revoke a whole credential, or an organization; nothing uses its keys from the commit on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from broker.credentials.tables import CredentialRow
 from broker.credentials.telling import tell_of
 from broker.credentials.versions import (
     get_credential,
-    put_out,
+    revoke_or_purge,
     versions_of,
 )
 from broker.organizations import tenants
@@ -27,7 +27,7 @@ from broker.organizations.tables import OrganizationRow
 async def revoke_credential(
     session: AsyncSession, actor: Actor, credential_id: str, *, reason: str, now: int, why: str = ""
 ) -> CredentialRow:
-    """Cut a credential and all its versions off, for good.  Again: no change.
+    """Revoke a credential and all its versions, for good.  Again: no change.
 
     ``why`` is a word for the record, ``reason`` a person's own.
     """
@@ -48,7 +48,7 @@ async def _end(
     await raise_epoch(session, credential.id)
     # The active one last: revoked first, it would call the retiring one back.
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
-        await put_out(session, versions, number, now)
+        await revoke_or_purge(session, versions, number, now)
     ended = await rotation.cancelled_with_credential(session, actor, credential.id, now=now)
     return [Event.about(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended]
 
@@ -56,7 +56,7 @@ async def _end(
 async def revoke_organization(
     session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int
 ) -> OrganizationRow:
-    """Cut an organization off, for good, and every credential of it.  Again: no change."""
+    """Revoke an organization, for good, and every credential of it.  Again: no change."""
     row = await tenants.find(session, reference)
     await session.refresh(row, with_for_update=True)
     if row.state == Validity.REVOKED:
@@ -65,8 +65,8 @@ async def revoke_organization(
     return await tenants.revoke(session, actor, reference, reason=reason, now=now, also=events)
 
 
-async def cut_off_rest(db: Database, clock: Clock, limit: int = 50) -> None:
-    """Cut off what came into being while its organization was cut off, or before that took its credentials along."""
+async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:
+    """Revoke what came into being while its organization was revoked, or before that took its credentials along."""
     gone = select(OrganizationRow.id).where(OrganizationRow.state == Validity.REVOKED)
     left = select(CredentialRow.organization_id).where(
         CredentialRow.state == Validity.ACTIVE, CredentialRow.organization_id.in_(gone)
