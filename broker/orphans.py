@@ -119,7 +119,7 @@ async def _received(broker: Broker, address: CredentialAddress, key: Secret) -> 
             return Received(key, credential.host_parts)
         plan = rotation.Plan("routine" if credential.contact else "urgent", _WHY)
         row, _, _ = await services.rotating.ask(
-            session, BROKER, credential, plan, Asking(), now=services.clock(), told=False
+            session, BROKER, credential, plan, Asking(), now=services.clock(), notified=False
         )
         return Received(key, credential.host_parts, intake=row.intake_id, rotation=row.id)
 

@@ -42,7 +42,7 @@ from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.rotations.retirement import retirable, retire
-from broker.rotations.schedule import ask_for_due, tell_overdue
+from broker.rotations.schedule import ask_for_due, notify_overdue
 from broker.web.tables import IdempotencyRow
 
 _log = structlog.get_logger()
@@ -224,7 +224,7 @@ class Worker:
         if self._resting("ask_for_due", _AGES_MS):
             return
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
-        await tell_overdue(self.db, self.rotating.catalog, self.clock)
+        await notify_overdue(self.db, self.rotating.catalog, self.clock)
 
     async def cut_off_rest(self) -> None:
         """Cut off credentials that an organization which was cut off still has; every ten minutes."""

@@ -18,13 +18,13 @@ from broker.audit.record import raise_epoch, record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity
-from broker.care.outages import tell_outage
+from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import USABLE, Health, State
+from broker.credentials.notices import notify_of
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import FIRST_CHECK_MS, versions_of
 from broker.notifications.notices import Kind as NoticeKind
@@ -168,7 +168,7 @@ class HealthCheck:
             about = await rotation.judged_by_upstream(session, BROKER, row, failing=failing, now=now)
             events += about
             if not about:
-                await self._tell(session, credential, row, changed, now)
+                await self._notify(session, credential, row, changed, now)
         await record(session, *events)
 
     def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
@@ -191,7 +191,7 @@ class HealthCheck:
         row.health, row.health_at = found, now
         return (before, found) if found is not before else None
 
-    async def _tell(
+    async def _notify(
         self,
         session: AsyncSession,
         credential: CredentialRow,
@@ -201,10 +201,10 @@ class HealthCheck:
     ) -> None:
         before, found = changed
         if found is Health.UNREACHABLE:
-            await tell_outage(session, row, now=now)
+            await notify_outage(session, row, now=now)
         elif before is not Health.UNREACHABLE or found is Health.FAILING:  # an outage that ended is no news
             kind: NoticeKind = "key_failing" if found is Health.FAILING else "key_recovered"
-            await tell_of(session, kind, credential, version=row.number, now=now, facts={"last4": row.last4})
+            await notify_of(session, kind, credential, version=row.number, now=now, facts={"last4": row.last4})
 
 
 _EVENTS = {Health.FAILING: "failing", Health.HEALTHY: "recovered", Health.UNREACHABLE: "unreachable"}

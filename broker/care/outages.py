@@ -14,7 +14,7 @@ from broker.notifications.tables import NoticeRow
 _APART_MS = 3_600_000
 
 
-async def tell_outage(session: AsyncSession, row: VersionRow, *, now: int) -> None:
+async def notify_outage(session: AsyncSession, row: VersionRow, *, now: int) -> None:
     """Tell operators that upstream didn't answer about a key, unless they know of this outage already.
 
     It is the outage that they know of for as long as no key was answered since.  The notice is no organization's: an

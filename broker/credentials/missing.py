@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.credentials.lifecycle import Health
+from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.telling import tell_of
 
 # When it is looked for again, should it have been restored.
 _AGAIN_MS = 60_000
@@ -29,4 +29,4 @@ async def note_missing(session: AsyncSession, credential_id: str, number: int, n
     if row is None or credential is None:
         return
     await record(session, Event.about(row, "credential.version.gone", BROKER, now))
-    await tell_of(session, "key_gone", credential, version=number, now=now, facts={"last4": row.last4})
+    await notify_of(session, "key_gone", credential, version=number, now=now, facts={"last4": row.last4})

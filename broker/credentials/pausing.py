@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import raise_epoch, record
 from broker.base.validity import Validity
+from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
-from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove, get_credential, versions_of
 
 
@@ -39,6 +39,6 @@ async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: st
         return credential
     credential.paused_at = now if done == "paused" else None
     await raise_epoch(session, credential_id)
-    await tell_of(session, "key_paused" if done == "paused" else "key_resumed", credential, now=now)
+    await notify_of(session, "key_paused" if done == "paused" else "key_resumed", credential, now=now)
     await record(session, Event.about(credential, f"credential.{done}", actor, now))
     return credential

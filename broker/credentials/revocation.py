@@ -13,8 +13,8 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
+from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
-from broker.credentials.telling import tell_of
 from broker.credentials.versions import (
     get_credential,
     revoke_or_purge,
@@ -95,5 +95,5 @@ async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, n
     await versions_of(session, credential_id)
     if credential.state == Validity.REVOKED:
         return credential
-    await tell_of(session, "key_withdrawn", credential, now=now)
+    await notify_of(session, "key_withdrawn", credential, now=now)
     return await revoke_credential(session, actor, credential_id, reason="", why="withdrawn", now=now)

@@ -20,9 +20,9 @@ from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.evidence import Assessment
 from broker.credentials.lifecycle import State, Unlawful
+from broker.credentials.notices import notify_of
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep, next_state
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove, versions_of
 from broker.formats import ids
 from broker.notifications.notices import Kind as NoticeKind
@@ -142,7 +142,7 @@ async def held(session: AsyncSession, row: RotationRow, assessment: Assessment, 
     """The new key works, but nothing shows that it is the same organization's: an operator decides."""
     row.state = require(row, RotationStep.HOLD)
     note_facts(row, assessment)
-    await told(session, row, "rotation_held", now)
+    await notify(session, row, "rotation_held", now)
 
 
 def note_facts(row: RotationRow, assessment: Assessment) -> None:
@@ -161,7 +161,7 @@ async def activated(
     row.state, row.from_version = require(row, RotationStep.ACTIVATE), old.number
     row.grace_until = now + row.grace_minutes * 60_000
     row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
-    await told(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
+    await notify(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
     return []
 
 
@@ -208,14 +208,14 @@ async def judged_by_upstream(
         return []
     row.state, row.failing_at = judged, now if failing else None
     if failing:
-        await told(session, row, "rotation_failing", now)
+        await notify(session, row, "rotation_failing", now)
     return [Event.about(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
 
 
-async def told(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
+async def notify(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
     """Tell about a rotation, once for each of its steps."""
     credential = await session.get_one(CredentialRow, row.credential_id)
-    await tell_of(
+    await notify_of(
         session,
         kind,
         credential,
@@ -245,7 +245,7 @@ async def end(
     row.state, row.ended_at = state, now
     # A cancelled one may have left a key upstream that the broker made there.
     row.next_try_at = now if state is RotationState.CANCELLED and row.kind == "minted" and row.tries else None
-    await told(session, row, _NOTICES[state], now)
+    await notify(session, row, _NOTICES[state], now)
     return Event.about(row, f"rotation.{state}", actor, now, reason=reason, note=note)
 
 

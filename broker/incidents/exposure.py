@@ -15,9 +15,9 @@ from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
+from broker.credentials.notices import notify_of
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.telling import tell_of
 from broker.credentials.versions import get_credential, serves, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
@@ -72,7 +72,7 @@ async def expose(
     link = None
     if credential.state == Validity.ACTIVE and (was_active or not serves(versions.values())):
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
-    await _tell(session, rotating, credential, row, exposure, now)
+    await _notify(session, rotating, credential, row, exposure, now)
     await record(
         session,
         Event.about(
@@ -178,12 +178,12 @@ async def _ask_for_a_new_key(
     if running is not None:
         await commands.cancel(session, actor, running.id, reason="the key was exposed", now=now)
     plan = Plan("urgent", "the key was exposed", grace_minutes=0, deadline_hours=0)
-    opened, intake, secret = await rotating.ask(session, actor, credential, plan, Asking(), now=now, told=False)
+    opened, intake, secret = await rotating.ask(session, actor, credential, plan, Asking(), now=now, notified=False)
     exposure.rotation_id = opened.id
     return intake.id, secret
 
 
-async def _tell(
+async def _notify(
     session: AsyncSession,
     rotating: Rotating,
     credential: CredentialRow,
@@ -191,7 +191,7 @@ async def _tell(
     exposure: ExposureRow,
     now: int,
 ) -> None:
-    await tell_of(
+    await notify_of(
         session,
         "key_exposed",
         credential,

@@ -18,9 +18,9 @@ from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
+from broker.credentials.notices import notify_of
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.telling import tell_of
 from broker.credentials.verification import Verification
 from broker.credentials.versions import destroy, versions_of
 from broker.notifications.notices import Kind as NoticeKind
@@ -81,7 +81,7 @@ class Confirmation:
             row.confirmed_at = now
             destroy(row, now)
             events.append(Event.about(row, "credential.version.revocation_confirmed", BROKER, now))
-            await self._tell(session, credential, row, "revocation_confirmed", now)
+            await self._notify(session, credential, row, "revocation_confirmed", now)
         else:
             row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.cooldown * 1000))
             row.probes += 1
@@ -99,16 +99,16 @@ class Confirmation:
         if stage <= row.reminders or (unchecked and days < _SILENT_DAYS):
             return
         kind: NoticeKind = "revocation_reminder" if row.reminders else "revocation_wanted"
-        await self._tell(session, credential, row, "revocation_unchecked" if unchecked else kind, now)
+        await self._notify(session, credential, row, "revocation_unchecked" if unchecked else kind, now)
         if stage >= _OVERDUE_FROM:
-            await self._tell(session, credential, row, "revocation_overdue", now)
+            await self._notify(session, credential, row, "revocation_overdue", now)
         row.reminders = stage
 
-    async def _tell(
+    async def _notify(
         self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: int
     ) -> None:
         steps = self.verification.catalog.get(row.provider).admin.revoke
-        await tell_of(
+        await notify_of(
             session,
             kind,
             credential,

@@ -292,15 +292,15 @@ class Minting:
             row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.cooldown * 1000))
             await cool_down(session, row.credential_id, failed.cooldown, now)
             if not failed.too_fast:
-                await _tell(session, row, failed, now)
+                await _notify(session, row, failed, now)
 
 
-async def _tell(session: AsyncSession, row: RotationRow, failed: _Failed, now: int) -> None:
-    await rotation.told(session, row, "mint_failed", now, status=failed.status or failed.step)
+async def _notify(session: AsyncSession, row: RotationRow, failed: _Failed, now: int) -> None:
+    await rotation.notify(session, row, "mint_failed", now, status=failed.status or failed.step)
 
 
 async def _leave_to_people(session: AsyncSession, row: RotationRow, now: int) -> None:
     """The broker can make and delete nothing any more: a key that a cancelled rotation may have left, people delete."""
     row.next_try_at = None
     if row.state == RotationState.CANCELLED:
-        await rotation.told(session, row, "key_left_upstream", now)
+        await rotation.notify(session, row, "key_left_upstream", now)

@@ -56,11 +56,11 @@ class Rotating:
         asking: Asking,
         *,
         now: int,
-        told: bool = True,
+        notified: bool = True,
     ) -> tuple[RotationRow, IntakeRow, str]:
         """Open a rotation and its link; the rows, and the link's secret part, shown this once.
 
-        ``told`` False leaves it to the caller to tell the customer.
+        ``notified`` False leaves it to the caller to tell the customer.
 
         Raises:
             RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`. Invalid: nobody to ask.
@@ -73,7 +73,7 @@ class Rotating:
         wanted = links.Wanted(address, contact, asking.purpose, asking.hours, actor.name)
         intake, secret = await links.request(session, self.making, actor, wanted, now=now, rotation=row)
         row.intake_id = intake.id
-        if told:
+        if notified:
             await tell(
                 session,
                 "rotation_requested",

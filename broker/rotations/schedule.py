@@ -10,9 +10,9 @@ from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.care import age
 from broker.credentials.due import declared
+from broker.credentials.notices import notify_of
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.telling import tell_of
 from broker.credentials.versions import UnlawfulMove
 from broker.intake import links
 from broker.notifications.tables import NoticeRow
@@ -63,7 +63,7 @@ async def _ask_for(db: Database, rotating: Rotating, known: CredentialRow, now: 
             await rotating.ask(session, BROKER, credential, plan, Asking(hours=links.LONGEST_HOURS), now=now)
 
 
-async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
+async def notify_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
     """Tell about keys in use whose time is over: once when it is, and once more when their maximum age is reached."""
     now = clock()
     due, too_old = age.due_at(catalog) <= now, age.too_old_at() <= now
@@ -79,7 +79,7 @@ async def tell_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int 
         found = [(row[0], row[1], row[2], row[3]) for row in rows]
     for credential, version, is_refused, dedup in found:
         async with db.write(Scope.of(credential.organization_id)) as session:
-            await tell_of(
+            await notify_of(
                 session,
                 "key_too_old" if is_refused else "key_overdue",
                 credential,

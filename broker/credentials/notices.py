@@ -10,7 +10,7 @@ from broker.credentials.tables import CredentialRow
 from broker.notifications.notices import Kind, tell
 
 
-async def tell_of(
+async def notify_of(
     session: AsyncSession,
     kind: Kind,
     credential: CredentialRow,
