@@ -18,8 +18,8 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import BrokerError, Invalid
 from broker.base.secret import Secret
 from broker.credentials import rotation
-from broker.credentials.adding import add
 from broker.credentials.lifecycle import USABLE
+from broker.credentials.manual_entry import add
 from broker.credentials.staging import Received
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
@@ -84,7 +84,7 @@ async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
 
     Raises:
         Invalid: its customer is unknown, or nothing is there that can be read.
-        BrokerError: as :func:`~broker.credentials.adding.add`; the value stays as it is.
+        BrokerError: as :func:`~broker.credentials.manual_entry.add`; the value stays as it is.
     """
     services = broker.services
     found = await values.get(orphan.path, orphan.number)

@@ -204,10 +204,10 @@ async def test_a_crash_before_the_row_is_stored_leaves_a_note_that_the_next_work
     async def crash(*_given: Any, **_more: Any) -> None:
         raise Crash
 
-    from broker.credentials import adding
+    from broker.credentials import manual_entry
 
     with monkeypatch.context() as patch:
-        patch.setattr(adding, "stage", crash)
+        patch.setattr(manual_entry, "stage", crash)
         wanted = {"organization": "acme", "provider": "raptor-comply", "key": world.upstream_keys["acme"]}
         with pytest.raises(Crash):
             await world.call("POST", "/v1/credentials", status=201, json=wanted)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
-from broker.credentials import adding
+from broker.credentials import manual_entry
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.web.api import health
@@ -95,7 +95,7 @@ def slow_paste(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.
     async def slow(*given: Any) -> Any:
         begun.set()
         await go_on.wait()
-        return await adding.add(*given)
+        return await manual_entry.add(*given)
 
     monkeypatch.setattr("broker.web.api.credentials.add", slow)
     return begun, go_on

@@ -15,8 +15,8 @@ from broker.base.clock import DAY_MS
 from broker.base.secret import Secret
 from broker.care import policies
 from broker.credentials import revocation, versions
-from broker.credentials.adding import add
 from broker.credentials.lifecycle import State
+from broker.credentials.manual_entry import add
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
