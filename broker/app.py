@@ -49,9 +49,9 @@ from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.forward import Forwarder
 from broker.proxy.in_flight import CallLimits, InFlightCalls
-from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
+from broker.rotations.revocation_check import RevocationCheck
 from broker.web.metrics import Metrics
 from broker.web.services import Services
 from broker.wire.framing import Bounds
@@ -230,7 +230,7 @@ def _wire(
         audit,
         verification,
         HealthCheck(db, verification, clock),
-        Confirmation(db, verification, minting, clock),
+        RevocationCheck(db, verification, minting, clock),
         minting,
         rotating,
         outbox,

@@ -38,10 +38,10 @@ from broker.keystore.strays import sweep
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
-from broker.rotations.confirmation import Confirmation
 from broker.rotations.minting import Minting
 from broker.rotations.requests import Rotating
 from broker.rotations.retirement import retirable, retire
+from broker.rotations.revocation_check import RevocationCheck
 from broker.rotations.schedule import ask_for_due, notify_overdue
 from broker.web.tables import IdempotencyRow
 
@@ -75,7 +75,7 @@ class Worker:
     audit: AuditLog
     verification: Verification
     health: HealthCheck
-    confirmation: Confirmation
+    revocation_check: RevocationCheck
     minting: Minting
     rotating: Rotating
     outbox: Outbox
@@ -184,7 +184,7 @@ class Worker:
         """Ask upstream whether keys that are out of use here are dead there too."""
         later = self.verification.or_later
         await _in_turn(
-            "confirmation", await self.confirmation.due(), lambda row: later(row, self.confirmation.check(row))
+            "confirmation", await self.revocation_check.due(), lambda row: later(row, self.revocation_check.check(row))
         )
 
     async def make_keys(self) -> None:

@@ -121,7 +121,7 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
     await keys(world, QUIET, [now - MINUTE_MS], state="revoked")
-    assert of_each(await world.broker.worker.confirmation.due()) == {CROWDED: 100 // 12, QUIET: 1}
+    assert of_each(await world.broker.worker.revocation_check.due()) == {CROWDED: 100 // 12, QUIET: 1}
 
 
 def test_a_wait_that_was_set_before_the_clock_stepped_back_is_over() -> None:

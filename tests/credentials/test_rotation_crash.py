@@ -9,7 +9,7 @@ import pytest
 from broker.credentials import steps
 from broker.credentials.verification import Verification
 from broker.intake.submission import Submissions
-from broker.rotations.confirmation import Confirmation
+from broker.rotations.revocation_check import RevocationCheck
 from tests.support.world import World
 
 
@@ -26,7 +26,7 @@ class Died(Exception):
         (Verification, "ask"),
         (Verification, "_settle"),
         (steps, "retire"),
-        (Confirmation, "_settle"),
+        (RevocationCheck, "_settle"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

@@ -37,7 +37,7 @@ _SILENT_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmation:
+class RevocationCheck:
     """Probes revoked versions; safe to run on several processes at once."""
 
     db: Database
