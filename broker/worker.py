@@ -178,13 +178,13 @@ class Worker:
         if not self._resting("catch_up", _AGES_MS):
             await self.health.catch_up()
         later = self.verification.or_later
-        await _in_turn("health", await self.health.due(), lambda row: later(row, self.health.check(row)))
+        await _in_turn("health", await self.health.due(), lambda row: later(row, self.health.probe(row)))
 
     async def confirm_revocations(self) -> None:
         """Ask upstream whether keys that are out of use here are dead there too."""
         later = self.verification.or_later
         await _in_turn(
-            "confirmation", await self.revocation_check.due(), lambda row: later(row, self.revocation_check.check(row))
+            "confirmation", await self.revocation_check.due(), lambda row: later(row, self.revocation_check.probe(row))
         )
 
     async def make_keys(self) -> None:

@@ -130,7 +130,7 @@ class HealthCheck:
         async with self.db.write(EVERY_TENANT) as session:
             await session.execute(update(VersionRow).where(*late).values(next_probe_at=now))
 
-    async def check(self, row: VersionRow) -> bool:
+    async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
@@ -138,7 +138,7 @@ class HealthCheck:
             if credential is None or row.sealed is None:
                 return True
             until = await not_before(session, credential, self.verification.catalog, self.clock())
-        probed = await self.verification.ask(row, credential) if until is None else None
+        probed = await self.verification.probe(row, credential) if until is None else None
         # Whether an outage was told of already is seen across tenants only.
         wide = probed is not None and probed.answer is Answer.UNREACHABLE
         async with self.db.write(EVERY_TENANT if wide else scope) as session:

@@ -78,7 +78,7 @@ class Verification:
             credential = await session.get(CredentialRow, credential_id)
         if row is None or credential is None or row.state != State.STAGED or row.sealed is None:
             return Verdict.SETTLED
-        probed = await self.ask(row, credential)
+        probed = await self.probe(row, credential)
         seen = self.hashed(row, probed)
         async with self.db.write(scope) as session:
             return await self._settle(session, row, probed, seen, also)
@@ -107,7 +107,7 @@ class Verification:
         """The ids that upstream returned, as they are remembered."""
         return frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
 
-    async def ask(self, row: VersionRow, credential: CredentialRow) -> Probed:
+    async def probe(self, row: VersionRow, credential: CredentialRow) -> Probed:
         """Send the verification request with a version's key; that it will be sent is on the record first."""
         assert row.sealed is not None
         await insist(self.db, credential, self.clock())

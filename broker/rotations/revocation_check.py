@@ -56,7 +56,7 @@ class RevocationCheck:
         async with self.db.read(EVERY_TENANT) as session:
             return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at)))
 
-    async def check(self, row: VersionRow) -> bool:
+    async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
         async with self.db.read(scope) as session:
@@ -64,7 +64,7 @@ class RevocationCheck:
         if credential is None or row.sealed is None:
             return True
         await self.minting.delete_retired(credential, row)
-        probed = await self.verification.ask(row, credential)
+        probed = await self.verification.probe(row, credential)
         async with self.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state != State.REVOKED or present.sealed is None:

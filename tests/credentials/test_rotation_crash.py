@@ -23,7 +23,7 @@ class Died(Exception):
     [
         (Submissions, "_stage"),
         (Submissions, "_verify"),
-        (Verification, "ask"),
+        (Verification, "probe"),
         (Verification, "_settle"),
         (steps, "retire"),
         (RevocationCheck, "_settle"),
