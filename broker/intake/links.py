@@ -146,7 +146,7 @@ async def request(
         submitted_at=None,
         settled_at=None,
     )
-    row.drawn_at = _drawn(actor, now)
+    row.self_issued_at = _self_issued(actor, now)
     secret = await _new_link(row, making, now + wanted.hours * 3_600_000)
     session.add(row)
     await record(session, Event.about(row, "intake.requested", actor, now, note=wanted.contact))
@@ -168,7 +168,7 @@ async def replace(
         raise LinkCancelled
     secret = await _new_link(row, making, now + hours * 3_600_000)
     reopen(row, IntakeStep.REPLACE_LINK)
-    row.drawn_at = _drawn(actor, now)
+    row.self_issued_at = _self_issued(actor, now)
     await record(session, Event.about(row, "intake.link_replaced", actor, now))
     return row, secret
 
@@ -178,7 +178,7 @@ async def replace_status_codes(
 ) -> tuple[IntakeRow, str]:
     """Make every status code and link of a credential worthless; a request, and its new code, shown this once.
 
-    A one-time link that somebody drew over one of them closes too: the new one can draw another.
+    A one-time link that was issued over one of them closes too: the new one can issue another.
 
     Raises:
         NotFound: no key of this credential came over a link.
@@ -194,12 +194,12 @@ async def replace_status_codes(
     code = linksecret.new()
     rows[-1].status_key = await sealed_status_key(keys, rows[-1], linkproof.key_of(code))
     events = [Event.about(rows[-1], "intake.status_link_replaced", actor, now)]
-    drawn = select(IntakeRow).where(
+    self_issued = select(IntakeRow).where(
         IntakeRow.rotation_id == (changing and changing.id),
         IntakeRow.state == IntakeState.OPEN,
-        IntakeRow.drawn_at.is_not(None),
+        IntakeRow.self_issued_at.is_not(None),
     )
-    for row in await session.scalars(drawn.with_for_update()):
+    for row in await session.scalars(self_issued.with_for_update()):
         close(row, IntakeStep.EXPIRE, now)
         events.append(Event.about(row, "intake.expired", actor, now, reason="status_link_replaced"))
     await record(session, *events)
@@ -211,7 +211,7 @@ async def sealed_status_key(keys: InternalKeys, row: IntakeRow, key: bytes) -> b
     return await keys.keystore().seal(Secret(key), row.status_binding)
 
 
-def _drawn(actor: Actor, now: int) -> int | None:
+def _self_issued(actor: Actor, now: int) -> int | None:
     return now if actor.type == "customer" else None
 
 

@@ -20,8 +20,8 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``link_key`` is the key that
     proofs of the link are made with, sealed; None where the link is of version 1, whose constant proof ``proof_hash``
     is of.  ``status_key`` is that of the status code, made by who submitted; where it is None, the broker derives a
-    status link's secret, and ``status_serial`` counts these: only the latest works.  ``drawn_at`` is when the customer
-    made the present link over their status page; None where an operator did.
+    status link's secret, and ``status_serial`` counts these: only the latest works.  ``self_issued_at`` is when the
+    customer issued the present link over their status page; None where an operator did.
     """
 
     __tablename__ = "intakes"
@@ -62,7 +62,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     refusal: Mapped[str]
     created_at: Mapped[int]
     expires_at: Mapped[int]
-    drawn_at: Mapped[int | None]
+    self_issued_at: Mapped[int | None] = mapped_column("drawn_at")
     submitted_at: Mapped[int | None]
     settled_at: Mapped[int | None]
 

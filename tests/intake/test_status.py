@@ -147,8 +147,8 @@ async def test_withdrawal_is_for_good_and_recorded_as_theirs(world: World, acme:
 
 
 async def test_they_submit_the_next_key_themselves(world: World, acme: Customer, sync: Job) -> None:
-    first = await drawn(acme)
-    intake, secret = await drawn(acme)
+    first = await self_issued(acme)
+    intake, secret = await self_issued(acme)
     assert first[0] == intake, "one request"
     assert (await world.open(*first)).json()["code"] == "link_invalid", "the link before stops working"
     new = world.new_key("acme")
@@ -193,12 +193,12 @@ async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: Wo
     assert len(await world.events(kind="intake.status_link_replaced")) == 1
 
 
-async def test_after_a_replacement_no_link_that_was_drawn_takes_a_key(world: World, acme: Customer) -> None:
-    # given whoever has the one-time link, and a link drawn over the status page
-    spent = await drawn(acme)
+async def test_after_a_replacement_no_self_issued_link_takes_a_key(world: World, acme: Customer) -> None:
+    # given whoever has the one-time link, and a link issued over the status page
+    spent = await self_issued(acme)
     assert (await world.submit(*spent, world.new_key("acme"))).json()["state"] == "accepted"
     await world.work(hours=2)
-    unused = await drawn(acme)
+    unused = await self_issued(acme)
     # when the status code is replaced
     made = await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
     # then the codes of all submissions are worthless, and neither link takes a key
@@ -208,7 +208,7 @@ async def test_after_a_replacement_no_link_that_was_drawn_takes_a_key(world: Wor
     assert (await world.open(*unused)).json()["code"] == "intake_expired"
     # and the customer goes on with the new one
     acme.intake, acme.secret = made["status_page"].rpartition("/")[2], made["status_code"]
-    assert (await world.submit(*await drawn(acme), world.new_key("acme"))).json()["state"] == "accepted"
+    assert (await world.submit(*await self_issued(acme), world.new_key("acme"))).json()["state"] == "accepted"
 
 
 async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, acme: Customer) -> None:
@@ -228,7 +228,7 @@ async def test_a_receipt_is_read_again_by_who_submitted_and_nobody_else(world: W
     assert (await world.say("status", intake, world.codes[intake], "open")).json()["receipt"] == given
 
 
-async def drawn(customer: Customer) -> tuple[str, str]:
+async def self_issued(customer: Customer) -> tuple[str, str]:
     """The intake and secret of a one-time link made over the status page."""
     answer = await customer.send("rotate")
     assert answer.status_code == 200, answer.text
@@ -254,7 +254,7 @@ async def test_after_an_exposure_they_submit_or_withdraw(world: World, acme: Cus
     seen = await acme.sees()
     assert seen["can"] == {"submit": True, "pause": False, "withdraw": True}
     assert (seen["key"]["state"], seen["wanted"], seen["serves"]) == ("revoked", True, False)
-    intake, secret = await drawn(acme)
+    intake, secret = await self_issued(acme)
     assert (await world.open(intake, secret)).json()["present_serves"] is False
     assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
     assert (await acme.sees())["can"] == {"submit": True, "pause": True, "withdraw": True}
@@ -289,7 +289,7 @@ async def test_a_waiting_key_that_the_vendor_takes_out_is_followed_by_another(
     # the link works on where a submission can still be opened; and a new one can be had by either side
     assert (await world.open(intake, secret)).status_code == (200 if waits == "verifying" else 410)
     assert (await world.call("POST", f"/v1/intakes/{intake}/link", json={}))["intake"]["state"] == "open"
-    fresh = await drawn(acme)
+    fresh = await self_issued(acme)
     assert "taken out" in (await world.open(*fresh)).json()["last_refusal"]["message"]
     assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
 
@@ -310,7 +310,7 @@ async def test_a_new_key_that_fails_is_given_up_for_the_next_one(
         await world.noticed(lease, acme.credential, 1)
     assert (await world.rotation(rotation))["state"] == "failing"
     assert (await acme.sees())["can"]["submit"] is True
-    fresh = await drawn(acme)
+    fresh = await self_issued(acme)
     assert (await world.rotation(rotation))["state"] == ("rolled_back" if old == "serves" else "completed")
     assert (await world.submit(*fresh, world.new_key("acme"))).json()["state"] == "accepted"
     assert (await world.proxied(await sync.lease("acme"), "/facilities")).status_code == 200
@@ -326,7 +326,7 @@ async def test_a_first_key_that_was_refused_is_submitted_again_over_its_own_requ
     await world.work(seconds=61)
     seen = await globex.sees()
     assert (seen["key"]["state"], seen["can"]["submit"]) == ("refused", True)
-    fresh = await drawn(globex)
+    fresh = await self_issued(globex)
     assert fresh[0] == globex.intake
     assert (await world.submit(*fresh, world.new_key("globex"))).json()["state"] == "accepted"
 

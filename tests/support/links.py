@@ -1,4 +1,4 @@
-"""Links as they are drawn over a status page, and as they were before they named a recipient."""
+"""Links as they are issued over a status page, and as they were before they named a recipient."""
 
 from __future__ import annotations
 
