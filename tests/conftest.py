@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from broker.base.db import Database
-from broker.base.diagnostics import configure
+from broker.base.logs import configure
 from tests.support.alone import Alone
 from tests.support.databases import Postgres, postgres_server, sqlite_copy, sqlite_template
 from tests.support.world import World, running_world, settings_for, upstream

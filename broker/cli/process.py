@@ -9,8 +9,8 @@ import typer
 import uvloop
 
 from broker import schema
-from broker.base.diagnostics import configure
 from broker.base.errors import BrokerError
+from broker.base.logs import configure
 from broker.cli.session import fail
 from broker.config import Settings, SettingsUnusable, load
 from broker.formats.head import Unreadable

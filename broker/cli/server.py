@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 from broker import app as composition
 from broker import database, rights, serving
 from broker.audit.timekeeping import CAUSES
-from broker.base.diagnostics import configure
 from broker.base.ending import handling
+from broker.base.logs import configure
 from broker.cli import onetime
 from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing

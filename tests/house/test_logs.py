@@ -18,7 +18,7 @@ import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from broker.base.db import Database
-from broker.base.diagnostics import configure
+from broker.base.logs import configure
 from broker.identity import operators
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import MasterKeys
