@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, case, literal_column, update
 
 from broker.audit.tables import AllowanceRow
 from broker.base.db import UPSERTS, table
-from broker.base.prepared import Transaction, execute_many, present
+from broker.base.statements import Transaction, execute_many, present
 
 # What lies further ahead than it was ever set, by more than replicas' clocks differ, is from before the clock stepped
 # back: it would stop everybody until that time comes again.

@@ -17,7 +17,7 @@ from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
-from broker.base.prepared import Transaction, execute_many
+from broker.base.statements import Transaction, execute_many
 
 # A commit counts as shown for so long; one that failed is tried again after so long.
 _SHOWN_S = 5.0

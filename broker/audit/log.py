@@ -30,7 +30,7 @@ from broker.base.clock import Clock, now_ms
 from broker.base.db import Database, table
 from broker.base.errors import Unavailable
 from broker.base.faults import is_away, is_contradiction, is_refused_value
-from broker.base.prepared import Transaction, execute_many
+from broker.base.statements import Transaction, execute_many
 from broker.base.tracing import span
 from broker.formats.event import Committed
 

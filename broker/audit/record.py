@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, GuardRow, HeadRow
 from broker.base.db import UPSERTS, table
-from broker.base.prepared import OnConnection, Transaction, execute_many, present
+from broker.base.statements import OnConnection, Transaction, execute_many, present
 from broker.formats.event import Committed
 
 

@@ -40,7 +40,7 @@ from broker.base.address import for_driver, for_pool
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
 from broker.base.outage import end_useless_connections, ends_connection
-from broker.base.prepared import OnConnection, OnSqlite, Transaction
+from broker.base.statements import OnConnection, OnSqlite, Transaction
 from broker.base.storable import Unstorable
 from broker.base.writer import Writer
 

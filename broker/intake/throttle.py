@@ -20,7 +20,7 @@ from sqlalchemy import delete
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, DatabaseUnavailable
 from broker.base.errors import TooMany
-from broker.base.prepared import Transaction
+from broker.base.statements import Transaction
 from broker.base.strangers import WINDOW_MS, Tally, network
 from broker.intake.tables import ThrottleRow
 
