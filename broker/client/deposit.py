@@ -11,7 +11,7 @@ import httpx2
 
 from broker.client.connecting import caller
 from broker.client.errors import CallFailed, another_answer, answer, unreachable
-from broker.formats import base64url, linkproof, linksecret, sealed
+from broker.formats import base64url, intake_seal, linkproof, linksecret
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
@@ -74,7 +74,7 @@ def deposit(
             )
         public, context = _recipient(opened, intake, secret)
         code = linksecret.new()
-        message = sealed.seal(sealed.Submission(key, linkproof.key_of(code)), public, context)
+        message = intake_seal.seal(intake_seal.Submission(key, linkproof.key_of(code)), public, context)
         status = _Page(http, "status", intake, code, proxy)
         received = _submitted(page, status, sealed=base64url.encode(message), variables=variables or {})
     old = {} if linksecret.names_recipient(secret) else {"old_link": OLD_LINK}
@@ -148,11 +148,11 @@ def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
     return {"state": receipt["state"], "receipt": receipt}
 
 
-def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes, sealed.SealContext]:
+def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes, intake_seal.SealContext]:
     """Whom the broker is said to be, if that is whom the link names."""
     try:
         public = base64url.decode(opened["seal"]["public_key"])
-        context = sealed.SealContext(**opened["seal"]["context"])
+        context = intake_seal.SealContext(**opened["seal"]["context"])
         recipient = linksecret.recipient_of(public, context)
     except (KeyError, TypeError, ValueError):
         raise another_answer("seal") from None

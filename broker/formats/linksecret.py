@@ -19,7 +19,7 @@ import re
 import secrets
 
 from broker.formats import base64url, canonical
-from broker.formats.sealed import SealContext
+from broker.formats.intake_seal import SealContext
 
 _SECRET_BYTES = 20
 _RECIPIENT_BYTES = 16

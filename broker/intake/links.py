@@ -22,7 +22,7 @@ from broker.base.secret import Secret
 from broker.credentials.rotation import open_of
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, refuse_if_in_use, versions_of
-from broker.formats import ids, linkproof, linksecret, sealed
+from broker.formats import ids, intake_seal, linkproof, linksecret
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
@@ -217,7 +217,7 @@ def _self_issued(actor: Actor, now: int) -> int | None:
 
 async def _new_link(row: IntakeRow, making: Making, expires_at: int) -> str:
     """Give the row a fresh key pair and secret; the secret."""
-    private, row.public_key = sealed.generate()
+    private, row.public_key = intake_seal.generate()
     row.expires_at = expires_at
     secret = making.draw(row.id, linksecret.recipient_of(row.public_key, row.context))
     # No constant proof has the empty hash.

@@ -24,8 +24,8 @@ from broker.credentials.staging import KeyOfAnotherOrganization, Received, Seali
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import ActiveKeyExists, CredentialAddress, locked
-from broker.formats import sealed
-from broker.formats.sealed import Submission
+from broker.formats import intake_seal
+from broker.formats.intake_seal import Submission
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, close, reopen, submitted
 from broker.intake.links import (
     KeyGiven,
@@ -129,11 +129,11 @@ class Submissions:
         if intake.private_sealed is None:
             raise LinkSpent
         private = (await self._keystore.open(intake.private_sealed, intake.binding)).reveal()
-        with suppress(sealed.CannotOpen):
-            return sealed.open_sealed(sealed_key, private, intake.context)
+        with suppress(intake_seal.CannotOpen):
+            return intake_seal.open_sealed(sealed_key, private, intake.context)
         if intake.link_key is None:  # a sender of the link's own time makes no status code
-            with suppress(sealed.CannotOpen):
-                return sealed.open_sealed_v1(sealed_key, private, intake.context)
+            with suppress(intake_seal.CannotOpen):
+                return intake_seal.open_sealed_v1(sealed_key, private, intake.context)
         raise SealInvalid
 
     async def _stage(

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
-from broker.formats.sealed import SealContext
+from broker.formats.intake_seal import SealContext
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 

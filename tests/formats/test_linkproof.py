@@ -12,7 +12,7 @@ import pytest
 
 from broker.formats import linkproof, linksecret
 from broker.formats.canonical import encode
-from broker.formats.sealed import SealContext
+from broker.formats.intake_seal import SealContext
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "links.json").read_text())["vectors"]
 CODE = linksecret.encode(bytes(range(20)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.formats import linksecret
-from broker.formats.sealed import SealContext
+from broker.formats.intake_seal import SealContext
 from tests.support import changed_links
 
 SECRETS = st.binary(min_size=20, max_size=20)

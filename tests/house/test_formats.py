@@ -66,10 +66,10 @@ def test_labels_are_found_in_the_code() -> None:
     assert {module for module in MODULES if labels_of(module)} == {
         "envelope",
         "event",
+        "intake_seal",
         "linkproof",
         "linksecret",
         "rowmac",
-        "sealed",
         "token",
     }
 

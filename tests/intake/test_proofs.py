@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 from sqlalchemy import func, select
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import base64url, ids, linkproof, linksecret, sealed
+from broker.formats import base64url, ids, intake_seal, linkproof, linksecret
 from broker.intake.tables import UsedChallengeRow
 from tests.support.links import following, old_link, old_status_link
 from tests.support.world import World
@@ -186,7 +186,7 @@ async def test_the_holder_of_a_code_can_tell_who_named_the_next_recipient(world:
     proof = await world.prove("status", intake, code, "rotate", b"{}")
     rotated = (await world.http.post(f"/status/{intake}/rotate", content=b"{}", headers=proof)).json()
     public = base64url.decode(rotated["seal"]["public_key"])
-    recipient = linksecret.recipient_of(public, sealed.SealContext(**rotated["seal"]["context"]))
+    recipient = linksecret.recipient_of(public, intake_seal.SealContext(**rotated["seal"]["context"]))
     nonce = proof[linkproof.HEADER].partition(".")[0]
     assert base64url.decode(rotated["answer"]) == linkproof.next_recipient(linkproof.key_of(code), nonce, recipient)
 
@@ -198,5 +198,5 @@ def sealed_as_before(key: str, seal: dict[str, Any]) -> str:
     public = base64url.decode(seal["public_key"])
     mlkem, x25519 = MLKEM768PublicKey.from_public_bytes(public[:1184]), X25519PublicKey.from_public_bytes(public[1184:])
     suite = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-    info = sealed.SealContext(**seal["context"]).info(1)
+    info = intake_seal.SealContext(**seal["context"]).info(1)
     return base64url.encode(suite.encrypt(padded, MLKEM768X25519PublicKey(mlkem, x25519), info=info))

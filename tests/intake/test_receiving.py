@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from broker.intake.deposit import Deposit
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.formats import base64url, linkproof, linksecret, sealed
+from broker.formats import base64url, intake_seal, linkproof, linksecret
 from broker.intake.submission import Submissions
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
@@ -28,9 +29,9 @@ async def row_of(world: World, intake: str) -> IntakeRow:
 
 def sealed_to(seal: dict[str, Any], key: str) -> str:
     """A submission, as the page seals it."""
-    submission = sealed.Submission(key.encode(), bytes(32))
+    submission = intake_seal.Submission(key.encode(), bytes(32))
     return base64url.encode(
-        sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+        intake_seal.seal(submission, base64url.decode(seal["public_key"]), intake_seal.SealContext(**seal["context"]))
     )
 
 

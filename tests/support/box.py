@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from broker.formats import base64url, sealed
+from broker.formats import base64url, intake_seal
 from tests.support.world import World
 
 Changes = Callable[["Box", str, dict[str, Any]], None]
@@ -45,7 +45,7 @@ class Box:
     theirs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.private, public = sealed.generate()
+        self.private, public = intake_seal.generate()
         self.public = base64url.encode(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,13 +66,13 @@ class Box:
 
     def _opened(self, body: bytes) -> bytes:
         """What the box makes of a submission: the key read, and sealed anew for the broker; else as it is."""
-        said, context = json.loads(body), sealed.SealContext(**self.theirs["context"])
+        said, context = json.loads(body), intake_seal.SealContext(**self.theirs["context"])
         try:
-            submission = sealed.open_sealed(base64url.decode(said["sealed"]), self.private, context)
-        except sealed.CannotOpen:
+            submission = intake_seal.open_sealed(base64url.decode(said["sealed"]), self.private, context)
+        except intake_seal.CannotOpen:
             return body
         self.read.append(submission.key.decode())
-        message = sealed.seal(submission, base64url.decode(self.theirs["public_key"]), context)
+        message = intake_seal.seal(submission, base64url.decode(self.theirs["public_key"]), context)
         return json.dumps({**said, "sealed": base64url.encode(message)}).encode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import base64url, linkproof, linksecret, sealed
+from broker.formats import base64url, intake_seal, linkproof, linksecret
 from broker.intake.proving import proof_hash, status_secret
 from broker.intake.tables import IntakeRow
 from tests.support.world import World
@@ -15,7 +15,7 @@ def following(answer: dict[str, Any], code: str) -> tuple[str, str]:
     """The intake and secret of the link that the holder of a code goes on to, as the page makes it."""
     seal = answer["seal"]
     public = base64url.decode(seal["public_key"])
-    recipient = linksecret.recipient_of(public, sealed.SealContext(**seal["context"]))
+    recipient = linksecret.recipient_of(public, intake_seal.SealContext(**seal["context"]))
     secret = linkproof.next_secret(linkproof.key_of(code), answer["intake"], recipient)
     return answer["intake"], linksecret.link(secret, recipient)
 

@@ -22,7 +22,7 @@ from broker.base.clock import now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
-from broker.formats import base64url, linkproof, linksecret, sealed
+from broker.formats import base64url, intake_seal, linkproof, linksecret
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -128,8 +128,10 @@ class World:
             return opened
         seal = opened.json()["seal"]
         self.codes[intake] = code = linksecret.new()
-        submission = sealed.Submission(key.encode(), linkproof.key_of(code))
-        message = sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+        submission = intake_seal.Submission(key.encode(), linkproof.key_of(code))
+        message = intake_seal.seal(
+            submission, base64url.decode(seal["public_key"]), intake_seal.SealContext(**seal["context"])
+        )
         return await self.say("intake", intake, secret, "submit", sealed=base64url.encode(message), **more)
 
     def new_key(self, slug: str) -> str:

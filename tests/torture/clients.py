@@ -14,7 +14,7 @@ from unittest import mock
 import httpx2
 
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
-from broker.formats import base64url, linkproof, linksecret, sealed
+from broker.formats import base64url, intake_seal, linkproof, linksecret
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
@@ -291,8 +291,10 @@ async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
     if opened.get("state") != "open":
         return
     seal = opened["seal"]
-    submission = sealed.Submission(key.encode(), linkproof.key_of(linksecret.new()))
-    message = sealed.seal(submission, base64url.decode(seal["public_key"]), sealed.SealContext(**seal["context"]))
+    submission = intake_seal.Submission(key.encode(), linkproof.key_of(linksecret.new()))
+    message = intake_seal.seal(
+        submission, base64url.decode(seal["public_key"]), intake_seal.SealContext(**seal["context"])
+    )
     said = {"sealed": base64url.encode(message)}
     proved = await _proved(parts, intake, secret, "submit", said)
     told = {"event": "intake.submitted", "subject": {"intake": intake}}

@@ -1,4 +1,4 @@
-// HPKE (RFC 9180) with X-Wing, HKDF-SHA256 and AES-256-GCM: the same message as broker/formats/sealed.py.
+// HPKE (RFC 9180) with X-Wing, HKDF-SHA256 and AES-256-GCM: the same message as broker/formats/intake_seal.py.
 
 import { Aes256Gcm, CipherSuite, HkdfSha256 } from "@hpke/core";
 import { XWing } from "@hpke/hybridkem-x-wing";

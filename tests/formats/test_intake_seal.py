@@ -15,18 +15,18 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from broker.formats import canonical, sealed
-from broker.formats.sealed import CannotOpen, SealContext, Submission, generate, open_sealed, open_sealed_v1
+from broker.formats import canonical, intake_seal
+from broker.formats.intake_seal import CannotOpen, SealContext, Submission, generate, open_sealed, open_sealed_v1
 
 PRIVATE, PUBLIC = generate()
 CONTEXT = SealContext("int_" + "0" * 32, "org_" + "1" * 32, "raptor-comply", 1_790_000_000_000)
 ENC_BYTES = 1088 + 32
 VERIFIER = bytes(range(100, 132))
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "sealed.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "intake_seal.json").read_text())
 
 
 def seal(key: bytes, public: bytes, context: SealContext) -> bytes:
-    return sealed.seal(Submission(key, VERIFIER), public, context)
+    return intake_seal.seal(Submission(key, VERIFIER), public, context)
 
 
 def sealed_padded(padded: bytes, version: int = 2) -> bytes:
@@ -39,7 +39,7 @@ def sealed_padded(padded: bytes, version: int = 2) -> bytes:
 @given(st.binary(max_size=2_000), st.text(max_size=10), st.text(max_size=10), st.text(max_size=10), st.integers(0))
 @example(b"", "", "", "", 0)
 @example(bytes(222), "int", "org", "p", 1)
-@example(b"x" * sealed.KEY_MAX, "int", "org", "p", 1)
+@example(b"x" * intake_seal.KEY_MAX, "int", "org", "p", 1)
 def test_what_was_sealed_comes_back(key: bytes, intake: str, organization: str, provider: str, expires: int) -> None:
     context = SealContext(intake, organization, provider, expires)
     assert open_sealed(seal(key, PUBLIC, context), PRIVATE, context) == Submission(key, VERIFIER)
@@ -47,7 +47,7 @@ def test_what_was_sealed_comes_back(key: bytes, intake: str, organization: str, 
 
 def test_a_fresh_pair_has_the_specified_lengths_and_its_own_bytes() -> None:
     private, public = generate()
-    assert (len(private), len(public)) == (64 + 32, sealed.PUBLIC_BYTES)
+    assert (len(private), len(public)) == (64 + 32, intake_seal.PUBLIC_BYTES)
     assert {private, public}.isdisjoint({PRIVATE, PUBLIC})
     assert open_sealed(seal(b"key", public, CONTEXT), private, CONTEXT).key == b"key"
 
@@ -174,10 +174,10 @@ def test_neither_key_nor_verifier_is_shown() -> None:
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_only_a_whole_verifier_is_sealed(length: int) -> None:
     with pytest.raises(ValueError, match="a verifier of 32 bytes"):
-        sealed.seal(Submission(b"key", bytes(length)), PUBLIC, CONTEXT)
+        intake_seal.seal(Submission(b"key", bytes(length)), PUBLIC, CONTEXT)
 
 
-@pytest.mark.parametrize("public", [b"", PUBLIC[:-1], PUBLIC + b"\0", b"\xff" * sealed.PUBLIC_BYTES])
+@pytest.mark.parametrize("public", [b"", PUBLIC[:-1], PUBLIC + b"\0", b"\xff" * intake_seal.PUBLIC_BYTES])
 def test_what_is_no_public_key_cannot_be_sealed_to(public: bytes) -> None:
     with pytest.raises(ValueError, match="public key"):
         seal(b"key", public, CONTEXT)
@@ -185,7 +185,7 @@ def test_what_is_no_public_key_cannot_be_sealed_to(public: bytes) -> None:
 
 def test_a_key_over_the_cap_cannot_be_sealed() -> None:
     with pytest.raises(ValueError, match="at most 16 KiB"):
-        seal(bytes(sealed.KEY_MAX + 1), PUBLIC, CONTEXT)
+        seal(bytes(intake_seal.KEY_MAX + 1), PUBLIC, CONTEXT)
 
 
 def test_the_info_is_that_of_the_specification() -> None:
