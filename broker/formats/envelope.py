@@ -25,7 +25,7 @@ _TAG_BYTES = 16
 
 
 class Malformed(ValueError):
-    """Bytes that :func:`Sealed.encode` would not print."""
+    """Bytes that :func:`Envelope.encode` would not print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """The parts of a sealed value."""
+class Envelope:
+    """A sealed value: its parts, one by one."""
 
     kek_id: str
     wrapped_key: bytes
@@ -76,7 +76,7 @@ class Sealed:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Sealed:
+    def decode(cls, data: bytes) -> Envelope:
         """The parts of stored bytes.
 
         Raises:

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.base.secret import Secret
-from broker.formats.envelope import NONCE_BYTES, Binding, Malformed, Sealed
+from broker.formats.envelope import NONCE_BYTES, Binding, Envelope, Malformed
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyWrapper
 
 _PROBE = Binding("readiness")
@@ -27,7 +27,7 @@ class EnvelopeKeystore:
         kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
         nonce = os.urandom(NONCE_BYTES)
         ciphertext = AESGCM(data_key).encrypt(nonce, value.reveal(), binding.associated_data())
-        return Sealed(kek_id, wrapped, nonce, ciphertext).encode()
+        return Envelope(kek_id, wrapped, nonce, ciphertext).encode()
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
         """See :class:`~broker.keystore.keystore.Keystore`."""
@@ -45,7 +45,7 @@ class EnvelopeKeystore:
             return None
         data_key = await self._wrapper.unwrap(parts.kek_id, parts.wrapped_key, binding)
         kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
-        return Sealed(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
+        return Envelope(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
 
     async def erase(self, sealed: bytes) -> None:
         """See :class:`~broker.keystore.keystore.Keystore`; the row is all there is."""
@@ -55,8 +55,8 @@ class EnvelopeKeystore:
         await self.open(await self.seal(Secret(b"ready"), _PROBE), _PROBE)
 
 
-def _parts(sealed: bytes) -> Sealed:
+def _parts(sealed: bytes) -> Envelope:
     try:
-        return Sealed.decode(sealed)
+        return Envelope.decode(sealed)
     except Malformed as error:
         raise CannotOpen(str(error)) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broker.base.secret import Secret
-from broker.formats.envelope import Binding, Malformed, Sealed
+from broker.formats.envelope import Binding, Envelope, Malformed
 from broker.formats.reference import Reference, is_reference
 from broker.keystore.internal import OWN as UNDER_ROOT
 from broker.keystore.internal import ROOT
@@ -81,7 +81,7 @@ def kek_of(sealed: bytes) -> str:
         CannotOpen: it is neither.
     """
     try:
-        return Sealed.decode(Reference.decode(sealed).seal if is_reference(sealed) else sealed).kek_id
+        return Envelope.decode(Reference.decode(sealed).seal if is_reference(sealed) else sealed).kek_id
     except Malformed as error:
         raise CannotOpen(str(error)) from None
 

@@ -9,26 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.formats.envelope import Binding, Malformed, Sealed
+from broker.formats.envelope import Binding, Envelope, Malformed
 
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64)
-SEALED = st.builds(
-    Sealed, NAMES, st.binary(max_size=80), st.binary(min_size=12, max_size=12), st.binary(min_size=16, max_size=80)
+ENVELOPES = st.builds(
+    Envelope, NAMES, st.binary(max_size=80), st.binary(min_size=12, max_size=12), st.binary(min_size=16, max_size=80)
 )
-SAMPLE = Sealed("2026-11", b"w" * 60, b"n" * 12, b"c" * 40)
+SAMPLE = Envelope("2026-11", b"w" * 60, b"n" * 12, b"c" * 40)
 WORDS = st.text(max_size=5)
 BINDINGS = st.builds(Binding, WORDS, WORDS, WORDS, st.integers(0), WORDS)
 
 
-@given(SEALED)
-def test_the_parts_come_back(parts: Sealed) -> None:
-    assert Sealed.decode(parts.encode()) == parts
+@given(ENVELOPES)
+def test_the_parts_come_back(parts: Envelope) -> None:
+    assert Envelope.decode(parts.encode()) == parts
 
 
-@given(SEALED.map(Sealed.encode) | st.binary(max_size=120).map(lambda data: b"\1" + data) | st.binary(max_size=120))
+@given(
+    ENVELOPES.map(Envelope.encode) | st.binary(max_size=120).map(lambda data: b"\1" + data) | st.binary(max_size=120)
+)
 def test_decode_refuses_what_encode_would_not_print(data: bytes) -> None:
     try:
-        parts = Sealed.decode(data)
+        parts = Envelope.decode(data)
     except Malformed:
         return
     assert parts.encode() == data
@@ -39,28 +41,28 @@ def test_a_value_cut_off_before_its_tag_could_be_whole_is_refused() -> None:
     least = len(data) - len(SAMPLE.ciphertext) + 16
     for end in range(least):
         with pytest.raises(Malformed):
-            Sealed.decode(data[:end])
-    assert Sealed.decode(data[:least]) == replace(SAMPLE, ciphertext=b"c" * 16)
+            Envelope.decode(data[:end])
+    assert Envelope.decode(data[:least]) == replace(SAMPLE, ciphertext=b"c" * 16)
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])
 def test_another_version_is_refused(version: int) -> None:
     with pytest.raises(Malformed, match="version"):
-        Sealed.decode(bytes((version,)) + SAMPLE.encode()[1:])
+        Envelope.decode(bytes((version,)) + SAMPLE.encode()[1:])
 
 
 def test_a_key_id_that_cannot_be_is_refused() -> None:
     rest = SAMPLE.encode()[2 + len(SAMPLE.kek_id) :]
     for name in (b"", b"x" * 65, b"\xff", "é".encode()):
         with pytest.raises(Malformed):
-            Sealed.decode(bytes((1, len(name))) + name + rest)
+            Envelope.decode(bytes((1, len(name))) + name + rest)
 
 
 def test_a_wrapped_key_that_runs_past_the_end_is_refused() -> None:
     start = 2 + len(SAMPLE.kek_id)
     data = SAMPLE.encode()
     with pytest.raises(Malformed, match="cut off"):
-        Sealed.decode(data[:start] + b"\xff\xff" + data[start + 2 :])
+        Envelope.decode(data[:start] + b"\xff\xff" + data[start + 2 :])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_a_wrapped_key_that_runs_past_the_end_is_refused() -> None:
         replace(SAMPLE, nonce=b"n" * 13),
     ],
 )
-def test_parts_that_cannot_be_are_not_printed(parts: Sealed) -> None:
+def test_parts_that_cannot_be_are_not_printed(parts: Envelope) -> None:
     with pytest.raises(ValueError, match=r"ASCII|ascii"):
         parts.encode()
 

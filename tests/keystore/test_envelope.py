@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.base.secret import Secret
-from broker.formats.envelope import Binding, Sealed
+from broker.formats.envelope import Binding, Envelope
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
@@ -36,7 +36,7 @@ async def test_a_sealed_value_opens_in_its_place(value: bytes, place: Binding) -
 
 async def test_equal_values_seal_to_different_bytes() -> None:
     store = keystore(OLD)
-    made = [Sealed.decode(await store.seal(Secret(b"value"), PLACE)) for _ in range(20)]
+    made = [Envelope.decode(await store.seal(Secret(b"value"), PLACE)) for _ in range(20)]
     assert len({parts.wrapped_key for parts in made}) == len({parts.ciphertext for parts in made}) == 20
 
 
@@ -80,7 +80,7 @@ async def test_a_value_moved_to_another_place_is_not_rewrapped() -> None:
 async def test_a_data_key_does_not_open_the_value_of_another() -> None:
     # given: two values of one place, one's data key put in front of the other's value
     store = keystore(OLD)
-    one, other = [Sealed.decode(await store.seal(Secret(text), PLACE)) for text in (b"one", b"two")]
+    one, other = [Envelope.decode(await store.seal(Secret(text), PLACE)) for text in (b"one", b"two")]
     with pytest.raises(CannotOpen):
         await store.open(replace(one, wrapped_key=other.wrapped_key).encode(), PLACE)
 
@@ -88,7 +88,7 @@ async def test_a_data_key_does_not_open_the_value_of_another() -> None:
 async def test_a_data_key_does_not_unwrap_under_the_name_of_another_master_key() -> None:
     # given: one master key under two names
     twice = MasterKeys({"old": OLD.keys["old"], "alias": OLD.keys["old"]}, "old")
-    parts = Sealed.decode(await keystore(OLD).seal(Secret(b"value"), PLACE))
+    parts = Envelope.decode(await keystore(OLD).seal(Secret(b"value"), PLACE))
     with pytest.raises(CannotOpen):
         await keystore(twice).open(replace(parts, kek_id="alias").encode(), PLACE)
 
@@ -138,7 +138,7 @@ async def test_rewrapping_keeps_the_value_and_lets_the_old_master_key_go() -> No
     moved = await keystore(NEW).rewrap(sealed, PLACE)
     # then: under the active key, with nothing but the wrapping changed
     assert moved is not None
-    before, after = Sealed.decode(sealed), Sealed.decode(moved)
+    before, after = Envelope.decode(sealed), Envelope.decode(moved)
     assert (before.kek_id, after.kek_id) == ("old", "new")
     assert (before.nonce, before.ciphertext) == (after.nonce, after.ciphertext)
     assert before.wrapped_key != after.wrapped_key

@@ -15,7 +15,7 @@ from broker import keystores
 from broker.base import closed
 from broker.base.clock import now_ms
 from broker.base.secret import Secret
-from broker.formats.envelope import Binding, Sealed
+from broker.formats.envelope import Binding, Envelope
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import OWN
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
@@ -51,7 +51,7 @@ async def world(tmp_path: Path, database_url: str, vault: dict[str, Any], server
 async def test_a_value_opens_in_its_place(store: EnvelopeKeystore) -> None:
     sealed = await store.seal(Secret(b"value"), PLACE)
     assert (await store.open(sealed, PLACE)).reveal() == b"value"
-    assert Sealed.decode(sealed).kek_id.startswith("transit/keybroker/")
+    assert Envelope.decode(sealed).kek_id.startswith("transit/keybroker/")
     assert b"value" not in sealed
 
 
@@ -74,14 +74,14 @@ async def test_vault_itself_refuses_a_data_key_of_another_place(store: EnvelopeK
                 await work(sealed, elsewhere)
     # and: not because of the value's own seal, which the broker checks
     wrapper = store._wrapper
-    parts = Sealed.decode(sealed)
+    parts = Envelope.decode(sealed)
     with pytest.raises(CannotOpen, match="data key"):
         await wrapper.unwrap(parts.kek_id, parts.wrapped_key, elsewhere)
 
 
 async def test_each_organization_has_a_derived_key_of_its_own(server: Bao, store: EnvelopeKeystore) -> None:
     """Not even root unwraps with the whole binding but another organization's context."""
-    sealed = Sealed.decode(await store.seal(Secret(b"value"), PLACE))
+    sealed = Envelope.decode(await store.seal(Secret(b"value"), PLACE))
     import base64
 
     data = {
