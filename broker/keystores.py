@@ -14,7 +14,7 @@ from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.config import Settings
 from broker.credentials.tables import VersionRow
-from broker.formats.reference import VERSION as A_REFERENCE
+from broker.formats.kv_reference import VERSION as A_REFERENCE
 from broker.keystore.cached import Cached
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import InternalKeyRow

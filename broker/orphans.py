@@ -24,7 +24,7 @@ from broker.credentials.staging import Received
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
 from broker.credentials.versions import CredentialAddress, find_credential, versions_of
-from broker.formats.reference import Reference, is_reference
+from broker.formats.kv_reference import Reference, is_reference
 from broker.keystore.strays import StrayRow
 from broker.keystore.vault.values import Values
 from broker.organizations.tables import OrganizationRow

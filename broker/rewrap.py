@@ -24,7 +24,7 @@ from broker.audit.record import record
 from broker.audit.search import Filter, search
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.formats.reference import is_reference
+from broker.formats.kv_reference import is_reference
 from broker.keystore import strays
 from broker.keystore.columns import SealedColumn, sealed_columns
 from broker.keystore.keyring import kek_of, name_of

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypedDict, Unpack
 
 from broker.base.shown import shown
 from broker.formats import ids
-from broker.formats.event import Committed, Json, commit
+from broker.formats.audit_event import Committed, Json, commit
 
 KINDS = frozenset(
     {

@@ -32,7 +32,7 @@ from broker.base.errors import Unavailable
 from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.statements import Transaction, execute_many
 from broker.base.tracing import span
-from broker.formats.event import Committed
+from broker.formats.audit_event import Committed
 
 _log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from broker.audit.events import Event
 from broker.audit.tables import EventRow, GuardRow, HeadRow
 from broker.base.db import UPSERTS, table
 from broker.base.statements import OnConnection, Transaction, execute_many, present
-from broker.formats.event import Committed
+from broker.formats.audit_event import Committed
 
 
 @dataclass(frozen=True, slots=True)

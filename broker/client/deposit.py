@@ -11,7 +11,7 @@ import httpx2
 
 from broker.client.connecting import caller
 from broker.client.errors import CallFailed, another_answer, answer, unreachable
-from broker.formats import base64url, intake_seal, linkproof, linksecret
+from broker.formats import base64url, intake_seal, link_proof, link_secret
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
@@ -73,11 +73,11 @@ def deposit(
                 code="intake_spent",
             )
         public, context = _recipient(opened, intake, secret)
-        code = linksecret.new()
-        message = intake_seal.seal(intake_seal.Submission(key, linkproof.key_of(code)), public, context)
+        code = link_secret.new()
+        message = intake_seal.seal(intake_seal.Submission(key, link_proof.key_of(code)), public, context)
         status = _Page(http, "status", intake, code, proxy)
         received = _submitted(page, status, sealed=base64url.encode(message), variables=variables or {})
-    old = {} if linksecret.names_recipient(secret) else {"old_link": OLD_LINK}
+    old = {} if link_secret.names_recipient(secret) else {"old_link": OLD_LINK}
     return {**received, "status_code": code, "status_page": status.url, **old}
 
 
@@ -106,13 +106,13 @@ class _Page:
         return self._call(step, said)
 
     def _call(self, step: str, said: dict[str, Any]) -> dict[str, Any]:
-        if self.name == "intake" and not linksecret.names_recipient(self.text):  # of version 1: a constant proof
-            return self._post(step, {**said, "proof": linksecret.proof(self.text)}, "")
+        if self.name == "intake" and not link_secret.names_recipient(self.text):  # of version 1: a constant proof
+            return self._post(step, {**said, "proof": link_secret.proof(self.text)}, "")
         return self._post(step, said, str(self._post("challenge", {}, "")["nonce"]))
 
     def _post(self, step: str, said: dict[str, Any], nonce: str) -> dict[str, Any]:
         route, body = f"/{self.name}/{self.intake}/{step}", json.dumps(said).encode()
-        proof = linkproof.header(linkproof.key_of(self.text), nonce, route, body) if nonce else {}
+        proof = link_proof.header(link_proof.key_of(self.text), nonce, route, body) if nonce else {}
         try:
             return answer(self.http.post(route, content=body, headers={"Content-Type": "application/json", **proof}))
         except httpx2.HTTPError as error:
@@ -153,12 +153,12 @@ def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes,
     try:
         public = base64url.decode(opened["seal"]["public_key"])
         context = intake_seal.SealContext(**opened["seal"]["context"])
-        recipient = linksecret.recipient_of(public, context)
+        recipient = link_secret.recipient_of(public, context)
     except (KeyError, TypeError, ValueError):
         raise another_answer("seal") from None
     if context.intake != intake:
         raise CallFailed("The broker answered for another link.", code="wrong_intake")
-    if linksecret.names_recipient(secret) and not linksecret.is_for(secret, recipient):
+    if link_secret.names_recipient(secret) and not link_secret.is_for(secret, recipient):
         raise CallFailed(
             "Somebody else than the link names would read the key: the answer was changed on the way. Nothing was "
             "sent. Don't submit a key from here; tell the vendor, by another way than this link.",
@@ -174,8 +174,8 @@ def _parts(link: str) -> tuple[str, str, str]:
     if found is None:
         raise CallFailed("That is no link to a page for a key; copy the whole one that you got.", code="link_invalid")
     base, intake, rest = found.groups()
-    secret = linksecret.find(rest)
-    if secret is None and linksecret.cut_off(rest):
+    secret = link_secret.find(rest)
+    if secret is None and link_secret.cut_off(rest):
         raise CallFailed("The link is cut off; copy the whole of it.", code="link_cut_off")
     if secret is None:
         raise CallFailed("A character in the link is wrong or missing; copy it again.", code="link_altered")

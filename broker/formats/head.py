@@ -6,7 +6,7 @@
 
 ``series`` is when the present series of the index began, in milliseconds since the epoch, and 0 in the first; ``size``
 is how many events the database held; ``time`` is that of the last one, in milliseconds, and ``entry`` the hexadecimal
-form of its commitment (:mod:`broker.formats.event`), by which two histories of one length are told apart.
+form of its commitment (:mod:`broker.formats.audit_event`), by which two histories of one length are told apart.
 """
 
 from __future__ import annotations

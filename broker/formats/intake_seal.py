@@ -9,7 +9,7 @@
     message    enc | ciphertext
 
 ``info`` is the canonical form of protocol, intake, organization, provider and expiry, so a message that is replayed
-to another intake does not open.  The verifier is the key of the sender's status code (:mod:`linkproof`): the code
+to another intake does not open.  The verifier is the key of the sender's status code (:mod:`link_proof`): the code
 itself stays with the sender.  Messages of version 1 have none, and a protocol name of their own.
 """
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
 
 from broker.formats import canonical
-from broker.formats.linkproof import KEY_BYTES
+from broker.formats.link_proof import KEY_BYTES
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _SEED_BYTES = 64

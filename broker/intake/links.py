@@ -22,7 +22,7 @@ from broker.base.secret import Secret
 from broker.credentials.rotation import open_of
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, refuse_if_in_use, versions_of
-from broker.formats import ids, intake_seal, linkproof, linksecret
+from broker.formats import ids, intake_seal, link_proof, link_secret
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
@@ -95,7 +95,7 @@ Draw = Callable[[str, bytes], str]
 
 
 def _at_random(_intake: str, recipient: bytes) -> str:
-    return linksecret.link_to(recipient)
+    return link_secret.link_to(recipient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,8 @@ async def replace_status_codes(
         raise NotFound("No key of this credential came over a link, so it has no status code.")
     for row in rows:  # what the broker derives from the next number, nobody knows
         row.status_serial, row.status_key = row.status_serial + 1, None
-    code = linksecret.new()
-    rows[-1].status_key = await sealed_status_key(keys, rows[-1], linkproof.key_of(code))
+    code = link_secret.new()
+    rows[-1].status_key = await sealed_status_key(keys, rows[-1], link_proof.key_of(code))
     events = [Event.about(rows[-1], "intake.status_link_replaced", actor, now)]
     self_issued = select(IntakeRow).where(
         IntakeRow.rotation_id == (changing and changing.id),
@@ -219,10 +219,10 @@ async def _new_link(row: IntakeRow, making: Making, expires_at: int) -> str:
     """Give the row a fresh key pair and secret; the secret."""
     private, row.public_key = intake_seal.generate()
     row.expires_at = expires_at
-    secret = making.draw(row.id, linksecret.recipient_of(row.public_key, row.context))
+    secret = making.draw(row.id, link_secret.recipient_of(row.public_key, row.context))
     # No constant proof has the empty hash.
     row.proof_hash = b""
-    row.link_key = await making.keys.keystore().seal(Secret(linkproof.key_of(secret)), row.link_binding)
+    row.link_key = await making.keys.keystore().seal(Secret(link_proof.key_of(secret)), row.link_binding)
     row.private_sealed = await making.keystore.seal(Secret(private), row.binding)
     return secret
 

@@ -1,6 +1,6 @@
 """Check the proofs that pages send of a link's secret or a status code.
 
-A proof answers a challenge that works once (:mod:`broker.formats.linkproof`), so whoever sees all traffic learns
+A proof answers a challenge that works once (:mod:`broker.formats.link_proof`), so whoever sees all traffic learns
 nothing that serves them.  Of links of version 1 a constant proof is accepted; status links from before have the key of
 their secret like all others, as the broker derives it.
 """
@@ -21,7 +21,7 @@ from broker.base.secret import Secret
 from broker.base.strangers import Pace
 from broker.base.validity import Validity
 from broker.credentials.versions import holds_key
-from broker.formats import ids, linkproof, linksecret
+from broker.formats import ids, link_proof, link_secret
 from broker.formats.envelope import Binding
 from broker.intake.challenges import Challenges
 from broker.intake.lifecycle import IntakeState
@@ -61,7 +61,7 @@ class Proof:
 def status_secret(link_key: bytes, row: IntakeRow) -> str:
     """The secret part of a status link that was given out before codes were."""
     name = f"status\0{row.id}" + (f"\0{row.status_serial}" if row.status_serial else "")
-    return linksecret.encode(hmac.digest(link_key, name.encode(), "sha256")[:20])
+    return link_secret.encode(hmac.digest(link_key, name.encode(), "sha256")[:20])
 
 
 def proof_hash(link_key: bytes, constant: str) -> bytes:
@@ -128,7 +128,7 @@ class Links:
         row = await self._looked_up(intake_id, proof)
         key = await self._opened(row.status_key, row.status_binding) if row else await self._opened(None, _NOBODYS)
         if row is not None and key is None:
-            key = linkproof.key_of(status_secret(self._keys.status, row))
+            key = link_proof.key_of(status_secret(self._keys.status, row))
         known = row if row and row.submitted_at else None
         await self._match(known, intake_id, proof, key, constant=False)
         assert known is not None
@@ -153,7 +153,7 @@ class Links:
         if sealed is not None:
             return (await self._own.open(sealed, binding)).reveal()
         if self._nobodys is None:
-            self._nobodys = await self._own.seal(Secret(bytes(linkproof.KEY_BYTES)), _NOBODYS)
+            self._nobodys = await self._own.seal(Secret(bytes(link_proof.KEY_BYTES)), _NOBODYS)
         await self._own.open(self._nobodys, _NOBODYS)
         return None
 
@@ -164,7 +164,7 @@ class Links:
         self, row: IntakeRow | None, intake_id: str, proof: Proof, key: bytes | None, *, constant: bool
     ) -> None:
         # Computed also where there is no row, so that both take the same time.
-        answer = linkproof.proof(key or bytes(linkproof.KEY_BYTES), proof.nonce, proof.route, proof.body)
+        answer = link_proof.proof(key or bytes(link_proof.KEY_BYTES), proof.nonce, proof.route, proof.body)
         right = hmac.compare_digest(answer, proof.answer) and key is not None and proof.nonce != ""
         if row is not None and right:
             await self.challenges.claim(proof.nonce)

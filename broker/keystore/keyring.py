@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Envelope, Malformed
-from broker.formats.reference import Reference, is_reference
+from broker.formats.kv_reference import Reference, is_reference
 from broker.keystore.internal import OWN as UNDER_ROOT
 from broker.keystore.internal import ROOT
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable

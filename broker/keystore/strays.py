@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.errors import Unavailable
-from broker.formats.reference import Reference, is_reference
+from broker.formats.kv_reference import Reference, is_reference
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 
 _log = structlog.get_logger()

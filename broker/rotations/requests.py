@@ -16,7 +16,7 @@ from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, versions_of
-from broker.formats import linkproof, linksecret
+from broker.formats import link_proof, link_secret
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.links import Making
@@ -130,7 +130,7 @@ class Rotating:
         """
 
         def derived(intake: str, recipient: bytes) -> str:
-            return linksecret.link(linkproof.next_secret(status_key, intake, recipient), recipient)
+            return link_secret.link(link_proof.next_secret(status_key, intake, recipient), recipient)
 
         drawing = replace(self, making=replace(self.making, draw=derived))
         versions = await versions_of(session, credential.id)

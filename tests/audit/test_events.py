@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import broker
 from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Fields, Outcome, word
-from broker.formats.event import MAX_BYTES
+from broker.formats.audit_event import MAX_BYTES
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=60) | st.sampled_from(
     ["\ud800", "\0", '"' * 2_000, "\\" * 2_000, "\U0001f600" * 2_000, "\x9b31m", "\u202e", "\u2028"]

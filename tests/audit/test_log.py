@@ -19,7 +19,7 @@ from broker.audit.tables import AllowanceRow, EventRow, HeadRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.statements import Transaction
-from broker.formats.event import entry_of
+from broker.formats.audit_event import entry_of
 from broker.leases.tables import UseRow
 from tests.support.waiting import eventually
 

@@ -18,7 +18,7 @@ import pytest
 from broker import app as composition
 from broker.client.deposit import deposit
 from broker.config import SettingsUnusable, load
-from broker.formats import linksecret
+from broker.formats import link_secret
 from broker.keystore.local import MasterKeys
 from broker.sandbox.serve import running as serving
 from broker.sandbox.state import State
@@ -206,7 +206,7 @@ def life(desk: Desk) -> None:
     assert back["state"] == "rolled_back"
     made = shell.json("key", "status-link", credential)
     assert made["status_page"].startswith("http")
-    assert linksecret.check(made["status_code"])
+    assert link_secret.check(made["status_code"])
 
     # a leak is found, and opens an exposure
     (shell.directory / "config.env").write_text(f"KEY={new}\n")

@@ -16,15 +16,15 @@ from broker.client.client import Client
 from broker.client.deposit import AnswerLost, deposit
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate
-from broker.formats import linksecret
+from broker.formats import link_secret
 from broker.sandbox.serve import running as serving
 from tests.client.served import Desk
 from tests.support import changed_links
 from tests.support.world import World
 
 PAGE = "https://keys.vendor.example/intake/int_" + "0123456789abcdef" * 2
-SECRET = linksecret.link(bytes(range(20)), bytes(32))
-OLD = linksecret.encode(bytes(range(20)))
+SECRET = link_secret.link(bytes(range(20)), bytes(32))
+OLD = link_secret.encode(bytes(range(20)))
 
 
 async def test_a_changed_link_is_put_right(desk: Desk) -> None:

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from broker.config import Settings
-from broker.formats import linksecret
+from broker.formats import link_secret
 from tests.deploy.tools import needs
 from tests.support import changed_links
 from tests.support.certificates import certify
@@ -137,7 +137,7 @@ def test_it_hands_calls_on_with_the_callers_address_and_logs_no_query(site: Path
 
 
 INTAKE = "int_" + "0123456789abcdef" * 2
-SECRET = linksecret.encode(bytes(range(20)))
+SECRET = link_secret.encode(bytes(range(20)))
 
 
 @SITES

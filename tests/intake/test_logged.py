@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.formats import linksecret
+from broker.formats import link_secret
 from tests.support.links import old_status_link
 from tests.support.world import World
 
@@ -57,5 +57,5 @@ async def test_a_wrong_secret_tells_nothing(world: World) -> None:
     await world.organization("acme")
     intake, _ = await world.request_key("acme")
     for page in ("intake", "status"):
-        assert (await world.say(page, intake, linksecret.new(), "open", in_address=True)).status_code == 404
+        assert (await world.say(page, intake, link_secret.new(), "open", in_address=True)).status_code == 404
     assert await told(world) == []

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 from sqlalchemy import func, select
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import base64url, ids, intake_seal, linkproof, linksecret
+from broker.formats import base64url, ids, intake_seal, link_proof, link_secret
 from broker.intake.tables import UsedChallengeRow
 from tests.support.links import following, old_link, old_status_link
 from tests.support.world import World
@@ -43,8 +43,8 @@ async def test_a_proof_that_was_seen_is_worth_nothing(world: World, step: str) -
     assert await call(world, path, seen) == (409, "challenge_over")
     # nor with a new challenge
     nonce = (await world.http.post(f"/status/{intake}/challenge")).json()["nonce"]
-    old = seen[linkproof.HEADER].partition(".")[2]
-    assert await call(world, path, {**seen, linkproof.HEADER: f"{nonce}.{old}"}) == (404, "link_invalid")
+    old = seen[link_proof.HEADER].partition(".")[2]
+    assert await call(world, path, {**seen, link_proof.HEADER: f"{nonce}.{old}"}) == (404, "link_invalid")
 
 
 async def test_of_many_that_send_one_proof_at_once_one_is_served(world: World) -> None:
@@ -66,14 +66,14 @@ async def test_a_challenge_is_for_one_page_and_id(world: World) -> None:
     intake, code = await given(world)
     for page, of in (("intake", intake), ("status", ids.new("int"))):
         nonce = (await world.http.post(f"/{page}/{of}/challenge")).json()["nonce"]
-        proof = linkproof.header(linkproof.key_of(code), nonce, f"/status/{intake}/open", b"{}")
+        proof = link_proof.header(link_proof.key_of(code), nonce, f"/status/{intake}/open", b"{}")
         assert await call(world, f"/status/{intake}/open", proof) == (409, "challenge_over")
 
 
 @pytest.mark.parametrize("nonce", ["A", "AAAA", "A" * 54, "%%%%", "A A"])
 async def test_a_challenge_that_nobody_gave_is_none(world: World, nonce: str) -> None:
     intake, code = await given(world)
-    proof = linkproof.header(linkproof.key_of(code), nonce, f"/status/{intake}/open", b"{}")
+    proof = link_proof.header(link_proof.key_of(code), nonce, f"/status/{intake}/open", b"{}")
     assert await call(world, f"/status/{intake}/open", proof) == (409, "challenge_over")
 
 
@@ -117,12 +117,12 @@ async def test_challenges_say_nothing_of_what_exists_and_cost_nothing(
 async def test_a_constant_proof_opens_no_link_of_today_and_no_status(world: World) -> None:
     intake, code = await given(world)
     second, secret = await world.request_key("acme", label="second")
-    constant = {"proof": linksecret.proof(secret)}
+    constant = {"proof": link_secret.proof(secret)}
     assert (await world.http.post(f"/intake/{second}/open", json=constant)).status_code == 404
     assert (await world.http.post(f"/intake/{second}/open", json={})).status_code == 404
     old = await old_status_link(world, intake)
     for text in (code, old):
-        answer = await world.http.post(f"/status/{intake}/open", json={"proof": linksecret.proof(text)})
+        answer = await world.http.post(f"/status/{intake}/open", json={"proof": link_secret.proof(text)})
         assert answer.status_code == 422
 
 
@@ -130,7 +130,7 @@ async def test_a_link_from_before_works_until_it_expires(world: World) -> None:
     await world.organization("acme")
     intake, secret = await old_link(world, "acme")
     assert (await world.call("GET", f"/v1/intakes/{intake}"))["link_version"] == 1
-    constant = {"proof": linksecret.proof(secret)}
+    constant = {"proof": link_secret.proof(secret)}
     opened = await world.http.post(f"/intake/{intake}/open", json=constant)
     assert (opened.status_code, opened.json()["state"]) == (200, "open")
     assert (await world.say("intake", intake, secret, "open")).status_code == 404, "it has no key for proofs"
@@ -176,7 +176,7 @@ async def test_no_answer_to_the_customer_holds_what_opens_anything(world: World)
     await world.say("status", intake, code, "open")
     said = [answer.text for answer in answers if not answer.request.url.path.startswith("/v1/")]
     secrets = [code, following_secret, world.codes[following_intake]]
-    for secret in secrets + [base64url.encode(linkproof.key_of(secret)) for secret in secrets]:
+    for secret in secrets + [base64url.encode(link_proof.key_of(secret)) for secret in secrets]:
         assert not any(secret in text for text in said)
     assert json.dumps(said).count("#") == 0, "no link with a fragment"
 
@@ -186,9 +186,9 @@ async def test_the_holder_of_a_code_can_tell_who_named_the_next_recipient(world:
     proof = await world.prove("status", intake, code, "rotate", b"{}")
     rotated = (await world.http.post(f"/status/{intake}/rotate", content=b"{}", headers=proof)).json()
     public = base64url.decode(rotated["seal"]["public_key"])
-    recipient = linksecret.recipient_of(public, intake_seal.SealContext(**rotated["seal"]["context"]))
-    nonce = proof[linkproof.HEADER].partition(".")[0]
-    assert base64url.decode(rotated["answer"]) == linkproof.next_recipient(linkproof.key_of(code), nonce, recipient)
+    recipient = link_secret.recipient_of(public, intake_seal.SealContext(**rotated["seal"]["context"]))
+    nonce = proof[link_proof.HEADER].partition(".")[0]
+    assert base64url.decode(rotated["answer"]) == link_proof.next_recipient(link_proof.key_of(code), nonce, recipient)
 
 
 def sealed_as_before(key: str, seal: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.formats import base64url, intake_seal, linkproof, linksecret
+from broker.formats import base64url, intake_seal, link_proof, link_secret
 from broker.intake.submission import Submissions
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import LIMITS
@@ -93,11 +93,11 @@ async def test_the_database_holds_neither_the_links_secret_nor_the_key(world: Wo
     intake, secret = await world.request_key("acme")
     before = await row_of(world, intake)
     assert secret.encode() not in (before.link_key or b"")
-    assert linkproof.key_of(secret) not in (before.link_key or b"")
+    assert link_proof.key_of(secret) not in (before.link_key or b"")
     await world.submit(intake, secret, world.upstream_keys["acme"])
     after = await row_of(world, intake)
     assert after.private_sealed is None, "the intake's private key is destroyed when it ends"
-    assert linkproof.key_of(world.codes[intake]) not in (after.status_key or b"")
+    assert link_proof.key_of(world.codes[intake]) not in (after.status_key or b"")
 
 
 async def test_a_spent_link_shows_nothing_and_takes_nothing(world: World) -> None:
@@ -259,7 +259,7 @@ async def test_expired_and_cancelled_links_say_so_to_their_holder_only(world: Wo
     assert await code(await world.open(expired, expired_secret)) == (410, "intake_expired")
     assert (await row_of(world, cancelled)).private_sealed is None
     for intake in (cancelled, expired, "int_" + "0" * 32):
-        assert await code(await world.open(intake, linksecret.new())) == (404, "link_invalid")
+        assert await code(await world.open(intake, link_secret.new())) == (404, "link_invalid")
     # the worker closes what is over and destroys its key
     await world.broker.worker.once()
     assert (await row_of(world, expired)).state == "expired"
@@ -277,14 +277,14 @@ async def test_a_cut_off_organization_takes_no_keys(world: World) -> None:
 async def test_wrong_secrets_are_limited_and_recorded(world: World) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
-    answers = [(await world.open(intake, linksecret.new())).status_code for _ in range(LIMITS["address"] + 3)]
+    answers = [(await world.open(intake, link_secret.new())).status_code for _ in range(LIMITS["address"] + 3)]
     assert answers == [404] * LIMITS["address"] + [429] * 3
-    limited = await world.open(intake, linksecret.new())
+    limited = await world.open(intake, link_secret.new())
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "600")
     assert len(await world.events(kind="intake.proof_refused")) == LIMITS["address"]
     assert (await world.open(intake, secret)).status_code == 200, "its holder gets in all the while"
     world.clock.forward(seconds=601)
-    assert (await world.open(intake, linksecret.new())).status_code == 404
+    assert (await world.open(intake, link_secret.new())).status_code == 404
 
 
 async def test_a_request_for_a_credential_that_has_a_key_is_refused(world: World) -> None:

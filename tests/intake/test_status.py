@@ -343,7 +343,7 @@ async def test_an_old_code_controls_the_present_key_whatever_became_of_its_own(w
 
 
 async def test_whoever_guesses_can_not_keep_the_holder_out(world: World, acme: Customer) -> None:
-    from broker.formats.linksecret import new
+    from broker.formats.link_secret import new
 
     guess = Customer(world, acme.credential, acme.intake, new())
     while (await guess.send("withdraw")).status_code != 429:
@@ -353,7 +353,7 @@ async def test_whoever_guesses_can_not_keep_the_holder_out(world: World, acme: C
 
 
 async def test_wrong_links_are_limited(world: World, acme: Customer) -> None:
-    from broker.formats.linksecret import new
+    from broker.formats.link_secret import new
 
     guess = Customer(world, acme.credential, acme.intake, new())
     codes = [(await guess.send("withdraw")).status_code for _ in range(22)]

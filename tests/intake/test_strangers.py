@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 
-from broker.formats import ids, linksecret
+from broker.formats import ids, link_secret
 from broker.formats.token import new
 from broker.identity import oauth
 from broker.intake import throttle
@@ -46,7 +46,7 @@ def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def wrong_link(world: World, intake: str) -> Awaitable[Any]:
-    return world.open(intake, linksecret.new())
+    return world.open(intake, link_secret.new())
 
 
 async def intake_of(world: World) -> tuple[str, str]:
@@ -127,7 +127,7 @@ async def test_every_wrong_proof_is_compared_under_a_key_that_was_opened(
     spent = await intake_of(world)
     await world.submit(*spent, world.upstream_keys["acme"])
     waiting, _ = await world.request_key("acme", label="second")
-    await world.say(page, ids.new("int"), linksecret.new(), "open")  # nobody's key is made once
+    await world.say(page, ids.new("int"), link_secret.new(), "open")  # nobody's key is made once
     links, opened, original = world.services.links, [], world.services.links._own.open
 
     async def counting(*arguments: Any) -> Any:
@@ -138,7 +138,7 @@ async def test_every_wrong_proof_is_compared_under_a_key_that_was_opened(
     seen = []
     for intake in (spent[0], waiting, ids.new("int"), "nonsense"):
         opened.clear()
-        answer = await world.say(page, intake, linksecret.new(), "open")
+        answer = await world.say(page, intake, link_secret.new(), "open")
         seen.append((answer.status_code, len(opened)))
     assert seen == [(404, 1)] * 4
 

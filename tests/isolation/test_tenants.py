@@ -12,7 +12,7 @@ from broker import schema
 from broker.base.db import EVERY_TENANT, Database, OutOfScope, Scope
 from broker.base.errors import BrokerError
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.formats import ids, linksecret
+from broker.formats import ids, link_secret
 from broker.grants.tables import GrantRow
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow, UseRow
@@ -190,7 +190,7 @@ async def test_a_links_secret_opens_its_own_intake_only(world: World) -> None:
     _, secret = await world.request_key("acme")
     foreign, _ = await world.request_key("globex")
     crossed = await world.open(foreign, secret)
-    unknown = await world.open(ids.new("int"), linksecret.new())
+    unknown = await world.open(ids.new("int"), link_secret.new())
     assert (crossed.status_code, crossed.json()) == (unknown.status_code, unknown.json())
     assert crossed.json()["code"] == "link_invalid"
 

@@ -157,7 +157,7 @@ def _keys_of(state: Any, organization: str) -> list[tuple[str, str]]:
 
 
 async def _gone(old: str, settings: Settings, references: list[bytes], server: Bao, said: str) -> None:
-    from broker.formats.reference import Reference
+    from broker.formats.kv_reference import Reference
 
     if old == "local":
         assert not settings.key_file().exists()

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import VersionRow
-from broker.formats.reference import Reference
+from broker.formats.kv_reference import Reference
 from broker.keystore.internal import OWN
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.strays import StrayRow, Swept

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import VersionRow
-from broker.formats.reference import Reference
+from broker.formats.kv_reference import Reference
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.strays import StrayRow
 from broker.keystore.vault.kv import KvKeystore

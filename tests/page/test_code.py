@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Route
 
-from broker.formats import linksecret
+from broker.formats import link_secret
 from tests.page.conftest import Visit
 
 ON_EACH_SCREEN = pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
@@ -25,7 +25,7 @@ async def submitted(visit: Visit) -> tuple[str, str]:
 @ON_EACH_SCREEN
 async def test_it_is_shown_in_groups_and_opens_the_status_in_place(visit: Visit) -> None:
     intake, code = await submitted(visit)
-    assert linksecret.check(code)
+    assert link_secret.check(code)
     assert len((await visit.page.inner_text("#code")).split(" ")) == 8
     assert await visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await visit.shot("code")
@@ -106,7 +106,7 @@ async def test_it_is_found_in_whatever_it_was_kept_as(visit: Visit) -> None:
 
 async def test_each_wrong_code_has_its_own_words_and_is_not_sent(visit: Visit) -> None:
     await visit.page.goto(f"{visit.url}/status/int_{'0' * 32}")
-    code = linksecret.new()
+    code = link_secret.new()
     for typed, said in (
         ("", "Paste the code first."),
         (code[:-1], "The code is not complete"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.formats import linksecret
+from broker.formats import link_secret
 from tests.page.conftest import Visit
 from tests.support import changed_links
 from tests.support.links import old_link, old_status_link
@@ -86,7 +86,7 @@ async def test_every_way_to_lose_a_part_of_a_link_has_its_own_words(visit: Visit
         (f"#{secret[:-5]}?utm_campaign=a-long-campaign-of-ours", "The link is not complete"),
         (f"%23{secret[:-5]}", "The link is not complete"),
         (f"#{altered}", "The link was changed on its way"),
-        (f"#{linksecret.new()}", "This link does not work"),
+        (f"#{link_secret.new()}", "This link does not work"),
     ):
         assert await arrive(visit, "intake", intake, end) == title, end
     await arrive(visit, "intake", intake, f"#{secret}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.formats import linksecret
+from broker.formats import link_secret
 from broker.sandbox.state import Faults
 from tests.page.conftest import Visit
 
@@ -226,8 +226,8 @@ async def test_every_other_link_has_its_own_page(visit: Visit) -> None:
         (cancelled, "This request was cancelled"),
         (expired, "This link has expired"),
         ((expired[0], expired[1][:-5]), "The link is not complete"),
-        ((expired[0], linksecret.new()), "This link does not work"),
-        (("int_" + "0" * 32, linksecret.new()), "This link does not work"),
+        ((expired[0], link_secret.new()), "This link does not work"),
+        (("int_" + "0" * 32, link_secret.new()), "This link does not work"),
     ):
         await visit.page.goto("about:blank")
         await visit.open(link)
@@ -254,8 +254,8 @@ async def test_too_many_wrong_links_say_when_to_try_again(visit: Visit) -> None:
     await visit.world.organization("acme")
     intake, _ = await visit.world.request_key("acme")
     for _ in range(21):
-        await visit.world.open(intake, linksecret.new())
-    await visit.open((intake, linksecret.new()))
+        await visit.world.open(intake, link_secret.new())
+    await visit.open((intake, link_secret.new()))
     await visit.page.wait_for_selector("h1:has-text('Too many attempts')")
     assert "ten minutes" in await visit.page.inner_text("main")
 

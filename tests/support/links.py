@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.base.db import EVERY_TENANT
-from broker.formats import base64url, intake_seal, linkproof, linksecret
+from broker.formats import base64url, intake_seal, link_proof, link_secret
 from broker.intake.proving import proof_hash, status_secret
 from broker.intake.tables import IntakeRow
 from tests.support.world import World
@@ -15,19 +15,19 @@ def following(answer: dict[str, Any], code: str) -> tuple[str, str]:
     """The intake and secret of the link that the holder of a code goes on to, as the page makes it."""
     seal = answer["seal"]
     public = base64url.decode(seal["public_key"])
-    recipient = linksecret.recipient_of(public, intake_seal.SealContext(**seal["context"]))
-    secret = linkproof.next_secret(linkproof.key_of(code), answer["intake"], recipient)
-    return answer["intake"], linksecret.link(secret, recipient)
+    recipient = link_secret.recipient_of(public, intake_seal.SealContext(**seal["context"]))
+    secret = link_proof.next_secret(link_proof.key_of(code), answer["intake"], recipient)
+    return answer["intake"], link_secret.link(secret, recipient)
 
 
 async def old_link(world: World, slug: str) -> tuple[str, str]:
     """A request whose link is of version 1, made before the broker knew of others."""
     intake, _ = await world.request_key(slug)
-    secret = linksecret.new()
+    secret = link_secret.new()
     async with world.services.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.link_key = None
-        row.proof_hash = proof_hash(world.services.keys.proof, linksecret.proof(secret))
+        row.proof_hash = proof_hash(world.services.keys.proof, link_secret.proof(secret))
     return intake, secret
 
 

@@ -22,7 +22,7 @@ from broker.base.clock import now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
-from broker.formats import base64url, intake_seal, linkproof, linksecret
+from broker.formats import base64url, intake_seal, link_proof, link_secret
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -108,7 +108,7 @@ class World:
     async def prove(self, page: str, intake: str, text: str, step: str, body: bytes) -> dict[str, str]:
         """The headers of a call that proves that it knows a link's secret or a status code."""
         nonce = (await self.http.post(f"/{page}/{intake}/challenge")).json()["nonce"]
-        proof = linkproof.header(linkproof.key_of(text), nonce, f"/{page}/{intake}/{step}", body)
+        proof = link_proof.header(link_proof.key_of(text), nonce, f"/{page}/{intake}/{step}", body)
         return {"Content-Type": "application/json", **proof}
 
     async def say(self, page: str, intake: str, text: str, step: str, **said: Any) -> httpx2.Response:
@@ -127,8 +127,8 @@ class World:
         if opened.status_code != 200 or opened.json()["state"] != "open":
             return opened
         seal = opened.json()["seal"]
-        self.codes[intake] = code = linksecret.new()
-        submission = intake_seal.Submission(key.encode(), linkproof.key_of(code))
+        self.codes[intake] = code = link_secret.new()
+        submission = intake_seal.Submission(key.encode(), link_proof.key_of(code))
         message = intake_seal.seal(
             submission, base64url.decode(seal["public_key"]), intake_seal.SealContext(**seal["context"])
         )

@@ -14,7 +14,7 @@ from unittest import mock
 import httpx2
 
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
-from broker.formats import base64url, intake_seal, linkproof, linksecret
+from broker.formats import base64url, intake_seal, link_proof, link_secret
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
@@ -291,7 +291,7 @@ async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
     if opened.get("state") != "open":
         return
     seal = opened["seal"]
-    submission = intake_seal.Submission(key.encode(), linkproof.key_of(linksecret.new()))
+    submission = intake_seal.Submission(key.encode(), link_proof.key_of(link_secret.new()))
     message = intake_seal.seal(
         submission, base64url.decode(seal["public_key"]), intake_seal.SealContext(**seal["context"])
     )
@@ -305,7 +305,7 @@ async def _submit(jobs: Jobs, intake: str, secret: str, key: str) -> None:
 async def _proved(parts: Cluster, intake: str, secret: str, step: str, said: dict[str, Any]) -> dict[str, Any]:
     """Body and headers of a call that proves that it knows the link."""
     nonce, body = (await parts.persist("POST", f"/intake/{intake}/challenge"))["nonce"], json.dumps(said).encode()
-    proof = linkproof.header(linkproof.key_of(secret), nonce, f"/intake/{intake}/{step}", body)
+    proof = link_proof.header(link_proof.key_of(secret), nonce, f"/intake/{intake}/{step}", body)
     return {"content": body, "headers": {"Content-Type": "application/json", **proof}}
 
 

@@ -5,7 +5,7 @@
     MOUNT/data/PREFIX/organizations/ORGANIZATION/PROVIDER/CREDENTIAL     {"key": …, "version": "3", "mark": …}
     MOUNT/data/PREFIX/broker/master-keys                                  what the broker seals its own values with
 
-A row holds a reference (``broker.formats.reference``): the path, KV's number of the value, and its digest sealed to
+A row holds a reference (``broker.formats.kv_reference``): the path, KV's number of the value, and its digest sealed to
 the row's place.  Writes check and set; every version of a credential is one KV version; destroyed is destroyed.
 """
 
@@ -21,7 +21,7 @@ from broker.base.clock import Clock
 from broker.base.db import Database
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Malformed
-from broker.formats.reference import MARK_BYTES, Reference, is_reference
+from broker.formats.kv_reference import MARK_BYTES, Reference, is_reference
 from broker.keystore import strays
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyGone, KeystoreUnavailable

@@ -19,7 +19,7 @@ from broker.base.db import Scope
 from broker.base.shown import shown
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import serves
-from broker.formats import base64url, linkproof
+from broker.formats import base64url, link_proof
 from broker.intake.lifecycle import SPENT
 from broker.intake.links import also_open
 from broker.intake.logged import link_logged
@@ -97,7 +97,7 @@ def page(template: str) -> HTMLResponse:
 async def _shown(request: Request) -> Proof:
     # However the page is mounted, both sides mean the last three parts of its path.
     page, link_id, step = request.url.path.rsplit("/", 3)[1:]
-    nonce, answer = linkproof.read(request.headers.get(linkproof.HEADER, "")) or ("", b"")
+    nonce, answer = link_proof.read(request.headers.get(link_proof.HEADER, "")) or ("", b"")
     return Proof(page, f"/{page}/{link_id}/{step}", await request.body(), address(request), nonce, answer)
 
 

@@ -20,7 +20,7 @@ from broker.credentials import pausing, revocation, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
-from broker.formats import base64url, linkproof, linksecret
+from broker.formats import base64url, link_proof, link_secret
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
@@ -110,8 +110,8 @@ async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -
         credential = await session.get_one(CredentialRow, row.credential_id)
         actor = customer(row, request)
         intake = await wired.rotating.by_customer(session, actor, credential, key, now=wired.clock())
-    recipient = linksecret.recipient_of(intake.public_key, intake.context)
-    named = linkproof.next_recipient(key, known.nonce, recipient)
+    recipient = link_secret.recipient_of(intake.public_key, intake.context)
+    named = link_proof.next_recipient(key, known.nonce, recipient)
     return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url.encode(named)}
 
 

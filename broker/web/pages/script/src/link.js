@@ -1,4 +1,4 @@
-// The secret part of a link, or the code of a status page (broker/formats/linksecret.py): read once from the address bar
+// The secret part of a link, or the code of a status page (broker/formats/link_secret.py): read once from the address bar
 // or a field, then only proofs of it are used.
 //
 // Mail programs, chats and trackers change links: `#` becomes `%23`, final punctuation, line breaks and parameters are

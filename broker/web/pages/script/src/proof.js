@@ -1,4 +1,4 @@
-// Proofs that a link's secret or a code is known, which serve nobody a second time (broker/formats/linkproof.py).
+// Proofs that a link's secret or a code is known, which serve nobody a second time (broker/formats/link_proof.py).
 
 import { Problem, post } from "./api.js";
 import { canonical, sha256, text, toBase64Url } from "./bytes.js";

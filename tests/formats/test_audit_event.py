@@ -10,7 +10,7 @@ import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.formats.event import MAX_BYTES, Committed, Json, NotCanonical, commit, encode, entry_of
+from broker.formats.audit_event import MAX_BYTES, Committed, Json, NotCanonical, commit, encode, entry_of
 
 LARGEST = 2**53 - 1
 ASCII = st.text(st.characters(max_codepoint=127), max_size=8)
