@@ -25,10 +25,10 @@ from broker.config import Settings
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import operators
-from broker.identity.access import AccessTokens
+from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
-from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
+from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake.challenges import Challenges
 from broker.intake.links import Making
 from broker.intake.proving import Links

@@ -13,10 +13,10 @@ from broker.audit.timekeeping import Timekeeping
 from broker.base.clock import Timepiece
 from broker.base.db import Database
 from broker.credentials.verification import Verification
-from broker.identity.access import AccessTokens
+from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
-from broker.identity.oauth import TokenEndpoint
 from broker.identity.signing import SigningKeys
+from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
 from broker.keystore.internal import InternalKeys

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 import pytest
 
 from broker.base.errors import InvalidToken
-from broker.identity.access import AccessTokens
+from broker.identity.access_tokens import AccessTokens
 from broker.identity.signing import SigningKeys
 from tests.support.world import World
 

@@ -13,7 +13,7 @@ from joserfc import jwt
 
 from broker.formats import ids, link_secret
 from broker.formats.token import new
-from broker.identity import oauth
+from broker.identity import token_endpoint
 from broker.intake import throttle
 from broker.intake.submission import SUBMISSIONS
 from broker.intake.throttle import LIMITS
@@ -164,9 +164,9 @@ async def test_unsigned_assertions_of_a_known_job_are_recorded_within_a_limit_th
     job = await world.job()
     calls.clear()
     unsigned = token(json.dumps({"sub": job.id, "iss": job.id}))
-    for _ in range(oauth.RECORDED["address"] + 5):
+    for _ in range(token_endpoint.RECORDED["address"] + 5):
         assert (await job.token(client_assertion=unsigned)).status_code == 401
-    assert calls == {"events": oauth.RECORDED["address"]}
+    assert calls == {"events": token_endpoint.RECORDED["address"]}
     assert world.services.token_endpoint.refused == 5
     assert (await job.token()).status_code == 200, "the job itself gets in all the while"
 

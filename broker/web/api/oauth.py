@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from broker.identity.oauth import ALGORITHMS
+from broker.identity.token_endpoint import ALGORITHMS
 from broker.web.callers import address
 from broker.web.services import Wired
 

@@ -33,7 +33,7 @@ from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
 from broker.formats import ids, token
-from broker.identity.access import AccessTokenGenerator
+from broker.identity.access_tokens import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.identity.unverified import peek
