@@ -20,7 +20,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     care                  keys in use: whether upstream takes them, their age, policies
     credentials           what a key is: versions and their lawful moves; lifecycle is a pure function
     identity              who calls: workloads, operators
-    organizations         tenants
+    organizations         the upstream's customers, and their end
     providers             upstreams, declared
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open

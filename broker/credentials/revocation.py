@@ -20,7 +20,7 @@ from broker.credentials.versions import (
     revoke_or_purge,
     versions_of,
 )
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
 
 
@@ -57,12 +57,12 @@ async def revoke_organization(
     session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int
 ) -> OrganizationRow:
     """Revoke an organization, for good, and every credential of it.  Again: no change."""
-    row = await tenants.find(session, reference)
+    row = await organizations.find(session, reference)
     await session.refresh(row, with_for_update=True)
     if row.state == Validity.REVOKED:
         return row
     events = await _end_all(session, actor, row.id, now)
-    return await tenants.revoke(session, actor, reference, reason=reason, now=now, also=events)
+    return await organizations.revoke(session, actor, reference, reason=reason, now=now, also=events)
 
 
 async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:

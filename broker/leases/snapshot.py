@@ -28,8 +28,8 @@ from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.keystore.genuine import GivesRights
 from broker.notifications.altered import report
+from broker.organizations.commands import referred
 from broker.organizations.tables import OrganizationRow
-from broker.organizations.tenants import referred
 
 _REMEMBERED = 20_000
 _FRESH_MS = 60_000

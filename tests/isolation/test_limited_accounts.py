@@ -23,7 +23,7 @@ from broker.grants.policy import Mode
 from broker.identity import workloads
 from broker.identity.principal import Operator, Role
 from broker.notifications.tables import DeliveryRow, NoticeRow
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
 from tests.support.waiting import eventually
 from tests.support.world import World
@@ -416,4 +416,4 @@ async def _end(world: World, by: Operator, workload: str) -> None:
 
 async def _organization(world: World, slug: str) -> OrganizationRow:
     async with world.services.db.read(EVERY_TENANT) as session:
-        return await tenants.find(session, slug)
+        return await organizations.find(session, slug)

@@ -11,7 +11,7 @@ from broker.audit.events import Event
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Cursor, Limit, Moment, Page, Reference, View, after, milliseconds, page
 from broker.web.callers import SECURED, BySecurityRole
 
@@ -70,7 +70,7 @@ async def events(
     wired = call.services
     if organization is not None:
         async with wired.db.read(call.scope) as session:
-            organization = (await tenants.find(session, organization)).id
+            organization = (await organizations.find(session, organization)).id
     wanted = Filter(
         organization=organization or "",
         kind=kind or "",

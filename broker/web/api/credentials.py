@@ -22,7 +22,7 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
 from broker.intake import links
 from broker.leases.attention import Selection, selected
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.web.api.fields import (
     Body,
@@ -182,7 +182,7 @@ async def create(body: NewKey, call: ByOperatorRole) -> Response:
     """Take a key from an operator.  Prefer a request to the customer: a pasted key has passed through more hands."""
     wired = call.services
     async with wired.db.read(call.scope) as session:
-        organization = await tenants.find_active(session, body.organization)
+        organization = await organizations.find_active(session, body.organization)
     address = CredentialAddress(organization.id, wired.catalog.get(body.provider), body.label)
     key = Secret(body.key.get_secret_value())
 
@@ -211,7 +211,7 @@ async def listed(
         query = selected(only, wired.catalog, call.now, ahead_days=wired.rotation_ahead_days)
     async with wired.db.read(call.scope) as session:
         if organization is not None:
-            query = query.where(CredentialRow.organization_id == (await tenants.find(session, organization)).id)
+            query = query.where(CredentialRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, CredentialRow.id, limit, cursor)
         views = await _with_versions(session, rows, call.now)
     return page(views, limit, lambda view: view, lambda view: view.id)

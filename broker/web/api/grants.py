@@ -17,7 +17,7 @@ from broker.grants import commands, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity.approval import shown_state
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.providers import faults
 from broker.providers.definition import Definition
 from broker.providers.rule import Rule
@@ -187,7 +187,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
     limits = body.limits(call.services.catalog.get(body.provider))
 
     async def work(session: AsyncSession) -> Granted:
-        wanted = dict.fromkeys([(await tenants.find_active(session, ref)) for ref in body.organizations])
+        wanted = dict.fromkeys([(await organizations.find_active(session, ref)) for ref in body.organizations])
         rows = await commands.create(
             session,
             call.actor,
@@ -223,7 +223,7 @@ async def listed(
         query = query.where(*commands.waits(call.now))
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
-            query = query.where(GrantRow.organization_id == (await tenants.find(session, organization)).id)
+            query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
         if workload is not None:
             query = query.where(GrantRow.workload_id == (await jobs.known(session, call.operator, workload)).id)
         rows = await rows_of(session, query, GrantRow.id, limit, cursor)

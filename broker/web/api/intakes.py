@@ -14,7 +14,7 @@ from broker.credentials.versions import CredentialAddress
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.web.api.fields import (
     Body,
@@ -117,7 +117,7 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     definition = wired.catalog.get(body.provider)
 
     async def work(session: AsyncSession) -> IntakeCreated:
-        organization = await tenants.find_active(session, body.organization)
+        organization = await organizations.find_active(session, body.organization)
         wanted = links.Wanted(
             CredentialAddress(organization.id, definition, body.label),
             body.contact,
@@ -142,7 +142,7 @@ async def listed(
     query = select(IntakeRow)
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
-            query = query.where(IntakeRow.organization_id == (await tenants.find(session, organization)).id)
+            query = query.where(IntakeRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 

@@ -14,7 +14,7 @@ from broker.grants.policy import Ask, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
 from broker.leases.snapshot import AccessTarget
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.web.api.fields import (
     Body,
     Cursor,
@@ -178,7 +178,7 @@ async def listed(
     if organization is not None and isinstance(caller, Call):
         # An operator is told of a misspelt one. To a job, one that isn't there is one that it has no lease of.
         async with wired.db.read(scope) as session:
-            organization = (await tenants.find(session, organization)).id
+            organization = (await organizations.find(session, organization)).id
     rows = await wired.leasing.page(
         scope, workload=_own(caller), organization=organization, after=after(cursor), limit=limit + 1
     )

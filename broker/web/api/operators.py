@@ -16,7 +16,7 @@ from broker.identity import accounts, operators
 from broker.identity.approval import shown_state
 from broker.identity.principal import Role
 from broker.identity.tables import OperatorRow
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
 from broker.web.callers import SECURED, ByAdminRole, ByAnyOperator, BySecurityRole, address
 from broker.web.services import Wired
@@ -107,10 +107,10 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
 @router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
 async def create(body: NewOperator, call: ByAdminRole) -> Response:
     """Make an account; the token is shown this once."""
-    organizations = None
+    limited_to = None
     if body.organizations is not None:
         async with call.services.db.read(call.scope) as session:
-            organizations = [(await tenants.find(session, reference)).id for reference in body.organizations]
+            limited_to = [(await organizations.find(session, reference)).id for reference in body.organizations]
 
     async def work(session: AsyncSession) -> OperatorCreated:
         row, token = await operators.create(
@@ -120,7 +120,7 @@ async def create(body: NewOperator, call: ByAdminRole) -> Response:
             call.scope,
             name=body.name,
             roles=body.roles,
-            organizations=organizations,
+            organizations=limited_to,
             approval=call.services.approval,
             now=call.now,
         )

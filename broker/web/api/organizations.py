@@ -1,4 +1,4 @@
-"""/v1/organizations: tenants."""
+"""/v1/organizations: the upstream's customers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
 from broker.credentials import revocation
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
 from broker.web.api.fields import (
     Body,
@@ -72,7 +72,7 @@ async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
         raise Forbidden("Your account is limited to some organizations; ask an admin to add this one.")
 
     async def work(session: AsyncSession) -> OrganizationView:
-        return show(await tenants.create(session, call.actor, slug=body.slug, name=body.name, now=call.now))
+        return show(await organizations.create(session, call.actor, slug=body.slug, name=body.name, now=call.now))
 
     return await call.change(body, work, 201)
 
@@ -89,7 +89,7 @@ async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -
 async def one(organization: ReferencePath, call: ByAnyOperator) -> OrganizationView:
     """One organization, by id or slug."""
     async with call.services.db.read(call.scope) as session:
-        return show(await tenants.find(session, organization))
+        return show(await organizations.find(session, organization))
 
 
 class Policy(Body):
@@ -104,7 +104,9 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole
 
     async def work(session: AsyncSession) -> OrganizationView:
         return show(
-            await tenants.set_policy(session, call.actor, organization, rotation_days=body.rotation_days, now=call.now)
+            await organizations.set_policy(
+                session, call.actor, organization, rotation_days=body.rotation_days, now=call.now
+            )
         )
 
     return await call.change(body, work)

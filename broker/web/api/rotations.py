@@ -15,7 +15,7 @@ from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.tables import RotationRow
 from broker.intake import links
 from broker.leases.access_holders import AccessHolder, in_use_by
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.rotations.requests import Asking
 from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
@@ -192,7 +192,7 @@ async def listed(
         query = query.where(RotationRow.ended_at.is_not(None) if ended else RotationRow.ended_at.is_(None))
     async with call.services.db.read(call.scope) as session:
         if organization is not None:
-            query = query.where(RotationRow.organization_id == (await tenants.find(session, organization)).id)
+            query = query.where(RotationRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, RotationRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 

@@ -16,7 +16,7 @@ from broker.notifications import webhooks
 from broker.notifications.tables import NoticeRow, WebhookRow
 from broker.notifications.webhooks import Endpoint
 from broker.notifications.words import Kind
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
 from broker.web.api.listing import rows_of
 from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
@@ -83,7 +83,7 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
         raise Forbidden("organization: your account is limited to some organizations; name one of them.")
 
     async def work(session: AsyncSession) -> WebhookMade:
-        organization = (await tenants.find(session, body.organization)).id if body.organization else ""
+        organization = (await organizations.find(session, body.organization)).id if body.organization else ""
         wanted = Endpoint(organization, body.url, body.format, body.kinds)
         row, secret = await webhooks.create(
             session, wired.keystore, call.actor, wanted, now=call.now, plain=wired.outbox.private

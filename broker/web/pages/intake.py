@@ -25,7 +25,7 @@ from broker.intake.links import also_open
 from broker.intake.logged import link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
-from broker.organizations import tenants
+from broker.organizations import commands as organizations
 from broker.providers.definition import Definition
 from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
@@ -160,7 +160,7 @@ def customer(row: IntakeRow, request: Request) -> Actor:
 
 async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
     """What both pages show: who asks whom for which key."""
-    organization = await tenants.find(session, row.organization_id)
+    organization = await organizations.find(session, row.organization_id)
     definition = wired.catalog.get(row.provider)
     return {
         "organization": {"id": organization.id, "name": shown(organization.name)},
@@ -183,7 +183,7 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
 async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
     """What was received, for who submitted it."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
-    organization = await tenants.find(session, row.organization_id)
+    organization = await organizations.find(session, row.organization_id)
     return {
         "organization": shown(organization.name),
         "vendor": wired.vendor_name,
