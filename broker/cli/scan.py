@@ -25,7 +25,7 @@ from broker.leaks import patterns, repository, sources
 from broker.leaks.candidates import Finder, Hit, scan
 from broker.leaks.kept import GitFailed
 from broker.leaks.sources import Skipped, Source
-from broker.providers.sighting import MASK, masking
+from broker.providers.recognition import MASK, masking
 
 # So many candidates the broker takes in a request, and so many bytes.
 _AT_ONCE = 200

@@ -11,7 +11,7 @@ from broker.credentials.tables import VersionRow
 from broker.keystore.internal import InternalKeys
 from broker.providers.catalog import Catalog
 from broker.providers.pattern import LONGEST
-from broker.providers.sighting import MASK
+from broker.providers.recognition import MASK
 
 
 @dataclass(frozen=True, slots=True)

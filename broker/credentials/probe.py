@@ -17,7 +17,7 @@ from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
 from broker.providers.identity import evidence
-from broker.providers.pause import OUTAGES, asked_of, pause_of
+from broker.providers.retry_after import OUTAGES, asked_of, pause_of
 from broker.wire.client import Answer as Received
 from broker.wire.client import Unreadable
 

@@ -22,7 +22,7 @@ from broker.leaks.edges import ending, may_begin
 from broker.leaks.reading import filled
 from broker.leaks.views import View, packed, wide
 from broker.providers.pattern import LONGEST, beginnings, shape
-from broker.providers.sighting import distinctive, unmistakable
+from broker.providers.recognition import distinctive, unmistakable
 
 _CHUNK = 1 << 20
 # So far behind the provider's name a key may stand that has no beginning of its own.

@@ -1,14 +1,14 @@
 """Where a key may begin and end amid other text.  Pure.
 
-The same as ``providers.sighting`` says by one regular expression, told in steps: nearly every place is decided by the
-character before it, and no place takes long.
+The same as ``providers.recognition`` says by one regular expression, told in steps: nearly every place is decided by
+the character before it, and no place takes long.
 """
 
 from __future__ import annotations
 
 import re
 
-from broker.providers.sighting import AFTER
+from broker.providers.recognition import AFTER
 
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _LETTER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")

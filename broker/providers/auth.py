@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from broker.providers.part import HEADER_VALUE, HEADERS_OF_THE_CONNECTION, Fault, HeaderName, Part, form
+from broker.providers.schema import HEADER_VALUE, HEADERS_OF_THE_CONNECTION, Fault, HeaderName, Part, form
 
 HOLE = "{key}"
 

@@ -13,7 +13,7 @@ from broker.base.errors import BrokerError, NotFound
 from broker.providers import faults
 from broker.providers.authority import DIRECTORY
 from broker.providers.definition import Definition
-from broker.providers.sighting import masking
+from broker.providers.recognition import masking
 
 _BUNDLED = Path(__file__).parent / "definitions"
 

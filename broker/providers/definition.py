@@ -13,8 +13,11 @@ from broker.base.errors import Invalid
 from broker.base.secret import Secret
 from broker.providers.auth import HOLE, Auth, BasicAuth, KeyPlacement
 from broker.providers.host import Host
-from broker.providers.minting import Member, Rotate
-from broker.providers.part import (
+from broker.providers.key_api import Member, Rotate
+from broker.providers.pattern import Shape, shape
+from broker.providers.retry import Retry
+from broker.providers.rule import Rule, faults_of_patterns
+from broker.providers.schema import (
     HEADER_NAME,
     HEADER_VALUE,
     HEADERS_OF_THE_CONNECTION,
@@ -29,9 +32,6 @@ from broker.providers.part import (
     Whole,
     form,
 )
-from broker.providers.pattern import Shape, shape
-from broker.providers.retry import Retry
-from broker.providers.rule import Rule, faults_of_patterns
 
 __all__ = ["Definition", "KeyPlacement", "Retry"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from broker.providers.part import FAULTS
+from broker.providers.schema import FAULTS
 
 _KINDS_OF_AUTH = frozenset({"header", "query", "basic"})
 _PLACEMENT = 'write placement = "header", "query" or "basic"'

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import Field
 
 from broker.providers.authority import CaFile
-from broker.providers.part import Fault, Flag, Line, Part
 from broker.providers.pattern import shape
+from broker.providers.schema import Fault, Flag, Line, Part
 
 VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from broker.providers.part import Fault, Flag, HeaderName, Part, Statuses, Whole
+from broker.providers.schema import Fault, Flag, HeaderName, Part, Statuses, Whole
 
 Unit = Literal["seconds", "milliseconds", "epoch", "epoch-milliseconds", "duration", "date"]
 Refusals = Annotated[tuple[Annotated[int, Field(strict=True, ge=400, le=599)], ...], Field(max_length=20)]

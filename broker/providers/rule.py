@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from broker.providers.part import Fault, Part, Path
+from broker.providers.schema import Fault, Part, Path
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -17,7 +17,7 @@ from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.care.health import SUSPECT, suspicion
 from broker.credentials.cooldown import cooldown_id
 from broker.leases.leasing import Leasing
-from broker.providers.pause import asked_of, pause_of
+from broker.providers.retry_after import asked_of, pause_of
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.redact import Redactor
 from broker.proxy.request_headers import Headers, request_headers, target

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterable
 
-from broker.providers.pause import OUTAGES
+from broker.providers.retry_after import OUTAGES
 from broker.proxy.request_headers import alias
 
 ATTEMPTS = 3

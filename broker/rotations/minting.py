@@ -34,7 +34,7 @@ from broker.credentials.verification import Also, Verdict, Verification, retry_m
 from broker.credentials.versions import CredentialAddress
 from broker.notifications.altered import insist
 from broker.organizations.tables import OrganizationRow
-from broker.providers.minting import Made, Rotate
+from broker.providers.key_api import Made, Rotate
 
 _log = structlog.get_logger()
 

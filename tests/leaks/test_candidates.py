@@ -17,7 +17,7 @@ from broker.leaks.edges import may_begin
 from broker.leaks.patterns import declared
 from broker.leaks.views import packed
 from broker.providers.pattern import beginnings
-from broker.providers.sighting import BEFORE
+from broker.providers.recognition import BEFORE
 
 KEY = b"rc_live_" + b"k9Zq" * 16
 SHORT = b"sk-" + b"k9Zq" * 8

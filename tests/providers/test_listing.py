@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from broker.providers.minting import Listed, Listing, Pages
+from broker.providers.key_api import Listed, Listing, Pages
 
 PAGED = Listing(path="/keys?limit=2", items="data[]", pages=Pages(parameter="cursor", next="meta.next"))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
 from broker.providers.answers import ids_at, keepable, objects_at, value_at
-from broker.providers.part import Fault, Flag, Part, Path, Statuses, form
+from broker.providers.schema import Fault, Flag, Part, Path, Statuses, form
 
 NAME = "{name}"
 ID = "{id}"

@@ -11,8 +11,8 @@ from multidict import CIMultiDict
 
 from broker.providers import catalog
 from broker.providers.definition import Retry
-from broker.providers.pause import asked_of, pause_of
 from broker.providers.retry import RateHeader
+from broker.providers.retry_after import asked_of, pause_of
 
 NOW = 1_794_940_000_000
 
