@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker import database, keystores
+from broker import database, keystore_setup
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
@@ -37,7 +37,7 @@ from broker.intake.throttle import Throttle
 from broker.keystore import internal
 from broker.keystore.keyring import OWN
 from broker.keystore.keystore import Keystore, KeystoreUnavailable
-from broker.keystores import Keystores
+from broker.keystore_setup import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
@@ -92,7 +92,7 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
             async with prepared(settings, db, clock) as opened:
                 timekeeping = Timekeeping(db, clock, clocks)
                 await timekeeping.begin()
-                keystore = keystores.in_force(settings, opened)
+                keystore = keystore_setup.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
                 opened.stores[OWN] = keys.keystore()
                 signing = SigningKeys(db, keystore, clock)

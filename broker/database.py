@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from broker import keystores, schema
+from broker import keystore_setup, schema
 from broker.audit.events import BROKER, Event
 from broker.audit.heads import HeadFile, Heads
 from broker.audit.record import record
@@ -15,7 +15,7 @@ from broker.base.db import EVERY_TENANT, Database, keep_private
 from broker.config import Settings
 from broker.keystore import internal
 from broker.keystore.vault.heads import HeadInVault
-from broker.keystores import Keystores
+from broker.keystore_setup import Keystores
 from broker.notifications.notices import tell
 
 
@@ -46,7 +46,7 @@ async def migrate(settings: Settings, revision: str = "head", *, down: bool = Fa
                 return
             # The first migration is the moment at which a missing key file is no loss.
             may_create = settings.database_url is None and await schema.is_empty(db)
-            async with keystores.opened(settings, db, now_ms, may_create=may_create) as opened:
+            async with keystore_setup.opened(settings, db, now_ms, may_create=may_create) as opened:
                 await _upgrade(settings, db, opened, now_ms, revision, restored=restored)
     finally:
         await db.close()
@@ -61,14 +61,14 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
     """
     if db.dialect != "sqlite":
         await schema.check(db)
-        async with keystores.opened(settings, db, clock, may_create=False) as opened:
+        async with keystore_setup.opened(settings, db, clock, may_create=False) as opened:
             yield opened
         return
     async with AsyncExitStack() as stack:
         async with schema.alone(db):
             # The first start is the moment at which a missing key file is no loss.
             fresh = await schema.is_empty(db)
-            opened = await stack.enter_async_context(keystores.opened(settings, db, clock, may_create=fresh))
+            opened = await stack.enter_async_context(keystore_setup.opened(settings, db, clock, may_create=fresh))
             # Only `broker migrate` authenticates rows from before: a start must not make its own what was put there.
             await schema.upgrade(db)
         yield opened
@@ -87,7 +87,7 @@ async def _upgrade(
     """Bring the database to a revision.  Where that authenticates rows from before, the record says so."""
     row_key = None
     if await schema.has(db, internal.InternalKeyRow.__tablename__):
-        keys = await internal.load(db, keystores.in_force(settings, opened), clock())
+        keys = await internal.load(db, keystore_setup.in_force(settings, opened), clock())
         row_key = keys.rows
         if not restored:
             has_series = await schema.has(db, SeriesRow.__tablename__)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
-from broker import database, keystores, orphans, schema
+from broker import database, keystore_setup, orphans, schema
 from broker.app import Broker
 from broker.base.errors import BrokerError
 from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
@@ -74,7 +74,7 @@ def init() -> None:
             async with schema.alone(db):
                 if path.exists():
                     fail(f"{path} is there already; `broker keystore rotate` adds a master key.")
-                if not await keystores.nothing_sealed(db):
+                if not await keystore_setup.nothing_sealed(db):
                     fail(f"{path} is missing, and values in the database need its keys; restore it from your backup.")
                 MasterKeys({}, "").with_new_key().write_file(path)
         finally:
@@ -240,7 +240,10 @@ def audit(
         fail("BROKER_VAULT_URL is not set, so no customer's key is in Vault.")
 
     async def run() -> int:
-        async with composition.running(settings) as broker, keystores.values_as(settings, token_file) as listing_as:
+        async with (
+            composition.running(settings) as broker,
+            keystore_setup.values_as(settings, token_file) as listing_as,
+        ):
             values = broker.keystores.values
             assert values is not None
             found = [one async for one in orphans.orphans(broker.services.db, values, listing_as)]

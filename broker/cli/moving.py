@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NoReturn
 
-from broker import keystores
+from broker import keystore_setup
 from broker.app import Broker
 from broker.cli.session import fail
 from broker.config import Settings
@@ -55,7 +55,7 @@ async def open_local(broker: Broker, settings: Settings) -> None:
     needed = {kek_id for kek_id in await held_by(broker.services.db) if name_of(kek_id) == Name.LOCAL}
     if needed:
         fail(f"{path}: is missing, and values need its keys {sorted(needed)}; restore the file from your backup.")
-    keystores.local(settings, may_create=True)
+    keystore_setup.local(settings, may_create=True)
     fail(
         f"local had no master key yet, so {path} was made; nothing is moved. Back it up apart from the database, give "
         "every broker a copy and restart it, then set BROKER_KEYSTORE=local on every broker, restart them again, and "

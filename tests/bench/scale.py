@@ -24,7 +24,7 @@ import asyncpg
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
-from broker import keystores
+from broker import keystore_setup
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.config import Settings
@@ -169,8 +169,8 @@ async def _authenticate(home: Path, url: str, slugs: Sequence[str]) -> None:
     settings = Settings(state_dir=home, master_key_file=home / "master-keys.toml", database_url=url)
     db = Database(settings.database())
     try:
-        async with keystores.opened(settings, db, now_ms, may_create=False) as opened:
-            await internal.load(db, keystores.in_force(settings, opened), now_ms())
+        async with keystore_setup.opened(settings, db, now_ms, may_create=False) as opened:
+            await internal.load(db, keystore_setup.in_force(settings, opened), now_ms())
         for first in range(0, len(slugs), _STRETCH):
             organizations = [f"org_{slug}" for slug in slugs[first : first + _STRETCH]]
             async with db.write(EVERY_TENANT) as session:

@@ -20,7 +20,7 @@ from broker.base.errors import BrokerError
 from broker.config import Settings
 from broker.credentials.verification import Verdict
 from broker.formats.head import Head
-from broker.keystores import values_as
+from broker.keystore_setup import values_as
 from tests.support.bao import Bao
 from tests.support.commands import MINIMAL, run
 from tests.support.world import World, running_world, settings_for, upstream

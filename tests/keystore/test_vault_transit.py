@@ -11,7 +11,7 @@ from typing import Any
 import hvac
 import pytest
 
-from broker import keystores
+from broker import keystore_setup
 from broker.base import closed
 from broker.base.clock import now_ms
 from broker.base.secret import Secret
@@ -174,7 +174,7 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     server.root.secrets.transit.rotate_key("keybroker")
     newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
     progress: list[tuple[int, int]] = []
-    async with keystores.opened(world.settings, world.services.db, now_ms, may_create=False) as commands_own:
+    async with keystore_setup.opened(world.settings, world.services.db, now_ms, may_create=False) as commands_own:
         commands_own.stores["own"] = world.services.keys.keystore()
         done = await rewrap_all(
             world.services,
