@@ -8,7 +8,7 @@ right; a *use* is one proxied call under a lease.  An *operator* is a person at 
 Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
 
     __main__ cli          operator, job and server commands; the demo
-    serving orphans restored rewrap app database rights keystore_setup worker schema tables config
+    serving kv_audit restored rewrap app database rights keystore_setup worker schema tables config
                           composition root, restores, periodic work, migrations, settings
     web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules
     leaks                 our keys where they should not be

@@ -300,7 +300,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         lambda: {(): services.access_tokens.of_unknown_keys},
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
-    metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.strays)
+    metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.orphans)
     if vault is not None:
         metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})
         metrics.count(

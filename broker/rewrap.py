@@ -25,7 +25,7 @@ from broker.audit.search import Filter, search
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.kv_reference import is_reference
-from broker.keystore import strays
+from broker.keystore import orphans
 from broker.keystore.columns import SealedColumn, sealed_columns
 from broker.keystore.keyring import kek_of, name_of
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
@@ -186,9 +186,9 @@ class _Moving:
                 async with services.db.write(EVERY_TENANT) as session:
                     changed = (await session.execute(change.returning(*place.key))).first() is not None
                     if changed:
-                        replace = partial(strays.replace, old=sealed, fresh=fresh, now=services.clock())
+                        replace = partial(orphans.replace, old=sealed, fresh=fresh, now=services.clock())
                         await session.run_sync(replace)
-            except strays.Swept:  # it took too long, and the copy is given up
+            except orphans.Swept:  # it took too long, and the copy is given up
                 changed = False
             if changed:
                 self.done.moved[kek_of(sealed)] += 1

@@ -7,7 +7,7 @@ import broker.identity.tables
 import broker.incidents.tables
 import broker.intake.tables
 import broker.keystore.internal
-import broker.keystore.strays
+import broker.keystore.orphans
 import broker.leaks.tables
 import broker.leases.tables
 import broker.notifications.tables

@@ -34,7 +34,7 @@ from broker.intake.challenges import Challenges
 from broker.intake.links import expire_due
 from broker.intake.submission import Submissions
 from broker.intake.throttle import Throttle
-from broker.keystore.strays import sweep
+from broker.keystore.orphans import sweep
 from broker.leases.tables import UseRow
 from broker.notifications.outbox import Outbox
 from broker.proxy.use import COMPLETE_USE
@@ -91,7 +91,7 @@ class Worker:
     done_at: dict[str, int] = field(default_factory=dict)
     # For metrics: versions of keys by state and health, and values in Vault that are yet to be destroyed.
     keys: dict[tuple[str, ...], float] = field(default_factory=dict)
-    strays: dict[tuple[str, ...], float] = field(default_factory=dict)
+    orphans: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
@@ -119,7 +119,7 @@ class Worker:
     def _stand_by(self) -> None:
         """Another process counts now: what this one counted is old, and is counted at once should its turn come."""
         self.keys.clear()
-        self.strays.clear()
+        self.orphans.clear()
         self.done_at.pop("count", None)
 
     async def once(self) -> None:
@@ -138,7 +138,7 @@ class Worker:
             _Duty(self.cut_off_rest),  # what an operator cut off, whatever the time
             _Duty(self.expire_links, final=True),  # private keys are destroyed; opened meanwhile, a link is refused
             _Duty(self.close_lost_uses, final=True),  # an outcome that comes later is not taken
-            _Duty(self.sweep_strays, final=True),  # values are destroyed
+            _Duty(self.sweep_orphans, final=True),  # values are destroyed
             _Duty(self.forget, final=True),  # what was used once could be used again
             _Duty(self.count),
         )
@@ -260,9 +260,9 @@ class Worker:
             )
             await self.audit.append(event, writes=[(COMPLETE_USE, {"use": row.id, "at": now, "answer": None})])
 
-    async def sweep_strays(self) -> None:
+    async def sweep_orphans(self) -> None:
         """Destroy values in Vault that no row refers to any more."""
-        self.strays[()] = await sweep(self.db, self.verification.keystore, self.clock())
+        self.orphans[()] = await sweep(self.db, self.verification.keystore, self.clock())
 
     async def forget(self) -> None:
         """Drop what only mattered for a while; used assertions a day late, so that no clock makes them fresh again."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from broker import app as composition
-from broker import database, keystore_setup, orphans, schema
+from broker import database, keystore_setup, kv_audit, schema
 from broker.app import Broker
 from broker.base.errors import BrokerError
 from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
@@ -25,9 +25,9 @@ from broker.cli.session import fail
 from broker.config import Settings
 from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys
-from broker.keystore.strays import waiting
+from broker.keystore.orphans import waiting
 from broker.keystore.vault.values import Values
-from broker.orphans import Orphan
+from broker.kv_audit import Orphan
 from broker.rewrap import Advance, Moved, held_by, note, rewrap_all
 
 keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
@@ -246,7 +246,7 @@ def audit(
         ):
             values = broker.keystores.values
             assert values is not None
-            found = [one async for one in orphans.orphans(broker.services.db, values, listing_as)]
+            found = [one async for one in kv_audit.orphans(broker.services.db, values, listing_as)]
             chosen = [one for one in found if only is None or f"{one.path}:{one.number}" in only]
             if act is not None and chosen and not yes:
                 told = f"{act.value.capitalize()} {len(chosen)} of the {len(found)} values that no row refers to?"
@@ -267,10 +267,10 @@ async def _done(broker: Broker, values: Values, one: Orphan, act: _Act | None) -
     state = "left"
     try:
         if act is _Act.DESTROY:
-            await orphans.destroy(broker, values, one)
+            await kv_audit.destroy(broker, values, one)
             state = "destroyed"
         elif act is _Act.ATTACH:
-            state = f"attached: {await orphans.attach(broker, values, one)}"
+            state = f"attached: {await kv_audit.attach(broker, values, one)}"
     except BrokerError as refused:
         state = f"left: {refused.public}"
     where = {"value": f"{one.path}:{one.number}", "customer": one.customer or one.organization}

@@ -14,7 +14,7 @@ from broker.config import Settings
 from broker.keystore.keyring import OWN, name_of
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import MasterKeys
-from broker.keystore.strays import due, sweep
+from broker.keystore.orphans import due, sweep
 from broker.rewrap import Moved, held_by, note, used
 
 Tell = Callable[[str], None]

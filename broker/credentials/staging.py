@@ -29,7 +29,7 @@ from broker.credentials.versions import (
 )
 from broker.formats import ids
 from broker.formats.envelope import Binding
-from broker.keystore import strays
+from broker.keystore import orphans
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.organizations.tables import OrganizationRow
@@ -129,7 +129,7 @@ async def with_sealed(
         binding = Binding("credential", address.organization, where, number, address.definition.id)
         try:
             return await work(Sealing(where, number, await keystore.seal(received.key, binding, about)))
-        except (_PlaceTaken, strays.Swept):
+        except (_PlaceTaken, orphans.Swept):
             continue
     raise Unavailable("Other keys of this credential were stored all the time; try again.", retry_after=1)
 
@@ -179,7 +179,7 @@ async def stage(
         leak_mark=keys.leak_mark(hashlib.sha256(text.encode()).hexdigest()),
     )
     row.sealed = sealing.sealed
-    await session.run_sync(lambda sync: strays.keep(sync, sealing.sealed))
+    await session.run_sync(lambda sync: orphans.keep(sync, sealing.sealed))
     session.add(row)
     if replaced is not None:
         rotation.submitted(replaced, row.number)

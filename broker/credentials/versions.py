@@ -13,7 +13,7 @@ from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
 from broker.credentials.tables import CredentialRow, FingerprintRow, VersionRow
-from broker.keystore import strays
+from broker.keystore import orphans
 from broker.providers.definition import Definition
 
 # A key that has just come into use was verified a moment ago: its first scheduled check is later.
@@ -204,5 +204,5 @@ def destroy(row: VersionRow, now: int) -> None:
     """Destroy the key material: the row's with the commit, and right after it what of it lies elsewhere."""
     session = object_session(row)
     if session is not None:
-        strays.discard(session, row.sealed, now)
+        orphans.discard(session, row.sealed, now)
     row.destroyed_at, row.sealed, row.next_probe_at = now, None, None

@@ -54,7 +54,7 @@ class Keystore(Protocol):
     """Seals values to a place and opens them there.
 
     Sealing may write outside of the database, so it is done before the transaction that stores what it returns; see
-    ``broker.keystore.strays``.
+    ``broker.keystore.orphans``.
     """
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:

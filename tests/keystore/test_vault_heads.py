@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from broker import app as composition
-from broker import orphans, restored
+from broker import kv_audit, restored
 from broker.audit.events import BROKER, Event
 from broker.audit.log import DatabaseBehind
 from broker.base.clock import now_ms
@@ -144,7 +144,7 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
             db, values = world.services.db, world.broker.keystores.values
             assert values is not None
             found = {
-                one.customer: one async for one in orphans.orphans(db, values, listing) if one.organization in mine
+                one.customer: one async for one in kv_audit.orphans(db, values, listing) if one.organization in mine
             }
             assert set(found) == {"acme", "zeta", "late"}
             # As a command lists them; without a word of what to do, nothing is done.
@@ -152,17 +152,17 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
             assert {row["customer"] for row in listed if row["customer"] in found} == set(found)
             assert {row["state"] for row in listed} == {"left"}
             # One is taken as the new key of a rotation: both keys are kept, as after a rotation over a link.
-            assert await orphans.attach(world.broker, values, found["acme"]) is Verdict.ACTIVE
+            assert await kv_audit.attach(world.broker, values, found["acme"]) is Verdict.ACTIVE
             versions = await world.versions(first)
             assert [version["state"] for version in versions] == ["retiring", "active"]
             # The customer of another is unknown here: nothing is taken.
             with pytest.raises(BrokerError, match="customer is unknown"):
-                await orphans.attach(world.broker, values, found["late"])
+                await kv_audit.attach(world.broker, values, found["late"])
             zeta = f"{found['zeta'].path}:{found['zeta'].number}"
             done = await asyncio.to_thread(audited, back, token_file, "--do", "destroy", "--only", zeta, "--yes")
             assert {row["value"]: row["state"] for row in done}[zeta] == "destroyed"
-            await orphans.destroy(world.broker, values, found["late"])
-            assert [one async for one in orphans.orphans(db, values, listing) if one.organization in mine] == []
+            await kv_audit.destroy(world.broker, values, found["late"])
+            assert [one async for one in kv_audit.orphans(db, values, listing) if one.organization in mine] == []
             events = await world.events(kind="keystore.*")
             kinds = [event["core"]["kind"] for event in events if "orphan" in event["core"]["kind"]]
             assert kinds == ["keystore.orphan_attached", "keystore.orphan_destroyed", "keystore.orphan_destroyed"]

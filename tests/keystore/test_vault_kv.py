@@ -15,7 +15,7 @@ from broker.credentials.tables import VersionRow
 from broker.formats.kv_reference import Reference
 from broker.keystore.internal import OWN
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
-from broker.keystore.strays import StrayRow, Swept
+from broker.keystore.orphans import OrphanRow, Swept
 from tests.support.bao import Bao
 from tests.support.databases import Postgres
 from tests.support.world import World, running_world, settings_for, upstream
@@ -42,9 +42,9 @@ async def rows(world: World) -> list[VersionRow]:
         return list(await session.scalars(select(VersionRow).order_by(VersionRow.credential_id, VersionRow.number)))
 
 
-async def strays(world: World) -> int:
+async def orphans(world: World) -> int:
     async with world.services.db.read(EVERY_TENANT) as session:
-        return await session.scalar(select(func.count()).select_from(StrayRow)) or 0
+        return await session.scalar(select(func.count()).select_from(OrphanRow)) or 0
 
 
 async def path_of(world: World, credential: str) -> str:
@@ -72,7 +72,7 @@ async def test_a_key_lies_at_the_path_of_its_organization_and_is_described_witho
     reference = Reference.decode((await rows(world))[0].sealed or b"")
     assert (reference.path, reference.number) == (path, 1)
     assert world.upstream_keys["acme"].encode() not in ((await rows(world))[0].sealed or b"")
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
 
 
 async def test_jobs_use_and_see_a_key_that_lies_in_vault(world: World) -> None:
@@ -165,7 +165,7 @@ async def test_destroyed_is_destroyed_in_vault(world: World, server: Bao) -> Non
     # then
     versions = kv(server).read_secret_metadata(path)["data"]["versions"]
     assert versions["1"]["destroyed"] is True
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
 
 
 async def test_a_key_deleted_in_vault_is_the_operators_to_restore(world: World, server: Bao) -> None:
@@ -181,14 +181,14 @@ async def test_a_key_deleted_in_vault_is_the_operators_to_restore(world: World, 
 
 
 async def test_a_refused_submission_leaves_nothing_in_vault(world: World, server: Bao) -> None:
-    """The value is put there before the transaction that would refer to it; what refuses makes it a stray."""
+    """The value is put there before the transaction that would refer to it; what refuses makes it an orphan."""
     credential = await world.key_for("acme")
     path = await path_of(world, credential)
     held = {"organization": "acme", "provider": "raptor-comply", "label": "default", "key": world.new_key("acme")}
     await world.call("POST", "/v1/credentials", status=409, json=held)
-    assert await strays(world) == 1
+    assert await orphans(world) == 1
     await world.work(seconds=61)
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
     versions = kv(server).read_secret_metadata(path)["data"]["versions"]
     assert [versions[number]["destroyed"] for number in ("1", "2")] == [False, True]
 
@@ -212,9 +212,9 @@ async def test_a_crash_before_the_row_is_stored_leaves_a_note_that_the_next_work
         with pytest.raises(Crash):
             await world.call("POST", "/v1/credentials", status=201, json=wanted)
     assert await rows(world) == []
-    assert await strays(world) == 1
+    assert await orphans(world) == 1
     await world.work(seconds=61)
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
     # and the customer's key can be given again
     made = await world.call("POST", "/v1/credentials", status=201, json={**wanted, "label": "default"})
     assert made["verdict"] == "active"
@@ -226,21 +226,21 @@ async def test_a_note_does_not_destroy_what_another_put_under_its_number(world: 
     reference = Reference.decode(row.sealed or b"")
     other = Reference(reference.path, reference.number, b"m" * 16, reference.seal).encode()
     async with world.services.db.write(EVERY_TENANT) as session:
-        session.add(StrayRow(reference=other, due_at=0))
+        session.add(OrphanRow(reference=other, due_at=0))
     await world.work()
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
     assert (await world.services.keystore.open(row.sealed, row.binding)).reveal_text() == world.upstream_keys["acme"]
     assert await world.states(credential) == ["active"]
 
 
 async def test_a_transaction_that_comes_after_the_sweep_is_refused(world: World) -> None:
-    from broker.keystore import strays as notes
+    from broker.keystore import orphans as notes
 
     sealed = Reference("p", 1, b"m" * 16, b"s").encode()
     for begun in (False, True):  # destroyed already, or just being destroyed
         async with world.services.db.write(EVERY_TENANT) as session:
             if begun:
-                session.add(StrayRow(reference=sealed, due_at=0))
+                session.add(OrphanRow(reference=sealed, due_at=0))
                 await session.flush()
             with pytest.raises(Swept):
                 await session.run_sync(lambda sync: notes.keep(sync, sealed))
@@ -261,9 +261,9 @@ async def test_a_value_that_can_not_be_destroyed_now_is_destroyed_later(
     with monkeypatch.context() as patch:
         patch.setattr(KvKeystore, "erase", away)
         await world.work()
-        assert await strays(world) == 1
+        assert await orphans(world) == 1
     await world.work()
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
 
 
 async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world: World, server: Bao) -> None:
@@ -281,7 +281,7 @@ async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world:
     job = await world.job()
     await world.grant(job, "acme", modes=("use", "reveal"))
     assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]
-    assert await strays(world) == 0
+    assert await orphans(world) == 0
     # and: the old one goes from Vault, with every stored form that had it
     await keys.drop(kek_id)
     assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]

@@ -24,7 +24,7 @@ FINAL = {
     "ask_for_due",
     "expire_links",
     "close_lost_uses",
-    "sweep_strays",
+    "sweep_orphans",
     "forget",
 }
 GO_ON = {"verify_due", "check_health", "cut_off_rest", "count", "work"}

@@ -125,7 +125,7 @@ async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once
     try:
         await eventually(lambda: worker.keys)
         elected = False
-        await eventually(lambda: not worker.keys and not worker.strays)
+        await eventually(lambda: not worker.keys and not worker.orphans)
         elected = True
         await eventually(lambda: worker.keys)
     finally:

@@ -22,7 +22,7 @@ from broker.base.db import Database
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Malformed
 from broker.formats.kv_reference import MARK_BYTES, Reference, is_reference
-from broker.keystore import strays
+from broker.keystore import orphans
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyGone, KeystoreUnavailable
 from broker.keystore.vault.masterkeys import KvKeyWrapper
@@ -47,7 +47,7 @@ class KvKeystore:
         self._clock = clock
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """See :class:`~broker.keystore.keystore.Keystore`; the value is a stray until its reference is stored."""
+        """See :class:`~broker.keystore.keystore.Keystore`; the value is an orphan until its reference is stored."""
         if binding.purpose != _KEEPS:
             return await self._own.seal(value, binding)
         path = self._path(binding)
@@ -55,7 +55,7 @@ class KvKeystore:
         for _ in range(_TRIES):
             newest, mark = await self._values.newest(path), secrets.token_bytes(MARK_BYTES)
             reference = Reference(path, newest + 1, mark, proof).encode()
-            await strays.begin(self._db, reference, self._clock)
+            await orphans.begin(self._db, reference, self._clock)
             await self._values.describe(path, _described(binding, newest + 1, about))
             content = {"key": value.reveal_text(), "version": str(binding.version), "mark": mark.hex()}
             if await self._values.put(path, content, newest):
@@ -108,14 +108,14 @@ class KvKeystore:
             if number in there.known:
                 await self._destroy_deleted(sealed, reference)
                 return
-            if there.newest != number - 1 or await strays.was_stored(self._db, sealed):
+            if there.newest != number - 1 or await orphans.was_stored(self._db, sealed):
                 return  # forgotten by KV, or deleted with its path; no write can be on its way to it
             await self._values.put(path, {"mark": reference.mark.hex()}, number - 1)
         raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
 
     async def _destroy_deleted(self, sealed: bytes, reference: Reference) -> None:
         """Destroy a value that somebody deleted so that it can be restored: whose it is can't be read."""
-        if not await strays.was_stored(self._db, sealed):
+        if not await orphans.was_stored(self._db, sealed):
             raise KeystoreUnavailable(
                 f"Version {reference.number} of {reference.path} was deleted in Vault and not destroyed, and nothing "
                 "tells whose it is; an operator must undelete or destroy it there.",

@@ -26,7 +26,7 @@ _SETTLED_MS = 60_000
 _RETRY_MS = 60_000
 
 
-class StrayRow(Table):
+class OrphanRow(Table):
     """A value outside of the database, by its reference, to be destroyed from ``due_at`` on; 0 while it is.
 
     ``stored`` says that a row referred to it, so what lies there is surely ours; ``retry_at``, that it could not be
@@ -51,7 +51,7 @@ class Swept(Unavailable):
 async def begin(db: Database, reference: bytes, clock: Clock) -> None:
     """Note that a value is about to be put there."""
     async with db.write(EVERY_TENANT) as session:
-        session.add(StrayRow(reference=reference, due_at=clock() + _SETTLED_MS))
+        session.add(OrphanRow(reference=reference, due_at=clock() + _SETTLED_MS))
 
 
 def keep(session: Session, sealed: bytes) -> None:
@@ -62,15 +62,15 @@ def keep(session: Session, sealed: bytes) -> None:
     """
     if not is_reference(sealed):
         return
-    note = delete(StrayRow).where(StrayRow.reference == sealed, StrayRow.due_at > 0)
-    if session.execute(note.returning(StrayRow.due_at)).first() is None:
+    note = delete(OrphanRow).where(OrphanRow.reference == sealed, OrphanRow.due_at > 0)
+    if session.execute(note.returning(OrphanRow.due_at)).first() is None:
         raise Swept
 
 
 def discard(session: Session, sealed: bytes | None, now: int) -> None:
     """The session's transaction drops ``sealed``: what of it is elsewhere is destroyed after the commit."""
     if sealed is not None and is_reference(sealed):
-        session.add(StrayRow(reference=sealed, due_at=now, stored=True))
+        session.add(OrphanRow(reference=sealed, due_at=now, stored=True))
 
 
 def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
@@ -84,19 +84,19 @@ def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
 async def was_stored(db: Database, reference: bytes) -> bool:
     """Whether a row referred to what this note is about."""
     async with db.read(EVERY_TENANT) as session:
-        return bool(await session.scalar(select(StrayRow.stored).where(StrayRow.reference == reference)))
+        return bool(await session.scalar(select(OrphanRow.stored).where(OrphanRow.reference == reference)))
 
 
 async def waiting(db: Database) -> int:
     """How many notes there are, those that are not due yet among them."""
     async with db.read(EVERY_TENANT) as session:
-        return await session.scalar(select(func.count()).select_from(StrayRow)) or 0
+        return await session.scalar(select(func.count()).select_from(OrphanRow)) or 0
 
 
 async def due(db: Database, now: int) -> int:
     """How many values are to be destroyed by now and are not, those that could not be among them."""
     async with db.read(EVERY_TENANT) as session:
-        return await session.scalar(select(func.count()).where(StrayRow.due_at <= now)) or 0
+        return await session.scalar(select(func.count()).where(OrphanRow.due_at <= now)) or 0
 
 
 async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) -> int:
@@ -109,9 +109,9 @@ async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) ->
     Raises:
         KeystoreUnavailable: Vault is away; the rest is left for the next time.
     """
-    ready = and_(StrayRow.due_at <= now, StrayRow.retry_at <= now)
+    ready = and_(OrphanRow.due_at <= now, OrphanRow.retry_at <= now)
     async with db.read(EVERY_TENANT) as session:
-        found = select(StrayRow.reference).where(ready).order_by(StrayRow.retry_at, StrayRow.due_at).limit(limit)
+        found = select(OrphanRow.reference).where(ready).order_by(OrphanRow.retry_at, OrphanRow.due_at).limit(limit)
         references = list(await session.scalars(found))
     for reference in references:
         await _destroy(db, keystore, reference, now)
@@ -119,7 +119,7 @@ async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) ->
 
 
 async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int) -> None:
-    note = StrayRow.reference == reference
+    note = OrphanRow.reference == reference
     if not await _changed(db, note, due_at=0):
         return
     try:
@@ -133,10 +133,10 @@ async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int)
         await _changed(db, note, retry_at=now + _RETRY_MS)
         return
     async with db.write(EVERY_TENANT) as session:
-        await session.execute(delete(StrayRow).where(note))
+        await session.execute(delete(OrphanRow).where(note))
 
 
 async def _changed(db: Database, note: ColumnElement[bool], **values: int) -> bool:
     async with db.write(EVERY_TENANT) as session:
-        change = update(StrayRow).where(note).values(**values).returning(StrayRow.due_at)
+        change = update(OrphanRow).where(note).values(**values).returning(OrphanRow.due_at)
         return (await session.execute(change)).first() is not None

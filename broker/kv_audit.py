@@ -25,7 +25,7 @@ from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
 from broker.credentials.versions import CredentialAddress, find_credential, versions_of
 from broker.formats.kv_reference import Reference, is_reference
-from broker.keystore.strays import StrayRow
+from broker.keystore.orphans import OrphanRow
 from broker.keystore.vault.values import Values
 from broker.organizations.tables import OrganizationRow
 from broker.rotations import commands
@@ -143,6 +143,6 @@ async def _referred(db: Database) -> set[tuple[str, int]]:
     """Every path and number that a row or a note refers to."""
     async with db.read(EVERY_TENANT) as session:
         sealed = [*await session.scalars(select(VersionRow.sealed).where(VersionRow.sealed.is_not(None)))]
-        sealed += await session.scalars(select(StrayRow.reference))
+        sealed += await session.scalars(select(OrphanRow.reference))
     references = (Reference.decode(one) for one in sealed if one is not None and is_reference(one))
     return {(reference.path, reference.number) for reference in references}

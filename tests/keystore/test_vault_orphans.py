@@ -12,7 +12,7 @@ from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import VersionRow
 from broker.formats.kv_reference import Reference
 from broker.keystore.keystore import KeystoreUnavailable
-from broker.keystore.strays import StrayRow
+from broker.keystore.orphans import OrphanRow
 from broker.keystore.vault.kv import KvKeystore
 from broker.keystore.vault.values import Values
 from tests.support.bao import Bao
@@ -32,7 +32,7 @@ async def stored(world: World, credential: str) -> Reference:
 
 async def notes(world: World) -> list[Reference]:
     async with world.services.db.read(EVERY_TENANT) as session:
-        return [Reference.decode(one) for one in await session.scalars(select(StrayRow.reference))]
+        return [Reference.decode(one) for one in await session.scalars(select(OrphanRow.reference))]
 
 
 async def destroy(world: World, credential: str) -> None:
@@ -67,7 +67,7 @@ async def test_a_deleted_value_that_may_be_somebody_elses_is_kept_and_so_is_its_
     reference = await stored(world, credential)
     ours = Reference(reference.path, reference.number, b"m" * 16, reference.seal)
     async with world.services.db.write(EVERY_TENANT) as session:
-        session.add(StrayRow(reference=ours.encode(), due_at=0))
+        session.add(OrphanRow(reference=ours.encode(), due_at=0))
     server.root.secrets.kv.v2.delete_latest_version_of_secret(reference.path)
     # when
     await world.work()
