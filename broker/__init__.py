@@ -30,7 +30,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     formats               bytes that outlive a process: pure, versioned
 
 The path of one proxied call: ``wire/server`` → ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/snapshot`` →
-``grants/policy`` → ``audit/log`` (durable, guards hold, allowances taken) → ``keystore/keyring`` →
+``grants/policy`` → ``audit/log`` (durable, guards hold, quotas taken) → ``keystore/keyring`` →
 ``proxy/request_headers`` → ``base/outbound`` → ``wire/client`` → ``proxy/response_headers``, ``proxy/redact`` →
 ``audit/log`` (outcome); all within ``proxy/in_flight``, which cuts it the moment something it relies on is revoked.
 """

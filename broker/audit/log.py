@@ -20,9 +20,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Executable, insert
 
-from broker.audit.allowance import Allowance, Exhausted, keep, numbers
 from broker.audit.durability import Durability
 from broker.audit.events import Event
+from broker.audit.quota import Exhausted, Quota, keep, numbers
 from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_epochs
 from broker.audit.tables import BatchRow
 from broker.base import storable
@@ -78,7 +78,7 @@ class _Waiting:
     guards: Mapping[str, int]
     writes: Sequence[Write]
     raises: Sequence[str]
-    takes: Sequence[Allowance]
+    quotas: Sequence[Quota]
     done: asyncio.Future[Receipt]
     abandoned: Callable[[], None] | None = None
 
@@ -138,7 +138,7 @@ class AuditLog:
         guards: Mapping[str, int] | None = None,
         writes: Sequence[Write] = (),
         raises: Sequence[str] = (),
-        takes: Sequence[Allowance] = (),
+        quotas: Sequence[Quota] = (),
         abandoned: Callable[[], None] | None = None,
     ) -> Receipt:
         """Make ``event`` durable, together with ``writes``, if every guard still has the epoch it was decided on.
@@ -148,12 +148,12 @@ class AuditLog:
             guards: ids and the epochs (from one snapshot) that the decision relied on.
             writes: statements and parameters for rows that belong to the event.
             raises: ids whose epoch this event raises, which ends whatever relies on them.
-            takes: allowances that this event takes from, all or none.
+            quotas: what this event takes one of each from, all or none.
             abandoned: called once the event is durable after all although this call was cancelled, or gave up.
 
         Raises:
             GuardMoved: nothing was written; decide again.
-            Exhausted: nothing was written; an allowance is used up.
+            Exhausted: nothing was written; a quota is used up.
             RowRefused: nothing was written; ``writes`` contradict stored rows.
             Unstorable: nothing was written; a value can't be kept.
             AuditUnavailable: not known to be durable within the deadline; answer no.
@@ -163,9 +163,9 @@ class AuditLog:
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
         guards = guards or {}
-        _check(writes, chain(guards, raises, (taken.id for taken in takes)))
+        _check(writes, chain(guards, raises, (quota.id for quota in quotas)))
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, takes, done, abandoned))
+        self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, quotas, done, abandoned))
         self._arrived.set()
         try:
             with span("audit.append"):
@@ -287,7 +287,7 @@ class _Attempt:
         if self.repeated and _committed_before(transaction, self._id):
             return
         present = epochs(transaction, {guard for waiting in self._batch for guard in waiting.guards})
-        before = numbers(transaction, {taken.id for waiting in self._batch for taken in waiting.takes})
+        before = numbers(transaction, {quota.id for waiting in self._batch for quota in waiting.quotas})
         after = dict(before)
         self._exhausted = {}
         self._accepted = [waiting for waiting in _standing(self._batch, present) if self._takes(waiting, after)]
@@ -307,9 +307,9 @@ class _Attempt:
         raise_epochs(transaction, {guard for waiting in self._accepted for guard in waiting.raises})
 
     def _takes(self, waiting: _Waiting, after: dict[str, int]) -> bool:
-        """Take from every allowance of an event, or from none."""
+        """Take from every quota of an event, or from none."""
         try:
-            after |= {taken.id: taken.take(after[taken.id], waiting.event.time) for taken in waiting.takes}
+            after |= {quota.id: quota.take(after[quota.id], waiting.event.time) for quota in waiting.quotas}
         except Exhausted as exhausted:
             self._exhausted[id(waiting)] = exhausted
             return False

@@ -81,8 +81,8 @@ class GuardRow(Table):
     epoch: Mapped[int]
 
 
-class AllowanceRow(Table):
-    """A number that events take from (:mod:`broker.audit.allowance`); no row means 0."""
+class QuotaRow(Table):
+    """A number that events take from (:mod:`broker.audit.quota`); no row means 0."""
 
     __tablename__ = "allowances"
 

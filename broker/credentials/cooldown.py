@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.allowance import pause_statement
-from broker.audit.tables import AllowanceRow
+from broker.audit.quota import cooldown_statement
+from broker.audit.tables import QuotaRow
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import FIRST_CHECK_MS
 from broker.providers.catalog import Catalog
 
 
 def cooldown_id(credential: str) -> str:
-    """The allowance that holds an upstream's cooldown: one for everything that uses the credential."""
+    """The quota that holds an upstream's cooldown: one for everything that uses the credential."""
     return f"{credential}/pause"
 
 
@@ -21,12 +21,12 @@ async def not_before(session: AsyncSession, credential: CredentialRow, catalog: 
     if credential.paused_at is not None:
         return now + FIRST_CHECK_MS
     cap = catalog.get(credential.provider).retry.cap_seconds * 1000
-    cooling = await session.get(AllowanceRow, cooldown_id(credential.id))
+    cooling = await session.get(QuotaRow, cooldown_id(credential.id))
     return cooling.value if cooling is not None and now < cooling.value <= now + cap else None
 
 
 async def cool_down(session: AsyncSession, credential: str, seconds: float, now: int) -> None:
     """Keep what an upstream asked for: nobody uses the credential's key for so long."""
     if seconds:
-        statement = pause_statement(session.get_bind().dialect.name)
+        statement = cooldown_statement(session.get_bind().dialect.name)
         await session.execute(statement, {"allowance": cooldown_id(credential), "number": now + int(seconds * 1000)})

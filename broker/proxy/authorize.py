@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import insert
 
-from broker.audit import allowance
-from broker.audit.allowance import Allowance, Exhausted
+from broker.audit import quota
 from broker.audit.events import Actor, AuditTarget, Event
 from broker.audit.log import AuditLog, GuardMoved
+from broker.audit.quota import Exhausted, Quota
 from broker.base.clock import Clock
 from broker.base.db import table
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
@@ -206,13 +206,13 @@ class Authorizer:
             )
             guards = self._leasing.guards_of(lease, snapshot)
             in_flight.depends_on(lease, key.number, guards, since)
-            takes, taken = _takes(grant, key, definition), _uses_of(grant)
+            quotas, taken = _quotas(grant, key, definition), _uses_of(grant)
             try:
                 await self._audit.append(
                     event,
                     guards,
                     [(_INSERT_USE, _use_row(event))],
-                    takes=takes,
+                    quotas=quotas,
                     abandoned=partial(self._not_forwarded, event, taken),
                 )
             except GuardMoved:
@@ -286,14 +286,14 @@ def _use_row(event: Event) -> Mapping[str, object]:
     }
 
 
-def _takes(grant: Grant, key: SealedKey, definition: Definition) -> list[Allowance]:
+def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]:
     """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
-    takes: list[Allowance] = [allowance.Pause(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
+    quotas: list[Quota] = [quota.Cooldown(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
     if grant.rate is not None:
-        takes.append(allowance.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
+        quotas.append(quota.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
     if grant.max_uses is not None:
-        takes.append(allowance.Total(_uses_of(grant), grant.max_uses))
-    return takes
+        quotas.append(quota.Total(_uses_of(grant), grant.max_uses))
+    return quotas
 
 
 def _uses_of(grant: Grant) -> str:
@@ -306,7 +306,7 @@ def _used_up(exhausted: Exhausted, grant: Grant, definition: Definition) -> Brok
         need = f"The {grant.max_uses} uses of grant {grant.id} are used up; ask an operator for a new grant."
         return LeaseDenied(Denied("uses_exhausted", need))
     seconds = -(-exhausted.wait // 1000)
-    if exhausted.allowance.endswith("/pause"):
+    if exhausted.quota.endswith("/pause"):
         text = f"{definition.title} asked to slow down; its limit is shared by all jobs that use this key. Wait."
         return UpstreamRateLimited(text, retry_after=seconds)
     assert grant.rate is not None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker.audit.allowance import pause_statement
 from broker.audit.log import AuditLog, Write
+from broker.audit.quota import cooldown_statement
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Outbound, Unreachable, Untrusted
@@ -156,7 +156,7 @@ class Forwarder:
             writes += given_back(use.taken)
         if use.pause:
             until = now + int(use.pause * 1000)
-            pause = pause_statement(self._audit.dialect)
+            pause = cooldown_statement(self._audit.dialect)
             writes.append((pause, {"allowance": cooldown_id(use.key.credential), "number": until}))
         if use.refused:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import bindparam, update
 
-from broker.audit.allowance import GIVE_BACK
 from broker.audit.events import Event, Outcome
 from broker.audit.log import Write
+from broker.audit.quota import GIVE_BACK
 from broker.base.db import table
 from broker.formats import ids
 from broker.leases.snapshot import SealedKey

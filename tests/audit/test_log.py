@@ -10,12 +10,12 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit import log as log_module
-from broker.audit.allowance import Exhausted, Rate, Total
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
+from broker.audit.quota import Exhausted, Rate, Total
 from broker.audit.record import epochs_of, raise_epoch, record
 from broker.audit.search import Filter, search
-from broker.audit.tables import AllowanceRow, EventRow, HeadRow
+from broker.audit.tables import EventRow, HeadRow, QuotaRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.statements import Transaction
@@ -208,9 +208,9 @@ async def test_one_read_is_one_snapshot(db: Database) -> None:
 async def test_an_event_takes_from_all_its_allowances_or_from_none(db: Database, log: AuditLog) -> None:
     rate, used_up = Rate("grt_1/rate", 10, 60_000), Total("grt_1/uses", 0)
     with pytest.raises(Exhausted):
-        await log.append(event("use.authorized"), takes=[rate, used_up])
+        await log.append(event("use.authorized"), quotas=[rate, used_up])
     async with db.read(EVERY_TENANT) as session:
-        assert await session.get(AllowanceRow, rate.id) is None
+        assert await session.get(QuotaRow, rate.id) is None
 
 
 async def test_whoever_gave_up_before_the_batch_is_not_recorded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from broker.audit.allowance import Total
 from broker.audit.events import Actor, AuditTarget, Event, Outcome
 from broker.audit.log import AuditLog, AuditUnavailable, RowRefused
+from broker.audit.quota import Total
 from broker.audit.search import Filter, search
 from broker.base import storable
 from broker.base.clock import now_ms
@@ -101,7 +101,7 @@ async def test_what_cannot_be_kept_is_refused_before_it_waits(
     with pytest.raises(Unstorable):
         log.post(event("use.completed"), writes=[(INSERT_USE, use_row("use_1") | {"method": value})])
     if isinstance(value, str):
-        for bad in ({"guards": {value: 0}}, {"raises": [value]}, {"takes": [Total(value, 1)]}):
+        for bad in ({"guards": {value: 0}}, {"raises": [value]}, {"quotas": [Total(value, 1)]}):
             with pytest.raises(Unstorable):
                 await log.append(event("use.authorized"), **bad)
     assert (log.depth, rounds()) == (0, 0)

@@ -13,9 +13,9 @@ import uvloop
 from sqlalchemy import insert
 
 from broker import schema
-from broker.audit.allowance import Pause
 from broker.audit.events import Actor, AuditTarget, Event
 from broker.audit.log import AuditLog
+from broker.audit.quota import Cooldown
 from broker.base.clock import now_ms
 from broker.base.db import Database, table
 from broker.formats import ids
@@ -45,7 +45,7 @@ async def _appended(path: str, seconds: float) -> Measured:
     organization, credential, grant, lease = (ids.new(kind) for kind in ("org", "crd", "grt", "lse"))
     job = Actor("workload", ids.new("wkl"), "bench", "127.0.0.1")
     guards = dict.fromkeys((job.id, organization, grant, credential, lease), 0)
-    takes = [Pause(f"{credential}/pause", 60_000)]
+    quotas = [Cooldown(f"{credential}/pause", 60_000)]
 
     def use() -> Event:
         return Event(
@@ -69,7 +69,7 @@ async def _appended(path: str, seconds: float) -> Measured:
     started = time.perf_counter()
     while (before := time.perf_counter()) - started < seconds:
         event = use()
-        await log.append(event, guards, [(_INSERT_USE, _row(event))], takes=takes)
+        await log.append(event, guards, [(_INSERT_USE, _row(event))], quotas=quotas)
         latencies.append((time.perf_counter() - before) * 1000)
     took = time.perf_counter() - started
     await log.stop()

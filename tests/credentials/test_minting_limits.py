@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.audit.events import BROKER
-from broker.audit.tables import AllowanceRow
+from broker.audit.tables import QuotaRow
 from broker.base.db import EVERY_TENANT
 from broker.credentials import cooldown, pausing
 from broker.credentials.verification import Verification
@@ -157,7 +157,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.broker.worker.make_keys()
     async with world.services.db.read(EVERY_TENANT) as session:
-        paused = await session.get_one(AllowanceRow, cooldown.cooldown_id(credential))
+        paused = await session.get_one(QuotaRow, cooldown.cooldown_id(credential))
     assert paused.value > world.clock()
     assert "mint_failed" not in await kinds_told(world)
 

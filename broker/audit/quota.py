@@ -1,6 +1,6 @@
 """What may be used up: counted in the transaction of the event that uses it, so exactly, on every replica.
 
-An allowance is one whole number by id (no row means 0) and the rule that takes from it.  Times are milliseconds.
+A quota is one whole number by id (no row means 0) and the rule that takes from it.  Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import bindparam, case, literal_column, update
 
-from broker.audit.tables import AllowanceRow
+from broker.audit.tables import QuotaRow
 from broker.base.db import UPSERTS, table
 from broker.base.statements import Transaction, execute_many, present
 
@@ -21,15 +21,15 @@ _SKEW_MS = 60_000
 
 
 class Exhausted(Exception):
-    """The allowance is used up; ``wait`` is the milliseconds until it isn't, None where it stays so."""
+    """The quota is used up; ``wait`` is the milliseconds until it isn't, None where it stays so."""
 
-    def __init__(self, allowance: str, wait: int | None) -> None:
-        super().__init__(allowance)
-        self.allowance = allowance
+    def __init__(self, quota: str, wait: int | None) -> None:
+        super().__init__(quota)
+        self.quota = quota
         self.wait = wait
 
 
-class Allowance(Protocol):
+class Quota(Protocol):
     """Something that events take from."""
 
     @property
@@ -50,7 +50,7 @@ class Total:
     limit: int
 
     def take(self, value: int, now: int) -> int:  # noqa: ARG002 - time doesn't matter to a total
-        """See :class:`Allowance`."""
+        """See :class:`Quota`."""
         if value >= self.limit:
             raise Exhausted(self.id, None)
         return value + 1
@@ -65,7 +65,7 @@ class Rate:
     period: int
 
     def take(self, value: int, now: int) -> int:
-        """See :class:`Allowance`; the number is the theoretical arrival time, in microseconds."""
+        """See :class:`Quota`; the number is the theoretical arrival time, in microseconds."""
         now *= 1_000
         period = self.period * 1_000
         if value > now + period + _SKEW_MS * 1_000:
@@ -77,14 +77,14 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Cooldown:
     """No event until the time that the number is, which lies at most ``longest`` ahead."""
 
     id: str
     longest: int
 
     def take(self, value: int, now: int) -> int:
-        """See :class:`Allowance`."""
+        """See :class:`Quota`."""
         if now < value <= now + self.longest + _SKEW_MS:
             raise Exhausted(self.id, min(value - now, self.longest))
         return value
@@ -95,28 +95,26 @@ _NUMBERS = {
     "sqlite": "SELECT id, value FROM allowances WHERE id IN (SELECT value FROM json_each(?))",
 }
 _SET = {}
-_PAUSE = {}
+_COOLDOWN = {}
 for _dialect, _upsert in UPSERTS.items():
-    _insert = _upsert(AllowanceRow).values(id=bindparam("allowance"), value=bindparam("number"))
-    _SET[_dialect] = _insert.on_conflict_do_update(
-        index_elements=[AllowanceRow.id], set_={"value": _insert.excluded.value}
-    )
-    _later = case((_insert.excluded.value > AllowanceRow.value, _insert.excluded.value), else_=AllowanceRow.value)
-    _PAUSE[_dialect] = _insert.on_conflict_do_update(index_elements=[AllowanceRow.id], set_={"value": _later})
+    _insert = _upsert(QuotaRow).values(id=bindparam("quota"), value=bindparam("number"))
+    _SET[_dialect] = _insert.on_conflict_do_update(index_elements=[QuotaRow.id], set_={"value": _insert.excluded.value})
+    _later = case((_insert.excluded.value > QuotaRow.value, _insert.excluded.value), else_=QuotaRow.value)
+    _COOLDOWN[_dialect] = _insert.on_conflict_do_update(index_elements=[QuotaRow.id], set_={"value": _later})
 
 
 # Gives one back that was taken from a :class:`Total` (parameter ``taken``) for what did not happen.  Literals, as an
 # event's statements have no parameters but the row's.
 GIVE_BACK = (
-    update(table(AllowanceRow))
-    .where(AllowanceRow.id == bindparam("taken"), AllowanceRow.value > literal_column("0"))
-    .values(value=AllowanceRow.value - literal_column("1"))
+    update(table(QuotaRow))
+    .where(QuotaRow.id == bindparam("taken"), QuotaRow.value > literal_column("0"))
+    .values(value=QuotaRow.value - literal_column("1"))
 )
 
 
-def pause_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
-    """The statement that sets a :class:`Pause` (parameters ``allowance``, ``number``), for an event's own writes."""
-    return _PAUSE[dialect]
+def cooldown_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
+    """The statement that sets a :class:`Cooldown` (parameters ``quota``, ``number``), for an event's own writes."""
+    return _COOLDOWN[dialect]
 
 
 def numbers(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
@@ -126,5 +124,5 @@ def numbers(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
 
 def keep(transaction: Transaction, changed: Mapping[str, int]) -> None:
     """Store changed numbers."""
-    rows = [{"allowance": name, "number": value} for name, value in changed.items()]
+    rows = [{"quota": name, "number": value} for name, value in changed.items()]
     execute_many(transaction, _SET[transaction.dialect.name], rows)
