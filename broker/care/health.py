@@ -154,7 +154,7 @@ class HealthCheck:
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.clock()
         changed = self._note(row, probed, now)
-        row.leak_mark = row.leak_mark or probed.leak_mark
+        row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         await cool_down(session, row.credential_id, probed.cooldown, now)

@@ -39,8 +39,8 @@ class Probed:
 
     ``whole`` is False where there were more ids than were read.
     ``cooldown`` is for how many seconds upstream wants no calls with this key, and ``too_fast`` says that it refused
-    for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_mark`` is what the key is recognised by
-    where it should not be, for those that were received before there were such marks.
+    for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_fingerprint`` is what the key is recognised
+    by where it should not be, for those that were received before there were such fingerprints.
     """
 
     answer: Answer
@@ -49,7 +49,7 @@ class Probed:
     cooldown: float = 0.0
     too_fast: bool = False
     distrust: str = ""
-    leak_mark: str = ""
+    leak_fingerprint: str = ""
     whole: bool = True
 
 

@@ -176,7 +176,7 @@ async def stage(
         next_probe_at=now + FIRST_PROBE_MS,
         staged_at=now,
         upstream_id=received.upstream_id,
-        leak_mark=keys.leak_mark(hashlib.sha256(text.encode()).hexdigest()),
+        leak_fingerprint=keys.leak_fingerprint(hashlib.sha256(text.encode()).hexdigest()),
     )
     row.sealed = sealing.sealed
     await session.run_sync(lambda sync: orphans.keep(sync, sealing.sealed))

@@ -69,7 +69,7 @@ class VersionRow(TenantOwned, Table):
     ``health`` of a key in use is what upstream last said, or that its material is gone.  A revoked version was
     ``retired_at`` where a newer one took its place, and is ``confirmed_at`` once upstream refuses its key; until then
     it awaits that, ``reminders`` sent.  ``upstream_id`` is what upstream calls the key, where the broker made it there;
-    ``leak_mark`` is what it is recognised by where it should not be.
+    ``leak_fingerprint`` is what it is recognised by where it should not be.
     """
 
     __tablename__ = "credential_versions"
@@ -97,7 +97,7 @@ class VersionRow(TenantOwned, Table):
     destroyed_at: Mapped[int | None]
     reminders: Mapped[int] = mapped_column(server_default="0")
     upstream_id: Mapped[str] = mapped_column(server_default="")
-    leak_mark: Mapped[str | None] = mapped_column(index=True)
+    leak_fingerprint: Mapped[str | None] = mapped_column("leak_mark", index=True)
 
     @property
     def binding(self) -> Binding:

@@ -127,7 +127,7 @@ class Verification:
                 Event.about(row, "credential.probe.completed", BROKER, self.clock(), reason="unavailable")
             )
             raise
-        return replace(probed, leak_mark=self.keys.leak_mark(hashlib.sha256(key.reveal()).hexdigest()))
+        return replace(probed, leak_fingerprint=self.keys.leak_fingerprint(hashlib.sha256(key.reveal()).hexdigest()))
 
     async def _settle(
         self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also

@@ -72,7 +72,7 @@ class InternalKeys:
         """The keyed fingerprint of a customer's key: 128 bits in hexadecimal, equal for equal keys."""
         return hmac.digest(self._fingerprint, key.reveal(), "sha256")[:16].hex()
 
-    def leak_mark(self, digest: str) -> str:
+    def leak_fingerprint(self, digest: str) -> str:
         """The keyed hash by which a key is recognised from SHA-256 (hexadecimal) of it, as scanners send it."""
         return hmac.digest(self._leak, digest.encode(), "sha256")[:16].hex()
 

@@ -47,15 +47,15 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
     wanted, found = list(dict.fromkeys(digests)), dict[str, VersionRow]()
     async with db.read(EVERY_TENANT) as session:
         for start in range(0, len(wanted), _AT_ONCE):
-            marks = {keys.leak_mark(digest): digest for digest in wanted[start : start + _AT_ONCE]}
+            fingerprints = {keys.leak_fingerprint(digest): digest for digest in wanted[start : start + _AT_ONCE]}
             rows = await session.scalars(
                 select(VersionRow)
-                .where(VersionRow.leak_mark.in_(sorted(marks)))
+                .where(VersionRow.leak_fingerprint.in_(sorted(fingerprints)))
                 .order_by(
                     VersionRow.state.not_in(_OVER), VersionRow.staged_at, VersionRow.credential_id, VersionRow.number
                 )
             )
-            found |= {marks[row.leak_mark]: row for row in rows if row.leak_mark is not None}
+            found |= {fingerprints[row.leak_fingerprint]: row for row in rows if row.leak_fingerprint is not None}
     return found
 
 

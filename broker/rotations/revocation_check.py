@@ -76,7 +76,7 @@ class RevocationCheck:
         now = self.clock()
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
-        row.leak_mark = row.leak_mark or probed.leak_mark
+        row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at = now
             destroy(row, now)

@@ -11,7 +11,7 @@ ONE, OTHER = InternalKeys(Secret(b"1" * 32)), InternalKeys(Secret(b"2" * 32))
 def test_without_the_root_no_guess_can_be_tried() -> None:
     key = Secret(b"rc_live_x")
     assert ONE.fingerprint(key) != OTHER.fingerprint(key)
-    assert ONE.leak_mark("00") != OTHER.leak_mark("00")
+    assert ONE.leak_fingerprint("00") != OTHER.leak_fingerprint("00")
     assert ONE.evidence("p", "org_1") != OTHER.evidence("p", "org_1")
 
 
