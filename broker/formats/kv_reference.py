@@ -5,12 +5,12 @@
     02                                   version
     len16 path (ASCII)                   in the store that keeps it
     u32   number                         the store's own number of the value
-    16    mark                           random, stored beside the value too: whose it is
+    16    write tag                      random, stored beside the value too: whose it is
     rest  seal                           a sealed value (``broker.formats.envelope``): SHA-256 of the value
 
 The digest is sealed with the binding of the value's place, so a value that is put at another place, or another value
-at this place, is told from the one that belongs there; and the digest itself can't be tried against guesses.  The mark
-tells, without the binding, whether the value under that number is the one that this reference was made for.
+at this place, is told from the one that belongs there; and the digest itself can't be tried against guesses.  The
+write tag tells, without the binding, whether the value under that number is the one that this reference was made for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from broker.formats.envelope import Malformed
 
 VERSION = 2
-MARK_BYTES = 16
+WRITE_TAG_BYTES = 16
 _PATH_MAX = 512
 
 
@@ -30,20 +30,22 @@ class Reference:
 
     path: str
     number: int
-    mark: bytes
+    write_tag: bytes
     seal: bytes
 
     def encode(self) -> bytes:
         """The bytes that are stored."""
         path = self.path.encode("ascii")
-        if not 0 < len(path) <= _PATH_MAX or not 0 < self.number < 2**32 or len(self.mark) != MARK_BYTES:
-            raise Malformed("a path of 1 to 512 ASCII characters, a number of 32 bits and a mark of 16 bytes needed")
+        if not 0 < len(path) <= _PATH_MAX or not 0 < self.number < 2**32 or len(self.write_tag) != WRITE_TAG_BYTES:
+            raise Malformed(
+                "a path of 1 to 512 ASCII characters, a number of 32 bits and a write tag of 16 bytes needed"
+            )
         number = self.number.to_bytes(4, "big")
-        return b"".join((bytes((VERSION,)), len(path).to_bytes(2, "big"), path, number, self.mark, self.seal))
+        return b"".join((bytes((VERSION,)), len(path).to_bytes(2, "big"), path, number, self.write_tag, self.seal))
 
     def same_value(self, other: Reference) -> bool:
         """Whether both mean one value; their seals may differ."""
-        return (self.path, self.number, self.mark) == (other.path, other.number, other.mark)
+        return (self.path, self.number, self.write_tag) == (other.path, other.number, other.write_tag)
 
     @classmethod
     def decode(cls, data: bytes) -> Reference:
@@ -55,7 +57,7 @@ class Reference:
         if not is_reference(data):
             raise Malformed("unknown version of a reference")
         end = 3 + int.from_bytes(data[1:3], "big")
-        rest = end + 4 + MARK_BYTES
+        rest = end + 4 + WRITE_TAG_BYTES
         if not 3 < end <= 3 + _PATH_MAX or len(data) < rest or not data[3:end].isascii():
             raise Malformed("a reference is cut off")
         number = int.from_bytes(data[end : end + 4], "big")

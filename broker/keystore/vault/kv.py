@@ -21,7 +21,7 @@ from broker.base.clock import Clock
 from broker.base.db import Database
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Malformed
-from broker.formats.kv_reference import MARK_BYTES, Reference, is_reference
+from broker.formats.kv_reference import WRITE_TAG_BYTES, Reference, is_reference
 from broker.keystore import orphans
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, KeyGone, KeystoreUnavailable
@@ -53,11 +53,11 @@ class KvKeystore:
         path = self._path(binding)
         proof = await self._own.seal(Secret(_digest(value)), binding)
         for _ in range(_TRIES):
-            newest, mark = await self._values.newest(path), secrets.token_bytes(MARK_BYTES)
-            reference = Reference(path, newest + 1, mark, proof).encode()
+            newest, write_tag = await self._values.newest(path), secrets.token_bytes(WRITE_TAG_BYTES)
+            reference = Reference(path, newest + 1, write_tag, proof).encode()
             await orphans.begin(self._db, reference, self._clock)
             await self._values.describe(path, _described(binding, newest + 1, about))
-            content = {"key": value.reveal_text(), "version": str(binding.version), "mark": mark.hex()}
+            content = {"key": value.reveal_text(), "version": str(binding.version), "mark": write_tag.hex()}
             if await self._values.put(path, content, newest):
                 return reference
         raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
@@ -99,7 +99,7 @@ class KvKeystore:
             found = await self._values.get(path, number)
             if found is not None:
                 # Under the number may be what somebody else put there first.
-                if found.get("mark") == reference.mark.hex():
+                if found.get("mark") == reference.write_tag.hex():
                     await self._values.destroy(path, number)
                 return
             there = await self._values.numbers(path)
@@ -110,7 +110,7 @@ class KvKeystore:
                 return
             if there.newest != number - 1 or await orphans.was_stored(self._db, sealed):
                 return  # forgotten by KV, or deleted with its path; no write can be on its way to it
-            await self._values.put(path, {"mark": reference.mark.hex()}, number - 1)
+            await self._values.put(path, {"mark": reference.write_tag.hex()}, number - 1)
         raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
 
     async def _destroy_deleted(self, sealed: bytes, reference: Reference) -> None:
