@@ -16,7 +16,7 @@ from broker.config import Settings
 from broker.keystore import internal
 from broker.keystore.vault.heads import HeadInVault
 from broker.keystore_setup import Keystores
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 
 
 def open_database(settings: Settings) -> Database:
@@ -95,5 +95,7 @@ async def _upgrade(
     if rows := await schema.upgrade(db, revision, row_key=row_key):
         async with db.write(EVERY_TENANT) as session:
             note = f"{rows} rows from before rows were authenticated"
-            await tell(session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows})
+            await notify(
+                session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows}
+            )
             await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))

@@ -28,7 +28,7 @@ from broker.identity.tables import BootstrapRow, OperatorRow, WorkloadRow
 from broker.intake.lifecycle import IntakeState, IntakeStep, close
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
 
 _WHY = "database_restored"
@@ -73,7 +73,7 @@ async def go_on(broker: Broker, base: int, since: int) -> Restored:
         await _raise_every_epoch(session)
         lost = "" if lost_to is None else f",lost_to={lost_to}"
         reason = f"series={began_at},since={rfc3339(since)},base={base}{lost}"
-        await tell(
+        await notify(
             session,
             "database_restored",
             organization="",

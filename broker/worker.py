@@ -95,7 +95,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
-        telling = asyncio.create_task(self._tell(), name="outbox")
+        notifying = asyncio.create_task(self._notify(), name="outbox")
         try:
             while True:
                 if self.audit.closed is None and await self.election.holds():
@@ -105,11 +105,11 @@ class Worker:
                     self._stand_by()
                     await asyncio.sleep(_STAND_BY_S)
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            notifying.cancel()
+            await asyncio.gather(notifying, return_exceptions=True)
             self.election.leave()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         """Send notices beside everything else, so that a slow receiver holds up neither."""
         while True:
             if self.election.leads and self.audit.closed is None:
@@ -134,7 +134,7 @@ class Worker:
             _Duty(self.confirm_revocations, final=True),  # customers are asked to revoke, by how long it took
             _Duty(self.make_keys, final=True),  # keys are made and revoked upstream
             _Duty(self.retire_due, final=True),  # a key is revoked, and destroyed
-            _Duty(self.ask_for_due, final=True),  # customers are asked for keys, operators told of late ones
+            _Duty(self.ask_for_due, final=True),  # customers are asked for keys, operators notified of late ones
             _Duty(self.cut_off_rest),  # what an operator cut off, whatever the time
             _Duty(self.expire_links, final=True),  # private keys are destroyed; opened meanwhile, a link is refused
             _Duty(self.close_lost_uses, final=True),  # an outcome that comes later is not taken
@@ -220,7 +220,7 @@ class Worker:
         self.keys.update(found)
 
     async def ask_for_due(self) -> None:
-        """Ask customers for new keys ahead of time, and tell about those that are late; every ten minutes."""
+        """Ask customers for new keys ahead of time, and notify of those that are late; every ten minutes."""
         if self._resting("ask_for_due", _AGES_MS):
             return
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)

@@ -133,7 +133,7 @@ class _Place:
     outside: Outside
     has: Head | None = None
     again_at: float = 0.0
-    told: bool = False
+    warned: bool = False
 
 
 class Heads:
@@ -260,7 +260,7 @@ class Heads:
         try:
             return await place.outside.read()
         except (Unavailable, OSError) as error:
-            _tell("database.head_not_read", place, error)
+            _warn("database.head_not_read", place, error)
             return None
 
     async def _keep(self, place: _Place, head: Head) -> None:
@@ -270,15 +270,15 @@ class Heads:
             await place.outside.keep(head)
         except (Unavailable, OSError) as error:
             place.again_at = time.monotonic() + _AGAIN_S
-            _tell("database.head_not_kept", place, error)
+            _warn("database.head_not_kept", place, error)
         else:
-            place.has, place.told = head, False
+            place.has, place.warned = head, False
 
 
-def _tell(what: str, place: _Place, error: Exception) -> None:
+def _warn(what: str, place: _Place, error: Exception) -> None:
     """Once for each place, until it works again."""
-    if not place.told:
-        place.told = True
+    if not place.warned:
+        place.warned = True
         _log.warning(what, outside=place.outside.where, error=type(error).__name__)
 
 

@@ -7,10 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials.lifecycle import Health
 from broker.credentials.tables import VersionRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.notifications.tables import NoticeRow
 
-# An upstream that answers one key and not the next is told of no more often than this.
+# An upstream that answers one key and not the next is notified of no more often than this.
 _APART_MS = 3_600_000
 
 
@@ -18,22 +18,22 @@ async def notify_outage(session: AsyncSession, row: VersionRow, *, now: int) -> 
     """Tell operators that upstream didn't answer about a key, unless they know of this outage already.
 
     It is the outage that they know of for as long as no key was answered since.  The notice is no organization's: an
-    outage is everybody's, so the ``session`` has to see every tenant, and whoever is limited to some isn't told.
+    outage is everybody's, so the ``session`` has to see every tenant, and whoever is limited to some isn't notified.
     """
-    told = await session.scalar(
+    notified = await session.scalar(
         select(func.max(NoticeRow.created_at)).where(
             NoticeRow.organization_id == "",
             NoticeRow.kind == "key_unreachable",
             NoticeRow.provider == row.provider,
         )
     )
-    if told is not None:
+    if notified is not None:
         answered = select(VersionRow.number).where(
-            VersionRow.provider == row.provider, VersionRow.health == Health.HEALTHY, VersionRow.health_at > told
+            VersionRow.provider == row.provider, VersionRow.health == Health.HEALTHY, VersionRow.health_at > notified
         )
-        if now < told + _APART_MS or await session.scalar(answered.limit(1)) is None:
+        if now < notified + _APART_MS or await session.scalar(answered.limit(1)) is None:
             return
-    await tell(
+    await notify(
         session,
         "key_unreachable",
         organization="",

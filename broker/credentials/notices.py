@@ -1,4 +1,4 @@
-"""Tell operators, and its customer, about a credential."""
+"""Notify operators, and its customer, about a credential."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials.tables import CredentialRow
-from broker.notifications.notices import Kind, tell
+from broker.notifications.notices import Kind, notify
 
 
 async def notify_of(
@@ -20,8 +20,8 @@ async def notify_of(
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,
 ) -> None:
-    """As :func:`~broker.notifications.notices.tell`; the customer is told where the kind concerns them."""
-    await tell(
+    """As :func:`~broker.notifications.notices.notify`; the customer is notified where the kind concerns them."""
+    await notify(
         session,
         kind,
         organization=credential.organization_id,

@@ -236,7 +236,7 @@ async def end(
     actor: Actor,
     note: str = "",
 ) -> Event:
-    """It is over by this step, which its people are told; what happened, for the caller to record.
+    """It is over by this step, which its people are notified of; what happened, for the caller to record.
 
     Raises:
         RotationRefused: its state doesn't have the step.

@@ -18,7 +18,7 @@ from broker.grants.policy import Grant, Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity.approval import APPROVAL_MS, approved, in_force
 from broker.identity.tables import WorkloadRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
 from broker.providers.rule import Rule
 
@@ -97,7 +97,7 @@ async def create(
     await raise_epoch(session, workload.id)
     for row in rows:
         if row.needs_approval:
-            await tell(
+            await notify(
                 session,
                 "grant_waits",
                 organization=row.organization_id,

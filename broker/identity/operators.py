@@ -21,7 +21,7 @@ from broker.identity import accounts
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Operator, Role
 from broker.identity.tables import BootstrapRow, OperatorRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 
 TOKEN_DAYS = 90
 BOOTSTRAP_MS = DAY_MS
@@ -161,7 +161,7 @@ async def create(
     )
     session.add(row)
     if row.needs_approval:
-        await tell(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
+        await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
     reason = "awaits_approval" if row.needs_approval else ""
     event = Event(kind="operator.created", time=now, actor=actor, subject=row.id, reason=reason, note=name)
     await record(session, event)

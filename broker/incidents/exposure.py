@@ -1,4 +1,4 @@
-"""A key was exposed: cut it off, ask for a new one, tell everybody and begin to watch it die, in one transaction."""
+"""A key was exposed: cut it off, ask for a new one, notify everybody and begin to watch it die, in one transaction."""
 
 from __future__ import annotations
 

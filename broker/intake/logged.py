@@ -1,7 +1,7 @@
 """Links that came with their secret in the part of the address that servers see, as some mail programs write it.
 
 Such a link goes on working: who holds it proved so, and is not to blame.  But whoever reads the logs on the way holds
-it too, so operators are told, once for each link, and make a new one.
+it too, so operators are notified, once for each link, and make a new one.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from broker.credentials.tables import VersionRow
 from broker.intake.lifecycle import SPENT
 from broker.intake.links import get
 from broker.intake.tables import IntakeRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 
 
 async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> None:
-    """A one-time link came so: tell it, unless it is spent and leads to nothing any more."""
+    """A one-time link came so: notify, unless it is spent and leads to nothing any more."""
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         return
-    told = await tell(
+    notified = await notify(
         session,
         "link_logged",
         organization=row.organization_id,
@@ -32,14 +32,14 @@ async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, no
         dedup=f"link_logged/{row.id}/{row.expires_at}",
         facts={"intake": row.id},
     )
-    if told:
+    if notified:
         await record(session, Event.about(row, "intake.link_logged", actor, now))
 
 
 async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
-    """A status link came so: tell it."""
+    """A status link came so: notify."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
-    told = await tell(
+    notified = await notify(
         session,
         "status_link_logged",
         organization=row.organization_id,
@@ -50,5 +50,5 @@ async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow
         dedup=f"status_link_logged/{row.id}/{row.status_serial}",
         facts={"last4": version.last4},
     )
-    if told:
+    if notified:
         await record(session, Event.about(row, "intake.status_link_logged", actor, now))

@@ -24,7 +24,7 @@ from broker.credentials.tables import VersionRow
 from broker.formats import ids
 from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
-from broker.notifications.notices import Kind, tell
+from broker.notifications.notices import Kind, notify
 
 # A statement takes only so many values; between two others get their turn.
 _AT_ONCE = 500
@@ -71,7 +71,7 @@ async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen
         async with db.write(Scope.of(version.organization_id)) as session:
             new = [place for place in counts if await _keep(session, version, place, found_by, now)]
             if new:
-                await _tell(session, version, new, now)
+                await _notify(session, version, new, now)
                 await record(
                     session,
                     *(
@@ -108,11 +108,11 @@ async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by
     return made.first() is not None
 
 
-async def _tell(session: AsyncSession, version: VersionRow, places: Sequence[str], now: int) -> None:
+async def _notify(session: AsyncSession, version: VersionRow, places: Sequence[str], now: int) -> None:
     """Once a day for each key: a scan that finds it everywhere, or anew in every checkout, is one alarm."""
     kind: Kind = "leak_found" if version.confirmed_at is None else "dead_key_found"
     facts: Mapping[str, str | int] = {"last4": version.last4, "place": places[0], "places": len(places)}
-    await tell(
+    await notify(
         session,
         kind,
         organization=version.organization_id,

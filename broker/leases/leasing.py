@@ -30,7 +30,7 @@ from broker.leases.lease import Lease, lease_of, row_of
 from broker.leases.snapshot import AccessSnapshot, AccessTarget, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
 
 _log = structlog.get_logger()
@@ -243,7 +243,7 @@ class Leasing:
         now, organization = self._clock(), key.binding.organization
         _log.error("keystore.unopenable", credential=key.credential, version=key.number, organization=organization)
         async with self._db.write(Scope.of(organization)) as session:
-            await tell(
+            await notify(
                 session,
                 "key_unopenable",
                 organization=organization,

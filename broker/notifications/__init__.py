@@ -1,1 +1,1 @@
-"""What people are told: once each, never with a secret in it."""
+"""What people are notified of: once each, never with a secret in it."""

@@ -10,7 +10,7 @@ from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.recent import Recent
 from broker.keystore.genuine import GivesRights
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 
 _REMEMBERED = 10_000
 # In memory, not by the notice, which whoever wrote the row could have written beforehand.
@@ -18,13 +18,13 @@ _reported: WeakKeyDictionary[Database, Recent[tuple[str, str, int], bool]] = Wea
 
 
 async def report(db: Database, row: GivesRights, now: int) -> None:
-    """Put it on the record and tell operators, once a day in each process for as long as somebody meets the row."""
+    """Put it on the record and notify operators, once a day in each process for as long as somebody meets the row."""
     organization, table, name = getattr(row, "organization_id", ""), row.table_name, row.id
     met, day = _reported.setdefault(db, Recent(_REMEMBERED)), now // DAY_MS
     if met.get((table, name, day)):
         return
     async with db.write(EVERY_TENANT) as session:
-        await tell(
+        await notify(
             session,
             "right_altered",
             organization=organization,

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 
 class DeliveryState(StrEnum):
-    """Where one telling stands."""
+    """Where one delivery stands."""
 
     PENDING = "pending"
     SENT = "sent"

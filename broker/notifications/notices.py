@@ -1,4 +1,4 @@
-"""Tell people, in the transaction of what happened: so neither twice nor not at all."""
+"""Notify people, in the transaction of what happened: so neither twice nor not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from broker.notifications.words import Kind, check
 
 _log = structlog.get_logger()
 
-__all__ = ["Kind", "tell"]
+__all__ = ["Kind", "notify"]
 
 
-async def tell(
+async def notify(
     session: AsyncSession,
     kind: Kind,
     *,
@@ -39,7 +39,7 @@ async def tell(
         kind: what happened.
         organization: whose key; ``provider``, ``credential`` and ``version`` say which.
         now: milliseconds since the epoch.
-        contact: the customer's e-mail address; empty tells operators only.
+        contact: the customer's e-mail address; empty notifies operators only.
         dedup: a second notice of the organization with the same one is not made.
         facts: what its words are filled with (:data:`~broker.notifications.words.FACTS`); never a secret.
 

@@ -1,4 +1,4 @@
-"""Send what notices say to everybody who is to be told: at least once each, under a stable id.
+"""Send what notices say to everybody who is to be notified: at least once each, under a stable id.
 
 A notice is written with what happened; here it becomes a delivery for each destination, then a message.  A delivery
 is claimed for a while before it is sent: a process that dies in between leaves it to the next.
@@ -111,7 +111,7 @@ class Outbox:
             for hook in hooks
             if hook.organization_id in {"", notice.organization_id}
             and (not hook.kinds or notice.kind in hook.kinds)
-            and notice.facts.get("webhook") != hook.id  # of its own trouble the others are told
+            and notice.facts.get("webhook") != hook.id  # of its own trouble the others are notified
         ]
         if self.mail is not None:
             to += [("email", address, "operator") for address in self.mail.operators]
@@ -257,7 +257,7 @@ class Outbox:
 
 
 def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
-    """Milliseconds until the next try; one falls on the end of the first day, when people are told."""
+    """Milliseconds until the next try; one falls on the end of the first day, when people are notified."""
     wait = int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
     day = delivery.created_at + DAY_MS - now
     return max(min(wait, day) if day > 0 else wait, result.asked_ms)

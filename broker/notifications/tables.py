@@ -1,4 +1,4 @@
-"""Rows of notices, of who is told where, and of each telling."""
+"""Rows of notices, of who is notified where, and of each delivery."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from broker.keystore.columns import sealed_column
 class NoticeRow(TenantOwned, Table):
     """One notice: ``kind`` says what happened, the other columns to what.  Written with what happened: the outbox.
 
-    ``contact`` is the customer's address where they are told too.  ``fanned_out_at`` is set once everybody who is to
-    be told has a delivery.
+    ``contact`` is the customer's address where they are notified too.  ``fanned_out_at`` is set once everybody
+    who is to be notified has a delivery.
     """
 
     __tablename__ = "notices"
@@ -75,7 +75,7 @@ class WebhookRow(TenantOwned, Table):
 
 
 class DeliveryRow(TenantOwned, Table):
-    """One telling: ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.
+    """One notice to one place: ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.
 
     ``state`` is a :class:`~broker.notifications.lifecycle.DeliveryState`; ``last_error`` a word about the last try,
     never what came back.

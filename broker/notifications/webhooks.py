@@ -24,7 +24,7 @@ from broker.base.secret import Secret
 from broker.formats import ids
 from broker.keystore.keystore import Keystore
 from broker.notifications.lifecycle import DeliveryState, WebhookState, WebhookStep, webhook_after
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
 from broker.notifications.words import WORDS, Kind, Words, filled, seen
 
@@ -107,11 +107,11 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
 
 
 async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> None:
-    """The receiver said that it is gone: nothing more is posted there, and operators are told."""
+    """The receiver said that it is gone: nothing more is posted there, and operators are notified."""
     row = await find(session, webhook_id)
     if not _end(row, WebhookStep.DISABLE, now):
         return
-    await tell(
+    await notify(
         session,
         "webhook_disabled",
         organization=row.organization_id,
@@ -133,7 +133,7 @@ def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
 
 
 async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: int) -> None:
-    """The receiver took nothing since then: operators are told by the other channels, once until it takes something."""
+    """The receiver took nothing since then: operators hear of it by other channels, once until it takes something."""
     taken = await session.scalar(
         select(func.max(DeliveryRow.settled_at)).where(
             DeliveryRow.channel == "webhook",
@@ -144,7 +144,7 @@ async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: in
     row = await session.get(WebhookRow, webhook_id)
     if row is None or row.state != WebhookState.ACTIVE or (taken is not None and taken >= since):
         return
-    await tell(
+    await notify(
         session,
         "webhook_failing",
         organization=row.organization_id,

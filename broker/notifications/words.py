@@ -80,7 +80,7 @@ FACTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One kind of notice.  ``customer`` empty means that customers aren't told."""
+    """One kind of notice.  ``customer`` empty means that customers aren't notified."""
 
     severity: Severity
     title: str

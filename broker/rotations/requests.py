@@ -21,7 +21,7 @@ from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.links import Making
 from broker.intake.tables import IntakeRow
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.providers.catalog import Catalog
 from broker.rotations import next_key
 from broker.rotations.next_key import Next
@@ -60,7 +60,7 @@ class Rotating:
     ) -> tuple[RotationRow, IntakeRow, str]:
         """Open a rotation and its link; the rows, and the link's secret part, shown this once.
 
-        ``notified`` False leaves it to the caller to tell the customer.
+        ``notified`` False leaves it to the caller to notify the customer.
 
         Raises:
             RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`. Invalid: nobody to ask.
@@ -74,7 +74,7 @@ class Rotating:
         intake, secret = await links.request(session, self.making, actor, wanted, now=now, rotation=row)
         row.intake_id = intake.id
         if notified:
-            await tell(
+            await notify(
                 session,
                 "rotation_requested",
                 organization=row.organization_id,

@@ -1,4 +1,4 @@
-"""Keys whose time has come: new ones are asked for ahead of it, and people are told of those that are late."""
+"""Keys whose time has come: new ones are asked for ahead of it, and people are notified of those that are late."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ async def notify_overdue(db: Database, catalog: Catalog, clock: Clock, limit: in
     refused = and_(too_old, CredentialRow.on_max_age == "refuse")
     kind = case((refused, "key_too_old"), else_="key_overdue")
     name = kind + "/" + CredentialRow.id + "/" + cast(VersionRow.number, String) + case((too_old, "/max"), else_="")
-    told = select(NoticeRow.id).where(
+    notified = select(NoticeRow.id).where(
         NoticeRow.organization_id == CredentialRow.organization_id, NoticeRow.dedup == name
     )
     async with db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(due, ~told.exists())
+        query = age.with_active_keys().where(due, ~notified.exists())
         rows = await session.execute(query.with_only_columns(CredentialRow, VersionRow, refused, name).limit(limit))
         found = [(row[0], row[1], row[2], row[3]) for row in rows]
     for credential, version, is_refused, dedup in found:

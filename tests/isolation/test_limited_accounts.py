@@ -160,7 +160,7 @@ async def two(world: World) -> Two:
 
 
 async def _undelivered(world: World, webhook: str) -> str:
-    """A telling of globex's that was given up."""
+    """A delivery of globex's that was given up."""
     async with world.services.db.write(EVERY_TENANT) as session:
         notice = (await session.scalars(select(NoticeRow))).first()
         delivery = DeliveryRow(

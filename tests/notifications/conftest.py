@@ -63,7 +63,7 @@ class Mailbox:
 
 
 @dataclass
-class Telling:
+class Notifying:
     """A world whose notices go somewhere."""
 
     world: World
@@ -104,7 +104,7 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 
 
 @pytest.fixture
-async def telling(tmp_path: Path, database_url: str, mailbox: Mailbox) -> AsyncIterator[Telling]:
+async def notifying(tmp_path: Path, database_url: str, mailbox: Mailbox) -> AsyncIterator[Notifying]:
     receiver = Receiver()
     receiver.answering.set()
     app = Starlette(routes=[Route("/hook", receiver.answer, methods=["POST"])])
@@ -119,4 +119,4 @@ async def telling(tmp_path: Path, database_url: str, mailbox: Mailbox) -> AsyncI
     async with serving(app) as receiver.url, upstream() as (state, url):
         settings = settings_for(tmp_path, database_url, url, **mail)
         async with running_world(settings, state, url) as world:
-            yield Telling(world, receiver, mailbox)
+            yield Notifying(world, receiver, mailbox)

@@ -11,18 +11,18 @@ from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow
 from broker.intake.tables import IntakeRow
 from broker.notifications.mail import Deferred, Mail
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.notifications.tables import NoticeRow
-from tests.notifications.conftest import Mailbox, Telling
+from tests.notifications.conftest import Mailbox, Notifying
 
 NONE = ["a,b@acme.example", "a;b@acme.example", "<a@acme.example>", "admin@acme.example.", "adm\u200bin@acme.example"]
 
 
 @pytest.mark.parametrize("contact", NONE)
 async def test_a_contact_that_is_not_one_address_is_refused_wherever_it_is_given(
-    telling: Telling, contact: str
+    notifying: Notifying, contact: str
 ) -> None:
-    world = telling.world
+    world = notifying.world
     credential = await world.key_for("acme")
     where = {"organization": "acme", "provider": "raptor-comply", "label": "second", "contact": contact}
     for path, body in (
@@ -55,30 +55,30 @@ async def test_where_tls_is_asked_for_nothing_is_sent_to_a_server_that_speaks_no
     assert len(mailbox.came) == 1
 
 
-async def test_a_contact_in_another_script_is_mailed_by_a_server_without_smtputf8(telling: Telling) -> None:
-    world = telling.world
+async def test_a_contact_in_another_script_is_mailed_by_a_server_without_smtputf8(notifying: Notifying) -> None:
+    world = notifying.world
     credential = await world.key_for("acme")
     asked = await world.call(
         "POST", f"/v1/credentials/{credential}/rotate", status=201, json={"contact": "admin@bücher.example"}
     )
     await world.work()
-    (mail,) = telling.mailbox.to("admin@xn--bcher-kva.example")
+    (mail,) = notifying.mailbox.to("admin@xn--bcher-kva.example")
     assert mail["To"] == "admin@xn--bcher-kva.example"
     request = await world.call("GET", f"/v1/intakes/{asked['rotation']['intake']}")
     assert request["contact"] == "admin@xn--bcher-kva.example"
 
 
 async def test_contacts_from_before_they_were_checked_are_mailed_to_nobody_else_and_stop_nothing(
-    telling: Telling,
+    notifying: Notifying,
 ) -> None:
-    world = telling.world
+    world = notifying.world
     credential = await world.key_for("acme")
     rotation, _, _ = await world.rotate(credential)
     async with world.services.db.write(EVERY_TENANT) as session:
         await session.execute(update(CredentialRow).values(contact=NONE[0]))
         await session.execute(update(IntakeRow).values(contact=NONE[0]))
         for number, contact in enumerate([*NONE, "admin@bücher.example", "next@acme.example"]):
-            await tell(
+            await notify(
                 session,
                 "key_exposed",
                 organization=rotation["organization"],
@@ -90,10 +90,10 @@ async def test_contacts_from_before_they_were_checked_are_mailed_to_nobody_else_
     assert (await world.call("GET", f"/v1/credentials/{credential}"))["contact"] == NONE[0]
     await world.call("POST", f"/v1/rotations/{rotation['id']}/cancel", json={})
     await world.work()
-    customers = {to[0] for to, _ in telling.mailbox.came} - {"security@gridwise.example"}
+    customers = {to[0] for to, _ in notifying.mailbox.came} - {"security@gridwise.example"}
     assert customers == {"admin@acme.example", "admin@xn--bcher-kva.example", "next@acme.example"}
-    assert all(len(to) == 1 for to, _ in telling.mailbox.came)
-    dead = await telling.deliveries(state="dead")
+    assert all(len(to) == 1 for to, _ in notifying.mailbox.came)
+    dead = await notifying.deliveries(state="dead")
     assert {one["last_error"] for one in dead} == {"not_a_mailbox"}
     assert {one["destination"] for one in dead} == set(NONE)
     assert {one["tries"] for one in dead} == {1}

@@ -12,25 +12,25 @@ from sqlalchemy import func, select
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.base.db import EVERY_TENANT
-from broker.notifications.notices import tell
+from broker.notifications.notices import notify
 from broker.notifications.outbox import Answer, Outbox
 from broker.notifications.tables import NoticeRow
 from broker.worker import Worker
-from tests.notifications.conftest import Telling
+from tests.notifications.conftest import Notifying
 from tests.support.waiting import eventually
 
 
-def outbox(telling: Telling) -> Outbox:
-    found: Outbox = telling.world.services.outbox
+def outbox(notifying: Notifying) -> Outbox:
+    found: Outbox = notifying.world.services.outbox
     return found
 
 
-async def test_a_webhook_is_signed_as_standard_webhooks_asks(telling: Telling) -> None:
-    made = await telling.webhook(kinds=["key_exposed"])
-    credential = await telling.happen()
-    await telling.world.work()
+async def test_a_webhook_is_signed_as_standard_webhooks_asks(notifying: Notifying) -> None:
+    made = await notifying.webhook(kinds=["key_exposed"])
+    credential = await notifying.happen()
+    await notifying.world.work()
 
-    ((headers, body),) = telling.receiver.came
+    ((headers, body),) = notifying.receiver.came
     told = Webhook(made["secret"]).verify(body, headers)
     assert told["type"] == "key.exposed"
     assert told["data"]["credential"] == credential
@@ -40,30 +40,30 @@ async def test_a_webhook_is_signed_as_standard_webhooks_asks(telling: Telling) -
         Webhook(made["secret"]).verify(body.replace(b"urgent", b"info"), headers)
 
 
-async def test_a_new_signing_secret_and_the_one_before_both_verify_for_a_day(telling: Telling) -> None:
-    made = await telling.webhook(kinds=["key_exposed"])
-    again = await telling.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/rotate-secret")
-    await telling.happen()
-    await telling.world.work()
-    ((headers, body),) = telling.receiver.came
+async def test_a_new_signing_secret_and_the_one_before_both_verify_for_a_day(notifying: Notifying) -> None:
+    made = await notifying.webhook(kinds=["key_exposed"])
+    again = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/rotate-secret")
+    await notifying.happen()
+    await notifying.world.work()
+    ((headers, body),) = notifying.receiver.came
     for secret in (made["secret"], again["secret"]):
         Webhook(secret).verify(body, headers)
 
-    telling.receiver.came.clear()
-    telling.world.clock.forward(hours=25)
-    await telling.happen("globex")
-    await telling.world.work()
-    ((headers, body),) = telling.receiver.came
+    notifying.receiver.came.clear()
+    notifying.world.clock.forward(hours=25)
+    await notifying.happen("globex")
+    await notifying.world.work()
+    ((headers, body),) = notifying.receiver.came
     # the library compares with the present; only which secrets signed is asked here
     signatures = headers["webhook-signature"].split(" ")
     assert len(signatures) == 1
 
 
-async def test_slack_gets_json_that_it_takes(telling: Telling) -> None:
-    await telling.webhook(format="slack", kinds=["key_exposed"])
-    await telling.happen()
-    await telling.world.work()
-    ((headers, body),) = telling.receiver.came
+async def test_slack_gets_json_that_it_takes(notifying: Notifying) -> None:
+    await notifying.webhook(format="slack", kinds=["key_exposed"])
+    await notifying.happen()
+    await notifying.world.work()
+    ((headers, body),) = notifying.receiver.came
     told = json.loads(body)
     assert headers["content-type"] == "application/json"
     assert told["text"].startswith(":rotating_light: *A key was exposed*")
@@ -74,27 +74,27 @@ async def test_slack_gets_json_that_it_takes(telling: Telling) -> None:
     assert [said["text"]["type"], about["elements"][0]["type"]] == ["plain_text", "plain_text"]
 
 
-async def found_at(telling: Telling, place: str) -> None:
+async def found_at(notifying: Notifying, place: str) -> None:
     """A notice with somebody else's text in it."""
-    await telling.world.organization("acme")
-    organization = (await telling.world.call("GET", "/v1/organizations/acme"))["id"]
-    async with telling.world.services.db.write(EVERY_TENANT) as session:
-        await tell(
+    await notifying.world.organization("acme")
+    organization = (await notifying.world.call("GET", "/v1/organizations/acme"))["id"]
+    async with notifying.world.services.db.write(EVERY_TENANT) as session:
+        await notify(
             session,
             "leak_found",
             organization=organization,
             provider="raptor-comply",
-            now=telling.world.clock(),
+            now=notifying.world.clock(),
             facts={"place": place, "places": 1, "last4": "1234"},
         )
-    await telling.world.work()
+    await notifying.world.work()
 
 
-async def test_other_peoples_text_is_no_markup_of_slacks(telling: Telling) -> None:
+async def test_other_peoples_text_is_no_markup_of_slacks(notifying: Notifying) -> None:
     odd = "@channel <!here> *URGENT* `x` :tada: https://evil.example/login"
-    await telling.webhook(format="slack")
-    await found_at(telling, odd)
-    ((_, body),) = telling.receiver.came
+    await notifying.webhook(format="slack")
+    await found_at(notifying, odd)
+    ((_, body),) = notifying.receiver.came
     told = json.loads(body)
     plain = told["blocks"][1]["text"]
     assert (plain["type"], plain["emoji"], odd in plain["text"]) == ("plain_text", False, True)
@@ -102,11 +102,11 @@ async def test_other_peoples_text_is_no_markup_of_slacks(telling: Telling) -> No
     assert "evil.example" not in json.dumps(told)
 
 
-async def test_operators_and_the_customer_are_mailed_each_in_their_words(telling: Telling) -> None:
-    await telling.happen()
-    await telling.world.work()
-    (operators,) = [mail for mail in telling.mailbox.to("security@gridwise.example") if "exposed" in mail["Subject"]]
-    (customer,) = [mail for mail in telling.mailbox.to("admin@acme.example") if "exposed" in mail["Subject"]]
+async def test_operators_and_the_customer_are_mailed_each_in_their_words(notifying: Notifying) -> None:
+    await notifying.happen()
+    await notifying.world.work()
+    (operators,) = [mail for mail in notifying.mailbox.to("security@gridwise.example") if "exposed" in mail["Subject"]]
+    (customer,) = [mail for mail in notifying.mailbox.to("admin@acme.example") if "exposed" in mail["Subject"]]
     assert operators["Subject"] == "[URGENT] A key was exposed"
     assert "broker incident timeline" in operators.get_content()
     assert "broker" not in customer.get_content()
@@ -117,112 +117,112 @@ async def test_operators_and_the_customer_are_mailed_each_in_their_words(telling
     assert customer["Message-ID"] != operators["Message-ID"]
 
 
-async def test_what_fails_is_tried_again_under_the_same_id_and_then_told_once(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.status = 500
-    await telling.happen()
-    await telling.world.work()
-    await telling.world.work()
-    assert len(telling.receiver.came) == 1, "not at once"
-    telling.receiver.status = 200
-    await telling.world.work(seconds=10)
-    await telling.world.work(hours=100)
-    first, second = telling.receiver.came
+async def test_what_fails_is_tried_again_under_the_same_id_and_then_told_once(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.status = 500
+    await notifying.happen()
+    await notifying.world.work()
+    await notifying.world.work()
+    assert len(notifying.receiver.came) == 1, "not at once"
+    notifying.receiver.status = 200
+    await notifying.world.work(seconds=10)
+    await notifying.world.work(hours=100)
+    first, second = notifying.receiver.came
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
-    (delivery,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
+    (delivery,) = [one for one in await notifying.deliveries() if one["channel"] == "webhook"]
     assert (delivery["state"], delivery["tries"], delivery["last_status"]) == ("sent", 2, 200)
 
 
-async def test_what_never_works_is_a_dead_letter_that_can_be_sent_again(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.status = 503
-    await telling.happen()
+async def test_what_never_works_is_a_dead_letter_that_can_be_sent_again(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.status = 503
+    await notifying.happen()
     for _ in range(12):
-        await telling.world.work(hours=30)
-    (dead,) = await telling.deliveries(state="dead")
+        await notifying.world.work(hours=30)
+    (dead,) = await notifying.deliveries(state="dead")
     assert (dead["channel"], dead["tries"], dead["last_status"], dead["last_error"]) == ("webhook", 10, 503, "refused")
 
-    telling.receiver.status = 200
-    telling.receiver.came.clear()
-    await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend")
-    assert len(await telling.world.events(kind="notice.resent")) == 1
-    await telling.world.work()
-    assert len(telling.receiver.came) == 1
-    again = await telling.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend", status=409)
+    notifying.receiver.status = 200
+    notifying.receiver.came.clear()
+    await notifying.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend")
+    assert len(await notifying.world.events(kind="notice.resent")) == 1
+    await notifying.world.work()
+    assert len(notifying.receiver.came) == 1
+    again = await notifying.world.call("POST", f"/v1/notices/deliveries/{dead['id']}/resend", status=409)
     assert "only a dead one" in again["detail"]
 
 
-async def test_a_receiver_that_is_gone_is_asked_no_more(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.status = 410
-    await telling.happen()
-    await telling.world.work()
-    ((webhook),) = (await telling.world.call("GET", "/v1/webhooks"))["items"]
+async def test_a_receiver_that_is_gone_is_asked_no_more(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.status = 410
+    await notifying.happen()
+    await notifying.world.work()
+    ((webhook),) = (await notifying.world.call("GET", "/v1/webhooks"))["items"]
     assert webhook["state"] == "disabled"
-    assert len(await telling.world.events(kind="webhook.disabled")) == 1
-    await telling.world.work(hours=30)
-    assert len(telling.receiver.came) == 1
-    assert [mail["Subject"] for mail in telling.mailbox.to("security@gridwise.example")].count(
+    assert len(await notifying.world.events(kind="webhook.disabled")) == 1
+    await notifying.world.work(hours=30)
+    assert len(notifying.receiver.came) == 1
+    assert [mail["Subject"] for mail in notifying.mailbox.to("security@gridwise.example")].count(
         "A webhook is switched off"
     ) == 1
-    assert len(await telling.deliveries(state="dead")) == 1
+    assert len(await notifying.deliveries(state="dead")) == 1
 
 
 async def test_an_address_that_the_mail_server_rejects_is_dead_at_once_and_a_busy_server_is_tried_again(
-    telling: Telling,
+    notifying: Notifying,
 ) -> None:
-    telling.mailbox.reply = "451 try later"
-    await telling.happen()
-    await telling.world.work()
-    assert {one["state"] for one in await telling.deliveries()} == {"pending"}
-    telling.mailbox.reply = "550 no such user"
-    await telling.world.work(seconds=30)
-    assert {one["state"] for one in await telling.deliveries() if one["tries"] == 2} == {"dead"}
+    notifying.mailbox.reply = "451 try later"
+    await notifying.happen()
+    await notifying.world.work()
+    assert {one["state"] for one in await notifying.deliveries()} == {"pending"}
+    notifying.mailbox.reply = "550 no such user"
+    await notifying.world.work(seconds=30)
+    assert {one["state"] for one in await notifying.deliveries() if one["tries"] == 2} == {"dead"}
 
 
-async def test_a_refusal_that_is_not_about_the_message_kills_none(telling: Telling) -> None:
+async def test_a_refusal_that_is_not_about_the_message_kills_none(notifying: Notifying) -> None:
     # a sender that isn't allowed, a password that was changed: somebody mends that
-    telling.mailbox.to_sender = "550 not from here"
-    await telling.happen()
-    await telling.world.work()
-    assert {(one["state"], one["last_error"]) for one in await telling.deliveries()} == {("pending", "550")}
-    telling.mailbox.to_sender = "250 OK"
-    await telling.world.work(seconds=30)
-    assert {one["state"] for one in await telling.deliveries() if one["tries"] == 2} == {"sent"}
+    notifying.mailbox.to_sender = "550 not from here"
+    await notifying.happen()
+    await notifying.world.work()
+    assert {(one["state"], one["last_error"]) for one in await notifying.deliveries()} == {("pending", "550")}
+    notifying.mailbox.to_sender = "250 OK"
+    await notifying.world.work(seconds=30)
+    assert {one["state"] for one in await notifying.deliveries() if one["tries"] == 2} == {"sent"}
 
 
-async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.status = 503
+async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.status = 503
     for slug in ("acme", "globex"):
-        await telling.happen(slug)
+        await notifying.happen(slug)
     for _ in range(12):
-        await telling.world.work(hours=2)
-    telling.receiver.status = 200
-    telling.receiver.came.clear()
-    await telling.world.work(hours=20)
-    assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 2
+        await notifying.world.work(hours=2)
+    notifying.receiver.status = 200
+    notifying.receiver.came.clear()
+    await notifying.world.work(hours=20)
+    assert len({headers["webhook-id"] for headers, _ in notifying.receiver.came}) == 2
 
 
-async def test_a_receiver_is_not_told_of_its_own_trouble(telling: Telling) -> None:
-    await telling.webhook()
-    telling.receiver.status = 503
-    await telling.happen()
+async def test_a_receiver_is_not_told_of_its_own_trouble(notifying: Notifying) -> None:
+    await notifying.webhook()
+    notifying.receiver.status = 503
+    await notifying.happen()
     for hours in (0, 25):
-        await telling.world.work(hours=hours)
-    telling.receiver.status = 200
-    await telling.world.work(hours=25)
-    assert "webhook_failing" in {one["kind"] for one in (await telling.world.call("GET", "/v1/notices"))["items"]}
-    assert "webhook.failing" not in {json.loads(body)["type"] for _, body in telling.receiver.came}
+        await notifying.world.work(hours=hours)
+    notifying.receiver.status = 200
+    await notifying.world.work(hours=25)
+    assert "webhook_failing" in {one["kind"] for one in (await notifying.world.call("GET", "/v1/notices"))["items"]}
+    assert "webhook.failing" not in {json.loads(body)["type"] for _, body in notifying.receiver.came}
 
 
-async def test_two_workers_at_once_send_once(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    await telling.happen()
-    await asyncio.gather(*(outbox(telling).work() for _ in range(4)))
-    assert len(telling.receiver.came) == 1
-    assert len(telling.mailbox.to("security@gridwise.example")) == len(
-        {mail["Message-ID"] for mail in telling.mailbox.to("security@gridwise.example")}
+async def test_two_workers_at_once_send_once(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    await notifying.happen()
+    await asyncio.gather(*(outbox(notifying).work() for _ in range(4)))
+    assert len(notifying.receiver.came) == 1
+    assert len(notifying.mailbox.to("security@gridwise.example")) == len(
+        {mail["Message-ID"] for mail in notifying.mailbox.to("security@gridwise.example")}
     )
 
 
@@ -232,10 +232,10 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("line", ["before it is sent", "after it was sent"])
 async def test_a_sender_that_dies_leaves_the_message_to_the_next(
-    telling: Telling, line: str, monkeypatch: pytest.MonkeyPatch
+    notifying: Notifying, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    await telling.happen()
+    await notifying.webhook(kinds=["key_exposed"])
+    await notifying.happen()
     post = Outbox.post
 
     async def dying(self: Outbox, *arguments: Any) -> int | None:
@@ -245,72 +245,74 @@ async def test_a_sender_that_dies_leaves_the_message_to_the_next(
 
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "post", dying)
-        await outbox(telling).work()
-    before = len(telling.receiver.came)
-    await telling.world.work(seconds=60)
-    assert len(telling.receiver.came) == before, "its claim still holds"
-    await telling.world.work(seconds=120)
-    assert len(telling.receiver.came) == before + 1
-    assert len({headers["webhook-id"] for headers, _ in telling.receiver.came}) == 1
+        await outbox(notifying).work()
+    before = len(notifying.receiver.came)
+    await notifying.world.work(seconds=60)
+    assert len(notifying.receiver.came) == before, "its claim still holds"
+    await notifying.world.work(seconds=120)
+    assert len(notifying.receiver.came) == before + 1
+    assert len({headers["webhook-id"] for headers, _ in notifying.receiver.came}) == 1
 
 
-async def test_a_sender_whose_claim_ran_out_settles_nothing(telling: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    await telling.happen()
+async def test_a_sender_whose_claim_ran_out_settles_nothing(
+    notifying: Notifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    await notifying.happen()
     post, senders = Outbox.post, iter(["slow", "next"])
 
     async def late(self: Outbox, *arguments: Any) -> Answer:
         if next(senders) == "next":
             return await post(self, *arguments)
-        telling.world.clock.forward(seconds=121)
-        await outbox(telling).work()
+        notifying.world.clock.forward(seconds=121)
+        await outbox(notifying).work()
         return Answer(500)
 
     monkeypatch.setattr(Outbox, "post", late)
-    await outbox(telling).work()
-    (sent,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
-    assert (sent["state"], len(telling.receiver.came)) == ("sent", 1)
+    await outbox(notifying).work()
+    (sent,) = [one for one in await notifying.deliveries() if one["channel"] == "webhook"]
+    assert (sent["state"], len(notifying.receiver.came)) == ("sent", 1)
 
 
-async def test_the_same_thing_is_told_once(telling: Telling) -> None:
-    credential = await telling.happen()
+async def test_the_same_thing_is_told_once(notifying: Notifying) -> None:
+    credential = await notifying.happen()
     for _ in range(3):
-        again = await telling.world.call(
+        again = await notifying.world.call(
             "POST", f"/v1/credentials/{credential}/exposure", json={"found_by": "me too", "where": "elsewhere"}
         )
         assert again["exposure"]["found_by"] == "a scanner"
-    async with telling.world.services.db.read(EVERY_TENANT) as session:
+    async with notifying.world.services.db.read(EVERY_TENANT) as session:
         query = select(func.count()).select_from(NoticeRow).where(NoticeRow.kind == "key_exposed")
         assert await session.scalar(query) == 1
 
 
-async def test_a_slow_receiver_holds_no_other(telling: Telling) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.answering.clear()
-    await telling.happen()
-    working = asyncio.create_task(outbox(telling).work())
-    await eventually(lambda: telling.mailbox.to("security@gridwise.example"), seconds=60)
+async def test_a_slow_receiver_holds_no_other(notifying: Notifying) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.answering.clear()
+    await notifying.happen()
+    working = asyncio.create_task(outbox(notifying).work())
+    await eventually(lambda: notifying.mailbox.to("security@gridwise.example"), seconds=60)
     async with asyncio.timeout(60):
         assert not working.done(), "mail went out while the webhook's receiver thought"
-        telling.receiver.answering.set()
+        notifying.receiver.answering.set()
         await working
 
 
 async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
-    telling: Telling, monkeypatch: pytest.MonkeyPatch
+    notifying: Notifying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a hundred notices of no haste for one webhook, then an exposure for it and another
-    slow, other = [(await telling.webhook())["webhook"]["id"] for _ in range(2)]
-    async with telling.world.services.db.write(EVERY_TENANT) as session:
+    slow, other = [(await notifying.webhook())["webhook"]["id"] for _ in range(2)]
+    async with notifying.world.services.db.write(EVERY_TENANT) as session:
         for number in range(100):
-            await tell(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
-    while await outbox(telling)._fan_out():
+            await notify(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
+    while await outbox(notifying)._fan_out():
         pass
-    await telling.happen()
-    while await outbox(telling)._fan_out():
+    await notifying.happen()
+    while await outbox(notifying)._fan_out():
         pass
     # when the next turn is taken
-    claimed = await outbox(telling)._claim()
+    claimed = await outbox(notifying)._claim()
     # then the exposure is in it, for everybody, and neither webhook fills it
     urgent = {delivery.destination for delivery, notice in claimed if notice.kind == "key_exposed"}
     assert urgent == {slow, other, "security@gridwise.example", "admin@acme.example"}
@@ -318,34 +320,36 @@ async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
     assert max(taken.values()) <= 5
 
 
-async def test_a_try_that_ends_in_a_surprise_counts_as_one(telling: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    await telling.happen()
+async def test_a_try_that_ends_in_a_surprise_counts_as_one(
+    notifying: Notifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notifying.webhook(kinds=["key_exposed"])
+    await notifying.happen()
 
     async def surprising(*_: Any) -> int | None:
         raise RuntimeError("nobody thought of this")
 
     monkeypatch.setattr(Outbox, "post", surprising)
     for _ in range(12):
-        await telling.world.work(hours=30)
-    (dead,) = await telling.deliveries(state="dead")
+        await notifying.world.work(hours=30)
+    (dead,) = await notifying.deliveries(state="dead")
     assert (dead["channel"], dead["tries"], dead["last_error"]) == ("webhook", 10, "RuntimeError")
 
 
 async def test_a_receiver_that_never_ends_its_answer_is_given_up_in_time(
-    telling: Telling, monkeypatch: pytest.MonkeyPatch
+    notifying: Notifying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await telling.webhook(kinds=["key_exposed"])
-    telling.receiver.answering.clear()
+    await notifying.webhook(kinds=["key_exposed"])
+    notifying.receiver.answering.clear()
     monkeypatch.setattr("broker.notifications.outbox._TRY_S", 0.2)
-    await telling.happen()
-    await telling.world.work()
-    (delivery,) = [one for one in await telling.deliveries() if one["channel"] == "webhook"]
+    await notifying.happen()
+    await notifying.world.work()
+    (delivery,) = [one for one in await notifying.deliveries() if one["channel"] == "webhook"]
     assert (delivery["state"], delivery["last_error"]) == ("pending", "timeout")
-    telling.receiver.answering.set()
+    notifying.receiver.answering.set()
 
 
-async def test_the_worker_sends_beside_everything_else(telling: Telling) -> None:
+async def test_the_worker_sends_beside_everything_else(notifying: Notifying) -> None:
     # given a piece of work that stands still
     stands = asyncio.Event()
 
@@ -354,22 +358,22 @@ async def test_the_worker_sends_beside_everything_else(telling: Telling) -> None
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Worker, "verify_due", standing)
-        working = asyncio.create_task(telling.world.broker.worker.run())
+        working = asyncio.create_task(notifying.world.broker.worker.run())
         try:
-            await telling.happen()
-            await eventually(lambda: telling.mailbox.to("security@gridwise.example"), seconds=60)
+            await notifying.happen()
+            await eventually(lambda: notifying.mailbox.to("security@gridwise.example"), seconds=60)
         finally:
             stands.set()
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(telling: Telling) -> None:
-    world = telling.world
+async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(notifying: Notifying) -> None:
+    world = notifying.world
     for slug in ("acme", "globex"):
         await world.organization(slug)
     limited = await world.operator("olga", "operator", organizations=["acme"])
-    url = telling.receiver.url + "/hook"
+    url = notifying.receiver.url + "/hook"
     refused = await world.call("POST", "/v1/webhooks", as_=limited, status=403, json={"url": url})
     assert "name one of them" in refused["detail"]
     await world.call("POST", "/v1/webhooks", as_=limited, status=404, json={"url": url, "organization": "globex"})
@@ -380,20 +384,20 @@ async def test_webhooks_keep_to_their_organization_and_are_the_operators_own(tel
     await world.call("POST", f"/v1/webhooks/{every['webhook']['id']}/revoke", as_=limited, status=404)
 
 
-async def test_a_webhook_of_one_organization_hears_nothing_of_another(telling: Telling) -> None:
-    await telling.world.organization("acme")
-    await telling.webhook(organization="acme", kinds=["key_exposed"])
-    await telling.happen("globex")
-    await telling.world.work()
-    assert telling.receiver.came == []
+async def test_a_webhook_of_one_organization_hears_nothing_of_another(notifying: Notifying) -> None:
+    await notifying.world.organization("acme")
+    await notifying.webhook(organization="acme", kinds=["key_exposed"])
+    await notifying.happen("globex")
+    await notifying.world.work()
+    assert notifying.receiver.came == []
 
 
-async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -> None:
-    made = await telling.webhook()
-    telling.receiver.status = 202
-    tested = await telling.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
+async def test_a_test_notice_says_what_the_receiver_answered(notifying: Notifying) -> None:
+    made = await notifying.webhook()
+    notifying.receiver.status = 202
+    tested = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
     assert tested == {"status": 202}
-    Webhook(made["secret"]).verify(telling.receiver.came[0][1], telling.receiver.came[0][0])
+    Webhook(made["secret"]).verify(notifying.receiver.came[0][1], notifying.receiver.came[0][0])
 
 
 @pytest.mark.parametrize(
@@ -412,40 +416,40 @@ async def test_a_test_notice_says_what_the_receiver_answered(telling: Telling) -
         f"https://{'x' * 64}.example/h",
     ],
 )
-async def test_addresses_that_notices_must_not_be_posted_to_are_refused(telling: Telling, url: str) -> None:
-    refused = await telling.world.call("POST", "/v1/webhooks", status=422, json={"url": url})
+async def test_addresses_that_notices_must_not_be_posted_to_are_refused(notifying: Notifying, url: str) -> None:
+    refused = await notifying.world.call("POST", "/v1/webhooks", status=422, json={"url": url})
     assert refused["detail"].startswith("url:")
 
 
 async def test_no_secret_is_in_anything_that_is_sent_or_shown(
-    telling: Telling, capfd: pytest.CaptureFixture[str]
+    notifying: Notifying, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = await telling.webhook()
-    credential = await telling.happen()
+    made = await notifying.webhook()
+    credential = await notifying.happen()
     for _ in range(3):
-        await telling.world.work(hours=30)
-    rotation = (await telling.world.call("GET", "/v1/rotations", params={"credential": credential}))["items"]
+        await notifying.world.work(hours=30)
+    rotation = (await notifying.world.call("GET", "/v1/rotations", params={"credential": credential}))["items"]
     assert rotation
-    sent = b"".join(body for _, body in telling.receiver.came)
-    sent += b"".join(bytes(mail) for _, mail in telling.mailbox.came)
-    assert len(telling.receiver.came) >= 3
-    shown = json.dumps(await telling.deliveries()) + json.dumps(
-        (await telling.world.call("GET", "/v1/webhooks"))["items"]
+    sent = b"".join(body for _, body in notifying.receiver.came)
+    sent += b"".join(bytes(mail) for _, mail in notifying.mailbox.came)
+    assert len(notifying.receiver.came) >= 3
+    shown = json.dumps(await notifying.deliveries()) + json.dumps(
+        (await notifying.world.call("GET", "/v1/webhooks"))["items"]
     )
     everything = sent.decode() + shown + "".join(capfd.readouterr())
-    for secret in (telling.world.upstream_keys["acme"], made["secret"], "very-secret-part", "#", "kbl_", "/intake/"):
+    for secret in (notifying.world.upstream_keys["acme"], made["secret"], "very-secret-part", "#", "kbl_", "/intake/"):
         assert secret not in everything, secret
 
 
-async def test_other_peoples_text_in_a_notice_steers_no_reader(telling: Telling) -> None:
+async def test_other_peoples_text_in_a_notice_steers_no_reader(notifying: Notifying) -> None:
     """Also what an earlier version of the broker took in."""
     odd = "ci\x9b31m\u202e\u200b\u2028\nNothing has to be cut off."
-    await telling.webhook(format="slack")
-    await found_at(telling, odd)
+    await notifying.webhook(format="slack")
+    await found_at(notifying, odd)
     seen = "ci\ufffd31m\ufffd\ufffd\ufffd\ufffdNothing has to be cut off."
-    (mail,) = telling.mailbox.to("security@gridwise.example")
+    (mail,) = notifying.mailbox.to("security@gridwise.example")
     assert seen in mail.get_content().replace("\n", "")
-    (_, body), *_ = telling.receiver.came
+    (_, body), *_ = notifying.receiver.came
     assert seen in json.loads(body)["blocks"][1]["text"]["text"]
-    (listed,) = (await telling.world.call("GET", "/v1/notices"))["items"]
+    (listed,) = (await notifying.world.call("GET", "/v1/notices"))["items"]
     assert seen in listed["text"]
