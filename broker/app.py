@@ -17,7 +17,7 @@ from broker.base import tracing
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
-from broker.base.news import News
+from broker.base.listen import Listener
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
 from broker.care.health import HealthCheck
@@ -107,8 +107,8 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 )
                 watching = asyncio.create_task(broker.services.in_flight.watch(), name="in-flight-watch")
                 comparing = asyncio.create_task(timekeeping.watch(), name="clock-watch")
-                news = _news(db, broker.services)
-                listening = asyncio.create_task(news.run(), name="news")
+                listener = _listener(db, broker.services)
+                listening = asyncio.create_task(listener.run(), name="listener")
                 keeping = asyncio.create_task(heads.watch(audit, broker.worker.election), name="heads-watch")
                 try:
                     yield broker
@@ -248,19 +248,19 @@ def _wire(
     return Broker(services, worker, outbound, opened, heads)
 
 
-def _news(db: Database, services: Services) -> News:
+def _listener(db: Database, services: Services) -> Listener:
     """What other replicas' revocations are told to."""
     snapshots, jobs = services.leasing.snapshots, services.jobs
 
-    def heard(news: str) -> None:
-        snapshots.heard(news)
-        jobs.heard(news)
+    def heard(message: str) -> None:
+        snapshots.heard(message)
+        jobs.heard(message)
 
     def missed() -> None:
         snapshots.forget()
         jobs.forget()
 
-    return News(db, "keybroker_guards", heard, missed)
+    return Listener(db, "keybroker_guards", heard, missed)
 
 
 def _measure(services: Services, worker: Worker, opened: Keystores) -> None:

@@ -17,7 +17,7 @@ from broker.formats import ids
 from broker.identity.tables import WorkloadRow
 
 _REMEMBERED = 20_000
-# News may be lost with a connection: nothing is believed for longer.
+# Invalidation messages may be lost with a connection: nothing is believed for longer.
 _FRESH_MS = 1_000
 
 
@@ -48,7 +48,7 @@ class Jobs:
         """Return where the workload stands.
 
         Raises:
-            JobRevoked: it was revoked: here, or elsewhere a second ago; sooner where news of it came.
+            JobRevoked: it was revoked: here, or elsewhere a second ago; sooner where a message of it came.
         """
         known = self._known.get(workload)
         if known is None or not 0 <= self._clock() - known.at < _FRESH_MS:
@@ -56,15 +56,15 @@ class Jobs:
         if not known.active:
             raise JobRevoked
 
-    def heard(self, news: str) -> None:
+    def heard(self, message: str) -> None:
         """Note that a guard was raised (``ID EPOCH``, or the id alone)."""
-        guard = news.partition(" ")[0]
+        guard = message.partition(" ")[0]
         if ids.is_id(guard, "wkl"):
             self._changes += 1
             self._known.pop(guard)
 
     def forget(self) -> None:
-        """Read everything again: news may have been missed."""
+        """Read everything again: messages may have been missed."""
         self._changes += 1
         self._known.clear()
 

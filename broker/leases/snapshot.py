@@ -138,13 +138,13 @@ class SnapshotCache:
             running.add_done_callback(lambda done: self._loaded(target, done))
         return await asyncio.shield(running)
 
-    def heard(self, news: str) -> None:
+    def heard(self, message: str) -> None:
         """Note that a guard was raised (``ID EPOCH``)."""
-        guard, _, epoch = news.partition(" ")
+        guard, _, epoch = message.partition(" ")
         self._told[guard] = int(epoch)
 
     def forget(self) -> None:
-        """Read everything again: news may have been missed."""
+        """Read everything again: messages may have been missed."""
         self._kept.clear()
         self._told.clear()
 

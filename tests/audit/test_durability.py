@@ -17,7 +17,7 @@ from broker.audit.log import AuditLog
 from broker.audit.tables import BatchRow, EventRow
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
-from broker.base.news import News
+from broker.base.listen import Listener
 from tests.audit.test_log import event
 from tests.support.databases import Postgres
 from tests.support.waiting import eventually
@@ -230,14 +230,14 @@ async def test_nobody_does_the_periodic_work_over_a_server_that_only_reads(
     await db.close()
 
 
-async def test_news_are_not_awaited_from_a_server_that_only_reads(
+async def test_messages_are_not_awaited_from_a_server_that_only_reads(
     postgres_url: str, prepared_postgres: Postgres
 ) -> None:
     db = Database(postgres_url)
     missed: list[int] = []
     async with read_only(prepared_postgres, postgres_url):
-        news = News(db, "channel", lambda _told: None, lambda: missed.append(1))
+        listener = Listener(db, "channel", lambda _told: None, lambda: missed.append(1))
         with pytest.raises(Exception, match="takes no writes"):
-            await news._listen()
+            await listener._listen()
     assert not missed
     await db.close()

@@ -72,17 +72,17 @@ async def test_the_state_is_asked_from_memory_and_never_believed_for_longer_than
     with monkeypatch.context() as away:
         away.setattr(db, "read", None)
         await jobs.check(workload)
-    await revoke(db, workload)  # without any news
+    await revoke(db, workload)  # without any message
     clock.forward(seconds=1)
     with pytest.raises(JobRevoked):
         await jobs.check(workload)
 
 
-async def test_news_is_believed_at_once_also_while_the_state_is_being_read(db: Database) -> None:
+async def test_a_message_is_believed_at_once_also_while_the_state_is_being_read(db: Database) -> None:
     jobs, workload = Jobs(db, Clock()), await row(db)
     await asyncio.gather(jobs.check(workload), told_of(jobs, workload))
     await revoke(db, workload)
-    with pytest.raises(JobRevoked):  # what was read before the news was not kept
+    with pytest.raises(JobRevoked):  # what was read before the message was not kept
         await jobs.check(workload)
 
 

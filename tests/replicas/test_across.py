@@ -43,7 +43,7 @@ def at(job: Job, world: World) -> Job:
     return Job(world, job.identity)
 
 
-async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_it_is_used(
+async def test_a_message_of_a_revocation_makes_another_replicas_snapshot_fall_before_it_is_used(
     replicas: list[World],
 ) -> None:
     one, two, _ = replicas
@@ -58,7 +58,7 @@ async def test_news_of_a_revocation_makes_another_replicas_snapshot_fall_before_
     await eventually(lambda: snapshots._outdated(kept))  # without a request
 
 
-async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World]) -> None:
+async def test_messages_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World]) -> None:
     """Epochs are drawn: a later one is not a larger one."""
     one, _, _ = replicas
     credential = await one.key_for("acme")
@@ -70,12 +70,12 @@ async def test_news_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World
     assert await snapshots.get(target) is kept
     snapshots.heard(f"{credential} {kept.epochs[credential] - 1}")
     assert await snapshots.get(target) is not kept
-    # and what was heard before news were missed makes nothing fall that was read since
+    # and what was heard before messages were missed makes nothing fall that was read since
     snapshots.forget()
     assert not snapshots._outdated(kept)
 
 
-async def test_without_any_news_the_guards_refuse_all_the_same(
+async def test_without_any_message_the_guards_refuse_all_the_same(
     replicas: list[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Freshness may fail; correctness may not."""
@@ -89,7 +89,7 @@ async def test_without_any_news_the_guards_refuse_all_the_same(
     assert (await at(job, two).ask("acme")).status_code == 403
 
 
-async def test_news_that_may_have_been_missed_empties_the_memory(
+async def test_a_message_that_may_have_been_missed_empties_the_memory(
     replicas: list[World], prepared_postgres: Postgres
 ) -> None:
     one, two, _ = replicas
@@ -100,7 +100,7 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
     snapshots = two.services.leasing.snapshots
     assert snapshots._kept
     listeners = await listening(two)
-    # when every broker loses its connection for news
+    # when every broker loses its connection for messages
     await prepared_postgres.admin(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{listeners}) AS pid")
     # then it is noticed at once
     await eventually(lambda: not snapshots._kept)
@@ -118,13 +118,13 @@ async def test_news_that_may_have_been_missed_empties_the_memory(
     await eventually(lambda: snapshots._outdated(kept))
 
 
-async def test_news_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(
+async def test_a_message_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(
     replicas: list[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, _ = replicas
     job = await one.job()
     headers = await job.headers()
-    monkeypatch.setattr("broker.identity.jobs._FRESH_MS", 600_000)  # but for the news, memory would be believed
+    monkeypatch.setattr("broker.identity.jobs._FRESH_MS", 600_000)  # but for the messages, memory would be believed
     await two.call("GET", "/v1/leases", as_=headers)
     await one.call("POST", "/v1/workloads/sync/revoke", json={"reason": "retired"})
 
@@ -135,7 +135,7 @@ async def test_news_that_a_job_was_revoked_closes_what_its_token_opened_elsewher
 
 
 async def listening(world: World) -> list[int]:
-    """The connections on which the brokers of this database hear news."""
+    """The connections on which the brokers of this database hear messages."""
     news = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'keybroker news'"
     async with world.services.db.read(EVERY_TENANT) as session:
         return list(await session.scalars(text(f"{news} AND state = 'idle' AND query <> ''")))

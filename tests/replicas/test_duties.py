@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
-from broker.base.news import News
+from broker.base.listen import Listener
 from broker.identity.tables import AssertionRow
 from broker.worker import Worker
 from tests.support.databases import Postgres
@@ -56,7 +56,7 @@ async def test_on_sqlite_the_one_process_holds(sqlite_url: str) -> None:
     await db.close()
 
 
-async def test_options_of_the_address_that_are_for_the_pool_alone_hinder_neither_work_nor_news(
+async def test_options_of_the_address_that_are_for_the_pool_alone_hinder_neither_work_nor_messages(
     postgres_url: str,
 ) -> None:
     db = Database(f"{postgres_url}&prepared_statement_cache_size=0")
@@ -66,7 +66,7 @@ async def test_options_of_the_address_that_are_for_the_pool_alone_hinder_neither
     await db.close()
 
 
-async def test_an_error_that_nobody_expected_ends_neither_news_nor_the_election(
+async def test_an_error_that_nobody_expected_ends_neither_messages_nor_the_election(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = Database(postgres_url)
@@ -83,8 +83,8 @@ async def test_an_error_that_nobody_expected_ends_neither_news_nor_the_election(
     # given a first try that fails as no database does
     election = Election(db, 4711)
     assert await election.holds() is False
-    news = News(db, "channel", lambda _told: None, lambda: None)
-    listening = asyncio.create_task(news.run())
+    listener = Listener(db, "channel", lambda _told: None, lambda: None)
+    listening = asyncio.create_task(listener.run())
     # then both try again
     try:
         assert await election.holds() is True

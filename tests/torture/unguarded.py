@@ -1,4 +1,4 @@
-"""A broker with a planted bug: decisions are committed without what they relied on, and no news is heard.
+"""A broker with a planted bug: decisions are committed without what they relied on, and no message is heard.
 
 For the check of the checker only; ``python unguarded.py serve`` is ``broker serve`` otherwise.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.base.news import News
+from broker.base.listen import Listener
 from broker.cli import main
 from broker.leases.leasing import Leasing
 from broker.leases.snapshot import AccessSnapshot
 
 
-async def _deaf(_self: News) -> None:
+async def _deaf(_self: Listener) -> None:
     """Hear nothing."""
 
 
@@ -24,5 +24,5 @@ def _nothing(*_given: Any) -> dict[str, int]:
 if __name__ == "__main__":
     Leasing.guards_of = _nothing  # type: ignore[assignment,method-assign]
     AccessSnapshot.guards = _nothing  # type: ignore[assignment,method-assign]
-    News.run = _deaf  # type: ignore[method-assign,assignment]
+    Listener.run = _deaf  # type: ignore[method-assign,assignment]
     main()

@@ -1,6 +1,7 @@
 """What other replicas committed, told as soon as PostgreSQL tells (LISTEN/NOTIFY).
 
-Freshness only: news can be lost with a connection, so nothing is decided on it.  Guards decide.
+Invalidation messages are for freshness only: they can be lost with a connection, so nothing is decided on them.
+Guards decide.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _AGAIN_S = 1.0
 _ALIVE_S = 15.0
 
 
-class News:
+class Listener:
     """Listens to one channel for as long as :meth:`run` runs.
 
     Args:
@@ -39,7 +40,7 @@ class News:
         while self._db.dialect == "postgresql":
             try:
                 await self._listen()
-            except Exception as error:  # noqa: BLE001 - whatever it was, without news everything is stale
+            except Exception as error:  # noqa: BLE001 - whatever it was, without messages everything is stale
                 _log.warning("news.lost", error=type(error).__name__)
             self._missed()
             await asyncio.sleep(_AGAIN_S)
