@@ -35,7 +35,7 @@ from broker.intake.proving import Links
 from broker.intake.submission import Submissions
 from broker.intake.throttle import Throttle
 from broker.keystore import internal
-from broker.keystore.keyring import OWN
+from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keystore import Keystore, KeystoreUnavailable
 from broker.keystore_setup import Keystores
 from broker.leaks.partner import PartnerKeys
@@ -94,7 +94,7 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 await timekeeping.begin()
                 keystore = keystore_setup.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
-                opened.stores[OWN] = keys.keystore()
+                opened.stores[INTERNAL_ROOT] = keys.keystore()
                 signing = SigningKeys(db, keystore, clock)
                 heads = database.heads(settings, db, opened, keys)
                 if not restored:

@@ -123,7 +123,7 @@ def _vault(settings: Settings, login: Login) -> Vault:
 
 
 def _nothing_in_kv(db: Database) -> Callable[[], Awaitable[bool]]:
-    """Asks whether nothing in the database needs master keys in KV: neither the root nor a customer's key."""
+    """Asks whether nothing in the database needs master keys in KV: neither the internal root nor a customer's key."""
 
     async def unused() -> bool:
         in_kv = func.substr(VersionRow.sealed, 1, 1) == bytes((A_REFERENCE,))

@@ -42,7 +42,7 @@ _PASSES = 20
 
 
 def _places() -> list[SealedColumn]:
-    """What master keys hold; what is under the broker's own root moves with the root."""
+    """What master keys hold; what is under the internal root moves with it."""
     return [column for column in sealed_columns() if not column.own]
 
 

@@ -11,7 +11,8 @@ from broker import keystore_setup
 from broker.app import Broker
 from broker.cli.session import fail
 from broker.config import Settings
-from broker.keystore.keyring import OWN, name_of
+from broker.keystore.internal import INTERNAL_ROOT
+from broker.keystore.keyring import name_of
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import MasterKeys
 from broker.keystore.orphans import due, sweep
@@ -94,7 +95,7 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
 
 async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle: float, tell: Tell) -> None:
     """Destroy master keys of other keystores that this database needed: old forms in backups open no more without."""
-    old = await used(broker.services.db) - {to.value, OWN}
+    old = await used(broker.services.db) - {to.value, INTERNAL_ROOT}
     files = Name.LOCAL in old and (settings.master_keys is not None or settings.key_file().exists())
     forms = Name.KV in old and await _kv_forms(broker)
     if to is not Name.LOCAL and not files and settings.key_file().exists():
@@ -107,7 +108,7 @@ async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle:
     await settled(
         broker,
         settle,
-        lambda kek_id: name_of(kek_id) not in {to.value, OWN},
+        lambda kek_id: name_of(kek_id) not in {to.value, INTERNAL_ROOT},
         tell,
         f"Some broker may still seal the old way: set BROKER_KEYSTORE={to} on every broker, restart each, and run this "
         "again.",

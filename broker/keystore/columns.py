@@ -36,7 +36,7 @@ def sealed_column(binding: Callable[[Any], Binding], *, own: bool = False) -> Ma
 
     Args:
         binding: where a row's value belongs.
-        own: the value is sealed under the broker's own root (:meth:`~broker.keystore.internal.InternalKeys.keystore`).
+        own: the value is sealed under the internal root (:meth:`~broker.keystore.internal.InternalKeys.keystore`).
     """
     return mapped_column(info={_INFO: _Declared(binding, own)})
 

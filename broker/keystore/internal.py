@@ -1,4 +1,4 @@
-"""The broker's own keys: one random root, sealed in the database, and a subkey per use by HKDF (RFC 5869).
+"""The broker's own keys: one random internal root, sealed in the database, and a subkey per use by HKDF (RFC 5869).
 
 Replacing the master key re-wraps the root and changes nothing below it, so fingerprints and tokens stay stable.
 """
@@ -24,11 +24,13 @@ from broker.keystore.keystore import CannotOpen, Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
 
 ROOT = Binding("internal-root")
-OWN = "own/root"
+# The name of the keystore under the internal root, and the id of its one key-encryption key.
+INTERNAL_ROOT = "own"
+INTERNAL_ROOT_KEK = f"{INTERNAL_ROOT}/root"
 
 
 class InternalKeyRow(Table):
-    """The sealed root."""
+    """The internal root, sealed."""
 
     __tablename__ = "internal_keys"
 
@@ -38,7 +40,7 @@ class InternalKeyRow(Table):
 
 
 class InternalKeys:
-    """Subkeys of the root, 32 bytes each; and the database's name, made of the root too."""
+    """Subkeys of the internal root, 32 bytes each; and the database's name, made of the root too."""
 
     def __init__(self, root: Secret) -> None:
         self._root = root
@@ -62,7 +64,7 @@ class InternalKeys:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
 
     def keystore(self) -> EnvelopeKeystore:
-        """What seals the broker's own values under the root, where the master key is with a Vault.
+        """What seals the broker's own values under the internal root, where the master key is with a Vault.
 
         Taking a key back, or sending a customer a link, must not have to wait for that Vault.
         """
@@ -82,19 +84,19 @@ class InternalKeys:
 
 
 class _RootWrapper:
-    """A :class:`~broker.keystore.keystore.KeyWrapper` over a subkey of the root, whose id is :data:`OWN`."""
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over a subkey of the root; its id: :data:`INTERNAL_ROOT_KEK`."""
 
     def __init__(self, key: bytes) -> None:
         self._local = LocalKeyWrapper(MasterKeys({"root": Secret(key)}, "root"))
 
     async def newest(self) -> str:
-        return OWN
+        return INTERNAL_ROOT_KEK
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        return OWN, (await self._local.wrap(data_key, binding))[1]
+        return INTERNAL_ROOT_KEK, (await self._local.wrap(data_key, binding))[1]
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
-        if kek_id != OWN:
+        if kek_id != INTERNAL_ROOT_KEK:
             raise CannotOpen("a wrapped data key does not belong here")
         return await self._local.unwrap("root", wrapped, binding)
 
@@ -103,7 +105,7 @@ async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
     """The internal keys, made on first start; from here on ``db`` knows which of its rows the broker wrote.
 
     Raises:
-        CannotOpen, KeystoreUnavailable: the loaded master keys did not seal this database's root.
+        CannotOpen, KeystoreUnavailable: the loaded master keys did not seal this database's internal root.
     """
     sealed = await _stored(db)
     if sealed is None:

@@ -1,7 +1,7 @@
 """Several keystores as one: everything opens where it was sealed, and what is new is sealed by the active one.
 
 So a broker serves while its values move from one keystore to another.  Where the active one is a Vault, customers'
-keys and the broker's root go to it, and what the broker seals for itself is sealed under the root.
+keys and the internal root go to it, and what the broker seals for itself is sealed under the root.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Envelope, Malformed
 from broker.formats.kv_reference import Reference, is_reference
-from broker.keystore.internal import OWN as UNDER_ROOT
-from broker.keystore.internal import ROOT
+from broker.keystore.internal import INTERNAL_ROOT, INTERNAL_ROOT_KEK, ROOT
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
 from broker.keystore.vault.masterkeys import PREFIX as KV
 from broker.keystore.vault.transit import PREFIX as TRANSIT
 
-OWN = "own"
 # What goes to the chosen keystore wherever it is.
 _THEIRS = frozenset({"credential", ROOT.purpose})
 
@@ -30,8 +28,8 @@ class Keyring:
         self._active = active
 
     def _sealer(self, binding: Binding) -> Keystore:
-        if self._active != "local" and binding.purpose not in _THEIRS and OWN in self._stores:
-            return self._stores[OWN]
+        if self._active != "local" and binding.purpose not in _THEIRS and INTERNAL_ROOT in self._stores:
+            return self._stores[INTERNAL_ROOT]
         return self._stores[self._active]
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
@@ -93,8 +91,8 @@ def keystore_of(sealed: bytes) -> str:
 
 def name_of(kek_id: str) -> str:
     """The name of the keystore that holds a master key."""
-    if kek_id == UNDER_ROOT:
-        return OWN
+    if kek_id == INTERNAL_ROOT_KEK:
+        return INTERNAL_ROOT
     if kek_id.startswith(TRANSIT):
         return "vault-transit"
     return "vault-kv" if kek_id.startswith(KV) else "local"

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.config import Settings
 from broker.credentials.tables import VersionRow
-from broker.keystore.internal import OWN
+from broker.keystore.internal import INTERNAL_ROOT_KEK
 from broker.keystore.keyring import keystore_of
 from broker.keystore.local import MasterKeys
 from broker.rewrap import held_by, rewrap_all
@@ -201,7 +201,7 @@ async def test_a_move_that_is_stopped_goes_on_where_it_stopped(
             for credential in (await world.call("GET", "/v1/credentials"))["items"]:
                 assert credential
             moved = await rewrap_all(world.services, to=to)
-            assert all(kek_id.startswith("kv/") or kek_id == OWN for kek_id in moved.held)
+            assert all(kek_id.startswith("kv/") or kek_id == INTERNAL_ROOT_KEK for kek_id in moved.held)
 
 
 async def test_a_value_that_vault_gives_back_altered_stays_where_it_is(

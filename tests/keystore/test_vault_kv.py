@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import VersionRow
 from broker.formats.kv_reference import Reference
-from broker.keystore.internal import OWN
+from broker.keystore.internal import INTERNAL_ROOT_KEK
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.orphans import OrphanRow, Swept
 from tests.support.bao import Bao
@@ -271,13 +271,13 @@ async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world:
 
     await world.key_for("acme")
     before = await held_by(world.services.db)
-    (kek_id,) = set(before) - {OWN}
+    (kek_id,) = set(before) - {INTERNAL_ROOT_KEK}
     assert kek_id.startswith("kv/")
     keys = world.broker.keystores.kv_keys
     assert keys is not None
     fresh = await keys.rotate()
     done = await rewrap_all(world.services)
-    assert set(done.held) == {fresh, OWN}
+    assert set(done.held) == {fresh, INTERNAL_ROOT_KEK}
     job = await world.job()
     await world.grant(job, "acme", modes=("use", "reveal"))
     assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]

@@ -17,7 +17,7 @@ from broker.base.clock import now_ms
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding, Envelope
 from broker.keystore.envelope import EnvelopeKeystore
-from broker.keystore.internal import OWN
+from broker.keystore.internal import INTERNAL_ROOT_KEK
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.vault.login import AppRole, TokenFile
 from broker.keystore.vault.server import Address, Vault
@@ -185,7 +185,7 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     over.set()
     await asyncio.gather(*load)
     # then
-    assert set(done.held) == {f"transit/keybroker/{newest}", OWN}
+    assert set(done.held) == {f"transit/keybroker/{newest}", INTERNAL_ROOT_KEK}
     assert progress[-1][0] == progress[-1][1] >= 4
     assert set(answers) == {200}
     assert len(answers) > 4
