@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.app import Broker
 from broker.audit import series
 from broker.audit.events import BROKER, Event
-from broker.audit.record import drawn_epoch, record
+from broker.audit.guards import drawn_epoch
+from broker.audit.record import record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database, upsert

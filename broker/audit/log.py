@@ -22,8 +22,9 @@ from sqlalchemy import Executable, insert
 
 from broker.audit.durability import Durability
 from broker.audit.events import Event
+from broker.audit.guards import epochs, raise_epochs
 from broker.audit.quota import Exhausted, Quota, keep, numbers
-from broker.audit.record import Receipt, epochs, insert_events, lock_head, raise_epochs
+from broker.audit.record import Receipt, insert_events, lock_head
 from broker.audit.tables import BatchRow
 from broker.base import storable
 from broker.base.clock import Clock, now_ms

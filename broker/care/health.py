@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, upda
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity

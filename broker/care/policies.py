@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base.errors import Invalid
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import get_credential

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base.validity import Validity
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow

@@ -6,7 +6,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base import validity
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope

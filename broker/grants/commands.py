@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity

@@ -12,8 +12,8 @@ import structlog
 from sqlalchemy import bindparam, insert, or_, select, update
 
 from broker.audit.events import Actor, Event, word
+from broker.audit.guards import epochs_of
 from broker.audit.log import AuditLog, GuardMoved, RowRefused
-from broker.audit.record import epochs_of
 from broker.audit.series import unconfirmed
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database, Scope, table

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import or_, select
 
-from broker.audit.record import epochs_of
+from broker.audit.guards import epochs_of
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import BrokerError, TooLarge, Unavailable

@@ -11,9 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from broker.audit import log as log_module
 from broker.audit.events import BROKER, Event
+from broker.audit.guards import epochs_of, raise_epoch
 from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
 from broker.audit.quota import Exhausted, Rate, Total
-from broker.audit.record import epochs_of, raise_epoch, record
+from broker.audit.record import record
 from broker.audit.search import Filter, search
 from broker.audit.tables import EventRow, HeadRow, QuotaRow
 from broker.base.clock import now_ms

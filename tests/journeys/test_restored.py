@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 from broker import app as composition
 from broker import database, restored
 from broker.audit.events import BROKER, Event
+from broker.audit.guards import epochs_of
 from broker.audit.log import DatabaseBehind
-from broker.audit.record import epochs_of
 from broker.audit.timekeeping import REAL, Clocks
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.audit.record import epochs_of
+from broker.audit.guards import epochs_of
 from tests.proxy.conftest import Bench
 from tests.proxy.test_streaming import HEAD, until_closed
 from tests.support.waiting import eventually

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import text, update
 
 from broker.audit.events import BROKER, Event
-from broker.audit.record import raise_epoch, record
+from broker.audit.guards import raise_epoch
+from broker.audit.record import record
 from broker.base.db import EVERY_TENANT
 from broker.care.health import SUSPECT, suspicion
 from broker.client.identity import ASSERTION_TYPE

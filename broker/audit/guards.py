@@ -1,0 +1,67 @@
+"""Guards: what a decision relied on, each with an epoch: an optimistic-lock version that is drawn, not counted.
+
+A decision notes the epochs that it saw; the transaction that records it compares them (:mod:`broker.audit.log`), and
+whatever takes a right away raises them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from sqlalchemy import bindparam
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.tables import GuardRow
+from broker.base.db import UPSERTS
+from broker.base.statements import OnConnection, Transaction, execute_many, present
+
+# Text in the dialect's own words where SQLAlchemy would render it anew for every batch (an IN list of any length).
+_EPOCHS = {
+    "postgresql": "SELECT id, epoch FROM guards WHERE id = ANY($1::varchar[])",
+    "sqlite": "SELECT id, epoch FROM guards WHERE id IN (SELECT value FROM json_each(?))",
+}
+
+_EPOCH_BITS = 62
+_RAISE = {}
+for _dialect, _upsert in UPSERTS.items():
+    _insert = _upsert(GuardRow).values(id=bindparam("guard_id"), epoch=bindparam("to_epoch"))
+    _RAISE[_dialect] = _insert.on_conflict_do_update(
+        index_elements=[GuardRow.id], set_={"epoch": _insert.excluded.epoch}
+    )
+
+
+def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
+    """The present epoch of each id."""
+    return present(transaction, _EPOCHS, ids)
+
+
+async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]:
+    """As :func:`epochs`, in the snapshot of a session."""
+    connection = await session.connection()
+    return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
+
+
+def drawn_epoch() -> int:
+    """A number that no epoch was; 0 is that of what has none yet."""
+    return 1 + secrets.randbits(_EPOCH_BITS)
+
+
+def raise_epochs(transaction: Transaction, ids: Iterable[str]) -> None:
+    """Give each id a new epoch, one that it never had: in no history, also not in one that a restore took back.
+
+    So it is drawn, not counted, and compared for being equal, never for being more.
+    """
+    rows = [{"guard_id": id_, "to_epoch": drawn_epoch()} for id_ in sorted(ids)]
+    if rows:
+        execute_many(transaction, _RAISE[transaction.dialect.name], rows)
+
+
+async def raise_epoch(session: AsyncSession, *ids: str) -> None:
+    """Make every decision that relied on these things, on any replica, be decided again.
+
+    Call it in the transaction that changes them, before :func:`~broker.audit.record.record`.
+    """
+    await session.flush()
+    connection = await session.connection()
+    await connection.run_sync(lambda sync: raise_epochs(OnConnection(sync), ids))
