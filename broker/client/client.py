@@ -15,8 +15,8 @@ from broker.client import asked
 from broker.client.connecting import caller
 from broker.client.errors import Answer, CallFailed, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
-from broker.client.holding import EARLY, Holding
 from broker.client.identity import ASSERTION_TYPE, Identity
+from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
 
 
@@ -88,7 +88,7 @@ class Client:
             "ttl": ttl,
             "grant": grant,
         }
-        return Upstream(Holding(self, wanted, keep_token=keep_token), proxy=self._proxy)
+        return Upstream(RenewingLease(self, wanted, keep_token=keep_token), proxy=self._proxy)
 
     def lease(
         self,

@@ -13,7 +13,7 @@ import httpx2
 from broker.client import connecting
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
-from broker.client.holding import Holding
+from broker.client.renewal import RenewingLease
 from broker.client.transport import AsyncUpstreamTransport, Readdressing, UpstreamTransport
 
 
@@ -46,11 +46,11 @@ class Upstream:
     what it closes is its own.  HTTP clients are to be made after the fork, as their connections don't survive one.
     """
 
-    def __init__(self, holding: Holding, *, proxy: str | None = None) -> None:
-        self._holding = holding
+    def __init__(self, lease: RenewingLease, *, proxy: str | None = None) -> None:
+        self._lease = lease
         self._proxy = proxy
         # In the one spelling that HTTP clients give a URL, so that theirs begin with it.
-        self._base = httpx2.URL(holding.url)
+        self._base = httpx2.URL(lease.url)
         self.url = str(self._base)
 
     def __repr__(self) -> str:
@@ -64,12 +64,12 @@ class Upstream:
             AccessEnded, AccessDenied: access was cut off or refused; for good.
             CallFailed: the broker has been away for longer than the lease lasted.
         """
-        return self._holding.token
+        return self._lease.token
 
     @property
     def final_seconds(self) -> float | None:
         """Seconds until the end where nothing can put it off; None where the lease goes on by itself."""
-        return self._holding.final_seconds
+        return self._lease.final_seconds
 
     def headers(self) -> dict[str, str]:
         """The header that opens the upstream, for this one call; raises as :attr:`token`."""
@@ -113,7 +113,7 @@ class Upstream:
 
     def close(self) -> None:
         """Give the lease back; its token stops working."""
-        self._holding.close()
+        self._lease.close()
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from broker.client import holding
+from broker.client import renewal
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
 from broker.client.deposit import deposit
@@ -150,8 +150,8 @@ async def test_a_renewal_that_answers_for_another_lease_is_asked_for_again(
     closed_desk: Desk, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Renewed in a hurry, and so long that no busy machine sees its end.
-    monkeypatch.setattr(holding, "EARLY", 0.0002)
-    monkeypatch.setattr(holding, "_LEAST_S", 0.1)
+    monkeypatch.setattr(renewal, "EARLY", 0.0002)
+    monkeypatch.setattr(renewal, "_LEAST_S", 0.1)
     acme = await asyncio.to_thread(closed_desk.client().upstream, "acme", RAPTOR, ttl=600)
     token, lease = acme.token, (await closed_desk.leases())[0]["id"]
     answered = 0

@@ -201,8 +201,8 @@ async def test_a_refused_lease_says_why(desk: Desk) -> None:
 
 
 async def test_no_repr_holds_the_token(acme: Upstream) -> None:
-    kept = acme._holding._kept()
-    parts = [acme, acme._holding, kept, kept._lease, kept._client, acme.transport("https://a.example")]
+    kept = acme._lease._per_process()
+    parts = [acme, acme._lease, kept, kept._lease, kept._client, acme.transport("https://a.example")]
     for part in parts:
         assert acme.token not in repr(part)
         assert acme.token not in str(part)

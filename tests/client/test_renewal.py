@@ -18,7 +18,7 @@ import requests
 from broker.audit.events import BROKER
 from broker.base.db import Scope
 from broker.base.errors import Unavailable
-from broker.client import holding
+from broker.client import renewal
 from broker.client.client import Client
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed
 from broker.client.upstream import Upstream
@@ -35,13 +35,13 @@ class Hurry:
     """Renewals come every tenth of a second or so, until it is over."""
 
     def __init__(self, patched: pytest.MonkeyPatch) -> None:
-        self._patched, self._patient = patched, holding.EARLY
-        patched.setattr(holding, "EARLY", 0.0002)
-        patched.setattr(holding, "_LEAST_S", LEAST_S)
+        self._patched, self._patient = patched, renewal.EARLY
+        patched.setattr(renewal, "EARLY", 0.0002)
+        patched.setattr(renewal, "_LEAST_S", LEAST_S)
 
     def over(self) -> None:
         """What is renewed or taken from now on lasts for long."""
-        self._patched.setattr(holding, "EARLY", self._patient)
+        self._patched.setattr(renewal, "EARLY", self._patient)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ async def test_a_new_lease_is_taken_when_the_grant_allows_no_further_renewal(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grace = 1.0
-    monkeypatch.setattr(holding, "_GRACE_S", grace)
+    monkeypatch.setattr(renewal, "_GRACE_S", grace)
     await desk.grant(max_ttl=LONG + 1)
     async with await held(desk, ttl=LONG) as acme:
         async with called(acme) as said:
@@ -375,5 +375,5 @@ async def test_closing_does_not_wait_for_the_renewal_that_is_due(desk: Desk) -> 
     before = time.monotonic()
     await asyncio.to_thread(acme.close)
     await asyncio.to_thread(acme.close)  # twice is once
-    assert time.monotonic() - before < LONG * holding.EARLY / 10, "a slow machine's time, and nowhere near what is due"
+    assert time.monotonic() - before < LONG * renewal.EARLY / 10, "a slow machine's time, and nowhere near what is due"
     assert await desk.states() == ["ended"]

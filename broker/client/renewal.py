@@ -53,7 +53,7 @@ class _Lease:
 _RESTS = frozenset({"key_failing", "key_paused", "key_too_old"})
 
 
-class Holding:
+class RenewingLease:
     """A lease of each process that uses this, kept until :meth:`close` or until access ends."""
 
     def __init__(self, client: Client, wanted: dict[str, Any], *, keep_token: bool) -> None:
@@ -67,13 +67,13 @@ class Holding:
         Raises:
             CallFailed: policy said no, or no answer came.
         """
-        self._kept = PerProcess(partial(_Kept, client, wanted, keep_token=keep_token))
+        self._per_process = PerProcess(partial(_ProcessLease, client, wanted, keep_token=keep_token))
         # For good.  A child starts with its parent's, and doesn't learn what becomes of that.
         self._over: CallFailed | None = None
-        self.url = self._kept().url  # the proxy's base URL for what is leased: the same for every lease
+        self.url = self._per_process().url  # the proxy's base URL for what is leased: the same for every lease
 
     def __repr__(self) -> str:
-        return f"<Holding {self.url}>"
+        return f"<RenewingLease {self.url}>"
 
     @property
     def token(self) -> str:
@@ -95,29 +95,29 @@ class Holding:
     @property
     def final_seconds(self) -> float | None:
         """Seconds until the end where nothing can put it off; None where something can."""
-        kept = self._kept.made
+        kept = self._per_process.made
         return None if kept is None else kept.final_seconds
 
     def close(self) -> None:
         """Give this process's lease back; without an answer it ends by itself when it expires."""
         self._over = self._over or AccessEnded("This lease was given back; take another.", code="lease_over")
-        if kept := self._kept.made:
+        if kept := self._per_process.made:
             kept.close()
 
     def _check(self) -> None:
         if self._over is not None:
             raise copy(self._over)  # a copy: the original must not gather every caller's frames
 
-    def _own(self) -> _Kept:
+    def _own(self) -> _ProcessLease:
         try:
-            return self._kept()
+            return self._per_process()
         except CallFailed as failure:
             if _is_for_good(failure):
                 self._over = copy(failure)
             raise
 
 
-class _Kept:
+class _ProcessLease:
     """One lease of one process.
 
     Only the thread changes what is held; everybody else reads it, and never waits.  The thread doesn't keep the
@@ -134,7 +134,7 @@ class _Kept:
         self._failures = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=_keep, args=(weakref.ref(self), self._stop, self._due()), name="lease-renewal", daemon=True
+            target=_keep_renewing, args=(weakref.ref(self), self._stop, self._due()), name="lease-renewal", daemon=True
         )
         self._thread.start()
 
@@ -249,7 +249,7 @@ def _over() -> AccessEnded:
     return AccessEnded("The lease ran out and nobody renewed it; take another.", code="lease_over")
 
 
-def _keep(reference: weakref.ref[_Kept], stop: threading.Event, due: float | None) -> None:
+def _keep_renewing(reference: weakref.ref[_ProcessLease], stop: threading.Event, due: float | None) -> None:
     while due is not None and not stop.wait(due):
         kept = reference()
         due = kept.advance() if kept is not None else None
