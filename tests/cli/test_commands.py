@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from broker import app as composition
-from broker.client.deposit import deposit
+from broker.client.submission import submit_key
 from broker.config import SettingsUnusable, load
 from broker.formats import link_secret
 from broker.keystore.local import MasterKeys
@@ -106,7 +106,7 @@ def tour(desk: Desk) -> None:
         "key", "request", "--org", "acme", "--provider", "raptor-comply", "--from", "admin@acme.example"
     )
     assert shell.json("key", "list")[0]["state"] == "requested"
-    assert deposit(request["link"], key.encode())["state"] == "accepted"
+    assert submit_key(request["link"], key.encode())["state"] == "accepted"
     held = shell.json("key", "list")[0]
     assert (held["state"], held["last4"]) == ("active", key[-4:])
 
@@ -166,7 +166,7 @@ def life(desk: Desk) -> None:
     there = state.add_organization("acme")
     place = ("--org", "acme", "--provider", "raptor-comply")
     link = shell.json("key", "request", *place, "--from", "admin@acme.example")["link"]
-    assert deposit(link, state.add_key(there)[1].encode())["state"] == "accepted"
+    assert submit_key(link, state.add_key(there)[1].encode())["state"] == "accepted"
     credential = shell.json("key", "list")[0]["credential"]
     assert f"`broker key rotate {credential}`" in shell.run("key", "request", *place, "--from", "a@b.example", status=1)
 
@@ -192,7 +192,7 @@ def life(desk: Desk) -> None:
     assert "[unlawful_move]" in shell.run("rotation", "promote", rotation, status=1)
     again = shell.json("key", "link", opened["rotation"]["intake"])["link"]
     new = state.add_key(there)[1]
-    assert deposit(again, new.encode())["state"] == "accepted"
+    assert submit_key(again, new.encode())["state"] == "accepted"
     assert shell.json("rotation", "show", rotation)["state"] == "grace"
     assert shell.json("key", "holders", credential, "--version", "1") == {"items": [], "held": False}
     assert shell.json("rotation", "promote", rotation)["state"] == "completed"
@@ -201,7 +201,7 @@ def life(desk: Desk) -> None:
     cancelled = shell.json("key", "rotate", credential)["rotation"]["id"]
     assert shell.json("rotation", "cancel", cancelled)["state"] == "cancelled"
     opened = shell.json("key", "rotate", credential)
-    assert deposit(opened["link"], state.add_key(there)[1].encode())["state"] == "accepted"
+    assert submit_key(opened["link"], state.add_key(there)[1].encode())["state"] == "accepted"
     back = shell.json("rotation", "rollback", opened["rotation"]["id"], "--reason", "made for another job")
     assert back["state"] == "rolled_back"
     made = shell.json("key", "status-link", credential)

@@ -13,9 +13,9 @@ import pytest
 from broker.client import renewal
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
-from broker.client.deposit import deposit
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate
+from broker.client.submission import submit_key
 from broker.formats import link_secret
 from broker.sandbox.serve import running as serving
 from tests.client.between import Between, Change, Proxy, json_page, page, proxying
@@ -238,7 +238,7 @@ async def test_the_environments_proxies_see_nothing(desk: Desk, proxy: Proxy, mo
 
     assert await asyncio.to_thread(use) == 200
     with pytest.raises(CallFailed):
-        await asyncio.to_thread(deposit, f"{desk.url}/intake/int_{'1' * 32}#{link_secret.new()}", b"key")
+        await asyncio.to_thread(submit_key, f"{desk.url}/intake/int_{'1' * 32}#{link_secret.new()}", b"key")
     assert proxy.asked == []
 
 

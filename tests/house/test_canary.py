@@ -18,8 +18,8 @@ import httpx2
 import pytest
 
 from broker.client.client import Client
-from broker.client.deposit import deposit
 from broker.client.identity import Identity, generate, public
+from broker.client.submission import submit_key
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -167,9 +167,9 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     never = "rc_live_" + "C4nary9Z" * 8
     for wrong in ("rc_live_C4naryShort", never):
         with pytest.raises(Exception, match=r"key|Raptor"):
-            deposit(link, wrong.encode())
+            submit_key(link, wrong.encode())
     state.faults = Faults(outage=True)
-    receipt = deposit(link, keys["acme"].encode())
+    receipt = submit_key(link, keys["acme"].encode())
     said.append(("receipt", json.dumps(receipt["receipt"]).encode()))
     state.faults = Faults()
     status_link = f"{receipt['status_page']}#{receipt['status_code']}"

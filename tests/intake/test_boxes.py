@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from broker.client.deposit import deposit
 from broker.client.errors import CallFailed
+from broker.client.submission import submit_key
 from broker.intake.throttle import LIMITS
 from broker.sandbox.serve import running as serving
 from tests.support.box import CHANGED, Box, Changes, swaps_the_key, tried
@@ -17,13 +17,13 @@ from tests.support.world import World
 
 
 @pytest.mark.parametrize("changes", CHANGED.values(), ids=CHANGED)
-async def test_deposit_seals_to_nobody_but_whom_the_link_names(world: World, changes: Changes) -> None:
+async def test_a_submission_seals_to_nobody_but_whom_the_link_names(world: World, changes: Changes) -> None:
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     box = Box(world, changes)
     async with serving(box) as url:
         with pytest.raises(CallFailed, match="tell the vendor, by another way") as refused:
-            await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode())
+            await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode())
     assert refused.value.code == "recipient_changed"
     assert [one.path.rpartition("/")[2] for one in box.seen] == ["challenge", "open"], "nothing was submitted"
     assert box.read == []
@@ -37,7 +37,7 @@ async def test_an_answer_that_names_nobody_is_none(world: World, answer: dict[st
     box = Box(world, lambda _box, path, said: said.update(seal=answer) if path.endswith("/open") else None)
     async with serving(box) as url:
         with pytest.raises(CallFailed) as refused:
-            await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", b"key")
+            await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", b"key")
     assert refused.value.code == "another_answer"
 
 
@@ -47,7 +47,7 @@ async def test_over_a_link_from_before_a_box_reads_the_key_and_the_receipt_says_
     box = Box(world, swaps_the_key)
     async with serving(box) as url:
         key = world.upstream_keys["acme"]
-        received = await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", key.encode())
+        received = await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", key.encode())
     assert box.read == [key]
     assert "old kind" in received["old_link"]
 
@@ -57,7 +57,7 @@ async def test_over_a_link_of_today_the_receipt_says_nothing_of_the_kind(world: 
     intake, secret = await world.request_key("acme")
     async with serving(Box(world)) as url:
         key = world.upstream_keys["acme"].encode()
-        received = await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", key)
+        received = await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", key)
     assert set(received) == {"state", "receipt", "status_code", "status_page"}
     assert received["status_page"] == f"{url}/status/{intake}"
 
@@ -70,7 +70,7 @@ async def test_nothing_that_a_box_saw_serves_it(world: World, monkeypatch: pytes
     box = Box(world)
     async with serving(box) as url:
         key = world.upstream_keys["acme"].encode()
-        received = await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", key)
+        received = await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", key)
     code = received["status_code"]
     await tried(world, box, {intake: (secret, code)})
 

@@ -16,9 +16,9 @@ from broker.cli.audit import row as audit_row
 from broker.cli.demo.stage import Stage, stage
 from broker.cli.output import print_table
 from broker.client.client import Client
-from broker.client.deposit import deposit
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate, public
+from broker.client.submission import submit_key
 
 _console = Console()
 
@@ -159,7 +159,7 @@ class Story:
 
     async def submit(self) -> str:
         receipts = [
-            await asyncio.to_thread(deposit, self._links[slug], self._keys[slug].encode())
+            await asyncio.to_thread(submit_key, self._links[slug], self._keys[slug].encode())
             for slug in ("acme", "globex")
         ]
         for receipt in receipts:
@@ -170,7 +170,7 @@ class Story:
 
     async def wrong_key(self) -> str:
         try:
-            await asyncio.to_thread(deposit, self._links["initech"], self._keys["globex"].encode())
+            await asyncio.to_thread(submit_key, self._links["initech"], self._keys["globex"].encode())
         except CallFailed as refusal:
             expect(refusal.code == "key_other_organization", f"refused as {refusal.code}")
             return "Globex's key, submitted for Initech, is recognised by its keyed fingerprint."
@@ -255,7 +255,7 @@ class Story:
     async def rotate(self) -> str:
         made = await self._call("POST", f"/v1/credentials/{self._credential}/rotate", status=201, json={})
         self._rotation = made["rotation"]["id"]
-        receipt = await asyncio.to_thread(deposit, made["link"], (await self._mint("acme")).encode())
+        receipt = await asyncio.to_thread(submit_key, made["link"], (await self._mint("acme")).encode())
         expect(receipt["state"] == "accepted", "the new key shows the same organization's ids")
         expect((await self._proxied("/facilities")).status_code == 200, "the same lease goes on, with the new key")
         path = f"/v1/credentials/{self._credential}/versions/1/holders"

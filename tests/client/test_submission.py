@@ -1,4 +1,4 @@
-"""A key is deposited over a link as it came, or the text says what became of the link."""
+"""A key is submitted over a link as it came, or the text says what became of the link."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from broker.client.client import Client
-from broker.client.deposit import AnswerLost, deposit
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate
+from broker.client.submission import AnswerLost, submit_key
 from broker.formats import link_secret
 from broker.sandbox.serve import running as serving
 from tests.client.served import Desk
@@ -35,7 +35,7 @@ async def test_a_changed_link_is_put_right(desk: Desk) -> None:
         intake, secret = await desk.world.request_key(f"customer-{number}")
         link = form.format(page=f"{desk.url}/intake/{intake}", secret=secret, start=secret[:9], end=secret[9:])
         key = desk.world.upstream_keys[f"customer-{number}"].encode()
-        received = await asyncio.to_thread(deposit, link, key)
+        received = await asyncio.to_thread(submit_key, link, key)
         assert received["state"] == "accepted", form
         seen = await desk.world.say("status", intake, received["status_code"], "open")
         assert (seen.json()["key"]["state"], seen.json()["receipt"]) == ("active", received["receipt"])
@@ -62,7 +62,7 @@ async def test_a_changed_link_is_put_right(desk: Desk) -> None:
 )
 def test_each_way_to_lose_a_link_has_its_own_words_and_asks_nobody(link: str, code: str) -> None:
     with pytest.raises(CallFailed) as failed:
-        deposit(link, b"key")
+        submit_key(link, b"key")
     assert failed.value.code == code
     assert SECRET not in str(failed.value)
 
@@ -72,14 +72,14 @@ def test_each_way_to_lose_a_link_has_its_own_words_and_asks_nobody(link: str, co
 )
 def test_any_change_of_mail_programs_is_put_right(end: str) -> None:
     with pytest.raises(CallFailed) as failed:  # by nobody there, as the link is good
-        deposit(f"http://127.0.0.1:9/intake/int_{'0' * 32}{end}", b"key", timeout=5)
+        submit_key(f"http://127.0.0.1:9/intake/int_{'0' * 32}{end}", b"key", timeout=5)
     assert failed.value.code == "unreachable"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
 def test_this_machine_is_called_without_tls(host: str) -> None:
     with pytest.raises(CallFailed) as failed:
-        deposit(f"http://{host}:9/intake/int_{'0' * 32}#{SECRET}", b"key", timeout=5)
+        submit_key(f"http://{host}:9/intake/int_{'0' * 32}#{SECRET}", b"key", timeout=5)
     assert failed.value.code == "unreachable"
 
 
@@ -124,7 +124,7 @@ async def test_where_the_answer_is_lost_the_receipt_is_asked_for(world: World) -
     box = Losing(world, {"submit": 1})
     async with serving(box) as url:
         received = await asyncio.to_thread(
-            deposit, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode()
+            submit_key, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode()
         )
     assert (received["state"], received["receipt"]["state"]) == ("accepted", "accepted")
     assert (await world.say("status", intake, received["status_code"], "open")).status_code == 200
@@ -136,7 +136,7 @@ async def test_where_nobody_can_say_the_error_carries_the_code_and_no_text_does(
     key = world.upstream_keys["acme"].encode()
     async with serving(box) as url:
         with pytest.raises(AnswerLost, match="Do the same again with the same link") as failed:
-            await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", key)
+            await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", key)
         error = failed.value
         assert error.status_page == f"{url}/status/{intake}"
         assert error.status_page in str(error)
@@ -144,7 +144,7 @@ async def test_where_nobody_can_say_the_error_carries_the_code_and_no_text_does(
         assert error.status_code not in said
         assert (await world.say("status", intake, error.status_code, "open")).json()["receipt"]["state"] == "accepted"
         with pytest.raises(CallFailed) as again:
-            await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", key)
+            await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", key)
         assert again.value.code == "intake_spent"
 
 
@@ -153,7 +153,7 @@ async def test_a_submission_that_something_sends_twice_is_received_once(world: W
     box = Losing(world, {}, twice="submit")
     async with serving(box) as url:
         received = await asyncio.to_thread(
-            deposit, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode()
+            submit_key, f"{url}/intake/{intake}#{secret}", world.upstream_keys["acme"].encode()
         )
     assert received["state"] == "accepted"
     assert len(await world.events(kind="intake.submitted")) == 1
@@ -163,6 +163,6 @@ async def test_a_refusal_whose_answer_is_lost_is_a_refusal(world: World) -> None
     intake, secret = await acme(world)
     async with serving(Losing(world, {"submit": 1})) as url:
         with pytest.raises(CallFailed) as failed:
-            await asyncio.to_thread(deposit, f"{url}/intake/{intake}#{secret}", b"rc_live_" + b"Z" * 64)
+            await asyncio.to_thread(submit_key, f"{url}/intake/{intake}#{secret}", b"rc_live_" + b"Z" * 64)
     assert failed.value.code == "key_refused_upstream"
     assert (await world.open(intake, secret)).json()["state"] == "open"

@@ -36,7 +36,7 @@ class AnswerLost(CallFailed):
         self.status_page = status_page
 
 
-def deposit(
+def submit_key(
     link: str,
     key: bytes,
     variables: dict[str, str] | None = None,
