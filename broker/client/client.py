@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx2
 
-from broker.client import asked
+from broker.client import answer_check
 from broker.client.connecting import caller
 from broker.client.errors import Answer, CallFailed, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
@@ -118,13 +118,13 @@ class Client:
         }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         issued = self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
-        asked.issued(issued, wanted, self._identity)
+        answer_check.issued(issued, wanted, self._identity)
         return issued
 
     def leases(self) -> dict[str, Any]:
         """The job's own leases, a page."""
         page = self._session().authorized("GET", "/v1/leases")
-        asked.own_leases(page, self._identity)
+        answer_check.own_leases(page, self._identity)
         return page
 
     def find(self, lease_id: str) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Client:
 
     def _of_lease(self, method: str, lease_id: str, what: str, **options: Any) -> dict[str, Any]:
         lease = self._session().authorized(method, f"/v1/leases/{lease_id}{what}", **options)
-        asked.same_lease(lease, lease_id, self._identity)
+        answer_check.same_lease(lease, lease_id, self._identity)
         return lease
 
 
@@ -171,7 +171,7 @@ class _Session:
                 }
                 asked_at = time.monotonic()
                 granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
-                asked.token(granted)
+                answer_check.token(granted)
                 self._token = granted["access_token"]
                 self._renew_at = asked_at + granted["expires_in"] * EARLY
             return self._token
