@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from broker.cli.api import call
 from broker.cli.output import AsJson, listing
-from broker.cli.session import call
 
 COLUMNS = ("#", "time", "event", "decision", "who", "what")
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from broker.cli.ambient import without_identity
+from broker.cli.api import fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
 from broker.cli.output import say
-from broker.cli.session import fail, fail_call
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from broker.cli.api import call, fail, pages
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import call, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Who may use what.")
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.api import download, fail, pages
 from broker.cli.output import AsJson, listing, say
-from broker.cli.session import download, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were exposed.")
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from broker.cli.api import call, fail, pages
 from broker.cli.operator import read_secret
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import call, fail, pages
 
 app = typer.Typer(no_args_is_help=True, help="Customers' keys.")
 

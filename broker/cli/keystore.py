@@ -18,10 +18,10 @@ from broker import app as composition
 from broker import database, keystore_setup, kv_audit, schema
 from broker.app import Broker
 from broker.base.errors import BrokerError
-from broker.cli.moving import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
+from broker.cli.api import fail
+from broker.cli.keystore_move import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
-from broker.cli.session import fail
 from broker.config import Settings
 from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from broker.cli.api import pages
 from broker.cli.output import AsJson, listing
-from broker.cli.session import pages
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were found outside.")
 

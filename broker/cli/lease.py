@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from broker.cli.api import PROXY, call, fail, fail_call, pages
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import PROXY, call, fail, fail_call, pages
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed

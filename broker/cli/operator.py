@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from broker.cli.account import remember
+from broker.cli.api import broker_url, call, fail, fail_call, pages, send
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import broker_url, call, fail, fail_call, pages, send
 from broker.client.connecting import refuse_in_clear
 from broker.client.errors import CallFailed
 

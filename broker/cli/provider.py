@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from broker.cli.api import fail, pages
 from broker.cli.output import AsJson, listing, say
-from broker.cli.session import fail, pages
 
 if TYPE_CHECKING:
     from broker.providers.definition import Definition

@@ -10,9 +10,9 @@ import typer
 from broker import app as composition
 from broker import database, restored
 from broker.base.clock import parse_rfc3339, rfc3339
+from broker.cli.api import fail
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
-from broker.cli.session import fail
 from broker.config import Settings
 
 _COLUMNS = ("what", "id", "name", "of")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.api import call, pages
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import call, pages
 
 app = typer.Typer(no_args_is_help=True, help="Keys that are being replaced.")
 

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 
 from broker.base.shown import shown
+from broker.cli.api import call, client_proxy, send
 from broker.cli.output import AsJson, listing, say
-from broker.cli.session import call, client_proxy, send
 from broker.cli.unfailing import unfailing
 from broker.client.client import Client
 from broker.client.errors import CallFailed

@@ -19,10 +19,10 @@ from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
 from broker.cli import onetime
+from broker.cli.api import fail
 from broker.cli.demo.story import play
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
-from broker.cli.session import fail
 from broker.config import Settings
 from broker.credentials.due import undeclared
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.api import call, pages
 from broker.cli.operator import read_secret
 from broker.cli.output import AsJson, listing, say, show
-from broker.cli.session import call, pages
 
 app = typer.Typer(no_args_is_help=True, help="Where notices are posted.")
 

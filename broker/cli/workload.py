@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.api import broker_url, call, fail, pages
 from broker.cli.output import AsJson, listing, show
-from broker.cli.session import broker_url, call, fail, pages
 from broker.client.identity import Identity, generate, public
 
 app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")

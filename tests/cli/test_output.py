@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from broker.base.shown import is_shown
-from broker.cli import audit, build, lease, output, session
+from broker.cli import api, audit, build, lease, output
 from broker.web.api import ROUTERS
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
@@ -142,7 +142,7 @@ def answers(text: str) -> Callable[..., dict[str, Any]]:
 
 def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     send = answers(" ".join(["\x9b31m\u202e\u2028\ud800\ue000", *MARKUP]))
-    monkeypatch.setattr(session, "send", send)
+    monkeypatch.setattr(api, "send", send)
     monkeypatch.setattr(lease, "_as_job", lambda *_: send("POST", "/v1/leases"))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)
