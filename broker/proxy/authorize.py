@@ -30,7 +30,7 @@ from broker.leases.tables import UseRow
 from broker.providers.catalog import Catalog, UnknownProvider
 from broker.providers.definition import Definition
 from broker.proxy import retry
-from broker.proxy.implicit import Implicit, Job
+from broker.proxy.implicit import Implicit, WorkloadCaller
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
@@ -70,7 +70,7 @@ class GrantRateLimited(TooMany):
 class ProxiedCall:
     """A judged request with its path, and who asks; ``lease`` is None where one is to be found for a job."""
 
-    caller: str | Job
+    caller: str | WorkloadCaller
     lease: Lease | None
     actor: Actor
     request: Request
@@ -90,7 +90,7 @@ class Authorizer:
         self._implicit = Implicit(leasing, clock)
         self._clock = clock
 
-    async def call_of(self, caller: str | Job, actor: Actor, request: Request) -> ProxiedCall:
+    async def call_of(self, caller: str | WorkloadCaller, actor: Actor, request: Request) -> ProxiedCall:
         """The request with its path and query judged; a refusal is recorded.
 
         Raises:
@@ -99,7 +99,7 @@ class Authorizer:
         """
         lease = await self._named(caller) if isinstance(caller, str) else None
         established()
-        workload = lease.workload if lease else caller.workload if isinstance(caller, Job) else ""
+        workload = lease.workload if lease else caller.workload if isinstance(caller, WorkloadCaller) else ""
         actor = Actor("workload", workload, "", actor.address, actor.agent)
         try:
             path = (
@@ -125,7 +125,7 @@ class Authorizer:
 
     async def lease(self, call: ProxiedCall, *, again: bool = False) -> Lease:
         """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""
-        if not isinstance(call.caller, Job):
+        if not isinstance(call.caller, WorkloadCaller):
             assert call.lease is not None
             return call.lease
         wanted = Call(call.request.method, call.path, call.request.query)
@@ -138,7 +138,7 @@ class Authorizer:
         try:
             lease, snapshot = await self._leasing.snapshot_of(in_flight.lease)
         except LeaseOver as refusal:
-            if isinstance(call.caller, Job):  # another one is found for it once it has come
+            if isinstance(call.caller, WorkloadCaller):  # another one is found for it once it has come
                 return
             await self._deny(in_flight.lease, call.actor, call.request, refusal)
             raise
@@ -156,7 +156,7 @@ class Authorizer:
         ``fall_back`` takes the key before the present one, where a rotation still holds it.
         """
         until = time.monotonic() + patience
-        implicit = isinstance(call.caller, Job)
+        implicit = isinstance(call.caller, WorkloadCaller)
         while True:
             try:
                 return await self._authorize(in_flight, call, fall_back=fall_back)

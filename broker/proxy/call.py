@@ -10,7 +10,7 @@ from broker.audit.events import Actor
 from broker.proxy import retry
 from broker.proxy.authorize import Authorizer
 from broker.proxy.forward import Answer, Forwarder, UpstreamUnreachable
-from broker.proxy.implicit import Job
+from broker.proxy.implicit import WorkloadCaller
 from broker.proxy.in_flight import InFlightCalls
 from broker.proxy.use import Request, Use
 
@@ -24,7 +24,7 @@ class Proxy:
         self._in_flight = in_flight
 
     @asynccontextmanager
-    async def call(self, caller: str | Job, actor: Actor, request: Request) -> AsyncIterator[Answer]:
+    async def call(self, caller: str | WorkloadCaller, actor: Actor, request: Request) -> AsyncIterator[Answer]:
         """Forward one request; the answer streams while the context is open.
 
         ``request.tries`` counts how often it was sent, also where this raises.

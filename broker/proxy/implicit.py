@@ -19,7 +19,7 @@ _MARGIN_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkloadCaller:
     """A job that proved itself with its access token, and what it says the call is for."""
 
     workload: str
@@ -36,7 +36,9 @@ class Implicit:
         self._clock = clock
         self._kept = Recent[tuple[AccessTarget, str], Lease](_REMEMBERED)
 
-    async def lease(self, job: Job, organization: str, provider: str, call: Call, *, again: bool = False) -> Lease:
+    async def lease(
+        self, caller: WorkloadCaller, organization: str, provider: str, call: Call, *, again: bool = False
+    ) -> Lease:
         """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
 
         ``again`` says that the kept one turned out to be over.
@@ -44,13 +46,13 @@ class Implicit:
         Raises:
             LeaseDenied: no grant allows it; recorded.
         """
-        target = AccessTarget(job.workload, organization, provider, job.label)
-        kept = self._kept.get((target, job.purpose))
+        target = AccessTarget(caller.workload, organization, provider, caller.label)
+        kept = self._kept.get((target, caller.purpose))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
-        ask = Ask(provider, job.label, Mode.USE, job.purpose, call=call)
-        lease = (await self._leasing.issue(job.actor, target, ask)).lease
-        self._kept[target, job.purpose] = lease
+        ask = Ask(provider, caller.label, Mode.USE, caller.purpose, call=call)
+        lease = (await self._leasing.issue(caller.actor, target, ask)).lease
+        self._kept[target, caller.purpose] = lease
         return lease
 
     async def _carries(self, lease: Lease, call: Call) -> bool:

@@ -157,14 +157,14 @@ async def _deny(wired: Services, actor: Actor, route: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkloadCall:
     """One request of an established workload."""
 
     workload: Workload
     actor: Actor
 
 
-async def job_of_token(request: Request, wired: Services) -> Job:
+async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
     """The workload whose access token came along, for what is decided under guards: they know whether it stands.
 
     Raises:
@@ -172,22 +172,22 @@ async def job_of_token(request: Request, wired: Services) -> Job:
     """
     workload = await wired.access_tokens.verify(bearer(request))
     _establish(request)
-    return Job(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
+    return WorkloadCall(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
 
 
-async def establish_job(request: Request, wired: Wired) -> Job:
+async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
     """A dependency: the workload whose access token came along, which stands; raises Unauthenticated or JobRevoked."""
-    job = await job_of_token(request, wired)
-    await wired.jobs.check(job.workload.id)
-    return job
+    caller = await workload_of_token(request, wired)
+    await wired.jobs.check(caller.workload.id)
+    return caller
 
 
-async def establish_any(request: Request, wired: Wired) -> Job | Call:
+async def establish_any(request: Request, wired: Wired) -> WorkloadCall | Call:
     """A dependency: an operator or a workload, told apart by the token's prefix; raises as these two."""
     if bearer(request).startswith("kbo_"):
         operator, actor = await _operator(request, wired)
         return Call(wired, operator, actor, f"{request.method} {request.url.path}", "")
-    return await establish_job(request, wired)
+    return await establish_workload(request, wired)
 
 
 SECURED = [Depends(_bearer)]
@@ -197,5 +197,5 @@ ByOperatorRole = Annotated[Call, operator_call(Role.OPERATOR)]
 BySecurityRole = Annotated[Call, operator_call(Role.SECURITY)]
 ByOperatorOrSecurityRole = Annotated[Call, operator_call(Role.OPERATOR, Role.SECURITY)]
 ByAdminRole = Annotated[Call, operator_call(Role.ADMIN)]
-ByWorkload = Annotated[Job, Depends(establish_job)]
-ByWorkloadOrAnyOperator = Annotated[Job | Call, Depends(establish_any)]
+ByWorkload = Annotated[WorkloadCall, Depends(establish_workload)]
+ByWorkloadOrAnyOperator = Annotated[WorkloadCall | Call, Depends(establish_any)]

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from broker.audit.events import Actor
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.providers.catalog import UnknownProvider
-from broker.proxy.implicit import Job
+from broker.proxy.implicit import WorkloadCaller
 from broker.proxy.payload import Body
 from broker.proxy.request_headers import Headers
 from broker.proxy.use import Request, Tries
@@ -88,7 +88,7 @@ class Forwarding:
 
     async def _understood(
         self, scope: Scope, headers: Headers, given: Mapping[str, str], job: _JobSide, tries: Tries
-    ) -> tuple[Request, str | Job, Actor]:
+    ) -> tuple[Request, str | WorkloadCaller, Actor]:
         if scope["method"] not in METHODS:
             raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
         segments = bytes(scope.get("raw_path") or b"").partition(b"?")[0].split(b"/", _PREFIX_SEGMENTS)
@@ -111,7 +111,7 @@ class Forwarding:
         )
         return request, await self._caller(given, provider, actor), actor
 
-    async def _caller(self, given: Mapping[str, str], provider: str, actor: Actor) -> str | Job:
+    async def _caller(self, given: Mapping[str, str], provider: str, actor: Actor) -> str | WorkloadCaller:
         """The lease token, or the job whose access token came instead; a stranger is refused."""
         scheme, _, value = given.get("authorization", "").partition(" ")
         token = value.strip() if scheme.lower() == "bearer" else ""
@@ -124,7 +124,7 @@ class Forwarding:
         if not _LABEL.fullmatch(label):
             raise Invalid("X-Broker-Label: is not a credential's label.")
         purpose = header_note(given.get("x-broker-purpose", ""), "X-Broker-Purpose")
-        return Job(workload.id, workload.actor(actor.address, actor.agent), label, purpose)
+        return WorkloadCaller(workload.id, workload.actor(actor.address, actor.agent), label, purpose)
 
     def _in_the_keys_place(self, given: Mapping[str, str], provider: str) -> str:
         """The lease token where a client of the upstream would put the key; raises Unauthenticated."""

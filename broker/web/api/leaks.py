@@ -15,7 +15,7 @@ from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByWorkloadOrAnyOperator, Call, Job
+from broker.web.callers import SECURED, ByAnyOperator, ByWorkloadOrAnyOperator, Call, WorkloadCall
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
@@ -94,7 +94,7 @@ async def check(body: Check, caller: ByWorkloadOrAnyOperator, wired: Wired) -> C
     return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller) for one in body.candidates])
 
 
-def _checked(digest: str, version: VersionRow | None, caller: Job | Call) -> Checked:
+def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Call) -> Checked:
     if version is None or not isinstance(caller, Call) or not caller.scope.holds(version.organization_id):
         return Checked(digest=digest, ours=version is not None)
     return Checked(

@@ -37,8 +37,8 @@ from broker.web.callers import (
     ByWorkload,
     ByWorkloadOrAnyOperator,
     Call,
-    Job,
-    job_of_token,
+    WorkloadCall,
+    workload_of_token,
 )
 from broker.web.idempotency import checked_key
 from broker.web.services import Services, Wired, services
@@ -155,12 +155,12 @@ async def issue(request: Request) -> Response:
     """Lease a key: to use it through the proxy, or (where granted) to see it."""
     # The hottest route: it does by hand what FastAPI's dependency solver would take most of its time for.
     wired = await services(request)
-    job = await job_of_token(request, wired)
+    caller = await workload_of_token(request, wired)
     body = parsed(NewLease, await request.body())
-    target = AccessTarget(job.workload.id, body.organization, body.provider, body.label)
+    target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
     ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl, body.grant)
     key = checked_key(request.headers.get("idempotency-key"))
-    issued = _issued(await wired.leasing.issue(job.actor, target, ask, idempotency_key=key), wired)
+    issued = _issued(await wired.leasing.issue(caller.actor, target, ask, idempotency_key=key), wired)
     return Response(issued.model_dump_json(), 201, media_type="application/json")
 
 
@@ -193,17 +193,17 @@ async def one(lease_id: IdPath, caller: ByWorkloadOrAnyOperator, wired: Wired) -
 
 
 @router.post("/{lease_id}/renew")
-async def renew(lease_id: IdPath, body: Renewal, job: ByWorkload, wired: Wired) -> LeaseView:
+async def renew(lease_id: IdPath, body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
-    lease = await _find(lease_id, job, wired)
-    return show(await wired.leasing.renew(job.actor, lease, body.ttl), wired.clock())
+    lease = await _find(lease_id, caller, wired)
+    return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.clock())
 
 
 @router.post("/{lease_id}/end")
-async def end(lease_id: IdPath, job: ByWorkload, wired: Wired) -> LeaseView:
+async def end(lease_id: IdPath, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
-    lease = await _find(lease_id, job, wired)
-    ended = await wired.leasing.end(job.actor, lease, kind="lease.ended", reason="")
+    lease = await _find(lease_id, caller, wired)
+    ended = await wired.leasing.end(caller.actor, lease, kind="lease.ended", reason="")
     await wired.in_flight.drained(lease.id)
     return show(ended, wired.clock())
 
@@ -218,11 +218,11 @@ async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole)
     return show(ended, wired.clock())
 
 
-def _own(caller: Job | Call) -> str | None:
-    return caller.workload.id if isinstance(caller, Job) else None
+def _own(caller: WorkloadCall | Call) -> str | None:
+    return caller.workload.id if isinstance(caller, WorkloadCall) else None
 
 
-async def _find(lease_id: str, caller: Job | Call, wired: Services) -> Lease:
-    if isinstance(caller, Job):
+async def _find(lease_id: str, caller: WorkloadCall | Call, wired: Services) -> Lease:
+    if isinstance(caller, WorkloadCall):
         return await wired.leasing.find(lease_id, workload=caller.workload.id)
     return await wired.leasing.find(lease_id, scope=caller.scope)
