@@ -80,7 +80,7 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
     ``restored`` is True where an operator says that the database was restored from a backup: it is not refused then.
 
     Raises:
-        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the mend.
+        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the fix.
     """
     clock = Timepiece(clocks.system, clocks.steady)
     db = open_database(settings)

@@ -28,7 +28,7 @@ from broker.base.mailbox import NotAMailbox, mailbox
 
 
 class SettingsUnusable(Exception):
-    """A setting is wrong; the text names it and the mend."""
+    """A setting is wrong; the text names it and the fix."""
 
 
 class Settings(BaseSettings):
@@ -307,14 +307,14 @@ def load(**given: object) -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsUnusable: names each wrong setting and its mend.
+        SettingsUnusable: names each wrong setting and its fix.
     """
     try:
         _look_at_sources()
         return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
-        # A check of several settings together names, as its type, the one to mend.
-        lines = [_mend(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
+        # A check of several settings together names, as its type, the one to fix.
+        lines = [_fix(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
         raise SettingsUnusable("\n".join(lines)) from None
     except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsUnusable(_unreadable(error)) from None
@@ -326,8 +326,8 @@ def _unreadable(error: Exception) -> str:
         error = error.__cause__
     if isinstance(error, OSError):
         name = "BROKER_CONFIG" if str(error.filename) == config else "BROKER_SECRETS_DIR"
-        mend = "make it readable for the user that the broker runs as"
-        return f"{name}: {error.filename} can't be read ({error.strerror}); {mend}."
+        fix = "make it readable for the user that the broker runs as"
+        return f"{name}: {error.filename} can't be read ({error.strerror}); {fix}."
     if isinstance(error, tomllib.TOMLDecodeError):
         return f"BROKER_CONFIG: {config} is not TOML: {error}."
     return f"BROKER_CONFIG ({config}) or a file in BROKER_SECRETS_DIR is not UTF-8 text; mend the file."
@@ -357,7 +357,7 @@ def _secrets() -> frozenset[str]:
     return frozenset(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation))
 
 
-def _mend(field: str, kind: str, message: str) -> str:
+def _fix(field: str, kind: str, message: str) -> str:
     name = f"BROKER_{field.upper()}"
     if kind == "extra_forbidden":
         return f"{name}: there is no such setting; `broker doctor --settings` lists them."

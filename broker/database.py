@@ -35,7 +35,7 @@ async def migrate(settings: Settings, revision: str = "head", *, down: bool = Fa
     ``restored`` is True where an operator says that the database was restored from a backup.
 
     Raises:
-        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the mend.
+        SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the fix.
     """
     db = open_database(settings)
     try:
@@ -57,7 +57,7 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
     """Check the database and open the keystores; the embedded SQLite is brought up to date first.
 
     Raises:
-        SchemaUnusable, MasterKeysUnusable: names the mend.
+        SchemaUnusable, MasterKeysUnusable: names the fix.
     """
     if db.dialect != "sqlite":
         await schema.check(db)

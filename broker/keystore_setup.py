@@ -48,7 +48,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     """Every keystore that is set up; ``may_create`` lets a first start make the local master key file.
 
     Raises:
-        MasterKeysUnusable: names the file and the mend.
+        MasterKeysUnusable: names the file and the fix.
     """
     stores: dict[str, Keystore] = {}
     if settings.keystore == "local" or settings.master_keys is not None or settings.key_file().exists():

@@ -25,7 +25,7 @@ _AGAIN_S = 0.2
 
 
 class SchemaUnusable(Exception):
-    """The database's schema or role is not one that this version may run on; names the mend."""
+    """The database's schema or role is not one that this version may run on; names the fix."""
 
 
 def _config() -> Config:
@@ -115,7 +115,7 @@ async def check_encoding(db: Database) -> None:
     """Refuse a PostgreSQL database that can't hold every customer's name.
 
     Raises:
-        SchemaUnusable: names the mend.
+        SchemaUnusable: names the fix.
     """
     if db.dialect != "postgresql":
         return
@@ -132,7 +132,7 @@ async def check(db: Database) -> None:
     """Refuse a schema of another version; on PostgreSQL an encoding, or a role that row-level security doesn't bind.
 
     Raises:
-        SchemaUnusable: names the mend.
+        SchemaUnusable: names the fix.
     """
     await check_encoding(db)
     async with db.engine.connect() as connection:

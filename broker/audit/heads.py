@@ -150,7 +150,7 @@ class Heads:
         """Refuse a database that is behind what was kept outside.
 
         Raises:
-            DatabaseBehind, Unreadable: names the mend.
+            DatabaseBehind, Unreadable: names the fix.
         """
         kept = await self._kept()
         async with self._db.read(EVERY_TENANT) as session:
@@ -177,7 +177,7 @@ class Heads:
         """The latest head that was kept outside; None where none was, or none can be read."""
         furthest: Head | None = None
         for place in self._places():
-            with suppress(Unreadable):  # whose mend, after a restore, is to go on
+            with suppress(Unreadable):  # whose fix, after a restore, is to go on
                 head = await self._read(place)
                 if head is not None and (furthest is None or head.is_after(furthest)):
                     furthest = head

@@ -2,7 +2,7 @@
 
 It is compared with the system's clock, with the database's (SQLite has none) and with the record, whose head keeps the
 latest time of an event.  While it is a minute off any of them, irreversible work rests.  Answers go on, by the time
-from before the system's clock jumped: neither is everything refused nor is what has expired taken.  It mends itself:
+from before the system's clock jumped: neither is everything refused nor is what has expired taken.  It fixes itself:
 
 * A jump that stands is followed: after a minute where the database's clock says the same, where there is none after
   ten.  Irreversible work rests for an hour more, as both clocks may be of one machine.
@@ -34,7 +34,7 @@ from broker.base.db import EVERY_TENANT, Database
 _log = structlog.get_logger()
 
 OK = "ok"
-# Why the time isn't believed, with its mend.
+# Why the time isn't believed, with its fix.
 CAUSES = {
     "system": "the system's clock jumped or is wrong; the broker goes on by the time before: see that NTP runs",
     "database": "the database's clock and this system's are over a minute apart: set the one that is wrong",

@@ -29,7 +29,7 @@ def usable(address: str) -> str:
     """The address with the driver's own scheme.
 
     Raises:
-        ValueError: names the mend, and shows nothing of the address but its scheme and names of parameters.
+        ValueError: names the fix, and shows nothing of the address but its scheme and names of parameters.
     """
     scheme, _, rest = address.partition("://")
     if scheme not in {*_POSTGRES, _SQLITE}:

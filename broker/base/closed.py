@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class OpenToOthers(Exception):
-    """Others have to do with a file of secrets; the text names it and the mend."""
+    """Others have to do with a file of secrets; the text names it and the fix."""
 
     def __init__(self, path: Path, mode: int) -> None:
         super().__init__(

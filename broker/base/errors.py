@@ -1,6 +1,6 @@
 """The one base of every error that a caller may see.
 
-What a caller reads is written here on purpose: ``public`` text names the mend and never holds internal detail, so
+What a caller reads is written here on purpose: ``public`` text names the fix and never holds internal detail, so
 the edge can render any :class:`BrokerError` as RFC 9457 problem+json without looking inside.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 
 class BrokerError(Exception):
-    """A refusal with a stable ``code``, an HTTP ``status`` and a text that tells the caller what to mend."""
+    """A refusal with a stable ``code``, an HTTP ``status`` and a text that tells the caller what to fix."""
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"

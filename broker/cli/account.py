@@ -15,7 +15,7 @@ _PORTS = {"https": 443, "http": 80}
 
 
 class AccountUnusable(Exception):
-    """Others have to do with the account's file, or its folder; the text names the mend."""
+    """Others have to do with the account's file, or its folder; the text names the fix."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -199,9 +199,9 @@ def drop(kek_id: str, settle: Settle = SETTLE_S) -> None:
         async with composition.running(settings) as broker:
             if name_of(kek_id) == Name.TRANSIT:
                 fail("That version is Vault's: raise the transit key's min_decryption_version there.")
-            mend = "Run `broker keystore rewrap`, then this again."
+            fix = "Run `broker keystore rewrap`, then this again."
             for wait in (0.0, settle):
-                await settled(broker, wait, partial(str.__eq__, kek_id), typer.echo, mend)
+                await settled(broker, wait, partial(str.__eq__, kek_id), typer.echo, fix)
             if name_of(kek_id) == Name.KV:
                 if broker.keystores.kv_keys is None:
                     fail(f"{kek_id} is in Vault, which is not set up here; set the BROKER_VAULT_… settings.")

@@ -74,7 +74,7 @@ async def swept(broker: Broker) -> int:
     return left
 
 
-async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], tell: Tell, mend: str) -> None:
+async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], tell: Tell, fix: str) -> None:
     """Wait out what brokers began to store before, then end the command where a master key is still needed.
 
     Args:
@@ -82,7 +82,7 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
         settle: seconds to wait.
         keks: which master keys are to go, by id.
         tell: told that it waits.
-        mend: what to do where they are needed.
+        fix: what to do where they are needed.
     """
     if settle:
         tell(f"Waiting {settle:g} seconds for what brokers began to store before.")
@@ -90,7 +90,7 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
     needed = {kek_id: count for kek_id, count in (await held_by(broker.services.db)).items() if keks(kek_id)}
     if needed:
         which = ", ".join(f"{count} {kek_id!r}" for kek_id, count in sorted(needed.items()))
-        fail(f"Sealed values still need master keys that were to go ({which}); none was destroyed. {mend}")
+        fail(f"Sealed values still need master keys that were to go ({which}); none was destroyed. {fix}")
 
 
 async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle: float, tell: Tell) -> None:

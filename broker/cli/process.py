@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def settings_of_process() -> Settings:
-    """The settings of this process; unusable ones end it with their mend."""
+    """The settings of this process; unusable ones end it with their fix."""
     try:
         settings = load()
     except SettingsUnusable as error:
@@ -31,7 +31,7 @@ def settings_of_process() -> Settings:
 
 
 def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns; what keeps the broker from starting ends the command with its mend, not with a trace."""
+    """What ``work`` returns; what keeps the broker from starting ends the command with its fix, not with a trace."""
     try:
         return uvloop.run(work)
     except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable, Unreadable) as error:

@@ -34,7 +34,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a provider file, and whether its host's certificate is trusted; says what is wrong, and the mend.
+    """Check a provider file, and whether its host's certificate is trusted; says what is wrong, and the fix.
 
     No key is sent to the host.
     """
@@ -56,8 +56,8 @@ def check(
         except Invalid as error:
             fail(f"--{error.public.replace('variables.', 'variable ')}")
         except Untrusted as error:
-            mend = "name another authority" if definition.host.ca_file else "where it is a private one's, name that"
-            _wrong(f"{file.name}: host.ca_file: the host's certificate is not trusted: {error}; {mend}", as_json)
+            fix = "name another authority" if definition.host.ca_file else "where it is a private one's, name that"
+            _wrong(f"{file.name}: host.ca_file: the host's certificate is not trusted: {error}; {fix}", as_json)
         except Unreachable as error:
             say(f"Its host could not be asked for its certificate ({error}).", err=True)
     say(json.dumps({"valid": True, "id": definition.id}) if as_json else f"{file}: {definition.title} is valid.")

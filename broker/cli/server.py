@@ -216,7 +216,7 @@ def doctor(
     all_rights: Annotated[bool, typer.Option("--rights", help="List rights that the broker didn't give.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, database, schema, keystore and providers, each with its mend."""
+    """Check settings, database, schema, keystore and providers, each with its fix."""
     if settings_only:
         rows = [
             {"setting": f"BROKER_{name.upper()}", "default": str(field.default), "meaning": field.description}

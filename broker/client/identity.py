@@ -25,7 +25,7 @@ _SPAN_S = 60
 
 
 class IdentityUnusable(Exception):
-    """The identity file can't be used; the text names the mend."""
+    """The identity file can't be used; the text names the fix."""
 
 
 def generate(algorithm: Algorithm = "EdDSA") -> dict[str, Any]:

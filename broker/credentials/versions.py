@@ -93,7 +93,7 @@ async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) ->
     """A first key only: a credential whose key is in use, or under way, takes no other one.
 
     Raises:
-        ActiveKeyExists: names the mend, for an operator.
+        ActiveKeyExists: names the fix, for an operator.
     """
     credential = await find_credential(session, address)
     if credential is None:

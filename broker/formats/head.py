@@ -24,11 +24,11 @@ class Unreadable(ValueError):
     """Not a head in this form."""
 
     @classmethod
-    def kept_in(cls, where: str, mend: str) -> Unreadable:
-        """Of what is kept ``where``, in words for people; ``mend`` is what to do with it where nothing was restored."""
+    def kept_in(cls, where: str, fix: str) -> Unreadable:
+        """Of what is kept ``where``, in words for people; ``fix`` is what to do with it where nothing was restored."""
         return cls(
             f"{where} is not what the broker keeps there. It shows whether the database was restored from a backup. "
-            f"Where you know that it was not, {mend}; where it was, run `broker restored`."
+            f"Where you know that it was not, {fix}; where it was, run `broker restored`."
         )
 
 

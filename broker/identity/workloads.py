@@ -71,7 +71,7 @@ def public_key_set(unverified: dict[str, Any]) -> dict[str, Any]:
     """The public halves of a JWK Set (RFC 7517) of Ed25519, P-256 or RSA (2048 bits or more) keys, each with a ``kid``.
 
     Raises:
-        Invalid: names what to mend; also for a private key, which belongs on the job's side only.
+        Invalid: names what to fix; also for a private key, which belongs on the job's side only.
     """
     keys = unverified.get("keys")
     if not isinstance(keys, list) or not 0 < len(keys) <= _MAX_KEYS:

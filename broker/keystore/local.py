@@ -39,7 +39,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class MasterKeysUnusable(Exception):
-    """The declared master keys can't be used; the text names the place and the mend, never a key."""
+    """The declared master keys can't be used; the text names the place and the fix, never a key."""
 
 
 class MasterKeys:

@@ -78,7 +78,7 @@ class Mail:
         except aiosmtplib.SMTPDataError as refused:
             _judge(refused.code)
         except aiosmtplib.SMTPResponseException as refused:
-            # To the sign-in, the sender or the connection: somebody mends that, and the message is as good as before.
+            # To the sign-in, the sender or the connection: somebody fixes that, and the message is as good as before.
             raise Deferred(str(refused.code)) from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Deferred(type(error).__name__) from None

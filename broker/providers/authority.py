@@ -26,7 +26,7 @@ def read(path: Path) -> Authority:
     """The authority in a PEM file (RFC 7468).
 
     Raises:
-        ValueError: it can't be read, or holds something else than certificates of authorities; names the mend.
+        ValueError: it can't be read, or holds something else than certificates of authorities; names the fix.
     """
     try:
         with path.open("rb") as file:

@@ -19,7 +19,7 @@ _BUNDLED = Path(__file__).parent / "definitions"
 
 
 class ProviderInvalid(BrokerError):
-    """A provider file is wrong; the text names file, field and mend, a line each."""
+    """A provider file is wrong; the text names file, field and fix, a line each."""
 
     code = "provider_invalid"
     title = "A provider file is not valid"
@@ -95,7 +95,7 @@ def check(path: Path) -> Definition:
     """The definition in one file.
 
     Raises:
-        ProviderInvalid: names file, field and mend, a line each.
+        ProviderInvalid: names file, field and fix, a line each.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

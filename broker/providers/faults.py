@@ -1,4 +1,4 @@
-"""Say what is wrong with a provider file: a line each of file, field as in TOML, and the mend."""
+"""Say what is wrong with a provider file: a line each of file, field as in TOML, and the fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broker.providers.schema import FAULTS
 
 _KINDS_OF_AUTH = frozenset({"header", "query", "basic"})
 _PLACEMENT = 'write placement = "header", "query" or "basic"'
-_MENDS = {
+_FIXES = {
     "missing": "is missing; add it",
     "extra_forbidden": "is not a field of a provider file; check its spelling or remove it",
     "bool_type": "must be true or false, without quotes",
@@ -28,7 +28,7 @@ _MENDS = {
 
 def lines(file: str, error: ValidationError) -> list[str]:
     """Every fault of the file, in the order of its fields."""
-    return [f"{file}: {field}: {mend}" for item in error.errors() for field, mend in _faults(item)]  # type: ignore[arg-type]
+    return [f"{file}: {field}: {fix}" for item in error.errors() for field, fix in _faults(item)]  # type: ignore[arg-type]
 
 
 def _faults(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -37,12 +37,12 @@ def _faults(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
         # The name of the chosen kind of auth, which stands in no file.
         del where[1]
     if kind == FAULTS:
-        for field, mend in item["ctx"][FAULTS]:
-            yield _dotted([*where, field]), mend
+        for field, fix in item["ctx"][FAULTS]:
+            yield _dotted([*where, field]), fix
         return
     if kind.startswith("union_tag"):
         where.append("placement")
-    yield _dotted(where), _MENDS.get(kind) or _words(item["msg"])
+    yield _dotted(where), _FIXES.get(kind) or _words(item["msg"])
 
 
 def _words(message: str) -> str:

@@ -94,8 +94,8 @@ class Host(Part):
             yield Fault(
                 "base_url", f"uses {sorted(used)}, [host.variables] declares {sorted(self.variables)}; make them equal"
             )
-        elif mend := self._fault_of_name(url[2]):
-            yield Fault("base_url", mend)
+        elif fix := self._fault_of_name(url[2]):
+            yield Fault("base_url", fix)
 
     def _fault_of_name(self, template: str) -> str | None:
         labels = template.split(".")

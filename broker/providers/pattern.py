@@ -35,7 +35,7 @@ def shape(pattern: str) -> Shape:
     """The shape of the texts that ``pattern`` matches.
 
     Raises:
-        ValueError: it is not of the small language; the text names the mend.
+        ValueError: it is not of the small language; the text names the fix.
     """
     if not (pattern.startswith("^") and pattern.endswith("$")) or pattern.endswith("\\$"):
         raise ValueError("must be anchored; write it as ^…$")

@@ -18,13 +18,13 @@ HEADERS_OF_THE_CONNECTION = frozenset(
 )
 
 
-def form(pattern: str, mend: str) -> AfterValidator:
-    """A check that a text is of ``pattern`` from end to end; ``mend`` says what to write instead."""
+def form(pattern: str, fix: str) -> AfterValidator:
+    """A check that a text is of ``pattern`` from end to end; ``fix`` says what to write instead."""
     wanted = re.compile(pattern)
 
     def check(value: str) -> str:
         if not wanted.fullmatch(value):
-            raise ValueError(mend)
+            raise ValueError(fix)
         return value
 
     return AfterValidator(check)
@@ -57,10 +57,10 @@ Statuses = Annotated[tuple[Annotated[int, Field(strict=True, ge=100, le=599)], .
 
 
 class Fault(NamedTuple):
-    """What is wrong with one field (dotted, from the table it stands in), and the mend."""
+    """What is wrong with one field (dotted, from the table it stands in), and the fix."""
 
     field: str
-    mend: str
+    fix: str
 
 
 class Part(BaseModel):

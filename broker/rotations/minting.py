@@ -50,7 +50,7 @@ class _Failed(Exception):
     """A try came to nothing.
 
     ``status`` is upstream's, None where it gave no answer; ``cooldown`` is for how many seconds it wants no more calls;
-    ``too_fast`` says that it refused for its rate, which mends itself.
+    ``too_fast`` says that it refused for its rate, which fixes itself.
     """
 
     def __init__(self, step: str, status: int | None, cooldown: float = 0.0, *, too_fast: bool = False) -> None:

@@ -29,7 +29,7 @@ _CONCERNS_US: Final = frozenset({b"host", b"content-length", b"transfer-encoding
 
 
 class Refused(Exception):
-    """A request that is answered here, and ends its connection; ``detail`` tells what to mend."""
+    """A request that is answered here, and ends its connection; ``detail`` tells what to fix."""
 
     def __init__(self, status: int, code: str, title: str, detail: str) -> None:
         super().__init__(detail)

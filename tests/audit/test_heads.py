@@ -132,7 +132,7 @@ async def test_root_hands_over_no_file_that_somebody_put_there(tmp_path: Path) -
     assert secret.read_text() == ""
 
 
-async def test_a_file_that_holds_something_else_is_refused_with_its_mend(
+async def test_a_file_that_holds_something_else_is_refused_with_its_fix(
     db: Database, log: AuditLog, tmp_path: Path
 ) -> None:
     heads, file = heads_of(db, tmp_path)

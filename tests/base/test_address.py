@@ -27,7 +27,7 @@ def test_settings_hand_the_drivers_scheme_down(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("address", "mend"),
+    ("address", "fix"),
     [
         ("mysql://u:s3cret@h/x", "mysql is not a database that the broker works with; write postgresql://"),
         ("postgresql+psycopg2://u:s3cret@h/x", r"postgresql\+psycopg2 is not .* write postgresql://"),
@@ -39,11 +39,9 @@ def test_settings_hand_the_drivers_scheme_down(monkeypatch: pytest.MonkeyPatch) 
         ("postgres://u:s3cret@h/x?channel_binding=require", "channel_binding: .* take it out.*sslmode=verify-full"),
     ],
 )
-def test_what_can_not_be_used_is_refused_with_its_mend(
-    monkeypatch: pytest.MonkeyPatch, address: str, mend: str
-) -> None:
+def test_what_can_not_be_used_is_refused_with_its_fix(monkeypatch: pytest.MonkeyPatch, address: str, fix: str) -> None:
     monkeypatch.setenv("BROKER_DATABASE_URL", address)
-    with pytest.raises(SettingsUnusable, match=f"(?s)^BROKER_DATABASE_URL: {mend}") as refused:
+    with pytest.raises(SettingsUnusable, match=f"(?s)^BROKER_DATABASE_URL: {fix}") as refused:
         load()
     assert "s3cret" not in str(refused.value)
 

@@ -274,7 +274,7 @@ async def test_a_pasted_key_comes_from_standard_input_only(desk: Desk) -> None:
     await asyncio.to_thread(paste)
 
 
-def test_provider_files_are_checked_with_field_and_mend(tmp_path: Path) -> None:
+def test_provider_files_are_checked_with_field_and_fix(tmp_path: Path) -> None:
     shell = Shell(MINIMAL, tmp_path)
     bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
     assert "is valid" in shell.run("provider", "check", "--offline", str(bundled))

@@ -208,7 +208,7 @@ async def test_alerts_and_dashboard_ask_for_metrics_that_exist(
     for expression in asked:
         for name in re.findall(r"keybroker_[a-z_]+", expression):
             assert name in shown, (name, expression)
-    assert all({"summary", "mend"} <= rule["annotations"].keys() for rule in alerts)
+    assert all({"summary", "runbook"} <= rule["annotations"].keys() for rule in alerts)
 
 
 def test_there_are_files_enough_for_the_proxied_calls_that_a_broker_takes() -> None:

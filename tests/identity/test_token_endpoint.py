@@ -266,7 +266,7 @@ async def test_a_token_that_our_key_signed_for_something_else_is_not_taken(world
 
 async def test_only_public_keys_are_registered(world: World) -> None:
     private = generate("EdDSA")
-    for jwks, mend in (
+    for jwks, fix in (
         ({"keys": [private]}, "private"),
         ({"keys": []}, "1 to 5"),
         ({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}, "is not a JWK"),
@@ -275,7 +275,7 @@ async def test_only_public_keys_are_registered(world: World) -> None:
     ):
         body: dict[str, Any] = {"name": "sync", "jwks": jwks}
         refused = await world.call("POST", "/v1/workloads", status=422, json=body)
-        assert mend in refused["detail"]
+        assert fix in refused["detail"]
         assert str(private["d"]) not in str(refused)
 
 

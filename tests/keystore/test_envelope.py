@@ -107,7 +107,7 @@ async def test_a_bit_flipped_anywhere_does_not_open() -> None:
     for place in range(len(sealed)):
         altered = bytearray(sealed)
         altered[place] ^= 1
-        # A changed key id names a master key that nobody has: the operator's to mend, and nothing opens either.
+        # A changed key id names a master key that nobody has: the operator's to fix, and nothing opens either.
         with pytest.raises((CannotOpen, KeystoreUnavailable)):
             await store.open(bytes(altered), PLACE)
 
@@ -118,7 +118,7 @@ async def test_bytes_that_nobody_sealed_do_not_open(data: bytes) -> None:
         await keystore(OLD).open(data, PLACE)
 
 
-async def test_an_unknown_master_key_is_the_operators_to_mend() -> None:
+async def test_an_unknown_master_key_is_the_operators_to_fix() -> None:
     sealed = await keystore(NEW).seal(Secret(b"value"), PLACE)
     for work in (keystore(OLD).open, keystore(OLD).rewrap):
         with pytest.raises(KeystoreUnavailable, match="operator must restore") as caught:

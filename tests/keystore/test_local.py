@@ -1,4 +1,4 @@
-"""Master keys from a file or the environment: what is wrong names the place and the mend, never a key."""
+"""Master keys from a file or the environment: what is wrong names the place and the fix, never a key."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ BASE64 = "must be base64 of 32 random bytes; make one with: openssl rand -base64
 
 
 @pytest.mark.parametrize(
-    ("text", "mend"),
+    ("text", "fix"),
     [
         pytest.param("", FORM, id="empty"),
         pytest.param("not toml", FORM, id="no TOML"),
@@ -96,12 +96,12 @@ BASE64 = "must be base64 of 32 random bytes; make one with: openssl rand -base64
         ),
     ],
 )
-def test_a_malformed_file_is_named_with_its_mend(tmp_path: Path, text: str | bytes, mend: str) -> None:
+def test_a_malformed_file_is_named_with_its_fix(tmp_path: Path, text: str | bytes, fix: str) -> None:
     path = file_of(tmp_path, text)
     with pytest.raises(MasterKeysUnusable) as caught:
         MasterKeys.from_file(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
     assert not any(key[:30] in str(caught.value) for key in (ONE, TWO))
 
 
@@ -113,7 +113,7 @@ def test_the_environment_gives_several_keys_with_the_active_one_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mend"),
+    ("text", "fix"),
     [
         ("", "holds no key; write id:base64 pairs"),
         (" , ,", "holds no key; write id:base64 pairs"),
@@ -128,11 +128,11 @@ def test_the_environment_gives_several_keys_with_the_active_one_first() -> None:
         (f"a b:{ONE}", "not 'a b'"),
     ],
 )
-def test_a_malformed_value_names_the_setting_and_the_mend(text: str, mend: str) -> None:
+def test_a_malformed_value_names_the_setting_and_the_fix(text: str, fix: str) -> None:
     with pytest.raises(MasterKeysUnusable) as caught:
         MasterKeys.from_text(text, WHERE)
     assert str(caught.value).startswith(f"{WHERE}: ")
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
     assert not any(key[:30] in str(caught.value) for key in (ONE, TWO))
 
 

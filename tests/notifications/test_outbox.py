@@ -181,7 +181,7 @@ async def test_an_address_that_the_mail_server_rejects_is_dead_at_once_and_a_bus
 
 
 async def test_a_refusal_that_is_not_about_the_message_kills_none(notifying: Notifying) -> None:
-    # a sender that isn't allowed, a password that was changed: somebody mends that
+    # a sender that isn't allowed, a password that was changed: somebody fixes that
     notifying.mailbox.to_sender = "550 not from here"
     await notifying.happen()
     await notifying.world.work()

@@ -45,7 +45,7 @@ def test_a_bundle_of_authorities_is_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "mend"),
+    ("held", "fix"),
     [
         (None, "No such file or directory; name a file of certificates"),
         ((), "is not PEM; write one or more blocks"),
@@ -55,13 +55,13 @@ def test_a_bundle_of_authorities_is_one_file(tmp_path: Path) -> None:
     ],
     ids=["no file", "nothing", "a private key", "a server's certificate", "one beside an authority's"],
 )
-def test_what_it_may_not_hold_is_named_with_its_mend(tmp_path: Path, held: tuple[str, ...] | None, mend: str) -> None:
+def test_what_it_may_not_hold_is_named_with_its_fix(tmp_path: Path, held: tuple[str, ...] | None, fix: str) -> None:
     certify(tmp_path)
     if held is not None:
         (tmp_path / "named.pem").write_bytes(bundle(tmp_path, *held))
     with pytest.raises(catalog.ProviderInvalid) as refused:
         definition(tmp_path, named("named.pem"))
-    assert refused.value.public.startswith(f"example.toml: host.ca_file: {mend}")
+    assert refused.value.public.startswith(f"example.toml: host.ca_file: {fix}")
     assert "BEGIN PRIVATE" not in refused.value.public
 
 

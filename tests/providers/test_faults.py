@@ -1,4 +1,4 @@
-"""A wrong provider file is refused with its name, the field and the mend."""
+"""A wrong provider file is refused with its name, the field and the fix."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("old", "new", "line"), BROKEN, ids=lambda text: repr(text)[:40])
-def test_a_wrong_field_is_named_with_its_mend(old: str, new: str, line: str, tmp_path: Path) -> None:
+def test_a_wrong_field_is_named_with_its_fix(old: str, new: str, line: str, tmp_path: Path) -> None:
     with pytest.raises(catalog.ProviderInvalid) as refused:
         definition(tmp_path, (old, new))
     lines = refused.value.public.splitlines()

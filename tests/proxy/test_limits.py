@@ -74,7 +74,7 @@ async def test_explicit_rules_add_up(bench: Bench) -> None:
         ({"modes": ["use", "reveal"], "presets": ["read-only"]}, "modes: a key that was seen can be used in any way"),
     ],
 )
-async def test_a_wrong_limit_is_refused_with_its_mend(bench: Bench, terms: dict[str, Any], field: str) -> None:
+async def test_a_wrong_limit_is_refused_with_its_fix(bench: Bench, terms: dict[str, Any], field: str) -> None:
     wanted = {"workload": bench.job.id, "organizations": ["acme"], "provider": "lab", "modes": ["use"], **terms}
     refused = await bench.world.call("POST", "/v1/grants", status=422, json=wanted)
     assert field in refused["detail"]

@@ -112,7 +112,7 @@ async def test_retries_are_switched_off(bench: Bench, first: bytes, who: str) ->
     assert bench.lab.calls[0].values("x-broker-retry") == []
 
 
-async def test_a_misspelt_wish_is_refused_with_its_mend(bench: Bench) -> None:
+async def test_a_misspelt_wish_is_refused_with_its_fix(bench: Bench) -> None:
     refused = await bench.call(await bench.lease(), "/x", headers={"X-Broker-Retry": "never"})
     assert problem(refused) == (422, "invalid")
     assert "on or off" in refused.json()["detail"]

@@ -190,7 +190,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_malformed_bodies_say_what_to_mend(running: Running, body: bytes) -> None:
+def test_malformed_bodies_say_what_to_fix(running: Running, body: bytes) -> None:
     for path, operations in running.world.app.openapi()["paths"].items():
         if "post" in operations and "requestBody" in operations["post"] and path != "/oauth/token":
             url = path.replace("{number}", "1").replace("{organization}", "acme").replace("{workload}", "sync")

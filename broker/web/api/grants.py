@@ -87,7 +87,7 @@ class NewGrant(Body):
         """What the grant limits, with presets written out.
 
         Raises:
-            Invalid: names the preset or rule and the mend.
+            Invalid: names the preset or rule and the fix.
         """
         if unknown := sorted(set(self.presets) - set(definition.presets)):
             known = ", ".join(sorted(definition.presets)) or "none"
