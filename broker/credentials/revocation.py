@@ -28,7 +28,7 @@ from broker.organizations.tables import OrganizationRow
 async def revoke_credential(
     session: AsyncSession, actor: Actor, credential_id: str, *, reason: str, now: int, why: str = ""
 ) -> CredentialRow:
-    """Revoke a credential and all its versions, for good.  Again: no change.
+    """Revoke a credential and all its versions, for good.  Idempotent.
 
     ``why`` is a word for the record, ``reason`` a person's own.
     """
@@ -57,7 +57,7 @@ async def _end(
 async def revoke_organization(
     session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int
 ) -> OrganizationRow:
-    """Revoke an organization, for good, and every credential of it.  Again: no change."""
+    """Revoke an organization, for good, and every credential of it.  Idempotent."""
     row = await organizations.find(session, reference)
     await session.refresh(row, with_for_update=True)
     if row.state == Validity.REVOKED:
@@ -91,7 +91,7 @@ async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: 
 
 
 async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
-    """The customer takes their key back: cut off like a revocation, recorded as theirs.  Again: no change."""
+    """The customer takes their key back: cut off like a revocation, recorded as theirs.  Idempotent."""
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
     if credential.state == Validity.REVOKED:

@@ -166,7 +166,7 @@ async def revoke(
 async def destroy_version(
     session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int
 ) -> VersionRow:
-    """Destroy the key material of a version that is not in use.  Again: no change.
+    """Destroy the key material of a version that is not in use.  Idempotent.
 
     Whether upstream refuses the key can't be asked any more afterwards.
     """

@@ -121,7 +121,7 @@ def waits(now: int) -> tuple[ColumnElement[bool], ...]:
 
 
 async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: int) -> GrantRow:
-    """Let a grant that waits be used, as a second person (``actor``).  Again: no change.
+    """Let a grant that waits be used, as a second person (``actor``).  Idempotent.
 
     Raises:
         NotFound: none inside the session's scope. Conflict, NotASecondPerson, RowAltered: as for any approval.
@@ -147,7 +147,7 @@ async def find(session: AsyncSession, grant_id: str) -> GrantRow:
 
 
 async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: str, now: int) -> GrantRow:
-    """Take a grant back: no lease or use under it from the commit on.  Again: no change."""
+    """Take a grant back: no lease or use under it from the commit on.  Idempotent."""
     row = await find(session, grant_id)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)

@@ -185,7 +185,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
 
 
 async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
-    """Let an account that waits work, as a second person (``actor``).  Again: no change.
+    """Let an account that waits work, as a second person (``actor``).  Idempotent.
 
     Raises:
         NotFound: no such account inside ``scope``. Conflict, NotASecondPerson, RowAltered: as for any approval.
@@ -247,7 +247,7 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
 
 
 async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
-    """End an account.  Again: no change.
+    """End an account.  Idempotent.
 
     Raises:
         NotFound: no such operator inside ``scope``. Conflict: it is the last active admin of every customer.

@@ -117,7 +117,7 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
 
 
 async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> WorkloadRow:
-    """End a workload: no token, lease or use from the commit on.  Again: no change."""
+    """End a workload: no token, lease or use from the commit on.  Idempotent."""
     row = await find(session, reference)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)

@@ -78,7 +78,7 @@ class Keystore(Protocol):
         ...
 
     async def erase(self, sealed: bytes) -> None:
-        """Destroy what of a sealed value lies outside of the database; without need, nothing.  Again: no change.
+        """Destroy what of a sealed value lies outside of the database; without need, nothing.  Idempotent.
 
         Raises:
             KeystoreUnavailable: it is not destroyed yet.

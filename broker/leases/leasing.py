@@ -351,7 +351,7 @@ class Leasing:
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def end(self, actor: Actor, lease: Lease, *, kind: str, reason: str) -> Lease:
-        """End a lease now: ``lease.ended`` by its workload, ``lease.revoked`` by an operator.  Again: no change."""
+        """End a lease now: ``lease.ended`` by its workload, ``lease.revoked`` by an operator.  Idempotent."""
         if lease.ended_at is not None or lease.expires_at <= self._clock():
             return lease
         now = self._clock()

@@ -99,7 +99,7 @@ async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> 
 
 
 async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> WebhookRow:
-    """Post nothing there any more.  Again: no change."""
+    """Post nothing there any more.  Idempotent."""
     row = await find(session, webhook_id)
     if _end(row, WebhookStep.REVOKE, now):
         await record(session, Event.about(row, "webhook.revoked", actor, now))

@@ -101,7 +101,7 @@ async def set_policy(
 async def revoke(
     session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int, also: Sequence[Event] = ()
 ) -> OrganizationRow:
-    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Again: no change.
+    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Idempotent.
 
     ``also`` goes on the record with it: what was cut off along with the organization.
     """
