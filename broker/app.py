@@ -330,13 +330,13 @@ def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
     )
 
 
-async def bootstrap_token(services: Services, *, anew: bool = False) -> str | None:
+async def bootstrap_token(services: Services, *, replace: bool = False) -> str | None:
     """The one-time token for the first operator, while there is none and none was given out.
 
-    ``anew``: another, also for a second person whose account nobody made.
+    ``replace``: another, also for a second person whose account nobody made.
     """
     async with services.db.write(EVERY_TENANT) as session:
-        return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), anew=anew)
+        return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), replace=replace)
 
 
 async def has_operators(services: Services) -> bool:

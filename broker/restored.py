@@ -1,7 +1,7 @@
 """Go on with a database that was restored from a backup: what it brings back can't all be known, so nothing goes on
 that was under way, and people look through the rest.
 
-One transaction ends every lease and open link, makes every decision be taken anew, suspends ``reveal`` until somebody
+One transaction ends every lease and open link, makes every decision be taken again, suspends ``reveal`` until somebody
 confirmed what there is, begins a new series of the record's index and says on the record what was lost.
 """
 

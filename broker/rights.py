@@ -45,7 +45,7 @@ async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
 
 
 async def authenticate_again(db: Database, now: int) -> None:
-    """Make the authenticators of all genuine rows anew, in the newest form; the others stay as they are."""
+    """Make the authenticators of all genuine rows again, in the newest form; the others stay as they are."""
     async for rows in _pages(db, now):
         names = [row.id for row in rows]
         async with db.write(EVERY_TENANT) as session:

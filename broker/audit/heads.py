@@ -206,7 +206,7 @@ class Heads:
     async def look(self, audit: AuditLog, election: Election) -> None:
         """Compare the database with what this process saw, and keep its head; who leads keeps what is shared.
 
-        Once the database is behind, nothing is recorded, and so nothing done, until the process starts anew.  Nothing
+        Once the database is behind, nothing is recorded, and so nothing done, until the process starts again.  Nothing
         is kept before :meth:`check` or :meth:`replace`.
         """
         await self._look_here(audit)

@@ -70,7 +70,7 @@ class BatchRow(Table):
 
 
 class GuardRow(Table):
-    """The epoch of something that decisions rely on, a number drawn anew each time; no row means epoch 0.
+    """The epoch of something that decisions rely on, a new number each time; no row means epoch 0.
 
     Raised in the transaction of the event that changes what may be decided (a revocation, a new grant).
     """

@@ -21,13 +21,13 @@ _GIVEN_OUT = (
 )
 
 
-async def offer(broker: Broker, settings: Settings, *, anew: bool = False) -> None:
+async def offer(broker: Broker, settings: Settings, *, replace: bool = False) -> None:
     """Give out the one-time token for the first operator, or say what became of it, while there is none.
 
-    With ``anew`` one is always given out: where there are operators, for a second person.
+    With ``replace`` one is always given out: where there are operators, for a second person.
     """
     first = not await composition.has_operators(broker.services)
-    token = await composition.bootstrap_token(broker.services, anew=anew)
+    token = await composition.bootstrap_token(broker.services, replace=replace)
     if token is not None:
         _give(token, settings, _FIRST if first else _SECOND)
     elif not await composition.awaits_bootstrap(broker.services):  # used over another replica, or its time is over

@@ -206,7 +206,7 @@ def migrate(
         if down:
             return
         async with composition.running(settings) as broker:
-            await onetime.offer(broker, settings, anew=new_token)
+            await onetime.offer(broker, settings, replace=new_token)
 
     run_or_fail(run())
 

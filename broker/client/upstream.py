@@ -58,7 +58,7 @@ class Upstream:
 
     @property
     def token(self) -> str:
-        """The present lease's token; take it anew for each call.
+        """The present lease's token; take it again for each call.
 
         Raises:
             AccessEnded, AccessDenied: access was cut off or refused; for good.

@@ -71,7 +71,7 @@ async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, Ve
     """Every version of a credential by number, as they are now; nobody else changes them until the transaction ends.
 
     One order of locks for everybody, so that nobody waits in a ring: the credential, its versions, their rotation, its
-    intake.  The credential comes first and is read anew with them: what was decided while this waited is seen, also a
+    intake.  The credential comes first and is read again with them: what was decided while this waited is seen, also a
     version that was added or a revocation of the whole.
     """
     credential = select(CredentialRow).where(CredentialRow.id == credential_id)

@@ -53,13 +53,13 @@ async def _were_there(session: AsyncSession) -> bool:
     return await session.scalar(made) is not None
 
 
-async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, anew: bool = False) -> str | None:
+async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, replace: bool = False) -> str | None:
     """A one-time token while there is no operator; None once there is one, or where a token was given out already.
 
-    However many replicas start at once, one of them has the token.  ``anew`` puts a fresh one in its place, also
+    However many replicas start at once, one of them has the token.  ``replace`` puts a fresh one in its place, also
     where there are operators: for a second person, whose account none of them made.
     """
-    if not anew and (await are_there(session) or await _were_there(session)):
+    if not replace and (await are_there(session) or await _were_there(session)):
         return None
     fresh = token.new("kbb")
     given = {"token_hash": _one_time(hash_key, fresh, now + BOOTSTRAP_MS), "expires_at": now + BOOTSTRAP_MS}
@@ -67,7 +67,7 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, a
         upsert(session, BootstrapRow)
         .values(id=1, **given)
         .on_conflict_do_update(
-            index_elements=[BootstrapRow.id], set_=given, where=None if anew else BootstrapRow.expires_at <= now
+            index_elements=[BootstrapRow.id], set_=given, where=None if replace else BootstrapRow.expires_at <= now
         )
         .returning(BootstrapRow.id)
     )

@@ -243,7 +243,7 @@ async def is_superseded(session: AsyncSession, row: IntakeRow) -> bool:
     return await session.scalar(select(IntakeRow.id).where(IntakeRow.id == row.id, _SUPERSEDED)) is not None
 
 
-# A new credential under the same label is asked for anew; what was asked for before must not bring the old one back.
+# A new credential under the same label is asked for again; what was asked for before must not bring the old one back.
 _SUPERSEDED = and_(
     IntakeRow.rotation_id.is_(None),
     exists().where(

@@ -109,7 +109,7 @@ async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by
 
 
 async def _notify(session: AsyncSession, version: VersionRow, places: Sequence[str], now: int) -> None:
-    """Once a day for each key: a scan that finds it everywhere, or anew in every checkout, is one alarm."""
+    """Once a day for each key: a scan that finds it everywhere, or again in every checkout, is one alarm."""
     kind: Kind = "leak_found" if version.confirmed_at is None else "dead_key_found"
     facts: Mapping[str, str | int] = {"last4": version.last4, "place": places[0], "places": len(places)}
     await notify(

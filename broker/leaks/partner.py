@@ -20,7 +20,7 @@ from broker.wire.client import Unreadable
 
 _KEYS_MAX = 262_144
 _FRESH_MS = 3_600_000
-# An unknown key id makes the list be fetched anew, as does a failure, but not more often than this.
+# An unknown key id makes the list be fetched again, as does a failure, but not more often than this.
 _AGAIN_MS = 60_000
 # A partner that doesn't answer holds a report up for no longer: the list that is known decides, or it is sent again.
 _PATIENCE_S = 5.0

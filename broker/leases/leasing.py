@@ -164,7 +164,7 @@ class Leasing:
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
-        """Whether a restore waits to be confirmed; once none does, none can before the process starts anew."""
+        """Whether a restore waits to be confirmed; once none does, none can before the process starts again."""
         if not self._confirmed:
             async with self._db.read(EVERY_TENANT) as session:
                 self._confirmed = not await unconfirmed(session)

@@ -77,7 +77,7 @@ class Key(Part):
 
 
 class Verify(Part):
-    """The request that tells whether a key works, asked anew every so many hours.  An outage isn't a bad key."""
+    """The request that tells whether a key works, asked again every so many hours.  An outage isn't a bad key."""
 
     method: Literal["GET", "POST", "HEAD"] = "GET"
     path: Path

@@ -245,7 +245,7 @@ class InFlightCalls:
             if began - call.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
                 call.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
-            elif call.guards is not looked_at:  # decided on anew meanwhile; compared the next time
+            elif call.guards is not looked_at:  # decided on again meanwhile; compared the next time
                 continue
             elif not stands or any(present[id_] != epoch for id_, epoch in looked_at.items()):
                 changed.append(call)

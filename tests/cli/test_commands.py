@@ -427,7 +427,7 @@ async def test_a_second_person_approves_what_the_first_asked_for(tmp_path: Path,
             async with serving(world.edge, port=int(url.rpartition(":")[2])):
                 ada, bea = (shell_beside(url, tmp_path / name) for name in ("ada", "bea"))
                 await asyncio.to_thread(ada.run, "operator", "bootstrap", "--name", "ada", given=f"{tokens[0]}\n")
-                tokens.append(await composition.bootstrap_token(world.services, anew=True))
+                tokens.append(await composition.bootstrap_token(world.services, replace=True))
                 await asyncio.to_thread(bea.run, "operator", "bootstrap", "--name", "bea", given=f"{tokens[1]}\n")
                 await asyncio.to_thread(approving, ada, bea)
 

@@ -116,7 +116,7 @@ async def test_the_file_goes_once_its_token_is_used(tmp_path: Path, sqlite_url: 
 
 async def test_the_file_of_a_token_that_was_used_over_another_replica_goes_at_the_next_start(world: World) -> None:
     file = world.settings.one_time_token_file()
-    token = await composition.bootstrap_token(world.services, anew=True)
+    token = await composition.bootstrap_token(world.services, replace=True)
     assert token is not None
     await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
     file.write_text(token)

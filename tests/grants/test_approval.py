@@ -22,7 +22,7 @@ async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
 
 async def second(world: World, name: str = "bea") -> dict[str, str]:
     """An admin whose account was made apart, with a token that the server printed."""
-    token = await composition.bootstrap_token(world.services, anew=True)
+    token = await composition.bootstrap_token(world.services, replace=True)
     made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": name})
     return {"Authorization": f"Bearer {made['token']}"}
 

@@ -30,9 +30,9 @@ async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operato
 async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db: Database) -> None:
     db.row_key = KEY
 
-    async def start(*, at: int = NOW, anew: bool = False) -> str | None:
+    async def start(*, at: int = NOW, replace: bool = False) -> str | None:
         async with db.write(EVERY_TENANT) as session:
-            return await operators.offer_bootstrap(session, KEY, at, anew=anew)
+            return await operators.offer_bootstrap(session, KEY, at, replace=replace)
 
     async def made_with(token: str, *, at: int = NOW) -> bool:
         async with db.write(EVERY_TENANT) as session:
@@ -47,7 +47,7 @@ async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db:
     assert await start() is None
     assert await made_with(first)
     # a new one that was asked for ends it
-    second = await start(anew=True)
+    second = await start(replace=True)
     assert second is not None
     assert (await made_with(first), await made_with(second)) == (False, True)
     # so does its time, when there is another again

@@ -48,7 +48,7 @@ async def test_a_second_request_for_the_same_first_key_is_shown_to_all_who_see_i
     other, _ = await world.request_key("acme", label="another")
     # when the same key is asked for again
     again = await world.call("POST", "/v1/intakes", status=201, json=ASKED)
-    # then the operator sees the request that is open already, also when its link is made anew, and the customer that
+    # then the operator sees the request that is open already, also when its link is made again, and the customer that
     # one of the links is enough
     assert [one["id"] for one in again["also_open"]] == [first]
     linked = await world.call("POST", f"/v1/intakes/{first}/link", json={})

@@ -70,7 +70,7 @@ def test_a_private_key_is_there_just_while_a_submission_may_have_to_be_opened(ta
             assert (row.submitted_at, row.refusal) == (now, "")
         elif step in REOPENS:
             if step is IntakeStep.REPLACE_LINK:
-                row.private_sealed = b"sealed anew"
+                row.private_sealed = b"sealed again"
             reopen(row, step)
             assert row.settled_at is None
         else:

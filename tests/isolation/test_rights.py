@@ -165,7 +165,7 @@ _BOOTSTRAP = "INSERT INTO bootstrap (id, token_hash, expires_at) VALUES (:id, :t
 @pytest.mark.parametrize("later", [0, 86_400_000])
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_spent_one_time_token_makes_no_second_account(world: World, later: int, deleted: bool) -> None:
-    token = await composition.bootstrap_token(world.services, anew=True)
+    token = await composition.bootstrap_token(world.services, replace=True)
     async with world.services.db.read(EVERY_TENANT) as session:
         row = (await session.execute(text("SELECT * FROM bootstrap"))).mappings().one()
     made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})

@@ -150,7 +150,7 @@ async def test_master_keys_that_will_be_deleted_are_said_before_they_are(world: 
     with pytest.raises(KeystoreUnavailable, match="master keys, at secret/keybroker/broker/master-keys"):
         await world.services.keystore.check()
     assert await ready(world) == (503, "deletes")
-    # when they are put there anew
+    # when they are put there again
     assert world.broker.keystores.kv_keys is not None
     await world.broker.keystores.kv_keys.rotate()
     assert await ready(world) == (200, "ok")

@@ -125,7 +125,7 @@ async def test_a_webhook_that_failed_for_a_day_is_told_through_the_others_once(
     posted = [body for _, body in notifying.receiver.came if b"webhook.failing" in body]
     assert posted == [], "not over the one that takes nothing"
 
-    # once it took something, a new day of failures is told anew
+    # once it took something, a new day of failures is told again
     notifying.receiver.status = 204
     await notifying.happen("globex")
     await notifying.world.work()

@@ -201,7 +201,7 @@ async def test_what_was_over_by_a_wrong_clock_stays_over_and_the_broker_settles_
         assert (await world.proxied(early, "/facilities")).json()["code"] == "lease_over"
         assert (await world.call("GET", f"/v1/leases/{early['lease']['id']}"))["state"] != "active"
         assert (await world.call("GET", "/v1/leases", as_=token, status=401))["code"] == "unauthenticated"
-        # then a job has what it asks for anew
+        # then a job has what it asks for again
         job.world = world
         job._headers.clear()
         lease = await job.lease("acme")

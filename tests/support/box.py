@@ -35,7 +35,7 @@ class Box:
     """An ASGI application in front of a world's broker.
 
     ``changes`` is handed the path and JSON of each answer.  Where a submission is sealed to the box's own key pair,
-    ``read`` keeps its key, and the broker gets it sealed anew.
+    ``read`` keeps its key, and the broker gets it sealed again.
     """
 
     world: World
@@ -65,7 +65,7 @@ class Box:
         await Response(content, answer.status_code, kept)(scope, receive, send)
 
     def _opened(self, body: bytes) -> bytes:
-        """What the box makes of a submission: the key read, and sealed anew for the broker; else as it is."""
+        """What the box makes of a submission: the key read, and sealed again for the broker; else as it is."""
         said, context = json.loads(body), intake_seal.SealContext(**self.theirs["context"])
         try:
             submission = intake_seal.open_sealed(base64url.decode(said["sealed"]), self.private, context)

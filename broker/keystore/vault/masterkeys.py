@@ -107,7 +107,7 @@ class KvKeyWrapper:
         return len(forms)
 
     async def read(self, *, may_begin: bool = True) -> LocalKeyWrapper:
-        """Read the keys anew.
+        """Read the keys again.
 
         Raises:
             KeystoreUnavailable: also where they are gone; those from before stay loaded.

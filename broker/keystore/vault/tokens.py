@@ -92,7 +92,7 @@ class Tokens:
         return min(_RETRY_S, max(left / _RETRIES, _RETRY_LEAST_S)) if left > 0 else _RETRY_S
 
     def renew(self) -> None:
-        """Renew the token, or sign in anew where that can't be; raises KeystoreUnavailable."""
+        """Renew the token, or sign in again where that can't be; raises KeystoreUnavailable."""
         token = self._token
         if token.renewable and token.value and self._renewed(token):
             return
