@@ -163,7 +163,7 @@ def link(
     hours: Annotated[int, typer.Option(help="How long the link lasts.")] = 72,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new link for a request that still waits; the one before stops working."""
+    """Make a new link for a request that still waits; the previous one stops working."""
     made = call("POST", f"/v1/intakes/{intake_id}/link", json={"hours": hours})
     if as_json:
         show(made, as_json)

@@ -190,7 +190,7 @@ def migrate(
     new_token: Annotated[
         bool,
         typer.Option(
-            "--new-token", help="Give out a new one-time token, also for a second person; the one before ends."
+            "--new-token", help="Give out a new one-time token, also for a second person; the previous one ends."
         ),
     ] = False,
 ) -> None:

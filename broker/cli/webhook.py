@@ -46,7 +46,7 @@ def revoke(webhook_id: str, as_json: AsJson = False) -> None:
 
 @app.command()
 def rotate_secret(webhook_id: str, as_json: AsJson = False) -> None:
-    """Sign with a new secret; the one before signs too for a day."""
+    """Sign with a new secret; the previous one signs too for a day."""
     made = call("POST", f"/v1/webhooks/{webhook_id}/rotate-secret")
     show(made if as_json else {"id": made["webhook"]["id"], "secret": made["secret"]}, as_json)
 

@@ -1,7 +1,7 @@
 """Does this key belong to the organization that it was sent for?  Assessed by the ids that upstream returns for it.
 
 Two memories.  Ids of an organization say whose a key is not: one that shows another organization's is refused.  Ids of
-the key before say whether a new one is of the same tenant: a customer may have several, each with a credential of its
+the previous key say whether a new one is of the same tenant: a customer may have several, each with a credential of its
 own.
 """
 
@@ -24,7 +24,7 @@ class TenantEvidence(StrEnum):
 
     FIRST = "first"  # nothing to compare with: the organization's first key
     SAME = "same_organization"
-    UNPROVEN = "unproven"  # nothing speaks against it, but nothing overlaps with the key before
+    UNPROVEN = "unproven"  # nothing speaks against it, but nothing overlaps with the previous key
     OTHER = "other_organization"
 
 
@@ -56,7 +56,7 @@ def assess(
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What the evidence says, and its facts: how many ids upstream returned, the key before has shown, and are both.
+    """What the evidence says, and its facts: how many ids upstream returned, the previous key has shown, and are both.
 
     ``shared`` is None where none was among those that were read and upstream has more: then nobody knows.
     """

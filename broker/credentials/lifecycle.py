@@ -92,6 +92,6 @@ def move(versions: Mapping[int, State], number: int, step: Move) -> dict[int, St
         return {number: target} | replaced
     if step is Move.ROLL_BACK and not before:
         return Unlawful("roll_back_without_retiring")
-    if present is State.ACTIVE:  # revoked or rolled back: the key before it, where it is still there, serves again
+    if present is State.ACTIVE:  # revoked or rolled back: the previous key, if it is still there, serves again
         return {number: target} | dict.fromkeys(before, State.ACTIVE)
     return {number: target}

@@ -175,9 +175,9 @@ class Verification:
             return Verdict.BAD_KEY
         if assessment.evidence is TenantEvidence.OTHER:
             return Verdict.OTHER_ORGANIZATION
-        if changing is not None and changing.kind == "minted":  # made with the key before: the same organization's
+        if changing is not None and changing.kind == "minted":  # made with the previous key: the same organization's
             return Verdict.ACTIVE
-        if changing is not None:  # a new key has to prove itself against the one before; silence proves nothing
+        if changing is not None:  # a new key has to prove itself against the previous one; silence proves nothing
             return Verdict.ACTIVE if assessment.shared else Verdict.PENDING_REVIEW
         identified = self.catalog.get(row.provider).identity is not None
         unproven = identified and assessment.evidence is TenantEvidence.UNPROVEN

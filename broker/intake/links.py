@@ -156,7 +156,7 @@ async def request(
 async def replace(
     session: AsyncSession, making: Making, actor: Actor, intake_id: str, hours: int, *, now: int
 ) -> tuple[IntakeRow, str]:
-    """A new link for a request that still waits, also where its link has expired; the one before stops working.
+    """A new link for a request that still waits, also where its link has expired; the previous one stops working.
 
     Raises:
         LinkSpent: a key was submitted. LinkCancelled: the request was taken back.

@@ -49,7 +49,7 @@ class InternalKeys:
         self._fingerprint = self._subkey("fingerprint")
         self._evidence = self._subkey("evidence")
         # These uses had one key between them; it stays that of links and status codes, which are out there.
-        self.proof = self.status = self.idempotency_before = self._subkey("link")
+        self.proof = self.status = self.idempotency_previous = self._subkey("link")
         self.idempotency = self._subkey("idempotency")
         self.throttle = self._subkey("throttle")
         self.lease_id = self._subkey("lease-id")

@@ -387,7 +387,7 @@ class Leasing:
         return await self._read(row)
 
     async def _given_for(self, actor: Actor, idempotency_key: str) -> Lease | None:
-        """The lease that this key was used for; in the release before, its id was made with the key of tokens."""
+        """The lease that this key was used for; in the previous release, its id was made with the key of tokens."""
         named = [_id_for(key, actor, idempotency_key) for key in (self._id_key, self._token_key)]
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.scalar(select(LeaseRow).where(LeaseRow.id.in_(named)))

@@ -158,7 +158,7 @@ async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: in
 async def rotate_secret(
     session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: str, *, now: int
 ) -> tuple[WebhookRow, str]:
-    """A new signing secret, shown this once; the one before signs too for a day.
+    """A new signing secret, shown this once; the previous one signs too for a day.
 
     Raises:
         Conflict: the endpoint is no longer in use.

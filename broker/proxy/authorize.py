@@ -153,7 +153,7 @@ class Authorizer:
     ) -> Use:
         """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
 
-        ``fall_back`` takes the key before the present one, where a rotation still holds it.
+        ``fall_back`` takes the previous key, where a rotation still holds it.
         """
         until = time.monotonic() + patience
         implicit = isinstance(call.caller, WorkloadCaller)

@@ -52,7 +52,7 @@ class Proxy:
                 wait = 0.0
                 try:
                     async with self._forwarder.forwarded(in_flight, use, request, small) as answer:
-                        # Refused for its key, so not carried out: the key before it may serve, whatever the method.
+                        # Refused for its key, so not carried out: the previous key may serve, whatever the method.
                         fall_back = answer.bad_key and use.fallback is not None and small is not None
                         if not fall_back:
                             wait = retry.backoff(attempt, answer.asked or 0.0)

@@ -58,7 +58,7 @@ class Request:
 class Use:
     """A use that is on the record, and what comes of it.
 
-    ``fallback`` is the key before this one, where a rotation's grace window still holds it.  ``taken`` is the number of
+    ``fallback`` is the previous key, where a rotation's grace window still holds it.  ``taken`` is the number of
     uses that this one was taken from, "" where the grant has none; ``opened`` says that it can't be given back.
     ``retries`` says whether grant and provider let a call be tried again.
     ``asked`` is for how many seconds upstream wants no more calls, None where its answer isn't about its rate; nobody

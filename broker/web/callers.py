@@ -101,9 +101,9 @@ class Call:
             return None
         text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
         wired = self.services
-        keys = (wired.keys.idempotency, wired.keys.idempotency_before)
-        digest, before = (hmac.digest(key, text, hashlib.sha256).hex() for key in keys)
-        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest, before)
+        keys = (wired.keys.idempotency, wired.keys.idempotency_previous)
+        digest, previous = (hmac.digest(key, text, hashlib.sha256).hex() for key in keys)
+        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest, previous)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")

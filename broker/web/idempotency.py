@@ -57,7 +57,7 @@ class UnderWay(Conflict):
 class Repeats:
     """One request and its repeats: ``principal`` gave it ``key``, and ``digest`` tells it from other requests.
 
-    ``digest_before`` does so in rows of the release before, which are kept for a day.
+    ``previous_digest`` does so in rows of the previous release, which are kept for a day.
     """
 
     db: Database
@@ -66,7 +66,7 @@ class Repeats:
     principal: str
     key: str
     digest: str
-    digest_before: str
+    previous_digest: str
 
     async def change(self, scope: Scope, work: Callable[[AsyncSession], Awaitable[BaseModel]], status: int) -> Response:
         """Run ``work`` in the one transaction that also claims the key and keeps the answer.
@@ -110,7 +110,7 @@ class Repeats:
             row = await session.get(IdempotencyRow, (self.principal, self.key))
         if row is None or row.expires_at <= self.clock():
             return None
-        if row.request_hash not in {self.digest, self.digest_before}:
+        if row.request_hash not in {self.digest, self.previous_digest}:
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         if row.status == _UNANSWERED:
             raise UnderWay

@@ -150,7 +150,7 @@ async def test_they_submit_the_next_key_themselves(world: World, acme: Customer,
     first = await self_issued(acme)
     intake, secret = await self_issued(acme)
     assert first[0] == intake, "one request"
-    assert (await world.open(*first)).json()["code"] == "link_invalid", "the link before stops working"
+    assert (await world.open(*first)).json()["code"] == "link_invalid", "the previous link stops working"
     new = world.new_key("acme")
     assert (await world.submit(intake, secret, new)).json()["state"] == "accepted"
 

@@ -26,7 +26,7 @@ def test_every_use_has_a_key_of_its_own() -> None:
     for use, key in vars(InternalKeys(Secret(b"r" * 32))).items():
         if isinstance(key, bytes):
             by_key.setdefault(key, set()).add(use)
-    assert [uses for uses in by_key.values() if len(uses) > 1] == [{"proof", "status", "idempotency_before"}]
+    assert [uses for uses in by_key.values() if len(uses) > 1] == [{"proof", "status", "idempotency_previous"}]
 
 
 def test_what_is_out_there_is_made_of_the_same_keys_for_good() -> None:

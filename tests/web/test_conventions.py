@@ -43,7 +43,7 @@ async def test_a_key_that_the_release_before_was_given_answers_the_same(
     """There, requests were told apart under a key that other uses had too."""
     body = {"slug": "acme", "name": "Acme"}
     with monkeypatch.context() as before:
-        before.setattr(world.services.keys, "idempotency", world.services.keys.idempotency_before)
+        before.setattr(world.services.keys, "idempotency", world.services.keys.idempotency_previous)
         first = await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY)
     assert await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY) == first
     other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)

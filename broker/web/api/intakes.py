@@ -170,7 +170,7 @@ async def cancel(intake_id: IdPath, call: ByOperatorRole) -> Response:
 
 @router.post("/{intake_id}/link", response_model=IntakeCreated)
 async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> Response:
-    """Make a new link for a request that still waits, also where its link has expired; the one before stops working."""
+    """Make a new link for a request that still waits, also if its link has expired; the previous one stops working."""
     wired = call.services
 
     async def work(session: AsyncSession) -> IntakeCreated:

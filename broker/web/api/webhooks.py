@@ -113,7 +113,7 @@ async def revoke(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response
 
 @router.post("/{webhook_id}/rotate-secret", response_model=WebhookMade)
 async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
-    """Sign with a new secret; the one before signs too for a day."""
+    """Sign with a new secret; the previous one signs too for a day."""
     wired = call.services
 
     async def work(session: AsyncSession) -> WebhookMade:
