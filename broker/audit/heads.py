@@ -64,11 +64,9 @@ class HeadFile:
         self.path = folder / f"{database_id}.json"
 
     async def read(self) -> Head | None:
-        """See :class:`Outside`."""
         return await asyncio.to_thread(self._read)
 
     async def keep(self, head: Head) -> None:
-        """See :class:`Outside`."""
         await asyncio.to_thread(self._keep, head)
 
     def _read(self) -> Head | None:

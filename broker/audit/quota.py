@@ -50,7 +50,6 @@ class Total:
     limit: int
 
     def take(self, value: int, now: int) -> int:  # noqa: ARG002 - time doesn't matter to a total
-        """See :class:`Quota`."""
         if value >= self.limit:
             raise Exhausted(self.id, None)
         return value + 1
@@ -65,7 +64,7 @@ class Rate:
     period: int
 
     def take(self, value: int, now: int) -> int:
-        """See :class:`Quota`; the number is the theoretical arrival time, in microseconds."""
+        """The number is the theoretical arrival time, in microseconds."""
         now *= 1_000
         period = self.period * 1_000
         if value > now + period + _SKEW_MS * 1_000:
@@ -84,7 +83,6 @@ class Cooldown:
     longest: int
 
     def take(self, value: int, now: int) -> int:
-        """See :class:`Quota`."""
         if now < value <= now + self.longest + _SKEW_MS:
             raise Exhausted(self.id, min(value - now, self.longest))
         return value

@@ -43,11 +43,9 @@ class OnConnection:
         self.dialect = connection.dialect
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
-        """See :class:`Transaction`."""
         return self._connection.exec_driver_sql(sql, parameters).all()
 
     def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See :class:`Transaction`."""
         self._connection.exec_driver_sql(sql, list(rows))
 
 
@@ -60,11 +58,9 @@ class OnSqlite:
         self._connection = connection
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
-        """See :class:`Transaction`."""
         return self._connection.execute(sql, parameters).fetchall()
 
     def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See :class:`Transaction`."""
         self._connection.executemany(sql, rows)
 
 

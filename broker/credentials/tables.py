@@ -55,7 +55,6 @@ class CredentialRow(GivesRights, TenantOwned, Table):
         return self.variables
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "credential": self.id,
@@ -105,7 +104,6 @@ class VersionRow(TenantOwned, Table):
         return Binding("credential", self.organization_id, self.credential_id, self.number, self.provider)
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "credential": self.credential_id,
@@ -162,7 +160,6 @@ class RotationRow(TenantOwned, Table):
     ended_at: Mapped[int | None]
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "subject": self.id,

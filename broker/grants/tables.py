@@ -66,7 +66,6 @@ class GrantRow(GivesRights, TenantOwned, Table):
     revoked_at: Mapped[int | None]
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "provider": self.provider,

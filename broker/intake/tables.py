@@ -87,7 +87,6 @@ class IntakeRow(GivesRights, TenantOwned, Table):
         return SealContext(self.id, self.organization_id, self.provider, self.expires_at)
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "provider": self.provider,

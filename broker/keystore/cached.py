@@ -27,7 +27,6 @@ class Cached:
         self._kept = Recent[tuple[bytes, Binding], Secret](_REMEMBERED, seconds, clock)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         if binding.purpose != "credential":
             return await self._inner.open(sealed, binding)
         kept = self._kept.get((sealed, binding))
@@ -38,20 +37,17 @@ class Cached:
         return value
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         return await self._inner.seal(value, binding, about)
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         return await self._inner.rewrap(sealed, binding, about)
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`; what is destroyed is kept here no longer either."""
+        """What is destroyed is kept here no longer either."""
         for key, _ in self._kept.entries():
             if key[0] == sealed:
                 self._kept.pop(key)
         await self._inner.erase(sealed)
 
     async def check(self) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         await self._inner.check()

@@ -22,7 +22,6 @@ class EnvelopeKeystore:
         self._wrapper = wrapper
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:  # noqa: ARG002 - nobody browses rows
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         data_key = AESGCM.generate_key(bit_length=256)
         kek_id, wrapped = await self._wrapper.wrap(data_key, binding)
         nonce = os.urandom(NONCE_BYTES)
@@ -30,7 +29,6 @@ class EnvelopeKeystore:
         return Envelope(kek_id, wrapped, nonce, ciphertext).encode()
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         parts = _parts(sealed)
         data_key = await self._wrapper.unwrap(parts.kek_id, parts.wrapped_key, binding)
         try:
@@ -39,7 +37,7 @@ class EnvelopeKeystore:
             raise CannotOpen("a sealed value was altered") from None
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
-        """See :class:`~broker.keystore.keystore.Keystore`; the value itself is not touched."""
+        """The value itself is not touched."""
         parts = _parts(sealed)
         if parts.kek_id == await self._wrapper.newest():
             return None
@@ -48,10 +46,9 @@ class EnvelopeKeystore:
         return Envelope(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`; the row is all there is."""
+        """The row is all there is."""
 
     async def check(self) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         await self.open(await self.seal(Secret(b"ready"), _PROBE), _PROBE)
 
 

@@ -33,15 +33,13 @@ class Keyring:
         return self._stores[self._active]
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         return await self._sealer(binding).seal(value, binding, about)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         return await self._holder(sealed).open(sealed, binding)
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
-        """See :class:`~broker.keystore.keystore.Keystore`; a value of another keystore moves to the active one."""
+        """A value of another keystore moves to the active one."""
         holder, active = self._holder(sealed), self._sealer(binding)
         if holder is active:
             return await active.rewrap(sealed, binding, about)
@@ -54,11 +52,10 @@ class Keyring:
         return moved
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         await self._holder(sealed).erase(sealed)
 
     async def check(self) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`; the active one decides."""
+        """The active one decides."""
         await self._stores[self._active].check()
 
     def _holder(self, sealed: bytes) -> Keystore:

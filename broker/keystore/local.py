@@ -183,11 +183,10 @@ class LocalKeyWrapper:
         return kek_id in self._keys.keys
 
     async def newest(self) -> str:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         return self.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`; refuses where the file is gone.
+        """Refuse if the file is gone.
 
         What is sealed by a key that only this process still has would be lost with it.
         """
@@ -201,7 +200,6 @@ class LocalKeyWrapper:
         return kek_id, nonce + kek.encrypt(nonce, data_key, _wrap_data(kek_id, binding))
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         if kek_id not in self._keys.keys:
             self._reload()
         if kek_id not in self._keys.keys:

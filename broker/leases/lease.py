@@ -40,7 +40,6 @@ class Lease(NamedTuple):
         return self.ended_at is None and self.expires_at > now
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization,
             "credential": self.credential,

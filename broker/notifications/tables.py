@@ -66,7 +66,6 @@ class WebhookRow(TenantOwned, Table):
         return Binding("webhook-secret", self.organization_id, self.id)
 
     def event_fields(self) -> Fields:
-        """See :class:`~broker.audit.events.OnRecord`."""
         return {
             "organization": self.organization_id,
             "subject": self.id,

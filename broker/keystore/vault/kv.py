@@ -47,7 +47,7 @@ class KvKeystore:
         self._clock = clock
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """See :class:`~broker.keystore.keystore.Keystore`; the value is an orphan until its reference is stored."""
+        """The value is an orphan until its reference is stored."""
         if binding.purpose != _KEEPS:
             return await self._own.seal(value, binding)
         path = self._path(binding)
@@ -63,7 +63,6 @@ class KvKeystore:
         raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         if not is_reference(sealed):
             return await self._own.open(sealed, binding)
         reference = _parts(sealed)
@@ -79,7 +78,7 @@ class KvKeystore:
         return value
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
-        """See :class:`~broker.keystore.keystore.Keystore`; the value in KV is not touched."""
+        """The value in KV is not touched."""
         if not is_reference(sealed):
             return await self._own.rewrap(sealed, binding)
         reference = _parts(sealed)
@@ -87,10 +86,7 @@ class KvKeystore:
         return None if proof is None else replace(reference, seal=proof).encode()
 
     async def erase(self, sealed: bytes) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`.
-
-        Where nothing is under the number yet, it is used up: a write that was given up and comes late then fails.
-        """
+        """If nothing is under the number yet, it is used up: a write that was given up and comes late then fails."""
         if not is_reference(sealed):
             return
         reference = _parts(sealed)
@@ -124,7 +120,6 @@ class KvKeystore:
         await self._values.destroy(reference.path, reference.number)
 
     async def check(self) -> None:
-        """See :class:`~broker.keystore.keystore.Keystore`."""
         await self._values.check()
         await self._keys.check()
         await self._own.check()

@@ -60,11 +60,10 @@ class TokenFile:
     path: Path
 
     def credential(self) -> str:
-        """See :class:`Login`."""
         return _content(self.path, "BROKER_VAULT_TOKEN_FILE", closed.read)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:  # noqa: ARG002 - needs no call
-        """See :class:`Login`; the token is its own credential, and never renewed here."""
+        """The token is its own credential, and never renewed here."""
         return Token(credential, 0, renewable=False)
 
 
@@ -77,11 +76,9 @@ class AppRole:
     secret_id_file: Path
 
     def credential(self) -> str:
-        """See :class:`Login`."""
         return _content(self.secret_id_file, "BROKER_VAULT_SECRET_ID_FILE", closed.read)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:
-        """See :class:`Login`."""
         try:
             answer = client.auth.approle.login(self.role_id, credential, use_token=False, mount_point=self.mount)
         except refused.InvalidRequest:
@@ -99,12 +96,10 @@ class Jwt:
     jwt_file: Path
 
     def credential(self) -> str:
-        """See :class:`Login`."""
         # Whoever mounts it decides on its mode (kubelet: 0640 with an fsGroup, 0644 without), and it ends soon.
         return _content(self.jwt_file, "BROKER_VAULT_JWT_FILE", Path.read_bytes)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:
-        """See :class:`Login`."""
         if self.kind == "kubernetes":
             method = client.auth.kubernetes
             return _token(method.login(self.role, credential, use_token=False, mount_point=self.mount))

@@ -36,19 +36,16 @@ class KvKeyWrapper:
         return f"{self._values.mount}/{self._path}"
 
     async def newest(self) -> str:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         if self._local is None or time.monotonic() - self._read_at > _FRESH_S:
             return PREFIX + (await self.read()).active
         return PREFIX + self._local.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         await self.newest()
         kek_id, wrapped = await (await self._loaded()).wrap(data_key, binding)
         return PREFIX + kek_id, wrapped
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         name = kek_id.removeprefix(PREFIX)
         if not (await self._loaded()).holds(name):
             await self.read(may_begin=False)

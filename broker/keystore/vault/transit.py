@@ -38,7 +38,6 @@ class TransitWrapper:
         self._newest = ("", 0.0)
 
     async def newest(self) -> str:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         newest, asked_at = self._newest
         if not newest or time.monotonic() - asked_at > _NEWEST_S:
             newest = self._id(await self._vault.call(self._latest))
@@ -56,7 +55,7 @@ class TransitWrapper:
         return int(about["latest_version"])
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`; nothing new is sealed by a key that is not derived."""
+        """Nothing new is sealed by a key that is not derived."""
         await self.newest()
 
         def read(data: dict[str, Any]) -> tuple[str, bytes]:
@@ -66,7 +65,6 @@ class TransitWrapper:
         return await self._call("encrypt", binding, read, plaintext=_text(data_key))
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
-        """See :class:`~broker.keystore.keystore.KeyWrapper`."""
         version = wrapped.partition(b":v")[2].partition(b":")[0]
         if not wrapped.isascii() or kek_id != f"{PREFIX}{self._name}/{version.decode('ascii')}":
             raise CannotOpen("a wrapped data key does not belong here")

@@ -36,7 +36,6 @@ class EventView(View):
 
 
 def show(recorded: Recorded) -> EventView:
-    """The event as answers show it."""
     return EventView(
         index=recorded.index,
         series=rfc3339(recorded.series) if recorded.series else None,

@@ -115,7 +115,6 @@ class Added(View):
 
 
 def show_version(row: VersionRow, now: int) -> VersionView:
-    """The row as answers show it."""
     awaiting = row.state == State.REVOKED and row.confirmed_at is None
     return VersionView(
         number=row.number,

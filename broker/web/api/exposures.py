@@ -60,7 +60,6 @@ class ExposureReported(View):
 
 
 def show(row: ExposureRow) -> ExposureView:
-    """The row as answers show it."""
     return ExposureView(
         id=row.id,
         organization=row.organization_id,

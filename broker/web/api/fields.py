@@ -123,7 +123,7 @@ def milliseconds(moment: datetime | None) -> int | None:
 
 
 def when(ms: int | None) -> str | None:
-    """A time as answers show it."""
+    """A time as RFC 3339 has it."""
     return None if ms is None else rfc3339(ms)
 
 

@@ -137,7 +137,7 @@ class Granted(View):
 
 
 def show(row: GrantRow, now: int) -> GrantView:
-    """The row as answers show it at ``now``; one that the broker didn't write shows only whose it says it is."""
+    """A row that the broker didn't write shows only whose it says it is."""
     state = shown_state(row, now) if row.genuine or row.state == Validity.REVOKED else "altered"
     return GrantView(
         id=row.id,

@@ -88,7 +88,6 @@ class IntakeCreated(View):
 
 
 def show(row: IntakeRow) -> IntakeView:
-    """The row as answers show it."""
     return IntakeView(
         id=row.id,
         organization=row.organization_id,

@@ -69,7 +69,6 @@ class FindingView(View):
 
 
 def show(row: FindingRow) -> FindingView:
-    """The row as answers show it."""
     return FindingView(
         id=row.id,
         organization=row.organization_id,

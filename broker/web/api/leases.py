@@ -102,7 +102,6 @@ class LeaseIssued(View):
 
 
 def show(lease: Lease, now: int) -> LeaseView:
-    """The lease as answers show it."""
     state = "active" if lease.stands(now) else "expired"
     if lease.ended_at is not None:
         state = "revoked" if lease.end_reason == "lease.revoked" else "ended"

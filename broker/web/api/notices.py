@@ -37,7 +37,6 @@ class NoticeView(View):
 
 
 def show(row: NoticeRow) -> NoticeView:
-    """The row as answers show it."""
     words = WORDS[cast("Kind", row.kind)]
     return NoticeView(
         id=row.id,
@@ -71,7 +70,6 @@ class DeliveryView(View):
 
 
 def show_delivery(row: DeliveryRow) -> DeliveryView:
-    """The row as answers show it."""
     return DeliveryView(
         id=row.id,
         notice=row.notice_id,

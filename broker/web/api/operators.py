@@ -61,7 +61,7 @@ class OperatorCreated(View):
 
 
 def show(row: OperatorRow, now: int) -> OperatorView:
-    """The row as answers show it at ``now``; one that something else than the broker wrote may do nothing."""
+    """A row that something else than the broker wrote may do nothing."""
     if not row.genuine:
         state = "revoked" if row.state == Validity.REVOKED else "altered"
         blank: dict[str, Any] = {

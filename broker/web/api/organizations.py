@@ -53,7 +53,6 @@ class OrganizationView(View):
 
 
 def show(row: OrganizationRow) -> OrganizationView:
-    """The row as answers show it."""
     return OrganizationView(
         id=row.id,
         slug=row.slug,

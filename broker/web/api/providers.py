@@ -24,7 +24,6 @@ class ProviderView(View):
 
 
 def show(definition: Definition) -> ProviderView:
-    """The definition as answers show it."""
     return ProviderView(
         id=definition.id,
         title=definition.title,

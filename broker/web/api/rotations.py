@@ -103,7 +103,6 @@ class Holders(View):
 
 
 def show(row: RotationRow) -> RotationView:
-    """The row as answers show it."""
     return RotationView(
         id=row.id,
         organization=row.organization_id,

@@ -62,7 +62,6 @@ class Tested(View):
 
 
 def show(row: WebhookRow) -> WebhookView:
-    """The row as answers show it."""
     return WebhookView(
         id=row.id,
         organization=row.organization_id or None,

@@ -61,7 +61,6 @@ def _members(row: WorkloadRow) -> dict[str, Any]:
 
 
 def show(row: WorkloadRow) -> WorkloadView:
-    """The row as answers show it."""
     return WorkloadView(**_members(row))
 
 
