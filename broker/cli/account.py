@@ -44,7 +44,7 @@ def remember(url: str, token: str) -> Path:
 
 
 def stored() -> Account | None:
-    """The account that :func:`remember` stored; None where there is none.
+    """The account that :func:`remember` stored; None if there is none.
 
     Whoever writes the file decides where secrets go, so neither it nor its folder may be in others' hands, nor what a
     link in its place leads to.

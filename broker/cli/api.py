@@ -47,7 +47,7 @@ def call(method: str, path: str, **options: Any) -> dict[str, Any]:
 
 
 def download(path: str, take: Callable[[str], object]) -> None:
-    """Hand every line of a long answer to ``take``; ends the command where the call fails."""
+    """Hand every line of a long answer to ``take``; ends the command if the call fails."""
     with _asking() as http, http.stream("GET", path, headers=_authorization()) as response:
         if response.status_code != 200:
             response.read()
@@ -58,7 +58,7 @@ def download(path: str, take: Callable[[str], object]) -> None:
 
 @contextmanager
 def _asking() -> Iterator[httpx2.Client]:
-    """A client for calls of the broker; ends the command where one fails."""
+    """A client for calls of the broker; ends the command if one fails."""
     url, proxy = broker_url(), client_proxy()
     try:
         with caller(url, timeout=60, proxy=proxy) as http:
@@ -89,7 +89,7 @@ def _stored_token() -> str:
 
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:
-    """One call as nobody in particular; ends the command where it fails."""
+    """One call as nobody in particular; ends the command if it fails."""
     with _asking() as http:
         return answer(http.request(method, path, **options))
 

@@ -34,7 +34,7 @@ class Name(StrEnum):
 
 
 def refuse_if_stuck(done: Moved) -> None:
-    """End the command where values could not be moved, naming them."""
+    """End the command if values could not be moved, naming them."""
     if not done.stuck:
         return
     named = "\n".join(f"  {one.where}: {one.why}" for one in done.stuck[:_NAMED])
@@ -75,7 +75,7 @@ async def swept(broker: Broker) -> int:
 
 
 async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], tell: Tell, fix: str) -> None:
-    """Wait out what brokers began to store before, then end the command where a master key is still needed.
+    """Wait out what brokers began to store before, then end the command if a master key is still needed.
 
     Args:
         broker: a running one.
@@ -120,7 +120,7 @@ async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle:
 
 
 async def _kv_forms(broker: Broker) -> bool:
-    """Whether master keys lie in KV; ends the command where that can't be seen."""
+    """Whether master keys lie in KV; ends the command if that can't be seen."""
     kv_keys = broker.keystores.kv_keys
     if kv_keys is None:
         return False

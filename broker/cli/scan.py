@@ -38,7 +38,7 @@ _NAME_MAX = 4_096
 
 
 class _Found(NamedTuple):
-    """A candidate, how often it is there, and what is known of it; ``ours`` None where nobody was asked.
+    """A candidate, how often it is there, and what is known of it; ``ours`` None if nobody was asked.
 
     ``where`` is for people; ``told`` is what the broker hears, which not even holds what is hardly a key.
     """
@@ -82,7 +82,7 @@ class _Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Scan:
-    """What was found; ``whole`` False where something could not be read, which was told."""
+    """What was found; ``whole`` False if something could not be read, which was told."""
 
     masked: Callable[[str], str]
     console: Console

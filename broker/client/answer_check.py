@@ -14,7 +14,7 @@ from broker.client.identity import Identity
 
 
 def token(answer: Mapping[str, Any]) -> None:
-    """Check an access token (RFC 6749 §5.1); raises CallFailed where there is none that this client can use."""
+    """Check an access token (RFC 6749 §5.1); raises CallFailed if there is none that this client can use."""
     _same("token_type", str(answer.get("token_type")).lower(), "bearer")
     _text("access_token", answer.get("access_token"))
     if not isinstance(answer.get("expires_in"), int):
@@ -48,13 +48,13 @@ def issued(answer: Mapping[str, Any], wanted: Mapping[str, Any], identity: Ident
 
 
 def same_lease(answer: Mapping[str, Any], lease_id: str, identity: Identity) -> None:
-    """Check an answer about one lease; raises CallFailed where it is about another."""
+    """Check an answer about one lease; raises CallFailed if it is about another."""
     _same("id", answer.get("id"), lease_id)
     _lease(answer, identity)
 
 
 def own_leases(answer: Mapping[str, Any], identity: Identity) -> None:
-    """Check a page of leases; raises CallFailed where one is another job's."""
+    """Check a page of leases; raises CallFailed if one is another job's."""
     items = answer.get("items")
     if not isinstance(items, list):
         raise another_answer("items")

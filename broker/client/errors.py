@@ -20,7 +20,7 @@ _NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer"})
 class CallFailed(Exception):
     """The broker said no, or gave no answer; the text says what to do.
 
-    ``code`` is stable, ``status`` None where no answer came, ``problem`` the whole of it (RFC 9457), and
+    ``code`` is stable, ``status`` None if no answer came, ``problem`` the whole of it (RFC 9457), and
     ``retry_after`` the seconds that the broker asked to be left alone.
     """
 
@@ -145,7 +145,7 @@ def outside(url: str, base: str) -> OutsideUpstream:
 
 
 def _object(response: Answer) -> dict[str, Any] | None:
-    """The body; None where it isn't a JSON object."""
+    """The body; None if it isn't a JSON object."""
     try:
         body = response.json()
     except ValueError:

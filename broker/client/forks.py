@@ -41,7 +41,7 @@ class PerProcess(Generic[T]):
     """Something that every process makes for itself.  Threads may share it."""
 
     def __init__(self, make: Callable[[], T]) -> None:
-        """``make`` is called once in each process that needs it; again where it raised."""
+        """``make`` is called once in each process that needs it; again if it raised."""
         self._make = make
         # A parent's slot stays in here: freeing it in the child would close what the parent uses.
         self._slots: dict[object, _Slot[T]] = {}
@@ -57,6 +57,6 @@ class PerProcess(Generic[T]):
 
     @property
     def made(self) -> T | None:
-        """This process's own, None where it made none."""
+        """This process's own, None if it made none."""
         slot = self._slots.get(_this_process)
         return slot.made if slot else None

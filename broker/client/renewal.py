@@ -77,7 +77,7 @@ class RenewingLease:
 
     @property
     def token(self) -> str:
-        """The token of this process's present lease; waits for the network only where a child has none yet.
+        """The token of this process's present lease; waits for the network only if a child has none yet.
 
         Raises:
             AccessEnded, AccessDenied: it was cut off, or can't be had any more; for good.
@@ -94,7 +94,7 @@ class RenewingLease:
 
     @property
     def final_seconds(self) -> float | None:
-        """Seconds until the end where nothing can put it off; None where something can."""
+        """Seconds until the end if nothing can put it off; None if something can."""
         kept = self._per_process.made
         return None if kept is None else kept.final_seconds
 

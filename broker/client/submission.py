@@ -15,7 +15,7 @@ from broker.formats import base64url, intake_seal, link_proof, link_secret
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
-# What a submission meets where something on the way sent it twice, or somebody else was faster.
+# What a submission meets if something on the way sent it twice, or somebody else was faster.
 _TWICE = frozenset({"intake_spent", "challenge_over"})
 
 OLD_LINK = (
@@ -48,7 +48,7 @@ def submit_key(
 
     What it is sealed to is what the link names, whoever answers on the way.  ``status_code`` of the receipt was made
     here and is the sender's alone: pasted at ``status_page`` it shows what becomes of the key, pauses and withdraws it.
-    ``old_link`` says what is missing where the link is of an old kind.
+    ``old_link`` says what is missing if the link is of an old kind.
 
     Args:
         link: the whole of it; what a mail program added, wrapped or encoded is put right.
@@ -97,7 +97,7 @@ class _Page:
         return str(self.http.base_url).rstrip("/") + f"/{self.name}/{self.intake}"
 
     def call(self, step: str, **said: Any) -> dict[str, Any]:
-        """One call with its proof; another one where the challenge that it answers is over."""
+        """One call with its proof; another one if the challenge that it answers is over."""
         try:
             return self._call(step, said)
         except CallFailed as failure:
@@ -120,7 +120,7 @@ class _Page:
 
 
 def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
-    """Submit; where the answer to that was lost, the receipt by the code that was made for it."""
+    """Submit; if the answer to that was lost, the receipt by the code that was made for it."""
     try:
         return page.call("submit", **said)
     except CallFailed as failure:

@@ -43,7 +43,7 @@ class Readdressing:
 
 
 def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
-    """What of ``target`` comes after the base URL's path; None where it isn't below that."""
+    """What of ``target`` comes after the base URL's path; None if it isn't below that."""
     prefix = base.raw_path.rstrip(b"/")
     rest = target.removeprefix(prefix)
     same = url.origin == base.origin and target.startswith(prefix) and rest[:1] in {b"", b"/", b"?"}

@@ -68,7 +68,7 @@ class Upstream:
 
     @property
     def final_seconds(self) -> float | None:
-        """Seconds until the end where nothing can put it off; None where the lease goes on by itself."""
+        """Seconds until the end if nothing can put it off; None if the lease goes on by itself."""
         return self._lease.final_seconds
 
     def headers(self) -> dict[str, str]:

@@ -78,7 +78,7 @@ def first(data: bytes, end: int) -> int:
 
 
 def _zip_end(data: bytes, start: int) -> int:
-    """Behind the index of a zip and what is said there; where there is none, behind all that there is."""
+    """Behind the index of a zip and what is said there; if there is none, behind all that there is."""
     at = data.rfind(_ZIP_END, start)
     return at + _ZIP_END_SIZE + int.from_bytes(data[at + 20 : at + 22], "little") if at >= 0 else len(data)
 
@@ -123,7 +123,7 @@ class Noticing(io.RawIOBase):
 
     @property
     def rest(self) -> bytes:
-        """The first archive and what comes after it; empty where there is none.
+        """The first archive and what comes after it; empty if there is none.
 
         Raises:
             ValueError: it is more than may be kept.

@@ -33,7 +33,7 @@ class Kept:
     objects: tuple[Path, ...]
 
     def head(self) -> str | None:
-        """The id of the commit that is checked out; None where there is none yet, or it is not told by text."""
+        """The id of the commit that is checked out; None if there is none yet, or it is not told by text."""
         name = "HEAD"
         for _ in range(_SYMBOLIC_DEEPEST):
             said = line(self.own / name) or line(self.common / name)
@@ -63,7 +63,7 @@ def is_own(path: Path) -> bool:
 
 
 def line(path: Path) -> str | None:
-    """What a file of Git's says in its one line; None where it is none."""
+    """What a file of Git's says in its one line; None if it is none."""
     if not is_own(path):
         return None
     with path.open("rb") as stream:

@@ -87,7 +87,7 @@ class PartnerKeys:
             self._fetching = None
 
     async def _answer(self) -> bytes:
-        """What the partner answered; empty where that is no list of keys."""
+        """What the partner answered; empty if that is no list of keys."""
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "keybroker")]
         body = bytearray()
         try:
@@ -104,7 +104,7 @@ class PartnerKeys:
 
 
 def _read(body: bytes) -> Mapping[str, str] | None:
-    """The keys by id; None where the answer lists none."""
+    """The keys by id; None if the answer lists none."""
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):

@@ -167,5 +167,5 @@ def looked_at(stream: io.BufferedIOBase) -> tuple[bytes, io.BufferedIOBase]:
 
 
 def inflated(packed: io.BufferedIOBase, *, alone: bool) -> io.BufferedIOBase:
-    """What zlib packed; raises ValueError where it should be ``alone`` and is not."""
+    """What zlib packed; raises ValueError if it should be ``alone`` and is not."""
     return io.BufferedReader(_Inflated(packed, alone))

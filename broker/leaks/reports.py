@@ -134,7 +134,7 @@ class Reports:
             )
 
     async def _cut_off(self, version: VersionRow, places: Sequence[str], every: Sequence[VersionRow]) -> bool:
-        """Whether that went well; where not, the rest of the report is acted on all the same."""
+        """Whether that went well; if not, the rest of the report is acted on all the same."""
         masking = Masking(self.rotating.catalog, self.keys)
         clean = [masking.masked(place, every)[:_PLACE_MAX] for place in places[:_PLACES_MAX]]
         if more := len(places) - len(clean):
@@ -187,5 +187,5 @@ def _reported(item: object) -> Reported | None:
 
 
 def _line(said: object) -> str:
-    """What is said about a token, as a line that can be kept and sent; empty where it is no text."""
+    """What is said about a token, as a line that can be kept and sent; empty if it is no text."""
     return shown(said) if isinstance(said, str) else ""

@@ -17,7 +17,7 @@ from broker.leaks.sources import LFS_POINTER, Skipped, Source, files, named, who
 _SUBMODULE = "160000"
 _LFS_ID = re.compile(rb"^oid sha256:([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{60})$", re.MULTILINE)
 _LFS_POINTER_MAX = 1_024
-# Of a larger one Git keeps little where it is a bomb, and git takes as much memory.
+# Of a larger one Git keeps little if it is a bomb, and git takes as much memory.
 _OBJECT_MAX = 512 * 1024**2
 # So many names are remembered, so that each is looked at once.
 _NAMES_MAX = 1_000_000
@@ -122,7 +122,7 @@ class _Trees:
 
 
 def _content(where: str, part: Part, kept: Path, skipped: Skipped) -> Iterator[Source]:
-    """A file as it is; of a pointer of Git LFS the file itself, where it is here."""
+    """A file as it is; of a pointer of Git LFS the file itself, if it is here."""
     stream: io.BufferedIOBase = io.BufferedReader(part)
     if part.left <= _LFS_POINTER_MAX:
         data = stream.read()

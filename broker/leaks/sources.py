@@ -130,7 +130,7 @@ def _leave_history_out(folders: list[str], found: list[str], history: frozenset[
 
 
 def named(where: str, name: str) -> Iterator[Source]:
-    """The name of something, where it is long enough to hold a key."""
+    """The name of something, if it is long enough to hold a key."""
     if len(name) >= _NAME_LEAST:
         yield Source(f"the name of {where}", io.BytesIO(os.fsencode(name)))
 
@@ -191,7 +191,7 @@ def _file(path: Path, skipped: Skipped) -> Iterator[Source]:
 
 
 def whole(source: Source, skipped: Skipped) -> Iterator[Source]:
-    """The source itself, or what it holds where it is an archive."""
+    """The source itself, or what it holds if it is an archive."""
     yield from _unpacked(source, Budget(_UNPACKED_MAX, _ENTRIES_MAX), skipped, 0)
 
 
@@ -214,7 +214,7 @@ def _unpacked(source: Source, budget: Budget, skipped: Skipped, depth: int) -> I
 
 
 def _form(head: bytes) -> str | None:
-    """The kind of archive that begins so; None where it is none."""
+    """The kind of archive that begins so; None if it is none."""
     form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
     if form is None and head[257:262] == b"ustar":
         return "tar"

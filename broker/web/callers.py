@@ -28,7 +28,7 @@ from broker.web.services import Services, Wired
 
 
 def address(request: Request) -> str:
-    """The caller's address, as the edge has it; empty where there is none."""
+    """The caller's address, as the edge has it; empty if there is none."""
     return request.client.host if request.client else ""
 
 
@@ -96,7 +96,7 @@ class Call:
         return response
 
     def _repeats(self, body: BaseModel | None) -> Repeats | None:
-        """This request among its repeats; None where it has no key."""
+        """This request among its repeats; None if it has no key."""
         if not self.idempotency_key:
             return None
         text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()

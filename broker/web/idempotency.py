@@ -24,7 +24,7 @@ from broker.keystore.keystore import Keystore
 from broker.web.tables import IdempotencyRow
 
 _KEPT_MS = DAY_MS
-# Longer than any request works; where its process died, the key is free again afterwards.
+# Longer than any request works; if its process died, the key is free again afterwards.
 _UNDER_WAY_MS = 300_000
 _UNANSWERED = 0
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -101,7 +101,7 @@ class Repeats:
         return _response(made, status)
 
     async def _answered(self) -> Response | None:
-        """The answer that was kept; None where the key is free.
+        """The answer that was kept; None if the key is free.
 
         Raises:
             UnderWay: there is none yet. Invalid: the key was used for another request.
@@ -127,7 +127,7 @@ class Repeats:
         """Take the key, as the first thing that a transaction does; waits for another's that did.
 
         Returns:
-            False where the key is taken; it stays as it was.
+            False if the key is taken; it stays as it was.
         """
         given = {
             "request_hash": self.digest,

@@ -70,7 +70,7 @@ class Direct:
 
 
 class Edge:
-    """The outermost ASGI layer.  ``hsts`` is set where the public address is https.
+    """The outermost ASGI layer.  ``hsts`` is set if the public address is https.
 
     While ``closed`` gives an error, that is the answer to everything but probes and metrics.
 
@@ -162,7 +162,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def _field(scope: Scope, name: bytes) -> str:
-    """The first value of that name, which is in lower case; empty where there is none."""
+    """The first value of that name, which is in lower case; empty if there is none."""
     return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), "")
 
 

@@ -150,7 +150,7 @@ def _headers(scope: Scope) -> Headers:
 
 
 def _query(scope: Scope) -> str | None:
-    """The query as it was sent; None where there is no ``?``, as far as the server tells (ASGI has both as empty).
+    """The query as it was sent; None if there is no ``?``, as far as the server tells (ASGI has both as empty).
 
     Raises:
         Invalid: too long, or of bytes that a URL may not hold (RFC 3986 §3.4).
@@ -179,7 +179,7 @@ def _once(headers: Headers) -> bool:
 
 
 def _declared(given: Mapping[str, str]) -> int | None:
-    """What the framing says of the body's length: None where it comes in chunks (RFC 9112 §6.3)."""
+    """What the framing says of the body's length: None if it comes in chunks (RFC 9112 §6.3)."""
     if "transfer-encoding" in given:
         return None
     length = given.get("content-length", "0")
@@ -206,7 +206,7 @@ class _JobSide:
             self._read.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body; the call is cancelled where the job leaves within it."""
+        """The body; the call is cancelled if the job leaves within it."""
         more = True
         while more:
             message = await self._receive()

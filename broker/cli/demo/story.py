@@ -34,7 +34,7 @@ def expect(truth: bool, what: str) -> None:
 
 
 async def play(*, port: int, stay: bool) -> bool:
-    """Play the story; True where every step held.  ``stay`` then keeps serving until interrupted."""
+    """Play the story; True if every step held.  ``stay`` then keeps serving until interrupted."""
     async with stage(port) as scene:
         story = Story(scene)
         held = await story.run()

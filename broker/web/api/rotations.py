@@ -74,7 +74,7 @@ class RotationView(View):
 
 
 class RotationOpened(View):
-    """A new rotation; the customer's one-time link is shown this once, and is None where the broker makes the key."""
+    """A new rotation; the customer's one-time link is shown this once, and is None if the broker makes the key."""
 
     rotation: RotationView
     link: str | None

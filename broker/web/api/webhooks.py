@@ -56,7 +56,7 @@ class WebhookMade(View):
 
 
 class Tested(View):
-    """What the receiver answered to a test notice; None where it gave no answer."""
+    """What the receiver answered to a test notice; None if it gave no answer."""
 
     status: int | None
 
