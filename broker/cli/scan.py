@@ -51,7 +51,7 @@ class _Found(NamedTuple):
     match: dict[str, Any] | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """For the broker: the end of it says most."""
         return f"{self.told}:{self.hit.line}"[-_PLACE_MAX:]
 
@@ -59,7 +59,7 @@ class _Found(NamedTuple):
         """What the broker is asked, for each text that this may be."""
         often = {"count": self.times} if self.times > 1 else {}
         for text in (self.hit.text, *self.hit.readings):
-            yield text, {"digest": hashlib.sha256(text).hexdigest(), "place": self.place, **often}
+            yield text, {"digest": hashlib.sha256(text).hexdigest(), "place": self.location, **often}
 
     def known(self, text: bytes, match: dict[str, Any]) -> _Found:
         """It is ours, and reads so."""
@@ -250,7 +250,7 @@ def _expose(found: list[_Found], yes: bool) -> bool:
         question = f"Cut off version {version} of {credential}, found at {one.where}?"
         if not yes and not _confirmed(question):
             continue
-        body = {"version": version, "found_by": "broker scan", "where": one.place}
+        body = {"version": version, "found_by": "broker scan", "where": one.location}
         try:
             call("POST", f"/v1/credentials/{credential}/exposure", json=body)
         except typer.Exit:  # why was told

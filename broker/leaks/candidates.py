@@ -239,7 +239,7 @@ def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
 
 
 @dataclass(slots=True)
-class _Place:
+class _Position:
     """How far lines were counted: up to ``offset``, which is on ``line``, which begins at ``line_start``."""
 
     offset: int = 0
@@ -262,7 +262,7 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
     Raises:
         Exception: whatever the stream raised, after the candidates before that.
     """
-    buffer, base, reported, place = b"", 0, 0, _Place()
+    buffer, base, reported, position = b"", 0, 0, _Position()
     behind = _WRITTEN * (LONGEST + _NEAR)
     while True:
         chunk, broken = filled(stream, _CHUNK)
@@ -272,14 +272,14 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
         until = base + len(buffer) - (0 if ended else behind)
         for at, one in finder.find(buffer):
             if reported <= base + at < until:
-                place.move(buffer, base, base + at)
-                column = (base + at - place.line_start) // one.step + 1
-                yield Hit(base + at, place.line, column, one.form.provider, one.text, one.form, one.sure, one.others)
+                position.move(buffer, base, base + at)
+                column = (base + at - position.line_start) // one.step + 1
+                yield Hit(base + at, position.line, column, one.form.provider, one.text, one.form, one.sure, one.others)
         if broken is not None:
             raise broken
         if ended:
             return
         reported = max(reported, until)
         kept = max(base, reported - behind)  # what comes next may need what stands before it
-        place.move(buffer, base, kept)
+        position.move(buffer, base, kept)
         buffer, base = buffer[kept - base :], kept

@@ -32,10 +32,10 @@ _OVER = frozenset({State.REVOKED, State.DESTROYED})
 
 
 class Seen(NamedTuple):
-    """One of our keys at one place, and how often it is there."""
+    """One of our keys at one location, and how often it is there."""
 
     version: VersionRow
-    place: str
+    location: str
     times: int = 1
 
 
@@ -60,34 +60,34 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
 
 
 async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:
-    """Keep findings: each key at each place once, on the record, with operators told; a place holds no key."""
+    """Keep findings: each key at each location once, on the record, with operators told; a location holds no key."""
     versions = {(one.version.credential_id, one.version.number): one.version for one in seen}
-    places: dict[tuple[str, int], Counter[str]] = {which: Counter() for which in versions}
+    locations: dict[tuple[str, int], Counter[str]] = {which: Counter() for which in versions}
     for one in seen:
-        clean = masking.masked(one.place, versions.values())
-        places[one.version.credential_id, one.version.number][clean] += one.times
+        clean = masking.masked(one.location, versions.values())
+        locations[one.version.credential_id, one.version.number][clean] += one.times
     for which, version in versions.items():
-        counts = places[which]
+        counts = locations[which]
         async with db.write(Scope.of(version.organization_id)) as session:
-            new = [place for place in counts if await _keep(session, version, place, found_by, now)]
+            new = [location for location in counts if await _keep(session, version, location, found_by, now)]
             if new:
                 await _notify(session, version, new, now)
                 await record(
                     session,
                     *(
                         Event.about(
-                            version, "leak.found", actor, now, reason=found_by, note=_often(place, counts[place])
+                            version, "leak.found", actor, now, reason=found_by, note=_often(location, counts[location])
                         )
-                        for place in new
+                        for location in new
                     ),
                 )
 
 
-def _often(place: str, count: int) -> str:
-    return place if count == 1 else f"{place} ({count} times)"
+def _often(location: str, count: int) -> str:
+    return location if count == 1 else f"{location} ({count} times)"
 
 
-async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by: str, now: int) -> bool:
+async def _keep(session: AsyncSession, version: VersionRow, location: str, found_by: str, now: int) -> bool:
     """Whether the key was not known to be there."""
     made = await session.execute(
         upsert(session, FindingRow)
@@ -97,8 +97,8 @@ async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by
             credential_id=version.credential_id,
             version=version.number,
             provider=version.provider,
-            place=place,
-            place_hash=hashlib.sha256(place.encode()).hexdigest(),
+            location=location,
+            location_hash=hashlib.sha256(location.encode()).hexdigest(),
             found_by=found_by,
             found_at=now,
         )
@@ -108,10 +108,10 @@ async def _keep(session: AsyncSession, version: VersionRow, place: str, found_by
     return made.first() is not None
 
 
-async def _notify(session: AsyncSession, version: VersionRow, places: Sequence[str], now: int) -> None:
+async def _notify(session: AsyncSession, version: VersionRow, locations: Sequence[str], now: int) -> None:
     """Once a day for each key: a scan that finds it everywhere, or again in every checkout, is one alarm."""
     kind: Kind = "leak_found" if version.confirmed_at is None else "dead_key_found"
-    facts: Mapping[str, str | int] = {"last4": version.last4, "place": places[0], "places": len(places)}
+    facts: Mapping[str, str | int] = {"last4": version.last4, "place": locations[0], "places": len(locations)}
     await notify(
         session,
         kind,

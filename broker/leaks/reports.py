@@ -33,9 +33,9 @@ from broker.rotations.requests import Rotating
 
 PARTNER = Actor("stranger", "github", "GitHub secret scanning")
 
-_PLACE_MAX = 2_000
-# So many places of one key are kept: one that stands in every line of what was found is cut off as soon.
-_PLACES_MAX = 100
+_LOCATION_MAX = 2_000
+# So many locations of one key are kept: one that stands in every line of what was found is cut off as soon.
+_LOCATIONS_MAX = 100
 _log = structlog.get_logger()
 
 
@@ -64,7 +64,7 @@ class Reported:
 
     token: str
     type: str
-    place: str
+    location: str
 
     @property
     def digest(self) -> bytes:
@@ -121,35 +121,35 @@ class Reports:
         raise SignatureRefused
 
     async def _cut_all_off(self, report: Iterable[Reported], found: Mapping[str, VersionRow]) -> None:
-        places: dict[str, dict[str, None]] = {digest: {} for digest in found}
+        locations: dict[str, dict[str, None]] = {digest: {} for digest in found}
         for one in report:
-            if (digest := one.digest.hex()) in places:
-                places[digest][one.place] = None
+            if (digest := one.digest.hex()) in locations:
+                locations[digest][one.location] = None
         every = list(found.values())
-        missed = [one for one in found if not await self._cut_off(found[one], list(places[one]), every)]
+        missed = [one for one in found if not await self._cut_off(found[one], list(locations[one]), every)]
         await self.in_flight.drained(*{version.credential_id for version in every})
         if missed:
             raise Unavailable(
                 "Not every key in this report could be cut off just now; send the report again.", retry_after=5
             )
 
-    async def _cut_off(self, version: VersionRow, places: Sequence[str], every: Sequence[VersionRow]) -> bool:
+    async def _cut_off(self, version: VersionRow, locations: Sequence[str], every: Sequence[VersionRow]) -> bool:
         """Whether that went well; if not, the rest of the report is acted on all the same."""
         masking = Masking(self.rotating.catalog, self.keys)
-        clean = [masking.masked(place, every)[:_PLACE_MAX] for place in places[:_PLACES_MAX]]
-        if more := len(places) - len(clean):
+        clean = [masking.masked(location, every)[:_LOCATION_MAX] for location in locations[:_LOCATIONS_MAX]]
+        if more := len(locations) - len(clean):
             clean.append(f"and {more} more places")
         try:
             await self._expose(version, clean[0])
-            seen = [Seen(version, place) for place in clean]
+            seen = [Seen(version, location) for location in clean]
             await note(self.db, masking, PARTNER, seen, "github", now=self.clock())
         except Exception as error:  # noqa: BLE001 - whatever it is, the other keys are out as well
             _log.error("leak.not_cut_off", credential=version.credential_id, error=type(error).__name__)
             return False
         return True
 
-    async def _expose(self, version: VersionRow, place: str) -> None:
-        found = Found(version.number, PARTNER.name, place)
+    async def _expose(self, version: VersionRow, location: str) -> None:
+        found = Found(version.number, PARTNER.name, location)
         async with self.db.write(Scope.of(version.organization_id)) as session:
             await expose(session, self.rotating, PARTNER, version.credential_id, found, now=self.clock())
 
@@ -182,8 +182,8 @@ def _number(_written: str) -> None:
 def _reported(item: object) -> Reported | None:
     if not isinstance(item, dict) or not isinstance(token := item.get("token"), str) or not token:
         return None
-    place = _line(item.get("url")) or _line(item.get("source")) or "not told"
-    return Reported(token, _line(item.get("type")), place)
+    location = _line(item.get("url")) or _line(item.get("source")) or "not told"
+    return Reported(token, _line(item.get("type")), location)
 
 
 def _line(said: object) -> str:

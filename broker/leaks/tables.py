@@ -9,7 +9,7 @@ from broker.base.db import Table, TenantOwned
 
 
 class FindingRow(TenantOwned, Table):
-    """One of our keys, seen at one place.  ``place_hash`` tells places apart; ``place`` is for people."""
+    """One of our keys, seen at one location.  ``location_hash`` tells them apart; ``location`` is for people."""
 
     __tablename__ = "findings"
     __table_args__ = (UniqueConstraint("credential_id", "version", "place_hash"),)
@@ -18,7 +18,7 @@ class FindingRow(TenantOwned, Table):
     credential_id: Mapped[str]
     version: Mapped[int]
     provider: Mapped[str]
-    place: Mapped[str]
-    place_hash: Mapped[str]
+    location: Mapped[str] = mapped_column("place")
+    location_hash: Mapped[str] = mapped_column("place_hash")
     found_by: Mapped[str]
     found_at: Mapped[int]

@@ -75,7 +75,7 @@ def show(row: FindingRow) -> FindingView:
         credential=row.credential_id,
         version=row.version,
         provider=row.provider,
-        place=row.place,
+        place=row.location,
         found_by=row.found_by,
         found_at=when(row.found_at),
     )
