@@ -37,7 +37,7 @@ class Altered(NamedTuple):
 
 
 async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
-    """Each such row; of leases only those that are not over at ``now`` (milliseconds)."""
+    """Each such row; of leases only those that have not ended at ``now`` (milliseconds)."""
     async for rows in _pages(db, now):
         for row in rows:
             if not row.genuine:

@@ -28,7 +28,7 @@ from broker.wire.server import Connection, Limits
 class Served:
     """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves.
 
-    The lifespan is over once the broker is closed: a server may end its process the moment that it hears so.
+    The lifespan ends once the broker is closed: a server may end its process the moment that it hears so.
     """
 
     def __init__(self, settings: Settings, *, with_worker: bool) -> None:

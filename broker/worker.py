@@ -1,4 +1,4 @@
-"""Periodic work: ask upstreams and customers, close what is over, forget what is spent.
+"""Periodic work: ask upstreams and customers, close what has ended, forget what is spent.
 
 What can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`), and after a restore until
 somebody has confirmed what it brought back; of each duty it is said here which it is.  Notices go on: what is sent was
@@ -194,7 +194,7 @@ class Worker:
         )
 
     async def retire_due(self) -> None:
-        """Retire old keys that nobody holds any more, or whose time is over."""
+        """Retire old keys that nobody holds any more, or that have expired."""
         due = await retirable(self.db, self.clock)
         await _together("retirement", *(retire(self.db, self.clock, row) for row in due))
 
@@ -232,7 +232,7 @@ class Worker:
             await revoke_rest(self.db, self.clock)
 
     async def expire_links(self) -> None:
-        """Close links whose time is over."""
+        """Close links that have expired."""
         while await expire_due(self.db, self.clock):
             pass
 

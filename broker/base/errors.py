@@ -40,7 +40,7 @@ class Unauthenticated(BrokerError):
 
 
 class InvalidToken(Unauthenticated):
-    """A token came along that is malformed, unknown, revoked or over (RFC 6750 §3.1)."""
+    """A token came along that is malformed, unknown, revoked or expired (RFC 6750 §3.1)."""
 
     challenge = 'Bearer error="invalid_token"'
 
@@ -70,7 +70,7 @@ class Conflict(BrokerError):
 
 
 class Gone(BrokerError):
-    """It was here and is over."""
+    """It was here and has ended."""
 
     status = 410
     code = "gone"

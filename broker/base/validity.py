@@ -21,7 +21,7 @@ class Revocable(Protocol):
 
 
 def revoke(row: Revocable, now: int) -> bool:
-    """End a row at ``now``, in milliseconds; False where it was over before, which keeps its time."""
+    """End a row at ``now``, in milliseconds; False if it had ended before, which keeps its time."""
     if row.state == Validity.REVOKED:
         return False
     row.state, row.revoked_at = Validity.REVOKED, now

@@ -53,7 +53,7 @@ class AccessDenied(CallFailed):
 
 
 class AccessEnded(CallFailed):
-    """What was allowed before was cut off or is over: the lease, or what it relied on."""
+    """What was allowed before was cut off or has ended: the lease, or what it relied on."""
 
 
 class OutsideUpstream(Exception):
@@ -85,7 +85,7 @@ def raise_for_problem(response: Answer) -> None:
         response: of requests, httpx or httpx2; a streamed one must have been read.
 
     Raises:
-        AccessDenied: policy refused this call. AccessEnded: the access was cut off or is over.
+        AccessDenied: policy refused this call. AccessEnded: the access was cut off or has ended.
         CallFailed: another refusal or trouble of the broker.
     """
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/problem+json":

@@ -69,7 +69,7 @@ class RenewingLease:
         """
         self._per_process = PerProcess(partial(_ProcessLease, client, wanted, keep_token=keep_token))
         # For good.  A child starts with its parent's, and doesn't learn what becomes of that.
-        self._over: CallFailed | None = None
+        self._ended: CallFailed | None = None
         self.url = self._per_process().url  # the proxy's base URL for what is leased: the same for every lease
 
     def __repr__(self) -> str:
@@ -100,20 +100,20 @@ class RenewingLease:
 
     def close(self) -> None:
         """Give this process's lease back; without an answer it ends by itself when it expires."""
-        self._over = self._over or AccessEnded("This lease was given back; take another.", code="lease_over")
+        self._ended = self._ended or AccessEnded("This lease was given back; take another.", code="lease_over")
         if kept := self._per_process.made:
             kept.close()
 
     def _check(self) -> None:
-        if self._over is not None:
-            raise copy(self._over)  # a copy: the original must not gather every caller's frames
+        if self._ended is not None:
+            raise copy(self._ended)  # a copy: the original must not gather every caller's frames
 
     def _own(self) -> _ProcessLease:
         try:
             return self._per_process()
         except CallFailed as failure:
             if _is_for_good(failure):
-                self._over = copy(failure)
+                self._ended = copy(failure)
             raise
 
 
@@ -147,7 +147,7 @@ class _ProcessLease:
         lease, ended = self._lease, self._ended
         if ended is None and lease.left > 0:
             return lease.token
-        raise copy(ended or self._trouble or _over())
+        raise copy(ended or self._trouble or _expired())
 
     @property
     def final_seconds(self) -> float | None:
@@ -157,7 +157,7 @@ class _ProcessLease:
         self._stop.set()
         self._thread.join()
         if self._ended is None:
-            self._ended = _over()
+            self._ended = _expired()
             self._give_back(self._lease)
 
     def advance(self) -> float | None:
@@ -245,7 +245,7 @@ def _is_for_good(failure: CallFailed) -> bool:
     return not failure.transient and failure.code not in _RESTS
 
 
-def _over() -> AccessEnded:
+def _expired() -> AccessEnded:
     return AccessEnded("The lease ran out and nobody renewed it; take another.", code="lease_over")
 
 

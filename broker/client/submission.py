@@ -97,7 +97,7 @@ class _Page:
         return str(self.http.base_url).rstrip("/") + f"/{self.name}/{self.intake}"
 
     def call(self, step: str, **said: Any) -> dict[str, Any]:
-        """One call with its proof; another one if the challenge that it answers is over."""
+        """One call with its proof; another one if the challenge that it answers has expired."""
         try:
             return self._call(step, said)
         except CallFailed as failure:

@@ -153,7 +153,7 @@ def note_facts(row: RotationRow, assessment: Assessment) -> None:
 async def activated(
     session: AsyncSession, actor: Actor, row: RotationRow, versions: dict[int, VersionRow], *, now: int
 ) -> list[Event]:
-    """The new key is in use: the grace window begins, or the rotation is over where nothing is left to retire."""
+    """The new key is in use: the grace window begins, or the rotation ends if nothing is left to retire."""
     row.activated_at = now
     old = next((version for version in versions.values() if version.state == State.RETIRING), None)
     if old is None:
@@ -236,7 +236,7 @@ async def end(
     actor: Actor,
     note: str = "",
 ) -> Event:
-    """It is over by this step, which its people are notified of; what happened, for the caller to record.
+    """It ends by this step, which its people are notified of; what happened, for the caller to record.
 
     Raises:
         RotationRefused: its state doesn't have the step.

@@ -129,7 +129,7 @@ async def revoke_version(
 ) -> VersionRow:
     """Revoke one version.  The key before it, where that is still retiring, serves again.
 
-    A version that is over already stays as it is.
+    A version that has ended already stays as it is.
     """
     await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)

@@ -28,7 +28,7 @@ BOOTSTRAP_MS = DAY_MS
 
 
 class TokenRefused(InvalidToken):
-    """The token is not one of ours, is over, or was revoked: the same answer for all three."""
+    """The token is not one of ours, has expired, or was revoked: the same answer for all three."""
 
     def __init__(self) -> None:
         super().__init__("The token is not valid. Ask an admin for a new one, or sign in again.")

@@ -53,7 +53,7 @@ class LinkSpent(Conflict):
 
 
 class LinkExpired(Gone):
-    """The link's time is over."""
+    """The link has expired."""
 
     code = "intake_expired"
 
@@ -164,7 +164,11 @@ async def replace(
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         raise LinkSpent
-    if row.state == IntakeState.CANCELLED or await rotation_is_over(session, row) or await is_superseded(session, row):
+    if (
+        row.state == IntakeState.CANCELLED
+        or await rotation_has_ended(session, row)
+        or await is_superseded(session, row)
+    ):
         raise LinkCancelled
     secret = await _new_link(row, making, now + hours * 3_600_000)
     reopen(row, IntakeStep.REPLACE_LINK)
@@ -227,7 +231,7 @@ async def _new_link(row: IntakeRow, making: Making, expires_at: int) -> str:
     return secret
 
 
-async def rotation_is_over(session: AsyncSession, row: IntakeRow) -> bool:
+async def rotation_has_ended(session: AsyncSession, row: IntakeRow) -> bool:
     """Whether a rotation's link asks for a key that its rotation needs no more."""
     if row.rotation_id is None:
         return False
@@ -280,7 +284,7 @@ async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> I
 
 
 async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
-    """Take an open request back.  One that is over or spent already stays as it is."""
+    """Take an open request back.  One that has ended or is spent already stays as it is."""
     row = await get(session, intake_id, lock=True)
     if can(row, IntakeStep.CANCEL):
         close(row, IntakeStep.CANCEL, now)
@@ -289,7 +293,7 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: in
 
 
 async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
-    """Close open links whose time, rotation or credential is over, destroying their private keys; how many."""
+    """Close open links that have expired, or whose rotation or credential has ended, and destroy their private keys."""
     async with db.write(EVERY_TENANT) as session:
         now = clock()
         over = select(RotationRow.id).where(_OVER)

@@ -31,7 +31,7 @@ from broker.intake.links import (
     LinkExpired,
     LinkInvalid,
     is_superseded,
-    rotation_is_over,
+    rotation_has_ended,
 )
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
@@ -103,8 +103,8 @@ class Links:
 
         Raises:
             LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. ChallengeOver: the proof answers
-                a nonce that is over or was used. LinkExpired, LinkCancelled, KeyGiven: over, told only to who holds the
-                secret.
+                a nonce that has expired or was used. LinkExpired, LinkCancelled, KeyGiven: ended, told only to who
+                holds the secret.
         """
         row = await self._looked_up(intake_id, proof)
         key = await self._opened(row.link_key, row.link_binding) if row else await self._opened(None, _NOBODYS)
@@ -179,14 +179,14 @@ class Links:
         raise LinkInvalid
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:
-        """Whether what the link is for is over: organization or credential were cut off, or the rotation has ended."""
+        """Whether what the link is for has ended: organization or credential were cut off, or the rotation is done."""
         async with self._db.read(Scope.of(row.organization_id)) as session:
             query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
             if await session.scalar(query) != Validity.ACTIVE:
                 return True
             if row.state != IntakeState.OPEN:
                 return False
-            return await rotation_is_over(session, row) or await is_superseded(session, row)
+            return await rotation_has_ended(session, row) or await is_superseded(session, row)
 
     async def _is_given(self, row: IntakeRow) -> bool:
         async with self._db.read(Scope.of(row.organization_id)) as session:

@@ -96,7 +96,7 @@ class Throttle:
         )
 
     async def forget(self) -> None:
-        """Drop windows that are over."""
+        """Drop windows that have ended."""
         async with self._db.write(EVERY_TENANT) as session:
             await session.execute(delete(ThrottleRow).where(ThrottleRow.window < self._window()))
 

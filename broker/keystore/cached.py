@@ -1,7 +1,7 @@
 """Opened customers' keys kept in memory for some seconds, so that a short absence of the keystore passes unnoticed.
 
 Off unless a deployment asks for it: while a key is kept, the broker's memory holds it, and a keystore that takes the
-broker's right away is obeyed only when its time is over.  A revocation needs no keystore: it holds at once.
+broker's right away is obeyed only when its time has passed.  A revocation needs no keystore: it holds at once.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Seen(NamedTuple):
 async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -> dict[str, VersionRow]:
     """The versions that these digests are of, of every tenant; what the caller may learn is the caller's question.
 
-    A key that was refused once may have been given again: then it is the version that is not over, else the newest.
+    A key that was refused once may have been given again: then it is the version that has not ended, else the newest.
     """
     wanted, found = list(dict.fromkeys(digests)), dict[str, VersionRow]()
     async with db.read(EVERY_TENANT) as session:

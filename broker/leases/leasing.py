@@ -306,7 +306,7 @@ class Leasing:
         return lease, snapshot
 
     def counted(self, lease: Lease) -> Lease:
-        """The lease, over where the clock was set back since: it was over by then, or would last too long."""
+        """The lease, ended if the clock was set back since: it had expired by then, or would last too long."""
         if lease.ended_at is not None or self._clock.counts(lease.issued_at):
             return lease
         return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")

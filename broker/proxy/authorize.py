@@ -124,7 +124,7 @@ class Authorizer:
             return ()
 
     async def lease(self, call: ProxiedCall, *, again: bool = False) -> Lease:
-        """The lease of the call; ``again`` takes a new implicit one, as the kept one is over."""
+        """The lease of the call; ``again`` takes a new implicit one, as the kept one has ended."""
         if not isinstance(call.caller, WorkloadCaller):
             assert call.lease is not None
             return call.lease

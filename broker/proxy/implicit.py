@@ -41,7 +41,7 @@ class Implicit:
     ) -> Lease:
         """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
 
-        ``again`` says that the kept one turned out to be over.
+        ``again`` says that the kept one turned out to have ended.
 
         Raises:
             LeaseDenied: no grant allows it; recorded.

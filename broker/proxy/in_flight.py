@@ -255,7 +255,7 @@ class InFlightCalls:
         await asyncio.gather(*(self._decide_again(call, began) for call in changed))
 
     async def _decide_again(self, call: InFlightCall, began: float) -> None:
-        """An epoch moved, or the lease's time is over: it may have been renewed, or another grant have been given."""
+        """An epoch moved, or the lease's time has passed: it may have been renewed, or another grant given."""
         try:
             lease = await self._leasing.find(call.lease.id)
             await self._leasing.snapshots.get(lease.target, fresh=True)

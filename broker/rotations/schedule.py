@@ -64,7 +64,7 @@ async def _ask_for(db: Database, rotating: Rotating, known: CredentialRow, now: 
 
 
 async def notify_overdue(db: Database, catalog: Catalog, clock: Clock, limit: int = 500) -> None:
-    """Tell about keys in use whose time is over: once when it is, and once more when their maximum age is reached."""
+    """Tell about keys in use that have expired: once when they have, and again when their maximum age is reached."""
     now = clock()
     due, too_old = age.due_at(catalog) <= now, age.too_old_at() <= now
     refused = and_(too_old, CredentialRow.on_max_age == "refuse")

@@ -24,7 +24,7 @@ from broker.web.services import Services
 ROUTE = "/proxy/{organization}/{provider}/{path}"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
-# A call that is over sooner has nothing to save by being cancelled.
+# A call that has ended sooner has nothing to save by being cancelled.
 _NOTICED_AFTER_S = 0.05
 # Statuses of problems that are the broker's, or of what it relies on; an upstream's are 502 and 504.
 _OWN_FAULTS = frozenset({500, 503})
@@ -224,7 +224,7 @@ class _JobSide:
         self._watching = asyncio.create_task(self._leaves())
 
     def stop_watching(self) -> None:
-        """The call is over."""
+        """The call has ended."""
         if self._watching is not None:
             self._watching.cancel()
 

@@ -132,7 +132,7 @@ class Exchange(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over; what was received before that counts."""
+        """The connection has ended; what was received before that counts."""
         self.closed = True
         if self._last_word is not None and not (self._whole or self._error):
             for data in self._last_word.read():
@@ -142,7 +142,7 @@ class Exchange(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """The upstream sends no more: whatever it still waits for, its answer is over."""
+        """The upstream sends no more: whatever it still waits for, its answer has ended."""
         self.closed = True
         self._over(None, well=_told_well(self._transport))
         if self._transport.get_write_buffer_size():  # else it would stay for as long as an upload isn't taken

@@ -293,7 +293,7 @@ class Connection(asyncio.Protocol):
         return b""
 
     def _next(self) -> None:
-        """Request and answer are over."""
+        """Request and answer have ended."""
         self._cycle = None
         self._unpause()
         self._watch()

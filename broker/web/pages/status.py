@@ -196,7 +196,7 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
 
 
 def _present(versions: Sequence[VersionRow], row: IntakeRow) -> VersionRow:
-    """The key that the page is about: this link's own, until it is over and another has taken its place."""
+    """The key that the page is about: this link's own, until it has ended and another has taken its place."""
     own = next(version for version in versions if version.number == row.version)
     if own.state not in {State.RETIRING, State.REVOKED, State.DESTROYED}:
         return own
