@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from broker.intake.deposit import Deposit
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
