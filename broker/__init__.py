@@ -1,9 +1,42 @@
 """Keybroker: a credential broker for API keys that customers share with a vendor.  This docstring is the map.
 
-Vocabulary.  An *organization* is a customer of the upstream SaaS: a tenant.  A *provider* is a declared upstream.  A
-*credential* is organization × provider × label; its keys are numbered *versions*.  An *intake* is a request for a key
-over a one-time link.  A *workload* is a job; a *grant* is its right to a credential; a *lease* is minutes of that
-right; a *use* is one proxied call under a lease.  An *operator* is a person at the vendor.
+Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, columns, commands) may be older::
+
+    organization          a customer of the upstream SaaS.  Texts for people say customer; *tenant* is said of fences only
+    provider, upstream    a declared service; the service itself, as it answers
+    credential            the place of a key: organization × provider × label, which are its *address*
+    key, version          what the upstream gave; the n-th key of a credential
+    tenant evidence       what shows that two keys are of one organization; it is *assessed*
+    verify, probe         a request with the key: the first one, by which it comes into use; any later one
+    due, window           what has to be done now; the time it may take
+    cooldown, pause       a wait that the upstream asked for; a stop that the customer or an operator asked for
+    intake request        an ask for a key.  Its *link* works once; what comes over it is a *submission*
+    self-issued           of a link: made by the customer, from the previous one
+    pending review        of what came: waits for an operator's decision (``held`` on the wire)
+    rotation              one change of a key; *automatic* if the upstream's own API makes the new one
+    grace, retiring       the time in which both keys work; the state of the previous one meanwhile
+    revoke, purge         end a key's use for good; delete one that was never in use
+    withdraw, destroy     the customer's revoking; deleting the data key, so that nobody can open the key any more
+    exposure, incident    a report that a key is known to others; what is done about it
+    leak, finding         a key where it should not be; one place where the scanner saw it
+    workload              a program that uses keys.  Texts for people say job
+    account, role         a person at the vendor; what they may do (``operator``, ``security``, ``admin``)
+    grant                 a workload's right to a credential; its *limits* are part of it
+    lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
+    access snapshot       rights, key and states of one access target, read at one moment, kept in memory
+    guard, epoch          a condition of an event: "this row's epoch is still 7"; the number that any change raises
+    quota                 a counter that an event takes from in its own transaction
+    proxied call, use     a call as the job asked for it; the same, allowed and on the record
+    in-flight call        a proxied call between these two and its end; *cut* if what it depends on is revoked
+    commit point          the audit append: before it nothing is revealed or used
+    envelope, DEK, KEK    a sealed value; the key that seals it; the key that wraps that key (*binding*: its context, AAD)
+    internal root         the broker's own key, from which every other own key is derived, one for each use
+    orphan                a value in Vault that no row knows
+    leak fingerprint      a keyed digest by which a key is found again without being known
+    write tag             a random mark by which a writer knows its own value in Vault
+    notice, delivery      what operators are notified of; one way of telling it to one receiver
+    invalidation message  "this changed", from replica to replica
+    idempotency           the same request again has the same answer and changes nothing
 
 Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
 
