@@ -2,7 +2,7 @@
 
 Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, columns, commands) may be older::
 
-    organization          a customer of the upstream SaaS.  Texts for people say customer; *tenant* is said of fences only
+    organization          a customer of the upstream SaaS.; for people, a customer.  *Tenant* is said of fences
     provider, upstream    a declared service; the service itself, as it answers
     credential            the place of a key: organization × provider × label, which are its *address*
     key, version          what the upstream gave; the n-th key of a credential
@@ -29,7 +29,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     proxied call, use     a call as the job asked for it; the same, allowed and on the record
     in-flight call        a proxied call between these two and its end; *cut* if what it depends on is revoked
     commit point          the audit append: before it nothing is revealed or used
-    envelope, DEK, KEK    a sealed value; the key that seals it; the key that wraps that key (*binding*: its context, AAD)
+    envelope, DEK, KEK    a sealed value; the key that seals it; the key that wraps that key (*binding*: AAD)
     internal root         the broker's own key, from which every other own key is derived, one for each use
     orphan                a value in Vault that no row knows
     leak fingerprint      a keyed digest by which a key is found again without being known

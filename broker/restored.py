@@ -25,7 +25,7 @@ from broker.base.errors import Invalid
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
-from broker.identity.tables import BootstrapRow, OperatorRow, WorkloadRow
+from broker.identity.tables import AccountRow, BootstrapRow, WorkloadRow
 from broker.intake.lifecycle import IntakeState, IntakeStep, close
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow
@@ -108,7 +108,7 @@ async def confirm(broker: Broker) -> bool:
 async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
     """What the backup holds as being in force, each with its id: somebody may have ended it since."""
     async with db.read(EVERY_TENANT) as session:
-        operators = select(OperatorRow).where(OperatorRow.state == Validity.ACTIVE).order_by(OperatorRow.name)
+        operators = select(AccountRow).where(AccountRow.state == Validity.ACTIVE).order_by(AccountRow.name)
         for operator in await session.scalars(operators):
             yield {"what": "operator", "id": operator.id, "name": operator.name, "of": ", ".join(operator.roles)}
         workloads = select(WorkloadRow).where(WorkloadRow.state == Validity.ACTIVE).order_by(WorkloadRow.name)

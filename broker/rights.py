@@ -10,7 +10,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.grants.tables import GrantRow
-from broker.identity.tables import OperatorRow, WorkloadRow
+from broker.identity.tables import AccountRow, WorkloadRow
 from broker.intake.tables import IntakeRow
 from broker.keystore.genuine import GivesRights
 from broker.leases.tables import LeaseRow
@@ -18,7 +18,7 @@ from broker.organizations.tables import OrganizationRow
 
 _TABLES: Sequence[type[Any]] = (
     OrganizationRow,
-    OperatorRow,
+    AccountRow,
     WorkloadRow,
     IntakeRow,
     CredentialRow,

@@ -16,7 +16,7 @@ from broker.base.errors import Forbidden
 from broker.base.validity import Validity
 from broker.grants.tables import GrantRow
 from broker.identity import workloads
-from broker.identity.principal import Operator
+from broker.identity.principal import Account
 from broker.identity.tables import WorkloadRow
 
 
@@ -32,7 +32,7 @@ class WorksForOthers(Forbidden):
         )
 
 
-def within(query: Select[WorkloadRow], by: Operator, now: int) -> Select[WorkloadRow]:
+def within(query: Select[WorkloadRow], by: Account, now: int) -> Select[WorkloadRow]:
     """Only the jobs of ``query`` within the limits of ``by``; for a session over every tenant."""
     if by.organizations is None:
         return query
@@ -41,7 +41,7 @@ def within(query: Select[WorkloadRow], by: Operator, now: int) -> Select[Workloa
     return query.where(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside))
 
 
-async def find(session: AsyncSession, by: Operator, reference: str, *, now: int) -> WorkloadRow:
+async def find(session: AsyncSession, by: Account, reference: str, *, now: int) -> WorkloadRow:
     """The job of that id or name, in a session over every tenant.
 
     Raises:
@@ -52,7 +52,7 @@ async def find(session: AsyncSession, by: Operator, reference: str, *, now: int)
     return row
 
 
-async def known(session: AsyncSession, by: Operator, reference: str) -> WorkloadRow:
+async def known(session: AsyncSession, by: Account, reference: str) -> WorkloadRow:
     """The job of that id or name, to name in a grant; in a session of the account's own scope.
 
     Also one that works for others: it holds, or held, a grant for one of the account's customers.
@@ -69,7 +69,7 @@ async def known(session: AsyncSession, by: Operator, reference: str) -> Workload
 
 
 async def end(
-    session: AsyncSession, by: Operator, actor: Actor, reference: str, *, reason: str, now: int
+    session: AsyncSession, by: Account, actor: Actor, reference: str, *, reason: str, now: int
 ) -> WorkloadRow:
     """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant; raises as :func:`find`."""
     row = await workloads.revoke(session, actor, reference, reason=reason, now=now)
@@ -78,7 +78,7 @@ async def end(
     return row
 
 
-async def _refuse_beyond(session: AsyncSession, by: Operator, row: WorkloadRow, now: int) -> None:
+async def _refuse_beyond(session: AsyncSession, by: Account, row: WorkloadRow, now: int) -> None:
     if by.organizations is None:
         return
     held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id, *_standing(now)))

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import Scope
 from broker.base.errors import Forbidden, NotFound
-from broker.identity.tables import OperatorRow
+from broker.identity.tables import AccountRow
 
 
 def refuse_beyond(scope: Scope, organizations: Sequence[str] | None) -> None:
@@ -26,26 +26,26 @@ def refuse_beyond(scope: Scope, organizations: Sequence[str] | None) -> None:
         raise Forbidden("organizations: your account is limited to some organizations; name one or more of them.")
 
 
-async def listed(session: AsyncSession, scope: Scope, *, after: str, limit: int) -> Sequence[OperatorRow]:
+async def listed(session: AsyncSession, scope: Scope, *, after: str, limit: int) -> Sequence[AccountRow]:
     """The accounts inside ``scope`` whose ids come after ``after``, ``limit`` at most, by id."""
     # Accounts are people, a few hundred at most, and a list within a column is asked otherwise by each database.
-    rows = await session.scalars(select(OperatorRow).where(OperatorRow.id > after).order_by(OperatorRow.id))
+    rows = await session.scalars(select(AccountRow).where(AccountRow.id > after).order_by(AccountRow.id))
     return [row for row in rows if scope.covers(_scope_of(row))][:limit]
 
 
-async def find(session: AsyncSession, scope: Scope, operator_id: str) -> OperatorRow:
+async def find(session: AsyncSession, scope: Scope, operator_id: str) -> AccountRow:
     """The account of that id.
 
     Raises:
         NotFound: none inside ``scope``.
     """
-    row = await session.get(OperatorRow, operator_id)
+    row = await session.get(AccountRow, operator_id)
     if row is None or not scope.covers(_scope_of(row)):
         raise NotFound("There is no such operator for you; `broker operator list` shows those that are.")
     return row
 
 
-def _scope_of(row: OperatorRow) -> Scope:
+def _scope_of(row: AccountRow) -> Scope:
     # What something else than the broker wrote is for those to look at who see everything.
     return _scope(row.organizations) if row.genuine else Scope(None)
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.errors import Conflict, Forbidden
 from broker.base.validity import Validity
-from broker.identity.tables import OperatorRow
+from broker.identity.tables import AccountRow
 
 APPROVAL_MS = 72 * 3_600_000
 _DEEPEST = 100
@@ -91,13 +91,13 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: in
             "for such a person."
         )
     row.approved_by, row.approved_at = actor.id, now
-    return f"asked for by {(await session.get_one(OperatorRow, row.created_by)).name}"
+    return f"asked for by {(await session.get_one(AccountRow, row.created_by)).name}"
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:
     """The account at the root of this one's tree; None where it can't be told."""
     for _ in range(_DEEPEST):
-        row = await session.get(OperatorRow, operator_id)
+        row = await session.get(AccountRow, operator_id)
         if row is None or not row.genuine:
             return None
         if not row.created_by:

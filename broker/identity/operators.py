@@ -19,8 +19,8 @@ from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.identity import accounts
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
-from broker.identity.principal import Operator, Role
-from broker.identity.tables import BootstrapRow, OperatorRow
+from broker.identity.principal import Account, Role
+from broker.identity.tables import AccountRow, BootstrapRow
 from broker.notifications.notices import notify
 
 TOKEN_DAYS = 90
@@ -37,14 +37,14 @@ class TokenRefused(InvalidToken):
 class AccountAltered(TokenRefused):
     """The token is right, but the account's ``row`` is not as the broker wrote it."""
 
-    def __init__(self, row: OperatorRow) -> None:
+    def __init__(self, row: AccountRow) -> None:
         super().__init__()
         self.row = row
 
 
 async def are_there(session: AsyncSession) -> bool:
     """Whether there is any operator's account."""
-    return bool(await session.scalar(select(func.count()).select_from(OperatorRow)))
+    return bool(await session.scalar(select(func.count()).select_from(AccountRow)))
 
 
 async def _were_there(session: AsyncSession) -> bool:
@@ -102,7 +102,7 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
 
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
-) -> tuple[OperatorRow, str]:
+) -> tuple[AccountRow, str]:
     """An admin whom nobody made, and their token, for the one-time token that was given out on the server.
 
     Raises:
@@ -117,7 +117,7 @@ async def bootstrap(
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
     # Of the token, so that whoever brings a spent one back is still the account that it made.
     row.id = "opr_" + token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16].hex()
-    if await session.get(OperatorRow, row.id) is not None:
+    if await session.get(AccountRow, row.id) is not None:
         raise TokenRefused
     session.add(row)
     actor = Actor("operator", row.id, row.name, address)
@@ -136,7 +136,7 @@ async def create(
     organizations: Sequence[str] | None,
     approval: bool,
     now: int,
-) -> tuple[OperatorRow, str]:
+) -> tuple[AccountRow, str]:
     """A named account and its token, shown this once; ``organizations`` (ids) limits it to some customers.
 
     With ``approval``, an admin's account may do nothing before a second person approved it.
@@ -175,7 +175,7 @@ def _check_name(name: str) -> None:
 
 async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
     """Free a name that only an account has that nobody approved in time; raises Conflict for any other."""
-    row = await session.scalar(select(OperatorRow).where(OperatorRow.name == name))
+    row = await session.scalar(select(AccountRow).where(AccountRow.name == name))
     if row is None:
         return
     if shown_state(row, now) != Unapproved.EXPIRED:
@@ -184,7 +184,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
     await session.flush()
 
 
-async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
+async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> AccountRow:
     """Let an account that waits work, as a second person (``actor``).  Idempotent.
 
     Raises:
@@ -207,9 +207,9 @@ def _new(
     created_by: str = "",
     needs_approval: bool = False,
     now: int,
-) -> tuple[OperatorRow, str]:
+) -> tuple[AccountRow, str]:
     operator_token = token.new("kbo")
-    row = OperatorRow(
+    row = AccountRow(
         id=ids.new("opr"),
         name=name,
         roles=sorted({str(role) for role in roles}),
@@ -227,7 +227,7 @@ def _new(
     return row, operator_token
 
 
-async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> Operator:
+async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> Account:
     """The operator whose token this is.
 
     Raises:
@@ -236,17 +236,17 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     if not token.is_token(unverified_token, "kbo"):
         raise TokenRefused
     row = await session.scalar(
-        select(OperatorRow).where(OperatorRow.token_hash == token.keyed_hash(hash_key, unverified_token))
+        select(AccountRow).where(AccountRow.token_hash == token.keyed_hash(hash_key, unverified_token))
     )
     if row is None or not in_force(row) or row.expires_at <= now:
         raise TokenRefused
     if not row.genuine:
         raise AccountAltered(row)
     organizations = None if row.organizations is None else frozenset(row.organizations)
-    return Operator(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
+    return Account(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
 
-async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> OperatorRow:
+async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> AccountRow:
     """End an account.  Idempotent.
 
     Raises:
@@ -254,7 +254,7 @@ async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id:
     """
     row = await accounts.find(session, scope, operator_id)
     if row.state == Validity.ACTIVE:
-        active = (await session.scalars(select(OperatorRow).where(OperatorRow.state == Validity.ACTIVE))).all()
+        active = (await session.scalars(select(AccountRow).where(AccountRow.state == Validity.ACTIVE))).all()
         if not any(_administers_all(other) for other in active if other.id != row.id):
             raise Conflict("This is the last active admin without limits; make another one first.")
         validity.revoke(row, now)
@@ -262,5 +262,5 @@ async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id:
     return row
 
 
-def _administers_all(row: OperatorRow) -> bool:
+def _administers_all(row: AccountRow) -> bool:
     return row.genuine and in_force(row) and Role.ADMIN in row.roles and row.organizations is None

@@ -18,7 +18,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class Account:
     """A person at the vendor.  ``organizations`` limits them to some customers; None means every one."""
 
     id: str

@@ -13,7 +13,7 @@ from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 
-class OperatorRow(GivesRights, Table):
+class AccountRow(GivesRights, Table):
     """A person's account.  Only the keyed hash of the token is kept.
 
     ``created_by`` is the account that made it, "" for one that was made with a one-time token.  With

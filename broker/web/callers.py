@@ -20,7 +20,7 @@ from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Forbidden, Unauthenticated
 from broker.base.tracing import established
 from broker.identity import operators
-from broker.identity.principal import Operator, Role, Workload
+from broker.identity.principal import Account, Role, Workload
 from broker.notifications.altered import report
 from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key
 from broker.web.middleware import ESTABLISHED
@@ -37,7 +37,7 @@ class Call:
     """One request of an established operator."""
 
     services: Services
-    operator: Operator
+    account: Account
     actor: Actor
     route: str
     idempotency_key: str
@@ -45,7 +45,7 @@ class Call:
     @property
     def scope(self) -> Scope:
         """The tenants that the operator may see."""
-        return self.operator.scope
+        return self.account.scope
 
     @property
     def now(self) -> int:
@@ -103,7 +103,7 @@ class Call:
         wired = self.services
         keys = (wired.keys.idempotency, wired.keys.idempotency_previous)
         digest, previous = (hmac.digest(key, text, hashlib.sha256).hex() for key in keys)
-        return Repeats(wired.db, wired.keystore, wired.clock, self.operator.id, self.idempotency_key, digest, previous)
+        return Repeats(wired.db, wired.keystore, wired.clock, self.account.id, self.idempotency_key, digest, previous)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")
@@ -122,26 +122,26 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
     async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> Call:
         key = checked_key(idempotency_key)
-        operator, actor = await _operator(request, wired)
+        account, actor = await _account(request, wired)
         route = f"{request.method} {request.url.path}"
-        if roles and not operator.may(*roles):
+        if roles and not account.may(*roles):
             await _deny(wired, actor, route)
             wanted = " or ".join(sorted({*roles, Role.ADMIN}))
             raise Forbidden(f"This needs the role {wanted}; ask an admin.")
-        return Call(wired, operator, actor, route, key)
+        return Call(wired, account, actor, route, key)
 
     return Depends(establish, scope="function")
 
 
-async def _operator(request: Request, wired: Services) -> tuple[Operator, Actor]:
+async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
     try:
         async with wired.db.read(EVERY_TENANT) as session:
-            operator = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
+            account = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
     except operators.AccountAltered as refused:
         await report(wired.db, refused.row, wired.clock())
         raise
     _establish(request)
-    return operator, operator.actor(address(request), request.headers.get("user-agent", ""))
+    return account, account.actor(address(request), request.headers.get("user-agent", ""))
 
 
 def _establish(request: Request) -> None:
@@ -185,14 +185,14 @@ async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
 async def establish_any(request: Request, wired: Wired) -> WorkloadCall | Call:
     """A dependency: an operator or a workload, told apart by the token's prefix; raises as these two."""
     if bearer(request).startswith("kbo_"):
-        operator, actor = await _operator(request, wired)
-        return Call(wired, operator, actor, f"{request.method} {request.url.path}", "")
+        account, actor = await _account(request, wired)
+        return Call(wired, account, actor, f"{request.method} {request.url.path}", "")
     return await establish_workload(request, wired)
 
 
 SECURED = [Depends(_bearer)]
 # Who may call, as a route's parameter says it: a stranger passes none of them, an admin every role's.
-ByAnyOperator = Annotated[Call, operator_call()]
+ByAnyRole = Annotated[Call, operator_call()]
 ByOperatorRole = Annotated[Call, operator_call(Role.OPERATOR)]
 BySecurityRole = Annotated[Call, operator_call(Role.SECURITY)]
 ByOperatorOrSecurityRole = Annotated[Call, operator_call(Role.OPERATOR, Role.SECURITY)]

@@ -10,8 +10,8 @@ import pytest
 import broker
 
 ROOT = Path(broker.__file__).parent
-_JOURNEY = re.compile(r"^\*(?P<word>[a-z]+)\*: (?P<what>[^\n]+)\n\n(?P<steps>(?:    [^\n]+\n)+)", re.M)
-_STEP = re.compile(r"^    (?P<number>\d+)\s+(?P<file>[a-z_]+(?:/[a-z_]+)*)  +\S", re.M)
+_JOURNEY = re.compile(r"^\*(?P<word>[a-z]+)\*: (?P<what>[^\n]+)\n\n(?P<steps>(?:    [^\n]+\n)+)", re.MULTILINE)
+_STEP = re.compile(r"^    (?P<number>\d+)\s+(?P<file>[a-z_]+(?:/[a-z_]+)*)  +\S", re.MULTILINE)
 # How many modules a reader of a journey opens at most.
 MOST = {"call": 15, "lease": 14, "submission": 14, "rotation": 13}
 

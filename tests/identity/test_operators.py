@@ -11,7 +11,7 @@ from broker import app as composition
 from broker.base.db import EVERY_TENANT, Database
 from broker.formats import token as tokens
 from broker.identity import operators
-from broker.identity.tables import BootstrapRow, OperatorRow
+from broker.identity.tables import AccountRow, BootstrapRow
 from tests.support.world import World
 
 KEY = bytes(32)
@@ -71,7 +71,7 @@ async def test_a_bootstrap_token_is_spent_once(db: Database) -> None:
 async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
     token = world.admin["Authorization"].removeprefix("Bearer ")
     async with world.services.db.read(EVERY_TENANT) as session:
-        row = await session.scalar(select(OperatorRow))
+        row = await session.scalar(select(AccountRow))
     assert row is not None
     assert row.token_hash == tokens.keyed_hash(world.services.keys.token_hash, token)
     assert row.token_hash != tokens.keyed_hash(b"", token)

@@ -21,7 +21,7 @@ from broker.formats import ids
 from broker.grants import commands, jobs
 from broker.grants.policy import Mode
 from broker.identity import workloads
-from broker.identity.principal import Operator, Role
+from broker.identity.principal import Account, Role
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
@@ -373,7 +373,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
         await world.organization(slug)
     job = await world.job()
     await world.grant(job, "acme")
-    by = Operator("opr_x", "olga", frozenset({Role.OPERATOR}), frozenset({(await _organization(world, "acme")).id}))
+    by = Account("opr_x", "olga", frozenset({Role.OPERATOR}), frozenset({(await _organization(world, "acme")).id}))
     globex = await _organization(world, "globex")
     async with world.services.db.write(EVERY_TENANT) as session:
         workload = await workloads.find(session, job.id)
@@ -409,7 +409,7 @@ async def _waits(db: Database) -> Any:
         return await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
-async def _end(world: World, by: Operator, workload: str) -> None:
+async def _end(world: World, by: Account, workload: str) -> None:
     async with world.services.db.write(EVERY_TENANT) as session:
         await jobs.end(session, by, by.actor(), workload, reason="", now=world.clock())
 

@@ -10,7 +10,7 @@ from broker.web import callers, errors
 from tests.support.world import World
 
 BY = sorted(name for name in vars(callers) if name.startswith("By"))
-OF_OPERATORS = {"ByAnyOperator", "ByOperatorRole", "BySecurityRole", "ByOperatorOrSecurityRole", "ByAdminRole"}
+OF_OPERATORS = {"ByAnyRole", "ByOperatorRole", "BySecurityRole", "ByOperatorOrSecurityRole", "ByAdminRole"}
 OF_WORKLOADS = {"ByWorkload"}
 OF_BOTH = {"ByWorkloadOrAnyOperator"}
 

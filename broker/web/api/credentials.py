@@ -40,7 +40,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=SECURED)
 
@@ -197,7 +197,7 @@ async def create(body: NewKey, call: ByOperatorRole) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyOperator,
+    call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -217,14 +217,14 @@ async def listed(
 
 
 @router.get("/{credential_id}")
-async def one(credential_id: IdPath, call: ByAnyOperator) -> CredentialView:
+async def one(credential_id: IdPath, call: ByAnyRole) -> CredentialView:
     """One credential."""
     async with call.services.db.read(call.scope) as session:
         return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
 @router.get("/{credential_id}/versions")
-async def its_versions(credential_id: IdPath, call: ByAnyOperator) -> Page[VersionView]:
+async def its_versions(credential_id: IdPath, call: ByAnyRole) -> Page[VersionView]:
     """The versions of one credential."""
     return Page(items=(await one(credential_id, call)).versions, next=None)
 

@@ -18,7 +18,7 @@ from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1", tags=["exposures"], dependencies=SECURED)
 
@@ -91,7 +91,7 @@ async def report(credential_id: IdPath, body: NewExposure, call: ByOperatorOrSec
 
 
 @router.get("/exposures")
-async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
     """Exposures, oldest first."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(ExposureRow), ExposureRow.id, limit, cursor)
@@ -99,7 +99,7 @@ async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -
 
 
 @router.get("/exposures/{exposure_id}")
-async def one(exposure_id: IdPath, call: ByAnyOperator) -> ExposureView:
+async def one(exposure_id: IdPath, call: ByAnyRole) -> ExposureView:
     """One exposure."""
     async with call.services.db.read(call.scope) as session:
         return show(await find(session, exposure_id))

@@ -37,7 +37,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
 
@@ -191,7 +191,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
         rows = await commands.create(
             session,
             call.actor,
-            workload=await jobs.known(session, call.operator, body.workload),
+            workload=await jobs.known(session, call.account, body.workload),
             organizations=list(wanted),
             provider=body.provider,
             label=body.label,
@@ -210,7 +210,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyOperator,
+    call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -225,13 +225,13 @@ async def listed(
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
         if workload is not None:
-            query = query.where(GrantRow.workload_id == (await jobs.known(session, call.operator, workload)).id)
+            query = query.where(GrantRow.workload_id == (await jobs.known(session, call.account, workload)).id)
         rows = await rows_of(session, query, GrantRow.id, limit, cursor)
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
 @router.get("/{grant_id}")
-async def one(grant_id: IdPath, call: ByAnyOperator) -> GrantView:
+async def one(grant_id: IdPath, call: ByAnyRole) -> GrantView:
     """One grant."""
     async with call.services.db.read(call.scope) as session:
         return show(await commands.find(session, grant_id), call.now)

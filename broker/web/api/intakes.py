@@ -31,7 +31,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorRole, Call
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole, Call
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
 
@@ -122,7 +122,7 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
             body.contact,
             body.purpose,
             body.hours,
-            call.operator.name,
+            call.account.name,
         )
         row, secret = await links.request(session, wired.rotating.making, call.actor, wanted, now=call.now)
         return await _created(session, call, row, secret)
@@ -132,7 +132,7 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
 
 @router.get("")
 async def listed(
-    call: ByAnyOperator,
+    call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -147,7 +147,7 @@ async def listed(
 
 
 @router.get("/{intake_id}")
-async def one(intake_id: IdPath, call: ByAnyOperator) -> IntakeView:
+async def one(intake_id: IdPath, call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.db.read(call.scope) as session:
         return show(await links.get(session, intake_id))

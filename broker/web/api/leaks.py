@@ -15,7 +15,7 @@ from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByWorkloadOrAnyOperator, Call, WorkloadCall
+from broker.web.callers import SECURED, ByAnyRole, ByWorkloadOrAnyOperator, Call, WorkloadCall
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
@@ -108,7 +108,7 @@ def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Cal
 
 
 @router.get("/findings", dependencies=SECURED)
-async def findings(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
+async def findings(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
     """Keys of the organizations that you see, where they should not be."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(FindingRow), FindingRow.id, limit, cursor)

@@ -16,7 +16,7 @@ from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"], dependencies=SECURED)
 
@@ -113,7 +113,7 @@ async def resend(delivery_id: IdPath, call: ByOperatorOrSecurityRole) -> Respons
 
 
 @router.get("")
-async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
     """Notices about the organizations that you see, oldest first."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(NoticeRow), NoticeRow.id, limit, cursor)

@@ -15,10 +15,10 @@ from broker.base.validity import Validity
 from broker.identity import accounts, operators
 from broker.identity.approval import shown_state
 from broker.identity.principal import Role
-from broker.identity.tables import OperatorRow
+from broker.identity.tables import AccountRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
-from broker.web.callers import SECURED, ByAdminRole, ByAnyOperator, BySecurityRole, address
+from broker.web.callers import SECURED, ByAdminRole, ByAnyRole, BySecurityRole, address
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1", tags=["operators"])
@@ -60,7 +60,7 @@ class OperatorCreated(View):
     token: str
 
 
-def show(row: OperatorRow, now: int) -> OperatorView:
+def show(row: AccountRow, now: int) -> OperatorView:
     """A row that something else than the broker wrote may do nothing."""
     if not row.genuine:
         state = "revoked" if row.state == Validity.REVOKED else "altered"
@@ -138,10 +138,10 @@ async def listed(call: ByAdminRole, limit: Limit = 100, cursor: Cursor = "") -> 
 
 
 @router.get("/operators/me", dependencies=SECURED)
-async def me(call: ByAnyOperator) -> OperatorView:
+async def me(call: ByAnyRole) -> OperatorView:
     """The account whose token this is."""
     async with call.services.db.read(EVERY_TENANT) as session:
-        return show(await session.get_one(OperatorRow, call.operator.id), call.now)
+        return show(await session.get_one(AccountRow, call.account.id), call.now)
 
 
 @router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)

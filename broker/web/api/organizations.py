@@ -28,7 +28,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
 
@@ -67,7 +67,7 @@ def show(row: OrganizationRow) -> OrganizationView:
 @router.post("", status_code=201, response_model=OrganizationView)
 async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
     """Add a customer organization."""
-    if call.operator.organizations is not None:
+    if call.account.organizations is not None:
         raise Forbidden("Your account is limited to some organizations; ask an admin to add this one.")
 
     async def work(session: AsyncSession) -> OrganizationView:
@@ -77,7 +77,7 @@ async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
     """The organizations that you may see."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(OrganizationRow), OrganizationRow.id, limit, cursor)
@@ -85,7 +85,7 @@ async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -
 
 
 @router.get("/{organization}")
-async def one(organization: ReferencePath, call: ByAnyOperator) -> OrganizationView:
+async def one(organization: ReferencePath, call: ByAnyRole) -> OrganizationView:
     """One organization, by id or slug."""
     async with call.services.db.read(call.scope) as session:
         return show(await organizations.find(session, organization))

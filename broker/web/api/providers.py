@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from broker.providers.definition import Definition
 from broker.web.api.fields import Page, ReferencePath, View
-from broker.web.callers import SECURED, ByAnyOperator
+from broker.web.callers import SECURED, ByAnyRole
 
 router = APIRouter(prefix="/v1/providers", tags=["providers"], dependencies=SECURED)
 
@@ -36,12 +36,12 @@ def show(definition: Definition) -> ProviderView:
 
 
 @router.get("")
-async def listed(call: ByAnyOperator) -> Page[ProviderView]:
+async def listed(call: ByAnyRole) -> Page[ProviderView]:
     """Every declared upstream."""
     return Page(items=[show(definition) for definition in call.services.catalog], next=None)
 
 
 @router.get("/{provider}")
-async def one(provider: ReferencePath, call: ByAnyOperator) -> ProviderView:
+async def one(provider: ReferencePath, call: ByAnyRole) -> ProviderView:
     """One declared upstream."""
     return show(call.services.catalog.get(provider))

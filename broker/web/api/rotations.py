@@ -20,7 +20,7 @@ from broker.rotations import commands
 from broker.rotations.requests import Asking
 from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1", tags=["rotations"], dependencies=SECURED)
 
@@ -151,7 +151,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole)
 
 
 @router.get("/credentials/{credential_id}/versions/{number}/holders")
-async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyOperator) -> Holders:
+async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyRole) -> Holders:
     """Who still holds this version of the key, and who used it."""
     async with call.services.db.read(call.scope) as session:
         await versions.get_credential(session, credential_id)
@@ -176,7 +176,7 @@ def _holder(one: AccessHolder) -> HolderView:
 
 @router.get("/rotations")
 async def listed(
-    call: ByAnyOperator,
+    call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
@@ -197,7 +197,7 @@ async def listed(
 
 
 @router.get("/rotations/{rotation_id}")
-async def one(rotation_id: IdPath, call: ByAnyOperator) -> RotationView:
+async def one(rotation_id: IdPath, call: ByAnyRole) -> RotationView:
     """One rotation."""
     async with call.services.db.read(call.scope) as session:
         return show(await rotation.find(session, rotation_id, lock=False))
@@ -236,6 +236,6 @@ async def cancel(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Res
     return await call.change(body, work)
 
 
-async def _credential_of(call: ByAnyOperator, rotation_id: str) -> str:
+async def _credential_of(call: ByAnyRole, rotation_id: str) -> str:
     async with call.services.db.read(call.scope) as session:
         return (await rotation.find(session, rotation_id, lock=False)).credential_id

@@ -19,7 +19,7 @@ from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=SECURED)
 
@@ -93,7 +93,7 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
     """Webhooks of the organizations that you see."""
     async with call.services.db.read(call.scope) as session:
         rows = await rows_of(session, select(WebhookRow), WebhookRow.id, limit, cursor)

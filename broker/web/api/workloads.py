@@ -17,7 +17,7 @@ from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyOperator, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
 
@@ -87,19 +87,19 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyOperator, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
     """Every job; for an account that is limited to some customers, those that work for no others."""
-    query = jobs.within(select(WorkloadRow), call.operator, call.now)
+    query = jobs.within(select(WorkloadRow), call.account, call.now)
     async with call.services.db.read(EVERY_TENANT) as session:
         rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
 @router.get("/{workload}")
-async def one(workload: ReferencePath, call: ByAnyOperator) -> WorkloadView:
+async def one(workload: ReferencePath, call: ByAnyRole) -> WorkloadView:
     """One job, by id or name."""
     async with call.services.db.read(EVERY_TENANT) as session:
-        return show(await jobs.find(session, call.operator, workload, now=call.now))
+        return show(await jobs.find(session, call.account, workload, now=call.now))
 
 
 @router.post("/{workload}/revoke", response_model=WorkloadView)
@@ -107,7 +107,7 @@ async def revoke(workload: ReferencePath, body: Reason, call: ByOperatorOrSecuri
     """End a job: no token, lease or use by it once this is answered."""
 
     async def work(session: AsyncSession) -> WorkloadView:
-        row = await jobs.end(session, call.operator, call.actor, workload, reason=body.reason, now=call.now)
+        row = await jobs.end(session, call.account, call.actor, workload, reason=body.reason, now=call.now)
         return show(row)
 
     return await call.cut(body, work, scope=EVERY_TENANT)
