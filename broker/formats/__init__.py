@@ -1,1 +1,4 @@
-"""Bytes that outlive a process: pure, versioned, specified in the docstrings, with vectors in ``tests/vectors``."""
+"""Bytes that outlive a process: pure and versioned.
+
+The docstrings specify them, and ``tests/vectors`` has vectors of them.
+"""

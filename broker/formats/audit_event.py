@@ -7,10 +7,12 @@
     cp    = SHA-256("auditpii/v1\\0"   | salt_personal[32] | personal_bytes)
     entry = SHA-256("auditentry/v1\\0" | cc | cp)
 
-``entry`` is all that a public log needs to hold; the 256-bit salts keep it from being guessed, and the split lets the
-personal part be withheld or erased while ``entry`` stays provable.  The bytes are stored as they are and never made
-again from columns.  Values are limited to the profile in which a sorted-keys encoder equals RFC 8785: ASCII keys,
-strings, integers below 2**53, booleans, null, lists and objects; no floats.
+``entry`` is all that a public log needs to hold.  The 256-bit salts keep it from being guessed.  The split lets the
+personal part be withheld or erased while ``entry`` stays provable.
+
+The bytes are stored as they are and never made again from columns.  Values are limited to the profile in which a
+sorted-keys encoder equals RFC 8785: ASCII keys, strings, integers below 2**53, booleans, null, lists and objects; no
+floats.
 """
 
 from __future__ import annotations
@@ -93,7 +95,10 @@ class Committed:
 
 
 def commit(core: dict[str, Json], personal: dict[str, Json], salts: bytes | None = None) -> Committed:
-    """Encode both parts and commit to them; ``salts`` (64 bytes) only to check a stored event again."""
+    """Encode both parts and commit to them.
+
+    ``salts`` (64 bytes) are given only to check a stored event again.
+    """
     salts = os.urandom(64) if salts is None else salts
     if len(salts) != 64:
         raise ValueError("two salts of 32 bytes each are needed")

@@ -1,7 +1,7 @@
-"""Bytes as text that is safe in addresses and headers: base64url without padding (RFC 4648 §5), in one spelling.
+"""Bytes as text for addresses and headers: base64url without padding (RFC 4648 §5).
 
-Of the last character not every bit may count, and lax readers skip letters that they don't know; so that no two texts
-stand for the same bytes, only what :func:`encode` prints is read.
+Only the text that :func:`encode` prints is read, so no two texts stand for the same bytes.  Otherwise they could: some
+bits of the last character may not count, and lax readers skip letters that they don't know.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def decode(text: str) -> bytes:
     """The bytes of a text that :func:`encode` printed.
 
     Raises:
-        ValueError: it printed no such text.
+        ValueError: :func:`encode` prints no such text.
     """
     data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     if encode(data) != text:

@@ -4,8 +4,8 @@
 
     for each field:  len32 (big-endian) | bytes
 
-Integers are their decimal ASCII text, strings their UTF-8.  Used wherever several values are authenticated together,
-so that no two lists share their bytes.
+Integers are their decimal ASCII text, strings their UTF-8.  Values that are authenticated together are encoded so, and
+no two lists share their bytes.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     12    nonce
     rest  AES-256-GCM ciphertext and tag of the value, under the data key
 
-Both the wrapped key and the value are authenticated together with :meth:`Binding.associated_data`, so a sealed value
+Both the wrapped key and the value are authenticated together with :meth:`Binding.associated_data`.  So a sealed value
 that is copied to another row (another tenant, credential, version, provider or purpose) does not open.
 """
 

@@ -1,12 +1,12 @@
-"""How far the record was, as it is kept outside of the database: what shows that a database was restored.
+"""How far the record was, kept outside of the database: it shows if one was restored.
 
 ::
 
     {"v": 1, "series": …, "size": …, "time": …, "entry": "…"}        JSON, members in this order
 
-``series`` is when the present series of the index began, in milliseconds since the epoch, and 0 in the first; ``size``
-is how many events the database held; ``time`` is that of the last one, in milliseconds, and ``entry`` the hexadecimal
-form of its commitment (:mod:`broker.formats.audit_event`), by which two histories of one length are told apart.
+``series`` is when the present series of the index began, in milliseconds since the epoch; it is 0 in the first.
+``size`` is how many events the database held.  ``time`` is that of the last one, in milliseconds.  ``entry`` is the
+hexadecimal form of its commitment (:mod:`broker.formats.audit_event`): it tells apart two histories of one length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 _VERSION = 1
 _NAMES = ["v", "series", "size", "time", "entry"]
-# No time that people name, nor number of events, is larger; whoever writes where a head is kept may write any.
+# No time that people name, nor number of events, is larger. Whoever writes where a head is kept may write any number.
 _LARGEST = 2**47
 
 
@@ -25,7 +25,10 @@ class Unreadable(ValueError):
 
     @classmethod
     def kept_in(cls, where: str, fix: str) -> Unreadable:
-        """Of what is kept ``where``, in words for people; ``fix`` is what to do with it where nothing was restored."""
+        """The error for what is kept ``where``, in words for people.
+
+        ``fix`` is what to do with it if nothing was restored.
+        """
         return cls(
             f"{where} is not what the broker keeps there. It shows whether the database was restored from a backup. "
             f"Where you know that it was not, {fix}; where it was, run `broker restored`."
@@ -56,7 +59,7 @@ class Head:
         """The head of a kept text.
 
         Raises:
-            Unreadable: it is none, cut off, or of an unknown version.
+            Unreadable: the text is no head, is cut off, or is of an unknown version.
         """
         try:
             found = json.loads(text)

@@ -1,7 +1,7 @@
-"""Identifiers: a type prefix, an underscore and a UUIDv7 (RFC 9562) in 32 lower-case hexadecimal digits.
+"""Identifiers: a type prefix, an underscore and a UUIDv7 in 32 hexadecimal digits.
 
-The prefix tells a reader (and a log search) what a value names; UUIDv7 makes ids sort by creation, which is what the
-cursors of lists rely on.
+The digits are lower case.  The prefix tells a reader (and a log search) what a value names.  UUIDv7 (RFC 9562) makes
+ids sort by creation; the cursors of lists rely on that.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@
     plaintext  len16 | key | verifier[32] | zeros up to a multiple of 256 bytes        (hides the key's length)
     message    enc | ciphertext
 
-``info`` is the canonical form of protocol, intake, organization, provider and expiry, so a message that is replayed
-to another intake does not open.  The verifier is the key of the sender's status code (:mod:`link_proof`): the code
-itself stays with the sender.  Messages of version 1 have none, and a protocol name of their own.
+``info`` is the canonical form of protocol, intake, organization, provider and expiry.  So a message that is replayed to
+another intake does not open.
+
+The verifier is the key of the sender's status code (:mod:`link_proof`); the code itself stays with the sender.
+Messages of version 1 have no verifier, and a protocol name of their own.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ class SealContext:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Submission:
-    """What is sealed: a key as upstream gave it, and the verifier of the sender's status code, b"" in version 1."""
+    """What is sealed: a key as the upstream gave it, and a verifier.
+
+    The verifier is that of the sender's status code, and b"" in version 1.
+    """
 
     key: bytes
     verifier: bytes
@@ -70,7 +75,9 @@ def generate() -> tuple[bytes, bytes]:
 
 
 def seal(submission: Submission, public: bytes, context: SealContext) -> bytes:
-    """``submission`` sealed to ``public`` and ``context``: what the page does, for scripted and offline senders.
+    """``submission`` sealed to ``public`` and ``context``, as the page seals it.
+
+    Scripted and offline senders use it.
 
     Raises:
         ValueError: the public key, or the length of key or verifier is not possible.
@@ -91,13 +98,13 @@ def open_sealed(message: bytes, private: bytes, context: SealContext) -> Submiss
     """What a message holds.
 
     Raises:
-        CannotOpen: altered, cut off, badly padded, or sealed to another key or context.
+        CannotOpen: it was altered, cut off, badly padded, or sealed to another key or context.
     """
     return _unpadded(_decrypted(message, private, context.info()), KEY_BYTES)
 
 
 def open_sealed_v1(message: bytes, private: bytes, context: SealContext) -> Submission:
-    """As :func:`open_sealed`, of a message as senders made it before version 2."""
+    """What a message of version 1 holds; raises as :func:`open_sealed`."""
     return _unpadded(_decrypted(message, private, context.info(1)), 0)
 
 

@@ -1,4 +1,4 @@
-"""The layout of a value that is kept elsewhere: where it is, and the proof that it is the one that was put there.
+"""The layout of a value that is kept elsewhere: where it is, and a proof that it is the one.
 
 ::
 
@@ -8,9 +8,11 @@
     16    write tag                      random, stored beside the value too: whose it is
     rest  seal                           a sealed value (``broker.formats.envelope``): SHA-256 of the value
 
-The digest is sealed with the binding of the value's place, so a value that is put at another place, or another value
-at this place, is told from the one that belongs there; and the digest itself can't be tried against guesses.  The
-write tag tells, without the binding, whether the value under that number is the one that this reference was made for.
+The digest is sealed with the binding of the value's place.  So a value that is put at another place is told from the
+one that belongs there, and so is another value at this place.  Being sealed, the digest can't be tried against guesses.
+
+The write tag needs no binding.  It tells whether the value under that number is the one that this reference was made
+for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a caller proves that it knows a link's secret or a code, without a word that would serve anybody a second time.
+"""How a caller proves that it knows a link's secret or a code.  No word of it serves twice.
 
 ::
 
@@ -10,9 +10,11 @@
     secret    = HMAC-SHA-256( key, canonical("keybroker/next-link/v2", intake, recipient) )[:20]
     answer    = HMAC-SHA-256( key, canonical("keybroker/next-recipient/v2", nonce, recipient) )
 
-The nonce is the broker's, works once, and only for the page and id that it was asked for; the route is
-``/intake/ID/STEP`` or ``/status/ID/STEP``.  The next link's secret is known to both sides without being sent; its
-``answer`` shows the holder of the code that the recipient is the one that the broker named.
+The nonce is the broker's.  It works once, and only for the page and id that it was asked for.  The route is
+``/intake/ID/STEP`` or ``/status/ID/STEP``.
+
+Both sides know the next link's secret without its being sent.  The ``answer`` shows the holder of the code that the
+recipient is the one that the broker named.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def header(key: bytes, nonce: str, route: str, body: bytes) -> dict[str, str]:
 
 
 def read(value: str) -> tuple[str, bytes] | None:
-    """The nonce and proof of a header's value; None where it is none."""
+    """The nonce and proof of a header's value; None if it holds none."""
     nonce, dot, text = value.partition(".")
     try:
         given = base64url.decode(text)
@@ -59,5 +61,8 @@ def next_secret(key: bytes, intake: str, recipient: bytes) -> bytes:
 
 
 def next_recipient(key: bytes, nonce: str, recipient: bytes) -> bytes:
-    """What shows the holder of a code that the broker named this recipient, in answer to this nonce."""
+    """What shows the holder of a code that the broker named this recipient.
+
+    It answers this ``nonce`` alone.
+    """
     return hmac.digest(key, canonical.encode("keybroker/next-recipient/v2", nonce, recipient), "sha256")

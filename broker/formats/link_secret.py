@@ -6,10 +6,11 @@
     link       = base64url( secret[20] | recipient[:16] | SHA-256("keybroker/link/v2" | all before)[:4] ) 54 characters
     recipient  = SHA-256( canonical("keybroker/link-recipient/v2", public key, intake, organization, provider, expiry) )
 
-A link names whom the key is to be sealed to, so whoever answers for the broker on the way can't name another.  Links
-of version 1 had the form that codes have and name nobody.  The checksum tells a text that was cut off on its way from
-one that is wrong, and lets it be found in what became of it (:func:`find`); of a link that was cut off, nothing passes
-as one of version 1.
+A link names whom the key is to be sealed to, so whoever answers for the broker on the way can't name another.  Links of
+version 1 had the form that codes have and name nobody.
+
+The checksum tells a text that was cut off on its way from one that is wrong.  It also lets the text be found in what
+became of it (:func:`find`).  No part of a link that was cut off passes as a link of version 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _RECIPIENT_BYTES = 16
 _CODE, _LINK = 32, 54
 _LABELS = {_CODE: b"keybroker/link/v1", _LINK: b"keybroker/link/v2"}
 _SUM_BYTES = 4
-# Of what came this much is looked at, so deep; the page's script (link.js) does the same.
+# No more than this is looked at, and no deeper; the page's script (link.js) does the same.
 _LONGEST = 4096
 _ROUNDS = 4
 
@@ -44,7 +45,10 @@ def encode(secret: bytes) -> str:
 
 
 def link_to(recipient: bytes) -> str:
-    """A fresh link's secret part, for a key that is to be sealed to ``recipient`` (:func:`recipient_of`)."""
+    """A fresh link's secret part.
+
+    The key is to be sealed to ``recipient`` (:func:`recipient_of`).
+    """
     while True:
         text = link(secrets.token_bytes(_SECRET_BYTES), recipient)
         if _of_length(text, _CODE) is None:
@@ -75,20 +79,20 @@ def is_for(text: str, recipient: bytes) -> bool:
 
 
 def check(text: str) -> bool:
-    """Whether ``text`` is whole: a cut-off or mistyped one is not."""
+    """Whether ``text`` is whole, neither cut off nor mistyped."""
     if len(text) not in _LABELS:
         return False
     try:
         data = base64url.decode(text)
-    except ValueError:  # of the last character not every bit counts: one spelling is the right one
+    except ValueError:  # some bits of the last character may not count: one spelling is the right one
         return False
     return data[-_SUM_BYTES:] == _sum(data[:-_SUM_BYTES], len(text))
 
 
 def find(changed: str) -> str | None:
-    """The link or code in what a mail program made of a link's end; None where it is not whole in there.
+    """The link or code in what a mail program made of a link's end; None if it isn't whole.
 
-    Percent-encoding is undone, however often it was done; what no secret is made of is left out.
+    Percent-encoding is undone, however often it was done.  Characters that no secret consists of are left out.
     """
     letters = _letters_of(changed)
     return _of_length(letters, _LINK) or _of_length(letters, _CODE)
@@ -101,7 +105,10 @@ def cut_off(changed: str) -> bool:
 
 
 def proof(text: str) -> str:
-    """What shows the broker that a link of version 1 is known: a constant, so whoever saw it once knows it as well."""
+    """What shows the broker that a link of version 1 is known.
+
+    It is a constant: whoever saw it once can prove the same.
+    """
     digest = hashlib.sha256(canonical.encode("keybroker/link-proof/v1", text)).digest()
     return base64url.encode(digest)
 

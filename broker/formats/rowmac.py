@@ -4,8 +4,9 @@
 
     version 1:  0x01 | HMAC-SHA256(key, canonical("keybroker/row/v1", table, name, value, name, value, …))
 
-Names are in the order of their letters; a value is its JSON text with sorted keys and without spaces, bytes are in
-hexadecimal.  Row ids and the organization are among the fields, so what is moved to another row or tenant doesn't fit.
+Names are in the order of their letters.  A value is its JSON text with sorted keys and without spaces; bytes are in
+hexadecimal.  Row ids and the organization are among the fields, so values that are moved to another row or tenant don't
+fit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def mac(key: bytes, table: str, fields: Mapping[str, object]) -> bytes:
 
 
 def fits(key: bytes, table: str, fields: Mapping[str, object], found: object) -> bool:
-    """Whether what was ``found`` beside a row, of whatever type, is the authenticator of just these fields."""
+    """Whether ``found`` is the authenticator of just these fields.
+
+    It is what was found beside a row, and may be of any type.
+    """
     return isinstance(found, bytes) and hmac.compare_digest(found, mac(key, table, fields))
 
 

@@ -5,9 +5,11 @@
     kbo_<43 base64url: 32 random bytes><6 base64url: CRC>      operator, bootstrap (kbb_), development client (kbc_)
     kbl_<54 base64url: 16-byte lease id | 24-byte tag>          lease
 
-The prefix lets scanners find a leaked token; the checksum lets a caller tell a cut-off paste from a wrong token
-without asking a server.  A lease token carries no random part: its tag is HMAC-SHA256 over the lease id under a key
-that only the keystore can open, so the database holds nothing from which a lease token could be made.
+The prefix lets scanners find a leaked token.  The checksum lets a caller tell a cut-off paste from a wrong token
+without asking a server.
+
+A lease token carries no random part.  Its tag is HMAC-SHA256 over the lease id under a key that only the keystore can
+open.  So the database holds nothing from which a lease token could be made.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ def lease_token(key: bytes, lease_id: str) -> str:
 
 
 def lease_id_of(key: bytes, token: str) -> str | None:
-    """The lease that ``token`` speaks for, or None where it is no token made under ``key`` (constant time)."""
+    """The lease that ``token`` speaks for; None if it is no token made under ``key``.
+
+    The time that it takes tells nothing of the tag.
+    """
     match = _LEASE.fullmatch(token)
     if match is None:
         return None
