@@ -1,4 +1,4 @@
-"""The head of an upstream's answer: its status, its fields, and how its body is framed and coded.  Pure."""
+"""The head of an upstream's answer: status, fields, how its body is framed and coded.  Pure."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _CONCERNS_US: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One answer's head; ``body`` is None where there is none.
+    """One answer's head; ``body`` is None if there is none.
 
     ``transfer`` and ``content`` are the codings of the body beside ``chunked``, in the order in which they were
-    applied.  ``kept`` is for how many seconds upstream says that it keeps the connection (RFC 2068 §19.7.1.1), infinity
-    where it doesn't say.
+    applied.  ``kept`` is for how many seconds the upstream says that it keeps the connection (RFC 2068 §19.7.1.1); it
+    is infinity if the upstream doesn't say.
     """
 
     status: int
@@ -56,13 +56,18 @@ class Head:
 
 
 def end_of_head(data: bytes | bytearray, since: int) -> tuple[int, int] | None:
-    """Where the head in ``data`` ends and what follows begins; ``since`` was searched already."""
+    """Where the head in ``data`` ends, and where the rest begins.
+
+    ``data`` was searched already up to ``since``.
+    """
     found = _HEAD_END.search(data, max(0, since - 3))
     return found.span() if found else None
 
 
 def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
-    """The head in ``data``, which ends before the empty line; ``method`` is that of the request.
+    """The head in ``data``, which ends before the empty line.
+
+    ``method`` is that of the request.
 
     Raises:
         Malformed, TooMuch: it can't be read.
@@ -102,13 +107,16 @@ def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
 
 
 def _with_one_length(fields: list[Field], lengths: list[int]) -> list[Field]:
-    """``fields`` with the length that counts, once: whoever gets them next may take a list or a second one amiss."""
+    """``fields`` with the length that counts, once.
+
+    Whoever gets them next may take a list or a second one amiss.
+    """
     kept = [field for field in fields if field[0].lower() != b"content-length"]
     return [*kept, *((b"Content-Length", b"%d" % length) for length in lengths)]
 
 
 def identity(fields: Sequence[Field]) -> list[Field]:
-    """The fields of a body that is decoded: what spoke of the coded one is left out."""
+    """The fields of a body that is decoded, without those that spoke of the coded one."""
     spoke = {b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"accept-ranges"}
     return [field for field in fields if field[0].lower() not in spoke]
 
@@ -119,7 +127,7 @@ def _kept(members: list[bytes]) -> float:
 
 
 def _framing(transfer: list[bytes], lengths: list[int], bounds: Bounds) -> Framing:
-    """RFC 9112 §6.3."""
+    """How the body is framed (RFC 9112 §6.3)."""
     if transfer[-1:] == [b"chunked"]:
         return Chunked(bounds)
     if layers(transfer) or not lengths:

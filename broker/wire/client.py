@@ -1,6 +1,6 @@
 """HTTP/1.1 as it goes out: one connection to an upstream, one exchange at a time.
 
-A request is sent once: whether it may be sent again is the caller's to decide, who has it on the record.
+A request is sent once.  The caller, who has it on the record, decides whether it is sent again.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class BrokenOff(Unreadable):
 
 
 class Answer:
-    """What upstream answered, its body to be read once.
+    """What the upstream answered, its body to be read once.
 
-    ``headers`` are those that came, less what spoke of a coding that is undone here; ``coded`` names the codings that
-    are left on the body.
+    ``headers`` are those that came, less those that spoke of a coding that is undone here.  ``coded`` names the codings
+    that are left on the body.
     """
 
     __slots__ = ("_decoded", "_exchange", "_first", "coded", "headers", "status")
@@ -63,7 +63,7 @@ class Answer:
         return self._exchange.bodiless
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decoded where it can be.
+        """The body as it comes, decoded if it can be.
 
         Raises:
             BrokenOff: it ended before its end.
@@ -79,7 +79,9 @@ class Answer:
             yield piece
 
     async def begin(self) -> None:
-        """Decode the first of a coded body, so that one which isn't in its coding is told before it is handed on.
+        """Decode the beginning of a coded body.
+
+        So a body that isn't in its coding is found before it is handed on.
 
         Raises:
             BrokenOff, Unreadable: as :meth:`chunks`.
@@ -132,7 +134,7 @@ class Exchange(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended; what was received before that counts."""
+        """The connection has ended; what the upstream said before that counts."""
         self.closed = True
         if self._last_word is not None and not (self._whole or self._error):
             for data in self._last_word.read():
@@ -142,7 +144,7 @@ class Exchange(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """The upstream sends no more: whatever it still waits for, its answer has ended."""
+        """The upstream sends no more.  Its answer has ended, whatever it still waits for."""
         self.closed = True
         self._over(None, well=_told_well(self._transport))
         if self._transport.get_write_buffer_size():  # else it would stay for as long as an upload isn't taken
@@ -184,7 +186,7 @@ class Exchange(asyncio.Protocol):
         Args:
             method: as in ``head``.
             head: the whole of it, its framing and the empty line included.
-            body: what follows; chunked here where ``length`` is None.
+            body: what follows; chunked here if ``length`` is None.
             length: what the head declares of it.
 
         Raises:
@@ -216,7 +218,7 @@ class Exchange(asyncio.Protocol):
         return head
 
     def given_up(self, why: str) -> NoAnswer | Unreadable:
-        """What to raise where nobody waits for the answer any more."""
+        """What to raise if nobody waits for the answer any more."""
         return NoAnswer(why) if self._silent else Unreadable(f"it did not come in time ({why})")
 
     @property
@@ -225,7 +227,7 @@ class Exchange(asyncio.Protocol):
         return self._head is not None and self._head.body is None
 
     async def body(self) -> bytes | None:
-        """The next of the answer's body; None at its end."""
+        """The next part of the answer's body; None at its end."""
         while not self._parts:
             if self._error is not None:
                 raise self._error
@@ -240,23 +242,32 @@ class Exchange(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another exchange may follow: this one is whole on both sides, and nothing is left over."""
+        """Whether another exchange may follow.
+
+        It may if this one is whole on both sides and nothing is left over.
+        """
         kept = self._head is not None and self._head.keep_alive
         sent = self._sent and not self._transport.get_write_buffer_size()
         return self._whole and sent and kept and not (self.closed or self._held or self._error)
 
     @property
     def kept_by_upstream(self) -> float:
-        """For how many seconds upstream says that it keeps an idle connection; infinity where it doesn't."""
+        """How many seconds the upstream says that it keeps an idle connection.
+
+        Infinity if it doesn't say.
+        """
         return self._head.kept if self._head is not None else 0
 
     def rest(self, until: float) -> None:
-        """Wait for another exchange."""
+        """Have the connection wait for another exchange, until then."""
         self._method, self._parts, self._size, self.rests_until = b"", deque(), 0, until
         self._unpause()
 
     async def secured(self, tls: ssl.SSLContext, name: str) -> Exchange:
-        """This connection with TLS from now on, to whoever is at the end of the tunnel that it has become."""
+        """This connection with TLS from now on.
+
+        TLS is with whoever is at the end of the tunnel that the connection has become.
+        """
         self.handed_over = True
         inside = Exchange(self._loop, self._bounds)
         try:
@@ -270,7 +281,7 @@ class Exchange(asyncio.Protocol):
         return inside
 
     def close(self) -> None:
-        """End the connection, and whatever is still sent on it."""
+        """End the connection, whatever is still being sent on it."""
         self.closed = True
         if self._sending is not None:
             self._sending.cancel()
@@ -304,7 +315,7 @@ class Exchange(asyncio.Protocol):
     # Reading
 
     def _read_head(self, data: bytes) -> bytes:
-        """Look for the head; what follows it."""
+        """Look for the head, and return what follows it."""
         self._held += data
         while self._head is None:
             span = end_of_head(self._held, self._searched)
@@ -352,7 +363,7 @@ class Exchange(asyncio.Protocol):
         self._wake()
 
     def _over(self, exc: Exception | None, *, well: bool = False) -> None:
-        """No more will come; ``well`` says that upstream itself told so."""
+        """No more will come; ``well`` says that the upstream itself told so."""
         if self._whole or self._error is not None or not self._method:
             self._wake()
         elif self._head is None:
@@ -386,7 +397,10 @@ class Exchange(asyncio.Protocol):
 
 
 def _told_well(transport: asyncio.Transport) -> bool:
-    """Whether the end that was told is upstream's: through TLS only its close_notify is (RFC 9112 §9.8)."""
+    """Whether the upstream itself told the end: through TLS only its close_notify does.
+
+    RFC 9112 §9.8.
+    """
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     if tls is None:
         return True

@@ -1,7 +1,9 @@
-"""Codings of an answer's body: what encodes nothing passes, what is known is decoded, the rest is named.  Pure.
+"""Codings of an answer's body.  Pure.
 
-Bounded, as a few bytes can decode to gigabytes: what comes out at once, how many times as much as came in (in each
-layer, and over all of them), and how many members hold next to nothing.
+What encodes nothing passes, what is known is decoded, and the rest is named.
+
+All is bounded, as a few bytes can decode to gigabytes.  There are bounds for what comes out at once, for how many times
+as much comes out as came in (in each layer, and over all of them), and for how many members hold next to nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ _MEMBER_MIN: Final = 64
 
 
 def layers(members: Sequence[bytes]) -> list[bytes]:
-    """The codings that encode something, in the order in which they were applied; ``members`` in lower case."""
+    """The codings that encode something, in the order in which they were applied.
+
+    ``members`` are in lower case.
+    """
     return [member for member in members if member not in IDENTITY]
 
 
@@ -35,7 +40,10 @@ def decodable(codings: Sequence[bytes]) -> bool:
 
 
 class Decoder:
-    """Undoes gzip (RFC 1952) and deflate (RFC 1950, and the bare RFC 1951 that some send under that name)."""
+    """Undoes gzip (RFC 1952) and deflate (RFC 1950).
+
+    Some send the bare RFC 1951 under the name of deflate; that is undone too.
+    """
 
     def __init__(self, codings: Sequence[bytes]) -> None:
         self._steps = [_Inflating(raw_allowed=coding == b"deflate") for coding in reversed(codings)]
@@ -67,37 +75,37 @@ class Decoder:
 
 
 class _Growth:
-    """How many times as much goes out as came in."""
+    """Bounds how many times as much goes out as came in."""
 
     def __init__(self) -> None:
         self.came = 0
         self._went = 0
 
     def went(self, size: int) -> None:
-        """So many bytes more; raises TooMuch."""
+        """Count ``size`` bytes more; raises TooMuch."""
         self._went += size
         if self._went > _UNWATCHED and self._went > self.came * _RATIO_MAX:
             raise TooMuch(f"it decodes to more than {_RATIO_MAX} times as much")
 
 
 class _Inflating:
-    """One layer."""
+    """One layer of coding."""
 
     def __init__(self, *, raw_allowed: bool) -> None:
         self._raw_allowed = raw_allowed
         self._inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as it says itself
-        self._first = b""  # until two bytes came, which tell the one from the other and from bare deflate
+        self._first = b""  # until two bytes came: they tell gzip, zlib and bare deflate apart
         self._begun = False
         self._members = 1
         self._growth = _Growth()
 
     @property
     def whole(self) -> bool:
-        """Whether it ended where it may."""
+        """Whether it has ended where it may end."""
         return self._inflate.eof or not self._growth.came
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Pieces."""
+        """What ``data`` decodes to in this layer, in pieces."""
         self._growth.came += len(data)
         if not self._begun:
             data, self._first = self._first + data, b""
@@ -118,7 +126,10 @@ class _Inflating:
             data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
     def _next_member(self) -> None:
-        """RFC 1952 §2.2; each costs more to begin than most bytes, so many that hold little are none."""
+        """Begin with the next member (RFC 1952 §2.2).
+
+        To begin one costs more than most bytes do, so only so many may hold next to nothing.
+        """
         self._members += 1
         if self._members > _MEMBERS_MAX and self._members * _MEMBER_MIN > self._growth.came:
             raise TooMuch("its coded body has too many parts")

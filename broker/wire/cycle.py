@@ -1,4 +1,7 @@
-"""One request and its answer, as an application sees them (ASGI 3): the body as it comes, the answer as it is sent."""
+"""One request and its answer, as an application sees them (ASGI 3).
+
+The body is handed on as it comes, the answer is sent as it is made.
+"""
 
 from __future__ import annotations
 
@@ -34,30 +37,32 @@ class Line(Protocol):
     """The connection that a cycle is on."""
 
     async def drained(self) -> None:
-        """Wait while what is sent is not taken."""
+        """Wait for as long as what was sent is not taken."""
 
     def write(self, data: bytes) -> None:
-        """Send."""
+        """Send ``data``."""
 
     def wanted(self) -> None:
-        """More of the body is waited for."""
+        """The application waits for more of the body."""
 
     def answered(self, cycle: Cycle) -> None:
         """The answer is whole."""
 
     def abort(self) -> None:
-        """Break the answer off."""
+        """Break the answer off, so that nobody takes it for a whole one."""
 
     def refuse(self, refused: Refused) -> None:
-        """Answer in the application's place."""
+        """Answer with a problem in the application's place."""
 
 
 class Cycle:
     """A request whose head is whole.
 
-    ``streamed`` says that the application bounds its body and time, ``reading`` that its body is not whole yet,
-    ``started`` that its answer has begun and ``answered`` that it is whole, ``until_close`` that it ends with the
-    connection.
+    * ``streamed``: the application bounds its body and time.
+    * ``reading``: its body is not whole yet.
+    * ``started``: its answer has begun.
+    * ``answered``: its answer is whole.
+    * ``until_close``: its answer ends with the connection.
     """
 
     __slots__ = (
@@ -86,7 +91,7 @@ class Cycle:
         self._left: int | None = None  # so much of the answer's declared length is still to come
 
     async def run(self, app: App, scope: Scope) -> None:
-        """Have the request answered; what the application doesn't end well is broken off."""
+        """Have the request answered.  An answer that the application doesn't end well is broken off."""
         try:
             await app(scope, self.receive, self.send)
         except Exception as error:  # noqa: BLE001 - logged, and told without a word of it
@@ -108,7 +113,7 @@ class Cycle:
             self._line.refuse(_FAILED)
 
     def came(self, part: bytes, *, last: bool) -> int:
-        """More of the body came; how many bytes of it wait to be asked for."""
+        """Take more of the body; returns how many bytes of it wait to be asked for."""
         self.reading = not last
         if self.answered:  # nobody will ask
             self._body.clear()
@@ -136,7 +141,7 @@ class Cycle:
             self._waiting = None
 
     async def receive(self) -> Message:
-        """The next of the body; after it, that whoever asked is gone or answered."""
+        """The next part of the body.  After it: that whoever asked is gone or answered."""
         if not self._told:
             if self.expects_continue and self.reading and not self._body and not self.started:
                 self._line.write(_CONTINUE)
@@ -155,12 +160,12 @@ class Cycle:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send the answer's head, or the next of its body.
+        """Send the answer's head, or the next part of its body.
 
         Raises:
             RuntimeError: the application breaks ASGI, or its answer HTTP; it is then broken off.
         """
-        if message.get("body"):  # without one nothing grows; and nobody may wait for it who has said all
+        if message.get("body"):  # without one nothing grows; and an application that has said all must not wait
             await self._line.drained()
         if self._gone:
             return
@@ -188,7 +193,7 @@ class Cycle:
         if self._left is None:
             fields += self._framing()
         if self.expects_continue and self.reading and not self._body:
-            self.keep_alive = False  # whether its body still comes is not told: what comes could be the next request
+            self.keep_alive = False  # nobody told whether its body still comes: what comes could be the next request
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
         self._first = head_of(status, fields)
@@ -197,7 +202,7 @@ class Cycle:
         asyncio.get_running_loop().call_soon(self._send_head)
 
     def _framing(self) -> list[Field]:
-        """Of a body whose length nobody knows (RFC 9112 §6.3)."""
+        """The fields that frame a body whose length nobody knows (RFC 9112 §6.3)."""
         if self.head.version == "1.1":
             self._chunked = True
             return [(b"transfer-encoding", b"chunked")]

@@ -1,4 +1,7 @@
-"""When something has to have come: one timer a connection, which is moved only where it has to come sooner."""
+"""When something has to have come: one timer a connection.
+
+The timer is moved only if something has to come sooner.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """``overdue`` is called once it has passed."""
+    """A time by which something has to come; ``overdue`` is called once it has passed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, overdue: Callable[[], None]) -> None:
         self._loop = loop
@@ -16,7 +19,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def within(self, seconds: float) -> None:
-        """From now on this counts, in place of what counted before."""
+        """Expect something within ``seconds``, in place of what was expected."""
         self._due = due = self._loop.time() + seconds
         if self._timer is not None and self._timer.when() > due:
             self._timer.cancel()
@@ -25,11 +28,11 @@ class Deadline:
             self._timer = self._loop.call_at(due, self._look)
 
     def lift(self) -> None:
-        """Nothing is expected."""
+        """Expect nothing for now."""
         self._due = None
 
     def end(self) -> None:
-        """Nothing will be expected any more."""
+        """Expect nothing any more."""
         self._due = None
         if self._timer is not None:
             self._timer.cancel()

@@ -10,10 +10,12 @@ from broker.wire.framing import Bounds
 
 
 async def adopted(sock: socket.socket, bounds: Bounds) -> Exchange:
-    """An exchange on a connected socket, which is no longer the caller's, whatever happens.
+    """An exchange on a connected socket.
 
-    Not interrupted: the loops then differ in whether the socket, its handle or both are theirs, and a handle that was
-    closed twice may be another connection's by then.
+    The socket is no longer the caller's, whatever happens.
+
+    This isn't interrupted.  If it were, loops would differ in whether the socket, its handle or both are theirs.  A
+    handle that was closed twice may be another connection's by then.
     """
     loop = asyncio.get_running_loop()
     making = loop.create_task(loop.create_connection(lambda: Exchange(loop, bounds), sock=sock))

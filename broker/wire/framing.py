@@ -30,14 +30,16 @@ class TooMuch(Malformed):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a head may take: bytes, fields."""
+    """How many bytes and how many fields a head may have."""
 
     size: int
     fields: int
 
 
 def fields_of(lines: Sequence[bytes], bounds: Bounds) -> list[Field]:
-    """The fields of a head or a trailer section, names as they were sent, values without blanks around them.
+    """The fields of a head or a trailer section.
+
+    Names are as they were sent.  Values are without the blanks around them.
 
     Args:
         lines: without their ends.
@@ -61,14 +63,18 @@ def fields_of(lines: Sequence[bytes], bounds: Bounds) -> list[Field]:
 
 
 def length_of(value: bytes) -> int:
-    """A ``Content-Length``; raises Malformed where it is not a plain number."""
+    """A ``Content-Length``; raises Malformed if it is not a plain number."""
     if _LENGTH.fullmatch(value) is None:
         raise Malformed("Content-Length is not a number")
     return int(value)
 
 
 def unfolded(lines: Sequence[bytes]) -> list[bytes]:
-    """Lines of fields with those that are folded joined (RFC 9112 §5.2); raises Malformed where the first one is."""
+    """Lines of fields, the folded ones joined (RFC 9112 §5.2).
+
+    Raises:
+        Malformed: the first one is folded.
+    """
     joined: list[bytes] = []
     for line in lines:
         if line[:1] not in {b" ", b"\t"}:
@@ -81,7 +87,7 @@ def unfolded(lines: Sequence[bytes]) -> list[bytes]:
 
 
 class Counted:
-    """A body of so many bytes."""
+    """A body whose number of bytes is known."""
 
     __slots__ = ("_left", "rest")
 
@@ -112,7 +118,7 @@ class UntilClose:
     rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """All of it."""
+        """All of ``data``: there is no end before the connection's."""
         return data
 
 
@@ -147,7 +153,7 @@ class Chunked:
         return body[0] if len(body) == 1 else b"".join(body)
 
     def _size(self, data: bytes, at: int, body: list[bytes]) -> int | None:
-        # Whole chunks without an extension, without a state for each of their parts: many may hold a byte each.
+        # Whole chunks without an extension need no state for each of their parts. There may be many, of a byte each.
         while (plain := _PLAIN_SIZE.match(data, at)) is not None:
             begin, size = plain.end(), int(plain[1], 16)
             end = begin + size

@@ -13,7 +13,7 @@ from broker.wire.client import Exchange
 
 # Less than servers keep them: one that is closed just as a request is sent would leave it unanswered.
 _KEPT_S: Final = 15.0
-_MARGIN_S: Final = 1.0  # where the server says how long
+_MARGIN_S: Final = 1.0  # if the server says how long
 _KEPT_EACH: Final = 256
 
 
@@ -21,7 +21,8 @@ _KEPT_EACH: Final = 256
 class Origin:
     """Where a connection leads.
 
-    ``tls`` is None for plain HTTP; its name is ``host``.  ``private`` says that the address needn't be public.
+    ``tls`` is None for plain HTTP; the name that TLS checks is ``host``.  ``private`` says that the address needn't be
+    public.
     """
 
     host: str
@@ -31,7 +32,10 @@ class Origin:
 
 
 class Pool:
-    """``dial`` makes a connection to an origin; one is kept for ``kept_seconds`` at most."""
+    """Connections at rest, by origin.
+
+    ``dial`` makes a connection to an origin.  One is kept for ``kept_seconds`` at most.
+    """
 
     def __init__(self, dial: Callable[[Origin], Awaitable[Exchange]], *, kept_seconds: float = _KEPT_S) -> None:
         self._dial = dial
@@ -51,7 +55,7 @@ class Pool:
         return await self._dial(origin)
 
     def give_back(self, origin: Origin, exchange: Exchange) -> None:
-        """Keep it for the next exchange where that is sound, else end it."""
+        """Keep the connection for the next exchange if it is sound, else end it."""
         kept = min(self._kept_seconds, exchange.kept_by_upstream - _MARGIN_S)
         resting = self._resting.setdefault(origin, [])
         if self._closed or not exchange.reusable or kept <= 0 or len(resting) >= _KEPT_EACH:
@@ -63,7 +67,10 @@ class Pool:
             self._sweeping = asyncio.get_running_loop().call_later(self._kept_seconds, self._sweep)
 
     def _sweep(self) -> None:
-        """End what nobody took in its time: after many calls at once, most rest for good."""
+        """End what nobody took in its time.
+
+        After many calls at once, most connections are never taken again.
+        """
         now, self._sweeping = monotonic(), None
         for origin, resting in list(self._resting.items()):
             sound = [exchange for exchange in resting if not exchange.closed and now < exchange.rests_until]
@@ -76,7 +83,7 @@ class Pool:
             self._sweeping = asyncio.get_running_loop().call_later(self._kept_seconds, self._sweep)
 
     def close(self) -> None:
-        """End what rests; what is under way ends when it is given back."""
+        """End the connections at rest.  One that is in use ends when it is given back."""
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()

@@ -1,4 +1,4 @@
-"""Answers as bytes: their heads, and problems that are answered in an application's place.  Pure."""
+"""Answers as bytes: heads, and problems in an application's place.  Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def problem_of(refused: Refused, default: list[Field], *, head_only: bool) -> by
 
 
 def head_of(status: int, fields: list[Field]) -> bytes:
-    """An answer's head; raises RuntimeError for fields that would not be read as they are meant."""
+    """An answer's head.
+
+    Raises:
+        RuntimeError: fields would not be read as they are meant.
+    """
     names = [name for name, _ in fields]
     if not all(names) or _LETTERS.fullmatch(b"".join(names)) is None:
         raise RuntimeError("a field's name is not a token")

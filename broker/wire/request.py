@@ -43,7 +43,7 @@ class Refused(Exception):
 class Head:
     """One request's head.
 
-    ``fields`` have lower case names, ``sent`` those that were sent.  ``body`` is None where there is none.
+    ``fields`` have lower case names, ``sent`` those that were sent.  ``body`` is None if there is none.
     """
 
     method: str
@@ -134,7 +134,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, str]:
 
 
 def _check_host(hosts: list[bytes], version: str) -> None:
-    """RFC 9112 §3.2: one, which is one."""
+    """Refuse a request unless it has one host, well-formed (RFC 9112 §3.2)."""
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise malformed("it needs one Host field")
     if hosts and _HOST.fullmatch(hosts[0]) is None:
@@ -142,7 +142,7 @@ def _check_host(hosts: list[bytes], version: str) -> None:
 
 
 def _body(told: dict[bytes, list[bytes]], version: str, bounds: Bounds) -> Framing | None:
-    """RFC 9112 §6; what could be read in two ways is refused."""
+    """How the body is framed (RFC 9112 §6); what could be read in two ways is refused."""
     codings = told.get(b"transfer-encoding")
     lengths = told.get(b"content-length")
     if codings is None:

@@ -1,7 +1,7 @@
 """HTTP/1.1 as it comes in: the protocol class that uvicorn is given in place of its own.
 
-uvicorn keeps what is about processes, sockets and the application's life; a connection is this module's, from its
-first byte to its last.  What it accepts and refuses stands in :mod:`broker.wire`.
+uvicorn keeps what is about processes, sockets and the application's life.  This module has a connection from its first
+byte to its last.  What it accepts and refuses stands in :mod:`broker.wire`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _HEAD: Final = Bounds(size=65_536, fields=100)
 class Limits:
     """What a stranger may take.  Times are in seconds.
 
-    ``head_seconds`` count from a head's first byte (and from the beginning of a connection), ``body_seconds`` from the
-    end of the head; so long may an answer, too, stand still for its reader.  Both hold where the address does not begin
-    with ``streamed``: that application bounds its bodies itself.  An idle connection is kept for ``idle_seconds``,
-    which have to be more than any proxy in front keeps it.
+    ``head_seconds`` count from a head's first byte, and from the beginning of a connection.  ``body_seconds`` count
+    from the end of the head; an answer, too, may stand still for its reader so long.  They don't count if the address
+    begins with ``streamed``: that application bounds its bodies itself.  An idle connection is kept for
+    ``idle_seconds``, which have to be more than any proxy in front keeps it.
     """
 
     head: Bounds = _HEAD
@@ -58,7 +58,10 @@ class Limits:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests one after another, each handed to the application once its head is whole."""
+    """One connection, with requests one after another.
+
+    Each request is handed to the application once its head is whole.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class Connection(asyncio.Protocol):
     # What the event loop calls, and uvicorn
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A stranger came."""
+        """A stranger came: listen to them, tell them that there are too many, or cut them off."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
         self._context = contextvars.copy_context()
         self._peers = {
@@ -121,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._let_write()
 
     def eof_received(self) -> bool:
-        """The stranger sends no more: taken for gone, as nothing else would tell."""
+        """The stranger sends no more, and is taken for gone, as nothing else would tell."""
         if self._cycle is not None and not self._cycle.answered:
             self._cycle.left()
         self._ending = True
@@ -154,7 +157,7 @@ class Connection(asyncio.Protocol):
         self._watch()
 
     def shutdown(self) -> None:
-        """The server ends: an idle connection at once, another after its answer."""
+        """The server ends: an idle connection ends at once, another after its answer."""
         if self._cycle is None:
             self._close()
         elif self._cycle.answered:  # and only the rest of its body still comes
@@ -165,21 +168,21 @@ class Connection(asyncio.Protocol):
     # What a cycle calls
 
     async def drained(self) -> None:
-        """Wait while what is sent is not taken."""
+        """Wait for as long as what was sent is not taken."""
         if self._writable is not None:
             await asyncio.shield(self._writable)
 
     def write(self, data: bytes) -> None:
-        """Send."""
+        """Send ``data``, unless the connection is ending."""
         if not self._ending:
             self._transport.write(data)
 
     def wanted(self) -> None:
-        """More of the body is waited for."""
+        """The application waits for more of the body."""
         self._unpause()
 
     def answered(self, cycle: Cycle) -> None:
-        """The answer is whole."""
+        """The answer is whole: go on to the next request, or end."""
         self._server_state.total_requests += 1
         if not cycle.keep_alive:
             self._linger(unread=cycle.reading)
@@ -198,7 +201,10 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def refuse(self, refused: Refused) -> None:
-        """Answer with a problem (RFC 9457) and end; an answer that has begun is broken off instead."""
+        """Answer with a problem (RFC 9457) and end.
+
+        An answer that has begun is broken off instead.
+        """
         begun = self._cycle is not None and self._cycle.started
         head_only = self._cycle is not None and self._cycle.head.method == "HEAD"
         if self._cycle is not None:
@@ -250,7 +256,7 @@ class Connection(asyncio.Protocol):
             self._held += self._read_body(cycle, came)
         if self._ending:
             return
-        # A request that came before its time begins within the task of the one before it, whose context isn't its own.
+        # A request that came before its time begins within the previous one's task, whose context isn't its own.
         task = self._loop.create_task(cycle.run(self._app, self._scope(head)), context=self._context.copy())
         task.add_done_callback(self._server_state.tasks.discard)
         self._server_state.tasks.add(task)
@@ -293,7 +299,7 @@ class Connection(asyncio.Protocol):
         return b""
 
     def _next(self) -> None:
-        """Request and answer have ended."""
+        """Request and answer have ended; begin the next one if it has come."""
         self._cycle = None
         self._unpause()
         self._watch()
@@ -313,7 +319,10 @@ class Connection(asyncio.Protocol):
     # Ending
 
     def _linger(self, *, unread: bool) -> None:
-        """End once the answer was read: TCP would reset it away if this closed over unread bytes (RFC 9112 §9.6)."""
+        """End once the answer was read.
+
+        If this closed over unread bytes, TCP would reset the answer away (RFC 9112 §9.6).
+        """
         if not unread and not self._held:
             self._close()
             return
@@ -329,7 +338,7 @@ class Connection(asyncio.Protocol):
         self._expect_end()
 
     def _expect_end(self) -> None:
-        """Expect that what is still to be taken is, or that the stranger ends too."""
+        """Expect that the rest is taken, or that the stranger ends too."""
         unsent = self._transport.get_write_buffer_size()
         self._expect_within(self._limits.body_seconds if unsent else _LINGER_S)
 

@@ -1,4 +1,4 @@
-"""A body on its way out: framed, and a way to hear what upstream says before it breaks off."""
+"""A body on its way out: its framing, and a way to hear an upstream that breaks off early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from contextlib import suppress
 
 
 async def framed(body: AsyncIterator[bytes], length: int | None) -> AsyncIterator[bytes]:
-    """What is sent of ``body``: as it is where its ``length`` was declared, else in chunks (RFC 9112 §7.1).
+    """What is sent of ``body``.
+
+    If its ``length`` was declared, it is sent as it is, else in chunks (RFC 9112 §7.1).
 
     Raises:
         ConnectionResetError: it is not as long as declared; no byte too many was given.
@@ -32,8 +34,10 @@ async def framed(body: AsyncIterator[bytes], length: int | None) -> AsyncIterato
 
 
 class LastWord:
-    """A second handle of a connection's socket: an upstream that answers early and breaks off may still be heard
-    (RFC 9112 §9.5).  Not through TLS, nor where no handle is left.
+    """A second handle of a connection's socket.
+
+    An upstream that answers early and breaks off may still be heard by it (RFC 9112 §9.5).  It can't be through TLS,
+    nor if no handle is left.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -44,7 +48,7 @@ class LastWord:
                 self._handle = os.dup(sock.fileno())
 
     def read(self) -> Iterator[bytes]:
-        """What the kernel still holds of what upstream said."""
+        """What the kernel still holds of what the upstream said."""
         if self._handle is None:
             return
         sock, self._handle = socket.socket(fileno=self._handle), None
@@ -54,7 +58,7 @@ class LastWord:
                 yield data
 
     def forget(self) -> None:
-        """Nothing more is to be heard."""
+        """Close the handle: nothing more is to be heard."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
