@@ -1,4 +1,7 @@
-"""Addresses of databases: PostgreSQL's as hosts print them and libpq reads them, and what the drivers make of them."""
+"""Addresses of databases: as hosts print them, and as the drivers take them.
+
+PostgreSQL's are read as libpq reads them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from sqlalchemy.exc import ArgumentError
 
 _POSTGRES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 _SQLITE: Final = "sqlite+aiosqlite"
-# Parameters of an address that SQLAlchemy hands to the driver, or takes for itself, …
+# SQLAlchemy hands these parameters of an address to the driver, or takes them for itself, …
 _FOR_THE_POOL: Final = frozenset({"prepared_statement_cache_size"})
 _GIVEN: Final = frozenset({"host", "port", "ssl"}) | _FOR_THE_POOL
-# … and those that the driver knows only within an address of its own, where it reads them as libpq does.
+# … and the driver knows these only within an address of its own: there it reads them as libpq does.
 _WITHIN: Final = frozenset(
     {
         *("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
@@ -29,7 +32,7 @@ def usable(address: str) -> str:
     """The address with the driver's own scheme.
 
     Raises:
-        ValueError: names the fix, and shows nothing of the address but its scheme and names of parameters.
+        ValueError: names the fix.  It shows nothing of the address but its scheme and names of parameters.
     """
     scheme, _, rest = address.partition("://")
     if scheme not in {*_POSTGRES, _SQLITE}:
@@ -55,7 +58,10 @@ def usable(address: str) -> str:
 
 
 def client_key(address: str) -> Path | None:
-    """The file with the private key that the broker shows itself to the server with, where the address names one."""
+    """The file with the private key that the broker shows itself to the server with.
+
+    None if the address names none.
+    """
     named = make_url(address).query.get("sslkey")
     return Path(named) if isinstance(named, str) and named else None
 

@@ -10,11 +10,11 @@ Clock = Callable[[], int]
 
 DAY_MS = 86_400_000
 
-# Clocks that are further apart than this don't go together any more.
+# Clocks that are further apart than this no longer go together.
 APART_MS = 60_000
-# What another replica dated may be so far ahead here, as each may be a minute off their database, and then some.
+# What another replica dated may be so far ahead here: each may be a minute off their database, and then some.
 _AHEAD_MS = 300_000
-# Goes on while the machine sleeps, where the system has such a clock.
+# Goes on while the machine sleeps, if the system has such a clock.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -29,10 +29,11 @@ def steady_ms() -> int:
 
 
 class Timepiece:
-    """The time that a process goes by: a :data:`Clock` that doesn't jump, and by itself never goes back.
+    """The time that a process goes by: a :data:`Clock` that doesn't jump.
 
-    It is the system's clock for as long as that goes evenly.  Where it jumps, time goes on by the steady clock, until
-    whoever compares it with others (:mod:`broker.audit.timekeeping`) sets it.
+    It is the system's clock for as long as that goes evenly.  If the system's clock jumps, time goes on by the steady
+    clock, until whoever compares it with others (:mod:`broker.audit.timekeeping`) sets it.  By itself it never goes
+    back.
     """
 
     def __init__(self, system: Clock = now_ms, steady: Clock = steady_ms) -> None:
@@ -58,7 +59,7 @@ class Timepiece:
         return self._system() - self()
 
     def set(self, to: int) -> None:
-        """Go on from ``to``."""
+        """Go on from ``to``; if that is back in time, also :meth:`void`."""
         back = to < self()
         self._latest = self._moment = to
         self._at = self.steady()
@@ -66,16 +67,22 @@ class Timepiece:
             self.void()
 
     def void(self) -> None:
-        """Let nothing count that is dated before now: a later time was acted on, and what was over stays so."""
+        """Let nothing count that is dated before now.
+
+        A later time was acted on already, and what had expired by then stays expired.
+        """
         self._counts_from = self()
 
     def counts(self, moment: int) -> bool:
-        """Whether what is dated so counts: not from before the time was set back, nor from a time that never came."""
+        """Whether what is dated so counts.
+
+        It doesn't if it is from before the time was set back, or from a time that never came.
+        """
         return self._counts_from <= moment <= self() + _AHEAD_MS
 
 
 def rfc3339(ms: int) -> str:
-    """``ms`` since the epoch as RFC 3339 UTC with milliseconds, the form of every time in the API."""
+    """``ms`` since the epoch as RFC 3339 UTC with milliseconds: every time in the API."""
     whole = datetime.fromtimestamp(ms // 1000, UTC).isoformat(timespec="seconds")
     return f"{whole[:-6]}.{ms % 1000:03d}Z"
 

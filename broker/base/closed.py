@@ -1,8 +1,8 @@
-"""Files that hold secrets: made for their owner alone, and read only where nobody else has to do with them.
+"""Files that hold secrets: made for their owner alone, and read only if others can't.
 
-One rule for all of them, and plain enough for the job's side to use it too: only the owner may do anything with such a
-file, or root owns it and its group may read.  So Kubernetes mounts a secret for a pod with ``fsGroup``, and systemd a
-credential; a link is judged by the file behind it, as Kubernetes links to each version of a secret.
+All of them have one rule, which is plain enough for the job's side to use it too.  Only the owner may do anything with
+such a file; or root owns it and its group may read.  So Kubernetes mounts a secret for a pod with ``fsGroup``, and
+systemd a credential.  A link is judged by the file behind it, as Kubernetes links to each version of a secret.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class OpenToOthers(Exception):
-    """Others have to do with a file of secrets; the text names it and the fix."""
+    """A file of secrets is open to others; the text names it and the fix."""
 
     def __init__(self, path: Path, mode: int) -> None:
         super().__init__(
@@ -35,14 +35,17 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """The same for a file that somebody else reads; raises as :func:`read`."""
+    """Check a file that somebody else reads; raises as :func:`read`."""
     _insist(path, path.stat())
 
 
 def create(path: Path, content: bytes, *, handed_over: bool = False) -> None:
-    """A new file for its owner alone; raises FileExistsError where there is one, or a link.
+    """A new file for its owner alone.
 
-    Where root makes it and it is ``handed_over``, its folder's owner is its owner.
+    If root makes it and it is ``handed_over``, its folder's owner becomes its owner.
+
+    Raises:
+        FileExistsError: there is one already, or a link.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     os.fchmod(descriptor, 0o600)  # whatever the umask took from it
@@ -56,7 +59,10 @@ def create(path: Path, content: bytes, *, handed_over: bool = False) -> None:
 
 
 def replace(path: Path, content: bytes, *, handed_over: bool = False) -> None:
-    """Such a file in the place of what is there, in one step; its folder is made where there is none."""
+    """Such a file in the place of what is there, in one step.
+
+    Its folder is made if there is none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)

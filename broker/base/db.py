@@ -1,8 +1,8 @@
 """Sessions on SQLite and PostgreSQL, each fenced to the tenants that its caller may touch.
 
-Two fences, independent of each other: this module adds the tenant filter to every ORM statement of a session, and on
-PostgreSQL the same scope is handed to row-level security (``broker.tenants``), which also covers SQL that bypasses
-the ORM.  A session without a scope does not exist.
+There are two fences, independent of each other.  This module adds the tenant filter to every ORM statement of a
+session.  On PostgreSQL the same scope is handed to row-level security (``broker.tenants``), which also covers SQL that
+bypasses the ORM.  A session without a scope does not exist.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ Result = TypeVar("Result")
 
 
 class OutOfScope(BrokerError):
-    """Code tried to write a row of a tenant outside its session's scope: a defect, never a caller's fault."""
+    """Code tried to write a row of a tenant outside its session's scope.
+
+    That is a defect, never a caller's fault.
+    """
 
     status = 500
     code = "internal"
@@ -115,7 +118,10 @@ UPSERTS: Final[Mapping[str, Callable[[type[Table]], Insert]]] = {
 
 
 def upsert(session: AsyncSession, row: type[Table]) -> Insert:
-    """An INSERT of such rows, which goes on with ``on_conflict_do_nothing`` or ``on_conflict_do_update``."""
+    """An INSERT of such rows that says what is done about a row that is there already.
+
+    It goes on with ``on_conflict_do_nothing`` or ``on_conflict_do_update``.
+    """
     return UPSERTS[session.get_bind().dialect.name](row)
 
 
@@ -169,7 +175,7 @@ event.listen(FencedSession, "after_begin", _tell_row_level_security)
 
 
 class DatabaseUnavailable(Unavailable):
-    """No connection could be had."""
+    """No connection to the database could be had."""
 
     code = "database_unavailable"
 
@@ -185,7 +191,7 @@ async def _connected(connecting: Awaitable[AsyncConnection]) -> None:
 
 
 class Database:
-    """One engine; ``read`` and ``write`` hand out fenced sessions, ``write`` commits at its end.
+    """One engine, which hands out fenced sessions: ``read``, and ``write``, which commits.
 
     ``file`` is where SQLite keeps the data.
     """
@@ -195,7 +201,7 @@ class Database:
         self.engine: AsyncEngine = _engine(url, pool_size)
         self.dialect = self.engine.dialect.name
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
-        # Authenticates rows that give rights (broker.keystore.genuine); there once the broker's own keys are.
+        # Authenticates rows that give rights (broker.keystore.genuine). It is there once the broker's own keys are.
         self.row_key: bytes | None = None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
@@ -204,7 +210,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
-        """A session on one consistent snapshot; nothing it changes is kept."""
+        """A session on one consistent snapshot.  Nothing that it changes is kept."""
         options = {"isolation_level": "REPEATABLE READ"} if self.dialect == "postgresql" else {}
         async with self._session(scope) as session:
             await _connected(session.connection(execution_options=options))
@@ -229,10 +235,11 @@ class Database:
                 yield connection
 
     async def transact(self, work: Callable[[Transaction], Result], *, record: bool = True) -> Result:
-        """Run ``work`` in one transaction over every tenant, without the ORM; for the audit log's batches.
+        """Run ``work`` in one transaction over every tenant, without the ORM.
 
-        On SQLite the whole transaction runs in one thread of its own: one hop instead of one per statement.  ``record``
-        is False for others that are to hold the writer only for a moment; they wait like sessions.
+        It is for the audit log's batches.  On SQLite the whole transaction runs in one thread of its own: one hop
+        instead of one per statement.  ``record`` is False for others, which hold the writer only for a moment; they
+        wait like sessions.
         """
         if self._thread is not None:
             async with self._writing(record=record):
@@ -241,9 +248,9 @@ class Database:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
 
     async def dedicated(self, purpose: str) -> asyncpg.Connection:
-        """A PostgreSQL connection of the caller's own, outside of the pool, whose loss is noticed within seconds.
+        """A PostgreSQL connection of the caller's own, outside of the pool.
 
-        ``purpose`` is what ``pg_stat_activity`` shows after the broker's name.
+        Its loss is noticed within seconds.  ``purpose`` is what ``pg_stat_activity`` shows after the broker's name.
 
         Raises:
             OSError, asyncpg.PostgresError: none could be had.
@@ -253,7 +260,10 @@ class Database:
         return await asyncpg.connect(**given)
 
     async def close(self) -> None:
-        """Close every connection; one that is in use is waited for, for a moment, as nobody would close it later."""
+        """Close every connection.
+
+        One that is in use is waited for, for a moment, as nobody would close it later.
+        """
         pool = self.engine.pool
         with suppress(TimeoutError):
             async with asyncio.timeout(_GIVEN_BACK_S):
@@ -317,7 +327,10 @@ _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_k
 
 
 def _name_refused_value(context: ExceptionContext) -> None:
-    """A database that refuses a value isn't away; SQLAlchemy asks this about every error of a statement."""
+    """Tell a value that was refused from a database that is away.
+
+    SQLAlchemy calls this with every error of a statement.
+    """
     if is_refused_value(context.original_exception):
         raise Unstorable
 
@@ -356,26 +369,27 @@ def _engine_of(url: str, pool_size: int) -> AsyncEngine:
 async def look_alive(connection: asyncpg.Connection) -> None:
     """Ask whether a dedicated connection is still of use: its server answers, and takes writes.
 
-    One that became a replica keeps sessions and their locks, and tells them nothing of what the new server does.
+    A server that became a replica keeps sessions and their locks, and tells them nothing of what the new one does.
 
     Raises:
-        OSError, asyncpg.PostgresError: it isn't.
+        OSError, asyncpg.PostgresError: it is of no use.
     """
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
 
 
 def keep_private(file: Path) -> None:
-    """Have a file of SQLite's, which is made where there is none, read by its owner alone, whatever the folder's mode.
+    """Have a file of SQLite's read by its owner alone, whatever the folder's mode.
 
-    What SQLite keeps beside it gets its mode from it; what is there from before gets it here.
+    The file is made if there is none.  What SQLite keeps beside it later gets the file's mode; what is beside it
+    already gets that mode here.
     """
     with suppress(FileExistsError):
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     for each in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
         with suppress(FileNotFoundError):
             status = each.stat()
-            # Not opened: to close it again would end the locks that SQLite has on it in this process.
+            # It isn't opened: closing it would end the locks that SQLite has on it in this process.
             if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != _OWNERS:
                 each.chmod(_OWNERS)
 

@@ -1,10 +1,14 @@
 """One holder among processes, by a PostgreSQL advisory lock that its connection holds.
 
-The lock goes with the connection: when the process dies at once, when its machine is gone within the seconds that
-TCP keepalive takes.  Two may believe to be the holder for that long, so what the holder does must bear being done
-twice.  A process that is frozen and not dead (stopped, or its machine paused) keeps the lock, as its kernel still
-answers: whoever watches processes has to end it (its ``/healthz`` is silent), or its connection, which
-``pg_stat_activity`` shows as ``keybroker worker``.  On SQLite there is one process, which holds.
+The lock goes with the connection.  If the process dies, it goes at once.  If the process's machine is gone, it goes
+within the seconds that TCP keepalive takes.  Two processes may believe for that long that they hold it, so the holder
+does only what may be done twice.
+
+A process that is frozen and not dead (stopped, or its machine paused) keeps the lock, as its kernel still answers.
+Whoever watches processes has to end it (its ``/healthz`` is silent), or its connection, which ``pg_stat_activity``
+shows as ``keybroker worker``.
+
+On SQLite there is one process, which holds the lock.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ class Election:
         self.leads = False
 
     async def holds(self) -> bool:
-        """Whether this process holds the lock now; tries to take it where it doesn't."""
+        """Whether this process holds the lock now; tries to take it if not."""
         self.leads = await self._holds()
         return self.leads
 
@@ -65,7 +69,7 @@ class Election:
         return self._connection is not None
 
     def leave(self) -> None:
-        """Give the lock up, if held."""
+        """Give the lock up if this process holds it."""
         with suppress(Exception):
             if self._connection is not None:
                 self._connection.terminate()

@@ -15,9 +15,10 @@ Handler = Callable[[int, FrameType | None], object]
 
 @contextmanager
 def handling(handler: Handler) -> Iterator[None]:
-    """Hand SIGTERM and SIGINT to ``handler`` while the context is open; whoever had them before has them after.
+    """Hand SIGTERM and SIGINT to ``handler`` while the context is open.
 
-    Only the main thread of a process meets signals: elsewhere nothing happens.
+    Whoever had them before has them again after it.  Only the main thread of a process meets signals: elsewhere nothing
+    happens.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,9 +31,10 @@ def handling(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def told(then: Callable[[], object]) -> Iterator[None]:
-    """Call ``then`` when the process is told to end; what would have been done is done all the same.
+    """Call ``then`` when the process is told to end.
 
-    ``then`` is called between any two steps of the program, so it may only hand on, as by ``call_soon_threadsafe``.
+    What the signal would have done without this is done all the same.  ``then`` is called between any two steps of the
+    program, so it may only hand on, as by ``call_soon_threadsafe``.
     """
     had = {number: signal.getsignal(number) for number in ENDING}
 

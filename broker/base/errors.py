@@ -1,6 +1,6 @@
 """The one base of every error that a caller may see.
 
-What a caller reads is written here on purpose: ``public`` text names the fix and never holds internal detail, so
+What a caller reads is written here on purpose.  A ``public`` text names the fix and never holds internal detail.  So
 the edge can render any :class:`BrokerError` as RFC 9457 problem+json without looking inside.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 
 class BrokerError(Exception):
-    """A refusal with a stable ``code``, an HTTP ``status`` and a text that tells the caller what to fix."""
+    """A refusal: a stable ``code``, an HTTP ``status`` and a text that says what to fix."""
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
@@ -31,7 +31,10 @@ class Invalid(BrokerError):
 
 
 class Unauthenticated(BrokerError):
-    """No caller could be established; ``challenge`` is the answer's ``WWW-Authenticate`` (RFC 6750 §3)."""
+    """No caller could be established.
+
+    ``challenge`` is the answer's ``WWW-Authenticate`` (RFC 6750 §3).
+    """
 
     status = 401
     code = "unauthenticated"
@@ -54,7 +57,10 @@ class Forbidden(BrokerError):
 
 
 class NotFound(BrokerError):
-    """Nothing of that name is visible to this caller; the same answer for "exists elsewhere" and "exists nowhere"."""
+    """Nothing of that name is visible to this caller.
+
+    The answer is the same for "exists elsewhere" and "exists nowhere".
+    """
 
     status = 404
     code = "not_found"

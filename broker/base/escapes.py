@@ -1,12 +1,12 @@
-"""What escapes stand for: percent-encoding, backslashes, and character references of HTML.  Pure.
+"""What escapes stand for: percent-encoding, backslashes, HTML character references.  Pure.
 
 An escape stands for one visible ASCII character:
 
 * ``%2B``, and percent-encoded again, up to three times: ``%252B`` (RFC 3986, section 2.1);
-* ``\\u002B``, ``\\x2B``, and a backslash before the character, however that is written; where the text was quoted
+* ``\\u002B``, ``\\x2B``, and a backslash before the character, however that is written; if the text was quoted
   again, as in JSON within JSON, up to fifteen backslashes, each of which may be ``%5C`` (RFC 8259, section 7);
-* ``&#43;``, ``&#x2B;`` and ``&plus;``, with leading zeros, and without the semicolon where browsers do without it; the
-  ``&`` of them may be escaped itself, as ``&amp;``, ``\\u0026`` or ``%26`` (WHATWG HTML, section 13.2.5).
+* ``&#43;``, ``&#x2B;`` and ``&plus;``, with leading zeros, and without the semicolon if browsers do without it; their
+  ``&`` may be escaped itself, as ``&amp;``, ``\\u0026`` or ``%26`` (WHATWG HTML, section 13.2.5).
 
 Hexadecimal digits, ``u`` and ``x`` may be of either case.
 """
@@ -50,7 +50,7 @@ _REFERENCE = re.compile(f"{_AMPERSAND}{_REFERRED}".encode())
 _AMPERSANDS = re.compile(f"{_AMPERSAND}(?:amp;){{1,2}}".encode())
 _PERCENT_ESCAPE = re.compile(f"%{_PERCENT}".encode())
 _QUOTED_ESCAPE = re.compile(f"{_BACKSLASH}{_QUOTED}".encode())
-# The same in one; a pattern that begins with a set of bytes is searched for many times faster than alternatives.
+# The same in one. A pattern that begins with a set of bytes is searched for many times faster than alternatives.
 ESCAPE = re.compile(
     re.sub(
         r"\?P<\w+>",
@@ -60,7 +60,7 @@ ESCAPE = re.compile(
         rf"|(?<=%)(?:(?:25){{0,2}}26{_REFERRED}|5[Cc]{_QUOTED}|{_PERCENT}))",
     ).encode()
 )
-"""Where an escape is; what it stands for, :func:`readings` tells."""
+"""Where an escape is.  :func:`readings` tells what it stands for."""
 
 _PART = (
     rf"(?:{_AMPERSAND}(?:amp;){{0,2}}(?:am?p?|\#[0-9]{{0,10}}|\#[xX]{_HEX}{{0,9}}|{_PARTS_OF_NAMES})?"
@@ -84,7 +84,7 @@ def readings(data: bytes, at: int) -> Sequence[Reading]:
 
 @lru_cache(4096)
 def alone(escape: bytes) -> Sequence[Reading]:
-    """The same for an escape by itself; none where what comes after it counts."""
+    """The readings of an escape by itself; none if what comes after it counts."""
     return () if escape.endswith((b"\\", b"5C", b"5c")) else tuple(_readings(escape, 0))
 
 

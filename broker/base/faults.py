@@ -1,6 +1,6 @@
-"""Whose fault a database's error is: the server's or the way's to it, or that of what it was given.  Pure.
+"""Whose fault a database's error is: the server's, the way's to it, or a value's.  Pure.
 
-A database that refuses a value is not a database that is away: what it refuses, it refuses again.
+A database that refuses a value is not a database that is away: it refuses the same value again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def is_refused_value(error: BaseException) -> bool:
     cause = _driver_error(error)
     if state := _state(cause):
         return state.startswith(_VALUE)
-    # SQLite's driver has no error of its own for a text that doesn't encode and a number that is too large.
+    # SQLite's driver has no error of its own for a text that doesn't encode, or for a number that is too large.
     return isinstance(cause, (sqlite3.DataError, UnicodeEncodeError, OverflowError))
 
 

@@ -1,9 +1,11 @@
 """Find a secret in a stream however its characters are escaped.  Pure.
 
-All ways of reading the text are followed at once, by shift-and (Baeza-Yates and Gonnet, 1992): the state at each place
-is a set of bits, one for each byte of each encoding of the secret, which says that the text up to there may end with
-that encoding up to that byte.  So the time is linear in the text, whatever the text is.  Only what is near an escape,
-or goes on from what was held back, is followed; for the rest see :meth:`broker.base.spellings.Spellings.unescaped`.
+All ways of reading the text are followed at once, by shift-and (Baeza-Yates and Gonnet, 1992).  The state at each place
+is a set of bits, one for each byte of each encoding of the secret.  A bit says that the text up to there may end with
+that encoding up to that byte.  So the time is linear in the text, whatever the text is.
+
+Only text that is near an escape, or that goes on from what was held back, is followed.  For the rest see
+:meth:`broker.base.spellings.Spellings.unescaped`.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ def found_in(text: bytes, spellings: Spellings) -> list[Span]:
 class Following:
     """What one stream has shown of a secret so far.
 
-    For each place from ``_begin`` on, there is its state; how far before it the first of the spellings begins that it
-    is within; and the escapes that end there, if any: how long they are and what they were read as.
+    Each place from ``_begin`` on has three things: its state; how far before it the first of those spellings begins
+    that it is within; and the escapes that end there, if any, with their length and reading.
     """
 
     def __init__(self, spellings: Spellings) -> None:
@@ -50,8 +52,8 @@ class Following:
             stretches: those of what has come, by :meth:`broker.base.spellings.Spellings.near_escapes`.
 
         Returns:
-            Where in ``data`` the secret stands, beside where it stands unescaped in what has come; and how many bytes
-            at the end could be its beginning, to be held back.
+            Where in ``data`` the secret stands, other than unescaped in what has come.  And how many bytes at the end
+            could be its beginning: they are held back.
         """
         found: list[Span] = []
         low = at = known
@@ -76,33 +78,42 @@ class Following:
         return found, self._held_back(len(data))
 
     def half(self) -> int | None:
-        """Where, in what is held back, that begins with which the stream ends; None where it is less than half."""
+        """Where the part of a spelling begins with which the stream ends.
+
+        It lies in what is held back.  None if it is less than half of the spelling.
+        """
         for at in (self._begin + len(self._states) - 1, *self._cut) if self._states else ():
             if self._states[at - self._begin] & self._of.halves:
                 return max(at - self._back[at - self._begin], 0)
         return None
 
     def _entered(self, data: bytes, low: int, at: int, end: int) -> int:
-        """The first place from ``at`` to ``end`` at which there is what to follow; it began at ``low`` or later."""
+        """The first place from ``at`` to ``end`` at which there is something to follow.
+
+        That began at ``low`` or later.
+        """
         places, escaped, firsts, since = self._of.places, self._of.escaped, self._of.firsts, low
         for found in (MARK if self._every_mark else ESCAPE).finditer(data, at, end):
             if bits := escaped[found[0]]:
                 here = found.start()
-                # By the byte before it, most escapes are not within a spelling.
+                # The byte before it shows of most escapes that they are not within a spelling.
                 if (firsts | places[data[here - 1]] << 1 if here > since else firsts) & bits:
                     return self._start(data, since, here)
                 since = here + 1
         return end
 
     def _ending(self, data: bytes, low: int) -> int:
-        """The same at the end, where what is to follow may have come in part."""
+        """The first place to follow at the end, where an escape may have come in part."""
         for mark in MARK.finditer(data, max(low, len(data) - LONGEST)):
             if is_cut(data, mark.start()):
                 return self._start(data, low, mark.start())
         return self._start(data, low, len(data))
 
     def _start(self, data: bytes, low: int, at: int) -> int:
-        """Begin to follow at ``at``, with the encodings whose beginnings end there, if any; unescaped up to there."""
+        """Begin to follow at ``at``.
+
+        The text is unescaped up to there.  Encodings whose beginnings end there, if any, are followed.
+        """
         begun, longest, length, alive = 0, 0, 0, -1
         while at - length > low:
             alive &= self._of.places[data[at - 1 - length]] << length
@@ -118,7 +129,10 @@ class Following:
         return at
 
     def _followed(self, data: bytes, since: int, found: list[Span]) -> int:
-        """Follow to the end of ``data``, or until nothing goes on that began before the byte at which this returns."""
+        """Follow to the end of ``data``, or until nothing goes on; returns where.
+
+        Nothing goes on if no spelling that began before the byte at that place may continue.
+        """
         places, openings, states = self._of.places, self._of.openings, self._states
         index = since - self._begin
         for at in range(since, len(data)):
@@ -159,7 +173,10 @@ class Following:
             self._escapes += [None] * more
 
     def _reach(self, to: int, size: int, bits: int, back: int, data: bytes, found: list[Span]) -> None:
-        """``size`` bytes lead to the state ``bits`` at ``to``; ``back`` is how far before them a spelling began."""
+        """Enter the state ``bits`` at ``to``, to which ``size`` bytes lead.
+
+        ``back`` is how far before those bytes a spelling began.
+        """
         self._extend(to)
         ended = bits & self._of.lasts
         self._states[to] |= bits ^ ended
@@ -170,7 +187,7 @@ class Following:
             found.append((self._begin + self._source(data, bit, to), self._begin + to))
 
     def _source(self, data: bytes, bit: int, index: int) -> int:
-        """Where the spelling begins that reaches ``bit`` at ``index``, counted from ``_begin``."""
+        """Where the spelling that reaches ``bit`` at ``index`` begins, counted from ``_begin``."""
         firsts, joined, states = self._of.firsts, self._of.joined, self._states
         while index > 0:
             first = firsts >> bit & 1
@@ -188,7 +205,7 @@ class Following:
         return index - bit - 2 + (firsts & ((2 << bit) - 1)).bit_length()
 
     def _held_back(self, size: int) -> int:
-        """Keep what is within a spelling that may go on after ``size`` bytes, and forget the rest."""
+        """Keep what is within a spelling that may go on after ``size`` bytes, forget the rest."""
         begins = [at - self._back[at - self._begin] for at in self._cut]
         if self._states[-1]:
             begins.append(size - self._back[-1])

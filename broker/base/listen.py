@@ -1,6 +1,6 @@
-"""What other replicas committed, told as soon as PostgreSQL tells (LISTEN/NOTIFY).
+"""What other replicas committed, told as soon as PostgreSQL tells it (LISTEN/NOTIFY).
 
-Invalidation messages are for freshness only: they can be lost with a connection, so nothing is decided on them.
+Invalidation messages are for freshness only.  They can be lost with a connection, so nothing is decided on them.
 Guards decide.
 """
 
@@ -36,7 +36,7 @@ class Listener:
         self._missed = missed
 
     async def run(self) -> None:
-        """Listen until cancelled; a connection that is lost is made again."""
+        """Listen until cancelled.  A connection that is lost is made again."""
         while self._db.dialect == "postgresql":
             try:
                 await self._listen()

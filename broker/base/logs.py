@@ -1,7 +1,8 @@
-"""Structured logs: JSON lines whose fields are named one by one; request data never reaches them.
+"""Structured logs: JSON lines whose fields are named one by one.
 
-Libraries' lines go the same way.  What they say may quote anything (an address, a query, a value that was refused), so
-of their texts only what is constant is kept, and where they were written; see :func:`_of_library`.
+Request data never reaches them.  Libraries' lines go the same way.  They may quote anything: an address, a query, a
+value that was refused.  So only the constant part of their texts is kept, and where they were written; see
+:func:`_of_library`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-# Whose texts are whole: of addresses, processes and migrations.  uvicorn's access log, which has queries, stays off.
+# Loggers whose texts are kept whole: they tell of addresses, processes and migrations. uvicorn's access log, which
+# has queries, stays off.
 _PLAIN = ("uvicorn", "alembic")
-# asyncio's begin with what happened, and go on with the objects that it happened to.
+# asyncio's texts begin with what happened, and go on with the objects that it happened to.
 _LEADING_WORDS = re.compile(r"[A-Za-z ,'-]*")
 
 _log = structlog.get_logger()
@@ -28,7 +30,10 @@ _libraries = logging.StreamHandler()
 
 
 def configure(level: str) -> None:
-    """Log lines at ``level`` and above to standard error as JSON; libraries only from ``warning`` on."""
+    """Log to standard error, as JSON, lines at ``level`` and above.
+
+    Libraries' lines are logged only from ``warning`` on.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -61,7 +66,10 @@ def configure(level: str) -> None:
 
 
 def _of_library(_logger: WrappedLogger, _name: str, line: EventDict) -> EventDict:
-    """What is kept of a library's line: its logger, place and constant text; of an exception its type and frames."""
+    """What is kept of a library's line: its logger, place and constant text.
+
+    Of an exception, its type and frames are kept.
+    """
     record: logging.LogRecord = line["_record"]
     arguments, error = line.pop("positional_args"), line.pop("exc_info", None)
     line.pop("stack_info", None)
@@ -73,7 +81,7 @@ def _of_library(_logger: WrappedLogger, _name: str, line: EventDict) -> EventDic
 
 
 def _text(record: logging.LogRecord, arguments: object) -> str:
-    """What a library says, as far as it can't hold what it was given."""
+    """What a library says, without what may hold its arguments."""
     package = record.name.partition(".")[0]
     said = str(record.msg)
     if package in _PLAIN:
@@ -98,6 +106,9 @@ def _warned(
     file: TextIO | None = None,  # noqa: ARG001 - as the hook is called
     line: str | None = None,  # noqa: ARG001 - likewise
 ) -> None:
-    """Log a warning, for :func:`warnings.showwarning`: its kind and place, but neither its text nor the source."""
+    """Log a warning, for :func:`warnings.showwarning`.
+
+    Its kind and place are kept, but neither its text nor the source.
+    """
     place = f"{Path(filename).name}:{lineno}"
     _log.warning("warning", category=category.__name__, logger="py.warnings", at=place)

@@ -21,8 +21,8 @@ class NotAMailbox(ValueError):
 def mailbox(text: str) -> str:
     """The address with its domain in A-labels, so that a server without SMTPUTF8 takes it.
 
-    What no mail server needs to take is none: quoted names before the ``@``, letters outside ASCII there, addresses of
-    hosts by number.  Neither is one with a character that nobody sees.
+    Whatever a mail server needn't take is refused: quoted names before the ``@``, letters outside ASCII there,
+    addresses of hosts by number.  So is an address with a character that nobody sees.
 
     Raises:
         NotAMailbox: it is none, or more than one.

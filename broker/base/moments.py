@@ -1,4 +1,4 @@
-"""When to come back, as headers say it: ``Retry-After`` (RFC 9110 §10.2.3) and its kin.  Pure."""
+"""When to come back, as ``Retry-After`` (RFC 9110 §10.2.3) and its kin say it.  Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from math import isfinite
 
 
 def seconds_asked(value: str, now: float) -> float | None:
-    """The seconds that a ``Retry-After`` comes to, at ``now`` (seconds since the epoch); None where it says nothing."""
+    """The seconds that a ``Retry-After`` comes to, at ``now`` (seconds since the epoch).
+
+    None if it says nothing.
+    """
     number = number_of(value)
     return until(value, now) if number is None else number
 
 
 def number_of(value: str) -> float | None:
-    """A finite number; None where it is none."""
+    """A finite number; None if it is none."""
     try:
         number = float(value)
     except ValueError:
@@ -23,7 +26,7 @@ def number_of(value: str) -> float | None:
 
 
 def until(date: str, now: float) -> float | None:
-    """Seconds until a date of HTTP (RFC 9110 §5.6.7) or RFC 3339; None where it is none."""
+    """Seconds until a date of HTTP (RFC 9110 §5.6.7) or RFC 3339; None if it is no date."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = read(date)

@@ -1,7 +1,7 @@
-"""What an error of a database says: that its connection is of no use any more, and in one word what is wrong.
+"""What an error of a database says: whether its connection is of use, and what is wrong.
 
-A connection to a server that became read-only is alive, and its session stays read-only when the server (or the one
-that took over) takes writes again.  So such an error ends the connection, as a lost one does, and the whole pool.
+A connection to a server that became read-only is alive.  Its session stays read-only when the server, or the one that
+took over, takes writes again.  So such an error ends the connection and the whole pool, as a lost one does.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from sqlalchemy.engine import ExceptionContext
 
 from broker.base.faults import code
 
-# Of PostgreSQL, the whole SQLSTATE or its class: a read-only session or replica; a server that stops, crashed or
+# Of PostgreSQL, a whole SQLSTATE or its class: a read-only session or replica; a server that stops, crashed or
 # starts; a connection that broke.  A full disk isn't among them: the same connection writes once there is room.
 _ENDED: Final = ("25006", "57P", "08")
-# Of SQLite: a file that was opened while it could only be read stays read-only, as does one that is not at its place.
+# Of SQLite: a file that was opened while it could only be read stays so, as does one that is no longer at its place.
 _REOPENED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 _WORDS: Final = {
     "25006": "read_only",
@@ -30,13 +30,16 @@ _WORDS: Final = {
 
 
 def ends_connection(error: BaseException) -> bool:
-    """Whether whatever comes next over the same connection would fail as well, though it is there."""
+    """Whether whatever comes next over the same connection would fail as well.
+
+    The connection itself may still be there.
+    """
     said = code(error)
     return said.startswith(_ENDED) if isinstance(said, str) else said in _REOPENED
 
 
 def word(error: BaseException) -> str:
-    """What is wrong, for people and monitoring: a word where there is one, the kind of error otherwise."""
+    """What is wrong, for people and monitoring: a word if there is one, else the error's kind."""
     return _WORDS.get(code(error), type(error).__name__)
 
 

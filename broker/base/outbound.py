@@ -1,7 +1,8 @@
-"""The HTTP client to all but Vault: no redirects, environment proxies or cookies, and only addresses that were checked.
+"""The HTTP client for every service but Vault, and only to addresses that were checked.
 
-A name is resolved once, its addresses are checked, and the checked address is dialled (so a second look-up can't
-change the answer); the Host header and TLS name come from the same URL.
+It follows no redirects, and uses no environment proxies and no cookies.  A name is resolved once, its addresses are
+checked, and the checked address is dialled.  So a second look-up can't change the answer.  The Host header and the TLS
+name come from the same URL.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from broker.wire.framing import Bounds
 from broker.wire.pool import Origin, Pool
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Never an upstream, although not every Python's table of special addresses says so: local NAT64 (RFC 8215),
+# Never an upstream, although some Pythons' tables of special addresses don't say so: local NAT64 (RFC 8215),
 # IPv4-compatible and site-local forms, documentation, SRv6 segments, and metadata services of clouds at addresses
 # that look public (Azure 168.63.129.16, Oracle 192.0.0.192).
 _NEVER: Final = tuple(
@@ -46,14 +47,14 @@ _NEVER: Final = tuple(
 # A second address is tried beside the first after so long (RFC 8305).
 _EYEBALLS_S: Final = 0.25
 _PORTS: Final = {"http": 80, "https": 443}
-# Methods whose request has a length even where it has no body (RFC 9110 §8.6).
+# Methods whose request has a length even if it has no body (RFC 9110 §8.6).
 _HAS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 Resolve = Callable[[str, int], Awaitable[Sequence[AddrInfoType]]]
 
 
 class Unreachable(Exception):
-    """No answer came from upstream: refused, timed out, or an address that may not be dialled."""
+    """No answer came from the upstream: refused, timed out, or at a forbidden address."""
 
 
 class ForbiddenAddress(Unreachable, OSError):
@@ -61,7 +62,10 @@ class ForbiddenAddress(Unreachable, OSError):
 
 
 def is_public(address: str) -> bool:
-    """Whether this IP address is on the public internet, also when wrapped in an IPv6 form of an IPv4 address."""
+    """Whether this IP address is on the public internet.
+
+    An IPv6 form of an IPv4 address is judged by what it wraps.
+    """
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -87,7 +91,7 @@ async def resolved(host: str, port: int) -> Sequence[AddrInfoType]:
 
 
 async def checked(resolve: Resolve, host: str, port: int) -> list[AddrInfoType]:
-    """The public addresses of ``host``; raises ForbiddenAddress where it has none."""
+    """The public addresses of ``host``; raises ForbiddenAddress if it has none."""
     found = [info for info in await resolve(host, port) if is_public(str(info[4][0]))]
     if not found:
         raise ForbiddenAddress("the host has no public address")
@@ -96,7 +100,10 @@ async def checked(resolve: Resolve, host: str, port: int) -> list[AddrInfoType]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where requests of one base URL go: the connection, the Host field, and what stands before a target's path."""
+    """Where requests of one base URL go: the connection, the Host field, and a prefix.
+
+    The prefix stands before a target's path.
+    """
 
     origin: Origin
     host: str
@@ -106,8 +113,8 @@ class _Place:
 class Outbound:
     """Calls to upstreams.  ``private`` hosts (sandboxes) skip the address check.
 
-    With an ``egress_proxy`` (the URL of an HTTP proxy) every other host is reached through it, and it is the proxy
-    that resolves names and has to refuse addresses inside.  Times are in seconds.
+    If there is an ``egress_proxy`` (the URL of an HTTP proxy), every other host is reached through it.  The proxy then
+    resolves names, and has to refuse addresses inside.  Times are in seconds.
     """
 
     def __init__(
@@ -215,7 +222,10 @@ class Outbound:
             raise Unreachable(type(error).__name__) from None
 
     async def _through(self, egress: SplitResult, origin: Origin) -> Exchange:
-        """A connection through the egress proxy: a tunnel for TLS (RFC 9110 §9.3.6), else to the proxy itself."""
+        """A connection through the egress proxy.
+
+        For TLS it is a tunnel (RFC 9110 §9.3.6), else it leads to the proxy itself.
+        """
         host, port = egress.hostname or "", egress.port or _PORTS[egress.scheme]
         tls = self._tls if egress.scheme == "https" else None
         proxy = await self._connected(await self._resolve(host, port), Origin(host, port, tls, private=True))

@@ -1,6 +1,8 @@
-"""How receivers read the names of a query's parameters: one reading for all who judge or replace one.  Pure.
+"""How receivers read the names of a query's parameters.  Pure.
 
-The URL standard has ``&`` between parameters and one round of percent-decoding.  Receivers do otherwise: some separate
+This is the one reading for all who judge or replace a parameter.
+
+The URL standard has ``&`` between parameters and one round of percent-decoding.  Receivers do otherwise.  Some separate
 at ``;`` as well (older Rack, CGI.pm), decode again, read ``%u005F`` (.NET), cut a name at NUL or at ``[`` (PHP, Rack,
 qs), drop blanks around it, or write ``_`` for what their variables' names can't hold (PHP).  So a parameter has every
 name that one of them may read.
@@ -33,8 +35,8 @@ class QueryRefused(Invalid):
 class Parameter(NamedTuple):
     """One parameter.
 
-    ``separators`` stand before it, ``text`` is its bytes as sent.  ``name`` is decoded; ``readings`` are the names that
-    a receiver may take it for, as :func:`folded` gives them.
+    ``separators`` stand before it, ``text`` is its bytes as sent.  ``name`` is decoded.  ``readings`` are the names
+    that a receiver may take it for, as :func:`folded` gives them.
     """
 
     separators: str
@@ -44,7 +46,9 @@ class Parameter(NamedTuple):
 
 
 def read(query: str) -> list[Parameter]:
-    """The parameters of ``query`` in its order; all separators and texts, put together, are ``&`` and the query.
+    """The parameters of ``query`` in its order.
+
+    All separators and texts, put together, are ``&`` and the query.
 
     Args:
         query: what stands after ``?``, percent-encoded.  Time is linear in its length.
@@ -66,7 +70,10 @@ def read(query: str) -> list[Parameter]:
 
 
 def folded(name: str) -> str:
-    """``name`` as names are compared: without blanks around it, ``. [ space + -`` as ``_``, case folded."""
+    """``name`` as names are compared: case folded, and without blanks around it.
+
+    Each of ``. [ space + -`` becomes ``_``.
+    """
     return name.strip(_BLANKS).translate(_TO_UNDERSCORE).casefold()
 
 
@@ -87,7 +94,7 @@ def _decoded(name: str) -> str:
 
 
 def _readings(name: str) -> frozenset[str]:
-    name = name.strip(_BLANKS).partition("\0")[0].partition("=")[0]  # whoever decodes before splitting ends it there
+    name = name.strip(_BLANKS).partition("\0")[0].partition("=")[0]  # who decodes before splitting ends it there
     before, bracket, inside = name.partition("[")
     if not bracket:
         return frozenset((folded(name),))

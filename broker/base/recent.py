@@ -1,4 +1,4 @@
-"""What a process remembers of much: so many things, the least recently used one forgotten first."""
+"""What a process remembers: so many things, the least recently used one forgotten first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A type for secrets that cannot print, pickle, compare in variable time or end up in JSON by accident."""
+"""A type for secrets.
+
+They can't print, pickle, compare in variable time or end up in JSON by accident.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Any, NoReturn
 
 
 class Secret:
-    """Bytes that only :meth:`reveal` gives back.  ``grep reveal()`` finds every place where a secret comes out."""
+    """Bytes that only :meth:`reveal` gives back.
+
+    ``grep reveal()`` finds every place where a secret comes out.
+    """
 
     __slots__ = ("_value",)
 

@@ -1,8 +1,8 @@
-"""Text from outside, free of what a reader doesn't see and of what steers whatever shows it.  Pure.
+"""Text from outside, free of what readers don't see and of what steers a display.  Pure.
 
 That is: control characters (C0, DEL, C1: terminals obey them), format characters (bidirectional overrides, zero width,
-tags), line and paragraph separators, private use, halves of surrogate pairs, and letters that show nothing.
-Variation selectors stay: names and emoji are written with them, and they change no neighbour.
+tags), line and paragraph separators, private use, halves of surrogate pairs, and letters that show nothing.  Variation
+selectors stay: names and emoji are written with them, and they change no neighbour.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import unicodedata
 
 INSTEAD = "\ufffd"
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-# Letters and marks by category, and yet nothing is to be seen of them (Default_Ignorable_Code_Point, UAX #44).
+# By category these are letters and marks, and yet nobody sees them (Default_Ignorable_Code_Point, UAX #44).
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 
 
 def is_shown(text: str) -> bool:
-    """Whether a reader sees all of ``text``, and nothing in it steers a terminal or the direction of writing."""
+    """Whether a reader sees all of ``text``.
+
+    And whether nothing in it steers a terminal or the direction of writing.
+    """
     if text.isprintable():  # most are, and it takes no time
         return text.isascii() or _FILLERS.isdisjoint(text)
     return not any(map(_hides, text))

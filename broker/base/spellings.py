@@ -15,7 +15,7 @@ _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _ONLY = [b"0" * byte + b"1" + b"0" * (255 - byte) for byte in range(256)]
 
 _MASK = b"*"
-# To look into stretches one by one pays where they are this part of a text, or less.
+# To look into stretches one by one pays if they are this part of a text, or less.
 _FEW = 8
 
 Span = tuple[int, int]
@@ -32,7 +32,10 @@ def masked(text: bytes, found: Sequence[Span]) -> bytes:
 
 
 def encodings(secret: bytes) -> Iterator[bytes]:
-    """The secret itself, and in hexadecimal and base64, the latter wherever it begins within a base64 text."""
+    """The secret as it is, in hexadecimal, and in base64.
+
+    In base64 it has several forms, by where it begins within a base64 text.
+    """
     yield secret
     yield secret.hex().encode()
     yield secret.hex().upper().encode()
@@ -54,7 +57,7 @@ class Spellings:
         halves: the bits of bytes with which at least half of their encoding is there.
         places: for each byte's value, the bits of the places where it stands.
         openings: the same, of their encoding's first place only.
-        escaped: for each escape, the bits of the places where it may stand; all where what comes after it counts.
+        escaped: for each escape, the bits of the places where it may stand; all if what comes after it counts.
         stretches: where there may be a spelling with an escape in it.
         longest: no spelling has more bytes than this.
     """
@@ -77,11 +80,14 @@ class Spellings:
         self.longest = LONGEST * max(map(len, self._texts))
 
     def near_escapes(self, text: bytes) -> Sequence[Stretch]:
-        """The stretches of ``text``; none where no escape begins in it."""
+        """The stretches of ``text``; none if no escape begins in it."""
         return self.stretches.of(text) if b"%" in text or b"\\" in text or b"&" in text else ()
 
     def unescaped(self, text: bytes, stretches: Sequence[Stretch] = ()) -> list[Span]:
-        """Where an encoding stands in ``text`` as it is; of which ``stretches`` are known, or none."""
+        """Where an encoding stands in ``text`` as it is.
+
+        ``stretches`` are those of the text if they are known; they save time.
+        """
         if stretches and sum(end - begin for begin, end in stretches) * _FEW < len(text):
             return [
                 span for begin, end in stretches for form in self._texts for span in _places_of(form, text, begin, end)
@@ -97,7 +103,10 @@ def _places_of(form: bytes, text: bytes, begin: int, end: int) -> Iterator[Span]
 
 
 class _Places(dict[int, int]):
-    """Found when they are first asked for: most texts ask for few."""
+    """For each byte's value, the bits of its places.  Found when first asked for.
+
+    Most texts ask for few.
+    """
 
     def __init__(self, joined: bytes) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The hottest transaction's own way to the database: compiled statements and plain rows.
 
-A statement is written with SQLAlchemy and compiled once for its dialect; its per-execution work (cache look-ups, value
-processing that text, integers and bytes don't need) is spared.  On SQLite the driver itself executes; on PostgreSQL
-and inside ORM sessions SQLAlchemy's connection does, with the compiled text.
+A statement is written with SQLAlchemy and compiled once for its dialect.  That spares its work per execution: look-ups
+in a cache, and processing that text, integers and bytes don't need.  On SQLite the driver itself executes.  On
+PostgreSQL, and inside ORM sessions, SQLAlchemy's connection does, with the compiled text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Transaction(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """Whose words statements are in."""
+        """The dialect that statements are written in."""
         ...
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Sequence[Sequence[Any]]:
@@ -65,7 +65,10 @@ class OnSqlite:
 
 
 def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
-    """The whole number that ``query`` (by dialect, one parameter: the ids) finds for each id; 0 where it finds none."""
+    """The whole number that ``query`` finds for each id; 0 if it finds none.
+
+    ``query`` is by dialect.  It has one parameter: the ids.
+    """
     wanted = list(ids)
     if not wanted:
         return {}
@@ -78,7 +81,10 @@ _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
 
 
 def execute_many(transaction: Transaction, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Execute an INSERT or UPDATE for every row; a row has a value for every parameter, all rows the same keys."""
+    """Execute an INSERT or UPDATE for every row.
+
+    A row has a value for every parameter.  All rows have the same keys.
+    """
     sql, order = _prepared(transaction.dialect, statement, rows[0])
     transaction.many(sql, [tuple([row[name] for name in order]) for row in rows])
 

@@ -1,4 +1,7 @@
-"""What may become part of a row or an event, on every database: checked where it enters, and before it is written."""
+"""What may become part of a row or an event, on every database.
+
+It is checked when it enters, and before it is written.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Unstorable(Invalid):
 
 
 def check(values: Iterable[object]) -> None:
-    """Look at every text and number of ``values``; others (bytes, None) can always be kept.
+    """Check every text and number of ``values``; others (bytes, None) can always be kept.
 
     Raises:
         Unstorable: a text doesn't encode, holds NUL or what isn't shown; a number is beyond BIGINT.

@@ -1,4 +1,7 @@
-"""What those may take of a process whom nobody knows: counted and paced in memory, before anything else is asked."""
+"""What a process gives to those whom nobody knows.
+
+That is counted and paced in memory, before anything else is asked.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from broker.base.recent import Recent
 
 WINDOW_MS = 600_000
 _NAMES_MAX = 20_000
-# What is given to one customer of a network whole, so that its holder is one stranger (RFC 6177).
+# One customer of a network is given so much whole: whoever holds it is one stranger (RFC 6177).
 _IPV6_PREFIX = 64
 
 
 def address(told: str) -> str:
-    """The address that somebody is said to have, in its usual spelling; empty where what is told is none.
+    """The address that somebody is said to have, in its usual spelling; empty if it is none.
 
     A proxy may hand on what its caller made up.  What follows a ``%`` may be any text, and means something there only.
     """
@@ -28,7 +31,10 @@ def address(told: str) -> str:
 
 
 def network(address: str) -> str:
-    """What an address is counted as: itself, or for IPv6 the network that one holder has all addresses of."""
+    """What an address is counted as.
+
+    That is itself, or for IPv6 the network of which one holder has all addresses.
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -47,11 +53,14 @@ class Tally:
         self._counts = Recent[str, int](_NAMES_MAX)
 
     def count(self, name: str) -> int:
-        """How often it came up."""
+        """How often ``name`` came up in this window."""
         return self._present().get(name) or 0
 
     def add(self, name: str, most: int = 1) -> None:
-        """It came up once more, or (``most``) at least so often, as somebody else knows."""
+        """Count ``name`` once more.
+
+        ``most`` is how often it came up at least, as somebody else knows.
+        """
         counts = self._present()
         counts[name] = max((counts.get(name) or 0) + 1, most)
 
@@ -64,7 +73,7 @@ class Tally:
 
 
 class Pace:
-    """Turns for what can wait: the first of a burst at once, then one after the other.
+    """Turns for what can wait: a burst at once, then one after the other.
 
     Args:
         per_second: how many turns there are.
@@ -79,7 +88,7 @@ class Pace:
         self._next = 0.0
 
     async def turn(self) -> float:
-        """Wait for one's turn; the seconds that it took."""
+        """Wait for one's turn; returns the seconds that it took."""
         now = time.monotonic()
         self._next = min(max(self._next, now - self._burst_s) + self._apart, now + self._longest_s)
         wait = max(self._next - now, 0)

@@ -1,8 +1,8 @@
-"""Where a text holds so many bytes in a row, of those of which a spelling consists, that one may stand there.  Pure.
+"""Where a text holds so many bytes of a spelling in a row that one may stand there.  Pure.
 
 Binary data holds an escape's sign every hundred bytes, and hardly ever such a stretch.  So only every few bytes are
-looked at, at the speed of searching for one byte: a stretch is found by the samples within it, and may be told longer
-than it is by as much as lies between two of them.
+looked at, at the speed of searching for one byte.  The samples within a stretch find it.  It may be told longer than it
+is by as much as lies between two of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Stretch = tuple[int, int]
 
 
 class Stretches:
-    """Of at least ``least`` bytes (one or more), each of them in ``alphabet``."""
+    """Stretches of at least ``least`` bytes (one or more), each of them in ``alphabet``."""
 
     def __init__(self, alphabet: bytes, least: int) -> None:
         self._step = max(least // _SAMPLES, 1)
@@ -25,7 +25,10 @@ class Stretches:
         self._table = bytes(byte in alphabet for byte in range(256))
 
     def of(self, text: bytes) -> Sequence[Stretch]:
-        """Where they begin and end, in order; also the one with which ``text`` ends, however short it is."""
+        """Where the stretches of ``text`` begin and end, in order.
+
+        That with which ``text`` ends is among them, however short it is.
+        """
         return list(self._of(text))
 
     def _of(self, text: bytes) -> Iterator[Stretch]:

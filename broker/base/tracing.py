@@ -1,11 +1,13 @@
-"""Traces (OpenTelemetry) of what a request waits for.  Off, and free, unless an exporter's address is set.
+"""Traces (OpenTelemetry) of what a request waits for.
 
-Spans are opened by hand at few places, with attributes from a closed set: routes, methods, statuses, words of ours.
-No library's instrumentation is used, as those record URLs, queries and errors' texts.
+They are off, and free, unless an exporter's address is set.
 
-A request goes on in its caller's trace only once the caller is known: a stranger would choose what is exported, and put
-spans into other people's traces.  So its span is opened then, or by the first thing that is waited for before that, or
-at the end; dated back to when the request came.
+Spans are opened by hand at few places, with attributes from a closed set: routes, methods, statuses, words of ours.  No
+library's instrumentation is used, as those record URLs, queries and errors' texts.
+
+A request goes on in its caller's trace only once the caller is known.  Otherwise a stranger would choose what is
+exported, and put spans into other people's traces.  So the request's span is opened once the caller is known, by the
+first thing that is waited for before that, or at the end.  It is dated back to when the request came.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class _Arrival:
         self._span: Span | None = None
 
     def span(self) -> Span:
-        """Its span, in a trace of its own where nobody was known yet."""
+        """The request's span, in a trace of its own if nobody was known yet."""
         return self._opened(Context())
 
     def established(self) -> None:
@@ -72,9 +74,9 @@ _arrival: ContextVar[_Arrival | None] = ContextVar("arrival", default=None)
 
 @contextmanager
 def exporting(endpoint: str, ratio: float) -> Iterator[None]:
-    """Export spans to an OTLP/HTTP collector (``http://host:4318``) while the context is open; "" exports nothing.
+    """Export spans to an OTLP/HTTP collector (``http://host:4318``) while the context is open.
 
-    ``ratio`` of the traces that no established caller began are kept.
+    "" exports nothing.  ``ratio`` of the traces that no established caller began are kept.
     """
     global _tracer  # noqa: PLW0603 - one exporter a process, as for logs
     if not endpoint:
@@ -103,8 +105,10 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL) -> AbstractContextManage
 
 
 def served(name: str, headers: Mapping[str, str]) -> AbstractContextManager[Callable[[], Span]]:
-    """Around a request: gives its span, which goes on in the caller's trace where ``headers`` carry one (W3C Trace
-    Context) and :func:`established` is called.
+    """The context of a request; gives its span.
+
+    The span goes on in the caller's trace if ``headers`` carry one (W3C Trace Context) and :func:`established` is
+    called.
     """
     return _UNSERVED if _tracer is None else _served(_Arrival(_tracer, name, headers))
 
@@ -120,7 +124,7 @@ def _served(arrival: _Arrival) -> Iterator[Callable[[], Span]]:
 
 
 def established() -> None:
-    """It is known who sends the request under way."""
+    """Say that the caller of the request under way is known."""
     if (arrival := _arrival.get()) is not None:
         arrival.established()
 
@@ -139,5 +143,8 @@ def _opened(tracer: Tracer, name: str, kind: SpanKind, parent: Context | None) -
 
 
 def failed(span: Span) -> None:
-    """Mark what the span stands for as failed, without a word of why: an error's text may hold anything."""
+    """Mark what the span stands for as failed.
+
+    No word says why: an error's text may hold anything.
+    """
     span.set_status(Status(StatusCode.ERROR))

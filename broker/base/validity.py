@@ -1,4 +1,7 @@
-"""Whether something that gives rights is in force: it is ``active`` until it is revoked, which is for good."""
+"""Whether something that gives rights is in force.
+
+It is ``active`` until it is revoked, which is for good.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,17 @@ class Validity(StrEnum):
 
 
 class Revocable(Protocol):
-    """A row that is active or revoked, since when it is."""
+    """A row that is active or revoked, and says since when."""
 
     state: Any
     revoked_at: Any
 
 
 def revoke(row: Revocable, now: int) -> bool:
-    """End a row at ``now``, in milliseconds; False if it had ended before, which keeps its time."""
+    """End a row at ``now``, in milliseconds.
+
+    False if it had ended already; it then keeps its time.
+    """
     if row.state == Validity.REVOKED:
         return False
     row.state, row.revoked_at = Validity.REVOKED, now

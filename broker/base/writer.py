@@ -1,7 +1,7 @@
 """SQLite's one writer: who may write next.
 
-SQLite would let whoever polls at the right moment go first.  The record goes before everybody who waits, as every use
-waits for it: however many ask for something else, it waits for one transaction at most.
+SQLite would let whoever polls at the right moment go first.  Here the record goes before everybody who waits, as every
+use waits for it.  However many ask for something else, the record waits for one transaction at most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 
 class Writer:
-    """Turns of one after the other; the others' turn comes whenever the record isn't waiting."""
+    """One turn after the other.  The others' turn comes whenever the record isn't waiting."""
 
     def __init__(self) -> None:
         self._taken = False
