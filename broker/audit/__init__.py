@@ -1,1 +1,4 @@
-"""What happened, on the record before it happens: the commit point of everything that reveals or uses a secret."""
+"""What happened, on the record before it happens.
+
+The record is the commit point of everything that reveals or uses a secret.
+"""

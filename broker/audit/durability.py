@@ -1,7 +1,9 @@
-"""Whether an event would be durable now, which is what readiness has to say: a database that only reads refuses uses.
+"""Whether an event would be durable now.
 
-The record's own commits show it, and cost nothing.  Where the last one failed, or is some seconds old, one write is
-tried: a batch without events, so that nothing is put on the record.  However many ask, there is one try at a time.
+Readiness has to say so: a database that can only be read refuses uses.
+
+The record's own commits show it, and cost nothing.  If the last one failed, or is some seconds old, one write is
+tried.  It is a batch without events, so nothing is put on the record.  However many ask, there is one try at a time.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
 from broker.base.statements import Transaction, execute_many
 
-# A commit counts as shown for so long; one that failed is tried again after so long.
+# A commit shows it for so long. After one that failed, a write is tried again after so long.
 _SHOWN_S = 5.0
 _AGAIN_S = 1.0
-# What a server answers that takes no writes is an error (25006), of which the pool learns too; no row is touched.
-# Whoever reads now and then asks so as well: the pool must not keep a connection to such a server for the next writer.
+# A server that takes no writes answers with an error (25006), of which the pool learns too. No row is touched.
+# Who reads now and then asks this as well: the pool must not keep a connection to such a server for the next writer.
 ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_batches WHERE false")}
 _TRIED = insert(table(BatchRow))
 
@@ -44,13 +46,19 @@ class Durability:
         self._fault, self._look_at = "", time.monotonic() + _SHOWN_S
 
     def failed(self, error: BaseException) -> None:
-        """A commit failed, and not for what was to be written: whoever asks next has it tried again."""
+        """A commit failed, and not for what was to be written.
+
+        Whoever asks next has a write tried.
+        """
         if not self._fault:
             self._look_at = -math.inf
         self._fault = word(error)
 
     async def state(self) -> str:
-        """``ok``, or in a word why an event would not be durable now; ``slow`` where that can't be said in time."""
+        """``ok``, or in a word why an event would not be durable now.
+
+        ``slow`` if that can't be said in time.
+        """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="durability")
         try:
@@ -60,7 +68,7 @@ class Durability:
             return "slow"
 
     async def stop(self) -> None:
-        """Give up what is being asked."""
+        """Give up the try that is under way, if any."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)

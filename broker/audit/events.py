@@ -1,11 +1,11 @@
 """The closed catalogue of audit events and their fields; no field can hold a secret.
 
-Every value in the core part is an id, a number or a word from a list: an event that has anything else there can't be
-made.  Whatever a person or an upstream wrote or that names a person (names, addresses, purpose texts, paths, upstream's
-ids of requests) goes to the personal part, which can be withheld or erased, and may be any text.
+Every value in the core part is an id, a number or a word from a list.  An event that has anything else there can't be
+made.  The personal part has what a person or an upstream wrote and what names a person: names, addresses, purpose
+texts, paths, upstreams' ids of requests.  It can be withheld or erased, and may be any text.
 
-Version 2 has upstream's id of a request, and what was no plain name of a parameter, in the personal part; before, they
-were in the core.  Version 3 has the kinds ``database.…`` and ``keystore.orphan_…``.
+Version 2 moved two things from the core to the personal part: the upstream's id of a request, and whatever was no plain
+name of a parameter.  Version 3 has the kinds ``database.…`` and ``keystore.orphan_…``.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ _OF_WORDS = (string.ascii_letters + string.digits + "_.,:/=+-").encode()
 _WORDS_MOST = 2_000
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,32}")
 _NAMES_MOST = 32
-_LARGEST = 2**53  # of canonical integers
+_LARGEST = 2**53  # the bound of canonical integers
 # Characters that are kept of each text of the personal part.  With four bytes for each, and its names, the part is
 # below the size that an event may have.
 _KEPT = {
@@ -134,7 +134,10 @@ _KEPT = {
 
 
 def word(text: str) -> str:
-    """``text`` where the core may hold it, else nothing: for what came from outside and may be unknown here."""
+    """``text`` if the core may hold it, else nothing.
+
+    It is for what came from outside and may be unknown here.
+    """
     return text if _WORD.fullmatch(text) else ""
 
 
@@ -156,7 +159,7 @@ BROKER = Actor("broker", "broker", "the broker itself")
 class AuditTarget:
     """What an upstream was asked: host, method and plain names of parameters are core.
 
-    The path (it may name things) and ``query``, which is what else there was beside plain names, are personal.
+    The path is personal, as it may name things.  So is ``query``: all that there was beside plain names.
     """
 
     host: str
@@ -168,7 +171,10 @@ class AuditTarget:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a use: upstream's status, bytes each way, milliseconds; its own id of the request is personal."""
+    """What came of a use: the upstream's status, bytes each way, milliseconds.
+
+    The upstream's own id of the request is personal.
+    """
 
     status: int | None
     milliseconds: int
@@ -183,7 +189,7 @@ class Outcome:
 
 
 class Fields(TypedDict, total=False):
-    """Fields of an :class:`Event` beside what it is, when it was and who did it."""
+    """Fields of an :class:`Event` other than what it is, when it was and who did it."""
 
     organization: str
     subject: str
@@ -215,7 +221,10 @@ class OnRecord(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened.  ``time`` is milliseconds since the epoch; empty fields are left out."""
+    """One thing that happened, at ``time`` in milliseconds since the epoch.
+
+    Empty fields are left out.
+    """
 
     kind: str
     time: int
@@ -242,14 +251,17 @@ class Event:
 
     @classmethod
     def about(cls, what: OnRecord, kind: str, actor: Actor, time: int, **more: Unpack[Fields]) -> Event:
-        """An event about ``what``, as it is now; ``more`` adds to its fields, or takes their place."""
+        """An event about ``what``, as it is now.
+
+        ``more`` adds to its fields, or takes their place.
+        """
         fields: Fields = {**what.event_fields(), **more}
         return cls(kind=kind, time=time, actor=actor, **fields)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not in the catalogue of events")
-        # Of all at once, which is the hottest path: an event is made twice for every use.
+        # All are checked at once, as this is the hottest path: an event is made twice for every use.
         words = (
             f"{self.id}{self.actor.id}{self.decision}{self.organization}{self.subject}{self.credential}{self.provider}"
             f"{self.fingerprint}{self.workload}{self.grant}{self.lease}{self.use}{self.intake}{self.mode}{self.reason}"
@@ -266,7 +278,10 @@ class Event:
             raise ValueError(f"{self.kind}: a number is beyond what an event may hold")
 
     def committed(self) -> Committed:
-        """The canonical bytes that are stored and the commitment to them; there always are some."""
+        """The canonical bytes that are stored, and the commitment to them.
+
+        There always are some.
+        """
         return commit(self._core(), self._personal())
 
     def _core(self) -> dict[str, Json]:

@@ -1,7 +1,7 @@
-"""Guards: what a decision relied on, each with an epoch: an optimistic-lock version that is drawn, not counted.
+"""Guards: what a decision relied on, each with an epoch.
 
-A decision notes the epochs that it saw; the transaction that records it compares them (:mod:`broker.audit.log`), and
-whatever takes a right away raises them.
+An epoch is an optimistic-lock version that is drawn, not counted.  A decision notes the epochs that it saw.  The
+transaction that records it compares them (:mod:`broker.audit.log`).  Whatever takes a right away raises them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from broker.audit.tables import GuardRow
 from broker.base.db import UPSERTS
 from broker.base.statements import OnConnection, Transaction, execute_many, present
 
-# Text in the dialect's own words where SQLAlchemy would render it anew for every batch (an IN list of any length).
+# Text in the dialect's own words: SQLAlchemy would render it again for every batch (an IN list of any length).
 _EPOCHS = {
     "postgresql": "SELECT id, epoch FROM guards WHERE id = ANY($1::varchar[])",
     "sqlite": "SELECT id, epoch FROM guards WHERE id IN (SELECT value FROM json_each(?))",
@@ -37,20 +37,21 @@ def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
 
 
 async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]:
-    """As :func:`epochs`, in the snapshot of a session."""
+    """The present epoch of each id, in the snapshot of a session."""
     connection = await session.connection()
     return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
 
 
 def drawn_epoch() -> int:
-    """A number that no epoch was; 0 is that of what has none yet."""
+    """A number that no epoch was.  Nor is it 0, the epoch of whatever has none yet."""
     return 1 + secrets.randbits(_EPOCH_BITS)
 
 
 def raise_epochs(transaction: Transaction, ids: Iterable[str]) -> None:
-    """Give each id a new epoch, one that it never had: in no history, also not in one that a restore took back.
+    """Give each id a new epoch, one that it never had in any history.
 
-    So it is drawn, not counted, and compared for being equal, never for being more.
+    It had it not even in a history that a restore took back: so it is drawn, not counted.  For the same reason epochs
+    are compared for being equal, never for being more.
     """
     rows = [{"guard_id": id_, "to_epoch": drawn_epoch()} for id_ in sorted(ids)]
     if rows:

@@ -1,7 +1,7 @@
 """Notice that the database was restored: how far the record was is kept outside of it.
 
 A restored backup brings back what was revoked and spent since, and nothing within the database can tell.  So every
-process compares the database with what was kept outside before it serves, and about once a second while it does.
+process compares the database with what was kept outside: before it serves, and about once a second while it does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from broker.formats.head import Head, Unreadable
 _log = structlog.get_logger()
 
 _EVERY_S = 1.0
-# How soon a place that took nothing is tried again, though no event came since.
+# How soon a place that took nothing is tried again if no event came since.
 _AGAIN_S = 10.0
 
 
@@ -43,7 +43,7 @@ class Outside(Protocol):
     where: str
 
     async def read(self) -> Head | None:
-        """The head that is kept there; None where there is none.
+        """The head that is kept there; None if there is none.
 
         Raises:
             Unreadable: something else is there.  Unavailable, OSError: it can't be read now.
@@ -51,7 +51,7 @@ class Outside(Protocol):
         ...
 
     async def keep(self, head: Head) -> None:
-        """Keep a head there, unless a later one is; raises as :meth:`read`."""
+        """Keep a head there, unless a later one is there; raises as :meth:`read`."""
         ...
 
 
@@ -78,8 +78,8 @@ class HeadFile:
             raise Unreadable.kept_in(f"{self.path}:", "remove the file") from None
 
     def _keep(self, head: Head) -> None:
-        # What root makes here is its folder's owner's: a command that somebody ran as root must not end the broker's
-        # part.
+        # What root makes here belongs to its folder's owner: a command that somebody ran as root must not keep the
+        # broker from it.
         folder, lock = self.path.parent, self.path.with_suffix(".lock")
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class HeadFile:
             fcntl.flock(beside, fcntl.LOCK_EX)
             try:
                 kept = self._read()
-            except Unreadable:  # met at the start of a process, where it is refused; this one knows better
+            except Unreadable:  # a process that starts meets it, and is refused; this one knows better
                 kept = None
             if kept is None or head.is_after(kept):
                 closed.replace(self.path, head.encode().encode(), handed_over=True)
@@ -102,7 +102,10 @@ class HeadFile:
 
 
 async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:
-    """How far the database's record is; ``has_series`` is False for a schema from before there were series."""
+    """How far the database's record is.
+
+    ``has_series`` is False for a schema from before there were series.
+    """
     series = select(func.max(SeriesRow.began_at)).scalar_subquery() if has_series else literal(0)
     query = select(HeadRow.size, EventRow.time, EventRow.entry, series)
     found = await session.execute(query.outerjoin(EventRow, EventRow.idx == HeadRow.size - 1))
@@ -113,7 +116,7 @@ async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:
 async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
     """Whether the database, being at ``present``, still holds what it held at ``kept``.
 
-    What an operator has said was lost counts as held: the series that began then tells.
+    What an operator has said was lost counts as held: the series that began then shows it.
     """
     if kept.series < present.series or kept == present:
         return True
@@ -126,7 +129,10 @@ async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
 
 @dataclass(slots=True)
 class _Place:
-    """A place outside, what this process put there, and not before when it is tried again after it took nothing."""
+    """A place outside, what this process put there, and when it may be tried again.
+
+    It is tried again after a while if it took nothing.
+    """
 
     outside: Outside
     has: Head | None = None
@@ -135,7 +141,10 @@ class _Place:
 
 
 class Heads:
-    """What one process knows of the record's head, and keeps ``here`` (on this host) and ``shared`` (for all)."""
+    """What one process knows of the record's head.
+
+    It keeps the head ``here`` (on this host) and ``shared`` (for all).
+    """
 
     def __init__(self, db: Database, here: Outside, shared: Outside | None) -> None:
         self._db = db
@@ -159,9 +168,10 @@ class Heads:
         self._seen = present
 
     async def kept_in(self) -> list[str]:
-        """Where a head is kept outside, in words; empty where nothing would tell that the database was restored.
+        """Where a head is kept outside, in words.
 
-        One that is behind what was seen counts only where others keep it: this host's is not kept any more.
+        Empty if nothing would tell that the database was restored.  A head that is behind what was seen counts only if
+        others keep it: then this host's is no longer kept.
         """
         kept = []
         for place in self._places():
@@ -172,17 +182,17 @@ class Heads:
         return kept
 
     async def furthest(self) -> Head | None:
-        """The latest head that was kept outside; None where none was, or none can be read."""
+        """The latest head that was kept outside; None if none was, or none can be read."""
         furthest: Head | None = None
         for place in self._places():
-            with suppress(Unreadable):  # whose fix, after a restore, is to go on
+            with suppress(Unreadable):  # its fix, after a restore, is to go on
                 head = await self._read(place)
                 if head is not None and (furthest is None or head.is_after(furthest)):
                     furthest = head
         return furthest
 
     async def watch(self, audit: AuditLog, election: Election) -> None:
-        """Look about once a second until stopped, and once more then."""
+        """Look about once a second until stopped, and then once more."""
 
         async def again_and_again(look: Callable[[], Awaitable[None]]) -> None:
             while audit.closed is None and not self._ending.is_set():
@@ -191,21 +201,24 @@ class Heads:
                     async with asyncio.timeout(_EVERY_S):
                         await self._ending.wait()
 
-        # Apart: while a Vault doesn't answer, what is looked at here is looked at as ever.
+        # Apart: while a Vault doesn't answer, the look at this host goes on as ever.
         await asyncio.gather(
             again_and_again(lambda: self._look_here(audit)), again_and_again(lambda: self._share(audit, election))
         )
         await self.look(audit, election)
 
     def stop(self) -> None:
-        """End the watch.  It isn't cancelled: a look that is cut short could leave its connection open."""
+        """End the watch.
+
+        It isn't cancelled: a look that is cut short could leave its connection open.
+        """
         self._ending.set()
 
     async def look(self, audit: AuditLog, election: Election) -> None:
-        """Compare the database with what this process saw, and keep its head; who leads keeps what is shared.
+        """Compare the database with what this process saw, and keep its head.
 
-        Once the database is behind, nothing is recorded, and so nothing done, until the process starts again.  Nothing
-        is kept before :meth:`check` or :meth:`replace`.
+        Whoever leads keeps the shared head, too.  Once the database is behind, nothing is recorded, and so nothing
+        done, until the process starts again.  Nothing is kept before :meth:`check` or :meth:`replace`.
         """
         await self._look_here(audit)
         await self._share(audit, election)
@@ -226,10 +239,10 @@ class Heads:
             await self._keep(self._shared, self._seen)
 
     async def _compare(self, seen: Head) -> int:
-        """Keep the present head on this host; how many events there are.
+        """Keep the present head on this host; returns how many events there are.
 
         Raises:
-            DatabaseBehind: the database doesn't hold what it held when this process looked before.
+            DatabaseBehind: the database doesn't hold what it held when this process last looked.
         """
         async with self._db.read(EVERY_TENANT) as session:
             await session.execute(ASKED[self._db.dialect])
@@ -274,7 +287,7 @@ class Heads:
 
 
 def _warn(what: str, place: _Place, error: Exception) -> None:
-    """Once for each place, until it works again."""
+    """Log the problem once for each place, until that works again."""
     if not place.warned:
         place.warned = True
         _log.warning(what, outside=place.outside.where, error=type(error).__name__)

@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 BATCH_MAX = 256
 QUEUE_MAX = 4_096
 _IDLE_TURNS = 4
-# What nobody waits for goes along with the next batch, or after so long in one of its own.
+# An event that nobody waits for goes along with the next batch, or after so long in one of its own.
 _POSTED_WAIT_S = 0.01
 
 
@@ -52,7 +52,10 @@ class AuditUnavailable(Unavailable):
 
 
 class DatabaseBehind(AuditUnavailable):
-    """The database holds less than was recorded: it was restored from a backup, and nothing is done on it."""
+    """The database holds less than was recorded: it was restored from a backup.
+
+    Nothing is done on it.
+    """
 
     code = "database_behind"
     title = "The database was restored from a backup"
@@ -62,11 +65,17 @@ class DatabaseBehind(AuditUnavailable):
 
 
 class GuardMoved(Exception):
-    """Something the decision relied on has changed since; decide again on fresh state.  Never shown to a caller."""
+    """Something that the decision relied on has changed since.  Never shown to a caller.
+
+    Decide again on fresh state.
+    """
 
 
 class RowRefused(Exception):
-    """The event's own rows contradict stored ones (an id in use); nothing was written.  Never shown to a caller."""
+    """The event's own rows contradict stored ones (an id in use).  Never shown to a caller.
+
+    Nothing was written.
+    """
 
 
 Write = tuple[Executable, Mapping[str, Any]]
@@ -110,7 +119,10 @@ class AuditLog:
         self._writer = asyncio.create_task(self._write_batches(), name="audit-writer")
 
     async def stop(self) -> None:
-        """Stop writing once what waits is written, or the deadline is over; what still waits then is refused."""
+        """Stop writing once what waits is written, or once the deadline has passed.
+
+        What still waits then is refused.
+        """
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._deadline):
@@ -125,7 +137,7 @@ class AuditLog:
 
     @property
     def dialect(self) -> str:
-        """The database's, for statements that differ."""
+        """The database's dialect, for statements that differ."""
         return self._db.dialect
 
     @property
@@ -142,7 +154,9 @@ class AuditLog:
         quotas: Sequence[Quota] = (),
         abandoned: Callable[[], None] | None = None,
     ) -> Receipt:
-        """Make ``event`` durable, together with ``writes``, if every guard still has the epoch it was decided on.
+        """Make ``event`` durable with its ``writes``, if its guards hold.
+
+        Every guard must still have the epoch that the decision saw.
 
         Args:
             event: what is about to happen, or was refused.
@@ -150,7 +164,7 @@ class AuditLog:
             writes: statements and parameters for rows that belong to the event.
             raises: ids whose epoch this event raises, which ends whatever relies on them.
             quotas: what this event takes one of each from, all or none.
-            abandoned: called once the event is durable after all although this call was cancelled, or gave up.
+            abandoned: called if this call was cancelled or gave up, and its event became durable after all.
 
         Raises:
             GuardMoved: nothing was written; decide again.
@@ -177,10 +191,12 @@ class AuditLog:
             raise AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1) from None
 
     def post(self, event: Event, writes: Sequence[Write] = ()) -> bool:
-        """Put what has already happened on the record, in the order of appends, without waiting for it.
+        """Put what has already happened on the record, without waiting for it.
+
+        It keeps the order of appends.
 
         Returns:
-            False where too much waits already: then nothing will be written.
+            False if too much waits already: then nothing will be written.
 
         Raises:
             Unstorable: nothing will be written; a value can't be kept.
@@ -211,9 +227,10 @@ class AuditLog:
                 self._writing = False
 
     async def _gather(self) -> None:
-        """Let whoever is already under way in these turns of the loop share the commit; no wait in time.
+        """Let those that are under way already in these turns of the loop share the commit.
 
-        Without it the first to arrive pays for a commit alone while its neighbours' requests are still being read.
+        There is no wait in time.  Without this the first to arrive pays for a commit alone while its neighbours'
+        requests are still being read.
         """
         idle, seen = 0, len(self._queue)
         while idle < _IDLE_TURNS and seen < BATCH_MAX:
@@ -232,9 +249,10 @@ class AuditLog:
         return batch
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        """Commit a batch, trying again with the same batch id while the database is away and anybody still waits.
+        """Commit a batch, again with the same batch id while the database is away.
 
-        A COMMIT whose answer was lost may have happened: the batch row, read under the head lock, tells.
+        That ends once nobody waits any more.  A COMMIT whose answer was lost may have happened: the batch row, read
+        under the head lock, tells.
         """
         attempt, began = _Attempt(batch, str(uuid.uuid4()), self._clock(), self.floor), time.perf_counter()
         while any(not waiting.done.done() for waiting in batch):
@@ -258,7 +276,10 @@ class AuditLog:
             return
 
     async def _refused(self, batch: list[_Waiting], error: Exception) -> None:
-        """What is refused once is refused again: find whose it is, by halves, and refuse that event alone."""
+        """Find whose event was refused, by halves, and refuse that one alone.
+
+        What is refused once is refused again.
+        """
         if len(batch) > 1:
             middle = len(batch) // 2
             await self._commit(batch[:middle])
@@ -331,7 +352,7 @@ _INSERT_BATCH = insert(table(BatchRow))
 
 
 def _standing(batch: Sequence[_Waiting], present: Mapping[str, int]) -> list[_Waiting]:
-    """Those whose guards hold, also against what earlier events of the same batch raise."""
+    """The events whose guards hold, also against what earlier events of the batch raise."""
     standing: list[_Waiting] = []
     raised: set[str] = set()
     for waiting in batch:
@@ -355,14 +376,18 @@ def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str,
 
 
 def _check(writes: Sequence[Write], names: Iterable[str]) -> None:
-    """The last look at what an event brings, before its batch depends on it; raises Unstorable."""
+    """The last look at what an event brings, before its batch depends on it.
+
+    Raises:
+        Unstorable: a value can't be kept.
+    """
     for _, row in writes:
         storable.check(row.values())
     storable.check(names)
 
 
 def _answer_to(error: Exception) -> Exception:
-    """What the caller is told of an event that the database refused, being there."""
+    """What the caller is told of an event that the database refused, while it is there."""
     if is_contradiction(error):
         return RowRefused()
     if isinstance(error, (storable.Unstorable, DatabaseBehind)):

@@ -1,6 +1,7 @@
-"""What may be used up: counted in the transaction of the event that uses it, so exactly, on every replica.
+"""What may be used up, counted in the transaction of the event that uses it.
 
-A quota is one whole number by id (no row means 0) and the rule that takes from it.  Times are milliseconds.
+So it is exact, on every replica.  A quota is one whole number by id (no row means 0), and the rule that takes from it.
+Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from broker.audit.tables import QuotaRow
 from broker.base.db import UPSERTS, table
 from broker.base.statements import Transaction, execute_many, present
 
-# What lies further ahead than it was ever set, by more than replicas' clocks differ, is from before the clock stepped
-# back: it would stop everybody until that time comes again.
+# A number may lie further ahead than it was ever set, by more than replicas' clocks differ. Then it is from before the
+# clock stepped back, and would stop everybody until that time comes again.
 _SKEW_MS = 60_000
 
 
 class Exhausted(Exception):
-    """The quota is used up; ``wait`` is the milliseconds until it isn't, None where it stays so."""
+    """The quota is used up.
+
+    ``wait`` is the milliseconds until it isn't, None if it stays so.
+    """
 
     def __init__(self, quota: str, wait: int | None) -> None:
         super().__init__(quota)
@@ -57,14 +61,17 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``events`` at once, refilled evenly over ``period``: the generic cell rate algorithm (ITU-T I.371)."""
+    """``events`` at once, refilled evenly over ``period``.
+
+    This is the generic cell rate algorithm (ITU-T I.371).
+    """
 
     id: str
     events: int
     period: int
 
     def take(self, value: int, now: int) -> int:
-        """The number is the theoretical arrival time, in microseconds."""
+        """The next theoretical arrival time, in microseconds: that is what the number is."""
         now *= 1_000
         period = self.period * 1_000
         if value > now + period + _SKEW_MS * 1_000:
@@ -77,7 +84,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """No event until the time that the number is, which lies at most ``longest`` ahead."""
+    """No event until the time that the number is.
+
+    That lies at most ``longest`` ahead.
+    """
 
     id: str
     longest: int
@@ -101,8 +111,8 @@ for _dialect, _upsert in UPSERTS.items():
     _COOLDOWN[_dialect] = _insert.on_conflict_do_update(index_elements=[QuotaRow.id], set_={"value": _later})
 
 
-# Gives one back that was taken from a :class:`Total` (parameter ``taken``) for what did not happen.  Literals, as an
-# event's statements have no parameters but the row's.
+# Gives one back to a :class:`Total` (parameter ``taken``) from which it was taken for what did not happen.  Literals,
+# as an event's statements have no parameters but the row's.
 GIVE_BACK = (
     update(table(QuotaRow))
     .where(QuotaRow.id == bindparam("taken"), QuotaRow.value > literal_column("0"))
@@ -111,7 +121,10 @@ GIVE_BACK = (
 
 
 def cooldown_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects' Insert types share no public base
-    """The statement that sets a :class:`Cooldown` (parameters ``quota``, ``number``), for an event's own writes."""
+    """The statement that sets a :class:`Cooldown`, for an event's own writes.
+
+    Its parameters are ``quota`` and ``number``.
+    """
     return _COOLDOWN[dialect]
 
 

@@ -1,8 +1,9 @@
-"""Write events inside a transaction that holds the record's head: dense indices in commit order.
+"""Write events in a transaction that holds the record's head, with dense indices.
 
-The head row is locked first, and everything the decision relied on is compared in a *later statement*: under READ
-COMMITTED its snapshot then is newer than the wait for the lock, so a revocation that committed while this transaction
-waited is seen.  A single statement (a CTE) would compare against a snapshot from before the wait.
+The indices are in commit order.  The head row is locked first.  Everything that the decision relied on is compared in a
+*later statement*.  Under READ COMMITTED that statement's snapshot is newer than the wait for the lock, so a revocation
+that committed while this transaction waited is seen.  A single statement (a CTE) would compare against a snapshot from
+before the wait.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the record is: the number of its events, and the latest time of one (0 without any)."""
+    """How far the record is: the number of its events, and the latest time of one.
+
+    The time is 0 if there is none.
+    """
 
     size: int
     latest: int
@@ -57,7 +61,10 @@ def lock_head(transaction: Transaction) -> Head:
 
 
 async def record(session: AsyncSession, *events: Event) -> None:
-    """Put events on the record in the session's own transaction; the last thing that a transaction does."""
+    """Put events on the record in the session's own transaction.
+
+    This is the last thing that a transaction does.
+    """
     await session.flush()
     committed = [(event, event.committed()) for event in events]
     connection = await session.connection()

@@ -15,9 +15,10 @@ from broker.base.db import Database, Scope
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to look for; empty fields match everything.  Times are milliseconds, ``until`` excluded.
+    """What to look for; empty fields match everything.
 
-    ``kind`` may end in ``.*``; ``after`` is the index after which to begin; ``newest`` turns the order round.
+    Times are milliseconds, ``until`` excluded.  ``kind`` may end in ``.*``; ``after`` is the index after which to
+    begin; ``newest`` turns the order round.
     """
 
     organization: str = ""
@@ -47,7 +48,10 @@ class Recorded:
 
 
 async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list[Recorded]:
-    """Up to ``limit`` events inside ``scope``; events of no tenant are seen by who sees every tenant."""
+    """Up to ``limit`` events inside ``scope``.
+
+    Events of no tenant are seen only by a scope of every tenant.
+    """
     async with db.read(scope) as session:
         series = await known(session)
         rows = await session.scalars(_query(scope, wanted).limit(limit))

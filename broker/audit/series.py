@@ -1,7 +1,7 @@
 """Series of the record's index: a database that was restored goes on in a new one.
 
-Numbers of events that a restore lost are given again, to other events.  So that whoever kept the lost ones can tell
-which are which, each event belongs to the series that began last before it.
+A restore loses events, and their numbers are given again, to other events.  Each event belongs to the series that began
+last before it.  So whoever kept the lost ones can tell which are which.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ async def known(session: AsyncSession) -> Series:
 
 
 async def latest(session: AsyncSession) -> SeriesRow | None:
-    """The one that goes on; None for the first."""
+    """The series that goes on; None for the first."""
     return await session.scalar(select(SeriesRow).order_by(SeriesRow.began_at.desc()).limit(1))
 
 
 async def unconfirmed(session: AsyncSession) -> bool:
-    """Whether nobody looked yet through what a restore brought back."""
+    """Whether nobody has looked yet through what a restore brought back."""
     return await session.scalar(select(SeriesRow.base).where(SeriesRow.confirmed_at.is_(None)).limit(1)) is not None

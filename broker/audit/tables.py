@@ -1,4 +1,7 @@
-"""The rows of the record: a head that hands out dense indices, events, batches and the epochs that guards compare."""
+"""The rows of the record: its head, events, batches, quotas, and the guards' epochs.
+
+The head hands out dense indices.  Guards compare their epochs.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from broker.base.db import Table
 
 
 class HeadRow(Table):
-    """The one hot row: how many events there are, and the latest time of one.  Its lock is the order of the record.
+    """The one hot row: how many events there are, and the latest time of one.
 
-    ``believed`` is the last time that a process showed while it was believed (:mod:`broker.audit.timekeeping`).
+    Its lock is the order of the record.  ``believed`` is the last time that a process showed while it was believed
+    (:mod:`broker.audit.timekeeping`).
     """
 
     __tablename__ = "audit_head"
@@ -25,8 +29,8 @@ class HeadRow(Table):
 class EventRow(Table):
     """An event: its canonical bytes and salts, and columns to search by.
 
-    ``organization_id`` is empty for events of no tenant.  Kept out of the ORM's tenant mixin because the record is
-    written in batches over tenants; its fences are the search (which always names a scope) and row-level security.
+    ``organization_id`` is empty for events of no tenant.  The row is no ``TenantOwned``, because the record is written
+    in batches over tenants.  Its fences are the search (which always names a scope) and row-level security.
     """
 
     __tablename__ = "audit_events"
@@ -58,7 +62,7 @@ class EventRow(Table):
 class BatchRow(Table):
     """One committed batch; settles whether a COMMIT whose answer was lost had happened.
 
-    One without events was a try (:mod:`broker.audit.durability`).
+    A batch without events was a try (:mod:`broker.audit.durability`).
     """
 
     __tablename__ = "audit_batches"
@@ -70,9 +74,10 @@ class BatchRow(Table):
 
 
 class GuardRow(Table):
-    """The epoch of something that decisions rely on, a new number each time; no row means epoch 0.
+    """The epoch of something that decisions rely on; no row means epoch 0.
 
-    Raised in the transaction of the event that changes what may be decided (a revocation, a new grant).
+    It is a new number each time.  It is raised in the transaction of the event that changes what may be decided: a
+    revocation, a new grant.
     """
 
     __tablename__ = "guards"
@@ -93,8 +98,8 @@ class QuotaRow(Table):
 class SeriesRow(Table):
     """A series after the first, which has no row.
 
-    ``began_at`` (milliseconds) is its name.  ``base`` is the index of its first event; ``lost_to`` the number of events
-    that there had been, None where nothing told; ``since`` when the backup was made, as an operator said.
+    ``began_at`` (milliseconds) is its name.  ``base`` is the index of its first event.  ``lost_to`` is the number of
+    events that there had been, None if nothing told.  ``since`` is when the backup was made, as an operator said.
     ``confirmed_at`` is when an operator had looked through what the backup brought back.
     """
 

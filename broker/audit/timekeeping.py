@@ -1,17 +1,20 @@
-"""Whether the time that this process goes by is to be believed, before what can't be undone is done by it.
+"""Whether the time that this process goes by is believed.
 
-It is compared with the system's clock, with the database's (SQLite has none) and with the record, whose head keeps the
-latest time of an event.  While it is a minute off any of them, irreversible work rests.  Answers go on, by the time
-from before the system's clock jumped: neither is everything refused nor is what has expired taken.  It fixes itself:
+Work that can't be undone waits for that.  The time is compared with the system's clock, with the database's (SQLite has
+none) and with the record, whose head keeps the latest time of an event.  While it is a minute off any of them,
+irreversible work rests.  Answers go on, by the time from before the system's clock jumped: neither is everything
+refused nor is what has expired taken.  It fixes itself:
 
-* A jump that stands is followed: after a minute where the database's clock says the same, where there is none after
-  ten.  Irreversible work rests for an hour more, as both clocks may be of one machine.
-* So it does where a process begins ten minutes or more after the time was last believed, which the head keeps to the
-  minute: nothing shows how long that is.  What is written meanwhile changes nothing in it, for those that begin next.
+* A jump that stands is followed: after a minute if the database's clock says the same, after ten if there is none.
+  Irreversible work rests for an hour more, as both clocks may be of one machine.
+* It also rests so if a process begins ten minutes or more after the time was last believed.  The head keeps that time
+  to the minute; nothing shows how long ago it really is.  What is written meanwhile doesn't change it, for the
+  processes that begin next.
 * A record that is ahead counts no more once it has stood for an hour while the clock went evenly: a clock that was
   wrong wrote it.  Were it right, work that begins too late destroys nothing early.
 
-Whatever is set back ends leases and access tokens (:meth:`broker.base.clock.Timepiece.void`): what was over stays so.
+Whatever is set back ends leases and access tokens (:meth:`broker.base.clock.Timepiece.void`): what had expired stays
+expired.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ _DATABASE_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::big
 
 
 async def database_now(session: AsyncSession) -> int | None:
-    """What the database's own clock shows; None where it has none."""
+    """What the database's own clock shows; None if it has none."""
     if session.get_bind().dialect.name != "postgresql":
         return None
     shown: int | None = await session.scalar(_DATABASE_NOW)
@@ -70,7 +73,10 @@ REAL = Clocks()
 
 
 class _Others(NamedTuple):
-    """The record's latest time, the one last believed, and how far the database's clock is ahead for sure."""
+    """The record's latest time, the one last believed, and how far the database is ahead.
+
+    The database's clock is ahead by so much for sure.
+    """
 
     latest: int
     believed: int
@@ -78,7 +84,7 @@ class _Others(NamedTuple):
 
 
 class _Since(NamedTuple):
-    """A number that stands, and since when by the steady clock."""
+    """A number that stands, and since when it does by the steady clock."""
 
     number: int
     at: int
@@ -98,7 +104,10 @@ class Timekeeping:
         self.state = OK
 
     async def begin(self) -> None:
-        """Start from the database's clock where the system's is far off it: that one is everybody's."""
+        """Start from the database's clock if the system's is far off it.
+
+        The database's is everybody's.
+        """
         latest, believed, ahead = await self._others()
         if ahead is not None and abs(ahead) > APART_MS:
             self._time.set(self._time() + ahead)
@@ -116,7 +125,7 @@ class Timekeeping:
                 async with asyncio.timeout(_LOOK_S):
                     await self._stopped.wait()
             except TimeoutError:
-                with suppress(Exception):  # a database that is away says so elsewhere; who has final work looks again
+                with suppress(Exception):  # a database that is away says so elsewhere; final work looks again
                     await self.look()
 
     def stop(self) -> None:
@@ -149,7 +158,7 @@ class Timekeeping:
             now, took = self._time(), self._time.steady() - asked
         if database is None:
             return _Others(latest, believed, None)
-        # It was read at some moment of the way there and back.
+        # It was read at some moment on the way there or back.
         middle, doubt = now - took // 2, took - took // 2
         ahead = database - middle
         return _Others(latest, believed, max(ahead - doubt, 0) if ahead > 0 else min(ahead + doubt, 0))
@@ -169,7 +178,10 @@ class Timekeeping:
         return OK if steady >= self._proven_at else "unproven"
 
     def _followed(self, steady: int, ahead: int | None) -> bool:
-        """Whether the system's clock goes with the process's time: it never jumped, or what stands was followed."""
+        """Whether the system's clock goes with the process's time.
+
+        It does if it never jumped, or if a jump that stands was followed.
+        """
         apart = self._time.apart
         if abs(apart) <= APART_MS:
             self._jump = None
@@ -180,10 +192,10 @@ class Timekeeping:
         if seconded and steady - self._jump.at >= wait:
             self._time.set(self._time() + apart)
             self._jump, self._proven_at = None, steady + _PROVEN_MS
-        # Also where it was followed just now: what the database said was compared with the time before.
+        # Also if it was followed just now: what the database said was compared with the previous time.
         return False
 
 
 def _standing(before: _Since | None, number: int, steady: int, play: int) -> _Since:
-    """``before`` where it still stands, else the number from now on."""
+    """``before`` if it still stands, else ``number`` from now on."""
     return before if before is not None and abs(before.number - number) <= play else _Since(number, steady)
