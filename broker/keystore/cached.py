@@ -1,7 +1,8 @@
-"""Opened customers' keys kept in memory for some seconds, so that a short absence of the keystore passes unnoticed.
+"""Customers' keys that were opened are kept in memory for some seconds.
 
-Off unless a deployment asks for it: while a key is kept, the broker's memory holds it, and a keystore that takes the
-broker's right away is obeyed only when its time has passed.  A revocation needs no keystore: it holds at once.
+So a short absence of the keystore passes unnoticed.  It is off unless a deployment asks for it.  While a key is kept,
+the broker's memory holds it.  A keystore that takes the broker's right away is obeyed only when that time has passed.
+A revocation needs no keystore: it holds at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _REMEMBERED = 10_000
 
 
 class Cached:
-    """A :class:`~broker.keystore.keystore.Keystore` that keeps what another opened for ``seconds``."""
+    """A :class:`~broker.keystore.keystore.Keystore` that keeps what another one opened.
+
+    It keeps it for ``seconds``.
+    """
 
     def __init__(self, inner: Keystore, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
@@ -43,7 +47,7 @@ class Cached:
         return await self._inner.rewrap(sealed, binding, about)
 
     async def erase(self, sealed: bytes) -> None:
-        """What is destroyed is kept here no longer either."""
+        """Forget what is destroyed, too."""
         for key, _ in self._kept.entries():
             if key[0] == sealed:
                 self._kept.pop(key)

@@ -1,4 +1,7 @@
-"""Columns of sealed bytes: each declares itself where its row is, so that none is left with an old master key."""
+"""Columns of sealed bytes: each declares itself where its row is.
+
+So none is left with an old master key.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class _Declared:
 
 @dataclass(frozen=True, slots=True)
 class SealedColumn:
-    """A column of sealed bytes, the row's key, where its values belong, and whether master keys don't touch them."""
+    """A column of sealed bytes, the row's key, and where the column's values belong.
+
+    ``own`` says that master keys don't touch them.
+    """
 
     table: type[Table]
     sealed: InstrumentedAttribute[Any]

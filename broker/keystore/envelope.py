@@ -1,4 +1,7 @@
-"""Envelope encryption (NIST SP 800-57): a fresh AES-256-GCM data key per value, wrapped by a key wrapper."""
+"""Envelope encryption (NIST SP 800-57): a fresh AES-256-GCM data key for each value.
+
+A key wrapper wraps the data key.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class EnvelopeKeystore:
             raise CannotOpen("a sealed value was altered") from None
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
-        """The value itself is not touched."""
+        """Wrap the data key again; the value itself is not touched."""
         parts = _parts(sealed)
         if parts.kek_id == await self._wrapper.newest():
             return None
@@ -46,7 +49,7 @@ class EnvelopeKeystore:
         return Envelope(kek_id, wrapped, parts.nonce, parts.ciphertext).encode()
 
     async def erase(self, sealed: bytes) -> None:
-        """The row is all there is."""
+        """Do nothing: the row is all there is."""
 
     async def check(self) -> None:
         await self.open(await self.seal(Secret(b"ready"), _PROBE), _PROBE)

@@ -1,7 +1,7 @@
-"""Rows that give rights: authenticated when the broker writes them, checked when it loads them.
+"""Rows that give rights: authenticated when written, checked when loaded.
 
-Whoever may write the database can't give themselves a right: what they insert or change doesn't fit its authenticator
-(:mod:`broker.formats.rowmac`), and whoever acts on such a row asks :attr:`GivesRights.genuine` first.  What takes a
+Whoever may write the database can't give themselves a right.  What they insert or change doesn't fit its authenticator
+(:mod:`broker.formats.rowmac`), and code that acts on such a row asks :attr:`GivesRights.genuine` first.  What takes a
 right away (states, times of an end) is not authenticated: destroying is theirs anyway.
 """
 
@@ -33,10 +33,11 @@ class RowAltered(Unavailable):
 
 
 class GivesRights:
-    """Mixin of such rows.  ``AUTHENTICATED`` names the columns, the row's key and its organization among them.
+    """Mixin of rows that give rights.
 
-    ``ADDED`` names those of them that rows from before don't have: such a column counts once it holds something.  Names
-    are authenticated with their values, so it can neither be emptied nor filled beside the broker.
+    ``AUTHENTICATED`` names the columns, the row's key and its organization among them.  ``ADDED`` names those of them
+    that older rows don't have: such a column counts once it holds something.  Names are authenticated with their
+    values, so a column can neither be emptied nor filled beside the broker.
     """
 
     AUTHENTICATED: ClassVar[tuple[str, ...]]
@@ -60,14 +61,17 @@ class GivesRights:
         self._genuine = key is not None and rowmac.fits(key, self.table_name, self._fields(), self.row_mac)
 
     def authenticate(self, key: bytes | None) -> None:
-        """Make the authenticator of what the row says now; without a key, nothing that gives rights is written."""
+        """Make the authenticator of what the row says now.
+
+        Without a key, nothing that gives rights is written.
+        """
         assert key is not None, "the broker's own keys are loaded before rows that give rights are written"
         self.row_mac = rowmac.mac(key, self.table_name, self._fields())
         self._genuine = True
 
     @property
     def table_name(self) -> str:
-        """The table that it is a row of."""
+        """The row's table."""
         return self.__tablename__  # type: ignore[attr-defined,no-any-return]  # of the mapped class
 
     def _fields(self) -> dict[str, object]:

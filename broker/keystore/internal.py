@@ -1,6 +1,7 @@
-"""The broker's own keys: one random internal root, sealed in the database, and a subkey per use by HKDF (RFC 5869).
+"""The broker's own keys: one random internal root, and a subkey for each use.
 
-Replacing the master key re-wraps the root and changes nothing below it, so fingerprints and tokens stay stable.
+The root is sealed in the database.  Subkeys are made of it by HKDF (RFC 5869).  Replacing the master key re-wraps the
+root and changes nothing below it, so fingerprints and tokens stay stable.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class InternalKeyRow(Table):
 
 
 class InternalKeys:
-    """Subkeys of the internal root, 32 bytes each; and the database's name, made of the root too."""
+    """Subkeys of the internal root, 32 bytes each.
+
+    The database's name is made of the root, too.
+    """
 
     def __init__(self, root: Secret) -> None:
         self._root = root
@@ -48,7 +52,7 @@ class InternalKeys:
         self.lease_token = self._subkey("lease-token")
         self._fingerprint = self._subkey("fingerprint")
         self._evidence = self._subkey("evidence")
-        # These uses had one key between them; it stays that of links and status codes, which are out there.
+        # These uses had one key between them. It stays that of links and status codes, as those are out there.
         self.proof = self.status = self.idempotency_previous = self._subkey("link")
         self.idempotency = self._subkey("idempotency")
         self.throttle = self._subkey("throttle")
@@ -64,9 +68,10 @@ class InternalKeys:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
 
     def keystore(self) -> EnvelopeKeystore:
-        """What seals the broker's own values under the internal root, where the master key is with a Vault.
+        """What seals the broker's own values under the internal root.
 
-        Taking a key back, or sending a customer a link, must not have to wait for that Vault.
+        It does so if the master key is with a Vault.  Taking a key back, or sending a customer a link, must not have to
+        wait for that Vault.
         """
         return EnvelopeKeystore(_RootWrapper(self._seal))
 
@@ -75,16 +80,22 @@ class InternalKeys:
         return hmac.digest(self._fingerprint, key.reveal(), "sha256")[:16].hex()
 
     def leak_fingerprint(self, digest: str) -> str:
-        """The keyed hash by which a key is recognised from SHA-256 (hexadecimal) of it, as scanners send it."""
+        """The keyed hash by which a key is recognised where it should not be.
+
+        It is made of the key's SHA-256 (hexadecimal), as scanners send that.
+        """
         return hmac.digest(self._leak, digest.encode(), "sha256")[:16].hex()
 
     def evidence(self, provider: str, identifier: str) -> str:
-        """The keyed hash under which an id that upstream returned is remembered."""
+        """The keyed hash under which an id that the upstream returned is remembered."""
         return hmac.digest(self._evidence, f"{provider}\0{identifier}".encode(), "sha256").hex()
 
 
 class _RootWrapper:
-    """A :class:`~broker.keystore.keystore.KeyWrapper` over a subkey of the root; its id: :data:`INTERNAL_ROOT_KEK`."""
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over a subkey of the root.
+
+    Its id is :data:`INTERNAL_ROOT_KEK`.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._local = LocalKeyWrapper(MasterKeys({"root": Secret(key)}, "root"))
@@ -102,7 +113,9 @@ class _RootWrapper:
 
 
 async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
-    """The internal keys, made on first start; from here on ``db`` knows which of its rows the broker wrote.
+    """The internal keys, made on the first start.
+
+    From here on ``db`` knows which of its rows the broker wrote.
 
     Raises:
         CannotOpen, KeystoreUnavailable: the loaded master keys did not seal this database's internal root.

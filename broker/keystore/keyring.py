@@ -1,7 +1,7 @@
-"""Several keystores as one: everything opens where it was sealed, and what is new is sealed by the active one.
+"""Several keystores as one: the one that sealed a value opens it, the active one seals.
 
-So a broker serves while its values move from one keystore to another.  Where the active one is a Vault, customers'
-keys and the internal root go to it, and what the broker seals for itself is sealed under the root.
+So a broker serves while its values move from one keystore to another.  If the active one is a Vault, customers' keys
+and the internal root go to it.  What the broker seals for itself is sealed under the root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _THEIRS = frozenset({"credential", ROOT.purpose})
 
 
 class Keyring:
-    """A :class:`~broker.keystore.keystore.Keystore` over others by name: ``local``, ``vault-transit``, ``vault-kv``."""
+    """A :class:`~broker.keystore.keystore.Keystore` over others, by name.
+
+    The names are ``local``, ``vault-transit`` and ``vault-kv``.
+    """
 
     def __init__(self, stores: Mapping[str, Keystore], active: str) -> None:
         self._stores = stores  # not copied: the one under the root joins once the root is open
@@ -39,7 +42,7 @@ class Keyring:
         return await self._holder(sealed).open(sealed, binding)
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
-        """A value of another keystore moves to the active one."""
+        """Wrap a value's data key again; a value of another keystore moves to the active one."""
         holder, active = self._holder(sealed), self._sealer(binding)
         if holder is active:
             return await active.rewrap(sealed, binding, about)
@@ -55,7 +58,7 @@ class Keyring:
         await self._holder(sealed).erase(sealed)
 
     async def check(self) -> None:
-        """The active one decides."""
+        """Check the active keystore."""
         await self._stores[self._active].check()
 
     def _holder(self, sealed: bytes) -> Keystore:
@@ -70,7 +73,9 @@ class Keyring:
 
 
 def kek_of(sealed: bytes) -> str:
-    """The id of the master key that a sealed value, or the proof of one that is kept elsewhere, needs.
+    """The id of the master key that a sealed value needs.
+
+    The value may be the proof of one that is kept elsewhere.
 
     Raises:
         CannotOpen: it is neither.

@@ -11,7 +11,10 @@ from broker.formats.envelope import Binding
 
 
 class KeystoreUnavailable(Unavailable):
-    """The master key can't be reached just now; nothing was revealed.  ``cause`` is a stable word for it."""
+    """The master key can't be reached just now; nothing was revealed.
+
+    ``cause`` is a stable word for it.
+    """
 
     code = "keystore_unavailable"
 
@@ -21,7 +24,10 @@ class KeystoreUnavailable(Unavailable):
 
     @property
     def away(self) -> bool:
-        """Whether nothing can be done with the keystore just now; otherwise it may be this one value."""
+        """Whether nothing can be done with the keystore just now.
+
+        Otherwise it may be this one value.
+        """
         return self.cause in _AWAY
 
 
@@ -44,7 +50,10 @@ _AWAY = frozenset(
 
 
 class CannotOpen(Exception):
-    """A sealed value does not belong where it was found, or was altered.  Never shown to a caller."""
+    """A sealed value does not belong to where it was found, or was altered.
+
+    Never shown to a caller.
+    """
 
 
 NOTHING_KNOWN: Mapping[str, str] = {}
@@ -53,19 +62,20 @@ NOTHING_KNOWN: Mapping[str, str] = {}
 class Keystore(Protocol):
     """Seals values to a place and opens them there.
 
-    Sealing may write outside of the database, so it is done before the transaction that stores what it returns; see
+    Sealing may write outside of the database.  So it is done before the transaction that stores what it returns; see
     ``broker.keystore.orphans``.
     """
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """The stored form of ``value``; only :meth:`open` with an equal ``binding`` gives it back.
+        """The stored form of ``value``.
 
-        ``about`` are words for people who meet the value where it is kept: never secrets.
+        Only :meth:`open` with an equal ``binding`` gives the value back.  ``about`` are words for people who meet the
+        value where it is kept: never secrets.
         """
         ...
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """The value.
+        """The value that was sealed.
 
         Raises:
             CannotOpen: another binding, or altered bytes.
@@ -74,11 +84,16 @@ class Keystore(Protocol):
         ...
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
-        """The same value with its data key wrapped by the active master key; None where it already is."""
+        """The same value with its data key wrapped by the active master key.
+
+        None if it already is.
+        """
         ...
 
     async def erase(self, sealed: bytes) -> None:
-        """Destroy what of a sealed value lies outside of the database; without need, nothing.  Idempotent.
+        """Destroy what of a sealed value lies outside of the database.  Idempotent.
+
+        If nothing does, nothing is done.
 
         Raises:
             KeystoreUnavailable: it is not destroyed yet.
@@ -86,7 +101,7 @@ class Keystore(Protocol):
         ...
 
     async def check(self) -> None:
-        """That values can be sealed and opened now; raises KeystoreUnavailable."""
+        """Check that values can be sealed and opened now; raises KeystoreUnavailable."""
         ...
 
 
@@ -98,7 +113,11 @@ class KeyWrapper(Protocol):
         ...
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """The id of the master key used, and the wrapped data key."""
+        """Wrap a data key.
+
+        Returns:
+            The id of the master key that was used, and the wrapped data key.
+        """
         ...
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:

@@ -1,4 +1,6 @@
-"""Master keys held by the broker itself: by id, from a file that is closed to others or from the environment.
+"""Master keys held by the broker itself, by id.
+
+They come from a file that is closed to others, or from the environment.
 
 The file is TOML::
 
@@ -51,7 +53,10 @@ class MasterKeys:
 
     @classmethod
     def from_text(cls, text: str, where: str) -> MasterKeys:
-        """Keys from ``id:base64,id:base64``, the active one first; ``where`` names the setting in errors."""
+        """Keys from ``id:base64,id:base64``, the active one first.
+
+        ``where`` names the setting in errors.
+        """
         pairs = [part.partition(":") for part in text.split(",") if part.strip()]
         keys = [(name.strip(), _key(value.strip(), f"{where}: key {_shown(name.strip())}")) for name, _, value in pairs]
         if not keys:
@@ -107,7 +112,10 @@ class MasterKeys:
 
     @staticmethod
     def destroy_file(path: Path) -> None:
-        """Overwrite a key file and remove it.  A file system that copies on write may keep the old blocks."""
+        """Overwrite a key file and remove it.
+
+        A file system that copies on write may keep the old blocks.
+        """
         with path.open("r+b") as file:
             file.write(b"\0" * path.stat().st_size)
             file.flush()
@@ -120,7 +128,7 @@ class MasterKeys:
         return MasterKeys({name: Secret(secrets.token_bytes(32)), **self.keys}, name)
 
     def without(self, kek_id: str) -> MasterKeys:
-        """These keys less one that is not active."""
+        """These keys without one that is not active."""
         if kek_id == self.active or kek_id not in self.keys:
             raise MasterKeysUnusable(f"{kek_id!r} is not an inactive key here; inactive: {self.inactive()}")
         return MasterKeys({name: key for name, key in self.keys.items() if name != kek_id}, self.active)
@@ -131,7 +139,10 @@ class MasterKeys:
 
 
 def _shown(name: str, *, bare: bool = False) -> str:
-    """A key's id for a message; not one so long that it could be a key, put where the id belongs."""
+    """A key's id for a message.
+
+    It isn't shown if it is so long that it could be a key, put where the id belongs.
+    """
     if len(name) > _SHOWN_MAX:
         return "(an id as long as a key: not shown)"
     return name if bare else repr(name)
@@ -162,14 +173,14 @@ def _checked(keys: Sequence[tuple[str, Secret]], where: str) -> dict[str, Secret
 class LocalKeyWrapper:
     """Wraps data keys with AES-256-GCM under local master keys.
 
-    ``path`` is read again when an unknown key id or a changed file is met, so a key added by ``broker keystore
-    rotate`` reaches running brokers without a restart.
+    ``path`` is read again if a key id is unknown or the file has changed.  So a key that ``broker keystore rotate``
+    added reaches running brokers without a restart.
     """
 
     def __init__(self, keys: MasterKeys, path: Path | None = None) -> None:
         self._keys = keys
         self._path = path
-        # Of no version yet, so that a change between reading the keys and now is met at the first use.
+        # Of no version yet, so that the first use meets a change between reading the keys and now.
         self._stamp: tuple[int, int] | None = None
 
     @property
@@ -186,7 +197,7 @@ class LocalKeyWrapper:
         return self.active
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """Refuse if the file is gone.
+        """Wrap a data key; refuses if the file is gone.
 
         What is sealed by a key that only this process still has would be lost with it.
         """
@@ -224,7 +235,10 @@ class LocalKeyWrapper:
 
 
 def _stamp(path: Path | None) -> tuple[int, int] | None:
-    """What changes when the file is replaced; None where there is none, so that loaded keys stay in use."""
+    """What changes when the file is replaced.
+
+    None if there is no file, so that loaded keys stay in use.
+    """
     try:
         status = path.stat() if path else None
     except OSError:

@@ -1,9 +1,14 @@
-"""Values that a keystore put outside of the database and that no row refers to, or may not: to be destroyed.
+"""Values that a keystore put outside of the database, to be destroyed.
 
-A database and a Vault share no transaction.  So a value that is about to be put there is noted here first, in a
-transaction of its own; the transaction that stores the reference takes the note away (:func:`keep`); and one that
-drops a reference writes a note (:func:`discard`).  Whatever happens between, the worker finds a note and destroys
-what it names: no key stays behind that nobody knows of, and none is destroyed that a row still refers to.
+No row refers to them, or none may refer to them.  A database and a Vault share no transaction.  So there are notes of
+such values:
+
+* A value that is about to be put there is noted here first, in a transaction of its own.
+* The transaction that stores the reference takes the note away (:func:`keep`).
+* One that drops a reference writes a note (:func:`discard`).
+
+Whatever happens between, the worker finds a note and destroys what it names.  No key stays behind that nobody knows of,
+and none is destroyed that a row still refers to.
 """
 
 from __future__ import annotations
@@ -22,15 +27,15 @@ _log = structlog.get_logger()
 
 # Longer than any transaction that stores a reference may take.
 _SETTLED_MS = 60_000
-# What can't be destroyed is tried again so much later, after everything else.
+# A value that can't be destroyed is tried again so much later, after everything else.
 _RETRY_MS = 60_000
 
 
 class OrphanRow(Table):
-    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on; 0 while it is.
+    """A value outside of the database, by its reference, to be destroyed from ``due_at`` on.
 
-    ``stored`` says that a row referred to it, so what lies there is surely ours; ``retry_at``, that it could not be
-    destroyed and is left alone until then.
+    ``due_at`` is 0 while it is being destroyed.  ``stored`` says that a row referred to it, so what lies there is
+    surely ours.  ``retry_at`` says that it could not be destroyed, and is left alone until then.
     """
 
     __tablename__ = "keystore_strays"
@@ -42,20 +47,22 @@ class OrphanRow(Table):
 
 
 class Swept(Unavailable):
-    """The transaction took so long that the value it was to store was given up."""
+    """The transaction took so long that the value that it was to store was given up."""
 
     def __init__(self) -> None:
         super().__init__("Storing the key took too long, and nothing was kept; try again.", retry_after=1)
 
 
 async def begin(db: Database, reference: bytes, clock: Clock) -> None:
-    """Note that a value is about to be put there."""
+    """Note that a value is about to be put outside of the database."""
     async with db.write(EVERY_TENANT) as session:
         session.add(OrphanRow(reference=reference, due_at=clock() + _SETTLED_MS))
 
 
 def keep(session: Session, sealed: bytes) -> None:
-    """The session's transaction stores ``sealed``; does nothing for a value that is all in the row.
+    """Take the note of ``sealed`` away, as the session's transaction stores it.
+
+    Does nothing for a value that is all in the row.
 
     Raises:
         Swept: it was given up meanwhile.
@@ -68,13 +75,19 @@ def keep(session: Session, sealed: bytes) -> None:
 
 
 def discard(session: Session, sealed: bytes | None, now: int) -> None:
-    """The session's transaction drops ``sealed``: what of it is elsewhere is destroyed after the commit."""
+    """Note that the session's transaction drops ``sealed``.
+
+    What of it is elsewhere is destroyed after the commit.
+    """
     if sealed is not None and is_reference(sealed):
         session.add(OrphanRow(reference=sealed, due_at=now, stored=True))
 
 
 def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
-    """The session's transaction stores ``fresh`` instead of ``old``; raises as :func:`keep`."""
+    """Note that the session's transaction stores ``fresh`` instead of ``old``.
+
+    Raises as :func:`keep`.
+    """
     if is_reference(old) and is_reference(fresh) and Reference.decode(old).same_value(Reference.decode(fresh)):
         return
     keep(session, fresh)
@@ -94,17 +107,21 @@ async def waiting(db: Database) -> int:
 
 
 async def due(db: Database, now: int) -> int:
-    """How many values are to be destroyed by now and are not, those that could not be among them."""
+    """How many values should be destroyed by now and are not.
+
+    Those that could not be destroyed are among them.
+    """
     async with db.read(EVERY_TENANT) as session:
         return await session.scalar(select(func.count()).where(OrphanRow.due_at <= now)) or 0
 
 
 async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) -> int:
-    """Destroy what is due; how many notes are left, those that are not due yet among them.
+    """Destroy what is due; returns how many notes are left.
 
-    That it is being destroyed is committed first, so that a transaction which is about to store the reference either
-    has taken the note before, or is refused; and nothing waits for a Vault with the database's locks in its hands.
-    What can't be destroyed waits for a while and keeps nothing else waiting.
+    Notes that are not due yet are among those.  It is committed first that a value is being destroyed.  So a
+    transaction that is about to store the reference either has taken the note already, or is refused.  And nothing
+    waits for a Vault with the database's locks in its hands.  A value that can't be destroyed waits for a while and
+    keeps nothing else waiting.
 
     Raises:
         KeystoreUnavailable: Vault is away; the rest is left for the next time.
@@ -127,7 +144,7 @@ async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int)
     except (CannotOpen, KeystoreUnavailable) as problem:
         if isinstance(problem, KeystoreUnavailable) and problem.away:
             raise
-        # A path is ids; what can't be read as a reference is shown by nothing of it.
+        # A path is ids. Nothing is shown of what can't be read as a reference.
         where = Reference.decode(reference).path if isinstance(problem, KeystoreUnavailable) else ""
         _log.error("keystore.not_destroyed", path=where, cause=getattr(problem, "cause", "malformed"))
         await _changed(db, note, retry_at=now + _RETRY_MS)

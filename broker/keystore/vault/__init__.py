@@ -1,1 +1,1 @@
-"""Vault and OpenBao: how they are called, signed in to, and what is kept with them."""
+"""Vault and OpenBao: how they are called and signed in to, and what is kept with them."""

@@ -11,7 +11,7 @@ _REST_S = 1.0
 
 
 class Breaker:
-    """Opens after three failures in a row; one call a second looks whether it is over.
+    """Opens after three failures in a row; then one call a second looks if Vault answers again.
 
     Used from several threads.
     """
@@ -24,7 +24,7 @@ class Breaker:
         self._cause = ""
 
     def refusal(self) -> str | None:
-        """Why no call may be tried now; None where one may."""
+        """Why no call may be tried now; None if one may."""
         with self._lock:
             if self._failures < _FAILURES:
                 return None

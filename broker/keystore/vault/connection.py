@@ -1,4 +1,7 @@
-"""Connections to one Vault that take nothing from the environment, and carry the token to no other host."""
+"""Connections to one Vault.
+
+They take nothing from the environment, and carry the token to no other host.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from requests.adapters import HTTPAdapter
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Vault is.  ``ca_file`` is the only authority that is trusted; None trusts the public ones of certifi."""
+    """Where Vault is.
+
+    ``ca_file`` is the only authority that is trusted.  None trusts the public ones of certifi.
+    """
 
     url: str
     namespace: str = ""
@@ -59,7 +65,10 @@ class Session(requests.Session):
 
 
 class _Adapter(JSONAdapter):  # type: ignore[misc]  # hvac has no types
-    """hvac's own, less the client certificate that it takes from the environment when it is told of none."""
+    """hvac's own adapter, less a client certificate from the environment.
+
+    hvac's own takes one from there if it is told of none.
+    """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**{**given, "cert": None})

@@ -1,4 +1,7 @@
-"""What can be wrong with a Vault: every error of hvac, requests or an answer's form becomes one named cause."""
+"""What can be wrong with a Vault.
+
+Every error of hvac, requests or an answer's form becomes one named cause.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _TOLD: Final = {
 # Causes that say nothing of the broker's rights: Vault is not there for anybody.
 DOWN: Final = frozenset({"unreachable", "certificate", "redirected", "slow", "sealed", "standby", "failing"})
 
-# What each error means, the first that fits; some only their text tells apart.
+# What each error means, by the first that fits. Some are told apart only by their text.
 _MEANINGS: Final[Sequence[tuple[type[Exception], Callable[[str], str]]]] = (
     (Redirected, lambda _: "redirected"),
     (requests.exceptions.SSLError, lambda _: "certificate"),
@@ -60,7 +63,7 @@ def unavailable(cause: str) -> KeystoreUnavailable:
 
 
 def translated(call: Callable[[], T]) -> T:
-    """What ``call`` returns, which asks Vault and reads the answer.
+    """Return what ``call`` returns; it asks Vault and reads the answer.
 
     Raises:
         KeystoreUnavailable: for whatever was wrong, by its cause and without the error's own words. What ``call``

@@ -1,4 +1,6 @@
-"""How far the record was, kept in KV: what shows every broker of a deployment that its database was restored.
+"""How far the record was, kept in KV.
+
+It shows every broker of a deployment if its database was restored.
 
 ::
 
@@ -24,7 +26,7 @@ class HeadInVault:
         self._path = values.path("broker", "heads", database_id)
 
     async def read(self) -> Head | None:
-        """The head that is kept; None where there is none.
+        """The head that is kept; None if there is none.
 
         Raises:
             Unreadable: something else is there. KeystoreUnavailable: Vault is away, or forbids it.
@@ -50,6 +52,6 @@ class HeadInVault:
     async def _is_news(self, head: Head) -> bool:
         try:
             kept = await self.read()
-        except Unreadable:  # met at the start of a process, where it is refused; this one knows better
+        except Unreadable:  # a process that starts meets it, and is refused; this one knows better
             return True
         return kept is None or head.is_after(kept)

@@ -1,4 +1,4 @@
-"""Customers' keys as values in KV v2: one path for each organization, provider and credential.
+"""Customers' keys as values in KV v2, by organization, provider and credential.
 
 ::
 
@@ -6,7 +6,8 @@
     MOUNT/data/PREFIX/broker/master-keys                                  what the broker seals its own values with
 
 A row holds a reference (``broker.formats.kv_reference``): the path, KV's number of the value, and its digest sealed to
-the row's place.  Writes check and set; every version of a credential is one KV version; destroyed is destroyed.
+the row's place.  Writes check and set.  Every version of a credential is one KV version.  What is destroyed stays
+destroyed.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _TRIES = 5
 class KvKeystore:
     """A :class:`~broker.keystore.keystore.Keystore` that keeps customers' keys in KV.
 
-    The broker's own values (its signing keys, the private keys of open links, webhooks) and the proofs of customers'
-    keys are sealed under ``keys``, which lie in KV too.
+    The broker's own values are sealed under ``keys``, which lie in KV too: its signing keys, the private keys of open
+    links, webhooks.  So are the proofs of customers' keys.
     """
 
     def __init__(self, values: Values, keys: KvKeyWrapper, db: Database, clock: Clock) -> None:
@@ -47,7 +48,7 @@ class KvKeystore:
         self._clock = clock
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        """The value is an orphan until its reference is stored."""
+        """Put the value in KV; it is an orphan until its reference is stored."""
         if binding.purpose != _KEEPS:
             return await self._own.seal(value, binding)
         path = self._path(binding)
@@ -78,7 +79,7 @@ class KvKeystore:
         return value
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
-        """The value in KV is not touched."""
+        """Wrap the proof's data key again; the value in KV is not touched."""
         if not is_reference(sealed):
             return await self._own.rewrap(sealed, binding)
         reference = _parts(sealed)
@@ -86,7 +87,10 @@ class KvKeystore:
         return None if proof is None else replace(reference, seal=proof).encode()
 
     async def erase(self, sealed: bytes) -> None:
-        """If nothing is under the number yet, it is used up: a write that was given up and comes late then fails."""
+        """Destroy the value in KV.
+
+        If nothing is under the number yet, the number is used up: a write that was given up and comes late then fails.
+        """
         if not is_reference(sealed):
             return
         reference = _parts(sealed)
@@ -94,7 +98,7 @@ class KvKeystore:
         for _ in range(_TRIES):
             found = await self._values.get(path, number)
             if found is not None:
-                # Under the number may be what somebody else put there first.
+                # Somebody else may have put something there first, under the number.
                 if found.get("mark") == reference.write_tag.hex():
                     await self._values.destroy(path, number)
                 return
@@ -105,12 +109,15 @@ class KvKeystore:
                 await self._destroy_deleted(sealed, reference)
                 return
             if there.newest != number - 1 or await orphans.was_stored(self._db, sealed):
-                return  # forgotten by KV, or deleted with its path; no write can be on its way to it
+                return  # KV forgot it, or it was deleted with its path; no write can be on its way to it
             await self._values.put(path, {"mark": reference.write_tag.hex()}, number - 1)
         raise KeystoreUnavailable("Others write to the same path in Vault all the time; try again.", cause="busy")
 
     async def _destroy_deleted(self, sealed: bytes, reference: Reference) -> None:
-        """Destroy a value that somebody deleted so that it can be restored: whose it is can't be read."""
+        """Destroy a value that somebody deleted in a way that lets it be restored.
+
+        Whose it is can't be read.
+        """
         if not await orphans.was_stored(self._db, sealed):
             raise KeystoreUnavailable(
                 f"Version {reference.number} of {reference.path} was deleted in Vault and not destroyed, and nothing "

@@ -1,4 +1,7 @@
-"""How the broker signs in to Vault: AppRole, JWT (Kubernetes among them), or a token that an agent keeps in a file."""
+"""How the broker signs in to Vault.
+
+By AppRole, by JWT (Kubernetes among them), or with a token that an agent keeps in a file.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from broker.keystore.vault.faults import unavailable
 
 
 class Token(NamedTuple):
-    """A Vault token; ``seconds`` it lasts (0: not told), and whether it can be renewed by whoever holds it."""
+    """A Vault token, and whether whoever holds it can renew it.
+
+    It lasts for ``seconds`` (0: not told).
+    """
 
     value: str
     seconds: int
@@ -45,7 +51,7 @@ class Login(Protocol):
         ...
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:
-        """A fresh token; blocking.
+        """A fresh token.  Blocks.
 
         Raises:
             SecretIdRefused; hvac's and requests' errors: Vault's answer.
@@ -63,7 +69,7 @@ class TokenFile:
         return _content(self.path, "BROKER_VAULT_TOKEN_FILE", closed.read)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:  # noqa: ARG002 - needs no call
-        """The token is its own credential, and never renewed here."""
+        """The token itself: it is its own credential, and never renewed here."""
         return Token(credential, 0, renewable=False)
 
 
@@ -96,7 +102,7 @@ class Jwt:
     jwt_file: Path
 
     def credential(self) -> str:
-        # Whoever mounts it decides on its mode (kubelet: 0640 with an fsGroup, 0644 without), and it ends soon.
+        # Whoever mounts it decides on its mode (kubelet: 0640 with an fsGroup, 0644 without), and it expires soon.
         return _content(self.jwt_file, "BROKER_VAULT_JWT_FILE", Path.read_bytes)
 
     def sign_in(self, client: hvac.Client, credential: str) -> Token:

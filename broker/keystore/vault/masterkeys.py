@@ -1,4 +1,7 @@
-"""The broker's own master keys where customers' keys are in KV: they lie there too, beside them."""
+"""The broker's own master keys in KV, beside customers' keys.
+
+They lie there if customers' keys do.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ _FRESH_S = 5.0
 
 
 class KvKeyWrapper:
-    """A :class:`~broker.keystore.keystore.KeyWrapper` over master keys in KV.  Ids are ``kv/ID``.
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over master keys in KV.
 
-    The first keys are made when something is sealed and ``unused`` says that nothing in the database needs any.  Keys
-    that vanish are never replaced: what they sealed would not open.  A running broker goes on opening with those it
-    has, and seals nothing new.
+    Ids are ``kv/ID``.  The first keys are made if something is sealed and ``unused`` says that nothing in the database
+    needs any.  Keys that vanish are never replaced: what they sealed would not open.  A running broker goes on opening
+    with those that it has, and seals nothing new.
     """
 
     def __init__(self, values: Values, unused: Callable[[], Awaitable[bool]]) -> None:
@@ -52,7 +55,7 @@ class KvKeyWrapper:
         return await (await self._loaded()).unwrap(name, wrapped, binding)
 
     async def rotate(self) -> str:
-        """Add a fresh master key and make it the active one; its id."""
+        """Add a fresh master key and make it the active one; returns its id."""
         await self.read()
         while True:
             there = await self._values.numbers(self._path)
@@ -64,7 +67,7 @@ class KvKeyWrapper:
     async def drop(self, kek_id: str) -> None:
         """Remove a master key that nothing needs any more, and every stored form that still had it.
 
-        Again, after it was interrupted: goes on where it stopped.
+        If it was interrupted, another call goes on where it stopped.
 
         Raises:
             MasterKeysUnusable: it is the active one, or no stored form has it.
@@ -95,7 +98,11 @@ class KvKeyWrapper:
         return len(there.known - there.destroyed)
 
     async def end(self) -> int:
-        """Destroy every stored form, as nothing needs these keys any more; how many there were."""
+        """Destroy every stored form, as nothing needs these keys any more.
+
+        Returns:
+            How many there were.
+        """
         there = await self._values.numbers(self._path)
         forms = sorted(there.known - there.destroyed)
         for form in forms:
@@ -107,9 +114,9 @@ class KvKeyWrapper:
         """Read the keys again.
 
         Raises:
-            KeystoreUnavailable: also where they are gone; those from before stay loaded.
+            KeystoreUnavailable: also if they are gone; the previous ones stay loaded.
         """
-        # What is destroyed above it was refused, as Vault would have deleted it.
+        # Numbers above it are destroyed: they were refused, as Vault would have deleted them.
         there = await self._values.numbers(self._path)
         number = there.standing
         if number == 0:
@@ -122,7 +129,7 @@ class KvKeyWrapper:
         return self._local
 
     async def check(self) -> None:
-        """That the keys are there, and stay; raises KeystoreUnavailable."""
+        """Check that the keys are there, and stay; raises KeystoreUnavailable."""
         await self.read()
         there = await self._values.numbers(self._path)
         if there.standing in there.timed:

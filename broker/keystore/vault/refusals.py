@@ -1,7 +1,7 @@
 """Remember that Vault refused a sign-in, so that it isn't asked again for every call.
 
-Vault locks a role out, for everybody who signs in with it, after five wrong secret ids without a quarter of an hour
-between them; and a sign-in whose token is refused then leaves a token behind each time.
+After five wrong secret ids without a quarter of an hour between them, Vault locks a role out, for everybody who signs
+in with it.  And a sign-in whose token is refused then leaves a token behind each time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from broker.keystore.vault.login import SecretIdRefused
 
 _FIRST_S = 5.0
 _LONGEST_S = 60.0
-# Longer than Vault counts wrong secret ids: two brokers with one that is no more don't lock out a third.
+# Longer than Vault counts wrong secret ids: two brokers with one that has ended don't lock out a third.
 _UNCOUNTED_S = 1_200.0
 
 
 class Refusals:
-    """Those of one credential in a row.  Another credential, as the file was replaced, may be tried at once."""
+    """How often in a row one credential was refused.
+
+    Another credential, as the file was replaced, may be tried at once.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,12 +34,16 @@ class Refusals:
         self._cause = ""
 
     def check(self, credential: str) -> None:
-        """Raises KeystoreUnavailable, with the cause as it was, where it is too early to sign in with that again."""
+        """Refuse a credential for as long as it is too early to sign in with it again.
+
+        Raises:
+            KeystoreUnavailable: it is too early; the cause is that of the refusal.
+        """
         if self._count and self._digest == _digest(credential) and self._clock() < self._until:
             raise unavailable(self._cause)
 
     def note(self, credential: str, problem: KeystoreUnavailable) -> None:
-        """Vault refused it."""
+        """Vault refused ``credential``."""
         digest = _digest(credential)
         self._count = self._count + 1 if digest == self._digest else 1
         self._digest = digest
@@ -47,7 +54,7 @@ class Refusals:
         self._cause = problem.cause
 
     def forget(self) -> None:
-        """Vault takes what it is given."""
+        """Vault has accepted a token."""
         self._count = 0
 
 

@@ -1,7 +1,8 @@
-"""One Vault or OpenBao: called from a bounded pool of threads, within a deadline, with a token that is kept fresh.
+"""One Vault or OpenBao, called from a bounded pool of threads.
 
-Whatever goes wrong becomes one :class:`~broker.keystore.keystore.KeystoreUnavailable` whose ``cause`` names it; the
-next call tries again, so that nothing has to be restarted once Vault is back.
+Calls have a deadline, and a token that is kept fresh.  Whatever goes wrong becomes one
+:class:`~broker.keystore.keystore.KeystoreUnavailable` whose ``cause`` names it.  The next call tries again, so nothing
+has to be restarted once Vault is back.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["Address", "Vault", "unavailable"]
 _log = structlog.get_logger()
 T = TypeVar("T")
 
-# Calls that wait for a thread, for each thread: more than these would be answered too late anyway.
+# So many calls wait for each thread: more than these would be answered too late anyway.
 _QUEUE = 8
 
 
@@ -66,7 +67,10 @@ class Vault:
         self._keeping = asyncio.create_task(self._keep(), name="vault-token")
 
     async def close(self) -> None:
-        """Stop, and close every connection.  The token is left to expire: other processes may hold the same one."""
+        """Stop, and close every connection.
+
+        The token is left to expire: other processes may hold the same one.
+        """
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -74,7 +78,7 @@ class Vault:
         self._session.close()
 
     async def call(self, work: Callable[[hvac.Client], T]) -> T:
-        """Run ``work``, which asks and reads the answer, with a signed-in client in a thread.
+        """Run ``work`` with a signed-in client in a thread; it asks Vault and reads the answer.
 
         Raises:
             KeystoreUnavailable: named by its cause. CannotOpen: as ``work`` says.
@@ -96,7 +100,7 @@ class Vault:
             raise unavailable("busy")
         self._under_way += 1
         late = asyncio.Event()
-        # In the caller's context: a line from the thread is the request's too.
+        # In the caller's context: a log line from the thread is the request's too.
         running = self._pool.submit(copy_context().run, self._signed_in, work)
         running.add_done_callback(lambda done: self._in_loop(lambda: self._over(done, late)))
         try:
@@ -111,7 +115,7 @@ class Vault:
             self._loop.call_soon_threadsafe(then)
 
     def _over(self, done: Future[Any], late: asyncio.Event) -> None:
-        """A call has left its thread; what came of it is told to the breaker, once."""
+        """Tell the breaker, once, what came of a call that has left its thread."""
         self._under_way -= 1
         if late.is_set() or done.cancelled():
             return
@@ -142,7 +146,7 @@ class Vault:
         return done
 
     async def _keep(self) -> None:
-        """Renew the token before it ends; what fails is tried again soon."""
+        """Renew the token before it ends; if that fails, try again soon."""
         wait = self._tokens.renew_in()
         while True:
             self._fresh.clear()

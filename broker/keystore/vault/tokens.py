@@ -1,4 +1,7 @@
-"""The broker's token: signed in for when first needed, renewed before it ends, replaced when Vault refuses it."""
+"""The broker's token: signed in for when first needed, renewed before it ends.
+
+It is replaced if Vault refuses it.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from broker.keystore.vault.refusals import Refusals
 
 _log = structlog.get_logger()
 
-# A token is renewed when this much of its life is over.
+# A token is renewed when this much of its life has passed.
 _RENEW_AT = 0.6
-# What fails is tried again after so long, and several times within what is left of the token's life.
+# A renewal that fails is tried again after so long, and several times within what is left of the token's life.
 _RETRY_S = 5.0
 _RETRIES = 4
 _RETRY_LEAST_S = 0.5
@@ -26,7 +29,7 @@ _NONE = Token("", 0, renewable=False)
 
 
 class Tokens:
-    """Keeps the token of ``client``.  Used from several threads; what asks Vault blocks.
+    """Keeps the token of ``client``.  Used from several threads.  What asks Vault blocks.
 
     Args:
         login: how to sign in.
@@ -57,14 +60,14 @@ class Tokens:
         self._refusals = Refusals(clock)
 
     def present(self) -> Token:
-        """The token, signed in for where there is none; raises KeystoreUnavailable."""
+        """The token, signed in for if there is none; raises KeystoreUnavailable."""
         if (token := self._token).value:
             return token
         with self._lock:
             return self._token if self._token.value else self._sign_in()
 
     def accepted(self, token: Token) -> None:
-        """Vault has answered a call that came with it."""
+        """Vault has answered a call that came with this token."""
         if token.value != self._accepted:
             with self._lock:
                 if token.value == self._token.value:
@@ -72,7 +75,10 @@ class Tokens:
                     self._refusals.forget()
 
     def refused(self, token: Token) -> None:
-        """Vault has refused it: expired, revoked, or never good, in which case the next sign-in has to wait."""
+        """Vault has refused this token: it expired, was revoked, or was never good.
+
+        If it was never good, the next sign-in has to wait.
+        """
         with self._lock:
             if token.value != self._token.value:  # whoever found out first has seen to it
                 return
@@ -82,17 +88,20 @@ class Tokens:
             self._token, self._accepted = _NONE, ""
 
     def renew_in(self) -> float | None:
-        """Seconds until the token should be renewed; None where there is nothing to renew."""
+        """Seconds until the token should be renewed; None if there is nothing to renew."""
         token, since = self._token, self._since
         return max(0.0, since + token.seconds * _RENEW_AT - self._clock()) if token.seconds else None
 
     def retry_in(self) -> float:
-        """Seconds until renewing should be tried again that has failed: well before the token ends, where it can be."""
+        """Seconds until a renewal that failed should be tried again.
+
+        That is well before the token ends, if it can be.
+        """
         left = self._since + self._token.seconds - self._clock()
         return min(_RETRY_S, max(left / _RETRIES, _RETRY_LEAST_S)) if left > 0 else _RETRY_S
 
     def renew(self) -> None:
-        """Renew the token, or sign in again where that can't be; raises KeystoreUnavailable."""
+        """Renew the token, or sign in again if that can't be; raises KeystoreUnavailable."""
         token = self._token
         if token.renewable and token.value and self._renewed(token):
             return

@@ -1,8 +1,8 @@
 """Data keys wrapped by a key of the transit engine: the master key never leaves Vault.
 
-The key is *derived*: Vault makes a key of its own for each organization from the context that comes with a call
-(the organization's id), and the whole binding goes along as associated data.  So Vault itself refuses to unwrap the
-data key of a row that was copied to another tenant, credential, version or purpose.
+The key is *derived*.  Vault makes a key of its own for each organization from the context that comes with a call (the
+organization's id).  The whole binding goes along as associated data.  So Vault itself refuses to unwrap the data key of
+a row that was copied to another tenant, credential, version or purpose.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _BROKERS_OWN = "keybroker"
 
 
 class TransitWrapper:
-    """A :class:`~broker.keystore.keystore.KeyWrapper` over ``mount/keys/name``.  Ids are ``transit/NAME/VERSION``."""
+    """A :class:`~broker.keystore.keystore.KeyWrapper` over ``mount/keys/name``.
+
+    Ids are ``transit/NAME/VERSION``.
+    """
 
     def __init__(self, vault: Vault, mount: str, name: str) -> None:
         self._vault = vault
@@ -55,7 +58,7 @@ class TransitWrapper:
         return int(about["latest_version"])
 
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
-        """Nothing new is sealed by a key that is not derived."""
+        """Wrap a data key; refuses if the transit key is not derived."""
         await self.newest()
 
         def read(data: dict[str, Any]) -> tuple[str, bytes]:

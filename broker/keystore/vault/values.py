@@ -1,4 +1,7 @@
-"""Values in KV v2 under one mount and prefix: read, put with check-and-set, described, destroyed by their number."""
+"""Values in KV v2 under one mount and prefix.
+
+They are read, put with check-and-set, described, and destroyed by their number.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from hvac import exceptions as refused
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.server import Vault
 
-# KV forgets the oldest version beyond this many; a credential's versions are people's rotations.
+# KV forgets the oldest version beyond this many. A credential's versions are people's rotations: they are fewer.
 _VERSIONS = 10_000
-# Whether the mount keeps values is tried again after so long, the sooner where it doesn't.
+# Whether the mount keeps values is tried again after so long, sooner if it doesn't.
 _KEPT_S = 600.0
 _AGAIN_S = 5.0
 _PROBE = ("organizations", "probe", "probe", "probe")
@@ -25,17 +28,20 @@ _NEEDED = {"data": {"create", "update", "read"}, "metadata": {"create", "update"
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """KV's numbers of the values at a path: the newest there was (0: none), those it knows, and the destroyed ones."""
+    """KV's numbers of the values at a path.
+
+    There are the newest that there was (0: none), those that KV knows, and the destroyed ones.
+    """
 
     newest: int = 0
     known: frozenset[int] = frozenset()
     destroyed: frozenset[int] = frozenset()
-    # Those that were deleted, or will be: KV says when.
+    # The numbers of values that were deleted, or will be: KV says when.
     timed: frozenset[int] = frozenset()
 
     @property
     def standing(self) -> int:
-        """The newest that is not destroyed; 0 where there is none."""
+        """The newest that is not destroyed; 0 if there is none."""
         return max(self.known - self.destroyed, default=0)
 
 
@@ -54,7 +60,7 @@ class Values:
         return "/".join((self.prefix, *parts))
 
     async def newest(self, path: str) -> int:
-        """KV's number of the last value put there; 0 where there was none."""
+        """KV's number of the last value that was put there; 0 if there was none."""
 
         return (await self.numbers(path)).newest
 
@@ -86,7 +92,10 @@ class Values:
         return await self._vault.call(work)
 
     async def below(self, path: str) -> list[str]:
-        """Every path with values below this one; needs the right to list, which a broker has not."""
+        """Every path with values below this one.
+
+        That needs the right to list, which a broker has not.
+        """
 
         def work(client: hvac.Client) -> list[str]:
             try:
@@ -102,10 +111,10 @@ class Values:
         return found
 
     async def put(self, path: str, value: Mapping[str, str], after: int) -> bool:
-        """Put a value there as number ``after + 1``; False where somebody else put one meanwhile.
+        """Put a value there as number ``after + 1``; False if somebody else put one meanwhile.
 
         Raises:
-            KeystoreUnavailable: also where KV would delete it after a time; it is destroyed then.
+            KeystoreUnavailable: also if KV would delete it after a time; it is destroyed then.
         """
 
         def work(client: hvac.Client) -> bool | None:
@@ -144,7 +153,10 @@ class Values:
         await self._vault.call(work)
 
     async def get(self, path: str, number: int | None = None) -> dict[str, Any] | None:
-        """The value of that number, or the newest; None where it is gone, or deleted so that people can restore it."""
+        """The value of that number, or the newest.
+
+        None if it is gone, or deleted so that people can restore it.
+        """
 
         def work(client: hvac.Client) -> dict[str, Any] | None:
             try:
@@ -167,7 +179,9 @@ class Values:
         await self._vault.call(work)
 
     async def check(self) -> None:
-        """That the mount is there and keeps values, and the broker may put, read and destroy them.
+        """Check that the mount is there and keeps values.
+
+        The broker has to be able to put, read and destroy them.
 
         Raises:
             KeystoreUnavailable: named by its cause.
@@ -191,7 +205,7 @@ class Values:
 
 
 def forgets(what: str) -> KeystoreUnavailable:
-    """The problem of a mount, or a path, that deletes values by itself."""
+    """The problem that a mount, or a path, deletes values by itself."""
     return KeystoreUnavailable(
         f"Vault deletes {what} after a time, so no key is kept there; an operator must set delete_version_after of the "
         "KV mount, and of the path, to 0s.",
@@ -200,6 +214,9 @@ def forgets(what: str) -> KeystoreUnavailable:
 
 
 def _refuse_if_no_mount(error: refused.InvalidPath) -> None:
-    """Vault answers 404 in no words where a mount has no such value; where there is no such mount, it says so."""
+    """Refuse if there is no such mount.
+
+    If a mount has no such value, Vault answers 404 without words.  If there is no such mount, it says so.
+    """
     if error.errors:
         raise error
