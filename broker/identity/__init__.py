@@ -1,1 +1,4 @@
-"""Who calls: operators (people) and workloads (jobs).  Customers with a link are known in ``intake/proving``."""
+"""Who calls: operators (people) and workloads (jobs).
+
+Customers with a link are known in ``intake/proving``.
+"""

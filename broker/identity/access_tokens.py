@@ -1,4 +1,7 @@
-"""Access tokens: short-lived JWTs of the RFC 9068 profile, signed with EdDSA, every option of the check spelled out."""
+"""Access tokens: short-lived JWTs of the RFC 9068 profile, signed with EdDSA.
+
+Every option of the check is spelled out.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class AccessTokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc]  # au
 
 
 class Client(Protocol):
-    """What of an OAuth client a token is made of."""
+    """The part of an OAuth client that a token is made of."""
 
     def get_client_id(self) -> str:
         """The workload's id."""
@@ -70,7 +73,10 @@ class _Verified(NamedTuple):
 
 
 class AccessTokens:
-    """Verifies access tokens; a verified one is remembered until it expires, so a job's second call costs a hash."""
+    """Verifies access tokens.
+
+    A verified token is remembered until it expires, so a job's second call costs a hash.
+    """
 
     def __init__(self, issuer: str, keys: SigningKeys, clock: Timepiece) -> None:
         self._issuer = issuer
@@ -80,7 +86,9 @@ class AccessTokens:
         self._verified = Recent[bytes, _Verified](_REMEMBERED)
 
     async def verify(self, unverified_token: str) -> Workload:
-        """The workload that this token speaks for.  Whether the workload still stands is the guards' question.
+        """The workload that this token speaks for.
+
+        The guards say whether the workload still stands.
 
         Raises:
             AccessTokenRefused: not ours, altered, expired, or for somebody else.

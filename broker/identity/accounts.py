@@ -1,7 +1,7 @@
-"""Which accounts an admin may make, see and end who is limited to some customers: those within the same limits.
+"""Which accounts a limited admin may make, see and end: those within the same limits.
 
-Accounts are no tenant's, so neither fence between tenants says anything of them.  An admin who is limited stays
-possible, as somebody who looks after the accounts of some customers only: nothing they make reaches further.
+Accounts are no tenant's, so neither fence between tenants says anything of them.  An admin may be limited to some
+customers, and then looks after the accounts of those customers only: nothing that they make reaches further.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from broker.identity.tables import AccountRow
 
 
 def refuse_beyond(scope: Scope, organizations: Sequence[str] | None) -> None:
-    """An account is made with no wider limits than its maker's.
+    """Refuse to make an account with wider limits than its maker's.
 
     Raises:
-        Forbidden: it would be.
+        Forbidden: it would have them.
     """
     if not scope.covers(_scope(organizations)):
         raise Forbidden("organizations: your account is limited to some organizations; name one or more of them.")
 
 
 async def listed(session: AsyncSession, scope: Scope, *, after: str, limit: int) -> Sequence[AccountRow]:
-    """The accounts inside ``scope`` whose ids come after ``after``, ``limit`` at most, by id."""
-    # Accounts are people, a few hundred at most, and a list within a column is asked otherwise by each database.
+    """The accounts inside ``scope``, by id, ``limit`` at most.
+
+    The first is the one whose id comes next after ``after``.
+    """
+    # Accounts are people, a few hundred at most. Each database has its own way to ask for a list within a column.
     rows = await session.scalars(select(AccountRow).where(AccountRow.id > after).order_by(AccountRow.id))
     return [row for row in rows if scope.covers(_scope_of(row))][:limit]
 
@@ -37,7 +40,7 @@ async def find(session: AsyncSession, scope: Scope, operator_id: str) -> Account
     """The account of that id.
 
     Raises:
-        NotFound: none inside ``scope``.
+        NotFound: there is none inside ``scope``.
     """
     row = await session.get(AccountRow, operator_id)
     if row is None or not scope.covers(_scope_of(row)):
@@ -46,7 +49,7 @@ async def find(session: AsyncSession, scope: Scope, operator_id: str) -> Account
 
 
 def _scope_of(row: AccountRow) -> Scope:
-    # What something else than the broker wrote is for those to look at who see everything.
+    # If something else than the broker wrote it, only those who see everything look at it.
     return _scope(row.organizations) if row.genuine else Scope(None)
 
 

@@ -1,6 +1,6 @@
 """The second person: who may approve what another one asked for.
 
-Accounts are trees: each was made by another, but for those that were made with a one-time token, which only somebody
+Accounts are trees: each was made by another.  Only those at a root were made with a one-time token, which only somebody
 on the server can have printed.  Whoever made an account saw its token and may act as it.  So two accounts of one tree
 may be one person, and what an account asks for is approved from another tree.
 """
@@ -36,7 +36,10 @@ class NotASecondPerson(Forbidden):
 
 
 class Approvable(Protocol):
-    """A row that gives nothing while ``needs_approval`` and nobody's ``approved_by`` is set.  Times in milliseconds."""
+    """A row that gives nothing while its approval is missing.
+
+    It is missing while ``needs_approval`` is set and ``approved_by`` is not.  Times are in milliseconds.
+    """
 
     @property
     def state(self) -> str: ...
@@ -54,12 +57,12 @@ class Approvable(Protocol):
 
 
 def in_force(row: Approvable) -> bool:
-    """Whether it was neither revoked nor waits, or waited in vain, for an approval."""
+    """Whether the row gives what it says: it is not revoked, and its approval isn't missing."""
     return row.state == Validity.ACTIVE and (not row.needs_approval or row.approved_by is not None)
 
 
 def shown_state(row: Approvable, now: int) -> str:
-    """``active``, ``revoked``, or while its approval is missing ``waiting`` or ``expired``."""
+    """``active``, ``revoked``, or while the approval is missing ``waiting`` or ``expired``."""
     if row.state != Validity.ACTIVE or in_force(row):
         return row.state
     return Unapproved.WAITING if now < row.created_at + APPROVAL_MS else Unapproved.EXPIRED
@@ -69,12 +72,12 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: in
     """Put ``actor``'s approval on a row that waits, as a second person's.
 
     Returns:
-        Who asked, for the record; empty where it was approved before, so that nothing changes.
+        Who asked, for the record.  Empty if it was approved already, so that nothing changes.
 
     Raises:
         Conflict: it doesn't wait, or has waited too long. RowAltered.
-        NotASecondPerson: it is the same account that asked, or one made it, or a third one made both, or nobody can
-            tell.
+        NotASecondPerson: it is the same account that asked, or one made the other, or a third one made both, or
+            nobody can tell.
     """
     if row.state != Validity.ACTIVE or not row.needs_approval:
         raise Conflict("This waits for nobody's approval.")
@@ -95,7 +98,7 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: in
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:
-    """The account at the root of this one's tree; None where it can't be told."""
+    """The account at the root of this one's tree; None if it can't be told."""
     for _ in range(_DEEPEST):
         row = await session.get(AccountRow, operator_id)
         if row is None or not row.genuine:

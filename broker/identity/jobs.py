@@ -1,7 +1,8 @@
-"""Which jobs stand: asked by every request that a job's access token establishes, so answered from memory.
+"""Which jobs stand.
 
-An access token lasts for minutes after its job was revoked.  Uses and leases are decided under guards, which see that
-at once; this is for everything else that a token opens.
+Every request that a job's access token establishes asks this, so it is answered from memory.  An access token lasts for
+minutes after its job was revoked.  Uses and leases are decided under guards, which see that at once.  This is for
+everything else that a token opens.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class Jobs:
         self._changes = 0
 
     async def check(self, workload: str) -> None:
-        """Return where the workload stands.
+        """Return if the workload stands.
 
         Raises:
-            JobRevoked: it was revoked: here, or elsewhere a second ago; sooner where a message of it came.
+            JobRevoked: it was revoked here, or elsewhere a second ago; sooner if a message of it came.
         """
         known = self._known.get(workload)
         if known is None or not 0 <= self._clock() - known.at < _FRESH_MS:
@@ -73,6 +74,6 @@ class Jobs:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, workload)
         known = _Known(row is not None and row.genuine and row.state == Validity.ACTIVE, at)
-        if changes == self._changes:  # else this may be from before what was heard meanwhile
+        if changes == self._changes:  # else this may be older than what was heard meanwhile
             self._known[workload] = known
         return known

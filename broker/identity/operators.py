@@ -28,7 +28,10 @@ BOOTSTRAP_MS = DAY_MS
 
 
 class TokenRefused(InvalidToken):
-    """The token is not one of ours, has expired, or was revoked: the same answer for all three."""
+    """The token is not one of ours, has expired, or was revoked.
+
+    The answer is the same for all three.
+    """
 
     def __init__(self) -> None:
         super().__init__("The token is not valid. Ask an admin for a new one, or sign in again.")
@@ -48,16 +51,17 @@ async def are_there(session: AsyncSession) -> bool:
 
 
 async def _were_there(session: AsyncSession) -> bool:
-    """Whether the record knows of a first account: whoever deletes it gets no token."""
+    """Whether the record knows of a first account: whoever deletes that one gets no token."""
     made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").limit(1)
     return await session.scalar(made) is not None
 
 
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, replace: bool = False) -> str | None:
-    """A one-time token while there is no operator; None once there is one, or where a token was given out already.
+    """A one-time token while there is no operator.
 
-    However many replicas start at once, one of them has the token.  ``replace`` puts a fresh one in its place, also
-    where there are operators: for a second person, whose account none of them made.
+    None once there is one, or if a token was given out already.  However many replicas start at once, one of them has
+    the token.  ``replace`` puts a fresh one in its place, also if there are operators: for a second person, whose
+    account none of them made.
     """
     if not replace and (await are_there(session) or await _were_there(session)):
         return None
@@ -85,7 +89,10 @@ async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
 
 
 async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> None:
-    """Look whether this is the one-time token, so that whoever has another one takes no writer; raises TokenRefused."""
+    """Look whether this is the one-time token; raises TokenRefused.
+
+    So whoever has another one takes no writer.
+    """
     await _offered(session, hash_key, unverified_token, now)
 
 
@@ -103,7 +110,9 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
 ) -> tuple[AccountRow, str]:
-    """An admin whom nobody made, and their token, for the one-time token that was given out on the server.
+    """An admin whom nobody made, and their token, for the one-time token.
+
+    That was given out on the server.
 
     Raises:
         TokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.
@@ -115,7 +124,7 @@ async def bootstrap(
     if (await session.execute(spent)).first() is None:  # somebody else was faster
         raise TokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
-    # Of the token, so that whoever brings a spent one back is still the account that it made.
+    # The id is made of the token, so that whoever brings a spent one back is still the account that it made.
     row.id = "opr_" + token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16].hex()
     if await session.get(AccountRow, row.id) is not None:
         raise TokenRefused
@@ -137,9 +146,10 @@ async def create(
     approval: bool,
     now: int,
 ) -> tuple[AccountRow, str]:
-    """A named account and its token, shown this once; ``organizations`` (ids) limits it to some customers.
+    """A named account and its token, shown this once.
 
-    With ``approval``, an admin's account may do nothing before a second person approved it.
+    ``organizations`` (ids) limits it to some customers.  With ``approval``, an admin's account may do nothing until a
+    second person has approved it.
 
     Raises:
         Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
@@ -174,7 +184,11 @@ def _check_name(name: str) -> None:
 
 
 async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
-    """Free a name that only an account has that nobody approved in time; raises Conflict for any other."""
+    """Free a name that only an account has that nobody approved in time.
+
+    Raises:
+        Conflict: another account has it.
+    """
     row = await session.scalar(select(AccountRow).where(AccountRow.name == name))
     if row is None:
         return
@@ -185,7 +199,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
 
 
 async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> AccountRow:
-    """Let an account that waits work, as a second person (``actor``).  Idempotent.
+    """Approve an account that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
         NotFound: no such account inside ``scope``. Conflict, NotASecondPerson, RowAltered: as for any approval.
@@ -231,7 +245,7 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     """The operator whose token this is.
 
     Raises:
-        TokenRefused: unknown, revoked or expired, or waiting for its approval. AccountAltered.
+        TokenRefused: unknown, revoked, expired, or waiting for its approval. AccountAltered.
     """
     if not token.is_token(unverified_token, "kbo"):
         raise TokenRefused

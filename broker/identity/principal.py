@@ -19,7 +19,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person at the vendor.  ``organizations`` limits them to some customers; None means every one."""
+    """A person at the vendor.
+
+    ``organizations`` limits them to some customers; None means every one.
+    """
 
     id: str
     name: str
@@ -28,11 +31,11 @@ class Account:
 
     @property
     def scope(self) -> Scope:
-        """The tenants this operator may see."""
+        """The tenants that this operator may see."""
         return EVERY_TENANT if self.organizations is None else Scope(self.organizations)
 
     def may(self, *roles: Role) -> bool:
-        """Whether one of these roles, or ``admin``, is theirs."""
+        """Whether this operator has one of these roles, or ``admin``."""
         return Role.ADMIN in self.roles or not self.roles.isdisjoint(roles)
 
     def actor(self, address: str = "", agent: str = "") -> Actor:

@@ -1,4 +1,7 @@
-"""The Ed25519 keys that sign access tokens: sealed at rest, published as a JWK Set (RFC 7517, RFC 8037)."""
+"""The Ed25519 keys that sign access tokens.
+
+They are sealed at rest and published as a JWK Set (RFC 7517, RFC 8037).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from broker.keystore.keystore import Keystore
 # RFC 9864 renames the algorithm to Ed25519; RFC 8037's EdDSA is what deployed libraries still write and expect.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
 
-# Anybody can name a key that there isn't; that costs one look in so long, and another replica's new key as long.
+# Anybody can name a key that there isn't. That costs one look in so long, and another replica's new key waits as long.
 _COOL_DOWN_MS = 5_000
 
 
@@ -34,7 +37,7 @@ class SigningKeys:
         self._look_from = clock.steady()
 
     async def load(self) -> None:
-        """Read the keys, making the first on first start."""
+        """Read the keys; the first start makes the first one."""
         rows = await self._rows()
         if not rows:
             key = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": "EdDSA"}, auto_kid=True)
@@ -49,9 +52,9 @@ class SigningKeys:
         ]
 
     async def look_again(self) -> None:
-        """Read the keys again, as a ``kid`` is not known: another replica may have made it.
+        """Read the keys again because a ``kid`` is not known: another replica may have made it.
 
-        All who come meanwhile wait for the same look; who comes within seconds after it goes by what it found.
+        All who come meanwhile wait for the same look.  Those who come within seconds after it go by what it found.
 
         Raises:
             SQLAlchemyError, KeystoreUnavailable, CannotOpen: it failed, so that the next one looks at once.
@@ -61,7 +64,7 @@ class SigningKeys:
                 return
             self._looking = asyncio.create_task(self.load(), name="signing-keys")
             self._looking.add_done_callback(self._looked)
-        await asyncio.shield(self._looking)  # who leaves doesn't end the others' look
+        await asyncio.shield(self._looking)  # a caller that leaves doesn't end the others' look
 
     def _looked(self, look: asyncio.Task[None]) -> None:
         self._looking = None

@@ -1,4 +1,4 @@
-"""Rows of operators, workloads, the assertions they used and the keys that sign access tokens."""
+"""Rows of operators, workloads, used assertions, and the keys that sign access tokens."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from broker.keystore.genuine import GivesRights
 class AccountRow(GivesRights, Table):
     """A person's account.  Only the keyed hash of the token is kept.
 
-    ``created_by`` is the account that made it, "" for one that was made with a one-time token.  With
-    ``needs_approval`` it may do nothing until ``approved_by`` is set, which a second person does.
+    ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval`` it may
+    do nothing until a second person sets ``approved_by``.
     """
 
     __tablename__ = "operators"

@@ -1,7 +1,8 @@
-"""The token endpoint: OAuth 2.0 ``client_credentials`` (RFC 6749 §4.4) with ``private_key_jwt`` (RFC 7523).
+"""The token endpoint: OAuth 2.0 ``client_credentials`` with ``private_key_jwt``.
 
-authlib checks the request; this module gives it what it needs beforehand (its hooks are synchronous, our database is
-not) and commits the assertion's ``jti`` together with the event before the token leaves.
+See RFC 6749 §4.4 and RFC 7523.  authlib checks the request.  This module gives it beforehand what it needs (its hooks
+are synchronous, our database is not).  It commits the assertion's ``jti`` together with the event before the token
+leaves.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ from broker.identity.unverified import peek
 from broker.notifications.altered import report
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
-# The same at both ends: `exp` may be as long ago as `iat` and `nbf` may be ahead (RFC 7519 §4.1.4–6).
+# The same at both ends: `exp` may be so long ago, and `iat` and `nbf` so far ahead (RFC 7519 §4.1.4–6).
 LEEWAY_S = 10
 ASSERTION_LIFETIME_S = 300
 _JTI_MAX = 256
-# Refusals that go on the record in ten minutes, of one process; what is beyond is counted only.
+# So many refusals of one process go on the record in ten minutes; those beyond are only counted.
 RECORDED = {"address": 60, "workload": 60}
 _LOOKING = 2
 _REMEMBERED = 10_000
-# What an assertion may say that it is (RFC 7515 §4.1.9): RFC 7523bis names the first, what is older says the second.
+# What an assertion may say that it is (RFC 7515 §4.1.9): RFC 7523bis names the first, older clients say the second.
 # Anything else is a token for another purpose, which its signer may have given out.
 _TYPES = frozenset({"client-authentication+jwt", "jwt"})
 
@@ -69,10 +70,10 @@ class TokenAnswer:
 
 
 class TokenEndpoint:
-    """Answers token requests.  ``refused`` counts refusals of strangers that are not on the record.
+    """Answers token requests.
 
-    A request that names an unknown workload goes the way of all others, with keys that nobody has: neither what is
-    answered nor when tells which workloads exist.
+    ``refused`` counts refusals of strangers that are not on the record.  A request that names an unknown workload goes
+    the way of all others, with keys that nobody has.  Neither the answer nor its time tells which workloads exist.
     """
 
     def __init__(
@@ -132,14 +133,17 @@ class TokenEndpoint:
         return TokenAnswer(200, body)
 
     def _nobody(self, client_id: str) -> WorkloadRow:
-        """What stands for a workload that there isn't: it has a key, as others have."""
+        """Stands in for a workload that there isn't: it has a key, as others have."""
         secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
         return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state=Validity.REVOKED)
 
     async def _spent(self, actor: Actor, jti: str, expires_ms: int) -> bool:
-        """Put the token on the record with the assertion that it was given for; False where that was used before."""
+        """Put the token on the record with the assertion that it was given for.
+
+        False if that was used already.
+        """
         assertion = (actor.id, jti)
-        if (self._used.get(assertion) or 0) > self._clock():  # whoever repeats one takes no writer for it
+        if (self._used.get(assertion) or 0) > self._clock():  # a repeated one takes no writer
             return False
         try:
             async with self._db.write(EVERY_TENANT) as session:
@@ -168,7 +172,10 @@ class TokenEndpoint:
         return TokenAnswer(status, body)
 
     def _note(self, row: WorkloadRow, why: str, address: str, detail: str) -> None:
-        """Put a refusal on the record, within limits; it isn't waited for, as strangers would see that it is."""
+        """Put a refusal on the record, within limits.
+
+        It isn't waited for, as strangers would see that it is.
+        """
         names = {f"address {network(address)}": RECORDED["address"], f"workload {row.id}": RECORDED["workload"]}
         if any(self._tally.count(name) >= limit for name, limit in names.items()):
             self.refused += 1
@@ -188,13 +195,15 @@ class TokenEndpoint:
 
     def _invalid_client(self) -> TokenAnswer:
         # One text for every cause: a stranger must not learn which workloads exist. The record holds the cause.
-        # The time is in every HTTP answer's Date; here it is read by whoever has to compare clocks.
+        # The time is in every HTTP answer's Date; here whoever has to compare clocks reads it.
         advice = _ADVICE.format(issuer=self._issuer, now=rfc3339(self._clock()))
         return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
 
 
 def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """The client the request claims to be, before anything is checked; empty where it doesn't say.
+    """The client that the request claims to be, before anything is checked.
+
+    Empty if it doesn't say.
 
     Raises:
         ValueError: the assertion is no token, or the Authorization header not of the scheme that it names.
@@ -276,7 +285,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         return _Client(self._endpoint, self._row) if self._row.id == client_id else None
 
     def save_token(self, _token: object, _request: object) -> None:
-        """Tokens are not kept: they are short-lived and checked against the workload's epoch."""
+        """Keep nothing: tokens are short-lived and checked against the workload's epoch."""
 
     def send_signal(self, *_args: object, **_kwargs: object) -> None:
         pass
@@ -291,8 +300,8 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
 class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has no types
     """RFC 7523 client authentication, stricter than authlib's default.
 
-    Named algorithms and types, a bounded lifetime, and one audience: an assertion for others as well could be used here
-    by each of them.  The issuer is that audience (RFC 7523bis); clients from before send the endpoint's address.
+    It names algorithms and types, bounds the lifetime, and takes one audience.  An assertion for others as well could
+    be used here by each of them.  The issuer is that audience (RFC 7523bis); older clients send the endpoint's address.
     """
 
     def __init__(self, exchange: _Exchange, endpoint: TokenEndpoint) -> None:
@@ -325,7 +334,7 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
         return dict(verified.claims)
 
     def _verify_purpose(self, verified: jwt.Token) -> None:
-        """Whether this was made to sign in here, and nowhere else."""
+        """Check that this was made to sign in here, and nowhere else."""
         if verified.header.get("typ", "JWT").lower().removeprefix("application/") not in _TYPES:
             raise InvalidClientError(description="another type of token")
         audience = verified.claims.get("aud")
@@ -333,7 +342,10 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
             raise InvalidClientError(description="several audiences")
 
     def verify_claims(self, claims: dict[str, Any]) -> None:
-        """As authlib's, which goes by the system's clock, also where that has jumped."""
+        """Check the claims as authlib does, but by the broker's time.
+
+        authlib goes by the system's clock, also if that has jumped.
+        """
         registry = jwt.JWTClaimsRegistry(
             now=self._endpoint._clock() // 1000,  # noqa: SLF001 - one unit
             leeway=LEEWAY_S,

@@ -1,6 +1,6 @@
 """Tokens that nobody has verified yet: the one bounded look at what they say.
 
-Whoever reads a token before its signature was checked does it here, and gives nothing else to a parser: what passes is
+Whoever reads a token before its signature was checked does it here, and gives nothing else to a parser.  What passes is
 short, shallow, and of texts that every database takes.  Pure.
 """
 
@@ -37,7 +37,7 @@ class Unverified:
 
 
 def peek(token: str) -> Unverified:
-    """What ``token`` says, of whoever wrote it.
+    """What ``token`` says.  Anybody may have written it.
 
     Raises:
         NotAToken: too long, not ASCII, not of that form, nested deeply, with doubled members, with numbers beyond
@@ -66,7 +66,7 @@ def _object(part: str) -> dict[str, Any]:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):  # of which one reader takes the first, another the last
+    if len(members) != len(pairs):  # one reader takes the first of two, another the last
         raise NotAToken
     return members
 
@@ -84,7 +84,10 @@ def _number(text: str) -> float:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether ``value`` is nested no deeper than allowed and all its texts can be stored; level by level."""
+    """Whether ``value`` is nested no deeper than allowed and all its texts can be stored.
+
+    It looks level by level.
+    """
     level = [value]
     for _ in range(_DEPTH_MAX):
         if any(isinstance(each, str) and _UNSTORABLE.search(each) for each in level):

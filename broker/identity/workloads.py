@@ -1,4 +1,7 @@
-"""Jobs: register their public keys, end them.  The private key is made and stays on the job's side."""
+"""Jobs: register their public keys, end them.
+
+The private key is made and stays on the job's side.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,12 @@ async def create(
     secret_hash_key: bytes | None,
     now: int,
 ) -> tuple[WorkloadRow, str | None]:
-    """Register a job under public keys, or (``secret_hash_key`` given) with a development client secret.
+    """Register a job under public keys, or with a development client secret.
+
+    There is a secret if ``secret_hash_key`` is given.
 
     Returns:
-        The row, and the client secret where one was made: shown this once.
+        The row, and the client secret if one was made: shown this once.
 
     Raises:
         Invalid: the key set is not usable, or the name has the form of an id. Conflict: the name is taken.
@@ -68,7 +73,9 @@ async def create(
 
 
 def public_key_set(unverified: dict[str, Any]) -> dict[str, Any]:
-    """The public halves of a JWK Set (RFC 7517) of Ed25519, P-256 or RSA (2048 bits or more) keys, each with a ``kid``.
+    """The public halves of a JWK Set (RFC 7517), each with a ``kid``.
+
+    Keys are Ed25519, P-256 or RSA (2048 bits or more).
 
     Raises:
         Invalid: names what to fix; also for a private key, which belongs on the job's side only.
@@ -104,7 +111,7 @@ def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 
 
 
 async def find(session: AsyncSession, reference: str) -> WorkloadRow:
-    """The workload of that id or name; what has the form of an id is never a name.
+    """The workload of that id or name.  What has the form of an id is never a name.
 
     Raises:
         NoSuchWorkload: there is none.
@@ -117,7 +124,7 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
 
 
 async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> WorkloadRow:
-    """End a workload: no token, lease or use from the commit on.  Idempotent."""
+    """End a workload: it gets no token, lease or use from the commit on.  Idempotent."""
     row = await find(session, reference)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)
