@@ -1,1 +1,1 @@
-"""Tenants: every customer organization of an upstream, isolated from every other."""
+"""Tenants: every customer organization of an upstream, isolated from every other one."""

@@ -51,7 +51,10 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
 
 
 def referred(reference: str) -> ColumnElement[bool]:
-    """The condition that a row is the organization of that id or slug; what has the form of an id is never a slug."""
+    """The condition that a row is the organization of that id or slug.
+
+    What has the form of an id is never a slug.
+    """
     return (OrganizationRow.id if ids.is_id(reference, "org") else OrganizationRow.slug) == reference
 
 
@@ -59,7 +62,7 @@ async def find(session: AsyncSession, reference: str) -> OrganizationRow:
     """The organization of that id or slug.
 
     Raises:
-        UnknownOrganization: none inside the session's scope. RowAltered: its name or slug may be another's.
+        UnknownOrganization: there is none inside the session's scope. RowAltered: its name or slug may be another's.
     """
     row = await _get(session, reference)
     row.vouched_for()
@@ -74,7 +77,11 @@ async def _get(session: AsyncSession, reference: str) -> OrganizationRow:
 
 
 async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
-    """As :func:`find`, and not cut off (raises Conflict)."""
+    """The organization of that id or slug, which is not cut off.
+
+    Raises:
+        As :func:`find`. Conflict: it is cut off.
+    """
     row = await find(session, reference)
     if row.state != Validity.ACTIVE:
         raise Conflict(f"Organization {row.slug!r} was cut off; nothing new can be made for it.", state=row.state)
@@ -84,7 +91,10 @@ async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
 async def set_policy(
     session: AsyncSession, actor: Actor, reference: str, *, rotation_days: int | None, now: int
 ) -> OrganizationRow:
-    """Decide how often an organization's keys are to be replaced, in days; None leaves it to each provider."""
+    """Decide after how many days an organization's keys have to be replaced.
+
+    None leaves it to each provider.
+    """
     row = await find(session, reference)
     row.rotation_days = rotation_days
     changed = Event(
@@ -101,9 +111,10 @@ async def set_policy(
 async def revoke(
     session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int, also: Sequence[Event] = ()
 ) -> OrganizationRow:
-    """Cut an organization off: no lease, use, intake or reveal under it from the commit on.  Idempotent.
+    """Cut an organization off.  Idempotent.
 
-    ``also`` goes on the record with it: what was cut off along with the organization.
+    There is no lease, use, intake or reveal under it from the commit on.  ``also`` goes on the record with it: what was
+    cut off along with the organization.
     """
     row = await _get(session, reference)
     if validity.revoke(row, now):

@@ -11,7 +11,7 @@ from broker.keystore.genuine import GivesRights
 class OrganizationRow(GivesRights, TenantRoot, Table):
     """A customer organization.  ``state`` is ``active`` or ``revoked``; the slug never changes.
 
-    ``rotation_days`` is how often its keys are to be replaced; None leaves it to each provider.
+    ``rotation_days`` says after how many days its keys have to be replaced.  None leaves it to each provider.
     """
 
     __tablename__ = "organizations"
