@@ -28,7 +28,10 @@ LONGEST_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """How a granted key may be used; as in :class:`~broker.grants.policy.Grant`.  ``presets`` name some ``rules``."""
+    """How a granted key may be used, as in :class:`~broker.grants.policy.Grant`.
+
+    ``presets`` name some ``rules``.
+    """
 
     presets: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -54,7 +57,9 @@ async def create(
     approval: bool,
     now: int,
 ) -> list[GrantRow]:
-    """One grant for each organization, all or none.  With ``approval``, one that reveals waits for a second person.
+    """One grant for each organization, all or none.
+
+    With ``approval``, a grant that reveals waits for a second person.
 
     Raises:
         Invalid: an expiry in the past, or limits on a key that may be seen. Conflict: the workload was revoked.
@@ -94,7 +99,7 @@ async def create(
         for organization in organizations
     ]
     session.add_all(rows)
-    # Decisions made without these grants are to be made again.
+    # Decisions that were made without these grants have to be made again.
     await raise_epoch(session, workload.id)
     for row in rows:
         if row.needs_approval:
@@ -115,16 +120,16 @@ def _reason(row: GrantRow) -> str:
 
 
 def waits(now: int) -> tuple[ColumnElement[bool], ...]:
-    """What is true of the rows whose shown state is ``waiting``."""
+    """The conditions of the rows whose shown state is ``waiting``."""
     missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
     return GrantRow.state == Validity.ACTIVE, *missing, GrantRow.created_at > now - APPROVAL_MS
 
 
 async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: int) -> GrantRow:
-    """Let a grant that waits be used, as a second person (``actor``).  Idempotent.
+    """Approve a grant that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
-        NotFound: none inside the session's scope. Conflict, NotASecondPerson, RowAltered: as for any approval.
+        NotFound: there is none inside the session's scope. Conflict, NotASecondPerson, RowAltered: as for any approval.
     """
     row = await find(session, grant_id)
     await session.refresh(row, with_for_update=True)
@@ -138,7 +143,7 @@ async def find(session: AsyncSession, grant_id: str) -> GrantRow:
     """The grant of that id.
 
     Raises:
-        NotFound: none inside the session's scope.
+        NotFound: there is none inside the session's scope.
     """
     row = await session.scalar(select(GrantRow).where(GrantRow.id == grant_id))
     if row is None:
@@ -147,7 +152,7 @@ async def find(session: AsyncSession, grant_id: str) -> GrantRow:
 
 
 async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: str, now: int) -> GrantRow:
-    """Take a grant back: no lease or use under it from the commit on.  Idempotent."""
+    """Take a grant back: there is no lease or use under it from the commit on.  Idempotent."""
     row = await find(session, grant_id)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)

@@ -1,9 +1,9 @@
-"""Which jobs an account may see, end and grant to that is limited to some customers.
+"""Which jobs a limited account may see, end and grant to.
 
-Jobs are no tenant's, so neither fence between tenants says anything of them; whom they work for is told by their
-grants.  A job is within an account's limits where it holds a grant for one of its customers, or was made by it, and
-holds none for anybody else.  A job that works for others as well is ended by who may decide for them; for its own
-customers the account takes the grants back.
+Such an account is limited to some customers.  Jobs are no tenant's, so neither fence between tenants says anything of
+them; their grants tell whom they work for.  A job is within an account's limits if it holds a grant for one of its
+customers, or was made by it, and holds none for anybody else.  A job that works for others as well is ended by somebody
+who may decide for them.  For its own customers the account takes the grants back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class WorksForOthers(Forbidden):
 
 
 def within(query: Select[WorkloadRow], by: Account, now: int) -> Select[WorkloadRow]:
-    """Only the jobs of ``query`` within the limits of ``by``; for a session over every tenant."""
+    """Only the jobs of ``query`` within the limits of ``by``.
+
+    It is for a session over every tenant.
+    """
     if by.organizations is None:
         return query
     inside = GrantRow.organization_id.in_(sorted(by.organizations))
@@ -53,9 +56,10 @@ async def find(session: AsyncSession, by: Account, reference: str, *, now: int) 
 
 
 async def known(session: AsyncSession, by: Account, reference: str) -> WorkloadRow:
-    """The job of that id or name, to name in a grant; in a session of the account's own scope.
+    """The job of that id or name, to name in a grant.
 
-    Also one that works for others: it holds, or held, a grant for one of the account's customers.
+    It is for a session of the account's own scope.  It also finds a job that works for others: one that holds, or held,
+    a grant for one of the account's customers.
 
     Raises:
         NoSuchWorkload: there is none, or the account never made it nor had it work for its customers.
@@ -71,9 +75,12 @@ async def known(session: AsyncSession, by: Account, reference: str) -> WorkloadR
 async def end(
     session: AsyncSession, by: Account, actor: Actor, reference: str, *, reason: str, now: int
 ) -> WorkloadRow:
-    """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant; raises as :func:`find`."""
+    """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant.
+
+    Raises as :func:`find`.
+    """
     row = await workloads.revoke(session, actor, reference, reason=reason, now=now)
-    # Only now: giving a grant raises the job's epoch as well, so one that was under way is committed by here, and seen.
+    # Only now: giving a grant raises the job's epoch, too. So one that was under way is committed by here, and seen.
     await _refuse_beyond(session, by, row, now)
     return row
 

@@ -1,7 +1,7 @@
-"""Who may lease what, and what a use may do: pure functions from what is known to a decision.
+"""Who may lease what, and what a use may do: pure functions from facts to a decision.
 
-A decision is a value, so that its event can be recorded before it is answered.  Its input comes from one snapshot;
-whether it still holds is the guards' question, at commit.
+A decision is a value, so that its event can be recorded before it is answered.  Its input comes from one snapshot.  At
+commit the guards say whether it still holds.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds; ``label`` None covers every label.
+    """What one grant allows.  Times are milliseconds, ``max_ttl`` seconds.
 
-    ``rules`` empty allows every method and path; ``rate`` and ``max_uses`` None don't limit.  ``implicit`` lets the
-    job call the proxy with its access token alone.  Without ``retries`` the broker sends no call a second time.
+    ``label`` None covers every label.  ``rules`` empty allows every method and path.  ``rate`` and ``max_uses`` None
+    don't limit.  ``implicit`` lets the job call the proxy with its access token alone.  Without ``retries`` the broker
+    sends no call a second time.
     """
 
     id: str
@@ -69,10 +70,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """What is known of the request's subjects.  None where the subject doesn't exist.
+    """What is known of the request's subjects.  None if the subject doesn't exist.
 
-    Rows that something else than the broker wrote count as none; ``altered`` says that there are such.
-    ``key_until`` is when the key is too old to be used (milliseconds); None where age only warns.
+    Rows that something else than the broker wrote count as none; ``altered`` says that there are such.  ``key_until``
+    is when the key becomes too old to be used (milliseconds); None if age only warns.
     """
 
     workload_active: bool
@@ -128,7 +129,7 @@ RIGHTS_ALTERED = Denied(
 
 
 def decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
-    """May the workload have this lease at ``now`` (milliseconds)?
+    """Whether the workload may have this lease at ``now`` (milliseconds).
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
     """
@@ -157,7 +158,7 @@ def _decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
 
 
 def refuse_key(known: PolicyInput, now: int) -> Denied | None:
-    """Why nobody may use the key at ``now`` although it is there; None where it may be used."""
+    """Why nobody may use the key at ``now`` although it is there; None if it may be used."""
     if known.paused:
         return Denied("key_paused", "The customer paused the use of this key; it works again once they resume it.")
     if known.key_failing:
@@ -196,7 +197,7 @@ def _fitting(ask: Ask, standing: Sequence[Grant]) -> Sequence[Grant] | Denied:
 
 
 def refuse_call(grant: Grant, call: Call) -> Denied | None:
-    """Why the grant's rules refuse a proxied call; None where they allow it.
+    """Why the grant's rules refuse a proxied call; None if they allow it.
 
     Raises:
         QueryRefused: the names of its parameters can't be told.

@@ -14,7 +14,7 @@ class GrantRow(GivesRights, TenantOwned, Table):
     """A right to lease.  ``label`` None covers every label; ``max_ttl`` is in seconds.
 
     ``rules`` are written out when the grant is made, presets too: a provider file that changes later widens no grant.
-    With ``needs_approval`` it gives nothing until ``approved_by`` is set, which a second person does.
+    With ``needs_approval`` it gives nothing until a second person sets ``approved_by``.
     """
 
     __tablename__ = "grants"
