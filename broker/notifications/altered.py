@@ -13,12 +13,15 @@ from broker.keystore.genuine import GivesRights
 from broker.notifications.notices import notify
 
 _REMEMBERED = 10_000
-# In memory, not by the notice, which whoever wrote the row could have written beforehand.
+# In memory, not by the notice: whoever wrote the row could have written that beforehand.
 _reported: WeakKeyDictionary[Database, Recent[tuple[str, str, int], bool]] = WeakKeyDictionary()
 
 
 async def report(db: Database, row: GivesRights, now: int) -> None:
-    """Put it on the record and notify operators, once a day in each process for as long as somebody meets the row."""
+    """Put such a row on the record and notify operators.
+
+    That is once a day in each process, for as long as somebody meets the row.
+    """
     organization, table, name = getattr(row, "organization_id", ""), row.table_name, row.id
     met, day = _reported.setdefault(db, Recent(_REMEMBERED)), now // DAY_MS
     if met.get((table, name, day)):
@@ -39,7 +42,11 @@ async def report(db: Database, row: GivesRights, now: int) -> None:
 
 
 async def insist(db: Database, row: GivesRights, now: int) -> None:
-    """Go on with a genuine row only: any other is reported; raises RowAltered."""
+    """Go on with a genuine row only: any other one is reported.
+
+    Raises:
+        RowAltered: it is not genuine.
+    """
     if not row.genuine:
         await report(db, row, now)
         row.vouched_for()

@@ -62,10 +62,10 @@ _WEBHOOKS: Mapping[WebhookStep, Mapping[WebhookState, WebhookState]] = {
 
 
 def delivery_after(state: DeliveryState, step: DeliveryStep) -> DeliveryState | None:
-    """Where the step leads a delivery from this state; None where the state doesn't have it."""
+    """Where the step leads a delivery from this state; None if the state doesn't have it."""
     return _DELIVERIES[step].get(state)
 
 
 def webhook_after(state: WebhookState, step: WebhookStep) -> WebhookState | None:
-    """Where the step leads an endpoint from this state; None where the state doesn't have it."""
+    """Where the step leads an endpoint from this state; None if the state doesn't have it."""
     return _WEBHOOKS[step].get(state)

@@ -21,7 +21,10 @@ _TIMEOUT_S = 20
 
 
 class Rejected(Exception):
-    """It will never be taken.  ``status`` is the mail server's reply code, None where it wasn't asked."""
+    """It will never be taken.
+
+    ``status`` is the mail server's reply code, None if it wasn't asked.
+    """
 
     def __init__(self, status: int | None, why: str = "rejected") -> None:
         super().__init__(why)
@@ -37,7 +40,7 @@ class Deferred(Exception):
 class Mail:
     """Where mail is handed over, and who it is from.
 
-    ``security`` is TLS from the start, STARTTLS, or none; ``titles`` are what providers are called, by their ids.
+    ``security`` is TLS from the start, STARTTLS, or none.  ``titles`` are what providers are called, by their ids.
     """
 
     host: str
@@ -78,13 +81,13 @@ class Mail:
         except aiosmtplib.SMTPDataError as refused:
             _judge(refused.code)
         except aiosmtplib.SMTPResponseException as refused:
-            # To the sign-in, the sender or the connection: somebody fixes that, and the message is as good as before.
+            # About the sign-in, the sender or the connection: once that is fixed, the message is as good as it was.
             raise Deferred(str(refused.code)) from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Deferred(type(error).__name__) from None
 
     def message(self, notice: NoticeRow, to: str, audience: str) -> EmailMessage:
-        """What is sent; a repeat has the same Message-ID, so mail programs can tell."""
+        """What is sent.  A repeat has the same Message-ID, so mail programs can tell."""
         words = words_of(notice)
         message = EmailMessage()
         message["From"] = self.sender
@@ -110,13 +113,16 @@ class Mail:
 
 
 def _label(notice: NoticeRow) -> str:
-    """Which of several keys, where the customer has several."""
+    """Which of several keys it is, if the customer has several."""
     label = seen(notice.facts).get("label", "default")
     return "" if label == "default" else f" ({label})"
 
 
 def _judge(code: int) -> NoReturn:
-    """What a reply about this recipient or message means: permanent ones begin with 5 (RFC 5321 §4.2.1)."""
+    """What a reply about this recipient or message means.
+
+    Permanent refusals begin with 5 (RFC 5321 §4.2.1).
+    """
     if 500 <= code < 600:
         raise Rejected(code) from None
     raise Deferred(str(code)) from None

@@ -30,9 +30,9 @@ async def notify(
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,
 ) -> bool:
-    """Add a notice for the operators who see this organization, and for the customer where it concerns them.
+    """Add a notice for the operators who see this organization.
 
-    Whether it was made: not where one with the same ``dedup`` was before.
+    It is for the customer, too, if it concerns them.
 
     Args:
         session: of what happened: the notice is durable with it, or not at all.
@@ -42,6 +42,9 @@ async def notify(
         contact: the customer's e-mail address; empty notifies operators only.
         dedup: a second notice of the organization with the same one is not made.
         facts: what its words are filled with (:data:`~broker.notifications.words.FACTS`); never a secret.
+
+    Returns:
+        Whether it was made: it isn't if there is one with the same ``dedup`` already.
 
     Raises:
         ValueError: a fact that no notice may hold.

@@ -1,7 +1,8 @@
-"""Send what notices say to everybody who is to be notified: at least once each, under a stable id.
+"""Send what notices say to everybody who has to be notified.
 
-A notice is written with what happened; here it becomes a delivery for each destination, then a message.  A delivery
-is claimed for a while before it is sent: a process that dies in between leaves it to the next.
+Each is sent at least once, under a stable id.  A notice is written with what happened.  Here it becomes a delivery for
+each destination, then a message.  A delivery is claimed for a while before it is sent: a process that dies in between
+leaves it to the next.
 """
 
 from __future__ import annotations
@@ -34,23 +35,26 @@ from broker.wire.client import Unreadable
 
 _log = structlog.get_logger()
 
-# Until the next try, by how many there were (the schedule that Standard Webhooks recommends); then it is dead.
+# The wait for the next try, by how many there were (the schedule that Standard Webhooks recommends). Then it is dead.
 _SECOND_MS = 1_000
 _RETRY_MS = tuple(seconds * _SECOND_MS for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
-# What a delivery waits for whose receiver said when to come back, and so what all others to it wait for.
+# The receiver said when to come back: its delivery waits for that, and so do all others to it.
 _ASKED = "asked_to_wait"
 _ASKING = frozenset({429, 503})
 _TRY_S = 60
 # Longer than any one try may take.
 _CLAIM_MS = 120_000
 _TOGETHER = 20
-# Of these to one destination: one that hangs, or has much to catch up on, leaves room for the others.
+# So many of these to one destination: one that hangs, or has much to catch up on, leaves room for the others.
 _TO_ONE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What came of a try: ``final`` says that another would be in vain, ``asked_ms`` when it would come too early."""
+    """What came of a try.
+
+    ``final`` says that another one would be in vain, ``asked_ms`` for how long one would come too early.
+    """
 
     sent: bool = False
     final: bool = False
@@ -60,7 +64,10 @@ class _Result:
 
 
 class Answer(NamedTuple):
-    """What a receiver answered, None where it didn't, and for how many milliseconds it asked to be left alone."""
+    """What a receiver answered, None if it didn't.
+
+    It also has for how many milliseconds the receiver asked to be left alone.
+    """
 
     status: int | None
     asked_ms: int = 0
@@ -68,7 +75,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """Sends; safe to run on several processes at once.  ``mail`` None sends none; ``private`` is for development."""
+    """Sends notices; safe to run on several processes at once.
+
+    ``mail`` None sends none.  ``private`` is for development.
+    """
 
     db: Database
     keystore: Keystore
@@ -146,7 +156,10 @@ class Outbox:
         return len(claimed)
 
     async def _claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
-        """Deliveries that only this process sends for the next while: what is urgent, then what was never tried."""
+        """Deliveries that only this process sends for the next while.
+
+        Urgent ones come first, then those that were never tried.
+        """
         async with self.db.write(EVERY_TENANT) as session:
             now = self.clock()
             due = and_(DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.next_try_at <= now)
@@ -202,7 +215,10 @@ class Outbox:
                 await webhooks.failing(session, delivery.destination, since=delivery.created_at, now=now)
 
     async def _tried(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
-        """One try, which ends in time and whose every fault counts, so that what never works is given up one day."""
+        """One try.
+
+        It ends in time, and its every fault counts: so what never works is given up one day.
+        """
         try:
             async with asyncio.timeout(_TRY_S):
                 if delivery.channel == "webhook":
@@ -257,14 +273,17 @@ class Outbox:
 
 
 def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
-    """Milliseconds until the next try; one falls on the end of the first day, when people are notified."""
+    """Milliseconds until the next try.
+
+    One try falls on the end of the first day, when people are notified.
+    """
     wait = int(_RETRY_MS[delivery.tries - 1] * random.uniform(1, 1.2))  # noqa: S311 - spreads
     day = delivery.created_at + DAY_MS - now
     return max(min(wait, day) if day > 0 else wait, result.asked_ms)
 
 
 async def _resting(session: AsyncSession) -> dict[str, int]:
-    """Until when receivers asked to be left alone, by their webhooks."""
+    """Until when receivers asked to be left alone, by webhook."""
     waiting = select(DeliveryRow.destination, func.max(DeliveryRow.next_try_at)).where(
         DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.last_error == _ASKED
     )
@@ -290,7 +309,7 @@ async def resend(session: AsyncSession, actor: Actor, delivery_id: str, *, now: 
     """Try a dead delivery again, from the beginning.
 
     Raises:
-        NotFound: none inside the session's scope. Conflict: it is not dead.
+        NotFound: there is none inside the session's scope. Conflict: it is not dead.
     """
     row = await session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
     if row is None:

@@ -12,10 +12,10 @@ from broker.keystore.columns import sealed_column
 
 
 class NoticeRow(TenantOwned, Table):
-    """One notice: ``kind`` says what happened, the other columns to what.  Written with what happened: the outbox.
+    """One notice: ``kind`` says what happened, the other columns to what.
 
-    ``contact`` is the customer's address where they are notified too.  ``fanned_out_at`` is set once everybody
-    who is to be notified has a delivery.
+    It is written with what happened: the outbox.  ``contact`` is the customer's address if they are notified too.
+    ``fanned_out_at`` is set once everybody who has to be notified has a delivery.
     """
 
     __tablename__ = "notices"
@@ -57,12 +57,12 @@ class WebhookRow(TenantOwned, Table):
 
     @property
     def url_binding(self) -> Binding:
-        """The place the sealed URL belongs to."""
+        """The place that the sealed URL belongs to."""
         return Binding("webhook-url", self.organization_id, self.id)
 
     @property
     def secret_binding(self) -> Binding:
-        """The place the sealed signing secrets belong to."""
+        """The place that the sealed signing secrets belong to."""
         return Binding("webhook-secret", self.organization_id, self.id)
 
     def event_fields(self) -> Fields:
@@ -74,10 +74,11 @@ class WebhookRow(TenantOwned, Table):
 
 
 class DeliveryRow(TenantOwned, Table):
-    """One notice to one place: ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.
+    """One notice to one place.
 
-    ``state`` is a :class:`~broker.notifications.lifecycle.DeliveryState`; ``last_error`` a word about the last try,
-    never what came back.
+    ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.  ``state`` is a
+    :class:`~broker.notifications.lifecycle.DeliveryState`.  ``last_error`` is a word about the last try, never what
+    came back.
     """
 
     __tablename__ = "deliveries"

@@ -1,4 +1,7 @@
-"""Where notices are posted: endpoints, their signing secrets, and the signed request (Standard Webhooks 1.0)."""
+"""Where notices are posted: endpoints, their signing secrets, and the signed request.
+
+They follow Standard Webhooks 1.0.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What an operator wants told where.  ``organization`` empty is every one; ``kinds`` empty is every kind."""
+    """What an operator wants told where.
+
+    ``organization`` empty is every one; ``kinds`` empty is every kind.
+    """
 
     organization: str
     url: str
@@ -90,7 +96,10 @@ async def create(
 
 
 async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> WebhookRow:
-    """The endpoint of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    """The endpoint of that id; raises NotFound.
+
+    ``lock`` keeps it as it is until the transaction ends.
+    """
     query = select(WebhookRow).where(WebhookRow.id == webhook_id)
     row = await session.scalar(query.with_for_update() if lock else query)
     if row is None:
@@ -107,7 +116,7 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
 
 
 async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> None:
-    """The receiver said that it is gone: nothing more is posted there, and operators are notified."""
+    """Post nothing more to a receiver that said that it is gone, and notify operators."""
     row = await find(session, webhook_id)
     if not _end(row, WebhookStep.DISABLE, now):
         return
@@ -124,7 +133,10 @@ async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: 
 
 
 def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
-    """Take an endpoint out of use by this step; False, with no change, where its state doesn't have it."""
+    """Take an endpoint out of use by this step.
+
+    False, with no change, if its state doesn't have the step.
+    """
     ended = webhook_after(WebhookState(row.state), step)
     if ended is None:
         return False
@@ -133,7 +145,10 @@ def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
 
 
 async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: int) -> None:
-    """The receiver took nothing since then: operators hear of it by other channels, once until it takes something."""
+    """Notify operators that the receiver has taken nothing since ``since``.
+
+    They hear of it by other channels, once until it takes something.
+    """
     taken = await session.scalar(
         select(func.max(DeliveryRow.settled_at)).where(
             DeliveryRow.channel == "webhook",
@@ -174,7 +189,10 @@ async def rotate_secret(
 
 
 async def message(keystore: Keystore, row: WebhookRow, notice: NoticeRow, now: int) -> Message:
-    """The request that posts a notice; a repeat has the same ``webhook-id``, so receivers can tell."""
+    """The request that posts a notice.
+
+    A repeat has the same ``webhook-id``, so receivers can tell.
+    """
     url = (await keystore.open(row.url_sealed, row.url_binding)).reveal_text()
     if row.format == "slack":
         return Message(url, [("Content-Type", "application/json")], json.dumps(_slack(notice)).encode())
@@ -226,10 +244,11 @@ _TEST = Words("info", "A test", "This is a test of a webhook. Nothing happened a
 
 
 def _slack(notice: NoticeRow) -> Mapping[str, object]:
-    """Slack's incoming webhooks, and whatever else takes their JSON.
+    """The payload for Slack's incoming webhooks, and whatever else takes their JSON.
 
-    Facts are other people's text: they are in plain text alone, where nothing is a mention, a link or bold.  ``text``
-    is read as markup, by some receivers as the only part, so there is nothing in it but words and ids of ours.
+    Facts are other people's text.  So they are in plain text alone, where nothing is a mention, a link or bold.
+    ``text`` is read as markup, by some receivers as the only part.  So there is nothing in it but words and ids of
+    ours.
     """
     words = words_of(notice)
     sign = {"info": ":information_source:", "warning": ":warning:", "urgent": ":rotating_light:"}[words.severity]
@@ -261,8 +280,8 @@ def _checked(url: str, *, plain: bool) -> _Url:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        parts.port  # noqa: B018 - raises where it is none
-        (host or "").encode("idna")  # raises where a label is empty or too long
+        parts.port  # noqa: B018 - raises if it is none
+        (host or "").encode("idna")  # raises if a label is empty or too long
     except ValueError:
         host = None
     schemes = {"https", "http"} if plain else {"https"}

@@ -1,6 +1,7 @@
-"""What each notice says: to operators, and where it concerns them to the customer's Organization Admin.  Pure.
+"""What each notice says, to operators and to the customer's Organization Admin.  Pure.
 
-Operators read what to do with which command; a customer reads plain words and needs no knowledge of this product.
+A customer is notified only if it concerns them.  Operators read what to do with which command.  A customer reads plain
+words and needs no knowledge of this product.
 """
 
 from __future__ import annotations
@@ -327,7 +328,7 @@ assert set(WORDS) == set(get_args(Kind))
 
 
 def filled(text: str, facts: Mapping[str, str | int]) -> str:
-    """``text`` with its facts in; one that is not known shows as a dash."""
+    """``text`` with its facts in; a fact that is not known shows as a dash."""
     return text.format_map(dict.fromkeys(FACTS, "–") | seen(facts))
 
 
