@@ -1,4 +1,7 @@
-"""Read ids and objects at a path of an upstream's JSON answer.  Pure, and total over anything an upstream sends."""
+"""Read ids and objects at a path of an upstream's JSON answer.
+
+Pure, and total over anything that an upstream sends.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,19 @@ _STEP = re.compile(r"\[\]|[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def ids_at(body: bytes, path: str, *, longest: int = _ID_LENGTH_MAX) -> list[str]:
-    """The ids at a path of a JSON answer, in order; none where there are none or the answer is not JSON."""
+    """The ids at a path of a JSON answer, in order.
+
+    There are none if the answer is not JSON.
+    """
     found = (_id(value, longest) for value in _walk(_document(body), _STEP.findall(path)))
     return [text for text in found if text is not None]
 
 
 def keepable(text: str) -> str:
-    """An id of upstream's as it may be kept, after its keys were masked; empty where it could be more than an id."""
+    """An id of the upstream's as it may be kept, after its keys were masked.
+
+    Empty if it could be more than an id.
+    """
     return text if _KEEPABLE.fullmatch(text) else ""
 
 
@@ -29,7 +38,7 @@ def objects_at(body: bytes, path: str) -> list[dict[str, Any]]:
 
 
 def value_at(body: bytes, path: str) -> Any:  # noqa: ANN401 - any JSON
-    """What stands at a path of a JSON answer; None where nothing does or the answer is not JSON."""
+    """What stands at a path of a JSON answer; None if nothing does or the answer is not JSON."""
     return next(_walk(_document(body), _STEP.findall(path)), None)
 
 

@@ -37,11 +37,11 @@ class HeaderAuth(Part):
 
     @property
     def header(self) -> str:
-        """The header that carries the key; empty where none does."""
+        """The header that carries the key; empty if none does."""
         return self.name
 
     def carried(self, value: str) -> str:
-        """What stands where the key goes in a header's ``value``; empty where it isn't of this form."""
+        """What stands where the key goes in a header's ``value``; empty if it isn't of this form."""
         before, _, after = self.format.partition(HOLE)
         inside = value.startswith(before) and value.endswith(after)
         return value[len(before) : len(value) - len(after)].strip() if inside else ""
@@ -59,11 +59,11 @@ class QueryAuth(Part):
 
     @property
     def header(self) -> str:
-        """The header that carries the key; empty where none does."""
+        """The header that carries the key; empty if none does."""
         return ""
 
     def carried(self, _value: str) -> str:
-        """No header carries it."""
+        """Empty: no header carries the key."""
         return ""
 
     def place(self, key: str) -> KeyPlacement:
@@ -89,11 +89,14 @@ class BasicAuth(Part):
 
     @property
     def header(self) -> str:
-        """The header that carries the key; empty where none does."""
+        """The header that carries the key; empty if none does."""
         return "Authorization"
 
     def carried(self, value: str) -> str:
-        """What stands where the key goes in an Authorization header's ``value``; empty where it isn't Basic."""
+        """What stands where the key goes in an Authorization header's ``value``.
+
+        Empty if it isn't Basic.
+        """
         scheme, _, pair = value.partition(" ")
         try:
             username, _, password = b64decode(pair).decode().partition(":")

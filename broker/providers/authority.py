@@ -1,4 +1,7 @@
-"""The private authority that alone vouches for an upstream: judged when its provider file is read."""
+"""The private authority that alone vouches for an upstream.
+
+It is judged when the provider file is read.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def read(path: Path) -> Authority:
     """The authority in a PEM file (RFC 7468).
 
     Raises:
-        ValueError: it can't be read, or holds something else than certificates of authorities; names the fix.
+        ValueError: it can't be read, or holds something else than certificates of authorities.  Names the fix.
     """
     try:
         with path.open("rb") as file:

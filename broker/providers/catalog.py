@@ -32,7 +32,10 @@ class UnknownProvider(NotFound):
 
 
 class Catalog:
-    """The declared upstreams by id; ``masked`` is a text without what looks like one of their keys."""
+    """The declared upstreams by id.
+
+    ``masked`` gives a text without what looks like one of their keys.
+    """
 
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self._definitions = dict(sorted(definitions.items()))
@@ -46,7 +49,10 @@ class Catalog:
         return self._definitions[provider]
 
     def could_be_key(self, text: str) -> bool:
-        """Whether ``text`` has the form of a declared provider's key, or something in it has one that tells it."""
+        """Whether ``text`` has the form of a declared provider's key.
+
+        Also if part of it has a form that tells a key by itself.
+        """
         return self._any_key.fullmatch(text) is not None or self.masked(text) != text
 
     def __iter__(self) -> Iterator[Definition]:
@@ -54,7 +60,9 @@ class Catalog:
 
 
 def load(extra: Path | None = None) -> Catalog:
-    """The bundled definitions and those of the directory ``extra``, which replace bundled ones of the same id.
+    """The bundled definitions and those of the directory ``extra``.
+
+    The latter replace bundled ones of the same id.
 
     Raises:
         ProviderInvalid: lists every fault of every file.

@@ -1,4 +1,7 @@
-"""What a provider file declares, checked so strictly that nothing in it can surprise later.  Pure."""
+"""What a provider file declares.  Pure.
+
+It is checked so strictly that nothing in it can surprise later.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 
 class Key(Part):
-    """What a key looks like; ``scan_names`` are what else than the provider's name it is found after in files."""
+    """What a key looks like.
+
+    In files it is found after the provider's name, or after one of ``scan_names``.
+    """
 
     label: Line
     pattern: str
@@ -62,7 +68,7 @@ class Key(Part):
 
     @property
     def shape(self) -> Shape:
-        """The characters that a key is of."""
+        """The characters that a key consists of."""
         return shape(self.pattern)
 
     @property
@@ -77,7 +83,10 @@ class Key(Part):
 
 
 class Verify(Part):
-    """The request that tells whether a key works, asked again every so many hours.  An outage isn't a bad key."""
+    """The request that tells whether a key works, asked again every so many hours.
+
+    An outage isn't a bad key.
+    """
 
     method: Literal["GET", "POST", "HEAD"] = "GET"
     path: Path
@@ -93,9 +102,9 @@ class Verify(Part):
 
 
 class Identity(Part):
-    """Where in the verification answer the ids stand that only this organization has, such as ``[].id``.
+    """Where the ids stand, in the verification answer, that only this organization has.
 
-    ``next`` leads to what the answer holds where the list goes on in another one.
+    Such as ``[].id``.  ``next`` leads to what the answer holds if the list goes on in another one.
     """
 
     path: Annotated[
@@ -109,7 +118,7 @@ class Identity(Part):
 
 
 class Rotation(Part):
-    """How often the key is to be replaced, and what that does to the old one."""
+    """How often the key has to be replaced, and what that does to the old one."""
 
     interval_days: Annotated[Whole, Field(ge=1, le=3650)]
     new_key_revokes_old: Flag

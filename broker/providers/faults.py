@@ -1,4 +1,4 @@
-"""Say what is wrong with a provider file: a line each of file, field as in TOML, and the fix."""
+"""Say what is wrong with a provider file: file, field as in TOML, and fix, a line each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines(file: str, error: ValidationError) -> list[str]:
 def _faults(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
     kind, where = item["type"], list(item["loc"])
     if where[:1] == ["auth"] and len(where) > 1 and where[1] in _KINDS_OF_AUTH:
-        # The name of the chosen kind of auth, which stands in no file.
+        # This is the name of the chosen kind of auth, which stands in no file.
         del where[1]
     if kind == FAULTS:
         for field, fix in item["ctx"][FAULTS]:

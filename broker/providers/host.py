@@ -1,4 +1,7 @@
-"""Where an upstream is: one named host, of which a customer may fill in parts but never another host."""
+"""Where an upstream is: one named host.
+
+A customer may fill in parts of it, but can never name another host.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ class Variable(Part):
                 yield Fault("choices", f"{choice!r} is not a host name or a part of one; write it in lower case")
 
     def accepts(self, value: str) -> bool:
-        """Whether ``value`` may stand in the host; a pattern that is too wide still can't let another host in."""
+        """Whether ``value`` may stand in the host.
+
+        Even a pattern that is too wide can't let another host in.
+        """
         if self.choices:
             return value in self.choices
         assert self.pattern is not None
@@ -70,7 +76,7 @@ def _faults_of_label(pattern: str) -> Iterator[Fault]:
 class Host(Part):
     """Where the upstream is.  ``private`` lets a sandbox be http and on a private address.
 
-    With ``ca_file`` the authorities in that file vouch for it, and no other ones.
+    With ``ca_file`` the authorities in that file vouch for it, and no other ones do.
     """
 
     base_url: str
@@ -116,7 +122,7 @@ class Host(Part):
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What is trusted instead of the public authorities; None where these are."""
+        """What is trusted instead of the public authorities; None if they are."""
         return self.ca_file.tls if self.ca_file is not None else None
 
     def filled(self, values: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""Read same-organization evidence out of a verification answer.  Pure, and total over anything an upstream sends."""
+"""Read same-organization evidence out of a verification answer.
+
+Pure, and total over anything that an upstream sends.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ _IDS_MAX = 1_000
 
 
 def evidence(definition: Definition, body: bytes) -> tuple[frozenset[str], bool]:
-    """The ids at the definition's identity path, and whether these are all that upstream has to show.
+    """The ids at the definition's identity path, and whether these are all.
 
-    None where there are none or the answer is not JSON.  Not all where they are more than are kept, or where the answer
-    names another one that follows: what is not among them may be among the others.
+    No ids if there are none or the answer is not JSON.  They are not all if there are more than are kept, or if the
+    answer names another one that follows.  Then an id that is not among them may be among the others.
     """
     identity = definition.identity
     if identity is None:

@@ -1,7 +1,7 @@
-"""How a provider's own API makes and deletes keys, so that they can be replaced without people.  Pure.
+"""How a provider's own API makes and deletes keys, so that no people are needed.  Pure.
 
-Every call is made with the key in force.  A new key is made under a name of its own, so that one whose answer was lost
-is found again by that name.
+Every call is made with the key in force.  A new key is made under a name of its own.  So if the answer was lost, the
+key is found again by that name.
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ IdPath = Annotated[str, form(r"(?:/[A-Za-z0-9._~{}-]*)+", 'write a path with {id
 
 
 class Made(NamedTuple):
-    """A key that upstream made: its text and what upstream calls it, empty where that can't be kept."""
+    """A key that the upstream made: its text, and the upstream's id of it.
+
+    The id is empty if it can't be kept.
+    """
 
     key: str
     id: str
 
 
 class Create(Part):
-    """Makes a key.  ``body`` is sent as JSON, ``{name}`` in it filled in; ``key`` and ``id`` lead into the answer."""
+    """Makes a key.
+
+    ``body`` is sent as JSON, with ``{name}`` in it filled in.  ``key`` and ``id`` lead into the answer.
+    """
 
     method: Literal["POST", "PUT"] = "POST"
     path: Path
@@ -51,15 +57,16 @@ class Create(Part):
         return {field: name if value == NAME else value for field, value in self.body.items()}
 
     def read(self, body: bytes) -> Made | None:
-        """The key in an answer; None where there is none."""
+        """The key in an answer; None if there is none."""
         key, id_ = ids_at(body, self.key, longest=4_096), ids_at(body, self.id)
         return Made(key[0], keepable(id_[0])) if key and id_ else None
 
 
 class Pages(Part):
-    """How a list goes on: ``next`` leads to what names the following answer, which is sent as ``parameter``.
+    """How a list goes on.
 
-    At the end it is absent, null, false or empty.
+    ``next`` leads to what names the following answer; that is sent as ``parameter``.  At the end it is absent, null,
+    false or empty.
     """
 
     parameter: Parameter
@@ -67,7 +74,10 @@ class Pages(Part):
 
 
 class Listed(NamedTuple):
-    """One answer of a list: the ids of the keys that were sought, and the path of the next answer, "" at the end."""
+    """One answer of a list.
+
+    It has the ids of the keys that were sought, and the path of the next answer, "" at the end.
+    """
 
     ids: list[str]
     following: str
@@ -76,8 +86,8 @@ class Listed(NamedTuple):
 class Listing(Part):
     """Lists keys: ``items`` leads to the list, ``id`` and ``name`` into each.
 
-    ``pages`` says how it goes on; ``one_answer`` that it never does.  One of them has to be said, so that a part is not
-    taken for the whole.
+    ``pages`` says how it goes on; ``one_answer`` says that it never does.  One of them has to be said, so that a part
+    is not taken for the whole.
     """
 
     path: Path
@@ -97,7 +107,10 @@ class Listing(Part):
             )
 
     def read(self, body: bytes, name: str) -> Listed | None:
-        """The keys of that name in one answer, their ids empty where they can't be kept; None where it is no list."""
+        """The keys of that name in one answer; None if it is no list.
+
+        An id is empty if it can't be kept.
+        """
         items = self.items.removesuffix("[]")
         if not isinstance(value_at(body, items), list):
             return None
@@ -116,7 +129,7 @@ class Listing(Part):
 
 
 class Delete(Part):
-    """Deletes a key; deleting one that is gone already is ``good`` too."""
+    """Deletes a key; to delete one that is gone already is ``good`` too."""
 
     method: Literal["DELETE", "POST"] = "DELETE"
     path: IdPath
@@ -132,14 +145,17 @@ class Delete(Part):
 
 
 class Own(Part):
-    """Tells what upstream calls the key that is used: needed for a first key, which people gave."""
+    """Tells what the upstream calls the key that is used.
+
+    That is needed for a first key, which people gave.
+    """
 
     path: Path
     good: Statuses = (200,)
     id: Member = "id"
 
     def read(self, body: bytes) -> str:
-        """The id in an answer; empty where there is none that can be kept."""
+        """The id in an answer; empty if there is none that can be kept."""
         found = ids_at(body, self.id)
         return keepable(found[0]) if found else ""
 

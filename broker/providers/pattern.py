@@ -1,8 +1,9 @@
-"""The regular expressions a provider file may hold: a small language that Python and JavaScript read alike.
+"""The regular expressions that a provider file may hold.
 
-A pattern is one ``^…$`` of visible ASCII characters, classes such as ``[A-Za-z0-9_-]``, groups ``(?:a|b)``, and the
-repeats ``?``, ``{n}`` and ``{n,m}``.  At no point may two ways of going on begin with the same character, so a
-backtracking engine never has a way to come back to, and matching takes time linear in the text.
+They are a small language that Python and JavaScript read alike.  A pattern is one ``^…$`` of visible ASCII characters,
+classes such as ``[A-Za-z0-9_-]``, groups ``(?:a|b)``, and the repeats ``?``, ``{n}`` and ``{n,m}``.  At no point may
+two ways of going on begin with the same character.  So a backtracking engine never has a way to come back to, and
+matching takes time linear in the text.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ def shape(pattern: str) -> Shape:
 
 
 def beginnings(pattern: str) -> tuple[str, ...]:
-    """The fixed texts that every match of ``pattern`` begins with one of; one empty text where it has none."""
+    """The fixed texts of which every match of ``pattern`` begins with one.
+
+    One empty text if it has none.
+    """
     text, at, starts = pattern[1:-1], 0, [""]
     while at < len(text):
         fixed, at = _fixed(text, at)
@@ -65,7 +69,7 @@ _GROUP = re.compile(r"\(\?:((?:[^\[\]()?{}\\]|\\.)+)\)")
 
 
 def _fixed(text: str, at: int) -> tuple[list[str], int]:
-    """The texts that the next item stands for, none where it is not fixed, and where it ends."""
+    """The texts that the next item stands for, none if it is not fixed, and where it ends."""
     if text[at] == "\\":
         return [text[at + 1]], at + 2
     if group := _GROUP.match(text, at):
@@ -75,7 +79,10 @@ def _fixed(text: str, at: int) -> tuple[list[str], int]:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a pattern: what it may ``begin`` with, and what it may still take at its end (``more``)."""
+    """A part of a pattern.
+
+    It may ``begin`` with some characters, and at its end may still take ``more``.
+    """
 
     alphabet: frozenset[str] = _NOTHING
     begin: frozenset[str] = _NOTHING

@@ -1,4 +1,7 @@
-"""A key amid other text: where one may begin, and such texts masked.  Pure, and without the server's parts."""
+"""A key amid other text: where one may begin, and such texts masked.
+
+Pure, and without the server's parts.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +31,37 @@ AFTER = "(?!_{0,3}[A-Za-z0-9-])"
 
 
 def unmistakable(pattern: str) -> bool:
-    """Whether a key of this form is told from other text by its beginning alone, whatever stands before it."""
+    """Whether the beginning of a key of this form alone tells it from other text.
+
+    Whatever stands before it.
+    """
     return min(map(len, beginnings(pattern))) >= _UNMISTAKABLE
 
 
 def distinctive(pattern: str) -> str | None:
-    """The form of a key inside other text, as a regular expression; None where nothing but its place tells it."""
+    """The form of a key inside other text, as a regular expression.
+
+    None if nothing but its place tells it.
+    """
     if min(map(len, beginnings(pattern))) < DISTINCTIVE:
         return None
     form = f"(?:{pattern[1:-1]})"
-    # What is no key anyway is seen sooner by its form than by what stands before it.
+    # What is no key anyway is sooner seen by its form than by what stands before it.
     return form if unmistakable(pattern) else f"(?={form}){BEFORE}{form}"
 
 
 def masking(patterns: Iterable[str]) -> Callable[[str], str]:
-    """What puts a mask in the place of everything that has one of these forms, wherever it ends."""
+    """What puts a mask in the place of everything that has one of these forms.
+
+    It does so wherever that ends.
+    """
     forms = [form for form in map(distinctive, patterns) if form is not None]
     if not forms:
         return str
     every = re.compile("|".join(forms))
 
     def masked(text: str) -> str:
-        # A key that another one stood right before is seen once that one is gone.
+        # If one key stands right before another, the second is seen once the first is gone.
         while (shorter := every.sub(MASK, text)) != text:
             text = shorter
         return text

@@ -29,16 +29,17 @@ class RateHeader(Part):
             yield Fault("remaining", "is the header itself; name the one that counts what is left")
 
 
-# Of every upstream, whatever else it says (RFC 9110 §10.2.3, RFC 6585 §4).
+# Every upstream may send it, whatever else it says (RFC 9110 §10.2.3, RFC 6585 §4).
 RETRY_AFTER = RateHeader(name="Retry-After")
 
 
 class Retry(Part):
-    """How the upstream says "too fast", for how long at most it is believed, and whether calls are tried again.
+    """How the upstream says "too fast", and whether calls are tried again.
 
-    ``statuses`` say it by themselves, ``statuses_with_header`` only where one of the headers does.  ``header`` and
-    ``unit`` are short for one of ``headers``; of several the strictest counts, ``Retry-After`` always among them.
-    ``otherwise_seconds`` is the pause after an answer that says no time.  Without ``retries`` no call is sent twice.
+    It is believed for a bounded time.  ``statuses`` say it by themselves, ``statuses_with_header`` only if one of the
+    headers does.  ``header`` and ``unit`` are short for one of ``headers``.  Of several headers the strictest counts,
+    ``Retry-After`` always among them.  ``otherwise_seconds`` is the pause after an answer that says no time.  Without
+    ``retries`` no call is sent twice.
     """
 
     statuses: Statuses = (429,)

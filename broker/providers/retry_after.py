@@ -18,7 +18,9 @@ _PARTS_S = (3600, 60, 1, 0.001)
 
 
 def pause_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) -> float:
-    """For how many seconds nobody calls upstream with this key: what it asked for, capped; 0 where for nothing.
+    """For how many seconds nobody calls the upstream with this key.
+
+    That is what it asked for, capped; 0 if it asked for nothing.
 
     Args:
         retry: what the provider file declares.
@@ -30,10 +32,11 @@ def pause_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) ->
 
 
 def asked_of(retry: Retry, status: int, headers: Mapping[str, str], now: int) -> float | None:
-    """For how many seconds upstream wants no more calls with this key; None where the answer isn't about its rate.
+    """For how many seconds the upstream wants no more calls with this key.
 
-    Of several headers the strictest counts.  After an outage only ``Retry-After`` does (RFC 9110 §10.2.3): headers
-    about rates stand in every answer of some upstreams.  Arguments are those of :func:`pause_of`.
+    None if the answer isn't about its rate.  Of several headers the strictest counts.  After an outage only
+    ``Retry-After`` does (RFC 9110 §10.2.3): headers about rates stand in every answer of some upstreams.  Arguments are
+    those of :func:`pause_of`.
     """
     if status in retry.statuses:
         return max(_Said.of(headers, now).times(retry.limits), default=float(retry.otherwise_seconds))
@@ -62,12 +65,15 @@ class _Said(NamedTuple):
         return cls(values, now / 1000)
 
     def left(self, limit: RateHeader) -> float | None:
-        """What the limit says is left; the least where it says so twice, None where it doesn't."""
+        """What the limit says is left.
+
+        The least if it says so twice, None if it doesn't.
+        """
         said = (number_of(value) for value in self.values.get((limit.remaining or "").lower(), ()))
         return min((number for number in said if number is not None), default=None)
 
     def times(self, limits: Iterable[RateHeader]) -> Iterator[float]:
-        """The seconds that each limit asks for, of those that have nothing left or don't say."""
+        """The seconds that each limit asks for which has nothing left or doesn't say."""
         for limit in limits:
             if not self.left(limit):
                 for value in self.values.get(limit.name.lower(), ()):
@@ -76,7 +82,7 @@ class _Said(NamedTuple):
 
 
 def _seconds(value: str, unit: str, now: float) -> float | None:
-    """What a header's value comes to; None where it says nothing."""
+    """What a header's value comes to; None if it says nothing."""
     number = number_of(value)
     if unit == "date" or number is None:
         return _duration(value) if unit == "duration" else until(value, now)

@@ -1,4 +1,7 @@
-"""A rule of access: methods and path patterns.  Presets of provider files and rules of grants are such."""
+"""A rule of access: methods and path patterns.
+
+Presets of provider files and rules of grants are such.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Rule(Part):
-    """Methods and path patterns below the base URL; ``*`` stays within a segment, ``**`` crosses them."""
+    """Methods and path patterns below the base URL.
+
+    ``*`` stays within a segment, ``**`` crosses them.
+    """
 
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
     paths: Annotated[tuple[Path, ...], Field(min_length=1)]
@@ -29,8 +35,8 @@ class Rule(Part):
 
         Args:
             method: the HTTP method, in capitals.
-            path: as it will be sent, percent-encoded; it is compared by what it decodes to, but for ``%2F``, which
-                is no separator.  The base URL itself is ``/`` with and without its slash.
+            path: as it will be sent, percent-encoded.  It is compared by what it decodes to, but for ``%2F``, which is
+                no separator.  The base URL itself is ``/`` with and without its slash.
         """
         within = method in self.methods or (method == "HEAD" and "GET" in self.methods)
         return within and _anchored(self.paths).fullmatch(_decoded(path) or "/") is not None
@@ -50,7 +56,7 @@ def faults_of_patterns(field: str, patterns: Iterable[str]) -> Iterator[Fault]:
 
 
 def holds_slashes_where_it_may(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether each ``%2F`` of a path stands in a segment that is the ``*`` of one of the patterns.
+    """Whether each ``%2F`` of a path stands in a segment that is a pattern's ``*``.
 
     Args:
         path: percent-encoded.

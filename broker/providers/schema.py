@@ -1,4 +1,7 @@
-"""What every table of a provider file shares: strict fields, and faults that name their field."""
+"""What every table of a provider file shares.
+
+Fields are strict, and faults name their field.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pydantic_core import PydanticCustomError
 FAULTS = "faults"
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 HEADER_VALUE = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?")
-# A definition that set one of these would decide where a request ends, or whose it is.
+# A definition that sets one of these would decide where a request ends, or whose it is.
 HEADERS_OF_THE_CONNECTION = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
