@@ -1,4 +1,4 @@
-"""The composition root: Settings in, a wired broker out.  The only place where parts meet."""
+"""The composition root: settings in, a wired broker out.  The only place where parts meet."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Broker:
 async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool = False) -> AsyncIterator[Broker]:
     """A wired broker, its audit writer running; closed again at the end.
 
-    ``restored`` is True where an operator says that the database was restored from a backup: it is not refused then.
+    ``restored`` is True if an operator says that the database was restored from a backup: then it is not refused.
 
     Raises:
         SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the fix.
@@ -127,7 +127,10 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
 
 
 async def _say_what_is_wrong(keystore: Keystore) -> None:
-    """A keystore that opens what the broker began with may not take what comes: people learn it now, not by a loss."""
+    """Log what is wrong with a keystore that can't take new values.
+
+    It may open what the broker began with all the same.  So people learn it now, not by a loss.
+    """
     try:
         await keystore.check()
     except KeystoreUnavailable as problem:
@@ -249,7 +252,7 @@ def _wire(
 
 
 def _listener(db: Database, services: Services) -> Listener:
-    """What other replicas' revocations are told to."""
+    """What hears of other replicas' revocations."""
     snapshots, jobs = services.leasing.snapshots, services.jobs
 
     def heard(message: str) -> None:
@@ -264,7 +267,7 @@ def _listener(db: Database, services: Services) -> Listener:
 
 
 def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
-    """What is shown beside requests: no tenant, no id, no path in any label."""
+    """Register what is shown beside requests: no tenant, no id, no path in any label."""
     metrics, audit, vault = services.metrics, services.audit, opened.vault
     metrics.watch("audit_waiting", "Events that wait to be recorded.", lambda: audit.depth)
     metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.in_flight))
@@ -312,7 +315,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
 
 
 def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
-    """How e-mail is sent, where a mail server is named."""
+    """How e-mail is sent, if a mail server is named."""
     if not settings.smtp_host:
         return None
     password = settings.smtp_password
@@ -333,7 +336,7 @@ def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
 async def bootstrap_token(services: Services, *, replace: bool = False) -> str | None:
     """The one-time token for the first operator, while there is none and none was given out.
 
-    ``replace``: another, also for a second person whose account nobody made.
+    With ``replace`` it is another one, also for a second person whose account nobody made.
     """
     async with services.db.write(EVERY_TENANT) as session:
         return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), replace=replace)
