@@ -1,8 +1,8 @@
 """Periodic work: ask upstreams and customers, close what has ended, forget what is spent.
 
-What can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`), and after a restore until
-somebody has confirmed what it brought back; of each duty it is said here which it is.  Notices go on: what is sent was
-decided before.
+Work that can't be undone rests while the time isn't believed (:mod:`broker.audit.timekeeping`), and after a restore
+until somebody has confirmed what it brought back.  Each duty says here which kind it is.  Notices go on: what is sent
+was decided earlier.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ _PIECE_S = 300.0
 
 
 class _Duty(NamedTuple):
-    """A piece of work; ``final`` where the time, or what the database holds, decides on what can't be undone."""
+    """A piece of work.
+
+    It is ``final`` if the time, or what the database holds, decides on what can't be undone.
+    """
 
     work: Callable[[], Awaitable[None]]
     final: bool = False
@@ -94,7 +97,10 @@ class Worker:
     orphans: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Work until cancelled, while no other process does; a fault in one piece is tried again next time."""
+        """Work until cancelled, while no other process does.
+
+        A fault in one piece is tried again next time.
+        """
         notifying = asyncio.create_task(self._notify(), name="outbox")
         try:
             while True:
@@ -117,7 +123,10 @@ class Worker:
             await asyncio.sleep(_TELL_S)
 
     def _stand_by(self) -> None:
-        """Another process counts now: what this one counted is old, and is counted at once should its turn come."""
+        """Leave the counting to another process.
+
+        What this one counted is old.  It counts at once when its turn comes again.
+        """
         self.keys.clear()
         self.orphans.clear()
         self.done_at.pop("count", None)
@@ -129,14 +138,14 @@ class Worker:
     @property
     def _duties(self) -> tuple[_Duty, ...]:
         return (
-            _Duty(self.verify_due),  # upstream decides; until it does, it is asked again
-            _Duty(self.check_health),  # as it says; the next check says otherwise
+            _Duty(self.verify_due),  # the upstream decides; until it does, it is asked again
+            _Duty(self.check_health),  # likewise; the next check may say otherwise
             _Duty(self.confirm_revocations, final=True),  # customers are asked to revoke, by how long it took
             _Duty(self.make_keys, final=True),  # keys are made and revoked upstream
             _Duty(self.retire_due, final=True),  # a key is revoked, and destroyed
             _Duty(self.ask_for_due, final=True),  # customers are asked for keys, operators notified of late ones
-            _Duty(self.cut_off_rest),  # what an operator cut off, whatever the time
-            _Duty(self.expire_links, final=True),  # private keys are destroyed; opened meanwhile, a link is refused
+            _Duty(self.cut_off_rest),  # what an operator has cut off, whatever the time
+            _Duty(self.expire_links, final=True),  # private keys are destroyed; a link opened meanwhile is refused
             _Duty(self.close_lost_uses, final=True),  # an outcome that comes later is not taken
             _Duty(self.sweep_orphans, final=True),  # values are destroyed
             _Duty(self.forget, final=True),  # what was used once could be used again
@@ -154,14 +163,20 @@ class Worker:
                     _log.exception("worker.failed")
 
     async def _rests(self) -> bool:
-        """Whether what can't be undone has to wait: for the right time, or until people have seen what came back."""
+        """Whether work that can't be undone has to wait.
+
+        It waits for the right time, or until people have seen what a restore brought back.
+        """
         if await self.timekeeping.look() != OK:
             return True
         async with self.db.read(EVERY_TENANT) as session:
             return await unconfirmed(session)
 
     async def verify_due(self) -> None:
-        """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
+        """Ask upstreams again about keys that they could not answer for.
+
+        It asks together, so that one slow upstream delays none.
+        """
         await _together(
             "verification",
             *(
@@ -174,14 +189,17 @@ class Worker:
         )
 
     async def check_health(self) -> None:
-        """Ask upstream about keys in use: those that a job's call made suspect, and all on a schedule."""
+        """Ask upstreams about keys in use.
+
+        Those are the keys that a job's call made suspect, and all on a schedule.
+        """
         if not self._resting("catch_up", _AGES_MS):
             await self.health.catch_up()
         later = self.verification.or_later
         await _in_turn("health", await self.health.due(), lambda row: later(row, self.health.probe(row)))
 
     async def confirm_revocations(self) -> None:
-        """Ask upstream whether keys that are out of use here are dead there too."""
+        """Ask upstreams whether keys that are out of use here are dead there too."""
         later = self.verification.or_later
         await _in_turn(
             "confirmation", await self.revocation_check.due(), lambda row: later(row, self.revocation_check.probe(row))
@@ -199,7 +217,10 @@ class Worker:
         await _together("retirement", *(retire(self.db, self.clock, row) for row in due))
 
     def _resting(self, piece: str, interval: int) -> bool:
-        """Whether a piece was done less than so many milliseconds ago; otherwise it counts as done now."""
+        """Whether a piece was done less than ``interval`` milliseconds ago.
+
+        Otherwise it counts as done now.
+        """
         now = self.clock()
         if abs(now - self.done_at.get(piece, -interval)) < interval:
             return True
@@ -220,7 +241,7 @@ class Worker:
         self.keys.update(found)
 
     async def ask_for_due(self) -> None:
-        """Ask customers for new keys ahead of time, and notify of those that are late; every ten minutes."""
+        """Ask customers for new keys ahead of time, and notify of late ones; every ten minutes."""
         if self._resting("ask_for_due", _AGES_MS):
             return
         await ask_for_due(self.db, self.rotating, self.clock, ahead_days=self.rotation_ahead_days)
@@ -265,7 +286,10 @@ class Worker:
         self.orphans[()] = await sweep(self.db, self.verification.keystore, self.clock())
 
     async def forget(self) -> None:
-        """Drop what only mattered for a while; used assertions a day late, so that no clock makes them fresh again."""
+        """Drop what only mattered for a while.
+
+        Used assertions are dropped a day late, so that no clock makes them fresh again.
+        """
         now = self.clock()
         await self.throttle.forget()
         await self.challenges.forget()
@@ -276,7 +300,10 @@ class Worker:
 
 
 async def _in_turn(piece: str, rows: Sequence[VersionRow], work: Callable[[VersionRow], Awaitable[bool]]) -> None:
-    """Work on each, a few of a provider at once; once its upstream gives no answer, the rest of its rows wait."""
+    """Work on each row, a few of a provider at once.
+
+    Once an upstream gives no answer, the rest of its rows wait.
+    """
     waiting: defaultdict[str, deque[VersionRow]] = defaultdict(deque)
     for row in rows:
         waiting[row.provider].append(row)
@@ -290,7 +317,7 @@ async def _in_turn(piece: str, rows: Sequence[VersionRow], work: Callable[[Versi
 
 
 async def _together(piece: str, *work: Awaitable[object]) -> None:
-    """Do it all at once; what fails is logged and falls due again."""
+    """Do all of the work at once.  What fails is logged and falls due again."""
     for failure in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(failure, Exception):
             _log.error("worker.failed", piece=piece, error=type(failure).__name__)
