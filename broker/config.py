@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Given values, the environment, a directory of one file for each setting, then the TOML file."""
+        """Given values, the environment, a directory of one file for each setting, the TOML file."""
         sources = [init_settings, env_settings]
         if directory := os.environ.get("BROKER_SECRETS_DIR"):
             sources.append(SecretsSettingsSource(settings_cls, secrets_dir=directory, env_prefix=""))
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
         return self
 
     def operators_mailboxes(self) -> tuple[str, ...]:
-        """Whom every notice is mailed to, each once; raises NotAMailbox."""
+        """The mailboxes that every notice is mailed to, each once; raises NotAMailbox."""
         return tuple(dict.fromkeys(mailbox(one.strip()) for one in self.notify_emails.split(",") if one.strip()))
 
     def database(self) -> str:
@@ -278,11 +278,11 @@ class Settings(BaseSettings):
         return f"sqlite+aiosqlite:///{self.state_dir.absolute()}/broker.db"
 
     def key_file(self) -> Path:
-        """The master key file in force, where the environment holds none."""
+        """The master key file in force, if the environment holds no keys."""
         return self.master_key_file or self.state_dir / "master-keys.toml"
 
     def one_time_token_file(self) -> Path:
-        """Where the one-time token of an admin waits to be used, where no terminal showed it."""
+        """Where the one-time token of an admin waits to be used, if no terminal showed it."""
         return self.state_dir / "first-admin-token"
 
 
@@ -353,7 +353,10 @@ def _look_at_sources() -> None:
 
 
 def _secrets() -> frozenset[str]:
-    """The settings that are secrets; a file without any of them may be everybody's to read."""
+    """The settings that are secrets.
+
+    A file without any of them may be everybody's to read.
+    """
     return frozenset(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation))
 
 

@@ -1,4 +1,4 @@
-"""A deployment's database, brought to the schema of this version and found to be the newest there was."""
+"""A deployment's database, brought to this version's schema and found to be the newest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from broker.notifications.notices import notify
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of these settings; of SQLite, its file is the owner's alone, and the default's folder is made."""
+    """The database of these settings.
+
+    SQLite's file is the owner's alone, and its default folder is made.
+    """
     if settings.database_url is None:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     db = Database(settings.database())
@@ -30,9 +33,10 @@ def open_database(settings: Settings) -> Database:
 
 
 async def migrate(settings: Settings, revision: str = "head", *, down: bool = False, restored: bool = False) -> None:
-    """Bring the database to a revision, its keystores opened first; of several at once, one does it and the rest wait.
+    """Bring the database to a revision, its keystores opened first.
 
-    ``restored`` is True where an operator says that the database was restored from a backup.
+    Of several that come at once, one does it and the rest wait.  ``restored`` is True if an operator says that the
+    database was restored from a backup.
 
     Raises:
         SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the fix.
@@ -54,7 +58,9 @@ async def migrate(settings: Settings, revision: str = "head", *, down: bool = Fa
 
 @asynccontextmanager
 async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncIterator[Keystores]:
-    """Check the database and open the keystores; the embedded SQLite is brought up to date first.
+    """Check the database and open the keystores.
+
+    The embedded SQLite is brought up to date first.
 
     Raises:
         SchemaUnusable, MasterKeysUnusable: names the fix.
@@ -69,13 +75,13 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
             # The first start is the moment at which a missing key file is no loss.
             fresh = await schema.is_empty(db)
             opened = await stack.enter_async_context(keystore_setup.opened(settings, db, clock, may_create=fresh))
-            # Only `broker migrate` authenticates rows from before: a start must not make its own what was put there.
+            # Only `broker migrate` authenticates rows from before: a start must not adopt what somebody put there.
             await schema.upgrade(db)
         yield opened
 
 
 def heads(settings: Settings, db: Database, opened: Keystores, keys: internal.InternalKeys) -> Heads:
-    """What is kept outside of the database of how far its record was."""
+    """What is kept outside of the database about how far its record was."""
     name = keys.database_id
     shared = None if opened.values is None else HeadInVault(opened.values, name)
     return Heads(db, HeadFile(settings.state_dir / "heads", name), shared)
@@ -84,7 +90,10 @@ def heads(settings: Settings, db: Database, opened: Keystores, keys: internal.In
 async def _upgrade(
     settings: Settings, db: Database, opened: Keystores, clock: Clock, revision: str, *, restored: bool
 ) -> None:
-    """Bring the database to a revision.  Where that authenticates rows from before, the record says so."""
+    """Bring the database to a revision.
+
+    If that authenticates rows from before, the record says so.
+    """
     row_key = None
     if await schema.has(db, internal.InternalKeyRow.__tablename__):
         keys = await internal.load(db, keystore_setup.in_force(settings, opened), clock())

@@ -1,4 +1,4 @@
-"""Keystores from settings: every one that is set up opens what it sealed, the chosen one seals what is new."""
+"""Keystores from settings: each opens what it sealed, the chosen one seals what is new."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ from broker.keystore.vault.values import Values
 
 @dataclass(frozen=True, slots=True)
 class Keystores:
-    """Those of a deployment by name, and what Vault's master keys and values are looked after with."""
+    """The keystores of a deployment, by name.
+
+    Also what Vault's master keys and values are looked after with.
+    """
 
     stores: dict[str, Keystore]
     vault: Vault | None
@@ -39,13 +42,15 @@ class Keystores:
     values: Values | None
 
     def chosen(self, name: str) -> Keystore:
-        """All of them, ``name`` sealing what is new."""
+        """All of them as one; ``name`` seals what is new."""
         return Keyring(self.stores, name)
 
 
 @asynccontextmanager
 async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: bool) -> AsyncIterator[Keystores]:
-    """Every keystore that is set up; ``may_create`` lets a first start make the local master key file.
+    """Every keystore that is set up.
+
+    ``may_create`` lets a first start make the local master key file.
 
     Raises:
         MasterKeysUnusable: names the file and the fix.
@@ -80,7 +85,7 @@ async def nothing_sealed(db: Database) -> bool:
 
 
 async def _refuse_if_never_begun(settings: Settings, db: Database) -> None:
-    """A new deployment is told how to begin, not to restore what it never had."""
+    """Tell a new deployment how to begin, not to restore what it never had."""
     if settings.master_keys is None and not settings.key_file().exists() and await nothing_sealed(db):
         raise MasterKeysUnusable(
             f"{settings.key_file()}: there is no master key file yet, and nothing in the database needs one. Make the "
@@ -89,7 +94,7 @@ async def _refuse_if_never_begun(settings: Settings, db: Database) -> None:
 
 
 def in_force(settings: Settings, keystores: Keystores) -> Keystore:
-    """What the broker works with."""
+    """The keystore that the broker works with."""
     keystore = keystores.chosen(settings.keystore)
     if settings.keystore_cache_seconds:
         return Cached(keystore, settings.keystore_cache_seconds)
@@ -109,7 +114,10 @@ def local(settings: Settings, *, may_create: bool) -> EnvelopeKeystore:
 
 @asynccontextmanager
 async def values_as(settings: Settings, token_file: Path) -> AsyncIterator[Values]:
-    """The values in KV as whoever holds the token in a file sees them: the broker itself may list none."""
+    """The values in KV as whoever holds the token in a file sees them.
+
+    The broker itself may list none.
+    """
     vault = _vault(settings, TokenFile(token_file))
     try:
         yield Values(vault, settings.vault_kv_mount, settings.vault_kv_prefix)
@@ -123,7 +131,10 @@ def _vault(settings: Settings, login: Login) -> Vault:
 
 
 def _nothing_in_kv(db: Database) -> Callable[[], Awaitable[bool]]:
-    """Asks whether nothing in the database needs master keys in KV: neither the internal root nor a customer's key."""
+    """Asks whether nothing in the database needs master keys in KV.
+
+    Neither the internal root nor a customer's key then does.
+    """
 
     async def unused() -> bool:
         in_kv = func.substr(VersionRow.sealed, 1, 1) == bytes((A_REFERENCE,))
@@ -136,7 +147,7 @@ def _nothing_in_kv(db: Database) -> Callable[[], Awaitable[bool]]:
 
 
 def _login(settings: Settings) -> Login:
-    """How to sign in; settings are checked to be whole."""
+    """How to sign in to Vault; settings are checked to be whole."""
     mount = settings.vault_auth_mount or settings.vault_auth
     if settings.vault_auth == "token":
         assert settings.vault_token_file is not None

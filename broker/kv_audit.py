@@ -1,7 +1,7 @@
 """Customers' keys in Vault that no row refers to: what a restored backup doesn't know of.
 
-Each is destroyed, or taken like a key that an operator gives: verified upstream, and where another is in use, as the
-new key of a rotation.  Its place in Vault tells whose it is.
+Each is destroyed, or taken like a key that an operator gives.  Then it is verified with the upstream; if another key is
+in use, it becomes the new key of a rotation.  Its place in Vault tells whose it is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _WHY = "found in Vault after a restore"
 
 
 class Orphan(NamedTuple):
-    """A value that no row refers to, by its path and KV's number; whose it is by its path, and what is said of it."""
+    """A value that no row refers to, by its path and KV's number.
+
+    Its path tells whose it is.  ``label`` and ``customer`` are what is said of it in Vault.
+    """
 
     path: str
     number: int
@@ -53,7 +56,7 @@ async def orphans(db: Database, values: Values, listing: Values) -> AsyncIterato
         KeystoreUnavailable: Vault is away, or the token of ``listing`` has no right to list.
     """
     there = {path: await values.numbers(path) for path in await listing.below(values.path("organizations"))}
-    # After that: whatever was put there before has its row, or a note, by now.
+    # After that: whatever was put there earlier has its row, or a note, by now.
     referred = await _referred(db)
     for path, numbers in there.items():
         organization, provider, credential = path.split("/")[-3:]
@@ -74,13 +77,16 @@ async def orphans(db: Database, values: Values, listing: Values) -> AsyncIterato
 
 
 async def destroy(broker: Broker, values: Values, orphan: Orphan) -> None:
-    """Destroy it, which is on the record first."""
+    """Put it on the record that the value is destroyed, then destroy it."""
     await _note(broker, "keystore.orphan_destroyed", orphan)
     await values.destroy(orphan.path, orphan.number)
 
 
 async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
-    """Take it as a key that an operator gives, then destroy the old value; what verification came to.
+    """Take the value as a key that an operator gives, then destroy the old value.
+
+    Returns:
+        What verification came to.
 
     Raises:
         Invalid: its customer is unknown, or nothing is there that can be read.
@@ -108,7 +114,10 @@ async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
 
 
 async def _received(broker: Broker, address: CredentialAddress, key: Secret) -> Received:
-    """What is staged: a first key, or where one is in use the answer to a rotation that is opened for it."""
+    """What is staged: a first key, or the answer to a rotation.
+
+    The rotation is opened for it if another key is in use.
+    """
     services = broker.services
     async with services.db.write(Scope.of(address.organization)) as session:
         credential = await find_credential(session, address)

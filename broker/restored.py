@@ -1,8 +1,9 @@
-"""Go on with a database that was restored from a backup: what it brings back can't all be known, so nothing goes on
-that was under way, and people look through the rest.
+"""Go on with a database that was restored from a backup.
+
+What it brings back can't all be known.  So nothing goes on that was under way, and people look through the rest.
 
 One transaction ends every lease and open link, makes every decision be taken again, suspends ``reveal`` until somebody
-confirmed what there is, begins a new series of the record's index and says on the record what was lost.
+has confirmed what there is, begins a new series of the record's index, and says on the record what was lost.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _WHY = "database_restored"
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was done: the new series, the range of lost numbers (``lost_to`` None: nothing told), and what was ended."""
+    """What was done: the new series, the range of lost numbers, and what was ended.
+
+    ``lost_to`` is None if nothing told it.
+    """
 
     began_at: int
     base: int
@@ -53,10 +57,12 @@ async def size(db: Database) -> int:
 
 
 async def go_on(broker: Broker, base: int, since: int) -> Restored:
-    """Begin a new series at ``base``, the number of events that the backup held; it was made at ``since`` (ms).
+    """Begin a new series at ``base``, the number of events that the backup held.
+
+    The backup was made at ``since`` (ms).
 
     Raises:
-        Invalid: the database holds events from after ``since``, or it is still to come.
+        Invalid: the database holds events from after ``since``, or ``since`` is still to come.
     """
     services = broker.services
     now, kept = services.clock(), await broker.heads.furthest()
@@ -92,7 +98,10 @@ async def go_on(broker: Broker, base: int, since: int) -> Restored:
 
 
 async def confirm(broker: Broker) -> bool:
-    """Let keys be shown again, as what the backup brought back was looked through; False where nothing waited."""
+    """Let keys be shown again, as people have looked through what the backup brought back.
+
+    False if nothing waited.
+    """
     services = broker.services
     now = services.clock()
     async with services.db.write(EVERY_TENANT) as session:
@@ -106,7 +115,10 @@ async def confirm(broker: Broker) -> bool:
 
 
 async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
-    """What the backup holds as being in force, each with its id: somebody may have ended it since."""
+    """What the backup holds as being in force, each with its id.
+
+    Somebody may have ended it since.
+    """
     async with db.read(EVERY_TENANT) as session:
         operators = select(AccountRow).where(AccountRow.state == Validity.ACTIVE).order_by(AccountRow.name)
         for operator in await session.scalars(operators):
@@ -166,7 +178,10 @@ async def _close_links(session: AsyncSession, now: int) -> list[Event]:
 
 
 async def _raise_every_epoch(session: AsyncSession) -> None:
-    """A fresh epoch for everything that decisions rely on: what a process or a row remembers is outdated."""
+    """Give a fresh epoch to everything that decisions rely on.
+
+    What a process or a row remembers is outdated.
+    """
     await session.flush()
     fresh = drawn_epoch()
     for relied in (OrganizationRow.id, WorkloadRow.id, GrantRow.id, CredentialRow.id, LeaseRow.id, GuardRow.id):

@@ -1,8 +1,8 @@
-"""Move every sealed value to the active master key, or to another keystore, while brokers serve.
+"""Move every sealed value to the active master key, or to another keystore.
 
-Each row is changed only if its sealed bytes are still those that were read, so a value that is replaced or destroyed
-meanwhile is left alone; running again goes on where it stopped.  What other brokers store behind the reader's back is
-met by looking again, until there is nothing to move.
+Brokers serve meanwhile.  Each row is changed only if its sealed bytes are still those that were read.  So a value that
+is replaced or destroyed meanwhile is left alone.  Running again goes on where it stopped.  What other brokers store
+behind the reader's back is met by looking again, until there is nothing to move.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ About = Mapping[str, str]
 _PAGE = 200
 # Values under way at once: a Vault is waited for, not worked for.
 _AT_ONCE = 8
-# A broker that still seals the old way could make it go on for ever; whoever destroys the old keys counts again.
+# A broker that still seals the old way could make this go on for ever; whoever destroys the old keys counts again.
 _PASSES = 20
 
 
 def _places() -> list[SealedColumn]:
-    """What master keys hold; what is under the internal root moves with it."""
+    """The columns that master keys hold; what is under the internal root moves with it."""
     return [column for column in sealed_columns() if not column.own]
 
 
@@ -58,8 +58,8 @@ class Stuck:
 class Moved:
     """What came of it.
 
-    ``held`` says how many values each master key holds now, ``moved`` how many were taken off each; ``outside`` of
-    those lay outside of the database, and their old copies there are to be destroyed.
+    ``held`` says how many values each master key holds now, ``moved`` how many were taken off each.  ``outside`` of
+    those lay outside of the database; their old copies there will be destroyed.
     """
 
     held: dict[str, int] = field(default_factory=dict)
@@ -80,7 +80,10 @@ async def held_by(db: Database) -> dict[str, int]:
 
 
 async def used(db: Database) -> set[str]:
-    """Names of keystores whose master keys this database has needed, less those whose keys were destroyed since."""
+    """Names of keystores whose master keys this database has needed.
+
+    Those whose keys were destroyed since are left out.
+    """
     names: set[str] = set()
     wanted = Filter(kind="keystore.*", newest=True)
     for event in reversed(await search(db, EVERY_TENANT, wanted, 1_000)):
@@ -105,13 +108,13 @@ async def rewrap_all(
     to: Keystore | None = None,
     advance: Advance = lambda _done, _total: None,
 ) -> Moved:
-    """Re-wrap everything; what can't be moved is named, and the rest goes on.
+    """Re-wrap everything.  What can't be moved is named, and the rest goes on.
 
-    That it begins is on the record before anything is opened.
+    It is on the record that it begins before anything is opened.
 
     Args:
         services: a running broker's parts.
-        to: the keystore whose active master key everything is moved to; left out, the broker's own.
+        to: the keystore whose active master key everything is moved to; if left out, the broker's own.
         advance: told how many values of how many were looked at.
 
     Raises:
@@ -145,7 +148,7 @@ class _Moving:
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def once(self) -> bool:
-        """Look at every value once; whether any was moved."""
+        """Look at every value once; returns whether any was moved."""
         before = self.done.moved.total()
         self.done.stuck = []
         self._seen, self._total = 0, await _total(self._services.db)

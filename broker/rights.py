@@ -1,4 +1,7 @@
-"""Every row that gives rights: which of them the broker didn't write, and making their authenticators again."""
+"""Every row that gives rights: which ones the broker didn't write.
+
+And how the authenticators of the others are made again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _PAGE = 500
 
 
 class Altered(NamedTuple):
-    """A row that something else than the broker wrote; ``organization`` is "" where it is no tenant's."""
+    """A row that something else than the broker wrote.
+
+    ``organization`` is "" if the row is no tenant's.
+    """
 
     table: str
     id: str
@@ -45,7 +51,10 @@ async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
 
 
 async def authenticate_again(db: Database, now: int) -> None:
-    """Make the authenticators of all genuine rows again, in the newest form; the others stay as they are."""
+    """Make the authenticators of all genuine rows again, in the newest form.
+
+    The other rows stay as they are.
+    """
     async for rows in _pages(db, now):
         names = [row.id for row in rows]
         async with db.write(EVERY_TENANT) as session:

@@ -44,8 +44,8 @@ async def upgrade(db: Database, revision: str = "head", *, row_key: bytes | None
     Args:
         db: which database.
         revision: Alembic's name for it.
-        row_key: authenticates rows that give rights and were written before they were authenticated; None will do
-            where there can't be any.
+        row_key: authenticates rows that give rights and were written before they were authenticated; None will do if
+            there can't be any.
 
     Returns:
         How many rows were authenticated on the way.
@@ -73,9 +73,10 @@ async def _run(db: Database, step: Callable[[Config], None], row_key: bytes | No
 
 @asynccontextmanager
 async def alone(db: Database) -> AsyncIterator[None]:
-    """Nobody else changes this database's schema, or makes its first master key, meanwhile; waits for one who does.
+    """Keep others from changing this database's schema, or from making its first master key.
 
-    The lock goes with its process: PostgreSQL's with the connection, SQLite's with a file beside the database.
+    Waits for one who does.  The lock goes with its process: PostgreSQL's with the connection, SQLite's with a file
+    beside the database.
     """
     async with AsyncExitStack() as stack:
         if db.file is None:
@@ -102,7 +103,10 @@ async def alone(db: Database) -> AsyncIterator[None]:
 
 
 async def _until(taken: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again: a session that waits within the server would be waited for by what builds indexes."""
+    """Ask again and again until the lock is taken.
+
+    Statements that build indexes would wait for a session that waits within the server.
+    """
     told = False
     while not await taken():
         if not told:
@@ -129,7 +133,9 @@ async def check_encoding(db: Database) -> None:
 
 
 async def check(db: Database) -> None:
-    """Refuse a schema of another version; on PostgreSQL an encoding, or a role that row-level security doesn't bind.
+    """Refuse a schema of another version.
+
+    On PostgreSQL also refuse an encoding that can't hold every name, or a role that row-level security doesn't bind.
 
     Raises:
         SchemaUnusable: names the fix.

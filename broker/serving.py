@@ -26,9 +26,10 @@ from broker.wire.server import Connection, Limits
 
 
 class Served:
-    """A broker that lives as long as its ASGI lifespan, for servers that start processes by themselves.
+    """A broker that lives as long as its ASGI lifespan.
 
-    The lifespan ends once the broker is closed: a server may end its process the moment that it hears so.
+    It is for servers that start processes by themselves.  The lifespan ends once the broker is closed: a server may end
+    its process the moment that it hears so.
     """
 
     def __init__(self, settings: Settings, *, with_worker: bool) -> None:
@@ -101,7 +102,10 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
 
 @contextmanager
 def _draining(in_flight: InFlightCalls) -> Iterator[None]:
-    """From the moment that the process is told to end, while its server waits for requests, drain the calls."""
+    """Drain the calls as soon as the process is told to end.
+
+    Its server waits for requests meanwhile.
+    """
     loop, ending = asyncio.get_running_loop(), list[asyncio.Task[None]]()
 
     def begin() -> None:
@@ -125,7 +129,10 @@ def protocol(settings: Settings) -> Callable[..., asyncio.Protocol]:
 
 
 def probes(broker: Broker) -> ASGIApp:
-    """A process's probes and metrics alone: on a port of their own, and all that a worker's process serves."""
+    """A process's probes and metrics alone.
+
+    They are served on a port of their own, and are all that a worker's process serves.
+    """
     app = FastAPI(title="Keybroker's probes", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = broker.services
     app.include_router(health.router)
