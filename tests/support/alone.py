@@ -1,6 +1,7 @@
-"""Tests run beside each other, in several processes; one that is marked ``alone`` has them all wait for it.
+"""Tests run beside each other, in several processes.
 
-So is marked what measures, kills or loads so much that a neighbour would decide its outcome.
+A test that is marked ``alone`` has them all wait for it.  It measures, kills or loads so much that a neighbour would
+decide its outcome.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pytest
 class Room:
     """Where the tests of a run are: many beside each other, or one alone.
 
-    The locks are files (flock): they hold between processes, and are gone with a process that dies.  ``directory`` is
-    one that all of them share.
+    The locks are files (flock): they hold between processes, and are gone with a process that dies.  All of them share
+    ``directory``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,7 +33,7 @@ class Room:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Wait while somebody is alone or waits to be; then be here together with others."""
+        """Wait while somebody is alone or waits for that; then be here together with others."""
         with _held(self._gate, fcntl.LOCK_SH):
             fcntl.flock(self._room, fcntl.LOCK_SH)
         try:
@@ -56,7 +57,7 @@ class Alone:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """What must be alone comes first, while nobody has begun whom it would have to wait for."""
+        """Put first what must be alone, while nobody has begun whom it would have to wait for."""
         items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # around the time limit: waiting for the others is not the test's

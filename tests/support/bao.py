@@ -1,4 +1,7 @@
-"""A real OpenBao for tests: a server process on raft storage, set up as ``deploy/vault`` says."""
+"""A real OpenBao for tests: a server process on raft storage.
+
+It is set up as ``deploy/vault`` says.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def binary() -> str:
 
 @dataclass
 class Bao:
-    """One server.  ``root`` is for set-up only; what is tested signs in as ``deploy/vault`` lets it."""
+    """One server.
+
+    ``root`` is for set-up only.  What is tested signs in as ``deploy/vault`` lets it.
+    """
 
     directory: Path
     tls: bool = False
@@ -106,7 +112,6 @@ class Bao:
         self.process.send_signal(signal.SIGCONT)
 
     def seal(self) -> None:
-        """Seal it."""
         self.root.sys.seal()
 
     def unseal(self) -> None:
@@ -133,7 +138,7 @@ class Bao:
         self.wait(lambda: bool(self.root.sys.read_leader_status().get("is_self")))
 
     def wait(self, until: Any) -> None:
-        """Wait for up to 20 seconds."""
+        """Wait for ``until`` to be true, for up to 20 seconds."""
         end = time.monotonic() + 20
         while True:
             try:
@@ -146,7 +151,11 @@ class Bao:
             time.sleep(0.05)
 
     def set_up(self, *, namespace: str | None = None, ttl: str = "1h", role: str = "keybroker") -> hvac.Client:
-        """Mounts, key, policies and an AppRole, as the documentation tells; a root client of the namespace."""
+        """Set up mounts, key, policies and an AppRole, as the documentation tells.
+
+        Returns:
+            A root client of the namespace.
+        """
         client = hvac.Client(
             self.url,
             token=self.root_token,

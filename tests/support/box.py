@@ -1,4 +1,7 @@
-"""A box between customer and broker that terminates TLS: it records everything, and changes what it likes."""
+"""A box between customer and broker that terminates TLS.
+
+It records everything, and changes what it likes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Seen:
 class Box:
     """An ASGI application in front of a world's broker.
 
-    ``changes`` is handed the path and JSON of each answer.  Where a submission is sealed to the box's own key pair,
+    ``changes`` is handed the path and JSON of each answer.  If a submission is sealed to the box's own key pair,
     ``read`` keeps its key, and the broker gets it sealed again.
     """
 
@@ -65,7 +68,10 @@ class Box:
         await Response(content, answer.status_code, kept)(scope, receive, send)
 
     def _opened(self, body: bytes) -> bytes:
-        """What the box makes of a submission: the key read, and sealed again for the broker; else as it is."""
+        """What the box makes of a submission: the key read, and sealed again for the broker.
+
+        It stays as it is if the box can't read it.
+        """
         said, context = json.loads(body), intake_seal.SealContext(**self.theirs["context"])
         try:
             submission = intake_seal.open_sealed(base64url.decode(said["sealed"]), self.private, context)
@@ -109,9 +115,10 @@ _STEPS = (
 
 
 async def tried(world: World, box: Box, known: dict[str, tuple[str, str]]) -> None:
-    """Everything that the box saw is sent again and used in every way; nothing works, and its holder goes on.
+    """Send again everything that the box saw, and use it in every way.
 
-    ``known`` are the link's secret and the status code of each request, of which nothing may have been seen.
+    Nothing works, and its holder goes on.  ``known`` are the link's secret and the status code of each request; nothing
+    of them may have been seen.
     """
     text = "\n".join(f"{one.path} {one.headers} {one.body.decode(errors='replace')} {one.answer}" for one in box.seen)
     assert not any(secret in text for secrets in known.values() for secret in secrets)

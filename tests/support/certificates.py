@@ -13,7 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def certify(directory: Path) -> None:
-    """An authority of its own (``ca.pem``), and a certificate of it for 127.0.0.1 (``server.pem``, ``server.key``)."""
+    """Make an authority (``ca.pem``) and its certificate for 127.0.0.1.
+
+    The certificate is ``server.pem``, with ``server.key``.
+    """
     now = datetime.now(UTC)
 
     def name(common: str) -> x509.Name:

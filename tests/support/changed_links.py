@@ -1,6 +1,6 @@
-"""What mail programs, chats and phones make of a link's end: what follows the request's id.
+"""What mail programs, chats and phones make of a link's end.
 
-``start`` and ``end`` are the halves of the ``secret``.
+That is what follows the request's id.  ``start`` and ``end`` are the halves of the ``secret``.
 """
 
 from __future__ import annotations

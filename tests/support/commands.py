@@ -1,9 +1,10 @@
-"""Commands of the command line, each in a process of its own that need not start Python and import the program.
+"""Commands of the command line, each in a process of its own.
 
-One process imports the program once, and becomes a copy of itself for each command: the copy has the environment, the
-directory and the standard streams that the command is given, runs ``broker.__main__`` and ends.  So nothing that a
-command sets outlives it, and the tests' process, which serves the broker meanwhile, is never the command's.  Rejected:
-commands in the tests' process, which has one environment, one directory and one set of streams for all its threads.
+No process has to start Python and import the program.  One process imports the program once, and becomes a copy of
+itself for each command.  The copy has the environment, the directory and the standard streams that the command is
+given, runs ``broker.__main__`` and ends.  So nothing that a command sets outlives it.  The tests' process, which serves
+the broker meanwhile, is never the command's.  Rejected: commands in the tests' process, which has one environment, one
+directory and one set of streams for all its threads.
 
 What a copy can't show (imports, the start and the end of the interpreter) is for tests of the program itself.
 """
@@ -32,7 +33,7 @@ from typing import Any, NoReturn
 # Only a command that hangs takes it; the first one waits for the imports, too.
 _ENDS_WITHIN_S = 90.0
 _ROOT = Path(__file__).parents[2]
-# What a process needs to start; nothing of whoever runs the tests decides how the program writes.
+# What a process needs to start. The environment of whoever runs the tests doesn't decide how the program writes.
 MINIMAL = {"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)}
 _LARGEST_REQUEST = 1 << 17
 _LARGEST_INPUT = 1 << 15  # a pipe takes this much from one who doesn't wait for its reader
@@ -96,7 +97,7 @@ def _copying() -> tuple[subprocess.Popen[bytes], socket.socket]:
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
-    """End it with whatever it runs; again: nothing."""
+    """End it with whatever it runs.  Idempotent."""
     control.close()
     if process.poll() is None:
         with suppress(ProcessLookupError):
@@ -128,7 +129,10 @@ def _copy(control: socket.socket) -> NoReturn:
 
 
 def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
-    """Be the command: what ``python -m broker`` does, but for the end of the interpreter, which takes longer."""
+    """Be the command, as ``python -m broker`` is.
+
+    Only the end of the interpreter, which takes longer, is left out.
+    """
     status = 1
     try:
         for number, stream in enumerate(streams):

@@ -1,4 +1,7 @@
-"""Real databases for tests: a migrated SQLite file and a real PostgreSQL, each copied for every test."""
+"""Real databases for tests: a migrated SQLite file and a real PostgreSQL.
+
+Each is copied for every test.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ class Postgres:
             await connection.close()
 
     async def prepare(self, *, durable: bool = False) -> None:
-        """The role and a migrated template; nothing waits for a disk unless ``durable``, where crashes are the test."""
+        """Make the role and a migrated template.
+
+        Nothing waits for a disk, unless it is ``durable`` because crashes are the test.
+        """
         if not durable:
             relaxed = ("fsync = off", "full_page_writes = off", "autovacuum = off")
             await self.admin(*(f"ALTER SYSTEM SET {one}" for one in relaxed), "SELECT pg_reload_conf()")

@@ -1,4 +1,7 @@
-"""An upstream that a test scripts: it keeps requests byte for byte, and answers what it is told to."""
+"""An upstream that a test scripts.
+
+It keeps requests byte for byte, and answers what it is told to.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ AUTHS = {
 
 @dataclass
 class Seen:
-    """One request as it came.  ``left`` is set when the connection was closed before the answer was whole."""
+    """One request as it came.
+
+    ``left`` is set if the connection was closed before the answer was whole.
+    """
 
     method: str
     target: bytes
@@ -77,7 +83,10 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 
 @dataclass
 class Lab:
-    """``scripts`` answer by path (below the base path, without query); everything else is 200 ``{"ok": true}``."""
+    """An upstream whose ``scripts`` answer by path (below the base path, without query).
+
+    Everything else is 200 ``{"ok": true}``.
+    """
 
     url: str = ""
     requests: list[Seen] = field(default_factory=list)
@@ -85,7 +94,7 @@ class Lab:
 
     @property
     def calls(self) -> list[Seen]:
-        """What came beside verifications."""
+        """What came other than verifications."""
         return [seen for seen in self.requests if seen.target.partition(b"?")[0] != b"/base/facilities"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

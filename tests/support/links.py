@@ -1,4 +1,4 @@
-"""Links as they are issued over a status page, and as they were before they named a recipient."""
+"""Links as a status page issues them, and as they were before they named a recipient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.world import World
 
 
 def following(answer: dict[str, Any], code: str) -> tuple[str, str]:
-    """The intake and secret of the link that the holder of a code goes on to, as the page makes it."""
+    """The next link of the holder of a code: its intake and secret, as the page makes it."""
     seal = answer["seal"]
     public = base64url.decode(seal["public_key"])
     recipient = link_secret.recipient_of(public, intake_seal.SealContext(**seal["context"]))
@@ -32,7 +32,7 @@ async def old_link(world: World, slug: str) -> tuple[str, str]:
 
 
 async def old_status_link(world: World, intake: str) -> str:
-    """The secret of the status link that was given out for a submission before codes were."""
+    """The secret of the status link that a submission was given before there were codes."""
     async with world.services.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.status_key = None

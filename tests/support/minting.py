@@ -40,7 +40,7 @@ async def minting_world(directory: Path, database_url: str, *, listing: str = ON
 
 
 def live(world: World) -> list[Key]:
-    """Keys that work upstream."""
+    """Keys that work at the upstream."""
     return [key for key in world.upstream.keys.values() if key.state == "active"]
 
 

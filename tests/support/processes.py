@@ -1,4 +1,7 @@
-"""Processes of a benchmark's own: started, waited for, and stopped whatever happens, with all that they started."""
+"""Processes of a benchmark's own.
+
+They are started, waited for, and stopped whatever happens, with all that they started.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,24 @@ from pathlib import Path
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 15.0
 
-# Between being found free and listened on a port is held by UDP's port of that number: others' processes see it too.
-# What was given so many ports ago has long begun to listen.
+# A port that was found free is held by UDP's port of that number until somebody listens on it: other processes see
+# that, too. After so many more ports it has long been listened on.
 _HELD = 64
 _claims: deque[int] = deque()
 
 
 class DidNotStart(Exception):
-    """A process ended, or was silent for too long, instead of listening; the text has what it wrote last."""
+    """A process ended, or was silent for too long, instead of listening.
+
+    The text has what it wrote last.
+    """
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor was given to others until now, in whatever process, by this function.
+    """A port that nobody listens on, and that this function gave to nobody else until now.
 
-    It is below those that the system gives to outgoing connections, which may come next.
+    That holds in whatever process.  The port is below those that the system gives to outgoing connections, which may
+    come next.
     """
     while True:
         port = random.randrange(20_000, 32_000)

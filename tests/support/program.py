@@ -19,7 +19,10 @@ _STARTS_WITHIN_S = 90.0
 
 
 class Program:
-    """``broker serve`` with ``options``, or another ``command``'s; ``more`` are environment variables of its own."""
+    """``broker serve`` with ``options``, or another ``command``.
+
+    ``more`` are environment variables of its own.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,11 @@ class Program:
 
     @cached_property
     def bootstrap(self) -> str:
-        """The one-time token, which goes once it is used."""
+        """The one-time token, which is gone once it is used."""
         return (self.directory / "first-admin-token").read_text().strip()
 
     def kill(self) -> None:
-        """What a crash does; again: nothing."""
+        """End it as a crash does.  Idempotent."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.output.close()

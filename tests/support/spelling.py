@@ -1,4 +1,7 @@
-"""A model of how text is escaped, written down as spellings: the broker reads escapes, this writes them."""
+"""A model of how text is escaped, written down as spellings.
+
+The broker reads escapes, this writes them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP server that answers what a test tells it, where no real Vault would."""
+"""An HTTP server that answers what a test tells it, as no real Vault would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class Said:
 
 @dataclass
 class Stage:
-    """``play`` gives the answer for a method and path; ``asked`` is what came, with its headers."""
+    """``play`` gives the answer for a method and path.
+
+    ``asked`` is what came, with its headers.
+    """
 
     port: int
     play: Callable[[str, str], Said]

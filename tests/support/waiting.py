@@ -9,7 +9,7 @@ from typing import Any
 
 
 async def eventually(ask: Callable[[], Any], *, seconds: float = 20) -> Any:
-    """The first answer of ``ask``, awaited where it has to be, that is true; raises TimeoutError."""
+    """The first answer of ``ask`` that is true, awaited if it has to be; raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
             answer = ask()

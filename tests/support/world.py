@@ -33,7 +33,10 @@ PUBLIC_URL = "http://127.0.0.1:8080"
 
 
 class Clock:
-    """The present time, which a test may move: for everybody, or what this system's clock shows alone."""
+    """The present time, which a test may move.
+
+    It moves for everybody, or only in what this system's clock shows.
+    """
 
     def __init__(self) -> None:
         self.offset = self.wrong = self.database_wrong = 0
@@ -50,7 +53,7 @@ class Clock:
         self.wrong += int(hours * 3_600_000)
 
     def back(self, broker: composition.Broker, *, hours: float) -> None:
-        """Set every clock back, which a broker takes for right."""
+        """Set every clock back, so that a broker takes that time for right."""
         self.forward(hours=-hours)
         broker.services.clock.set(self())
 
@@ -65,7 +68,10 @@ class Clock:
 
 @dataclass
 class World:
-    """What a test works with.  ``http`` speaks to the broker in process, over its whole ASGI stack."""
+    """What a test works with.
+
+    ``http`` speaks to the broker in process, over its whole ASGI stack.
+    """
 
     broker: composition.Broker
     app: Any
@@ -118,11 +124,14 @@ class World:
         return await self.http.post(f"/{page}/{intake}/{step}", content=body, headers=headers)
 
     async def open(self, intake: str, secret: str) -> httpx2.Response:
-        """What the page asks first."""
+        """The answer to what the page asks first."""
         return await self.say("intake", intake, secret, "open")
 
     async def submit(self, intake: str, secret: str, key: str, **more: Any) -> httpx2.Response:
-        """What the page does: open, seal, submit; ``codes[intake]`` is the status code that it makes."""
+        """Do what the page does: open, seal, submit.
+
+        ``codes[intake]`` is the status code that it makes.
+        """
         opened = await self.open(intake, secret)
         if opened.status_code != 200 or opened.json()["state"] != "open":
             return opened
@@ -160,7 +169,7 @@ class World:
         return (await self.call("GET", f"/v1/credentials/{credential}"))["versions"]  # type: ignore[no-any-return]
 
     async def states(self, credential: str) -> list[str]:
-        """Their states."""
+        """The states of a credential's versions, oldest first."""
         return [version["state"] for version in await self.versions(credential)]
 
     async def work(self, *, seconds: float = 0, hours: float = 0) -> None:
@@ -169,14 +178,14 @@ class World:
         await self.broker.worker.once()
 
     async def noticed(self, lease: dict[str, Any], credential: str, version: int) -> None:
-        """Let a job's calls meet upstream's refusal of a key until the worker has found that it fails."""
+        """Let a job's calls meet the upstream's refusal of a key until the worker notices it."""
         async with asyncio.timeout(60):
             while (await self.versions(credential))[version - 1]["health"] != "failing":
                 await self.proxied(lease, "/facilities")
                 await self.work()
 
     async def key_for(self, slug: str, *, label: str = "default") -> str:
-        """A customer whose key is active; the credential's id."""
+        """Have a customer whose key is active; the credential's id."""
         await self.organization(slug)
         wanted = {"organization": slug, "provider": "raptor-comply", "label": label, "key": self.upstream_keys[slug]}
         made = await self.call("POST", "/v1/credentials", status=201, json=wanted)
@@ -234,7 +243,7 @@ class Job:
         return self.identity.client_id
 
     def assertion(self) -> str:
-        """One that is dated by the world's time."""
+        """An assertion that is dated by the world's time."""
         with mock.patch("time.time", return_value=self.world.clock() / 1000):
             return self.identity.assertion()
 
@@ -279,7 +288,7 @@ async def upstream() -> AsyncIterator[tuple[State, str]]:
 
 
 def settings_for(directory: Path, database_url: str, upstream_url: str, **more: Any) -> Settings:
-    """Settings of a test's broker; its master key file is made where there is none."""
+    """Settings of a test's broker; its master key file is made if there is none."""
     providers = directory / "providers"
     sandbox_provider(providers, upstream_url)
     key_file = directory / "master-keys.toml"
