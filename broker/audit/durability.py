@@ -19,7 +19,7 @@ from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
-from broker.base.statements import Transaction, execute_many
+from broker.base.prepared import Transaction, execute_many
 
 # A commit shows it for so long. After one that failed, a write is tried again after so long.
 _SHOWN_S = 5.0
@@ -45,14 +45,13 @@ class Durability:
         """A commit succeeded."""
         self._fault, self._look_at = "", time.monotonic() + _SHOWN_S
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self) -> None:
         """A commit failed, and not for what was to be written.
 
         Whoever asks next has a write tried.
         """
         if not self._fault:
             self._look_at = -math.inf
-        self._fault = word(error)
 
     async def state(self) -> str:
         """``ok``, or in a word why an event would not be durable now.

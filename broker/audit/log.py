@@ -263,7 +263,7 @@ class AuditLog:
                     self.closed = error
                 if is_away(error):
                     attempt.repeated = True
-                    self.durability.failed(error)
+                    self.durability.failed()
                     await asyncio.sleep(0.05)
                     continue
                 await self._refused(batch, error)

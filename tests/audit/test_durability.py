@@ -120,14 +120,16 @@ async def is_ready(world: World) -> bool:
 
 
 async def test_the_first_use_after_a_server_wrote_again_is_recorded(
-    postgres_url: str, prepared_postgres: Postgres
+    postgres_url: str, prepared_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = Database(postgres_url)
     log = AuditLog(db, deadline=20)
+    refused = asyncio.Event()
+    monkeypatch.setattr(log.durability, "failed", refused.set)
     await log.start()
     async with read_only(prepared_postgres, postgres_url):
         waits = asyncio.create_task(log.append(event()))
-        await eventually(lambda: log.durability._fault == "read_only")
+        await refused.wait()
     assert (await waits).index == 0
     await log.stop()
     await db.close()
