@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
@@ -59,18 +61,24 @@ async def test_a_private_address_is_not_called(url: str) -> None:
         await outbound.close()
 
 
-async def test_an_egress_proxy_is_asked_for_every_public_host_and_for_no_private_one() -> None:
+@asynccontextmanager
+async def answering(status: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers everything so: its URL, and the first line of what it was asked."""
     asked: list[bytes] = []
 
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await reader.readuntil(b"\r\n"))
-        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status)
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
-        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        outbound = Outbound(egress_proxy=address)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_an_egress_proxy_is_asked_for_every_public_host_and_for_no_private_one() -> None:
+    async with answering(b"502 Bad Gateway") as (proxy, asked), answering(b"200 OK") as (private, asked_itself):
+        outbound = Outbound(egress_proxy=proxy)
         try:
             with pytest.raises(Unreachable):
                 async with outbound.call("GET", "https://api.example.com/x", headers=[("X-API-Key", "canary")]):
@@ -79,8 +87,8 @@ async def test_an_egress_proxy_is_asked_for_every_public_host_and_for_no_private
             with pytest.raises(ForbiddenAddress):
                 async with outbound.call("GET", "https://169.254.169.254/latest", headers=[]):
                     pass
-            async with outbound.call("GET", f"{address}/direct", headers=[], private=True) as response:
-                assert response.status == 502
-            assert asked[1:] == [b"GET /direct HTTP/1.1\r\n"]
+            async with outbound.call("GET", f"{private}/direct", headers=[], private=True) as response:
+                assert response.status == 200
+            assert (asked[1:], asked_itself) == ([], [b"GET /direct HTTP/1.1\r\n"])
         finally:
             await outbound.close()
