@@ -181,7 +181,8 @@ async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_fro
     for _ in range(2):  # the second call is on the record after what the first one was answered
         assert (await world.proxied(lease, "/facilities")).status_code == 401
 
-    # then the next round finds out
+    # then it is asked about in the next round, which finds out
+    assert [row.credential_id for row in await world.broker.worker.health.due()] == [acme]
     await world.broker.worker.check_health()
     assert await health(world, acme) == "failing"
 
