@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Grant, Mode, PolicyInput, decide
+from broker.providers.rule import Rule
 
 NOW = 1_000_000
 GRANT = Grant("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
@@ -113,6 +114,18 @@ def test_without_a_grant_an_unknown_organization_looks_like_a_known_one() -> Non
 def test_time_is_capped_by_the_grant() -> None:
     assert decide(replace(ASK, ttl=7200), INPUT, NOW) == Allowed("grt_1", 900, None)
     assert decide(ASK, INPUT, NOW) == Allowed("grt_1", 300, None)
+
+
+def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() -> None:
+    rules = (Rule(methods=("GET",), paths=("/**",)),)
+    grants = (
+        replace(TERMS, id="grt_1", max_ttl=60),
+        replace(TERMS, id="grt_2", max_ttl=600),
+        replace(TERMS, id="grt_3", max_ttl=60),
+        replace(TERMS, id="grt_4", max_ttl=6_000, rules=rules),
+    )
+    for known in (grants, grants[::-1]):
+        assert decide(ASK, replace(FACTS, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
 
 
 class Granting(RuleBasedStateMachine):
