@@ -161,6 +161,21 @@ async def test_a_status_link_from_before_answers_challenges_and_leads_to_the_nex
     assert (await world.submit(*link, world.new_key("acme"))).json()["state"] == "accepted"
 
 
+async def test_a_status_link_from_before_is_worthless_once_status_codes_were_replaced(world: World) -> None:
+    # given two keys that came one after the other, the first from when its submission gave a status link
+    intake, code = await given(world)
+    link = following((await world.say("status", intake, code, "rotate")).json(), code)
+    assert (await world.submit(*link, world.new_key("acme"))).json()["state"] == "accepted"
+    old = await old_status_link(world, intake)
+    assert (await world.say("status", intake, old, "open")).status_code == 200
+    # when the vendor replaces the codes, which makes a new one for the latest
+    credential = (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
+    await world.call("POST", f"/v1/credentials/{credential}/status-link")
+    # then
+    refused = await world.say("status", intake, old, "open")
+    assert (refused.status_code, refused.json()["code"]) == (404, "link_invalid")
+
+
 async def test_no_answer_to_the_customer_holds_what_opens_anything(world: World) -> None:
     answers: list[httpx2.Response] = []
 

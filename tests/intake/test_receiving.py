@@ -112,13 +112,22 @@ async def test_a_spent_link_shows_nothing_and_takes_nothing(world: World) -> Non
     assert await code(await world.say("intake", intake, secret, "submit", sealed=message)) == (409, "intake_spent")
 
 
-async def test_of_two_submissions_at_once_one_is_taken(world: World) -> None:
+async def test_of_two_submissions_at_once_one_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, opened = asyncio.Barrier(2), Deposit._open
+
+    async def together(self: Deposit, intake: IntakeRow, sealed_key: bytes) -> sealed.Submission:
+        await both.wait()  # the link is open still to either
+        return await opened(self, intake, sealed_key)
+
+    monkeypatch.setattr(Deposit, "_open", together)
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     organization = next(iter(world.upstream.organizations.values()))
     keys = [world.upstream_keys["acme"], world.upstream.add_key(organization)[1]]
     answers = await asyncio.gather(*(world.submit(intake, secret, key) for key in keys))
-    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    taken, late = sorted(answers, key=lambda answer: answer.status_code)
+    assert taken.json()["state"] == "accepted"
+    assert await code(late) == (409, "intake_spent")
     assert len((await world.call("GET", "/v1/credentials"))["items"][0]["versions"]) == 1
 
 
