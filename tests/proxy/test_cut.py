@@ -174,6 +174,19 @@ async def test_a_call_under_the_old_key_is_cut_as_that_key_alone_is_revoked(benc
     assert bench.door.sent == sent
 
 
+async def test_a_call_under_the_new_key_is_cut_though_its_lease_goes_on_with_the_old_one(bench: Bench) -> None:
+    bench.lab.scripts["/drip"] = dripping
+    lease = await bench.lease()
+    _, intake, secret = await bench.world.rotate(bench.credential)
+    answered = await bench.world.submit(intake, secret, "lab_" + "zZ3/dE+6gH.9" * 4)
+    assert answered.json()["state"] == "accepted"
+    async with listening(bench, bench.url, lease):
+        await revoking("credentials/{credential}/versions/2")(bench, lease)
+        sent = bench.door.sent
+    assert bench.door.sent == sent
+    assert (await bench.call(lease, "/x")).status_code == 200, "by the old key, which serves again"
+
+
 async def test_a_call_that_waits_for_its_upstream_is_cut_too(bench: Bench) -> None:
     async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not await reader.read(1):
