@@ -149,6 +149,32 @@ async def test_a_try_that_outlives_its_claim_keeps_nothing(world: World, monkeyp
     await finished(world, credential)
 
 
+async def test_a_try_that_outlives_its_claim_keeps_nothing_that_the_next_one_has_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    real = Minting._make
+    tries = 0
+
+    async def slow(self: Minting, claimed: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries > 1:
+            raise Died
+        made = await real(self, claimed)
+        world.clock.forward(seconds=400)
+        await world.broker.worker.make_keys()
+        return made
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Minting, "_make", slow)
+        await world.work()
+    assert (tries, len(live(world))) == (2, 1)
+    assert await world.states(credential) == ["active"]
+    await finished(world, credential)
+
+
 async def test_upstream_down_for_a_day_leaves_the_old_key_in_force(world: World) -> None:
     credential = await world.key_for("acme")
     job = await world.job()

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from broker.audit.events import BROKER
 from broker.audit.tables import QuotaRow
 from broker.base.db import EVERY_TENANT
-from broker.credentials import cooldown, pausing
+from broker.base.validity import Validity
+from broker.credentials import pausing, resting
 from broker.credentials.verification import Verification
+from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
 from tests.support.minting import Died, begin, finished, live, minting_world
@@ -142,12 +145,22 @@ async def test_no_key_is_made_for_an_organization_that_was_cut_off(world: World)
     assert await world.events(kind="rotation.call.*") == []
 
 
+async def test_no_key_is_made_for_an_organization_whose_credentials_are_not_cut_off_yet(world: World) -> None:
+    credential = await world.key_for("acme")
+    await begin(world, credential)
+    async with world.services.db.write(EVERY_TENANT) as session:
+        await session.execute(update(OrganizationRow).values(state=Validity.REVOKED))
+    await world.broker.worker.make_keys()
+    assert await world.states(credential) == ["active"]
+    assert await world.events(kind="rotation.call.*") == []
+
+
 async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_told(world: World) -> None:
     # given a pause that a job's call met
     credential = await world.key_for("acme")
     rotation = await begin(world, credential)
     async with world.services.db.write(EVERY_TENANT) as session:
-        await cooldown.cool_down(session, credential, 30, world.clock())
+        await resting.rest(session, credential, 30, world.clock())
     world.upstream.requests.clear()
     await world.broker.worker.make_keys()
     assert list(world.upstream.requests) == []
@@ -157,7 +170,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.broker.worker.make_keys()
     async with world.services.db.read(EVERY_TENANT) as session:
-        paused = await session.get_one(QuotaRow, cooldown.cooldown_id(credential))
+        paused = await session.get_one(QuotaRow, resting.pause_id(credential))
     assert paused.value > world.clock()
     assert "mint_failed" not in await kinds_told(world)
 

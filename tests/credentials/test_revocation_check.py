@@ -96,7 +96,7 @@ async def test_an_outage_of_a_day_neither_confirms_nor_bothers_anybody(world: Wo
         await world.work(hours=1)
     (version,) = await world.versions(acme)
     assert version["status"] == "awaiting upstream revocation"
-    assert await told(world, "revocation_wanted") == 0
+    assert await told(world, "revocation_wanted") == await told(world, "revocation_unchecked") == 0
     world.upstream.faults = Faults()
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=24)

@@ -221,6 +221,21 @@ async def test_an_unproven_key_waits_for_an_operator_who_sees_both_facts(
     assert await world.states(acme) == ["retiring", "active"]
 
 
+@pytest.mark.parametrize("decision", ["rotations/{rotation}/promote", "credentials/{credential}/versions/2/activate"])
+async def test_a_held_key_that_is_decided_for_answers_its_request(world: World, acme: str, decision: str) -> None:
+    stranger = world.upstream.add_organization("stranger", 3)
+    rotation, intake, secret = await world.rotate(acme)
+    held = await world.submit(intake, secret, world.upstream.add_key(stranger)[1])
+    assert held.json()["state"] == "held"
+
+    await world.call("POST", f"/v1/{decision.format(rotation=rotation['id'], credential=acme)}")
+
+    assert await world.states(acme) == ["retiring", "active"]
+    assert (await world.call("GET", f"/v1/intakes/{intake}"))["state"] == "accepted"
+    accepted = [event["core"] for event in await world.events(kind="intake.accepted")]
+    assert [(one["actor"]["type"], one["reason"]) for one in accepted] == [("broker", "held"), ("operator", "decided")]
+
+
 async def test_a_held_key_claims_no_ids_before_the_decision(world: World, acme: str) -> None:
     await world.organization("globex")
     there = next(one for one in world.upstream.organizations.values() if one.name == "globex")
