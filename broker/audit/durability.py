@@ -19,7 +19,7 @@ from broker.audit.tables import BatchRow
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
-from broker.base.prepared import Transaction, execute_many
+from broker.base.statements import Transaction, execute_many
 
 # A commit shows it for so long. After one that failed, a write is tried again after so long.
 _SHOWN_S = 5.0

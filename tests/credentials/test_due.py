@@ -1,4 +1,4 @@
-"""Whose turn it is: every provider has its share of a round, suspects come first, and a clock may step back."""
+"""What is due: every provider has its share of a round, suspects come first, and a clock may step back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import literal, select, update
 
 from broker.base.db import EVERY_TENANT, Database
 from broker.care.health import SUSPECT, suspicion
-from broker.credentials import turns
+from broker.credentials import due
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.organizations.tables import OrganizationRow
 from tests.support.world import World
@@ -21,11 +21,11 @@ HOUR_MS = 3_600_000
 CROWDED, QUIET, GONE = "raptor-comply", "stripe", "gone"
 
 
-async def keys(world: World, provider: str, due: Iterable[int], *, state: str = "active") -> list[str]:
+async def keys(world: World, provider: str, times: Iterable[int], *, state: str = "active") -> list[str]:
     """Credentials of one organization, a key each, that are due at these times; their ids."""
     made = []
     async with world.services.db.write(EVERY_TENANT) as session:
-        for number, at in enumerate(due):
+        for number, at in enumerate(times):
             credential = f"crd_{provider}_{number}"
             made.append(credential)
             session.add(
@@ -85,16 +85,16 @@ async def test_a_provider_with_many_keys_due_starves_no_other(world: World) -> N
 
 async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
     await keys(world, CROWDED, [world.clock() - 1] * 8)
-    assert of_each(await world.broker.worker.health.due()) == {CROWDED: turns.FEWEST}
+    assert of_each(await world.broker.worker.health.due()) == {CROWDED: due.FEWEST}
 
 
 async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
     now = world.clock()
     await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
     await suspect(world, f"crd_{CROWDED}_100")
-    due = [row.credential_id for row in await world.broker.worker.health.due()]
-    assert f"crd_{CROWDED}_100" in due
-    assert len(due) > 1, "and the others keep their share"
+    found = [row.credential_id for row in await world.broker.worker.health.due()]
+    assert f"crd_{CROWDED}_100" in found
+    assert len(found) > 1, "and the others keep their share"
 
 
 async def test_suspects_have_a_share_of_their_own_however_many_they_are(world: World) -> None:
@@ -102,22 +102,22 @@ async def test_suspects_have_a_share_of_their_own_however_many_they_are(world: W
     made = await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 10 + [now + 60 * MINUTE_MS] * 10)
     late, suspects = made[:10], made[10:]
     await suspect(world, *suspects)
-    due = [row.credential_id for row in await world.broker.worker.health.due()]
-    assert len(set(due) & set(suspects)) == len(set(due) & set(late)) == turns.FEWEST
+    found = [row.credential_id for row in await world.broker.worker.health.due()]
+    assert len(set(found) & set(suspects)) == len(set(found) & set(late)) == due.FEWEST
 
 
 async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: World) -> None:
-    due = [world.clock() - MINUTE_MS] * 60
-    await keys(world, GONE, due)
+    waiting = [world.clock() - MINUTE_MS] * 60
+    await keys(world, GONE, waiting)
     await keys(world, CROWDED, [world.clock() - 1])
     assert of_each(await world.broker.worker.health.due()) == {CROWDED: 1}
-    assert await turns.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
+    assert await due.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
 
 
 async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(world: World) -> None:
     # given more keys that can't be opened than a round takes, all due before one that can
     now = world.clock()
-    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * turns.FEWEST)
+    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * due.FEWEST)
     fine = await world.key_for("acme")
     world.clock.forward(hours=1, seconds=1)
 
@@ -151,8 +151,8 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
 async def test_a_wait_that_was_set_before_the_clock_stepped_back_is_over(
     sqlite_url: str, at: int | None, now: int, over: bool
 ) -> None:
-    assert turns.has_come(at, now, HOUR_MS) is over
+    assert due.is_due(at, now, HOUR_MS) is over
     db = Database(sqlite_url)
     async with db.read(EVERY_TENANT) as session:
-        assert bool(await session.scalar(select(turns.come(literal(at), now, HOUR_MS)))) is over
+        assert bool(await session.scalar(select(due.where_due(literal(at), now, HOUR_MS)))) is over
     await db.close()

@@ -13,7 +13,7 @@ from broker.audit.events import BROKER
 from broker.audit.tables import QuotaRow
 from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
-from broker.credentials import pausing, resting
+from broker.credentials import cooldown, pausing
 from broker.credentials.verification import Verification
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
@@ -160,7 +160,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     credential = await world.key_for("acme")
     rotation = await begin(world, credential)
     async with world.services.db.write(EVERY_TENANT) as session:
-        await resting.rest(session, credential, 30, world.clock())
+        await cooldown.cool_down(session, credential, 30, world.clock())
     world.upstream.requests.clear()
     await world.broker.worker.make_keys()
     assert list(world.upstream.requests) == []
@@ -170,7 +170,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.broker.worker.make_keys()
     async with world.services.db.read(EVERY_TENANT) as session:
-        paused = await session.get_one(QuotaRow, resting.pause_id(credential))
+        paused = await session.get_one(QuotaRow, cooldown.cooldown_id(credential))
     assert paused.value > world.clock()
     assert "mint_failed" not in await kinds_told(world)
 

@@ -119,13 +119,13 @@ def test_time_is_capped_by_the_grant() -> None:
 def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() -> None:
     rules = (Rule(methods=("GET",), paths=("/**",)),)
     grants = (
-        replace(TERMS, id="grt_1", max_ttl=60),
-        replace(TERMS, id="grt_2", max_ttl=600),
-        replace(TERMS, id="grt_3", max_ttl=60),
-        replace(TERMS, id="grt_4", max_ttl=6_000, rules=rules),
+        replace(GRANT, id="grt_1", max_ttl=60),
+        replace(GRANT, id="grt_2", max_ttl=600),
+        replace(GRANT, id="grt_3", max_ttl=60),
+        replace(GRANT, id="grt_4", max_ttl=6_000, rules=rules),
     )
     for known in (grants, grants[::-1]):
-        assert decide(ASK, replace(FACTS, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
+        assert decide(ASK, replace(INPUT, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
 
 
 class Granting(RuleBasedStateMachine):

@@ -113,13 +113,13 @@ async def test_a_spent_link_shows_nothing_and_takes_nothing(world: World) -> Non
 
 
 async def test_of_two_submissions_at_once_one_is_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    both, opened = asyncio.Barrier(2), Deposit._open
+    both, opened = asyncio.Barrier(2), Submissions._open
 
-    async def together(self: Deposit, intake: IntakeRow, sealed_key: bytes) -> sealed.Submission:
+    async def together(self: Submissions, intake: IntakeRow, sealed_key: bytes) -> intake_seal.Submission:
         await both.wait()  # the link is open still to either
         return await opened(self, intake, sealed_key)
 
-    monkeypatch.setattr(Deposit, "_open", together)
+    monkeypatch.setattr(Submissions, "_open", together)
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     organization = next(iter(world.upstream.organizations.values()))
