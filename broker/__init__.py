@@ -54,6 +54,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     credentials           what a key is: versions and their lawful moves; lifecycle is a pure function
     identity              who calls: workloads, operators
     organizations         the upstream's customers, and their end
+    parts                 what all above are made of: one value
     providers             upstreams, declared
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open

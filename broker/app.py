@@ -10,30 +10,37 @@ from dataclasses import dataclass
 import structlog
 
 from broker import database, keystore_setup
+from broker.audit import duties as audit_duties
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.duty import Duty
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
+from broker.care import duties as care_duties
 from broker.care.health import HealthCheck
 from broker.config import Settings
+from broker.credentials import duties as credentials_duties
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
+from broker.identity import duties as identity_duties
 from broker.identity import operators
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
+from broker.intake import duties as intake_duties
 from broker.intake.challenges import Challenges
 from broker.intake.links import Making
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
 from broker.intake.throttle import Throttle
+from broker.keystore import duties as keystore_duties
 from broker.keystore import internal
 from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keystore import Keystore, KeystoreUnavailable
@@ -44,14 +51,16 @@ from broker.leases.leasing import Leasing
 from broker.leases.snapshot import SnapshotCache
 from broker.notifications.mail import Mail
 from broker.notifications.outbox import Outbox
+from broker.parts import Parts
 from broker.providers import catalog
+from broker.proxy import duties as proxy_duties
 from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.forward import Forwarder
 from broker.proxy.in_flight import CallLimits, InFlightCalls
-from broker.rotations.minting import Minting
+from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
-from broker.rotations.revocation_check import RevocationCheck
+from broker.web import duties as web_duties
 from broker.web.metrics import Metrics
 from broker.web.services import Services
 from broker.wire.framing import Bounds
@@ -102,9 +111,11 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 await signing.load()
                 await _say_what_is_wrong(keystore)
                 await audit.start()
-                broker = _wire(
-                    settings, db, audit, keystore, opened, keys, signing, outbound, heads, clock, timekeeping
-                )
+                parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
+                services = _services(settings, parts, signing, timekeeping)
+                worker = _worker(parts, services, settings.rotation_ahead_days)
+                _measure(services, worker, opened)
+                broker = Broker(services, worker, outbound, opened, heads)
                 watching = asyncio.create_task(broker.services.in_flight.watch(), name="in-flight-watch")
                 comparing = asyncio.create_task(timekeeping.watch(), name="clock-watch")
                 listener = _listener(db, broker.services)
@@ -137,20 +148,9 @@ async def _say_what_is_wrong(keystore: Keystore) -> None:
         _log.error("keystore.not_ready", cause=problem.cause, mend=problem.public)
 
 
-def _wire(
-    settings: Settings,
-    db: Database,
-    audit: AuditLog,
-    keystore: Keystore,
-    opened: Keystores,
-    keys: internal.InternalKeys,
-    signing: SigningKeys,
-    outbound: Outbound,
-    heads: Heads,
-    clock: Timepiece,
-    timekeeping: Timekeeping,
-) -> Broker:
-    providers = catalog.load(settings.providers_dir)
+def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeeping: Timekeeping) -> Services:
+    db, audit, keystore, keys, clock = parts.db, parts.audit, parts.keystore, parts.keys, parts.clock
+    providers, outbound = parts.catalog, parts.outbound
     verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
     leasing = Leasing(
         db,
@@ -171,8 +171,6 @@ def _wire(
         drain_seconds=settings.proxy_drain_seconds,
     )
     in_flight = InFlightCalls(db, leasing, clock, limits)
-    throttle = Throttle(db, keys.throttle, clock)
-    challenges = Challenges(db, keys.challenge, clock)
     submissions = Submissions(db, audit, keystore, keys, providers, verification, clock)
     rotating = Rotating(Making(keystore, keys), providers)
     outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
@@ -186,7 +184,7 @@ def _wire(
         if settings.leak_report_keys_url
         else None,
     )
-    services = Services(
+    return Services(
         db=db,
         audit=audit,
         keystore=keystore,
@@ -206,7 +204,7 @@ def _wire(
         ),
         verification=verification,
         leasing=leasing,
-        links=Links(db, audit, throttle, challenges, keys, clock),
+        links=Links(db, audit, Throttle(db, keys.throttle, clock), Challenges(db, keys.challenge, clock), keys, clock),
         submissions=submissions,
         in_flight=in_flight,
         proxy=Proxy(
@@ -227,28 +225,30 @@ def _wire(
         refusals=settings.http_refusals,
         one_time_token_file=settings.one_time_token_file(),
     )
-    minting = Minting(verification)
-    worker = Worker(
-        db,
-        audit,
-        verification,
-        HealthCheck(db, verification, clock),
-        RevocationCheck(db, verification, minting, clock),
-        minting,
-        rotating,
-        outbox,
-        submissions,
-        throttle,
-        challenges,
-        clock,
-        timekeeping,
-        # Longer than any proxied call may take: an open use that is older has lost its process.
-        lost_after_ms=int(settings.proxy_seconds * 1000) + 60_000,
-        rotation_ahead_days=settings.rotation_ahead_days,
-        election=Election(db, _WORKER),
+
+
+def _worker(parts: Parts, services: Services, ahead_days: int) -> Worker:
+    verification, submissions = services.verification, services.submissions
+    health = HealthCheck(parts.db, verification, parts.clock)
+    return Worker(
+        parts.db,
+        parts.audit,
+        parts.clock,
+        services.timekeeping,
+        Election(parts.db, _WORKER),
+        (
+            *intake_duties.duties(parts, verification, submissions, services.links),
+            *care_duties.duties(health, verification),
+            *rotations_duties.duties(parts, verification, submissions, services.rotating, ahead_days=ahead_days),
+            *credentials_duties.duties(parts),
+            *proxy_duties.duties(parts, services.in_flight.limits),
+            *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
+            *identity_duties.duties(parts.db, parts.clock),
+            *web_duties.duties(parts.db, parts.clock),
+            *audit_duties.duties(parts.db, parts.clock),
+        ),
+        notices=Duty("work", services.outbox.work),
     )
-    _measure(services, worker, opened)
-    return Broker(services, worker, outbound, opened, heads)
 
 
 def _listener(db: Database, services: Services) -> Listener:
@@ -279,7 +279,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         lambda: {(cause,): float(cause == timekeeping.state) for cause in CAUSES},
     )
     metrics.watch("worker_holder", "1 where this process does the periodic work.", lambda: worker.election.leads)
-    metrics.watch("worker_round_seconds", "When the last round ended.", lambda: worker.done_at.get("round", 0) / 1000)
+    metrics.watch("worker_round_seconds", "When the last round ended.", lambda: worker.round_at / 1000)
     metrics.count("audit_events_total", "Events recorded in batches.", (), lambda: {(): audit.committed})
     metrics.count("audit_batches_total", "Commits of events.", (), lambda: {(): audit.batches})
     metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})
@@ -287,7 +287,8 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         "database_behind", "1 where the database was restored and is refused.", lambda: audit.closed is not None
     )
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
-    metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: worker.keys)
+    keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
+    metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
     reports, links = services.reports, services.links
     tokens, submissions = services.token_endpoint, services.submissions
     metrics.count(
@@ -303,7 +304,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         lambda: {(): services.access_tokens.of_unknown_keys},
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
-    metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: worker.orphans)
+    metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: orphans.counted)
     if vault is not None:
         metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})
         metrics.count(

@@ -98,6 +98,11 @@ class Links:
         """Wrong proofs that were refused from memory, or by a limit that was met elsewhere."""
         return self._throttle.refused
 
+    async def forget(self) -> None:
+        """Drop what was noted of wrong proofs, and of nonces that were used, once it matters no more."""
+        await self._throttle.forget()
+        await self.challenges.forget()
+
     async def proved(self, intake_id: str, proof: Proof) -> IntakeRow:
         """The intake whose link's secret the caller proved to know.
 

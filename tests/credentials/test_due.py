@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import literal, select, update
 
 from broker.base.db import EVERY_TENANT, Database
-from broker.care.health import SUSPECT, suspicion
+from broker.care.health import SUSPECT, HealthCheck, suspicion
 from broker.credentials import due
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.organizations.tables import OrganizationRow
+from broker.rotations.minting import Minting
+from broker.rotations.revocation_check import RevocationCheck
 from tests.support.world import World
 
 MINUTE_MS = 60_000
@@ -70,6 +72,10 @@ async def suspect(world: World, *credentials: str) -> None:
         await session.execute(SUSPECT, [suspicion(credential, 1, now) for credential in credentials])
 
 
+def health(world: World) -> HealthCheck:
+    return HealthCheck(world.services.db, world.services.verification, world.services.clock)
+
+
 def of_each(rows: list[VersionRow]) -> Counter[str]:
     return Counter(row.provider for row in rows)
 
@@ -78,21 +84,21 @@ async def test_a_provider_with_many_keys_due_starves_no_other(world: World) -> N
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 300)
     await keys(world, QUIET, [now - MINUTE_MS] * 2)
-    asked = of_each(await world.broker.worker.health.due())
+    asked = of_each(await health(world).due())
     assert asked[QUIET] == 2
     assert asked[CROWDED] == 300 // 12, "the more wait, the more are asked about"
 
 
 async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
     await keys(world, CROWDED, [world.clock() - 1] * 8)
-    assert of_each(await world.broker.worker.health.due()) == {CROWDED: due.FEWEST}
+    assert of_each(await health(world).due()) == {CROWDED: due.FEWEST}
 
 
 async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
     now = world.clock()
     await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
     await suspect(world, f"crd_{CROWDED}_100")
-    found = [row.credential_id for row in await world.broker.worker.health.due()]
+    found = [row.credential_id for row in await health(world).due()]
     assert f"crd_{CROWDED}_100" in found
     assert len(found) > 1, "and the others keep their share"
 
@@ -102,7 +108,7 @@ async def test_suspects_have_a_share_of_their_own_however_many_they_are(world: W
     made = await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 10 + [now + 60 * MINUTE_MS] * 10)
     late, suspects = made[:10], made[10:]
     await suspect(world, *suspects)
-    found = [row.credential_id for row in await world.broker.worker.health.due()]
+    found = [row.credential_id for row in await health(world).due()]
     assert len(set(found) & set(suspects)) == len(set(found) & set(late)) == due.FEWEST
 
 
@@ -110,7 +116,7 @@ async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: 
     waiting = [world.clock() - MINUTE_MS] * 60
     await keys(world, GONE, waiting)
     await keys(world, CROWDED, [world.clock() - 1])
-    assert of_each(await world.broker.worker.health.due()) == {CROWDED: 1}
+    assert of_each(await health(world).due()) == {CROWDED: 1}
     assert await due.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
 
 
@@ -123,7 +129,7 @@ async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(wo
 
     # when rounds go by
     for _ in range(3):
-        await world.broker.worker.check_health()
+        await world.broker.worker.duties["check_health"].run()
 
     # then that one had its turn
     async with world.services.db.read(EVERY_TENANT) as session:
@@ -135,7 +141,9 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
     await keys(world, QUIET, [now - MINUTE_MS], state="revoked")
-    assert of_each(await world.broker.worker.revocation_check.due()) == {CROWDED: 100 // 12, QUIET: 1}
+    verification = world.services.verification
+    check = RevocationCheck(world.services.db, verification, Minting(verification), world.services.clock)
+    assert of_each(await check.due()) == {CROWDED: 100 // 12, QUIET: 1}
 
 
 @pytest.mark.parametrize(

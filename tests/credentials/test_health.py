@@ -102,7 +102,7 @@ async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soo
     world.clock.forward(hours=2)
     lease = await job.lease("acme", ttl=86_400)
     world.upstream.faults = Faults(outage=True)
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert await health(world, acme) == "unreachable"
     world.upstream.faults = Faults()
     assert (await world.proxied(lease, "/facilities")).status_code == 200
@@ -110,7 +110,7 @@ async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soo
     # when upstream answers again, and refuses the key
     world.revoke_upstream(world.upstream_keys["acme"])
     world.clock.forward(seconds=30)
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert await health(world, acme) == "failing"
 
     # then no job sends it any more
@@ -144,9 +144,9 @@ async def test_one_round_asks_about_a_few_keys_of_a_provider_only(world: World) 
         await world.key_for(f"customer-{number}")
     world.clock.forward(hours=2)
     world.upstream.requests.clear()
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert len(world.upstream.requests) == 5
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert len(world.upstream.requests) == 8
 
 
@@ -183,7 +183,7 @@ async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_fro
 
     # then it is asked about in the next round, which finds out
     assert [row.credential_id for row in await world.broker.worker.health.due()] == [acme]
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert await health(world, acme) == "failing"
 
 
@@ -191,8 +191,10 @@ async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str
     await world.work(hours=30)
     world.clock.back(world.broker, hours=24)
     world.upstream.requests.clear()
+    duties = world.broker.worker.duties
     for _ in range(3):
-        await world.broker.worker.check_health()
+        await duties["catch_up"].do(world.services.clock())
+        await duties["check_health"].run()
     assert len(world.upstream.requests) == 1, "asked again once, and from then on as scheduled"
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=30)

@@ -121,7 +121,7 @@ async def test_an_answer_that_is_lost_leaves_one_new_key(
 async def test_two_workers_at_once_make_one_key(world: World) -> None:
     credential = await world.key_for("acme")
     await begin(world, credential)
-    await asyncio.gather(*(world.broker.worker.make_keys() for _ in range(4)))
+    await asyncio.gather(*(world.broker.worker.duties["make_keys"].run() for _ in range(4)))
     assert len(live(world)) == 2
     assert await world.states(credential) == ["retiring", "active"]
     await finished(world, credential)
@@ -139,7 +139,7 @@ async def test_a_try_that_outlives_its_claim_keeps_nothing(world: World, monkeyp
         if not overtaken:
             overtaken = True
             world.clock.forward(seconds=400)
-            await world.broker.worker.make_keys()
+            await world.broker.worker.duties["make_keys"].run()
         return made
 
     monkeypatch.setattr(Minting, "_make", slow)

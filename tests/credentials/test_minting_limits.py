@@ -162,13 +162,13 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     async with world.services.db.write(EVERY_TENANT) as session:
         await cooldown.cool_down(session, credential, 30, world.clock())
     world.upstream.requests.clear()
-    await world.broker.worker.make_keys()
+    await world.broker.worker.duties["make_keys"].run()
     assert list(world.upstream.requests) == []
 
     # and one that the broker met itself
     world.clock.forward(seconds=31)
     world.upstream.faults = Faults(rate_limit_per_minute=0)
-    await world.broker.worker.make_keys()
+    await world.broker.worker.duties["make_keys"].run()
     async with world.services.db.read(EVERY_TENANT) as session:
         paused = await session.get_one(QuotaRow, cooldown.cooldown_id(credential))
     assert paused.value > world.clock()

@@ -52,7 +52,7 @@ async def test_a_provider_file_that_was_taken_away_holds_no_other_key_up(
         raise RuntimeError("no such provider")
 
     asked: list[int] = []
-    verification = world.broker.worker.verification
+    verification = world.services.verification
     real = type(verification).or_later
 
     async def counted(self: Any, row: Any, work: Any) -> None:

@@ -53,7 +53,7 @@ async def test_what_an_organization_has_left_is_cut_off_afterwards(world: World)
     async with world.services.db.write(EVERY_TENANT) as session:
         await session.execute(update(OrganizationRow).values(state="revoked", revoked_at=world.clock()))
     world.upstream.requests.clear()
-    await world.broker.worker.check_health()
+    await world.broker.worker.duties["check_health"].run()
     assert list(world.upstream.requests) == [], "nothing is done with its key"
     await world.work()
     assert await world.states(acme) == ["revoked"]

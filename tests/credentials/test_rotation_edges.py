@@ -189,13 +189,13 @@ async def test_keys_that_jobs_hold_for_long_keep_no_other_from_retiring(
     world: World, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given more held keys than one round looks at, whose grace windows ended first
-    from broker import worker
+    from broker.rotations import duties
     from broker.rotations.retirement import retirable
 
     async def one_at_a_time(db: Database, clock: Clock) -> Any:
         return await retirable(db, clock, limit=1)
 
-    monkeypatch.setattr(worker, "retirable", one_at_a_time)
+    monkeypatch.setattr(duties, "retirable", one_at_a_time)
     job = await world.job()
     await world.grant(job, "acme", modes=("reveal",), max_ttl=86_400)
     await job.lease("acme", mode="reveal", ttl=86_400)

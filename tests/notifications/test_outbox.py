@@ -15,7 +15,6 @@ from broker.base.db import EVERY_TENANT
 from broker.notifications.notices import notify
 from broker.notifications.outbox import Answer, Outbox
 from broker.notifications.tables import NoticeRow
-from broker.worker import Worker
 from tests.notifications.conftest import Notifying
 from tests.support.waiting import eventually
 
@@ -353,12 +352,13 @@ async def test_the_worker_sends_beside_everything_else(notifying: Notifying) -> 
     # given a piece of work that stands still
     stands = asyncio.Event()
 
-    async def standing(_self: Worker) -> None:
+    async def standing() -> None:
         await stands.wait()
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Worker, "verify_due", standing)
-        working = asyncio.create_task(notifying.world.broker.worker.run())
+        worker = notifying.world.broker.worker
+        patched.setattr(worker.duties["verify_due"], "run", standing)
+        working = asyncio.create_task(worker.run())
         try:
             await notifying.happen()
             await eventually(lambda: notifying.mailbox.to("security@gridwise.example"), seconds=60)

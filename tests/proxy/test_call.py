@@ -9,6 +9,7 @@ from sqlalchemy import select
 from broker.base.db import EVERY_TENANT
 from broker.base.outbound import Unreachable
 from broker.leases.tables import UseRow
+from broker.proxy.duties import lost_after_ms
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
@@ -79,7 +80,7 @@ async def test_a_use_whose_process_died_is_closed_as_unknown(world: World) -> No
         use.completed_at, use.status = None, None
     await world.broker.worker.once()
     assert await world.events(kind="use.outcome_unknown") == [], "it may still be under way"
-    world.clock.forward(seconds=world.broker.worker.lost_after_ms / 1000 + 1)
+    world.clock.forward(seconds=lost_after_ms(world.services.in_flight.limits) / 1000 + 1)
     await world.broker.worker.once()
     await world.broker.worker.once()
     assert len(await world.events(kind="use.outcome_unknown")) == 1

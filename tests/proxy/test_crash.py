@@ -16,6 +16,7 @@ import pytest
 from broker.client.client import Client
 from broker.client.identity import Identity, generate, public
 from broker.keystore.local import MasterKeys
+from broker.proxy.duties import lost_after_ms
 from broker.sandbox.state import State
 from tests.proxy.conftest import problem
 from tests.support.lab import KEY, Lab, Seen, lab_upstream
@@ -97,7 +98,7 @@ async def test_a_use_whose_process_was_killed_is_closed_as_unknown(tmp_path: Pat
         async with under_way.afterwards() as world:
             (authorized,) = await world.events(kind="use.authorized")
             assert await world.events(kind="use.completed") == []
-            world.clock.forward(seconds=world.broker.worker.lost_after_ms / 1000 + 1)
+            world.clock.forward(seconds=lost_after_ms(world.services.in_flight.limits) / 1000 + 1)
             await world.broker.worker.once()
             (unknown,) = await world.events(kind="use.outcome_unknown")
             assert unknown["core"]["use"] == authorized["core"]["use"]

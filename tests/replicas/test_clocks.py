@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from broker.notifications.outbox import Outbox
-from broker.worker import Worker
 from tests.support.waiting import eventually
 from tests.support.world import Clock, Job, World, running_world, settings_for, upstream
 
@@ -25,9 +23,12 @@ FINAL = {
     "expire_links",
     "close_lost_uses",
     "sweep_orphans",
-    "forget",
+    "forget_proofs",
+    "forget_assertions",
+    "forget_answers",
+    "forget_batches",
 }
-GO_ON = {"verify_due", "check_health", "cut_off_rest", "count", "work"}
+GO_ON = {"verify_due", "catch_up", "check_health", "cut_off_rest", "count", "work"}
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 
 
@@ -69,15 +70,15 @@ async def worked(world: World, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     done: set[str] = set()
 
     def noting(name: str) -> Any:
-        async def duty(_self: object) -> None:
+        async def note() -> None:
             done.add(name)
 
-        return duty
+        return note
 
     with monkeypatch.context() as patched:
-        for name in (FINAL | GO_ON) - {"work"}:
-            patched.setattr(Worker, name, noting(name))
-        patched.setattr(Outbox, "work", noting("work"))
+        for name, duty in world.broker.worker.duties.items():
+            patched.setattr(duty, "run", noting(name))
+            patched.setattr(duty, "every", 0)
         await world.broker.worker.once()
     return done
 
@@ -92,6 +93,24 @@ async def test_while_the_time_is_not_believed_work_that_can_not_be_undone_rests(
         assert await state(world) == "system"
         world.clock.jump(hours=-hours)
         assert await worked(world, monkeypatch) == FINAL | GO_ON
+
+
+async def test_what_comes_later_in_a_round_rests_as_soon_as_the_time_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duties, confirmed = world.broker.worker.duties, asyncio.Event()
+
+    async def jump() -> None:
+        world.clock.jump(hours=2)
+        await state(world)
+
+    async def confirm() -> None:
+        confirmed.set()
+
+    monkeypatch.setattr(duties["verify_due"], "run", jump)  # which is done first
+    monkeypatch.setattr(duties["confirm_revocations"], "run", confirm)
+    await world.broker.worker.once()
+    assert not confirmed.is_set()
 
 
 async def test_it_rests_also_where_the_databases_clock_is_off(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -16,7 +15,6 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.identity.tables import AssertionRow
-from broker.worker import Worker
 from tests.support.databases import Postgres
 from tests.support.processes import free_port
 from tests.support.program import Program
@@ -99,20 +97,22 @@ async def test_an_error_that_nobody_expected_ends_neither_messages_nor_the_elect
 async def test_a_piece_that_never_ends_does_not_hold_up_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def for_ever(_self: Worker) -> None:
+    async def for_ever() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("broker.worker._PIECE_S", 0.5)
-    monkeypatch.setattr(Worker, "expire_links", for_ever)
+    duties = world.broker.worker.duties
+    monkeypatch.setattr("broker.worker._DUTY_S", 0.5)
+    monkeypatch.setattr(duties["expire_links"], "run", for_ever)
     await world.key_for("acme")
     await world.broker.worker.once()
-    assert world.broker.worker.keys == {("active", "healthy"): 1}
+    assert duties["count"].counted == {("active", "healthy"): 1}
 
 
 async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once_when_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = world.broker.worker
+    keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     elected = True
 
     async def holds(_self: Election) -> bool:
@@ -120,14 +120,15 @@ async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once
 
     monkeypatch.setattr(Election, "holds", holds)
     monkeypatch.setattr("broker.worker._STAND_BY_S", 0.02)
+    monkeypatch.setattr("broker.worker._REST_S", 0.02)  # the same counts, in a hurry
     await world.key_for("acme")
-    working = asyncio.create_task(replace(worker, interval=0.02).run())  # the same counts, in a hurry
+    working = asyncio.create_task(worker.run())
     try:
-        await eventually(lambda: worker.keys)
+        await eventually(lambda: keys.counted)
         elected = False
-        await eventually(lambda: not worker.keys and not worker.orphans)
+        await eventually(lambda: not keys.counted and not orphans.counted)
         elected = True
-        await eventually(lambda: worker.keys)
+        await eventually(lambda: keys.counted)
     finally:
         working.cancel()
         await asyncio.wait({working})

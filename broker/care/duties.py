@@ -1,0 +1,24 @@
+"""What is to be done about keys in use from time to time."""
+
+from __future__ import annotations
+
+from broker.base.duty import Duty, in_turn
+from broker.care.health import HealthCheck
+from broker.credentials.verification import Verification
+
+_CATCH_UP_MS = 600_000
+
+
+def duties(health: HealthCheck, verification: Verification) -> tuple[Duty, ...]:
+    """The duties about keys in use."""
+
+    async def check_health() -> None:
+        """Ask upstream about those that a job's call made suspect, and about all on a schedule."""
+        await in_turn(
+            await health.due(), lambda row: row.provider, lambda row: verification.or_later(row, health.probe(row))
+        )
+
+    return (
+        Duty("catch_up", health.catch_up, every=_CATCH_UP_MS),
+        Duty("check_health", check_health),  # as upstream says; the next check says otherwise
+    )

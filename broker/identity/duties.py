@@ -1,0 +1,21 @@
+"""What is to be done about who calls, from time to time."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete
+
+from broker.base.clock import DAY_MS, Clock
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.duty import Duty
+from broker.identity.tables import AssertionRow
+
+
+def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
+    """The duties about workloads."""
+
+    async def forget() -> None:
+        """A day late, so that no clock makes an assertion fresh again."""
+        async with db.write(EVERY_TENANT) as session:
+            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < clock() - DAY_MS))
+
+    return (Duty("forget_assertions", forget, final=True),)  # what was used once could be used again

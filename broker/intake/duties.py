@@ -1,0 +1,35 @@
+"""What is to be done about links, and keys that came over them, from time to time."""
+
+from __future__ import annotations
+
+from broker.base.duty import Duty, together
+from broker.credentials.verification import Verification
+from broker.intake.links import expire_due
+from broker.intake.proving import Links
+from broker.intake.submission import Submissions
+from broker.parts import Parts
+
+
+def duties(parts: Parts, verification: Verification, submissions: Submissions, links: Links) -> tuple[Duty, ...]:
+    """The duties about links."""
+
+    async def verify_due() -> None:
+        """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
+        await together(
+            *(
+                verification.or_later(
+                    row, verification.run(row.organization_id, row.credential_id, row.number, submissions.settle)
+                )
+                for row in await verification.due()
+            )
+        )
+
+    async def expire_links() -> None:
+        while await expire_due(parts.db, parts.clock):
+            pass
+
+    return (
+        Duty("verify_due", verify_due),  # upstream decides; until it does, it is asked again
+        Duty("expire_links", expire_links, final=True),  # private keys are destroyed; until then a link is refused
+        Duty("forget_proofs", links.forget, final=True),  # what was used once could be used again
+    )

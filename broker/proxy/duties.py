@@ -1,0 +1,49 @@
+"""What is to be done about proxied calls from time to time."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from broker.audit.events import BROKER, Event
+from broker.base.db import EVERY_TENANT
+from broker.base.duty import Duty
+from broker.leases.tables import UseRow
+from broker.parts import Parts
+from broker.proxy.in_flight import CallLimits
+from broker.proxy.use import COMPLETE_USE
+
+
+def lost_after_ms(limits: CallLimits) -> int:
+    """Longer than any proxied call may take: an open use that is older has lost its process."""
+    return int(limits.seconds * 1000) + 60_000
+
+
+def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
+    """The duties about uses."""
+
+    async def close_lost_uses() -> None:
+        """Close uses whose outcome never came: the process that made them died."""
+        lost = UseRow.completed_at.is_(None), UseRow.authorized_at < parts.clock() - lost_after_ms(limits)
+        async with parts.db.read(EVERY_TENANT) as session:
+            rows = list(await session.scalars(select(UseRow).where(*lost).limit(500)))
+        for row in rows:
+            unknown = _unknown(row, parts.clock())
+            await parts.audit.append(
+                unknown, writes=[(COMPLETE_USE, {"use": row.id, "at": unknown.time, "answer": None})]
+            )
+
+    return (Duty("close_lost_uses", close_lost_uses, final=True),)  # an outcome that comes later is not taken
+
+
+def _unknown(row: UseRow, now: int) -> Event:
+    return Event(
+        kind="use.outcome_unknown",
+        time=now,
+        actor=BROKER,
+        organization=row.organization_id,
+        credential=row.credential_id,
+        version=row.version,
+        workload=row.workload_id,
+        lease=row.lease_id,
+        use=row.id,
+    )
