@@ -16,14 +16,13 @@ from broker.audit.log import AuditLog
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT
 from broker.base.duty import Duty
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
 from broker.care import duties as care_duties
-from broker.care.health import HealthCheck
 from broker.config import Settings
 from broker.credentials import duties as credentials_duties
 from broker.credentials.verification import Verification
@@ -35,15 +34,13 @@ from broker.identity.jobs import Jobs
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake import duties as intake_duties
-from broker.intake.challenges import Challenges
-from broker.intake.links import Making
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
-from broker.intake.throttle import Throttle
 from broker.keystore import duties as keystore_duties
 from broker.keystore import internal
 from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keystore import Keystore, KeystoreUnavailable
+from broker.keystore.vault.server import Vault
 from broker.keystore_setup import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
@@ -62,7 +59,7 @@ from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
 from broker.web import duties as web_duties
 from broker.web.metrics import Metrics
-from broker.web.services import Services
+from broker.web.services import Options, Services
 from broker.wire.framing import Bounds
 from broker.worker import Worker
 
@@ -113,28 +110,38 @@ async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool =
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                worker = _worker(parts, services, settings.rotation_ahead_days)
+                worker = _worker(services)
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
-                watching = asyncio.create_task(broker.services.in_flight.watch(), name="in-flight-watch")
-                comparing = asyncio.create_task(timekeeping.watch(), name="clock-watch")
-                listener = _listener(db, broker.services)
-                listening = asyncio.create_task(listener.run(), name="listener")
-                keeping = asyncio.create_task(heads.watch(audit, broker.worker.election), name="heads-watch")
-                try:
+                async with _watched(broker):
                     yield broker
-                finally:
-                    await broker.services.in_flight.end(0)
-                    listening.cancel()
-                    heads.stop()
-                    # Not cancelled: a look-up that is cut short could leave its connection open.
-                    broker.services.in_flight.stop()
-                    timekeeping.stop()
-                    await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
     finally:
         await audit.stop()
         await outbound.close()
         await db.close()
+
+
+@asynccontextmanager
+async def _watched(broker: Broker) -> AsyncIterator[None]:
+    """Watch what may change under a running broker.
+
+    At the end no call is under way any more.
+    """
+    services, heads = broker.services, broker.heads
+    watching = asyncio.create_task(services.in_flight.watch(), name="in-flight-watch")
+    comparing = asyncio.create_task(services.timekeeping.watch(), name="clock-watch")
+    listening = asyncio.create_task(_listener(services).run(), name="listener")
+    keeping = asyncio.create_task(heads.watch(services.parts.audit, broker.worker.election), name="heads-watch")
+    try:
+        yield
+    finally:
+        await services.in_flight.end(0)
+        listening.cancel()
+        heads.stop()
+        # Not cancelled: a look-up that is cut short could leave its connection open.
+        services.in_flight.stop()
+        services.timekeeping.stop()
+        await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
 
 
 async def _say_what_is_wrong(keystore: Keystore) -> None:
@@ -149,73 +156,45 @@ async def _say_what_is_wrong(keystore: Keystore) -> None:
 
 
 def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeeping: Timekeeping) -> Services:
-    db, audit, keystore, keys, clock = parts.db, parts.audit, parts.keystore, parts.keys, parts.clock
-    providers, outbound = parts.catalog, parts.outbound
-    verification = Verification(db, audit, keystore, keys, providers, outbound, clock)
-    leasing = Leasing(
-        db,
-        audit,
-        keystore,
-        SnapshotCache(db, clock),
-        token_key=keys.lease_token,
-        id_key=keys.lease_id,
-        row_key=keys.rows,
-        clock=clock,
-    )
-    limits = CallLimits(
-        calls=settings.proxy_calls,
-        share=settings.proxy_share,
-        seconds=settings.proxy_seconds,
-        idle_seconds=settings.proxy_idle_seconds,
-        bytes_each_way=settings.proxy_bytes,
-        drain_seconds=settings.proxy_drain_seconds,
-    )
-    in_flight = InFlightCalls(db, leasing, clock, limits)
-    submissions = Submissions(db, audit, keystore, keys, providers, verification, clock)
-    rotating = Rotating(Making(keystore, keys), providers)
-    outbox = Outbox(db, keystore, outbound, _mail(settings, providers), clock, private=settings.private_webhooks)
-    reports = Reports(
-        db,
-        keys,
-        rotating,
-        in_flight,
-        clock,
-        PartnerKeys(outbound, clock, settings.leak_report_keys_url, private=settings.private_webhooks)
-        if settings.leak_report_keys_url
-        else None,
-    )
+    options, clock = _options(settings), parts.clock
+    verification = Verification(parts)
+    snapshots = SnapshotCache(parts.db, clock)
+    leasing = Leasing(parts, snapshots)
+    in_flight = InFlightCalls(parts, leasing, snapshots, _limits(settings))
+    rotating = Rotating(parts)
     return Services(
-        db=db,
-        audit=audit,
-        keystore=keystore,
-        keys=keys,
-        catalog=providers,
+        parts=parts,
+        options=options,
         signing=signing,
-        access_tokens=AccessTokens(settings.public_url, signing, clock),
-        jobs=Jobs(db, clock),
+        access_tokens=AccessTokens(options.public_url, signing, clock),
+        jobs=Jobs(parts.db, clock),
         token_endpoint=TokenEndpoint(
-            db,
-            audit,
-            signing,
-            issuer=settings.public_url,
-            token_hash_key=keys.token_hash,
-            allow_client_secrets=settings.allow_client_secrets,
-            clock=clock,
+            parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
         ),
         verification=verification,
+        snapshots=snapshots,
         leasing=leasing,
-        links=Links(db, audit, Throttle(db, keys.throttle, clock), Challenges(db, keys.challenge, clock), keys, clock),
-        submissions=submissions,
+        links=Links(parts),
+        submissions=Submissions(parts, verification),
         in_flight=in_flight,
-        proxy=Proxy(
-            Authorizer(leasing, audit, providers, clock), Forwarder(leasing, audit, outbound, clock), in_flight
-        ),
+        proxy=Proxy(Authorizer(parts, leasing, snapshots), Forwarder(parts, leasing), in_flight),
         rotating=rotating,
-        outbox=outbox,
-        reports=reports,
+        outbox=Outbox(
+            parts.db,
+            parts.keystore,
+            parts.outbound,
+            _mail(settings, parts.catalog),
+            clock,
+            private=options.private_webhooks,
+        ),
+        reports=Reports(parts, rotating, in_flight, _partner(settings, parts)),
         metrics=Metrics(),
-        clock=clock,
         timekeeping=timekeeping,
+    )
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
         public_url=settings.public_url,
         vendor_name=settings.vendor_name,
         vendor_contact=settings.vendor_contact,
@@ -223,22 +202,39 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         allow_client_secrets=settings.allow_client_secrets,
         approval=settings.reveal_approval == "on",
         refusals=settings.http_refusals,
+        private_webhooks=settings.private_webhooks,
         one_time_token_file=settings.one_time_token_file(),
     )
 
 
-def _worker(parts: Parts, services: Services, ahead_days: int) -> Worker:
-    verification, submissions = services.verification, services.submissions
-    health = HealthCheck(parts.db, verification, parts.clock)
+def _limits(settings: Settings) -> CallLimits:
+    return CallLimits(
+        calls=settings.proxy_calls,
+        share=settings.proxy_share,
+        seconds=settings.proxy_seconds,
+        idle_seconds=settings.proxy_idle_seconds,
+        bytes_each_way=settings.proxy_bytes,
+        drain_seconds=settings.proxy_drain_seconds,
+    )
+
+
+def _partner(settings: Settings, parts: Parts) -> PartnerKeys | None:
+    """Whose reports of leaks are taken, if any are."""
+    if not settings.leak_report_keys_url:
+        return None
+    return PartnerKeys(parts.outbound, parts.clock, settings.leak_report_keys_url, private=settings.private_webhooks)
+
+
+def _worker(services: Services) -> Worker:
+    parts, verification, submissions = services.parts, services.verification, services.submissions
+    ahead_days = services.options.rotation_ahead_days
     return Worker(
-        parts.db,
-        parts.audit,
-        parts.clock,
+        parts,
         services.timekeeping,
         Election(parts.db, _WORKER),
         (
             *intake_duties.duties(parts, verification, submissions, services.links),
-            *care_duties.duties(health, verification),
+            *care_duties.duties(parts, verification),
             *rotations_duties.duties(parts, verification, submissions, services.rotating, ahead_days=ahead_days),
             *credentials_duties.duties(parts),
             *proxy_duties.duties(parts, services.in_flight.limits),
@@ -251,9 +247,9 @@ def _worker(parts: Parts, services: Services, ahead_days: int) -> Worker:
     )
 
 
-def _listener(db: Database, services: Services) -> Listener:
+def _listener(services: Services) -> Listener:
     """What hears of other replicas' revocations."""
-    snapshots, jobs = services.leasing.snapshots, services.jobs
+    snapshots, jobs = services.snapshots, services.jobs
 
     def heard(message: str) -> None:
         snapshots.heard(message)
@@ -263,12 +259,12 @@ def _listener(db: Database, services: Services) -> Listener:
         snapshots.forget()
         jobs.forget()
 
-    return Listener(db, "keybroker_guards", heard, missed)
+    return Listener(services.parts.db, "keybroker_guards", heard, missed)
 
 
 def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     """Register what is shown beside requests: no tenant, no id, no path in any label."""
-    metrics, audit, vault = services.metrics, services.audit, opened.vault
+    metrics, audit = services.metrics, services.parts.audit
     metrics.watch("audit_waiting", "Events that wait to be recorded.", lambda: audit.depth)
     metrics.watch("calls_under_way", "Proxied calls under way.", lambda: len(services.in_flight))
     timekeeping = services.timekeeping
@@ -305,14 +301,18 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
     metrics.count("keystore_strays", "Values in Vault yet to be destroyed.", (), lambda: orphans.counted)
-    if vault is not None:
-        metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})
-        metrics.count(
-            "vault_refusals_total",
-            "Calls that it did not answer as it should, by cause.",
-            ("cause",),
-            lambda: {(cause,): count for cause, count in vault.refusals.items()},
-        )
+    if opened.vault is not None:
+        _measure_vault(metrics, opened.vault)
+
+
+def _measure_vault(metrics: Metrics, vault: Vault) -> None:
+    metrics.count("vault_answers_total", "Calls that Vault answered.", (), lambda: {(): vault.answers})
+    metrics.count(
+        "vault_refusals_total",
+        "Calls that it did not answer as it should, by cause.",
+        ("cause",),
+        lambda: {(cause,): count for cause, count in vault.refusals.items()},
+    )
 
 
 def _mail(settings: Settings, providers: catalog.Catalog) -> Mail | None:
@@ -339,17 +339,19 @@ async def bootstrap_token(services: Services, *, replace: bool = False) -> str |
 
     With ``replace`` it is another one, also for a second person whose account nobody made.
     """
-    async with services.db.write(EVERY_TENANT) as session:
-        return await operators.offer_bootstrap(session, services.keys.token_hash, services.clock(), replace=replace)
+    async with services.parts.db.write(EVERY_TENANT) as session:
+        return await operators.offer_bootstrap(
+            session, services.parts.keys.token_hash, services.parts.clock(), replace=replace
+        )
 
 
 async def has_operators(services: Services) -> bool:
     """Whether anybody has an account."""
-    async with services.db.read(EVERY_TENANT) as session:
+    async with services.parts.db.read(EVERY_TENANT) as session:
         return await operators.are_there(session)
 
 
 async def awaits_bootstrap(services: Services) -> bool:
     """Whether a one-time token that was given out waits to be used."""
-    async with services.db.read(EVERY_TENANT) as session:
-        return await operators.awaits_bootstrap(session, services.clock())
+    async with services.parts.db.read(EVERY_TENANT) as session:
+        return await operators.awaits_bootstrap(session, services.parts.clock())

@@ -96,18 +96,18 @@ async def attach(broker: Broker, values: Values, orphan: Orphan) -> Verdict:
     found = await values.get(orphan.path, orphan.number)
     if found is None or "key" not in found:
         raise Invalid("It was deleted in Vault, or is no key; destroy it.")
-    async with services.db.read(Scope.of(orphan.organization)) as session:
+    async with services.parts.db.read(Scope.of(orphan.organization)) as session:
         if await session.get(OrganizationRow, orphan.organization) is None:
             raise Invalid("Its customer is unknown here; add the customer and ask them for the key, then destroy it.")
-    address = CredentialAddress(orphan.organization, services.catalog.get(orphan.provider), orphan.label)
+    address = CredentialAddress(orphan.organization, services.parts.catalog.get(orphan.provider), orphan.label)
     await _note(broker, "keystore.orphan_attached", orphan)
     received = await _received(broker, address, Secret(found["key"].encode()))
     try:
-        _, verdict = await add(services.verification, BROKER, address, received)
+        _, verdict = await add(services.parts, services.verification, BROKER, address, received)
     except BrokerError:
         if received.rotation is not None:
-            async with services.db.write(Scope.of(address.organization)) as session:
-                await commands.cancel(session, BROKER, received.rotation, reason=_WHY, now=services.clock())
+            async with services.parts.db.write(Scope.of(address.organization)) as session:
+                await commands.cancel(session, BROKER, received.rotation, reason=_WHY, now=services.parts.clock())
         raise
     await values.destroy(orphan.path, orphan.number)
     return verdict
@@ -119,7 +119,7 @@ async def _received(broker: Broker, address: CredentialAddress, key: Secret) -> 
     The rotation is opened for it if another key is in use.
     """
     services = broker.services
-    async with services.db.write(Scope.of(address.organization)) as session:
+    async with services.parts.db.write(Scope.of(address.organization)) as session:
         credential = await find_credential(session, address)
         if credential is None:
             return Received(key, {})
@@ -128,17 +128,17 @@ async def _received(broker: Broker, address: CredentialAddress, key: Secret) -> 
             return Received(key, credential.host_parts)
         plan = rotation.Plan("routine" if credential.contact else "urgent", _WHY)
         row, _, _ = await services.rotating.ask(
-            session, BROKER, credential, plan, Asking(), now=services.clock(), notified=False
+            session, BROKER, credential, plan, Asking(), now=services.parts.clock(), notified=False
         )
         return Received(key, credential.host_parts, intake=row.intake_id, rotation=row.id)
 
 
 async def _note(broker: Broker, kind: str, orphan: Orphan) -> None:
     services = broker.services
-    async with services.db.write(EVERY_TENANT) as session:
+    async with services.parts.db.write(EVERY_TENANT) as session:
         event = Event(
             kind=kind,
-            time=services.clock(),
+            time=services.parts.clock(),
             actor=BROKER,
             organization=orphan.organization,
             credential=orphan.credential,

@@ -65,8 +65,8 @@ async def go_on(broker: Broker, base: int, since: int) -> Restored:
         Invalid: the database holds events from after ``since``, or ``since`` is still to come.
     """
     services = broker.services
-    now, kept = services.clock(), await broker.heads.furthest()
-    async with services.db.write(EVERY_TENANT) as session:
+    now, kept = services.parts.clock(), await broker.heads.furthest()
+    async with services.parts.db.write(EVERY_TENANT) as session:
         await _refuse_wrong_time(session, base, since, now)
         lost_to = max(base, kept.size) if kept is not None else None
         before = await series.latest(session)
@@ -103,8 +103,8 @@ async def confirm(broker: Broker) -> bool:
     False if nothing waited.
     """
     services = broker.services
-    now = services.clock()
-    async with services.db.write(EVERY_TENANT) as session:
+    now = services.parts.clock()
+    async with services.parts.db.write(EVERY_TENANT) as session:
         waiting = update(SeriesRow).where(SeriesRow.confirmed_at.is_(None)).values(confirmed_at=now)
         rows = (await session.scalars(waiting.returning(SeriesRow.began_at))).all()
         if not rows:

@@ -97,8 +97,10 @@ async def used(db: Database) -> set[str]:
 
 async def note(services: Services, kind: str, keystores: Iterable[str], words: str = "") -> None:
     """Put on the record what is done with the master keys of these keystores."""
-    event = Event(kind=kind, time=services.clock(), actor=BROKER, subject=",".join(sorted(set(keystores))), note=words)
-    async with services.db.write(EVERY_TENANT) as session:
+    event = Event(
+        kind=kind, time=services.parts.clock(), actor=BROKER, subject=",".join(sorted(set(keystores))), note=words
+    )
+    async with services.parts.db.write(EVERY_TENANT) as session:
         await record(session, event)
 
 
@@ -120,17 +122,17 @@ async def rewrap_all(
     Raises:
         KeystoreUnavailable: the keystore is away; running again goes on.
     """
-    before = await held_by(services.db)
+    before = await held_by(services.parts.db)
     await note(services, "keystore.rewrap_begun", map(name_of, before), ", ".join(sorted(before)))
-    moving = _Moving(services, to or services.keystore, advance)
+    moving = _Moving(services, to or services.parts.keystore, advance)
     for _ in range(_PASSES):
         if not await moving.once():
             break
     done = moving.done
-    await rights.authenticate_again(services.db, services.clock())
-    async for row in rights.altered(services.db, services.clock()):
+    await rights.authenticate_again(services.parts.db, services.parts.clock())
+    async for row in rights.altered(services.parts.db, services.parts.clock()):
         done.stuck.append(Stuck(f"{row.table}, id={row.id}", "Something else than the broker wrote it."))
-    done.held = await held_by(services.db)
+    done.held = await held_by(services.parts.db)
     words = f"{done.moved.total()} moved, {len(done.stuck)} not; now {', '.join(sorted(done.held))}"
     await note(services, "keystore.rewrapped", map(name_of, done.held), words)
     return done
@@ -151,9 +153,9 @@ class _Moving:
         """Look at every value once; returns whether any was moved."""
         before = self.done.moved.total()
         self.done.stuck = []
-        self._seen, self._total = 0, await _total(self._services.db)
+        self._seen, self._total = 0, await _total(self._services.parts.db)
         for place in _places():
-            async for rows in _pages(self._services.db, place, place.table):
+            async for rows in _pages(self._services.parts.db, place, place.table):
                 values = [row[0] for row in rows]
                 about = await _described(self._services, values) if place.table is VersionRow else {}
                 ended = await asyncio.gather(
@@ -186,10 +188,10 @@ class _Moving:
                 return
             change = update(place.table).where(*matches, place.sealed == sealed).values({place.sealed.key: fresh})
             try:
-                async with services.db.write(EVERY_TENANT) as session:
+                async with services.parts.db.write(EVERY_TENANT) as session:
                     changed = (await session.execute(change.returning(*place.key))).first() is not None
                     if changed:
-                        replace = partial(orphans.replace, old=sealed, fresh=fresh, now=services.clock())
+                        replace = partial(orphans.replace, old=sealed, fresh=fresh, now=services.parts.clock())
                         await session.run_sync(replace)
             except orphans.Swept:  # it took too long, and the copy is given up
                 changed = False
@@ -197,7 +199,7 @@ class _Moving:
                 self.done.moved[kek_of(sealed)] += 1
                 self.done.outside += is_reference(sealed) and not is_reference(fresh)
                 return
-            async with services.db.read(EVERY_TENANT) as session:
+            async with services.parts.db.read(EVERY_TENANT) as session:
                 row = await session.scalar(select(place.table).where(*matches))
 
     def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401 - any table's
@@ -228,13 +230,13 @@ async def _pages(db: Database, place: SealedColumn, wanted: Any) -> AsyncIterato
 
 async def _described(services: Services, rows: Sequence[VersionRow]) -> dict[str, About]:
     """What people who browse a Vault are told of each credential."""
-    titles = {definition.id: definition.title for definition in services.catalog}
+    titles = {definition.id: definition.title for definition in services.parts.catalog}
     query = (
         select(CredentialRow.id, CredentialRow.provider, CredentialRow.label, OrganizationRow.slug)
         .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
         .where(CredentialRow.id.in_({row.credential_id for row in rows}))
     )
-    async with services.db.read(EVERY_TENANT) as session:
+    async with services.parts.db.read(EVERY_TENANT) as session:
         found = (await session.execute(query)).all()
     return {
         credential: {"provider": titles.get(provider, provider), "label": label, "organization": slug}

@@ -143,7 +143,7 @@ def _edge(app: ASGIApp, services: Services) -> Edge:
     return Edge(
         app,
         services.metrics,
-        closed=lambda: services.audit.closed,
-        hsts=services.public_url.startswith("https:"),
-        refusals=services.refusals,
+        closed=lambda: services.parts.audit.closed,
+        hsts=services.options.public_url.startswith("https:"),
+        refusals=services.options.refusals,
     )

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from broker.audit.log import AuditLog
 from broker.audit.series import unconfirmed
 from broker.audit.timekeeping import OK, Timekeeping
-from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT
 from broker.base.duty import Duty
 from broker.base.election import Election
+from broker.parts import Parts
 
 _log = structlog.get_logger()
 
@@ -41,17 +40,13 @@ class Worker:
 
     def __init__(
         self,
-        db: Database,
-        audit: AuditLog,
-        clock: Clock,
+        parts: Parts,
         timekeeping: Timekeeping,
         election: Election,
         duties: Sequence[Duty],
         notices: Duty,
     ) -> None:
-        self._db = db
-        self._audit = audit
-        self._clock = clock
+        self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._timekeeping = timekeeping
         self.election = election
         self._notices = notices

@@ -5,12 +5,14 @@ from __future__ import annotations
 from broker.base.duty import Duty, in_turn
 from broker.care.health import HealthCheck
 from broker.credentials.verification import Verification
+from broker.parts import Parts
 
 _CATCH_UP_MS = 600_000
 
 
-def duties(health: HealthCheck, verification: Verification) -> tuple[Duty, ...]:
+def duties(parts: Parts, verification: Verification) -> tuple[Duty, ...]:
     """The duties about keys in use."""
+    health = HealthCheck(parts, verification)
 
     async def check_health() -> None:
         """Ask upstream about those that a job's call made suspect, and about all on a schedule."""

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation
@@ -30,6 +29,7 @@ from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import FIRST_CHECK_MS, versions_of
 from broker.notifications.notices import Kind as NoticeKind
 from broker.organizations.tables import OrganizationRow
+from broker.parts import Parts
 
 # One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
 QUIET_MS = 30_000
@@ -104,45 +104,44 @@ def _in_force() -> ColumnElement[bool]:
 class HealthCheck:
     """Probes keys in use; safe to run on several processes at once."""
 
-    db: Database
+    parts: Parts
     verification: Verification
-    clock: Clock
 
     async def due(self) -> list[VersionRow]:
         """Versions in use whose probe is due, of every tenant; a share of each provider, suspects beside the others."""
         waits = and_(
             VersionRow.state.in_(sorted(USABLE)),
-            VersionRow.next_probe_at <= self.clock(),
-            due.declared(VersionRow.provider, self.verification.catalog),
+            VersionRow.next_probe_at <= self.parts.clock(),
+            due.declared(VersionRow.provider, self.parts.catalog),
             _in_force(),
         )
         suspect = VersionRow.next_probe_at == _AT_ONCE
-        async with self.db.read(EVERY_TENANT) as session:
+        async with self.parts.db.read(EVERY_TENANT) as session:
             return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at, suspect)))
 
     async def catch_up(self) -> None:
         """Make due what was set before the clock stepped back: it would wait until the old time comes again."""
-        now = self.clock()
+        now = self.parts.clock()
         stepped_back = or_(
             VersionRow.health_at > now + QUIET_MS,
             and_(VersionRow.health_at.is_(None), VersionRow.next_probe_at > now + FIRST_CHECK_MS),
         )
         late = (VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at > now, stepped_back)
-        async with self.db.write(EVERY_TENANT) as session:
+        async with self.parts.db.write(EVERY_TENANT) as session:
             await session.execute(update(VersionRow).where(*late).values(next_probe_at=now))
 
     async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
-        async with self.db.read(scope) as session:
+        async with self.parts.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
             if credential is None or row.sealed is None:
                 return True
-            until = await not_before(session, credential, self.verification.catalog, self.clock())
+            until = await not_before(session, credential, self.parts.catalog, self.parts.clock())
         probed = await self.verification.probe(row, credential) if until is None else None
         # Whether an outage was told of already is seen across tenants only.
         wide = probed is not None and probed.answer is Answer.UNREACHABLE
-        async with self.db.write(EVERY_TENANT if wide else scope) as session:
+        async with self.parts.db.write(EVERY_TENANT if wide else scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state not in USABLE:
                 return True
@@ -153,7 +152,7 @@ class HealthCheck:
         return probed.answer is not Answer.UNREACHABLE
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
-        now = self.clock()
+        now = self.parts.clock()
         changed = self._note(row, probed, now)
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
@@ -183,7 +182,7 @@ class HealthCheck:
             Answer.UNREACHABLE: before if limited or before is Health.FAILING else Health.UNREACHABLE,
         }[probed.answer]
         if probed.answer is Answer.GOOD:
-            hours = self.verification.catalog.get(row.provider).verify.every_hours
+            hours = self.parts.catalog.get(row.provider).verify.every_hours
             row.probes = 0
             row.next_probe_at = now + spread(row.credential_id, hours) if row.state == State.ACTIVE else None
         else:

@@ -53,8 +53,8 @@ def status(as_json: AsJson = False) -> None:
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            _show(await held_by(broker.services.db), as_json)
-            if left := await waiting(broker.services.db):
+            _show(await held_by(broker.services.parts.db), as_json)
+            if left := await waiting(broker.services.parts.db):
                 _teller(as_json)(f"{left} values in Vault are yet to be destroyed; the worker does it.")
 
     run_or_fail(run())
@@ -246,7 +246,7 @@ def audit(
         ):
             values = broker.keystores.values
             assert values is not None
-            found = [one async for one in kv_audit.orphans(broker.services.db, values, listing_as)]
+            found = [one async for one in kv_audit.orphans(broker.services.parts.db, values, listing_as)]
             chosen = [one for one in found if only is None or f"{one.path}:{one.number}" in only]
             if act is not None and chosen and not yes:
                 told = f"{act.value.capitalize()} {len(chosen)} of the {len(found)} values that no row refers to?"

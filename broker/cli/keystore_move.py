@@ -53,7 +53,7 @@ async def open_local(broker: Broker, settings: Settings) -> None:
     if Name.LOCAL in broker.keystores.stores:
         return
     path = settings.key_file()
-    needed = {kek_id for kek_id in await held_by(broker.services.db) if name_of(kek_id) == Name.LOCAL}
+    needed = {kek_id for kek_id in await held_by(broker.services.parts.db) if name_of(kek_id) == Name.LOCAL}
     if needed:
         fail(f"{path}: is missing, and values need its keys {sorted(needed)}; restore the file from your backup.")
     keystore_setup.local(settings, may_create=True)
@@ -68,9 +68,9 @@ async def swept(broker: Broker) -> int:
     """Destroy every value in Vault that nothing refers to any more; how many could not be."""
     services = broker.services
     before = -1
-    while (left := await due(services.db, services.clock())) not in {0, before}:
+    while (left := await due(services.parts.db, services.parts.clock())) not in {0, before}:
         before = left
-        await sweep(services.db, services.keystore, services.clock())
+        await sweep(services.parts.db, services.parts.keystore, services.parts.clock())
     return left
 
 
@@ -87,7 +87,7 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
     if settle:
         tell(f"Waiting {settle:g} seconds for what brokers began to store before.")
         await asyncio.sleep(settle)
-    needed = {kek_id: count for kek_id, count in (await held_by(broker.services.db)).items() if keks(kek_id)}
+    needed = {kek_id: count for kek_id, count in (await held_by(broker.services.parts.db)).items() if keks(kek_id)}
     if needed:
         which = ", ".join(f"{count} {kek_id!r}" for kek_id, count in sorted(needed.items()))
         fail(f"Sealed values still need master keys that were to go ({which}); none was destroyed. {fix}")
@@ -95,7 +95,7 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
 
 async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle: float, tell: Tell) -> None:
     """Destroy master keys of other keystores that this database needed: old forms in backups open no more without."""
-    old = await used(broker.services.db) - {to.value, INTERNAL_ROOT}
+    old = await used(broker.services.parts.db) - {to.value, INTERNAL_ROOT}
     files = Name.LOCAL in old and (settings.master_keys is not None or settings.key_file().exists())
     forms = Name.KV in old and await _kv_forms(broker)
     if to is not Name.LOCAL and not files and settings.key_file().exists():

@@ -73,7 +73,7 @@ async def _go_on(settings: Settings, since: int, *, yes: bool, as_json: bool) ->
     await database.migrate(settings, restored=True)
     async with composition.running(settings, restored=True) as broker:
         done = await restored.go_on(broker, base, since)
-        found = [row async for row in restored.to_confirm(broker.services.db)]
+        found = [row async for row in restored.to_confirm(broker.services.parts.db)]
     lost = "nothing outside tells how many events,"
     if done.lost_to is not None:
         lost = f"{done.lost_to - base} event{'s' if done.lost_to - base != 1 else ''}"
@@ -95,7 +95,7 @@ async def _go_on(settings: Settings, since: int, *, yes: bool, as_json: bool) ->
 
 async def _list(settings: Settings, as_json: bool) -> None:
     async with composition.running(settings) as broker:
-        listing([row async for row in restored.to_confirm(broker.services.db)], _COLUMNS, as_json)
+        listing([row async for row in restored.to_confirm(broker.services.parts.db)], _COLUMNS, as_json)
 
 
 async def _confirm(settings: Settings) -> None:

@@ -51,7 +51,7 @@ def serve(
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            if workers > 1 and broker.services.db.dialect == "sqlite":
+            if workers > 1 and broker.services.parts.db.dialect == "sqlite":
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
             _, edge = serving.asgi(broker, with_worker=with_worker)
             _collect_seldom()
@@ -232,17 +232,17 @@ def doctor(
     async def run() -> None:
         async with composition.running(settings) as broker:
             services = broker.services
-            await services.keystore.check()
+            await services.parts.keystore.check()
             rows = [
-                {"part": "database", "state": "ok", "what": services.db.dialect},
+                {"part": "database", "state": "ok", "what": services.parts.db.dialect},
                 {"part": "keystore", "state": "ok", "what": settings.keystore},
-                {"part": "providers", "state": "ok", "what": f"{len(list(services.catalog))} declared"},
+                {"part": "providers", "state": "ok", "what": f"{len(list(services.parts.catalog))} declared"},
                 {
                     "part": "clock",
                     "state": services.timekeeping.state,
                     "what": CAUSES.get(services.timekeeping.state, "goes with the record's and the database's"),
                 },
-                {"part": "public address", "state": "ok", "what": services.public_url},
+                {"part": "public address", "state": "ok", "what": services.options.public_url},
                 await _head_kept(broker),
                 {
                     "part": "second person",
@@ -256,7 +256,7 @@ def doctor(
                     "state": "missing",
                     "what": f"credentials in force: {count}; put {provider}.toml back, or revoke them",
                 }
-                for provider, count in (await undeclared(services.db, services.catalog)).items()
+                for provider, count in (await undeclared(services.parts.db, services.parts.catalog)).items()
             ]
             listing(rows, ["part", "state", "what"], as_json)
 
@@ -264,7 +264,7 @@ def doctor(
 
 
 async def _head_kept(broker: composition.Broker) -> dict[str, str]:
-    await broker.heads.look(broker.services.audit, broker.worker.election)
+    await broker.heads.look(broker.services.parts.audit, broker.worker.election)
     kept = await broker.heads.kept_in()
     nowhere = "nothing outside tells whether the database is restored; make BROKER_STATE_DIR writable, or use Vault"
     return {"part": "head of the record", "state": "ok" if kept else "missing", "what": " and ".join(kept) or nowhere}
@@ -282,7 +282,7 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
     async def run() -> list[dict[str, str]]:
         async with composition.running(settings) as broker:
             services = broker.services
-            return [row._asdict() async for row in rights.altered(services.db, services.clock())]
+            return [row._asdict() async for row in rights.altered(services.parts.db, services.parts.clock())]
 
     found = run_or_fail(run())
     if not found and not as_json:

@@ -11,6 +11,7 @@ from broker.credentials.staging import KeyOfAnotherOrganization, Received, Seali
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict, Verification
 from broker.credentials.versions import CredentialAddress
+from broker.parts import Parts
 
 
 class KeyRefused(Invalid):
@@ -21,7 +22,7 @@ class KeyRefused(Invalid):
 
 
 async def add(
-    verification: Verification, actor: Actor, address: CredentialAddress, received: Received
+    parts: Parts, verification: Verification, actor: Actor, address: CredentialAddress, received: Received
 ) -> tuple[VersionRow, Verdict]:
     """Stage and verify a key.
 
@@ -33,10 +34,10 @@ async def add(
     """
 
     async def keep(sealing: Sealing) -> VersionRow:
-        async with verification.db.write(Scope.of(address.organization)) as session:
-            return await stage(session, verification.keys, actor, address, received, sealing, now=verification.clock())
+        async with parts.db.write(Scope.of(address.organization)) as session:
+            return await stage(session, parts.keys, actor, address, received, sealing, now=parts.clock())
 
-    row = await with_sealed(verification.db, verification.keystore, verification.keys, address, received, keep)
+    row = await with_sealed(parts.db, parts.keystore, parts.keys, address, received, keep)
     try:
         verdict = await verification.run(address.organization, row.credential_id, row.number, nothing_more)
     except BrokerError:
@@ -45,7 +46,7 @@ async def add(
         raise KeyRefused(f"{address.definition.title} says that this key is not valid; nothing was kept.")
     if verdict is Verdict.OTHER_ORGANIZATION:
         raise KeyOfAnotherOrganization
-    async with verification.db.read(Scope.of(address.organization)) as session:
+    async with parts.db.read(Scope.of(address.organization)) as session:
         return await session.get_one(VersionRow, (row.credential_id, row.number)), verdict
 
 

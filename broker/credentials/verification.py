@@ -17,11 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
-from broker.audit.log import AuditLog
 from broker.audit.record import record
-from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.base.outbound import Outbound
+from broker.base.db import EVERY_TENANT, Scope
 from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
@@ -30,10 +27,9 @@ from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, purge, versions_of
-from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import KeyGone, Keystore
+from broker.keystore.keystore import KeyGone
 from broker.notifications.altered import insist
-from broker.providers.catalog import Catalog
+from broker.parts import Parts
 
 # How long until upstream is asked again, by how often it was.
 _RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
@@ -61,27 +57,21 @@ Also = Callable[[AsyncSession, VersionRow, Verdict], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What verification needs; one for the process."""
+    """Verifies keys, and probes them for others; one for the process."""
 
-    db: Database
-    audit: AuditLog
-    keystore: Keystore
-    keys: InternalKeys
-    catalog: Catalog
-    outbound: Outbound
-    clock: Clock
+    parts: Parts
 
     async def run(self, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
         """Probe a staged version and settle it; ``also`` runs at the end of the settling transaction."""
         scope = Scope.of(organization)
-        async with self.db.read(scope) as session:
+        async with self.parts.db.read(scope) as session:
             row = await session.get(VersionRow, (credential_id, number))
             credential = await session.get(CredentialRow, credential_id)
         if row is None or credential is None or row.state != State.STAGED or row.sealed is None:
             return Verdict.SETTLED
         probed = await self.probe(row, credential)
         seen = self.hashed(row, probed)
-        async with self.db.write(scope) as session:
+        async with self.parts.db.write(scope) as session:
             return await self._settle(session, row, probed, seen, also)
 
     async def or_later(self, row: VersionRow, work: Awaitable[T]) -> T:
@@ -93,42 +83,44 @@ class Verification:
         try:
             return await work
         except Exception as error:
-            async with self.db.write(Scope.of(row.organization_id)) as session:
+            async with self.parts.db.write(Scope.of(row.organization_id)) as session:
                 if isinstance(error, KeyGone):
-                    await note_missing(session, row.credential_id, row.number, self.clock())
+                    await note_missing(session, row.credential_id, row.number, self.parts.clock())
                 same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
                 await session.execute(
                     update(VersionRow)
                     .where(*same, VersionRow.next_probe_at == row.next_probe_at)
-                    .values(next_probe_at=self.clock() + retry_ms(row.probes), probes=row.probes + 1)
+                    .values(next_probe_at=self.parts.clock() + retry_ms(row.probes), probes=row.probes + 1)
                 )
             raise
 
     def hashed(self, row: VersionRow, probed: Probed) -> frozenset[str]:
         """The ids that upstream returned, as they are remembered."""
-        return frozenset(self.keys.evidence(row.provider, found) for found in probed.ids)
+        return frozenset(self.parts.keys.evidence(row.provider, found) for found in probed.ids)
 
     async def probe(self, row: VersionRow, credential: CredentialRow) -> Probed:
         """Send the verification request with a version's key; that it will be sent is on the record first."""
         assert row.sealed is not None
-        await insist(self.db, credential, self.clock())
-        definition = self.catalog.get(row.provider)
-        intent = Event.about(row, "credential.probe.authorized", BROKER, self.clock())
-        await self.audit.append(
+        await insist(self.parts.db, credential, self.parts.clock())
+        definition = self.parts.catalog.get(row.provider)
+        intent = Event.about(row, "credential.probe.authorized", BROKER, self.parts.clock())
+        await self.parts.audit.append(
             replace(
                 intent,
                 target=target(definition, credential.host_parts, definition.verify.method, definition.verify.path),
             )
         )
         try:
-            key = await self.keystore.open(row.sealed, row.binding)
-            probed = await probe(self.outbound, definition, credential.host_parts, key, self.clock())
+            key = await self.parts.keystore.open(row.sealed, row.binding)
+            probed = await probe(self.parts.outbound, definition, credential.host_parts, key, self.parts.clock())
         except Exception:
-            await self.audit.append(
-                Event.about(row, "credential.probe.completed", BROKER, self.clock(), reason="unavailable")
+            await self.parts.audit.append(
+                Event.about(row, "credential.probe.completed", BROKER, self.parts.clock(), reason="unavailable")
             )
             raise
-        return replace(probed, leak_fingerprint=self.keys.leak_fingerprint(hashlib.sha256(key.reveal()).hexdigest()))
+        return replace(
+            probed, leak_fingerprint=self.parts.keys.leak_fingerprint(hashlib.sha256(key.reveal()).hexdigest())
+        )
 
     async def _settle(
         self, session: AsyncSession, before: VersionRow, probed: Probed, seen: frozenset[str], also: Also
@@ -143,7 +135,7 @@ class Verification:
             changing = None
         assessment = await evidence.assessment_of(session, row, seen, whole=probed.whole)
         verdict = self._verdict(row, probed, assessment, changing, in_use=in_use)
-        now = self.clock()
+        now = self.parts.clock()
         row.verdict = verdict
         await cool_down(session, row.credential_id, probed.cooldown, now)
         if verdict is Verdict.UNREACHABLE:
@@ -179,19 +171,19 @@ class Verification:
             return Verdict.ACTIVE
         if changing is not None:  # a new key has to prove itself against the previous one; silence proves nothing
             return Verdict.ACTIVE if assessment.shared else Verdict.PENDING_REVIEW
-        identified = self.catalog.get(row.provider).identity is not None
+        identified = self.parts.catalog.get(row.provider).identity is not None
         unproven = identified and assessment.evidence is TenantEvidence.UNPROVEN
         return Verdict.PENDING_REVIEW if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
 
     async def due(self, limit: int = 50) -> list[VersionRow]:
         """Staged versions whose next probe is due, of every tenant."""
-        async with self.db.read(EVERY_TENANT) as session:
+        async with self.parts.db.read(EVERY_TENANT) as session:
             rows = await session.scalars(
                 select(VersionRow)
                 .where(
                     VersionRow.state == State.STAGED,
-                    due.where_due(VersionRow.next_probe_at, self.clock(), due.HOUR_MS),
-                    due.declared(VersionRow.provider, self.catalog),
+                    due.where_due(VersionRow.next_probe_at, self.parts.clock(), due.HOUR_MS),
+                    due.declared(VersionRow.provider, self.parts.catalog),
                 )
                 .order_by(VersionRow.next_probe_at)
                 .limit(limit)

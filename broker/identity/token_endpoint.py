@@ -26,10 +26,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.audit.log import AuditLog
 from broker.audit.record import record
-from broker.base.clock import Clock, rfc3339
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.clock import rfc3339
+from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
@@ -39,6 +38,7 @@ from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.identity.unverified import peek
 from broker.notifications.altered import report
+from broker.parts import Parts
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 # The same at both ends: `exp` may be so long ago, and `iat` and `nbf` so far ahead (RFC 7519 §4.1.4–6).
@@ -78,23 +78,18 @@ class TokenEndpoint:
 
     def __init__(
         self,
-        db: Database,
-        audit: AuditLog,
+        parts: Parts,
         keys: SigningKeys,
         *,
         issuer: str,
-        token_hash_key: bytes,
         allow_client_secrets: bool,
-        clock: Clock,
     ) -> None:
-        self._db = db
-        self._audit = audit
+        self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._keys = keys
         self._issuer = issuer
-        self._hash_key = token_hash_key
+        self._hash_key = parts.keys.token_hash
         self._allow_client_secrets = allow_client_secrets
-        self._clock = clock
-        self._tally = Tally(clock)
+        self._tally = Tally(parts.clock)
         # Whoever comes has to be looked up, but never on all connections: uses need some.
         self._looking = asyncio.Semaphore(_LOOKING)
         self._used = Recent[tuple[str, str], int](_REMEMBERED)

@@ -23,6 +23,7 @@ from broker.credentials.versions import get_credential, serves, versions_of
 from broker.formats import ids
 from broker.incidents.tables import ExposureRow
 from broker.leases.tables import LeaseRow
+from broker.parts import Parts
 from broker.rotations import commands
 from broker.rotations.requests import Asking, Rotating
 
@@ -50,7 +51,7 @@ class Exposed:
 
 
 async def expose(
-    session: AsyncSession, rotating: Rotating, actor: Actor, credential_id: str, found: Found, *, now: int
+    session: AsyncSession, parts: Parts, rotating: Rotating, actor: Actor, credential_id: str, found: Found, *, now: int
 ) -> Exposed:
     """Cut an exposed key off.  Reported again: no change.
 
@@ -60,7 +61,7 @@ async def expose(
     credential = await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)
     row = _which(versions, found.version)
-    _check(rotating, versions.values(), found, now)
+    _check(parts, versions.values(), found, now)
     known = await session.scalar(
         select(ExposureRow).where(ExposureRow.credential_id == credential_id, ExposureRow.version == row.number)
     )
@@ -73,7 +74,7 @@ async def expose(
     link = None
     if credential.state == Validity.ACTIVE and (was_active or not serves(versions.values())):
         link = await _ask_for_a_new_key(session, rotating, actor, credential, exposure, now)
-    await _notify(session, rotating, credential, row, exposure, now)
+    await _notify(session, parts, credential, row, exposure, now)
     await record(
         session,
         Event.about(
@@ -103,11 +104,11 @@ def _which(versions: dict[int, VersionRow], number: int | None) -> VersionRow:
     return found
 
 
-def _check(rotating: Rotating, versions: Iterable[VersionRow], found: Found, now: int) -> None:
+def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: int) -> None:
     if found.since is not None and found.since > now:
         raise Invalid("since: lies ahead; name the time from which the key may have been out.")
     said = f"{found.found_by} {found.where} {found.note}"
-    if Masking(rotating.catalog, rotating.making.keys).masked(said, versions) != said:
+    if Masking(parts.catalog, parts.keys).masked(said, versions) != said:
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 
@@ -186,7 +187,7 @@ async def _ask_for_a_new_key(
 
 async def _notify(
     session: AsyncSession,
-    rotating: Rotating,
+    parts: Parts,
     credential: CredentialRow,
     row: VersionRow,
     exposure: ExposureRow,
@@ -202,7 +203,7 @@ async def _notify(
         facts={
             "last4": row.last4,
             "exposure": exposure.id,
-            "revoke_steps": "\n".join(rotating.catalog.get(row.provider).admin.revoke),
+            "revoke_steps": "\n".join(parts.catalog.get(row.provider).admin.revoke),
         },
     )
 

@@ -26,7 +26,7 @@ from broker.formats import ids, intake_seal, link_proof, link_secret
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import Keystore
+from broker.parts import Parts
 
 DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
@@ -94,30 +94,20 @@ class Wanted:
 Draw = Callable[[str, bytes], str]
 
 
-def _at_random(_intake: str, recipient: bytes) -> str:
+def at_random(_intake: str, recipient: bytes) -> str:
+    """As almost all links' secrets are made."""
     return link_secret.link_to(recipient)
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """What links are made with: the keystore of their private keys, and what seals the keys of their proofs.
-
-    ``draw`` makes their secrets.
-    """
-
-    keystore: Keystore
-    keys: InternalKeys
-    draw: Draw = _at_random
 
 
 async def request(
     session: AsyncSession,
-    making: Making,
+    parts: Parts,
     actor: Actor,
     wanted: Wanted,
     *,
     now: int,
     rotation: RotationRow | None = None,
+    draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
     """A new link: the row, and the link's secret part, shown this once.
 
@@ -147,14 +137,14 @@ async def request(
         settled_at=None,
     )
     row.self_issued_at = _self_issued(actor, now)
-    secret = await _new_link(row, making, now + wanted.hours * 3_600_000)
+    secret = await _new_link(row, parts, draw, now + wanted.hours * 3_600_000)
     session.add(row)
     await record(session, Event.about(row, "intake.requested", actor, now, note=wanted.contact))
     return row, secret
 
 
 async def replace(
-    session: AsyncSession, making: Making, actor: Actor, intake_id: str, hours: int, *, now: int
+    session: AsyncSession, parts: Parts, actor: Actor, intake_id: str, hours: int, *, now: int, draw: Draw = at_random
 ) -> tuple[IntakeRow, str]:
     """A new link for a request that still waits, also where its link has expired; the previous one stops working.
 
@@ -170,7 +160,7 @@ async def replace(
         or await is_superseded(session, row)
     ):
         raise LinkCancelled
-    secret = await _new_link(row, making, now + hours * 3_600_000)
+    secret = await _new_link(row, parts, draw, now + hours * 3_600_000)
     reopen(row, IntakeStep.REPLACE_LINK)
     row.self_issued_at = _self_issued(actor, now)
     await record(session, Event.about(row, "intake.link_replaced", actor, now))
@@ -219,15 +209,15 @@ def _self_issued(actor: Actor, now: int) -> int | None:
     return now if actor.type == "customer" else None
 
 
-async def _new_link(row: IntakeRow, making: Making, expires_at: int) -> str:
+async def _new_link(row: IntakeRow, parts: Parts, draw: Draw, expires_at: int) -> str:
     """Give the row a fresh key pair and secret; the secret."""
     private, row.public_key = intake_seal.generate()
     row.expires_at = expires_at
-    secret = making.draw(row.id, link_secret.recipient_of(row.public_key, row.context))
+    secret = draw(row.id, link_secret.recipient_of(row.public_key, row.context))
     # No constant proof has the empty hash.
     row.proof_hash = b""
-    row.link_key = await making.keys.keystore().seal(Secret(link_proof.key_of(secret)), row.link_binding)
-    row.private_sealed = await making.keystore.seal(Secret(private), row.binding)
+    row.link_key = await parts.keys.keystore().seal(Secret(link_proof.key_of(secret)), row.link_binding)
+    row.private_sealed = await parts.keystore.seal(Secret(private), row.binding)
     return secret
 
 

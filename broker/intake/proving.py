@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from broker.audit.events import Actor, Event
-from broker.audit.log import AuditLog
-from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import EVERY_TENANT, Scope
 from broker.base.secret import Secret
 from broker.base.strangers import Pace
 from broker.base.validity import Validity
@@ -35,9 +33,9 @@ from broker.intake.links import (
 )
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
-from broker.keystore.internal import InternalKeys
 from broker.notifications.altered import report
 from broker.organizations.tables import OrganizationRow
+from broker.parts import Parts
 
 _NOBODYS = Binding("intake-link")
 
@@ -72,23 +70,12 @@ def proof_hash(link_key: bytes, constant: str) -> bytes:
 class Links:
     """Checks proofs."""
 
-    def __init__(
-        self,
-        db: Database,
-        audit: AuditLog,
-        throttle: Throttle,
-        challenges: Challenges,
-        keys: InternalKeys,
-        clock: Clock,
-    ) -> None:
-        self._db = db
-        self._audit = audit
-        self._throttle = throttle
-        self.challenges = challenges
-        self._keys = keys
-        self._own = keys.keystore()
+    def __init__(self, parts: Parts) -> None:
+        self._db, self._audit, self._keys, self._clock = parts.db, parts.audit, parts.keys, parts.clock
+        self._throttle = Throttle(parts.db, parts.keys.throttle, parts.clock)
+        self._challenges = Challenges(parts.db, parts.keys.challenge, parts.clock)
+        self._own = parts.keys.keystore()
         self._nobodys: bytes | None = None
-        self._clock = clock
         # Whoever comes has to be looked up, but hundreds at once are not to take the process, or every connection.
         self._pace = Pace(per_second=50, burst=10, longest_s=5)
         self._looking = asyncio.Semaphore(2)
@@ -98,10 +85,14 @@ class Links:
         """Wrong proofs that were refused from memory, or by a limit that was met elsewhere."""
         return self._throttle.refused
 
+    def challenge(self, page: str, intake_id: str) -> str:
+        """A nonce for a proof, whether there is such a link or not."""
+        return self._challenges.new(page, intake_id)
+
     async def forget(self) -> None:
         """Drop what was noted of wrong proofs, and of nonces that were used, once it matters no more."""
         await self._throttle.forget()
-        await self.challenges.forget()
+        await self._challenges.forget()
 
     async def proved(self, intake_id: str, proof: Proof) -> IntakeRow:
         """The intake whose link's secret the caller proved to know.
@@ -142,7 +133,7 @@ class Links:
 
     async def _looked_up(self, intake_id: str, proof: Proof) -> IntakeRow | None:
         if proof.nonce:
-            self.challenges.check(proof.nonce, proof.page, intake_id)
+            self._challenges.check(proof.nonce, proof.page, intake_id)
         if not ids.is_id(intake_id, "int"):
             return None
         await self._pace.turn()
@@ -172,7 +163,7 @@ class Links:
         answer = link_proof.proof(key or bytes(link_proof.KEY_BYTES), proof.nonce, proof.route, proof.body)
         right = hmac.compare_digest(answer, proof.answer) and key is not None and proof.nonce != ""
         if row is not None and right:
-            await self.challenges.claim(proof.nonce)
+            await self._challenges.claim(proof.nonce)
         if row is not None and (right or constant):
             return  # whatever was tried before: nobody who guesses can keep its holder out
         await self._throttle.spend(proof.address, intake_id)

@@ -12,10 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
-from broker.audit.log import AuditLog
 from broker.audit.record import record
-from broker.base.clock import Clock
-from broker.base.db import Database, Scope
+from broker.base.db import Scope
 from broker.base.errors import BrokerError, Invalid, TooMany
 from broker.base.secret import Secret
 from broker.base.strangers import WINDOW_MS, Tally
@@ -36,9 +34,7 @@ from broker.intake.links import (
     sealed_status_key,
 )
 from broker.intake.tables import IntakeRow
-from broker.keystore.internal import InternalKeys
-from broker.keystore.keystore import Keystore
-from broker.providers.catalog import Catalog
+from broker.parts import Parts
 
 # Of one link in ten minutes: whoever holds it may be mistaken, but not without end.
 SUBMISSIONS = 20
@@ -63,24 +59,11 @@ class KeyRefusedUpstream(Invalid):
 class Submissions:
     """Takes submissions.  ``refused`` counts those that nobody looked at."""
 
-    def __init__(
-        self,
-        db: Database,
-        audit: AuditLog,
-        keystore: Keystore,
-        keys: InternalKeys,
-        catalog: Catalog,
-        verification: Verification,
-        clock: Clock,
-    ) -> None:
-        self._db = db
-        self._audit = audit
-        self._keystore = keystore
-        self._keys = keys
-        self._catalog = catalog
+    def __init__(self, parts: Parts, verification: Verification) -> None:
+        self._db, self._audit, self._keystore, self._keys = parts.db, parts.audit, parts.keystore, parts.keys
+        self._catalog, self._clock = parts.catalog, parts.clock
         self._verification = verification
-        self._clock = clock
-        self._tally = Tally(clock)
+        self._tally = Tally(parts.clock)
         self.refused = 0
 
     async def submit(self, intake: IntakeRow, actor: Actor, sealed_key: bytes, variables: dict[str, str]) -> IntakeRow:

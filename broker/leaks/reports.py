@@ -17,17 +17,16 @@ from typing import NoReturn
 import structlog
 
 from broker.audit.events import Actor
-from broker.base.clock import Clock
-from broker.base.db import Database, Scope
+from broker.base.db import Scope
 from broker.base.errors import Forbidden, Invalid, NotFound, Unavailable
 from broker.base.shown import shown
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.incidents.exposure import Found, expose
-from broker.keystore.internal import InternalKeys
 from broker.leaks.arriving import Arriving
 from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.partner import PartnerKeys, signed
+from broker.parts import Parts
 from broker.proxy.in_flight import InFlightCalls
 from broker.rotations.requests import Rotating
 
@@ -76,11 +75,9 @@ class Reported:
 class Reports:
     """Takes reports; ``partner`` None takes none.  ``refused`` counts what was not signed: strangers' own doing."""
 
-    db: Database
-    keys: InternalKeys
+    parts: Parts
     rotating: Rotating
     in_flight: InFlightCalls
-    clock: Clock
     partner: PartnerKeys | None
     refused: int = 0
     arriving: Arriving = field(default_factory=Arriving)
@@ -105,7 +102,7 @@ class Reports:
         if not signed(published, signature, whole):
             self._refuse()
         report = _read(whole)
-        found = await recognised(self.db, self.keys, [one.digest.hex() for one in report])
+        found = await recognised(self.parts.db, self.parts.keys, [one.digest.hex() for one in report])
         await self._cut_all_off(report, found)
         return [
             {
@@ -135,14 +132,14 @@ class Reports:
 
     async def _cut_off(self, version: VersionRow, locations: Sequence[str], every: Sequence[VersionRow]) -> bool:
         """Whether that went well; if not, the rest of the report is acted on all the same."""
-        masking = Masking(self.rotating.catalog, self.keys)
+        masking = Masking(self.parts.catalog, self.parts.keys)
         clean = [masking.masked(location, every)[:_LOCATION_MAX] for location in locations[:_LOCATIONS_MAX]]
         if more := len(locations) - len(clean):
             clean.append(f"and {more} more places")
         try:
             await self._expose(version, clean[0])
             seen = [Seen(version, location) for location in clean]
-            await note(self.db, masking, PARTNER, seen, "github", now=self.clock())
+            await note(self.parts.db, masking, PARTNER, seen, "github", now=self.parts.clock())
         except Exception as error:  # noqa: BLE001 - whatever it is, the other keys are out as well
             _log.error("leak.not_cut_off", credential=version.credential_id, error=type(error).__name__)
             return False
@@ -150,8 +147,10 @@ class Reports:
 
     async def _expose(self, version: VersionRow, location: str) -> None:
         found = Found(version.number, PARTNER.name, location)
-        async with self.db.write(Scope.of(version.organization_id)) as session:
-            await expose(session, self.rotating, PARTNER, version.credential_id, found, now=self.clock())
+        async with self.parts.db.write(Scope.of(version.organization_id)) as session:
+            await expose(
+                session, self.parts, self.rotating, PARTNER, version.credential_id, found, now=self.parts.clock()
+            )
 
 
 def _read(body: bytes) -> list[Reported]:

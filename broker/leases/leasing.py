@@ -13,10 +13,9 @@ from sqlalchemy import bindparam, insert, or_, select, update
 
 from broker.audit.events import Actor, Event, word
 from broker.audit.guards import epochs_of
-from broker.audit.log import AuditLog, GuardMoved, RowRefused
+from broker.audit.log import GuardMoved, RowRefused
 from broker.audit.series import unconfirmed
-from broker.base.clock import Timepiece
-from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.recent import Recent
 from broker.base.secret import Secret
@@ -25,13 +24,14 @@ from broker.credentials.missing import note_missing
 from broker.credentials.tables import VersionRow
 from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
-from broker.keystore.keystore import CannotOpen, KeyGone, Keystore, KeystoreUnavailable
+from broker.keystore.keystore import CannotOpen, KeyGone, KeystoreUnavailable
 from broker.leases.lease import Lease, lease_of, row_of
 from broker.leases.snapshot import AccessSnapshot, AccessTarget, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
 from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
+from broker.parts import Parts
 
 _log = structlog.get_logger()
 
@@ -96,26 +96,10 @@ _END = (
 class Leasing:
     """Leases of one process over the shared database."""
 
-    def __init__(
-        self,
-        db: Database,
-        audit: AuditLog,
-        keystore: Keystore,
-        snapshots: SnapshotCache,
-        *,
-        token_key: bytes,
-        id_key: bytes,
-        row_key: bytes,
-        clock: Timepiece,
-    ) -> None:
-        self._db = db
-        self._audit = audit
-        self._keystore = keystore
-        self.snapshots = snapshots
-        self._token_key = token_key
-        self._id_key = id_key
-        self._row_key = row_key
-        self._clock = clock
+    def __init__(self, parts: Parts, snapshots: SnapshotCache) -> None:
+        self._db, self._audit, self._keystore, self._clock = parts.db, parts.audit, parts.keystore, parts.clock
+        self._token_key, self._id_key, self._row_key = parts.keys.lease_token, parts.keys.lease_id, parts.keys.rows
+        self._snapshots = snapshots
         self._leases = Recent[str, Lease](_REMEMBERED)
         self._confirmed = False
 
@@ -136,7 +120,7 @@ class Leasing:
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
             return await self._replay(actor, target, ask, earlier)
         for attempt in range(_TRIES):
-            snapshot = await self.snapshots.get(target, fresh=attempt > 0)
+            snapshot = await self._snapshots.get(target, fresh=attempt > 0)
             now = self._clock()
             decision = decide(ask, snapshot.policy_input, now)
             if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
@@ -215,7 +199,8 @@ class Leasing:
             return await self._keystore.open(key.sealed, key.binding)
         except (CannotOpen, KeystoreUnavailable):
             # The sealed bytes may have been re-wrapped since the snapshot.
-            again = (await self.snapshots.get(target, fresh=True)).keys.same_as(key)
+            snapshot = await self._snapshots.get(target, fresh=True)
+            again = snapshot.keys.same_as(key)
             if again is None:
                 raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
             try:
@@ -298,9 +283,9 @@ class Leasing:
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
         target = lease.target
-        snapshot = await self.snapshots.get(target, fresh=fresh)
+        snapshot = await self._snapshots.get(target, fresh=fresh)
         if not fresh and _no_longer(lease, snapshot, now) is not None:
-            snapshot = await self.snapshots.get(target, fresh=True)
+            snapshot = await self._snapshots.get(target, fresh=True)
         if denied := _no_longer(lease, snapshot, now):
             raise LeaseDenied(denied)
         return lease, snapshot
@@ -344,7 +329,7 @@ class Leasing:
                 )
             except GuardMoved:
                 lease = await self.find(lease.id)
-                await self.snapshots.get(lease.target, fresh=True)
+                await self._snapshots.get(lease.target, fresh=True)
                 continue
             self._leases[renewed.id] = renewed
             return renewed

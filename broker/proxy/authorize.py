@@ -13,9 +13,8 @@ from sqlalchemy import insert
 
 from broker.audit import quota
 from broker.audit.events import Actor, AuditTarget, Event
-from broker.audit.log import AuditLog, GuardMoved
+from broker.audit.log import GuardMoved
 from broker.audit.quota import Exhausted, Quota
-from broker.base.clock import Clock
 from broker.base.db import table
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
@@ -25,9 +24,10 @@ from broker.formats import ids
 from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
-from broker.leases.snapshot import SealedKey
+from broker.leases.snapshot import SealedKey, SnapshotCache
 from broker.leases.tables import UseRow
-from broker.providers.catalog import Catalog, UnknownProvider
+from broker.parts import Parts
+from broker.providers.catalog import UnknownProvider
 from broker.providers.definition import Definition
 from broker.proxy import retry
 from broker.proxy.implicit import Implicit, WorkloadCaller
@@ -83,12 +83,10 @@ _INSERT_USE = insert(table(UseRow))
 class Authorizer:
     """Decides on calls and records the decisions."""
 
-    def __init__(self, leasing: Leasing, audit: AuditLog, catalog: Catalog, clock: Clock) -> None:
-        self._leasing = leasing
-        self._audit = audit
-        self._catalog = catalog
-        self._implicit = Implicit(leasing, clock)
-        self._clock = clock
+    def __init__(self, parts: Parts, leasing: Leasing, snapshots: SnapshotCache) -> None:
+        self._audit, self._catalog, self._clock = parts.audit, parts.catalog, parts.clock
+        self._leasing, self._snapshots = leasing, snapshots
+        self._implicit = Implicit(leasing, parts.clock)
 
     async def call_of(self, caller: str | WorkloadCaller, actor: Actor, request: Request) -> ProxiedCall:
         """The request with its path and query judged; a refusal is recorded.
@@ -217,7 +215,7 @@ class Authorizer:
                 )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
-                await self._leasing.snapshots.get(lease.target, fresh=True)
+                await self._snapshots.get(lease.target, fresh=True)
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, grant, definition) from None
@@ -250,7 +248,7 @@ class Authorizer:
             note=f"{request.organization}/{request.provider}",
         )
         if lease is not None:
-            snapshot = await self._leasing.snapshots.get(lease.target)
+            snapshot = await self._snapshots.get(lease.target)
             event = replace(
                 event,
                 actor=replace(actor, name=snapshot.workload_name),

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker.audit.log import AuditLog, Write
+from broker.audit.log import Write
 from broker.audit.quota import cooldown_statement
-from broker.base.clock import Clock
 from broker.base.errors import BrokerError, Unavailable
-from broker.base.outbound import Outbound, Unreachable, Untrusted
+from broker.base.outbound import Unreachable, Untrusted
 from broker.care.health import SUSPECT, suspicion
 from broker.credentials.cooldown import cooldown_id
 from broker.leases.leasing import Leasing
+from broker.parts import Parts
 from broker.providers.retry_after import asked_of, pause_of
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.redact import Redactor
@@ -82,11 +82,9 @@ class Answer:
 class Forwarder:
     """Uses keys whose use is on the record."""
 
-    def __init__(self, leasing: Leasing, audit: AuditLog, outbound: Outbound, clock: Clock) -> None:
+    def __init__(self, parts: Parts, leasing: Leasing) -> None:
+        self._audit, self._outbound, self._clock = parts.audit, parts.outbound, parts.clock
         self._leasing = leasing
-        self._audit = audit
-        self._outbound = outbound
-        self._clock = clock
 
     @asynccontextmanager
     async def forwarded(

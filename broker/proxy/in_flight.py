@@ -25,12 +25,13 @@ import structlog
 from sqlalchemy import or_, select
 
 from broker.audit.guards import epochs_of
-from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import EVERY_TENANT
 from broker.base.errors import BrokerError, TooLarge, Unavailable
 from broker.leases.lease import Lease
 from broker.leases.leasing import KEY_REVOKED, LeaseDenied, Leasing
+from broker.leases.snapshot import SnapshotCache
 from broker.leases.tables import UseRow
+from broker.parts import Parts
 
 _log = structlog.get_logger()
 
@@ -128,10 +129,9 @@ class InFlightCall:
 class InFlightCalls:
     """The calls under way in this process."""
 
-    def __init__(self, db: Database, leasing: Leasing, clock: Clock, limits: CallLimits) -> None:
-        self._db = db
-        self._leasing = leasing
-        self._clock = clock
+    def __init__(self, parts: Parts, leasing: Leasing, snapshots: SnapshotCache, limits: CallLimits) -> None:
+        self._db, self._clock = parts.db, parts.clock
+        self._leasing, self._snapshots = leasing, snapshots
         self.limits = limits
         self._open: set[InFlightCall] = set()
         self._of_workload: Counter[str] = Counter()
@@ -258,7 +258,7 @@ class InFlightCalls:
         """An epoch moved, or the lease's time has passed: it may have been renewed, or another grant given."""
         try:
             lease = await self._leasing.find(call.lease.id)
-            await self._leasing.snapshots.get(lease.target, fresh=True)
+            await self._snapshots.get(lease.target, fresh=True)
             if not lease.stands(self._clock()):  # renewed in its last moment, after it was read?
                 lease = await self._leasing.find(lease.id)
             lease, snapshot = await self._leasing.snapshot_of(lease)

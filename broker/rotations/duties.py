@@ -20,8 +20,8 @@ def duties(
     parts: Parts, verification: Verification, submissions: Submissions, rotating: Rotating, *, ahead_days: int
 ) -> tuple[Duty, ...]:
     """The duties about rotations; new keys are asked for so many days before the present ones are due."""
-    minting = Minting(verification)
-    revocations = RevocationCheck(parts.db, verification, minting, parts.clock)
+    minting = Minting(parts, verification)
+    revocations = RevocationCheck(parts, verification, minting)
 
     async def confirm_revocations() -> None:
         """Ask upstream whether keys that are out of use here are dead there too."""
@@ -38,8 +38,8 @@ def duties(
         await together(*(retire(parts.db, parts.clock, row) for row in await retirable(parts.db, parts.clock)))
 
     async def ask() -> None:
-        await ask_for_due(parts.db, rotating, parts.clock, ahead_days=ahead_days)
-        await notify_overdue(parts.db, parts.catalog, parts.clock)
+        await ask_for_due(parts, rotating, ahead_days=ahead_days)
+        await notify_overdue(parts)
 
     return (
         # Customers are asked to revoke, by how long it took.

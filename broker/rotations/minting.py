@@ -34,6 +34,7 @@ from broker.credentials.verification import Also, Verdict, Verification, retry_m
 from broker.credentials.versions import CredentialAddress
 from broker.notifications.altered import insist
 from broker.organizations.tables import OrganizationRow
+from broker.parts import Parts
 from broker.providers.key_api import Made, Rotate
 
 _log = structlog.get_logger()
@@ -85,18 +86,19 @@ class _Try:
 class Minting:
     """Carries minted rotations on; safe to run on several processes at once."""
 
+    parts: Parts
     verification: Verification
 
     async def due(self, limit: int = 20) -> list[RotationRow]:
         """Rotations that wait for a key to be made, and cancelled ones that may have left one."""
-        async with self.verification.db.read(EVERY_TENANT) as session:
+        async with self.parts.db.read(EVERY_TENANT) as session:
             rows = await session.scalars(
                 select(RotationRow)
                 .where(
                     RotationRow.kind == "minted",
                     or_(*(RotationRow.state == state for state in sorted(_WORKED_ON))),
-                    due.where_due(RotationRow.next_try_at, self.verification.clock(), due.HOUR_MS),
-                    due.declared(RotationRow.provider, self.verification.catalog),
+                    due.where_due(RotationRow.next_try_at, self.parts.clock(), due.HOUR_MS),
+                    due.declared(RotationRow.provider, self.parts.catalog),
                 )
                 .order_by(RotationRow.next_try_at)
                 .limit(limit)
@@ -123,21 +125,21 @@ class Minting:
             await self._failed(claimed, failed)
 
     async def _claim(self, row: RotationRow) -> _Try | None:
-        wired = self.verification
-        async with wired.db.write(Scope.of(row.organization_id)) as session:
-            now = wired.clock()
+        parts = self.parts
+        async with parts.db.write(Scope.of(row.organization_id)) as session:
+            now = parts.clock()
             present = await rotation.find(session, row.id)
             if present.state not in _WORKED_ON:
                 return None
             if not due.is_due(present.next_try_at, now, due.HOUR_MS):
                 return None
             credential = await session.get_one(CredentialRow, row.credential_id)
-            api = wired.catalog.get(row.provider).rotate
+            api = parts.catalog.get(row.provider).rotate
             if credential.state != Validity.ACTIVE or api is None:
                 await _leave_to_people(session, present, now)
                 return None
             active = await self._key_in_force(session, credential)
-            until = await not_before(session, credential, wired.catalog, now)
+            until = await not_before(session, credential, parts.catalog, now)
             if active is None or until is not None:  # nothing to make or delete keys with, for now
                 present.next_try_at = until or now + due.HOUR_MS
                 return None
@@ -162,7 +164,7 @@ class Minting:
         done = await self._call(claimed.credential, claimed.active, "own", "GET", own.path)
         if done.status not in own.good:
             raise _Failed.at("own", done)
-        async with self.verification.db.write(Scope.of(claimed.credential.organization_id)) as session:
+        async with self.parts.db.write(Scope.of(claimed.credential.organization_id)) as session:
             row = await session.get_one(VersionRow, (claimed.active.credential_id, claimed.active.number))
             row.upstream_id = own.read(done.body)
 
@@ -202,9 +204,9 @@ class Minting:
 
     async def _keep(self, claimed: _Try, made: Made) -> int:
         """Seal the new key, if this try's claim still stands; its number."""
-        wired = self.verification
+        parts = self.parts
         address = CredentialAddress(
-            claimed.credential.organization_id, wired.catalog.get(claimed.credential.provider), claimed.credential.label
+            claimed.credential.organization_id, parts.catalog.get(claimed.credential.provider), claimed.credential.label
         )
         received = Received(
             Secret(made.key.encode()),
@@ -214,15 +216,15 @@ class Minting:
         )
 
         async def keep(sealing: Sealing) -> int:
-            async with wired.db.write(Scope.of(address.organization)) as session:
+            async with parts.db.write(Scope.of(address.organization)) as session:
                 present = await rotation.find(session, claimed.rotation.id)
                 if present.tries != claimed.rotation.tries:
                     raise _Failed("claim_lost", None)
-                row = await stage(session, wired.keys, BROKER, address, received, sealing, now=wired.clock())
+                row = await stage(session, parts.keys, BROKER, address, received, sealing, now=parts.clock())
                 return row.number
 
         try:
-            return await with_sealed(wired.db, wired.keystore, wired.keys, address, received, keep)
+            return await with_sealed(parts.db, parts.keystore, parts.keys, address, received, keep)
         except BrokerError as refused:
             raise _Failed(refused.code, None) from None
 
@@ -232,7 +234,7 @@ class Minting:
         Raises:
             _Failed: upstream did not.
         """
-        api = self.verification.catalog.get(credential.provider).rotate
+        api = self.parts.catalog.get(credential.provider).rotate
         assert api is not None
         path = api.delete.filled(upstream_id)
         done = await self._call(credential, active, "delete", api.delete.method, path)
@@ -241,12 +243,12 @@ class Minting:
 
     async def delete_retired(self, credential: CredentialRow, row: VersionRow) -> None:
         """Delete an old key upstream, where it was made there and another is in force; else people have to."""
-        if not row.upstream_id or self.verification.catalog.get(row.provider).rotate is None:
+        if not row.upstream_id or self.parts.catalog.get(row.provider).rotate is None:
             return
-        wired = self.verification
-        async with wired.db.read(Scope.of(row.organization_id)) as session:
+        parts = self.parts
+        async with parts.db.read(Scope.of(row.organization_id)) as session:
             active = await self._key_in_force(session, credential)
-            waiting = await not_before(session, credential, wired.catalog, wired.clock()) is not None
+            waiting = await not_before(session, credential, parts.catalog, parts.clock()) is not None
         if active is None or waiting:
             return
         try:
@@ -264,28 +266,28 @@ class Minting:
         body: Mapping[str, Any] | None = None,
     ) -> Exchange:
         """One request with the key in force, on the record before and after; the key is masked in the answer."""
-        wired = self.verification
-        await insist(wired.db, credential, wired.clock())
-        definition = wired.catalog.get(credential.provider)
-        intent = Event.about(active, "rotation.call.authorized", BROKER, wired.clock(), reason=step)
-        await wired.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))
+        parts = self.parts
+        await insist(parts.db, credential, parts.clock())
+        definition = parts.catalog.get(credential.provider)
+        intent = Event.about(active, "rotation.call.authorized", BROKER, parts.clock(), reason=step)
+        await parts.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))
         assert active.sealed is not None
-        key = await wired.keystore.open(active.sealed, active.binding)
+        key = await parts.keystore.open(active.sealed, active.binding)
         done = await exchange(
-            wired.outbound, definition, credential.host_parts, key, method, path, now=wired.clock(), body=body
+            parts.outbound, definition, credential.host_parts, key, method, path, now=parts.clock(), body=body
         )
-        completed = Event.about(active, "rotation.call.completed", BROKER, wired.clock(), reason=step)
-        await wired.audit.append(replace(completed, outcome=done.outcome))
+        completed = Event.about(active, "rotation.call.completed", BROKER, parts.clock(), reason=step)
+        await parts.audit.append(replace(completed, outcome=done.outcome))
         return done._replace(body=masked(done.body, found_in(done.body, Spellings(key.reveal()))))
 
     async def _cleared(self, claimed: _Try) -> None:
-        async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:
+        async with self.parts.db.write(Scope.of(claimed.rotation.organization_id)) as session:
             (await rotation.find(session, claimed.rotation.id)).next_try_at = None
 
     async def _failed(self, claimed: _Try, failed: _Failed) -> None:
         _log.warning("rotation.mint_failed", rotation=claimed.rotation.id, step=failed.step, status=failed.status)
-        async with self.verification.db.write(Scope.of(claimed.rotation.organization_id)) as session:
-            now = self.verification.clock()
+        async with self.parts.db.write(Scope.of(claimed.rotation.organization_id)) as session:
+            now = self.parts.clock()
             row = await rotation.find(session, claimed.rotation.id)
             if row.tries != claimed.rotation.tries or row.state not in _WORKED_ON:
                 return

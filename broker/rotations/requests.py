@@ -19,10 +19,10 @@ from broker.credentials.versions import CredentialAddress, versions_of
 from broker.formats import link_proof, link_secret
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
-from broker.intake.links import Making
+from broker.intake.links import Draw
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import notify
-from broker.providers.catalog import Catalog
+from broker.parts import Parts
 from broker.rotations import next_key
 from broker.rotations.next_key import Next
 
@@ -42,10 +42,10 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Rotating:
-    """Opens rotations that a customer answers."""
+    """Opens rotations that a customer answers; ``draw`` makes the secrets of their links."""
 
-    making: Making
-    catalog: Catalog
+    parts: Parts
+    draw: Draw = links.at_random
 
     async def ask(
         self,
@@ -69,9 +69,11 @@ class Rotating:
         if not contact and plan.kind not in {"urgent", "automatic"}:
             raise Invalid("contact: name the Organization Admin's e-mail address; none is known for this key.")
         row = await rotation.begin(session, actor, credential, plan, now=now)
-        address = CredentialAddress(credential.organization_id, self.catalog.get(credential.provider), credential.label)
+        address = CredentialAddress(
+            credential.organization_id, self.parts.catalog.get(credential.provider), credential.label
+        )
         wanted = links.Wanted(address, contact, asking.purpose, asking.hours, actor.name)
-        intake, secret = await links.request(session, self.making, actor, wanted, now=now, rotation=row)
+        intake, secret = await links.request(session, self.parts, actor, wanted, now=now, rotation=row, draw=self.draw)
         row.intake_id = intake.id
         if notified:
             await notify(
@@ -103,7 +105,7 @@ class Rotating:
 
     def mints(self, credential: CredentialRow) -> bool:
         """Whether the provider's API makes this credential's keys."""
-        return self.catalog.get(credential.provider).rotate is not None
+        return self.parts.catalog.get(credential.provider).rotate is not None
 
     async def link_again(
         self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: int
@@ -132,7 +134,7 @@ class Rotating:
         def derived(intake: str, recipient: bytes) -> str:
             return link_secret.link(link_proof.next_secret(status_key, intake, recipient), recipient)
 
-        drawing = replace(self, making=replace(self.making, draw=derived))
+        drawing = replace(self, draw=derived)
         versions = await versions_of(session, credential.id)
         row = await rotation.open_of(session, credential.id)
         first = await next_key.first_request(session, credential.id, versions.values())
@@ -149,4 +151,4 @@ class Rotating:
         return (await drawing.ask(session, actor, credential, Plan("customer"), Asking(), now=now))[1]
 
     async def _replace(self, session: AsyncSession, actor: Actor, intake_id: str, now: int) -> tuple[IntakeRow, str]:
-        return await links.replace(session, self.making, actor, intake_id, links.DEFAULT_HOURS, now=now)
+        return await links.replace(session, self.parts, actor, intake_id, links.DEFAULT_HOURS, now=now, draw=self.draw)

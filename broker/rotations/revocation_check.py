@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS, Clock
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.clock import DAY_MS
+from broker.base.db import EVERY_TENANT, Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
 from broker.credentials.notices import notify_of
@@ -24,6 +24,7 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verification
 from broker.credentials.versions import destroy, versions_of
 from broker.notifications.notices import Kind as NoticeKind
+from broker.parts import Parts
 from broker.rotations.minting import Minting
 
 _MINUTE_MS = 60_000
@@ -40,32 +41,31 @@ _SILENT_DAYS = 1
 class RevocationCheck:
     """Probes revoked versions; safe to run on several processes at once."""
 
-    db: Database
+    parts: Parts
     verification: Verification
     minting: Minting
-    clock: Clock
 
     async def due(self) -> list[VersionRow]:
         """Revoked versions that upstream may still take and whose probe is due; a share of each provider."""
         waits = and_(
             VersionRow.state == State.REVOKED,
             VersionRow.sealed.is_not(None),
-            due.where_due(VersionRow.next_probe_at, self.clock(), DAY_MS),
-            due.declared(VersionRow.provider, self.verification.catalog),
+            due.where_due(VersionRow.next_probe_at, self.parts.clock(), DAY_MS),
+            due.declared(VersionRow.provider, self.parts.catalog),
         )
-        async with self.db.read(EVERY_TENANT) as session:
+        async with self.parts.db.read(EVERY_TENANT) as session:
             return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at)))
 
     async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
         scope = Scope.of(row.organization_id)
-        async with self.db.read(scope) as session:
+        async with self.parts.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
         if credential is None or row.sealed is None:
             return True
         await self.minting.delete_retired(credential, row)
         probed = await self.verification.probe(row, credential)
-        async with self.db.write(scope) as session:
+        async with self.parts.db.write(scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             if present is None or present.state != State.REVOKED or present.sealed is None:
                 return True
@@ -73,7 +73,7 @@ class RevocationCheck:
         return probed.answer is not Answer.UNREACHABLE
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
-        now = self.clock()
+        now = self.parts.clock()
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
@@ -107,7 +107,7 @@ class RevocationCheck:
     async def _notify(
         self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: int
     ) -> None:
-        steps = self.verification.catalog.get(row.provider).admin.revoke
+        steps = self.parts.catalog.get(row.provider).admin.revoke
         await notify_of(
             session,
             kind,

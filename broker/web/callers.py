@@ -50,7 +50,7 @@ class Call:
     @property
     def now(self) -> int:
         """Milliseconds since the epoch."""
-        return self.services.clock()
+        return self.services.parts.clock()
 
     async def change(
         self,
@@ -68,7 +68,7 @@ class Call:
         within = scope or self.scope
         if repeats := self._repeats(body):
             return await repeats.change(within, work, status)
-        async with self.services.db.write(within) as session:
+        async with self.services.parts.db.write(within) as session:
             return answer(await work(session), status)
 
     async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
@@ -100,10 +100,10 @@ class Call:
         if not self.idempotency_key:
             return None
         text = f"{self.route}\0{body.model_dump_json() if body else ''}".encode()
-        wired = self.services
-        keys = (wired.keys.idempotency, wired.keys.idempotency_previous)
+        parts = self.services.parts
+        keys = (parts.keys.idempotency, parts.keys.idempotency_previous)
         digest, previous = (hmac.digest(key, text, hashlib.sha256).hex() for key in keys)
-        return Repeats(wired.db, wired.keystore, wired.clock, self.account.id, self.idempotency_key, digest, previous)
+        return Repeats(parts.db, parts.keystore, parts.clock, self.account.id, self.idempotency_key, digest, previous)
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")
@@ -135,10 +135,12 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
 async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
     try:
-        async with wired.db.read(EVERY_TENANT) as session:
-            account = await operators.authenticate(session, wired.keys.token_hash, bearer(request), wired.clock())
+        async with wired.parts.db.read(EVERY_TENANT) as session:
+            account = await operators.authenticate(
+                session, wired.parts.keys.token_hash, bearer(request), wired.parts.clock()
+            )
     except operators.AccountAltered as refused:
-        await report(wired.db, refused.row, wired.clock())
+        await report(wired.parts.db, refused.row, wired.parts.clock())
         raise
     _establish(request)
     return account, account.actor(address(request), request.headers.get("user-agent", ""))
@@ -151,8 +153,15 @@ def _establish(request: Request) -> None:
 
 
 async def _deny(wired: Services, actor: Actor, route: str) -> None:
-    await wired.audit.append(
-        Event(kind="auth.denied", time=wired.clock(), actor=actor, decision="denied", reason="role_missing", note=route)
+    await wired.parts.audit.append(
+        Event(
+            kind="auth.denied",
+            time=wired.parts.clock(),
+            actor=actor,
+            decision="denied",
+            reason="role_missing",
+            note=route,
+        )
     )
 
 

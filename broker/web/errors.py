@@ -66,7 +66,7 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
         return await _unexpected(_request, error)
     if isinstance(error, RowAltered) and _request is not None:
         services = _request.app.state.services
-        await report(services.db, error.row, services.clock())
+        await report(services.parts.db, error.row, services.parts.clock())
     response = problem(error.status, error.code, error.title, error.public, error.members)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge

@@ -104,7 +104,7 @@ class Forwarding:
             raw_query=_query(scope),
             headers=headers,
             body=Body(job.declared, job.chunks()),
-            proxy_url=f"{self._services.public_url}/proxy/{organization}/{provider}",
+            proxy_url=f"{self._services.options.public_url}/proxy/{organization}/{provider}",
             id=scope["request_id"],
             once=_once(headers),
             tries=tries,
@@ -130,7 +130,7 @@ class Forwarding:
         """The lease token where a client of the upstream would put the key; raises Unauthenticated."""
         where = ""
         try:
-            auth = self._services.catalog.get(provider).auth
+            auth = self._services.parts.catalog.get(provider).auth
         except UnknownProvider:
             pass
         else:

@@ -148,12 +148,12 @@ async def test_sessions_that_a_server_ended_are_replaced_at_once(
 
 async def test_a_server_without_space_is_not_ready_until_a_write_succeeds(postgres_url: str, tmp_path: Path) -> None:
     async with broker_on(postgres_url, tmp_path) as (world, lease):
-        async with world.services.db.write(EVERY_TENANT) as session:
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
             for statement in _NO_SPACE:
                 await session.execute(text(statement))
         assert await used(world, lease) == 503
         assert await ready(world) == (503, "disk_full")
-        async with world.services.db.write(EVERY_TENANT) as session:
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
             await session.execute(text("DROP TRIGGER no_space ON audit_batches"))
         await eventually(lambda: is_ready(world))
         assert await used(world, lease) == 200

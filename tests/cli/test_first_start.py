@@ -66,7 +66,7 @@ async def test_three_migrate_at_once_and_all_end_well(new: Settings) -> None:
     await asyncio.gather(*(database.migrate(new) for _ in range(3)))
     assert len(MasterKeys.from_file(new.key_file()).keys) == 1
     async with composition.running(new) as broker:
-        await broker.services.keystore.check()
+        await broker.services.parts.keystore.check()
 
 
 async def test_who_changes_the_schema_is_waited_for(database_url: str) -> None:

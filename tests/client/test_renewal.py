@@ -264,12 +264,12 @@ async def test_a_key_that_rests_for_a_while_is_leased_again_once_it_does_not(des
     async with await held(desk, ttl=2) as acme:
         services, credential = desk.world.services, desk.credentials[RAPTOR]
         scope = Scope.of((await desk.leases())[0]["organization"])
-        async with services.db.write(scope) as session:
-            await pausing.pause(session, BROKER, credential, now=services.clock())
+        async with services.parts.db.write(scope) as session:
+            await pausing.pause(session, BROKER, credential, now=services.parts.clock())
         refused = await ended_with(acme)
         assert refused.code == "key_paused"
-        async with services.db.write(scope) as session:
-            await pausing.resume(session, BROKER, credential, now=services.clock())
+        async with services.parts.db.write(scope) as session:
+            await pausing.resume(session, BROKER, credential, now=services.parts.clock())
 
         await eventually(lambda: refusal(acme) is None)
 

@@ -142,7 +142,7 @@ async def test_a_maximum_age_that_only_warns_does_so_once(world: World, acme: st
 
 async def test_a_provider_that_is_no_longer_declared_keeps_no_other_key_from_its_turn(world: World, acme: str) -> None:
     other = await world.key_for("borealis")
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(CredentialRow).where(CredentialRow.id == acme).values(provider="gone"))
         await session.execute(update(VersionRow).where(VersionRow.credential_id == acme).values(provider="gone"))
     for credential in (acme, other):

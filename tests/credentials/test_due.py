@@ -26,7 +26,7 @@ CROWDED, QUIET, GONE = "raptor-comply", "stripe", "gone"
 async def keys(world: World, provider: str, times: Iterable[int], *, state: str = "active") -> list[str]:
     """Credentials of one organization, a key each, that are due at these times; their ids."""
     made = []
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         for number, at in enumerate(times):
             credential = f"crd_{provider}_{number}"
             made.append(credential)
@@ -67,13 +67,13 @@ async def suspect(world: World, *credentials: str) -> None:
     """A job's call met a bad-key answer with each of these, whose last check was some minutes ago."""
     now = world.clock()
     checked = update(VersionRow).where(VersionRow.credential_id.in_(credentials))
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(checked.values(health_at=now - 5 * MINUTE_MS))
         await session.execute(SUSPECT, [suspicion(credential, 1, now) for credential in credentials])
 
 
 def health(world: World) -> HealthCheck:
-    return HealthCheck(world.services.db, world.services.verification, world.services.clock)
+    return HealthCheck(world.services.parts, world.services.verification)
 
 
 def of_each(rows: list[VersionRow]) -> Counter[str]:
@@ -117,7 +117,7 @@ async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: 
     await keys(world, GONE, waiting)
     await keys(world, CROWDED, [world.clock() - 1])
     assert of_each(await health(world).due()) == {CROWDED: 1}
-    assert await due.undeclared(world.services.db, world.services.catalog) == {GONE: 60}
+    assert await due.undeclared(world.services.parts.db, world.services.parts.catalog) == {GONE: 60}
 
 
 async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(world: World) -> None:
@@ -132,7 +132,7 @@ async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(wo
         await world.broker.worker.duties["check_health"].run()
 
     # then that one had its turn
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = await session.get_one(VersionRow, (fine, 1))
     assert row.health_at is not None
 
@@ -141,8 +141,8 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
     await keys(world, QUIET, [now - MINUTE_MS], state="revoked")
-    verification = world.services.verification
-    check = RevocationCheck(world.services.db, verification, Minting(verification), world.services.clock)
+    parts, verification = world.services.parts, world.services.verification
+    check = RevocationCheck(parts, verification, Minting(parts, verification))
     assert of_each(await check.due()) == {CROWDED: 100 // 12, QUIET: 1}
 
 

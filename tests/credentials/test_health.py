@@ -86,7 +86,7 @@ async def test_an_outage_is_one_notice_however_many_keys_meet_it_and_the_next_on
 async def test_an_upstream_that_answers_now_and_then_is_not_told_of_each_time(world: World, acme: str) -> None:
     for outage in (True, False) * 3:
         world.upstream.faults = Faults(outage=outage)
-        async with world.services.db.write(EVERY_TENANT) as session:
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
             await session.execute(update(VersionRow).values(next_probe_at=world.clock()))
         await world.work()
     assert len(await world.events(kind="credential.version.unreachable")) == 3
@@ -131,7 +131,7 @@ async def test_a_bad_key_stays_one_through_an_outage(world: World, acme: str) ->
 async def test_keys_are_checked_daily_each_at_a_time_of_its_own(world: World) -> None:
     credentials = [await world.key_for(f"customer-{number}") for number in range(4)]
     await world.work(hours=2)
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         rows = {row.credential_id: row for row in await session.scalars(select(VersionRow))}
     waits = [rows[credential].next_probe_at - rows[credential].health_at for credential in credentials]
     assert waits == [spread(credential, 24) for credential in credentials]
@@ -193,7 +193,7 @@ async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str
     world.upstream.requests.clear()
     duties = world.broker.worker.duties
     for _ in range(3):
-        await duties["catch_up"].do(world.services.clock())
+        await duties["catch_up"].do(world.services.parts.clock())
         await duties["check_health"].run()
     assert len(world.upstream.requests) == 1, "asked again once, and from then on as scheduled"
     world.revoke_upstream(world.upstream_keys["acme"])
@@ -202,13 +202,13 @@ async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str
 
 
 async def test_nobody_asks_about_a_key_that_is_paused_until_it_is_resumed(world: World, acme: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.pause(session, BROKER, acme, now=world.clock())
     world.upstream.requests.clear()
     for _ in range(3):
         await world.work(hours=30)
     assert list(world.upstream.requests) == []
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.resume(session, BROKER, acme, now=world.clock())
     await world.work()
     assert len(world.upstream.requests) == 1

@@ -42,7 +42,7 @@ def saying(monkeypatch: pytest.MonkeyPatch, method: str, path: str, says: Says) 
 
 
 async def kept(world: World) -> list[str]:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return list(await session.scalars(select(VersionRow.upstream_id).order_by(VersionRow.number)))
 
 

@@ -126,12 +126,12 @@ async def test_no_key_is_made_while_the_customer_pauses_theirs(world: World) -> 
 
 
 async def pause(world: World, credential: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.pause(session, BROKER, credential, now=world.clock())
 
 
 async def resume(world: World, credential: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.resume(session, BROKER, credential, now=world.clock())
 
 
@@ -159,7 +159,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     # given a pause that a job's call met
     credential = await world.key_for("acme")
     rotation = await begin(world, credential)
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await cooldown.cool_down(session, credential, 30, world.clock())
     world.upstream.requests.clear()
     await world.broker.worker.duties["make_keys"].run()
@@ -169,7 +169,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_and_nobody_is_to
     world.clock.forward(seconds=31)
     world.upstream.faults = Faults(rate_limit_per_minute=0)
     await world.broker.worker.duties["make_keys"].run()
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         paused = await session.get_one(QuotaRow, cooldown.cooldown_id(credential))
     assert paused.value > world.clock()
     assert "mint_failed" not in await kinds_told(world)

@@ -25,7 +25,7 @@ async def test_a_keystore_that_is_away_gives_one_closed_probe_and_time_to_come_b
         raise RuntimeError("the keystore is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(world.services.keystore), "open", away)
+        patched.setattr(type(world.services.parts.keystore), "open", away)
         await world.work(hours=1)
         before = len(await world.events(kind="credential.probe.authorized"))
         for _ in range(5):

@@ -50,7 +50,7 @@ async def test_to_cut_off_again_changes_nothing(world: World) -> None:
 async def test_what_an_organization_has_left_is_cut_off_afterwards(world: World) -> None:
     # given a credential whose organization was cut off without it: by an earlier release, or in the same moment
     acme = await submitted(world, "acme")
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(OrganizationRow).values(state="revoked", revoked_at=world.clock()))
     world.upstream.requests.clear()
     await world.broker.worker.duties["check_health"].run()

@@ -118,10 +118,10 @@ async def test_an_upstream_that_says_nothing_for_long_is_no_reason_to_ask_nobody
 
 async def test_the_customer_reads_where_to_revoke_the_key(world: World, acme: str) -> None:
     await world.work()
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         notice = await session.scalar(select(NoticeRow).where(NoticeRow.kind == "revocation_wanted"))
     words = filled(WORDS["revocation_wanted"].customer, notice.facts)
-    for step in world.services.catalog.get("raptor-comply").admin.revoke:
+    for step in world.services.parts.catalog.get("raptor-comply").admin.revoke:
         assert step in words
 
 

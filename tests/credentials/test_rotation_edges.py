@@ -39,7 +39,7 @@ async def pasted(world: World, key: str, label: str = "default") -> dict[str, An
 
 
 async def probe_at(world: World, credential: str, number: int, at: int) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(
             update(VersionRow)
             .where(VersionRow.credential_id == credential, VersionRow.number == number)
@@ -48,7 +48,7 @@ async def probe_at(world: World, credential: str, number: int, at: int) -> None:
 
 
 async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_done(world: World, acme: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await revocation.revoke_credential(session, BROKER, acme, reason="", now=world.clock())
         waiting = asyncio.create_task(rotate(world, acme))
         await asyncio.sleep(0.5)  # long enough to have come to the rows that the revocation holds
@@ -59,7 +59,7 @@ async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_do
 
 
 async def test_revoking_again_cuts_off_what_an_earlier_revocation_left(world: World, acme: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(CredentialRow).values(state="revoked", revoked_at=1))
     assert await world.states(acme) == ["active"]
     await world.call("POST", f"/v1/credentials/{acme}/revoke", json={})
@@ -233,9 +233,9 @@ async def test_a_rotations_key_goes_to_the_host_of_the_old_one_whatever_comes_wi
 async def test_a_rotations_key_for_another_host_is_not_staged(world: World, acme: str) -> None:
     rotation, _, _ = await world.rotate(acme)
     services = world.services
-    address = CredentialAddress(rotation["organization"], services.catalog.get("raptor-comply"), "default")
+    address = CredentialAddress(rotation["organization"], services.parts.catalog.get("raptor-comply"), "default")
     key = Received(Secret(world.new_key("acme").encode()), {"subdomain": "elsewhere"}, rotation=rotation["id"])
     with pytest.raises(Conflict, match="A rotation keeps"):
-        async with services.db.write(Scope.of(address.organization)) as session:
-            await stage(session, services.keys, BROKER, address, key, Sealing(acme, 2, b""), now=world.clock())
+        async with services.parts.db.write(Scope.of(address.organization)) as session:
+            await stage(session, services.parts.keys, BROKER, address, key, Sealing(acme, 2, b""), now=world.clock())
     assert await world.states(acme) == ["active"]

@@ -71,7 +71,7 @@ class Rotating(RuleBasedStateMachine):
 
     def rows(self, table: Any) -> list[Any]:
         async def read() -> list[Any]:
-            async with self.world.services.db.read(EVERY_TENANT) as session:
+            async with self.world.services.parts.db.read(EVERY_TENANT) as session:
                 return list(await session.scalars(select(table)))
 
         return self.runner.run(read())

@@ -49,11 +49,11 @@ async def test_ids_of_an_organization_become_those_of_its_only_credentials_keys(
     globex = await world.key_for("globex")
     wanted = {"organization": "acme", "provider": "raptor-comply", "label": "second", "key": world.new_key("acme")}
     await world.call("POST", "/v1/credentials", status=201, json=wanted)
-    await schema.downgrade(world.services.db, "0007")
+    await schema.downgrade(world.services.parts.db, "0007")
     # when it is brought up
-    await schema.upgrade(world.services.db, row_key=world.services.keys.rows)
+    await schema.upgrade(world.services.parts.db, row_key=world.services.parts.keys.rows)
     # then
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         kept = list(await session.scalars(select(KeyEvidenceRow.credential_id)))
         due = list(await session.scalars(select(VersionRow.credential_id).where(VersionRow.next_probe_at == 0)))
     assert kept == [globex] * 3

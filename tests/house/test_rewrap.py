@@ -103,7 +103,7 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
     await world.key_for("globex")
     path = world.settings.key_file()
     MasterKeys.from_file(path).with_new_key().write_file(path)
-    original = type(world.services.keystore).rewrap
+    original = type(world.services.parts.keystore).rewrap
     done: list[bytes] = []
 
     async def stops(self: Any, sealed: bytes, *given: Any) -> Any:
@@ -113,10 +113,10 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
         return await original(self, sealed, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.services.keystore), "rewrap", stops)
+        patch.setattr(type(world.services.parts.keystore), "rewrap", stops)
         with pytest.raises(Stopped):
             await rewrap_all(world.services)
-    counted = await held_by(world.services.db)
+    counted = await held_by(world.services.parts.db)
     assert len(counted) == 2
     assert set((await rewrap_all(world.services)).held) == {MasterKeys.from_file(path).active}
 

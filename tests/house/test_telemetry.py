@@ -179,7 +179,7 @@ async def test_what_fails_is_marked_and_what_is_refused_is_not(traced: tuple[Wor
     await world.grant(job, "acme", rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
     lease = await job.lease("acme")
     assert (await world.proxied(lease, "/none")).status_code == 403
-    world.broker.services.audit._deadline = 0.0
+    world.broker.services.parts.audit._deadline = 0.0
     assert (await world.proxied(lease, "/facilities")).status_code == 503
     await end()
     marked = {(span.name, span.status.code, span.status.message) for span in collector.spans if span.status.code}

@@ -39,7 +39,7 @@ async def test_nobody_is_given_a_name_that_has_the_form_of_an_id(world: World) -
 
 
 async def rename(world: World, row: Any, key: str, **changes: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         found = await session.get_one(row, key)
         for name, value in changes.items():
             setattr(found, name, value)
@@ -64,5 +64,5 @@ async def test_an_organization_whose_slug_was_anothers_id_is_never_taken_for_it(
     await rename(world, OrganizationRow, acme["id"], slug=beta["id"])
     for made in (acme, beta):
         assert (await world.call("GET", f"/v1/organizations/{made['id']}"))["id"] == made["id"]
-    resolved = [await world.services.leasing.snapshots._resolve(made["id"]) for made in (acme, beta)]
+    resolved = [await world.services.snapshots._resolve(made["id"]) for made in (acme, beta)]
     assert resolved == [acme["id"], beta["id"]]

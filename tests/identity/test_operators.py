@@ -20,7 +20,7 @@ NOW = 1_800_000_000_000
 
 async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operator(world: World) -> None:
     # given a broker that has its first admin, then the token is gone and no other is made
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         assert await session.scalar(select(BootstrapRow)) is None
     assert await composition.bootstrap_token(world.services) is None
     refused = await world.http.post("/v1/bootstrap", json={"token": "kbb_" + "a" * 49, "name": "eve"})
@@ -70,10 +70,10 @@ async def test_a_bootstrap_token_is_spent_once(db: Database) -> None:
 
 async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
     token = world.admin["Authorization"].removeprefix("Bearer ")
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = await session.scalar(select(AccountRow))
     assert row is not None
-    assert row.token_hash == tokens.keyed_hash(world.services.keys.token_hash, token)
+    assert row.token_hash == tokens.keyed_hash(world.services.parts.keys.token_hash, token)
     assert row.token_hash != tokens.keyed_hash(b"", token)
 
 

@@ -64,8 +64,9 @@ async def test_the_cool_down_follows_no_jump_of_the_clock(world: World, loads: l
 @pytest.fixture
 def unknowing(world: World) -> AccessTokens:
     """A replica that has not read the keys yet."""
-    wired = world.services
-    return AccessTokens(wired.public_url, SigningKeys(wired.db, wired.keystore, wired.clock), wired.clock)
+    parts = world.services.parts
+    keys = SigningKeys(parts.db, parts.keystore, parts.clock)
+    return AccessTokens(world.services.options.public_url, keys, parts.clock)
 
 
 async def test_all_who_come_with_another_replicas_key_wait_for_one_look(

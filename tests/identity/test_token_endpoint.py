@@ -293,7 +293,7 @@ async def test_a_development_client_secret_works_where_allowed_and_is_stored_has
     ):
         made = await world.call("POST", "/v1/workloads", status=201, json={"name": "dev", "client_secret": True})
         secret = made["client_secret"]
-        async with world.services.db.read(EVERY_TENANT) as session:
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
             row = await session.get_one(WorkloadRow, made["id"])
         assert secret.encode() not in row.secret_hash
         form = {"grant_type": "client_credentials"}

@@ -135,7 +135,7 @@ async def test_a_pasted_key_takes_the_label_of_a_revoked_credential_too(world: W
     await world.call("POST", f"/v1/credentials/{old}/revoke", json={})
     made = await world.call("POST", "/v1/credentials", status=201, json={**PLACE, "key": world.new_key("acme")})
     assert (made["credential"] != old, made["verdict"]) == (True, "active")
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         labels = list(await session.scalars(select(CredentialRow.label)))
     assert labels == ["default", "default"]
 

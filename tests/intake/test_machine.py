@@ -86,14 +86,14 @@ class Intake(RuleBasedStateMachine):
 
     def row(self) -> IntakeRow:
         async def read() -> IntakeRow:
-            async with self.world.services.db.read(EVERY_TENANT) as session:
+            async with self.world.services.parts.db.read(EVERY_TENANT) as session:
                 return await session.get_one(IntakeRow, self.intake)  # type: ignore[no-any-return]
 
         return self.runner.run(read())
 
     def versions(self) -> list[VersionRow]:
         async def read() -> list[VersionRow]:
-            async with self.world.services.db.read(EVERY_TENANT) as session:
+            async with self.world.services.parts.db.read(EVERY_TENANT) as session:
                 return list(await session.scalars(select(VersionRow)))
 
         return self.runner.run(read())

@@ -89,7 +89,7 @@ async def test_a_used_challenge_is_kept_for_a_day_whatever_one_clock_says(world:
     intake, code = await given(world)
 
     async def kept() -> int:
-        async with world.services.db.read(EVERY_TENANT) as session:
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
             return int(await session.scalar(select(func.count()).select_from(UsedChallengeRow)) or 0)
 
     seen = await world.prove("status", intake, code, "open", b"{}")
@@ -107,7 +107,7 @@ async def test_challenges_say_nothing_of_what_exists_and_cost_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake, _ = await given(world)
-    monkeypatch.setattr(world.services.db, "_session", None)
+    monkeypatch.setattr(world.services.parts.db, "_session", None)
     paths = [f"/{page}/{of}/challenge" for page in ("intake", "status") for of in (intake, "x")]
     answers = [await world.http.post(path) for path in paths]
     assert {(answer.status_code, len(answer.json()["nonce"])) for answer in answers} == {(200, 54)}

@@ -22,7 +22,7 @@ NEVER_MINTED = "rc_live_" + "Z" * 64
 
 
 async def row_of(world: World, intake: str) -> IntakeRow:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return await session.get_one(IntakeRow, intake)  # type: ignore[no-any-return]
 
 
@@ -140,7 +140,7 @@ async def test_a_key_that_upstream_refuses_can_be_replaced_over_the_same_link(wo
     assert (await world.open(intake, secret)).json()["last_refusal"]["code"] == "key_refused_upstream"
     assert (await world.submit(intake, secret, world.upstream_keys["acme"])).json()["state"] == "accepted"
     # the refused key is gone, and is nobody's
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         rows = {row.number: row for row in await session.scalars(select(VersionRow))}
         assert (rows[1].state, rows[1].sealed) == ("destroyed", None)
         assert len(list(await session.scalars(select(FingerprintRow)))) == 1
@@ -363,7 +363,7 @@ async def test_names_show_nothing_that_turns_or_hides_text(world: World) -> None
     made = await world.organization("acme")
     refused = {"slug": "beta", "name": "Beta\u202e"}
     assert (await world.call("POST", "/v1/organizations", status=422, json=refused))["code"] == "invalid"
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         (await session.get_one(OrganizationRow, made["id"])).name = "Acme\u202e\u200b\x9b31m"
     opened = (await world.open(*await world.request_key("acme"))).json()
     assert opened["organization"]["name"] == "Acme\ufffd\ufffd\ufffd31m"

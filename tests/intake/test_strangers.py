@@ -39,9 +39,9 @@ def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> Calls:
         monkeypatch.setattr(of, method, counting)
 
     for method in ("write", "transact"):
-        counted(world.services.db, method, "writes")
+        counted(world.services.parts.db, method, "writes")
     for method in ("append", "post"):
-        counted(world.services.audit, method, "events")
+        counted(world.services.parts.audit, method, "events")
     return found
 
 
@@ -74,7 +74,7 @@ async def test_of_many_that_come_at_once_no_more_write_than_the_limit_lets(world
 
 
 async def test_strangers_write_one_after_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    db, writing, most = world.services.db, 0, 0
+    db, writing, most = world.services.parts.db, 0, 0
     original: Callable[..., Awaitable[Any]] = db.transact
 
     async def transact(*arguments: Any, **options: Any) -> Any:
@@ -189,7 +189,7 @@ async def test_unknown_known_and_revoked_jobs_are_refused_after_the_same_work(
         raise AssertionError("an event was waited for")
 
     monkeypatch.setattr(jwt, "decode", decode)
-    monkeypatch.setattr(world.services.audit, "append", waits_for_nothing)
+    monkeypatch.setattr(world.services.parts.audit, "append", waits_for_nothing)
     seen = set()
     for who in (job, gone, nobody):
         calls.clear()
@@ -225,7 +225,7 @@ async def test_links_are_looked_up_at_a_pace(world: World, monkeypatch: pytest.M
         return 0.0
 
     monkeypatch.setattr(world.services.links._pace, "turn", turn)
-    monkeypatch.setattr(world.services.db, "read", None)
+    monkeypatch.setattr(world.services.parts.db, "read", None)
     asking = asyncio.create_task(world.open(intake, secret))
     for _ in range(100):
         await asyncio.sleep(0)

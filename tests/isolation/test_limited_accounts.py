@@ -161,7 +161,7 @@ async def two(world: World) -> Two:
 
 async def _undelivered(world: World, webhook: str) -> str:
     """A delivery of globex's that was given up."""
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         notice = (await session.scalars(select(NoticeRow))).first()
         delivery = DeliveryRow(
             id=ids.new("dlv"),
@@ -375,7 +375,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
     await world.grant(job, "acme")
     by = Account("opr_x", "olga", frozenset({Role.OPERATOR}), frozenset({(await _organization(world, "acme")).id}))
     globex = await _organization(world, "globex")
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         workload = await workloads.find(session, job.id)
         await commands.create(
             session,
@@ -394,7 +394,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
         )
         # when an account of acme's ends it at the same time
         ending = asyncio.create_task(_end(world, by, job.id))
-        await eventually(lambda: _waits(world.services.db))
+        await eventually(lambda: _waits(world.services.parts.db))
     # then the grant that came first is seen
     with pytest.raises(jobs.WorksForOthers):
         await ending
@@ -410,10 +410,10 @@ async def _waits(db: Database) -> Any:
 
 
 async def _end(world: World, by: Account, workload: str) -> None:
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await jobs.end(session, by, by.actor(), workload, reason="", now=world.clock())
 
 
 async def _organization(world: World, slug: str) -> OrganizationRow:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return await organizations.find(session, slug)

@@ -23,7 +23,7 @@ from tests.support.world import PUBLIC_URL, Job, World
 
 async def sql(world: World, statement: str, **values: Any) -> None:
     """What somebody does who can write the database: PostgreSQL's fences don't hold its owner."""
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(text(statement), values)
 
 
@@ -36,13 +36,13 @@ async def changed(world: World, table: str, row: str, **values: Any) -> None:
         **given,
         row=row,
     )
-    world.services.leasing.snapshots.forget()
+    world.services.snapshots.forget()
     world.services.leasing._leases.clear()
 
 
 async def copied(world: World, table: str, row: str, **values: Any) -> None:
     """Insert a row that is like another one but for some columns."""
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         found = (await session.execute(text(f"SELECT * FROM {table} WHERE id = :row"), {"row": row})).mappings().one()
         new = {**found, **values}
         new = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in new.items()}
@@ -152,7 +152,7 @@ async def test_an_account_does_not_take_anothers_token(world: World) -> None:
     account = await world.operator("bob", "operator")
     bob = (await world.call("GET", "/v1/operators/me", as_=account))["id"]
     admin = (await world.call("GET", "/v1/operators/me"))["id"]
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         mine = await session.scalar(text("SELECT token_hash FROM operators WHERE id = :bob"), {"bob": bob})
     await changed(world, "operators", bob, token_hash=b"x" * 32)
     await changed(world, "operators", admin, token_hash=mine)
@@ -166,7 +166,7 @@ _BOOTSTRAP = "INSERT INTO bootstrap (id, token_hash, expires_at) VALUES (:id, :t
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_spent_one_time_token_makes_no_second_account(world: World, later: int, deleted: bool) -> None:
     token = await composition.bootstrap_token(world.services, replace=True)
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = (await session.execute(text("SELECT * FROM bootstrap"))).mappings().one()
     made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
     back = {**row, "expires_at": row["expires_at"] + later}
@@ -189,7 +189,7 @@ async def test_customers_do_not_change_names(world: World) -> None:
     await world.organization("globex")
     for slug, other in (("acme", "x"), ("globex", "acme"), ("x", "globex")):
         await sql(world, "UPDATE organizations SET slug = :other WHERE slug = :slug", slug=slug, other=other)
-    world.services.leasing.snapshots.forget()
+    world.services.snapshots.forget()
     assert (await job.ask("acme")).json()["code"] in {"rights_altered", "no_grant"}
     wanted = {"organization": "acme", "provider": "raptor-comply", "contact": "admin@acme.example"}
     refused = await world.call("POST", "/v1/intakes", status=503, json=wanted)
@@ -221,11 +221,11 @@ async def test_a_request_from_before_links_had_keys_is_genuine_until_it_is_given
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
     old, _ = await old_link(world, "acme")
-    await schema.downgrade(world.services.db, "0011")
-    await schema.upgrade(world.services.db)
+    await schema.downgrade(world.services.parts.db, "0011")
+    await schema.upgrade(world.services.parts.db)
     assert (await world.open(intake, secret)).status_code == 404
     assert await reported(world) == [("intakes", intake)], "and the old one is as it was"
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, old)
     assert row.genuine
     await changed(world, "intakes", old, link_key=bytes(9))
@@ -238,7 +238,7 @@ async def test_a_status_code_does_not_become_another_tenants(world: World) -> No
         await world.organization(slug)
         intake, secret = await world.request_key(slug)
         await world.submit(intake, secret, world.upstream_keys[slug])
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         acme = (await session.execute(text("SELECT * FROM intakes WHERE id != :id"), {"id": intake})).mappings().one()
     taken = ("organization_id", "credential_id", "version")
     await changed(world, "intakes", intake, **{name: acme[name] for name in taken})
@@ -248,7 +248,7 @@ async def test_a_status_code_does_not_become_another_tenants(world: World) -> No
 async def test_the_host_of_earlier_keys_is_not_changed_by_a_later_one(world: World) -> None:
     # given a credential whose key is revoked here, and may still be good upstream
     credential = await world.key_for("acme")
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         (await session.get_one(CredentialRow, credential)).variables = {"site": "one"}
     await world.call("POST", f"/v1/credentials/{credential}/versions/1/revoke", json={"reason": "left"})
     # when another key comes for another host, then it isn't taken
@@ -266,7 +266,7 @@ async def test_a_report_can_not_be_silenced_beforehand(world: World) -> None:
     await changed(world, "grants", grant, max_ttl=86_400)
     dedup = f"altered/grants/{grant}/{world.clock() // 86_400_000}"
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         values = {"kind": "key_resumed", "credential_id": "", "version": 0, "provider": "", "contact": "", "facts": {}}
         session.add(NoticeRow(id="ntc_x", organization_id=acme, dedup=dedup, created_at=0, **values))
     await job.ask("acme")
@@ -288,7 +288,7 @@ async def test_what_no_broker_would_write_is_shown_as_altered_and_can_be_taken_b
     await changed(world, "grants", grant, rules=[5], modes={"a": 1})
     await changed(world, "operators", bob, organizations={"a": 5}, roles=[7])
     await changed(world, "workloads", job.id, jwks={"keys": [1]})
-    if world.services.db.dialect == "sqlite":
+    if world.services.parts.db.dialect == "sqlite":
         await sql(world, "UPDATE grants SET row_mac = 'text'")
     assert (await job.token()).status_code == 401
     (shown,) = (await world.call("GET", "/v1/grants"))["items"]
@@ -296,7 +296,7 @@ async def test_what_no_broker_would_write_is_shown_as_altered_and_can_be_taken_b
     assert "altered" in [one["state"] for one in (await world.call("GET", "/v1/operators"))["items"]]
     assert (await world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "x"}))["state"] == "revoked"
     assert (await world.call("POST", f"/v1/operators/{bob}/revoke"))["state"] == "revoked"
-    assert len([row async for row in rights.altered(world.services.db, world.services.clock())]) == 3
+    assert len([row async for row in rights.altered(world.services.parts.db, world.services.parts.clock())]) == 3
 
 
 async def test_a_key_is_not_sent_to_a_host_that_was_changed(world: World) -> None:
@@ -320,7 +320,7 @@ async def test_a_lease_of_one_tenant_does_not_become_another_ones(world: World) 
     other = await world.job("other")
     await world.grant(other, "globex")
     mine, theirs = await job.lease("acme"), await other.lease("globex")
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = (
             (await session.execute(text("SELECT * FROM leases WHERE id = :id"), {"id": theirs["lease"]["id"]}))
             .mappings()
@@ -346,13 +346,15 @@ async def test_all_rights_can_be_looked_through_and_rewrap_makes_only_genuine_on
     job, grant = await acting(world)
     await job.lease("acme")
     services = world.services
-    assert [row async for row in rights.altered(services.db, services.clock())] == []
+    assert [row async for row in rights.altered(services.parts.db, services.parts.clock())] == []
     await changed(world, "grants", grant, max_ttl=86_400)
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
-    assert [tuple(row) async for row in rights.altered(services.db, services.clock())] == [("grants", grant, acme)]
+    assert [tuple(row) async for row in rights.altered(services.parts.db, services.parts.clock())] == [
+        ("grants", grant, acme)
+    ]
     done = await rewrap_all(services)
     assert [one.where for one in done.stuck] == [f"grants, id={grant}"]
-    assert [row.id async for row in rights.altered(services.db, services.clock())] == [grant]
+    assert [row.id async for row in rights.altered(services.parts.db, services.parts.clock())] == [grant]
 
 
 async def test_what_stood_before_rows_were_authenticated_goes_on_and_nothing_else_does(world: World) -> None:
@@ -360,13 +362,13 @@ async def test_what_stood_before_rows_were_authenticated_goes_on_and_nothing_els
     lease = await job.lease("acme")
     account = await world.operator("bob", "operator")
     # given a database from before
-    await schema.downgrade(world.services.db, "0009")
+    await schema.downgrade(world.services.parts.db, "0009")
     with pytest.raises(schema.SchemaUnusable, match="broker migrate"):
-        await schema.upgrade(world.services.db)
+        await schema.upgrade(world.services.parts.db)
     # when it is brought up
-    assert await schema.upgrade(world.services.db, row_key=world.services.keys.rows) >= 5
+    assert await schema.upgrade(world.services.parts.db, row_key=world.services.parts.keys.rows) >= 5
     # then all goes on, and who made whom is known from the record
-    world.services.leasing.snapshots.forget()
+    world.services.snapshots.forget()
     assert (await world.proxied(lease, "/facilities")).status_code == 200
     await job.lease("acme")
     admin = (await world.call("GET", "/v1/operators/me"))["id"]

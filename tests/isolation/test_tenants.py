@@ -57,7 +57,7 @@ async def two_tenants(world: World) -> tuple[Job, dict[str, str]]:
 async def test_the_orm_sees_only_the_tenants_in_scope(world: World) -> None:
     await two_tenants(world)
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
-    async with world.services.db.read(Scope.of(acme)) as session:
+    async with world.services.parts.db.read(Scope.of(acme)) as session:
         for table in TENANT_TABLES:
             owners = set(await session.scalars(select(table.organization_id)))
             assert owners <= {acme}, table
@@ -70,14 +70,14 @@ async def test_the_orm_writes_only_inside_the_scope(world: World) -> None:
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
     globex = (await world.call("GET", "/v1/organizations/globex"))["id"]
     # a bulk update reaches nothing of another tenant
-    async with world.services.db.write(Scope.of(acme)) as session:
+    async with world.services.parts.db.write(Scope.of(acme)) as session:
         await session.execute(
             update(CredentialRow).where(CredentialRow.id == foreign["credential_id"]).values(state="x")
         )
     assert (await world.call("GET", f"/v1/credentials/{foreign['credential_id']}"))["state"] == "active"
     # a new row of another tenant is refused
     with pytest.raises(OutOfScope):
-        async with world.services.db.write(Scope.of(acme)) as session:
+        async with world.services.parts.db.write(Scope.of(acme)) as session:
             session.add(
                 CredentialRow(
                     id="crd_x",
@@ -94,10 +94,10 @@ async def test_the_orm_writes_only_inside_the_scope(world: World) -> None:
 async def test_the_orm_deletes_only_inside_the_scope(world: World) -> None:
     _, foreign = await two_tenants(world)
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         theirs = await session.get_one(CredentialRow, foreign["credential_id"])
     with pytest.raises(OutOfScope):
-        async with world.services.db.write(Scope.of(acme)) as session:
+        async with world.services.parts.db.write(Scope.of(acme)) as session:
             await session.delete(theirs)
 
 
@@ -198,7 +198,7 @@ async def test_a_links_secret_opens_its_own_intake_only(world: World) -> None:
 async def test_a_sealed_key_that_is_moved_to_another_tenant_does_not_open(world: World) -> None:
     # given somebody with write access to the database who copies globex's sealed key into acme's row
     job, foreign = await two_tenants(world)
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         rows = {row.credential_id: row for row in await session.scalars(select(VersionRow))}
         source = rows[foreign["credential_id"]]
         target = next(row for row in rows.values() if row.credential_id != source.credential_id)

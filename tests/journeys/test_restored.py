@@ -148,7 +148,7 @@ async def test_a_restored_database_is_not_served_until_somebody_said_what_was_lo
         await world.broker.worker.once()
         assert (await state_of(world, late[0])) == "open"
         # What has to be looked through is listed, with what has come back.
-        found = [(row["what"], row["name"]) async for row in restored.to_confirm(world.services.db)]
+        found = [(row["what"], row["name"]) async for row in restored.to_confirm(world.services.parts.db)]
         assert ("operator", "ada") in found
         assert ("job", "sync") in found
         assert ("grant", "sync") in found
@@ -174,12 +174,12 @@ async def test_every_decision_is_taken_anew_after_a_restore(deployment: Deployme
 
 
 async def state_of(world: World, intake: str) -> str:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return str((await session.get_one(IntakeRow, intake)).state)
 
 
 async def epochs(broker: composition.Broker, names: list[str]) -> dict[str, int]:
-    async with broker.services.db.read(EVERY_TENANT) as session:
+    async with broker.services.parts.db.read(EVERY_TENANT) as session:
         return await epochs_of(session, names)
 
 
@@ -216,7 +216,7 @@ async def test_what_tells_of_a_restore_being_broken_keeps_nobody_from_going_on(
             raise AssertionError("it is served")
     assert (await go_on(back, before.time)).lost_to is None
     async with composition.running(back) as broker:
-        assert broker.services.audit.closed is None
+        assert broker.services.parts.audit.closed is None
 
 
 @pytest.mark.parametrize("known_to", ["the record", "what is outside alone"])
@@ -230,12 +230,12 @@ async def test_a_restore_under_a_clock_that_was_ahead_is_no_dead_end_for_the_nex
     ahead = await go_on(back, before.time, Clocks(system=lambda: now_ms() + 7_200_000))
     next_one = back if known_to == "the record" else deployment.over(again)
     async with composition.running(back) as broker:
-        await broker.services.audit.append(Event(kind="audit.read", time=now_ms() + 3_600_000, actor=BROKER))
-        await broker.heads.look(broker.services.audit, broker.worker.election)
+        await broker.services.parts.audit.append(Event(kind="audit.read", time=now_ms() + 3_600_000, actor=BROKER))
+        await broker.heads.look(broker.services.parts.audit, broker.worker.election)
     # What that clock dated, and is still to come, is not taken for when the backup ended.
     assert (await go_on(next_one, before.time)).began_at > ahead.began_at
     async with composition.running(next_one) as broker:
-        assert broker.services.audit.closed is None
+        assert broker.services.parts.audit.closed is None
 
 
 async def test_another_host_that_kept_an_older_head_serves_what_was_gone_on_with(
@@ -247,14 +247,14 @@ async def test_another_host_that_kept_an_older_head_serves_what_was_gone_on_with
     back = deployment.over(before.backup)
     await go_on(back, before.time)
     async with composition.running(back.model_copy(update={"state_dir": other})) as broker:
-        assert await broker.services.audit.durability.state() == "ok"
+        assert await broker.services.parts.audit.durability.state() == "ok"
 
 
 async def test_a_database_that_goes_back_under_a_running_broker_is_served_no_more(deployment: Deployment) -> None:
     """Everything but probes and metrics is a 503 that says whom to call, for whoever asks."""
     async with deployment.world() as world:
         await world.key_for("acme")
-        world.services.audit.floor = 1_000_000  # so many events this process saw
+        world.services.parts.audit.floor = 1_000_000  # so many events this process saw
         seen = await world.http.get("/v1/audit/events", headers=world.admin)
         assert (seen.status_code, seen.json()["code"]) == (503, "database_behind")
         for path in ("/v1/organizations", "/proxy/acme/raptor-comply/facilities", "/intake/x", "/oauth/token"):

@@ -64,7 +64,7 @@ def whole(words: Sequence[str]) -> list[str]:
 
 
 async def sealed(world: World) -> list[bytes]:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return [one for one in await session.scalars(select(VersionRow.sealed)) if one is not None]
 
 
@@ -196,7 +196,7 @@ async def test_a_move_that_is_stopped_goes_on_where_it_stopped(
                 patch.setattr(type(to), "rewrap", stops)
                 with pytest.raises(Stopped):
                     await rewrap_all(world.services, to=to)
-            counted = await held_by(world.services.db)
+            counted = await held_by(world.services.parts.db)
             assert len(counted) >= 2, "some here, some there"
             for credential in (await world.call("GET", "/v1/credentials"))["items"]:
                 assert credential

@@ -95,7 +95,7 @@ async def test_values_that_do_not_open_are_named_and_stop_nothing_else(
         async with running_world(settings, state, url) as world:
             # given: one key altered in the database, one deleted in Vault
             altered, deleted, well = [await world.key_for(slug) for slug in ("acme", "globex", "initech")]
-            async with world.services.db.write(EVERY_TENANT) as session:
+            async with world.services.parts.db.write(EVERY_TENANT) as session:
                 swapped = select(VersionRow.sealed).where(VersionRow.credential_id == well).scalar_subquery()
                 await session.execute(
                     update(VersionRow).where(VersionRow.credential_id == altered).values(sealed=swapped)
@@ -111,7 +111,9 @@ async def test_values_that_do_not_open_are_named_and_stop_nothing_else(
             assert f"credential_versions.sealed, credential_id={altered}, number=1: It was altered" in said
             assert f"credential_versions.sealed, credential_id={deleted}, number=1: The key was deleted in" in said
             assert well not in said
-            assert sum(count for kek_id, count in (await held_by(world.services.db)).items() if "kv/" in kek_id) == 2
+            assert (
+                sum(count for kek_id, count in (await held_by(world.services.parts.db)).items() if "kv/" in kek_id) == 2
+            )
 
 
 async def paths(server: Bao, prefix: str = "keybroker/organizations/") -> list[str]:
@@ -206,7 +208,7 @@ async def test_people_who_browse_vault_find_the_same_words_after_a_move(
         async with running_world(settings, state, url) as world:
             credential = await world.key_for("acme")
             await moved(world, "vault-kv")
-            title = world.services.catalog.get("raptor-comply").title
+            title = world.services.parts.catalog.get("raptor-comply").title
     path = next(one for one in await paths(server) if credential in one)
     about = server.root.secrets.kv.v2.read_secret_metadata(path)["data"]["custom_metadata"]
     assert (about["organization"], about["label"], about["provider"]) == ("acme", "default", title)

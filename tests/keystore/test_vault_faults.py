@@ -225,7 +225,7 @@ async def test_a_cache_that_was_asked_for_bridges_an_absence_for_its_time_only(
                 assert await desk.use() == (200, ""), "within its time"
                 assert (await desk.ready())[1] == "sealed", "the probe tells all the same"
                 # not beyond it
-                cache = world.services.keystore
+                cache = world.services.parts.keystore
                 monkeypatch.setattr(cache._kept, "_clock", lambda: time.monotonic() + 600)
                 assert await desk.use() == (503, "sealed")
                 monkeypatch.undo()

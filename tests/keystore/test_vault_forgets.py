@@ -54,7 +54,7 @@ def destroyed(server: Bao, path: str) -> list[bool]:
 
 
 async def path_of(world: World, credential: str) -> str:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         row = await session.scalar(select(VersionRow).where(VersionRow.credential_id == credential))
     assert row is not None
     return f"keybroker/organizations/{row.organization_id}/{row.provider}/{credential}"
@@ -94,7 +94,7 @@ async def test_readiness_and_doctor_say_it_before_anything_is_kept(world: World,
         assert await ready(world) == (503, "deletes")
         assert (await world.http.get("/readyz?need=database")).status_code == 200
         with pytest.raises(KeystoreUnavailable, match="delete_version_after"):  # which is what doctor asks, and says
-            await world.services.keystore.check()
+            await world.services.parts.keystore.check()
     assert await ready(world) == (200, "ok")
     assert all(destroyed(server, "keybroker/organizations/probe/probe/probe")), "tries leave nothing"
 
@@ -148,7 +148,7 @@ async def test_master_keys_that_will_be_deleted_are_said_before_they_are(world: 
     with forgetting(server):
         kv.create_or_update_secret(MASTER_KEYS, kept, cas=1)
     with pytest.raises(KeystoreUnavailable, match="master keys, at secret/keybroker/broker/master-keys"):
-        await world.services.keystore.check()
+        await world.services.parts.keystore.check()
     assert await ready(world) == (503, "deletes")
     # when they are put there again
     assert world.broker.keystores.kv_keys is not None

@@ -27,7 +27,7 @@ from tests.support.world import World, running_world, settings_for, upstream
 
 
 def in_vault(server: Bao, world: World) -> Head:
-    path = f"keybroker/broker/heads/{world.services.keys.database_id}"
+    path = f"keybroker/broker/heads/{world.services.parts.keys.database_id}"
     found = server.root.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)
     return Head.decode(found["data"]["data"]["head"])
 
@@ -55,8 +55,8 @@ async def test_a_host_that_kept_nothing_itself_learns_from_vault_that_the_databa
         backup = backup_of(settings)
         async with running_world(settings, state, url, bootstrap=False) as world:
             await world.broker.worker.election.holds()
-            await world.services.audit.append(an_event())
-            await world.broker.heads.look(world.services.audit, world.broker.worker.election)
+            await world.services.parts.audit.append(an_event())
+            await world.broker.heads.look(world.services.parts.audit, world.broker.worker.election)
             assert in_vault(server, world).size > 0
         elsewhere = restored_to(settings, backup, state_dir=tmp_path / "another host")
         with pytest.raises(DatabaseBehind, match="was restored from a backup"):
@@ -81,9 +81,9 @@ async def test_a_vault_that_forbids_it_stops_nothing(
         settings.key_file().unlink()
         async with running_world(settings, state, url) as world:
             await world.broker.worker.election.holds()
-            await world.broker.heads.look(world.services.audit, world.broker.worker.election)
+            await world.broker.heads.look(world.services.parts.audit, world.broker.worker.election)
             await world.key_for("acme")
-            assert world.services.audit.closed is None
+            assert world.services.parts.audit.closed is None
 
 
 async def rotated(world: World, credential: str, slug: str) -> None:
@@ -135,13 +135,13 @@ async def test_what_a_backup_does_not_know_of_is_found_in_vault_and_attached_or_
             mine = {made["id"] for made in (await world.call("GET", "/v1/organizations"))["items"]}
         back = restored_to(settings, backup)
         async with composition.running(back, restored=True) as broker:
-            await restored.go_on(broker, await restored.size(broker.services.db), since)
+            await restored.go_on(broker, await restored.size(broker.services.parts.db), since)
         async with (
             running_world(back, state, url, bootstrap=False) as world,
             values_as(back, token_file) as listing,
         ):
             world.admin = admin
-            db, values = world.services.db, world.broker.keystores.values
+            db, values = world.services.parts.db, world.broker.keystores.values
             assert values is not None
             found = {
                 one.customer: one async for one in kv_audit.orphans(db, values, listing) if one.organization in mine

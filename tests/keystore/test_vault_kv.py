@@ -38,12 +38,12 @@ def kv(server: Bao) -> Any:
 
 
 async def rows(world: World) -> list[VersionRow]:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return list(await session.scalars(select(VersionRow).order_by(VersionRow.credential_id, VersionRow.number)))
 
 
 async def orphans(world: World) -> int:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return await session.scalar(select(func.count()).select_from(OrphanRow)) or 0
 
 
@@ -142,14 +142,14 @@ async def test_a_value_moved_to_another_tenants_path_does_not_open(world: World,
 async def test_a_reference_moved_to_another_tenants_row_does_not_open(world: World) -> None:
     acme, globex = await world.key_for("acme"), await world.key_for("globex")
     by_credential = {row.credential_id: row for row in await rows(world)}
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(
             update(VersionRow).where(VersionRow.credential_id == globex).values(sealed=by_credential[acme].sealed)
         )
     moved = by_credential[acme].sealed
     assert moved is not None
     with pytest.raises(CannotOpen):
-        await world.services.keystore.open(moved, by_credential[globex].binding)
+        await world.services.parts.keystore.open(moved, by_credential[globex].binding)
 
 
 async def test_destroyed_is_destroyed_in_vault(world: World, server: Bao) -> None:
@@ -225,11 +225,13 @@ async def test_a_note_does_not_destroy_what_another_put_under_its_number(world: 
     row = (await rows(world))[0]
     reference = Reference.decode(row.sealed or b"")
     other = Reference(reference.path, reference.number, b"m" * 16, reference.seal).encode()
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         session.add(OrphanRow(reference=other, due_at=0))
     await world.work()
     assert await orphans(world) == 0
-    assert (await world.services.keystore.open(row.sealed, row.binding)).reveal_text() == world.upstream_keys["acme"]
+    assert (await world.services.parts.keystore.open(row.sealed, row.binding)).reveal_text() == world.upstream_keys[
+        "acme"
+    ]
     assert await world.states(credential) == ["active"]
 
 
@@ -238,7 +240,7 @@ async def test_a_transaction_that_comes_after_the_sweep_is_refused(world: World)
 
     sealed = Reference("p", 1, b"m" * 16, b"s").encode()
     for begun in (False, True):  # destroyed already, or just being destroyed
-        async with world.services.db.write(EVERY_TENANT) as session:
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
             if begun:
                 session.add(OrphanRow(reference=sealed, due_at=0))
                 await session.flush()
@@ -270,7 +272,7 @@ async def test_the_brokers_own_values_are_sealed_by_a_master_key_in_vault(world:
     from broker.rewrap import held_by, rewrap_all
 
     await world.key_for("acme")
-    before = await held_by(world.services.db)
+    before = await held_by(world.services.parts.db)
     (kek_id,) = set(before) - {INTERNAL_ROOT_KEK}
     assert kek_id.startswith("kv/")
     keys = world.broker.keystores.kv_keys

@@ -25,13 +25,13 @@ def world(kv_world: World) -> World:
 
 
 async def stored(world: World, credential: str) -> Reference:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         sealed = await session.scalar(select(VersionRow.sealed).where(VersionRow.credential_id == credential))
     return Reference.decode(sealed or b"")
 
 
 async def notes(world: World) -> list[Reference]:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return [Reference.decode(one) for one in await session.scalars(select(OrphanRow.reference))]
 
 
@@ -66,7 +66,7 @@ async def test_a_deleted_value_that_may_be_somebody_elses_is_kept_and_so_is_its_
     credential = await world.key_for("acme")
     reference = await stored(world, credential)
     ours = Reference(reference.path, reference.number, b"m" * 16, reference.seal)
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         session.add(OrphanRow(reference=ours.encode(), due_at=0))
     server.root.secrets.kv.v2.delete_latest_version_of_secret(reference.path)
     # when

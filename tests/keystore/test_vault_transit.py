@@ -174,8 +174,8 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     server.root.secrets.transit.rotate_key("keybroker")
     newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
     progress: list[tuple[int, int]] = []
-    async with keystore_setup.opened(world.settings, world.services.db, now_ms, may_create=False) as commands_own:
-        commands_own.stores["own"] = world.services.keys.keystore()
+    async with keystore_setup.opened(world.settings, world.services.parts.db, now_ms, may_create=False) as commands_own:
+        commands_own.stores["own"] = world.services.parts.keys.keystore()
         done = await rewrap_all(
             world.services,
             to=commands_own.chosen("vault-transit"),

@@ -117,8 +117,8 @@ async def test_a_key_that_was_given_twice_is_found_where_it_is_in_use(world: Wor
     used, over, newer = [await world.key_for(slug) for slug in ("acme", "globex", "initech")]
     for credential in (over, newer):
         await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
-    fingerprint = world.services.keys.leak_fingerprint(digest(OTHER))
-    async with world.services.db.write(EVERY_TENANT) as session:
+    fingerprint = world.services.parts.keys.leak_fingerprint(digest(OTHER))
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(VersionRow).values(leak_fingerprint=fingerprint))
     (item,) = (await check(world, OTHER))["items"]
     assert (item["credential"], item["state"]) == (used, "active")
@@ -138,7 +138,7 @@ async def test_a_key_is_recognised_long_after_it_was_destroyed(world: World) -> 
 
 async def test_a_key_from_before_there_were_marks_is_recognised_after_its_next_check(world: World) -> None:
     await world.key_for("acme")
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(VersionRow).values(leak_fingerprint=None))
     assert (await check(world, world.upstream_keys["acme"]))["items"][0]["ours"] is False
     await world.work(hours=30)

@@ -68,8 +68,8 @@ async def test_nothing_is_revealed_when_the_record_cannot_be_written(
     async def open_(*arguments: object) -> None:
         opened.append(arguments)
 
-    monkeypatch.setattr(type(world.services.audit), "append", down)
-    monkeypatch.setattr(type(world.services.keystore), "open", open_)
+    monkeypatch.setattr(type(world.services.parts.audit), "append", down)
+    monkeypatch.setattr(type(world.services.parts.keystore), "open", open_)
     refused = await job.ask("acme", mode="reveal")
     assert (refused.status_code, refused.json()["code"]) == (503, "audit_unavailable")
     assert refused.headers["retry-after"] == "1"
@@ -81,14 +81,14 @@ async def test_a_key_is_not_revealed_once_its_lease_has_run_out_however_long_it_
 ) -> None:
     job, _, _ = await ready(world, "use", "reveal")
     await job.headers()
-    original = type(world.services.keystore).open
+    original = type(world.services.parts.keystore).open
 
     async def slow(self: Any, sealed: bytes, binding: Binding) -> Any:
         if binding.purpose == "credential":
             world.clock.forward(seconds=3600)
         return await original(self, sealed, binding)
 
-    monkeypatch.setattr(type(world.services.keystore), "open", slow)
+    monkeypatch.setattr(type(world.services.parts.keystore), "open", slow)
     answer = await job.ask("acme", mode="reveal")
     assert answer.status_code == 409
     assert world.upstream_keys["acme"] not in answer.text
@@ -127,14 +127,14 @@ async def test_the_event_is_durable_before_the_key_is_opened(world: World, monke
     job, _, _ = await ready(world, "use", "reveal")
     await job.headers()
     seen: list[list[str]] = []
-    original = type(world.services.keystore).open
+    original = type(world.services.parts.keystore).open
 
     async def watching(self: Any, *arguments: Any) -> Any:
-        async with world.services.db.read(EVERY_TENANT) as session:
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
             seen.append(list(await session.scalars(select(LeaseRow.mode))))
         return await original(self, *arguments)
 
-    monkeypatch.setattr(type(world.services.keystore), "open", watching)
+    monkeypatch.setattr(type(world.services.parts.keystore), "open", watching)
     await job.lease("acme", mode="reveal")
     assert seen == [["reveal"]]
 
@@ -208,7 +208,7 @@ async def test_a_key_that_the_release_before_was_given_gives_the_same_lease(
     job, _, _ = await ready(world)
     headers = {"Idempotency-Key": "run-7"}
     with monkeypatch.context() as before:
-        before.setattr(world.services.leasing, "_id_key", world.services.keys.lease_token)
+        before.setattr(world.services.leasing, "_id_key", world.services.parts.keys.lease_token)
         first = await job.lease("acme", headers=headers)
     again = await job.lease("acme", headers=headers)
     assert (again["lease"]["id"], again["token"]) == (first["lease"]["id"], first["token"])
@@ -278,16 +278,16 @@ async def test_a_stale_memory_lets_nothing_through(world: World, what: str) -> N
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     await world.proxied(lease, "/facilities")
-    stale_snapshots = world.services.leasing.snapshots._kept.entries()
+    stale_snapshots = world.services.snapshots._kept.entries()
     stale_leases = world.services.leasing._leases.entries()
     assert stale_snapshots
     assert stale_leases
     await cut(world, job, lease)
-    remember(world.services.leasing.snapshots._kept, stale_snapshots)
+    remember(world.services.snapshots._kept, stale_snapshots)
     remember(world.services.leasing._leases, stale_leases)
     reached = len(world.upstream.requests)
     assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
-    remember(world.services.leasing.snapshots._kept, stale_snapshots)
+    remember(world.services.snapshots._kept, stale_snapshots)
     if what != "lease":
         assert (await job.ask("acme")).status_code == 403
     assert len(world.upstream.requests) == reached
@@ -300,7 +300,7 @@ async def test_a_key_is_not_revealed_once_a_cut_off_was_answered_however_long_it
     cut, _, _ = CUTS[what]
     job, _, _ = await ready(world, "use", "reveal")
     await job.headers()
-    original = type(world.services.keystore).open
+    original = type(world.services.parts.keystore).open
 
     async def slow(self: Any, sealed: bytes, binding: Binding) -> Any:
         if binding.purpose == "credential":
@@ -308,7 +308,7 @@ async def test_a_key_is_not_revealed_once_a_cut_off_was_answered_however_long_it
             await cut(world, job, {"lease": lease})
         return await original(self, sealed, binding)
 
-    monkeypatch.setattr(type(world.services.keystore), "open", slow)
+    monkeypatch.setattr(type(world.services.parts.keystore), "open", slow)
     answer = await job.ask("acme", mode="reveal")
     assert answer.status_code in {403, 409}
     assert world.upstream_keys["acme"] not in answer.text
@@ -380,7 +380,7 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
     target = AccessTarget(job.id, leases[0]["lease"]["organization"], "raptor-comply", "default")
-    snapshots = world.services.leasing.snapshots
+    snapshots = world.services.snapshots
     asked, everybody = 0, 6
     first = asyncio.create_task(snapshots.get(target))
     await eventually(lambda: loads == 2)
@@ -394,7 +394,7 @@ async def test_a_caller_who_leaves_does_not_take_the_look_up_along(world: World)
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     target = AccessTarget(job.id, lease["lease"]["organization"], "raptor-comply", "default")
-    snapshots = world.services.leasing.snapshots
+    snapshots = world.services.snapshots
     leaving, staying = (asyncio.create_task(snapshots.get(target)) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()

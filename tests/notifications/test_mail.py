@@ -74,7 +74,7 @@ async def test_contacts_from_before_they_were_checked_are_mailed_to_nobody_else_
     world = notifying.world
     credential = await world.key_for("acme")
     rotation, _, _ = await world.rotate(credential)
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(CredentialRow).values(contact=NONE[0]))
         await session.execute(update(IntakeRow).values(contact=NONE[0]))
         for number, contact in enumerate([*NONE, "admin@bücher.example", "next@acme.example"]):

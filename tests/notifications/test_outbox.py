@@ -77,7 +77,7 @@ async def found_at(notifying: Notifying, place: str) -> None:
     """A notice with somebody else's text in it."""
     await notifying.world.organization("acme")
     organization = (await notifying.world.call("GET", "/v1/organizations/acme"))["id"]
-    async with notifying.world.services.db.write(EVERY_TENANT) as session:
+    async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
         await notify(
             session,
             "leak_found",
@@ -280,7 +280,7 @@ async def test_the_same_thing_is_told_once(notifying: Notifying) -> None:
             "POST", f"/v1/credentials/{credential}/exposure", json={"found_by": "me too", "where": "elsewhere"}
         )
         assert again["exposure"]["found_by"] == "a scanner"
-    async with notifying.world.services.db.read(EVERY_TENANT) as session:
+    async with notifying.world.services.parts.db.read(EVERY_TENANT) as session:
         query = select(func.count()).select_from(NoticeRow).where(NoticeRow.kind == "key_exposed")
         assert await session.scalar(query) == 1
 
@@ -302,7 +302,7 @@ async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
 ) -> None:
     # given a hundred notices of no haste for one webhook, then an exposure for it and another
     slow, other = [(await notifying.webhook())["webhook"]["id"] for _ in range(2)]
-    async with notifying.world.services.db.write(EVERY_TENANT) as session:
+    async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
         for number in range(100):
             await notify(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
     while await outbox(notifying)._fan_out():

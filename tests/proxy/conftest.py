@@ -41,7 +41,7 @@ class Bench:
 
     def declare(self, **fields: Any) -> None:
         """As if the lab's provider file said so."""
-        definitions = self.world.services.catalog._definitions
+        definitions = self.world.services.parts.catalog._definitions
         definitions["lab"] = definitions["lab"].model_copy(update=fields)
 
     async def call(self, lease: dict[str, Any], path: str, method: str = "GET", **options: Any) -> Any:
@@ -63,7 +63,7 @@ class Bench:
         found: list[UseRow] = []
 
         async def closed() -> bool:
-            async with self.world.services.db.read(EVERY_TENANT) as session:
+            async with self.world.services.parts.db.read(EVERY_TENANT) as session:
                 found[:] = await session.scalars(select(UseRow).order_by(UseRow.id))
             return all(row.completed_at for row in found)
 

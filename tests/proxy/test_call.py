@@ -47,7 +47,7 @@ async def test_a_use_is_recorded_before_and_after(world: World) -> None:
     assert completed["core"]["use"] == authorized["core"]["use"]
     assert completed["core"]["outcome"]["status"] == 200
     assert completed["core"]["outcome"]["bytes_in"] > 0
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         use = (await session.scalars(select(UseRow))).one()
     assert (use.status, use.completed_at is not None) == (200, True)
 
@@ -75,7 +75,7 @@ async def test_a_use_whose_process_died_is_closed_as_unknown(world: World) -> No
     lease = await leased(world)
     await world.proxied(lease, "/facilities")
     await world.events(kind="use.completed")  # the record is in order: what comes after the outcome finds it written
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         use = (await session.scalars(select(UseRow))).one()
         use.completed_at, use.status = None, None
     await world.broker.worker.once()

@@ -318,7 +318,7 @@ async def test_a_use_that_became_durable_after_its_job_left_is_closed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = await bench.lease()
-    database = bench.world.services.db
+    database = bench.world.services.parts.db
     original = type(database).transact
     committing = asyncio.Event()
 

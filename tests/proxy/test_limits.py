@@ -82,7 +82,7 @@ async def test_a_wrong_limit_is_refused_with_its_fix(bench: Bench, terms: dict[s
 
 async def test_a_provider_file_that_changes_later_widens_no_grant(bench: Bench) -> None:
     lease = await bench.lease(presets=["read-only"])
-    definition = bench.world.services.catalog.get("lab")
+    definition = bench.world.services.parts.catalog.get("lab")
     definition.presets["read-only"] = definition.presets["read-only"].model_copy(update={"paths": ("/**",)})
     assert problem(await bench.call(lease, "/users")) == (403, "rule_refused")
 

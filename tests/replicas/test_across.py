@@ -52,7 +52,7 @@ async def test_a_message_of_a_revocation_makes_another_replicas_snapshot_fall_be
     job = await one.job()
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
-    snapshots = two.services.leasing.snapshots
+    snapshots = two.services.snapshots
     kept = snapshots._kept.entries()[0][1]
     assert not snapshots._outdated(kept)
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
@@ -66,7 +66,7 @@ async def test_messages_of_any_other_epoch_make_a_snapshot_fall(replicas: list[W
     job = await one.job()
     await one.grant(job, "acme")
     await job.lease("acme")
-    snapshots = one.services.leasing.snapshots
+    snapshots = one.services.snapshots
     target, kept = snapshots._kept.entries()[0]
     assert await snapshots.get(target) is kept
     snapshots.heard(f"{credential} {kept.epochs[credential] - 1}")
@@ -84,7 +84,7 @@ async def test_without_any_message_the_guards_refuse_all_the_same(
     credential = await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")
-    monkeypatch.setattr(two.services.leasing.snapshots, "_outdated", lambda _kept: False)
+    monkeypatch.setattr(two.services.snapshots, "_outdated", lambda _kept: False)
     await at(job, two).lease("acme")
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
     assert (await at(job, two).ask("acme")).status_code == 403
@@ -98,7 +98,7 @@ async def test_a_message_that_may_have_been_missed_empties_the_memory(
     job = await one.job()
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
-    snapshots = two.services.leasing.snapshots
+    snapshots = two.services.snapshots
     assert snapshots._kept
     listeners = await listening(two)
     # when every broker loses its connection for messages
@@ -138,7 +138,7 @@ async def test_a_message_that_a_job_was_revoked_closes_what_its_token_opened_els
 async def listening(world: World) -> list[int]:
     """The connections on which the brokers of this database hear messages."""
     news = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'keybroker news'"
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return list(await session.scalars(text(f"{news} AND state = 'idle' AND query <> ''")))
 
 
@@ -269,20 +269,20 @@ async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_ver
     """Who moves them waits for the record's head next, which the batch holds: each would wait for the other."""
     one, two, _ = replicas
     credential = await one.key_for("acme")
-    late = one.services.clock() + 60_000
+    late = one.services.parts.clock() + 60_000
     suspect = (SUSPECT, suspicion(credential, 1, late))
     event = Event(kind="use.completed", time=late, actor=BROKER, credential=credential)
-    async with one.services.db.write(EVERY_TENANT) as session:
+    async with one.services.parts.db.write(EVERY_TENANT) as session:
         # given an operator's change that holds the versions and hasn't come to the record yet
         versions = await versions_of(session, credential)
         # when a job's bad-key answer is recorded meanwhile, then it is not held up
-        await two.services.audit.append(event, writes=[suspect])
+        await two.services.parts.audit.append(event, writes=[suspect])
         before = versions[1].next_probe_at
         await raise_epoch(session, credential)
         await record(session, event)
     # and the next bad-key answer makes the key suspect
-    await two.services.audit.append(event, writes=[suspect])
-    async with one.services.db.read(EVERY_TENANT) as session:
+    await two.services.parts.audit.append(event, writes=[suspect])
+    async with one.services.parts.db.read(EVERY_TENANT) as session:
         probed = (await session.get_one(VersionRow, (credential, 1))).next_probe_at
     assert before != 0
     assert probed == 0, "due at once"
@@ -296,12 +296,12 @@ async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_ot
     lease = (await job.lease("acme"))["lease"]["id"]
 
     async def waits_for_the_head() -> bool:
-        async with three.services.db.read(EVERY_TENANT) as looking:
+        async with three.services.parts.db.read(EVERY_TENANT) as looking:
             return bool(await looking.scalar(text(_WAITS_FOR_THE_HEAD)))
 
-    async with one.services.db.write(EVERY_TENANT) as session:
+    async with one.services.parts.db.write(EVERY_TENANT) as session:
         # given a batch that holds the record's head, for which an exposure waits
-        await record(session, Event(kind="audit.read", time=one.services.clock(), actor=BROKER))
+        await record(session, Event(kind="audit.read", time=one.services.parts.clock(), actor=BROKER))
         path = f"/v1/credentials/{credential}/exposure"
         exposing = asyncio.create_task(two.call("POST", path, json={"found_by": "scan", "where": "a repository"}))
         await eventually(waits_for_the_head)

@@ -251,7 +251,7 @@ async def test_a_clock_that_is_set_back_while_a_broker_runs_ends_what_would_last
 async def test_a_broker_compares_its_clock_all_the_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.audit.timekeeping._LOOK_S", 0.01)
     keeping = type(world.services.timekeeping)(
-        world.services.db, world.services.clock, world.services.timekeeping._clocks
+        world.services.parts.db, world.services.parts.clock, world.services.timekeeping._clocks
     )
     watching = asyncio.create_task(keeping.watch())
     world.clock.jump(hours=2)

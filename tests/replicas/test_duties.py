@@ -139,7 +139,7 @@ async def test_an_assertion_is_remembered_for_a_day_longer_than_it_holds(world: 
     assert (await job.token()).status_code == 200
     for hours, known in ((23, 1), (2, 0)):
         await world.work(hours=hours)
-        async with world.services.db.read(EVERY_TENANT) as session:
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
             assert await session.scalar(select(func.count()).select_from(AssertionRow)) == known
 
 
@@ -151,7 +151,7 @@ async def test_the_workers_duties_move_within_seconds_when_its_process_is_killed
         async with running_world(settings, state, url) as world:
 
             async def holder() -> int:
-                async with world.services.db.read(EVERY_TENANT) as session:
+                async with world.services.parts.db.read(EVERY_TENANT) as session:
                     return await session.scalar(text(_HOLDER)) or 0
 
             more = {"BROKER_MASTER_KEY_FILE": str(settings.key_file()), "BROKER_LOG_LEVEL": "info"}

@@ -24,16 +24,16 @@ async def old_link(world: World, slug: str) -> tuple[str, str]:
     """A request whose link is of version 1, made before the broker knew of others."""
     intake, _ = await world.request_key(slug)
     secret = link_secret.new()
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.link_key = None
-        row.proof_hash = proof_hash(world.services.keys.proof, link_secret.proof(secret))
+        row.proof_hash = proof_hash(world.services.parts.keys.proof, link_secret.proof(secret))
     return intake, secret
 
 
 async def old_status_link(world: World, intake: str) -> str:
     """The secret of the status link that a submission was given before there were codes."""
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         row = await session.get_one(IntakeRow, intake)
         row.status_key = None
-    return status_secret(world.services.keys.status, row)
+    return status_secret(world.services.parts.keys.status, row)

@@ -55,7 +55,7 @@ class Clock:
     def back(self, broker: composition.Broker, *, hours: float) -> None:
         """Set every clock back, so that a broker takes that time for right."""
         self.forward(hours=-hours)
-        broker.services.clock.set(self())
+        broker.services.parts.clock.set(self())
 
     def clocks(self) -> Clocks:
         """Where a broker's time comes from."""

@@ -104,7 +104,7 @@ async def cluster(directory: Path, seed: int, *, guarded: bool) -> AsyncIterator
         async with serving(_Noting(create_sandbox("torture", state), state, history)) as upstream:
             settings = settings_for(directory, database_url, upstream, keystore="vault-transit", **given)
             async with running_world(settings, state, upstream) as world:
-                admin, fingerprint = world.admin, world.services.keys.fingerprint
+                admin, fingerprint = world.admin, world.services.parts.keys.fingerprint
             ports = [free_port() for _ in range(REPLICAS)]
 
             def start(number: int) -> Program:

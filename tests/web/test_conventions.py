@@ -32,7 +32,7 @@ async def test_a_repeat_with_the_same_key_answers_the_same_and_does_nothing(worl
     made = await world.call("POST", "/v1/intakes", status=201, json=wanted, headers=link_key)
     repeated = await world.call("POST", "/v1/intakes", status=201, json=wanted, headers=link_key)
     assert repeated["link"] == made["link"]
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         kept = list(await session.scalars(select(IdempotencyRow.answer_sealed)))
     assert not any(made["link"].encode() in answer for answer in kept)
 
@@ -43,7 +43,7 @@ async def test_a_key_that_the_release_before_was_given_answers_the_same(
     """There, requests were told apart under a key that other uses had too."""
     body = {"slug": "acme", "name": "Acme"}
     with monkeypatch.context() as before:
-        before.setattr(world.services.keys, "idempotency", world.services.keys.idempotency_previous)
+        before.setattr(world.services.parts.keys, "idempotency", world.services.parts.keys.idempotency_previous)
         first = await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY)
     assert await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY) == first
     other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)
@@ -143,7 +143,7 @@ async def test_keys_are_forgotten_after_a_day(world: World) -> None:
     await world.call("POST", "/v1/organizations", status=201, json={"slug": "a", "name": "A"}, headers=KEY)
     world.clock.forward(hours=25)
     await world.broker.worker.once()
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         assert list(await session.scalars(select(IdempotencyRow.key))) == []
 
 

@@ -68,7 +68,7 @@ async def events(
     """Search the record."""
     wired = call.services
     if organization is not None:
-        async with wired.db.read(call.scope) as session:
+        async with wired.parts.db.read(call.scope) as session:
             organization = (await organizations.find(session, organization)).id
     wanted = Filter(
         organization=organization or "",
@@ -82,10 +82,10 @@ async def events(
         after=_index(cursor),
         newest=order == "newest",
     )
-    await wired.audit.append(
+    await wired.parts.audit.append(
         Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=repr(wanted))
     )
-    found = await search(wired.db, call.scope, wanted, limit + 1)
+    found = await search(wired.parts.db, call.scope, wanted, limit + 1)
     return page(found, limit, show, lambda recorded: str(recorded.index))
 
 

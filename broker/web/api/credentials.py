@@ -180,18 +180,18 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], n
 async def create(body: NewKey, call: ByOperatorRole) -> Response:
     """Take a key from an operator.  Prefer a request to the customer: a pasted key has passed through more hands."""
     wired = call.services
-    async with wired.db.read(call.scope) as session:
+    async with wired.parts.db.read(call.scope) as session:
         organization = await organizations.find_active(session, body.organization)
-    address = CredentialAddress(organization.id, wired.catalog.get(body.provider), body.label)
+    address = CredentialAddress(organization.id, wired.parts.catalog.get(body.provider), body.label)
     key = Secret(body.key.get_secret_value())
 
     async def work() -> Added:
         received = Received(key, dict(body.variables), contact=body.contact)
-        row, verdict = await add(wired.verification, call.actor, address, received)
+        row, verdict = await add(wired.parts, wired.verification, call.actor, address, received)
         return Added(credential=row.credential_id, verdict=verdict, version=show_version(row, call.now))
 
     # The digest of a repeat must tell keys apart, and a SecretStr dumps as asterisks.
-    told_apart = body.model_copy(update={"label": f"{body.label}\0{wired.keys.fingerprint(key)}"})
+    told_apart = body.model_copy(update={"label": f"{body.label}\0{wired.parts.keys.fingerprint(key)}"})
     return await call.act(told_apart, work, 201)
 
 
@@ -207,8 +207,8 @@ async def listed(
     wired = call.services
     query = select(CredentialRow)
     if only is not None:
-        query = selected(only, wired.catalog, call.now, ahead_days=wired.rotation_ahead_days)
-    async with wired.db.read(call.scope) as session:
+        query = selected(only, wired.parts.catalog, call.now, ahead_days=wired.options.rotation_ahead_days)
+    async with wired.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(CredentialRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, CredentialRow.id, limit, cursor)
@@ -219,7 +219,7 @@ async def listed(
 @router.get("/{credential_id}")
 async def one(credential_id: IdPath, call: ByAnyRole) -> CredentialView:
     """One credential."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
@@ -291,8 +291,8 @@ async def replace_status_code(credential_id: IdPath, call: ByOperatorRole) -> Re
 
     async def work(session: AsyncSession) -> StatusCode:
         await versions.get_credential(session, credential_id)
-        row, code = await links.replace_status_codes(session, wired.keys, call.actor, credential_id, now=call.now)
-        return StatusCode(status_page=f"{wired.public_url}/status/{row.id}", status_code=code)
+        row, code = await links.replace_status_codes(session, wired.parts.keys, call.actor, credential_id, now=call.now)
+        return StatusCode(status_page=f"{wired.options.public_url}/status/{row.id}", status_code=code)
 
     return await call.change(None, work)
 

@@ -83,8 +83,8 @@ async def report(credential_id: IdPath, body: NewExposure, call: ByOperatorOrSec
     found = Found(body.version, body.found_by, body.where, milliseconds(body.since), body.note)
 
     async def work(session: AsyncSession) -> ExposureReported:
-        done = await expose(session, wired.rotating, call.actor, credential_id, found, now=call.now)
-        link = f"{wired.public_url}/intake/{done.link[0]}#{done.link[1]}" if done.link else None
+        done = await expose(session, wired.parts, wired.rotating, call.actor, credential_id, found, now=call.now)
+        link = f"{wired.options.public_url}/intake/{done.link[0]}#{done.link[1]}" if done.link else None
         return ExposureReported(exposure=show(done.exposure), link=link)
 
     return await call.cut(body, work, credential_id)
@@ -93,7 +93,7 @@ async def report(credential_id: IdPath, body: NewExposure, call: ByOperatorOrSec
 @router.get("/exposures")
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
     """Exposures, oldest first."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, select(ExposureRow), ExposureRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
@@ -101,7 +101,7 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 @router.get("/exposures/{exposure_id}")
 async def one(exposure_id: IdPath, call: ByAnyRole) -> ExposureView:
     """One exposure."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return show(await find(session, exposure_id))
 
 
@@ -109,13 +109,13 @@ async def one(exposure_id: IdPath, call: ByAnyRole) -> ExposureView:
 async def export(exposure_id: IdPath, call: ByOperatorOrSecurityRole) -> StreamingResponse:
     """The incident's timeline, one JSON value a line: who could have used the key, and every use since."""
     wired = call.services
-    async with wired.db.read(call.scope) as session:
+    async with wired.parts.db.read(call.scope) as session:
         row = await find(session, exposure_id)
     event = Event(kind="audit.read", time=call.now, actor=call.actor, organization=row.organization_id, subject=row.id)
-    await wired.audit.append(event)
+    await wired.parts.audit.append(event)
 
     async def lines() -> AsyncIterator[bytes]:
-        async for line in timeline(wired.db, row):
+        async for line in timeline(wired.parts.db, row):
             yield json.dumps(line).encode() + b"\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -184,7 +184,7 @@ _NOTHING: Mapping[str, Any] = {
 @router.post("", status_code=201, response_model=Granted)
 async def create(body: NewGrant, call: ByOperatorRole) -> Response:
     """Give a job a right to keys of these organizations: all of them, or none."""
-    limits = body.limits(call.services.catalog.get(body.provider))
+    limits = body.limits(call.services.parts.catalog.get(body.provider))
 
     async def work(session: AsyncSession) -> Granted:
         wanted = dict.fromkeys([(await organizations.find_active(session, ref)) for ref in body.organizations])
@@ -200,7 +200,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
             purpose_required=body.purpose_required,
             expires_at=milliseconds(body.expires_at),
             limits=limits,
-            approval=call.services.approval,
+            approval=call.services.options.approval,
             now=call.now,
         )
         return Granted(items=[show(row, call.now) for row in rows])
@@ -221,7 +221,7 @@ async def listed(
     query = select(GrantRow)
     if waiting:
         query = query.where(*commands.waits(call.now))
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
         if workload is not None:
@@ -233,7 +233,7 @@ async def listed(
 @router.get("/{grant_id}")
 async def one(grant_id: IdPath, call: ByAnyRole) -> GrantView:
     """One grant."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return show(await commands.find(session, grant_id), call.now)
 
 

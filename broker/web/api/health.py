@@ -53,12 +53,12 @@ async def _within(seconds: float, telling: Awaitable[str]) -> str:
 
 
 async def _database(wired: Wired) -> str:
-    return "behind" if wired.audit.closed else await wired.audit.durability.state()
+    return "behind" if wired.parts.audit.closed else await wired.parts.audit.durability.state()
 
 
 async def _keystore(wired: Wired) -> str:
     try:
-        await wired.keystore.check()
+        await wired.parts.keystore.check()
     except Unavailable as unavailable:
         return str(unavailable.members.get("cause", unavailable.code))
     except Exception as error:  # noqa: BLE001 - a probe reports every fault by its kind

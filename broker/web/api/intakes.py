@@ -113,7 +113,7 @@ def show(row: IntakeRow) -> IntakeView:
 async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     """Make a one-time link for a customer's Organization Admin."""
     wired = call.services
-    definition = wired.catalog.get(body.provider)
+    definition = wired.parts.catalog.get(body.provider)
 
     async def work(session: AsyncSession) -> IntakeCreated:
         organization = await organizations.find_active(session, body.organization)
@@ -124,7 +124,7 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
             body.hours,
             call.account.name,
         )
-        row, secret = await links.request(session, wired.rotating.making, call.actor, wanted, now=call.now)
+        row, secret = await links.request(session, wired.parts, call.actor, wanted, now=call.now)
         return await _created(session, call, row, secret)
 
     return await call.change(body, work, 201)
@@ -139,7 +139,7 @@ async def listed(
 ) -> Page[IntakeView]:
     """Requests, of one organization where named."""
     query = select(IntakeRow)
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(IntakeRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
@@ -149,7 +149,7 @@ async def listed(
 @router.get("/{intake_id}")
 async def one(intake_id: IdPath, call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return show(await links.get(session, intake_id))
 
 
@@ -173,8 +173,7 @@ async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> 
     wired = call.services
 
     async def work(session: AsyncSession) -> IntakeCreated:
-        making = wired.rotating.making
-        row, secret = await links.replace(session, making, call.actor, intake_id, body.hours, now=call.now)
+        row, secret = await links.replace(session, wired.parts, call.actor, intake_id, body.hours, now=call.now)
         return await _created(session, call, row, secret)
 
     return await call.change(body, work)
@@ -183,6 +182,6 @@ async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> 
 async def _created(session: AsyncSession, call: Call, row: IntakeRow, secret: str) -> IntakeCreated:
     return IntakeCreated(
         intake=show(row),
-        link=f"{call.services.public_url}/intake/{row.id}#{secret}",
+        link=f"{call.services.options.public_url}/intake/{row.id}#{secret}",
         also_open=[show(other) for other in await links.also_open(session, row, now=call.now)],
     )

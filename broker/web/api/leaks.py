@@ -84,12 +84,12 @@ def show(row: FindingRow) -> FindingView:
 @router.post("/check", dependencies=SECURED)
 async def check(body: Check, caller: ByWorkloadOrAnyOperator, wired: Wired) -> CheckedAll:
     """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
-    found = await recognised(wired.db, wired.keys, [one.digest for one in body.candidates])
-    now = wired.clock()
+    found = await recognised(wired.parts.db, wired.parts.keys, [one.digest for one in body.candidates])
+    now = wired.parts.clock()
     summary = f"{len(body.candidates)} candidates, {len(found)} ours"
-    await wired.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
+    await wired.parts.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
     seen = [Seen(found[one.digest], one.place, one.count) for one in body.candidates if one.digest in found]
-    await note(wired.db, Masking(wired.catalog, wired.keys), caller.actor, seen, "scan", now=now)
+    await note(wired.parts.db, Masking(wired.parts.catalog, wired.parts.keys), caller.actor, seen, "scan", now=now)
     return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller) for one in body.candidates])
 
 
@@ -110,7 +110,7 @@ def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Cal
 @router.get("/findings", dependencies=SECURED)
 async def findings(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
     """Keys of the organizations that you see, where they should not be."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, select(FindingRow), FindingRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 

@@ -127,11 +127,11 @@ def show(lease: Lease, now: int) -> LeaseView:
 def _issued(issued: Issued, wired: Services) -> LeaseIssued:
     lease = issued.lease
     return LeaseIssued(
-        lease=show(lease, wired.clock()),
+        lease=show(lease, wired.parts.clock()),
         organization_slug=issued.slug,
         token=issued.token,
         expires_at=when(lease.expires_at),
-        proxy_url=f"{wired.public_url}/proxy/{lease.organization}/{lease.provider}",
+        proxy_url=f"{wired.options.public_url}/proxy/{lease.organization}/{lease.provider}",
         fingerprint=issued.key.fingerprint,
         last4=issued.key.last4,
         key=None if issued.revealed is None else issued.revealed.reveal_text(),
@@ -176,26 +176,26 @@ async def listed(
     scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
     if organization is not None and isinstance(caller, Call):
         # An operator is told of a misspelt one. To a job, one that isn't there is one that it has no lease of.
-        async with wired.db.read(scope) as session:
+        async with wired.parts.db.read(scope) as session:
             organization = (await organizations.find(session, organization)).id
     rows = await wired.leasing.page(
         scope, workload=_own(caller), organization=organization, after=after(cursor), limit=limit + 1
     )
-    now = wired.clock()
+    now = wired.parts.clock()
     return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
 
 
 @router.get("/{lease_id}")
 async def one(lease_id: IdPath, caller: ByWorkloadOrAnyOperator, wired: Wired) -> LeaseView:
     """One lease."""
-    return show(await _find(lease_id, caller, wired), wired.clock())
+    return show(await _find(lease_id, caller, wired), wired.parts.clock())
 
 
 @router.post("/{lease_id}/renew")
 async def renew(lease_id: IdPath, body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
     lease = await _find(lease_id, caller, wired)
-    return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.clock())
+    return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.parts.clock())
 
 
 @router.post("/{lease_id}/end")
@@ -204,7 +204,7 @@ async def end(lease_id: IdPath, caller: ByWorkload, wired: Wired) -> LeaseView:
     lease = await _find(lease_id, caller, wired)
     ended = await wired.leasing.end(caller.actor, lease, kind="lease.ended", reason="")
     await wired.in_flight.drained(lease.id)
-    return show(ended, wired.clock())
+    return show(ended, wired.parts.clock())
 
 
 @router.post("/{lease_id}/revoke")
@@ -214,7 +214,7 @@ async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole)
     lease = await _find(lease_id, call, wired)
     ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
     await wired.in_flight.drained(lease.id)
-    return show(ended, wired.clock())
+    return show(ended, wired.parts.clock())
 
 
 def _own(caller: WorkloadCall | Call) -> str | None:

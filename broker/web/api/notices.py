@@ -97,7 +97,7 @@ async def deliveries(
     query = select(DeliveryRow)
     if state is not None:
         query = query.where(DeliveryRow.state == state)
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, query, DeliveryRow.id, limit, cursor)
     return page(rows, limit, show_delivery, lambda row: row.id)
 
@@ -115,6 +115,6 @@ async def resend(delivery_id: IdPath, call: ByOperatorOrSecurityRole) -> Respons
 @router.get("")
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
     """Notices about the organizations that you see, oldest first."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, select(NoticeRow), NoticeRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)

@@ -56,9 +56,9 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
 async def metadata(wired: Wired) -> dict[str, Any]:
     """Authorization server metadata (RFC 8414)."""
     return {
-        "issuer": wired.public_url,
-        "token_endpoint": f"{wired.public_url}/oauth/token",
-        "jwks_uri": f"{wired.public_url}/.well-known/jwks.json",
+        "issuer": wired.options.public_url,
+        "token_endpoint": f"{wired.options.public_url}/oauth/token",
+        "jwks_uri": f"{wired.options.public_url}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": wired.token_endpoint.auth_methods,

@@ -88,20 +88,20 @@ def show(row: AccountRow, now: int) -> OperatorView:
 @router.post("/bootstrap", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
     """Make an admin with the one-time token that the first start, or `broker migrate --new-token`, gave out."""
-    async with wired.db.read(EVERY_TENANT) as session:
-        await operators.check_bootstrap(session, wired.keys.token_hash, body.token, wired.clock())
-    async with wired.db.write(EVERY_TENANT) as session:
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        await operators.check_bootstrap(session, wired.parts.keys.token_hash, body.token, wired.parts.clock())
+    async with wired.parts.db.write(EVERY_TENANT) as session:
         row, token = await operators.bootstrap(
             session,
-            wired.keys.token_hash,
+            wired.parts.keys.token_hash,
             address(request),
             bootstrap_token=body.token,
             name=body.name,
-            now=wired.clock(),
+            now=wired.parts.clock(),
         )
     with suppress(OSError):  # it was printed, or the file is another replica's; what it holds is spent
-        wired.one_time_token_file.unlink()
-    return OperatorCreated(operator=show(row, wired.clock()), token=token)
+        wired.options.one_time_token_file.unlink()
+    return OperatorCreated(operator=show(row, wired.parts.clock()), token=token)
 
 
 @router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
@@ -109,19 +109,19 @@ async def create(body: NewOperator, call: ByAdminRole) -> Response:
     """Make an account; the token is shown this once."""
     limited_to = None
     if body.organizations is not None:
-        async with call.services.db.read(call.scope) as session:
+        async with call.services.parts.db.read(call.scope) as session:
             limited_to = [(await organizations.find(session, reference)).id for reference in body.organizations]
 
     async def work(session: AsyncSession) -> OperatorCreated:
         row, token = await operators.create(
             session,
-            call.services.keys.token_hash,
+            call.services.parts.keys.token_hash,
             call.actor,
             call.scope,
             name=body.name,
             roles=body.roles,
             organizations=limited_to,
-            approval=call.services.approval,
+            approval=call.services.options.approval,
             now=call.now,
         )
         return OperatorCreated(operator=show(row, call.now), token=token)
@@ -132,7 +132,7 @@ async def create(body: NewOperator, call: ByAdminRole) -> Response:
 @router.get("/operators", dependencies=SECURED)
 async def listed(call: ByAdminRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
     """Every account within your own limits."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await accounts.listed(session, call.scope, after=after(cursor), limit=limit + 1)
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
@@ -140,7 +140,7 @@ async def listed(call: ByAdminRole, limit: Limit = 100, cursor: Cursor = "") -> 
 @router.get("/operators/me", dependencies=SECURED)
 async def me(call: ByAnyRole) -> OperatorView:
     """The account whose token this is."""
-    async with call.services.db.read(EVERY_TENANT) as session:
+    async with call.services.parts.db.read(EVERY_TENANT) as session:
         return show(await session.get_one(AccountRow, call.account.id), call.now)
 
 

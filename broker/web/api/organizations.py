@@ -79,7 +79,7 @@ async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
 @router.get("")
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
     """The organizations that you may see."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, select(OrganizationRow), OrganizationRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
@@ -87,7 +87,7 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 @router.get("/{organization}")
 async def one(organization: ReferencePath, call: ByAnyRole) -> OrganizationView:
     """One organization, by id or slug."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return show(await organizations.find(session, organization))
 
 

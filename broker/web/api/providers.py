@@ -38,10 +38,10 @@ def show(definition: Definition) -> ProviderView:
 @router.get("")
 async def listed(call: ByAnyRole) -> Page[ProviderView]:
     """Every declared upstream."""
-    return Page(items=[show(definition) for definition in call.services.catalog], next=None)
+    return Page(items=[show(definition) for definition in call.services.parts.catalog], next=None)
 
 
 @router.get("/{provider}")
 async def one(provider: ReferencePath, call: ByAnyRole) -> ProviderView:
     """One declared upstream."""
-    return show(call.services.catalog.get(provider))
+    return show(call.services.parts.catalog.get(provider))

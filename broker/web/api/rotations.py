@@ -145,7 +145,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole)
             )
         asking = Asking(body.contact or "", body.purpose, body.hours)
         row, intake, secret = await wired.rotating.ask(session, call.actor, credential, plan, asking, now=call.now)
-        return RotationOpened(rotation=show(row), link=f"{wired.public_url}/intake/{intake.id}#{secret}")
+        return RotationOpened(rotation=show(row), link=f"{wired.options.public_url}/intake/{intake.id}#{secret}")
 
     return await call.change(body, work, 201)
 
@@ -153,7 +153,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole)
 @router.get("/credentials/{credential_id}/versions/{number}/holders")
 async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyRole) -> Holders:
     """Who still holds this version of the key, and who used it."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         await versions.get_credential(session, credential_id)
         found = await in_use_by(session, credential_id, number, now=call.now)
     return Holders(items=[_holder(one) for one in found], held=any(one.open_reveals or one.open_uses for one in found))
@@ -189,7 +189,7 @@ async def listed(
         query = query.where(RotationRow.credential_id == credential)
     if ended is not None:
         query = query.where(RotationRow.ended_at.is_not(None) if ended else RotationRow.ended_at.is_(None))
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(RotationRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, RotationRow.id, limit, cursor)
@@ -199,7 +199,7 @@ async def listed(
 @router.get("/rotations/{rotation_id}")
 async def one(rotation_id: IdPath, call: ByAnyRole) -> RotationView:
     """One rotation."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return show(await rotation.find(session, rotation_id, lock=False))
 
 
@@ -237,5 +237,5 @@ async def cancel(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Res
 
 
 async def _credential_of(call: ByAnyRole, rotation_id: str) -> str:
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         return (await rotation.find(session, rotation_id, lock=False)).credential_id

@@ -85,7 +85,7 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
         organization = (await organizations.find(session, body.organization)).id if body.organization else ""
         wanted = Endpoint(organization, body.url, body.format, body.kinds)
         row, secret = await webhooks.create(
-            session, wired.keystore, call.actor, wanted, now=call.now, plain=wired.outbox.private
+            session, wired.parts.keystore, call.actor, wanted, now=call.now, plain=wired.options.private_webhooks
         )
         return WebhookMade(webhook=show(row), secret=secret)
 
@@ -95,7 +95,7 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
 @router.get("")
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
     """Webhooks of the organizations that you see."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, select(WebhookRow), WebhookRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
@@ -116,7 +116,7 @@ async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> R
     wired = call.services
 
     async def work(session: AsyncSession) -> WebhookMade:
-        row, secret = await webhooks.rotate_secret(session, wired.keystore, call.actor, webhook_id, now=call.now)
+        row, secret = await webhooks.rotate_secret(session, wired.parts.keystore, call.actor, webhook_id, now=call.now)
         return WebhookMade(webhook=show(row), secret=secret)
 
     return await call.change(None, work)
@@ -125,7 +125,7 @@ async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> R
 @router.post("/{webhook_id}/test")
 async def test(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Tested:
     """Post a notice that nothing happened, now; what the receiver answered."""
-    async with call.services.db.read(call.scope) as session:
+    async with call.services.parts.db.read(call.scope) as session:
         row = await webhooks.find(session, webhook_id, lock=False)
     nothing = NoticeRow(
         id=ids.new("ntc"),

@@ -67,7 +67,7 @@ def show(row: WorkloadRow) -> WorkloadView:
 @router.post("", status_code=201, response_model=WorkloadCreated)
 async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
     """Register a job."""
-    if body.client_secret and not call.services.allow_client_secrets:
+    if body.client_secret and not call.services.options.allow_client_secrets:
         raise Forbidden(
             "Client secrets are for development only and off here (BROKER_ALLOW_CLIENT_SECRETS); register a public key."
         )
@@ -78,7 +78,7 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
             call.actor,
             name=body.name,
             jwks=body.jwks,
-            secret_hash_key=call.services.keys.token_hash if body.client_secret else None,
+            secret_hash_key=call.services.parts.keys.token_hash if body.client_secret else None,
             now=call.now,
         )
         return WorkloadCreated(**_members(row), client_secret=secret)
@@ -90,7 +90,7 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
     """Every job; for an account that is limited to some customers, those that work for no others."""
     query = jobs.within(select(WorkloadRow), call.account, call.now)
-    async with call.services.db.read(EVERY_TENANT) as session:
+    async with call.services.parts.db.read(EVERY_TENANT) as session:
         rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
@@ -98,7 +98,7 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 @router.get("/{workload}")
 async def one(workload: ReferencePath, call: ByAnyRole) -> WorkloadView:
     """One job, by id or name."""
-    async with call.services.db.read(EVERY_TENANT) as session:
+    async with call.services.parts.db.read(EVERY_TENANT) as session:
         return show(await jobs.find(session, call.account, workload, now=call.now))
 
 

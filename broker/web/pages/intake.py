@@ -108,7 +108,7 @@ Shown = Annotated[Proof, Depends(_shown)]
 @router.post("/intake/{intake_id}/challenge")
 async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
     """A nonce for the next call's proof: the same kind of answer for every id."""
-    return {"nonce": wired.links.challenges.new("intake", intake_id)}
+    return {"nonce": wired.links.challenge("intake", intake_id)}
 
 
 @router.post("/intake/{intake_id}/open")
@@ -116,15 +116,15 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
     """What the page shows to who holds the link."""
     row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     if body.in_address:
-        async with wired.db.write(Scope.of(row.organization_id)) as session:
-            await link_logged(session, customer(row, request), row.id, now=wired.clock())
-    async with wired.db.read(Scope.of(row.organization_id)) as session:
+        async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
+            await link_logged(session, customer(row, request), row.id, now=wired.parts.clock())
+    async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         shared = await common(session, wired, row)
         if row.state in SPENT:  # what became of the key is for who submitted it: they have the code
             return {"vendor": shared["vendor"], "state": "spent"}
         versions = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
         present_serves = row.rotation_id is not None and serves(versions)
-        also_asked = bool(await also_open(session, row, now=wired.clock()))
+        also_asked = bool(await also_open(session, row, now=wired.parts.clock()))
     return {
         **shared,
         "state": "open",
@@ -132,7 +132,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
         "requested_by": shown(row.requested_by),
         "purpose": shown(row.purpose) or None,
         # A rotation's new key goes to the host of the old one, so nobody is asked for it again.
-        "variables": [] if row.rotation_id else _variables(wired.catalog.get(row.provider)),
+        "variables": [] if row.rotation_id else _variables(wired.parts.catalog.get(row.provider)),
         "rotation": row.rotation_id is not None,
         "present_serves": present_serves,
         "also_asked": also_asked,
@@ -149,7 +149,7 @@ async def submit(intake_id: str, body: Submission, known: Shown, request: Reques
     row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     sealed_key = from_base64url(body.sealed, "sealed")
     done = await wired.submissions.submit(row, customer(row, request), sealed_key, dict(body.variables))
-    async with wired.db.read(Scope.of(row.organization_id)) as session:
+    async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         return {"state": done.state, "receipt": await receipt(session, wired, done)}
 
 
@@ -161,10 +161,10 @@ def customer(row: IntakeRow, request: Request) -> Actor:
 async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
     """What both pages show: who asks whom for which key."""
     organization = await organizations.find(session, row.organization_id)
-    definition = wired.catalog.get(row.provider)
+    definition = wired.parts.catalog.get(row.provider)
     return {
         "organization": {"id": organization.id, "name": shown(organization.name)},
-        "vendor": {"name": wired.vendor_name, "contact": wired.vendor_contact},
+        "vendor": {"name": wired.options.vendor_name, "contact": wired.options.vendor_contact},
         "provider": {
             "id": definition.id,
             "title": definition.title,
@@ -186,8 +186,8 @@ async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dic
     organization = await organizations.find(session, row.organization_id)
     return {
         "organization": shown(organization.name),
-        "vendor": wired.vendor_name,
-        "provider": wired.catalog.get(row.provider).title,
+        "vendor": wired.options.vendor_name,
+        "provider": wired.parts.catalog.get(row.provider).title,
         "last4": version.last4,
         "fingerprint": version.fingerprint,
         "received_at": when(version.staged_at),

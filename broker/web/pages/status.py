@@ -50,7 +50,7 @@ async def status_page() -> HTMLResponse:
 @router.post("/status/{intake_id}/challenge")
 async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
     """A nonce for the next call's proof: the same kind of answer for every id."""
-    return {"nonce": wired.links.challenges.new("status", intake_id)}
+    return {"nonce": wired.links.challenge("status", intake_id)}
 
 
 @router.post("/status/{intake_id}/open")
@@ -58,8 +58,8 @@ async def open_status(intake_id: str, body: Arrival, known: Shown, request: Requ
     """What became of the key, for who holds the status code."""
     row, _ = await wired.links.status_proved(intake_id, known)
     if body.in_address:
-        async with wired.db.write(Scope.of(row.organization_id)) as session:
-            await status_link_logged(session, customer(row, request), row, now=wired.clock())
+        async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
+            await status_link_logged(session, customer(row, request), row, now=wired.parts.clock())
     return await _status(wired, row)
 
 
@@ -67,9 +67,9 @@ async def open_status(intake_id: str, body: Arrival, known: Shown, request: Requ
 async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -> dict[str, Any]:
     """Which jobs used the key, how often, and on which days."""
     row, _ = await wired.links.status_proved(intake_id, known)
-    now = wired.clock()
+    now = wired.parts.clock()
     assert row.credential_id is not None
-    async with wired.db.read(Scope.of(row.organization_id)) as session:
+    async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         found = await usage(session, row.credential_id, now - body.days * DAY_MS)
     today = now // DAY_MS
     return {
@@ -106,10 +106,10 @@ async def withdraw(intake_id: str, known: Shown, request: Request, wired: Wired)
 async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """The request over which the customer submits the next key, now; they make its link's secret of their code."""
     row, key = await wired.links.status_proved(intake_id, known)
-    async with wired.db.write(Scope.of(row.organization_id)) as session:
+    async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
         credential = await session.get_one(CredentialRow, row.credential_id)
         actor = customer(row, request)
-        intake = await wired.rotating.by_customer(session, actor, credential, key, now=wired.clock())
+        intake = await wired.rotating.by_customer(session, actor, credential, key, now=wired.parts.clock())
     recipient = link_secret.recipient_of(intake.public_key, intake.context)
     named = link_proof.next_recipient(key, known.nonce, recipient)
     return {"intake": intake.id, "seal": seal_of(intake), "answer": base64url.encode(named)}
@@ -131,14 +131,14 @@ async def _act(
     """Do what the customer decides, in one transaction of theirs; the status as it then is."""
     row, _ = await wired.links.status_proved(intake_id, known)
     assert row.credential_id is not None
-    async with wired.db.write(Scope.of(row.organization_id)) as session:
-        await decide(session, customer(row, request), row.credential_id, now=wired.clock())
+    async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
+        await decide(session, customer(row, request), row.credential_id, now=wired.parts.clock())
     await wired.in_flight.drained(row.credential_id)
     return await _status(wired, row)
 
 
 async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
-    async with wired.db.read(Scope.of(row.organization_id)) as session:
+    async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         credential = await session.get_one(CredentialRow, row.credential_id)
         organization = await session.get_one(OrganizationRow, row.organization_id)
         found = await session.scalars(
@@ -151,11 +151,11 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         received = await receipt(session, wired, row)
         version = _present(versions, row)
         mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)
-        due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.catalog)))
+        due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.parts.catalog)))
     following = next_key.following(credential, versions, changing, first)
     return {
         **shared,
-        "contact": wired.vendor_contact,
+        "contact": wired.options.vendor_contact,
         "receipt": received,
         "key": {
             "last4": version.last4,
