@@ -29,4 +29,4 @@ async def cool_down(session: AsyncSession, credential: str, seconds: float, now:
     """Keep what an upstream asked for: nobody uses the credential's key for so long."""
     if seconds:
         statement = cooldown_statement(session.get_bind().dialect.name)
-        await session.execute(statement, {"allowance": cooldown_id(credential), "number": now + int(seconds * 1000)})
+        await session.execute(statement, {"quota": cooldown_id(credential), "number": now + int(seconds * 1000)})

@@ -155,7 +155,7 @@ class Forwarder:
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = cooldown_statement(self._audit.dialect)
-            writes.append((pause, {"allowance": cooldown_id(use.key.credential), "number": until}))
+            writes.append((pause, {"quota": cooldown_id(use.key.credential), "number": until}))
         if use.refused:
             writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
         if not self._audit.post(event, writes):
