@@ -45,6 +45,7 @@ from broker.keystore_setup import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
+from broker.leases.opening import Opening
 from broker.leases.snapshot import SnapshotCache
 from broker.notifications.mail import Mail
 from broker.notifications.outbox import Outbox
@@ -159,7 +160,8 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
     options, clock = _options(settings), parts.clock
     verification = Verification(parts)
     snapshots = SnapshotCache(parts.db, clock)
-    leasing = Leasing(parts, snapshots)
+    opening = Opening(parts, snapshots)
+    leasing = Leasing(parts, snapshots, opening)
     in_flight = InFlightCalls(parts, leasing, snapshots, _limits(settings))
     rotating = Rotating(parts)
     return Services(
@@ -177,7 +179,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         links=Links(parts),
         submissions=Submissions(parts, verification),
         in_flight=in_flight,
-        proxy=Proxy(Authorizer(parts, leasing, snapshots), Forwarder(parts, leasing), in_flight),
+        proxy=Proxy(Authorizer(parts, leasing, snapshots), Forwarder(parts, opening), in_flight),
         rotating=rotating,
         outbox=Outbox(
             parts.db,

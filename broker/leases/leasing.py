@@ -19,17 +19,13 @@ from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.recent import Recent
 from broker.base.secret import Secret
-from broker.credentials.lifecycle import Health
-from broker.credentials.missing import note_missing
-from broker.credentials.tables import VersionRow
 from broker.formats import ids, token
 from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
-from broker.keystore.keystore import CannotOpen, KeyGone, KeystoreUnavailable
 from broker.leases.lease import Lease, lease_of, row_of
+from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, AccessTarget, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
-from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 
@@ -96,10 +92,10 @@ _END = (
 class Leasing:
     """Leases of one process over the shared database."""
 
-    def __init__(self, parts: Parts, snapshots: SnapshotCache) -> None:
-        self._db, self._audit, self._keystore, self._clock = parts.db, parts.audit, parts.keystore, parts.clock
+    def __init__(self, parts: Parts, snapshots: SnapshotCache, opening: Opening) -> None:
+        self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._token_key, self._id_key, self._row_key = parts.keys.lease_token, parts.keys.lease_id, parts.keys.rows
-        self._snapshots = snapshots
+        self._snapshots, self._opening = snapshots, opening
         self._leases = Recent[str, Lease](_REMEMBERED)
         self._confirmed = False
 
@@ -182,7 +178,7 @@ class Leasing:
         assert snapshot.key is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
-            revealed = await self.open(snapshot.key, target)
+            revealed = await self._opening.open(snapshot.key, target)
             # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
             if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, snapshot)):
                 await self.snapshot_of(await self.find(lease.id), fresh=True)
@@ -192,53 +188,6 @@ class Leasing:
         """Whether one of these epochs is another by now."""
         async with self._db.read(EVERY_TENANT) as session:
             return await epochs_of(session, guards) != guards
-
-    async def open(self, key: SealedKey, target: AccessTarget) -> Secret:
-        """The key itself; its event is durable already."""
-        try:
-            return await self._keystore.open(key.sealed, key.binding)
-        except (CannotOpen, KeystoreUnavailable):
-            # The sealed bytes may have been re-wrapped since the snapshot.
-            snapshot = await self._snapshots.get(target, fresh=True)
-            again = snapshot.keys.same_as(key)
-            if again is None:
-                raise KeystoreUnavailable("The key can't be opened just now; try again.") from None
-            try:
-                return await self._keystore.open(again.sealed, again.binding)
-            except KeyGone:
-                await self._note_missing(again)
-                raise
-            except CannotOpen:
-                await self._tell_unopenable(again, target)
-                raise KeystoreUnavailable(
-                    "The stored key can't be opened; an operator must look.", cause="altered"
-                ) from None
-
-    async def _note_missing(self, key: SealedKey) -> None:
-        """Tell people; every use meets it, so what is known already takes no writer."""
-        scope = Scope.of(key.binding.organization)
-        async with self._db.read(scope) as session:
-            row = await session.get_one(VersionRow, (key.credential, key.number))
-        if row.health != Health.GONE:
-            async with self._db.write(scope) as session:
-                await note_missing(session, key.credential, key.number, self._clock())
-
-    async def _tell_unopenable(self, key: SealedKey, target: AccessTarget) -> None:
-        """What is stored is not what was put there: somebody changed a row, or a value in Vault."""
-        now, organization = self._clock(), key.binding.organization
-        _log.error("keystore.unopenable", credential=key.credential, version=key.number, organization=organization)
-        async with self._db.write(Scope.of(organization)) as session:
-            await notify(
-                session,
-                "key_unopenable",
-                organization=organization,
-                provider=target.provider,
-                credential=key.credential,
-                version=key.number,
-                now=now,
-                facts={"last4": key.last4},
-                dedup=f"unopenable/{key.credential}/{key.number}",
-            )
 
     async def _replay(self, actor: Actor, target: AccessTarget, ask: Ask, lease: Lease) -> Issued:
         lease, snapshot = await self.snapshot_of(lease)

@@ -15,7 +15,7 @@ from broker.base.errors import BrokerError, Unavailable
 from broker.base.outbound import Unreachable, Untrusted
 from broker.care.health import SUSPECT, suspicion
 from broker.credentials.cooldown import cooldown_id
-from broker.leases.leasing import Leasing
+from broker.leases.opening import Opening
 from broker.parts import Parts
 from broker.providers.retry_after import asked_of, pause_of
 from broker.proxy.in_flight import InFlightCall
@@ -82,9 +82,9 @@ class Answer:
 class Forwarder:
     """Uses keys whose use is on the record."""
 
-    def __init__(self, parts: Parts, leasing: Leasing) -> None:
+    def __init__(self, parts: Parts, opening: Opening) -> None:
         self._audit, self._outbound, self._clock = parts.audit, parts.outbound, parts.clock
-        self._leasing = leasing
+        self._opening = opening
 
     @asynccontextmanager
     async def forwarded(
@@ -92,7 +92,7 @@ class Forwarder:
     ) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
         try:
-            key = await self._leasing.open(use.key, in_flight.lease.target)
+            key = await self._opening.open(use.key, in_flight.lease.target)
             use.opened = True
             placement = use.definition.place(key)
             base = use.definition.url(use.key.variables)
