@@ -11,7 +11,8 @@ from broker.audit.heads import HeadFile, Heads
 from broker.audit.record import record
 from broker.audit.tables import SeriesRow
 from broker.base.clock import Clock, now_ms
-from broker.base.db import EVERY_TENANT, Database, keep_private
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.sqlite import keep_private
 from broker.config import Settings
 from broker.keystore import internal
 from broker.keystore.vault.heads import HeadInVault

@@ -16,7 +16,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from broker.base.db import Database, keep_private
+from broker.base.db import Database
+from broker.base.sqlite import keep_private
 
 _log = structlog.get_logger()
 # The advisory lock of whoever changes the schema; any number that nobody else takes.

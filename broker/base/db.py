@@ -8,11 +8,7 @@ bypasses the ORM.  A session without a scope does not exist.
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +19,7 @@ import sqlalchemy
 from sqlalchemy import BigInteger, MetaData, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -39,8 +35,9 @@ from sqlalchemy.pool import QueuePool
 from broker.base.address import for_driver, for_pool
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
-from broker.base.outage import end_useless_connections, ends_connection
-from broker.base.statements import OnConnection, OnSqlite, Transaction
+from broker.base.outage import end_useless_connections
+from broker.base.sqlite import SqliteThread, sqlite_engine
+from broker.base.statements import OnConnection, Transaction
 from broker.base.storable import Unstorable
 from broker.base.writer import Writer
 
@@ -206,7 +203,7 @@ class Database:
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
         self._writer = Writer() if self.dialect == "sqlite" else None
-        self._thread = _SqliteThread(self.file) if self.file is not None else None
+        self._thread = SqliteThread(self.file) if self.file is not None else None
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -286,42 +283,6 @@ class Database:
         return AsyncSession(self.engine, sync_session_class=FencedSession, info=info, expire_on_commit=False)
 
 
-class _SqliteThread:
-    """The driver's own connection and the one thread that uses it."""
-
-    def __init__(self, path: Path) -> None:
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
-
-    def run(self, work: Callable[[Transaction], Result]) -> Result:
-        if self._connection is None:
-            self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-            _set_pragmas(self._connection)
-        connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(OnSqlite(connection))
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if ends_connection(error):
-                self._close()
-            raise
-        return result
-
-    def close(self) -> None:
-        self.executor.submit(self._close)
-        self.executor.shutdown()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-_BUSY_S = 5
 _GIVEN_BACK_S = 2
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
@@ -343,11 +304,7 @@ def _engine(url: str, pool_size: int) -> AsyncEngine:
 
 def _engine_of(url: str, pool_size: int) -> AsyncEngine:
     if url.startswith("sqlite"):
-        engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        end_useless_connections(engine.sync_engine)
-        return engine
+        return sqlite_engine(url, pool_size)
     address, arguments = for_pool(url)
     engine = create_async_engine(
         address,
@@ -376,41 +333,3 @@ async def look_alive(connection: asyncpg.Connection) -> None:
     """
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
-
-
-def keep_private(file: Path) -> None:
-    """Have a file of SQLite's read by its owner alone, whatever the folder's mode.
-
-    The file is made if there is none.  What SQLite keeps beside it later gets the file's mode; what is beside it
-    already gets that mode here.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    for each in (file, *(file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))):
-        with suppress(FileNotFoundError):
-            status = each.stat()
-            # It isn't opened: closing it would end the locks that SQLite has on it in this process.
-            if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != _OWNERS:
-                each.chmod(_OWNERS)
-
-
-_OWNERS = 0o600
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    # The driver's implicit BEGIN is switched off so that ours decides between reading and writing.
-    connection.isolation_level = None
-    _set_pragmas(connection)
-
-
-def _set_pragmas(connection: DBAPIConnection | sqlite3.Connection) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A write that began as a read can fail half-way with SQLITE_BUSY_SNAPSHOT; IMMEDIATE takes the lock at once.
-    writing = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
