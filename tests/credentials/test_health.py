@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
-from broker.care.health import spread
+from broker.care.health import HealthCheck, spread
 from broker.credentials import pausing
 from broker.credentials.tables import VersionRow
 from broker.sandbox.state import Faults
@@ -182,7 +182,8 @@ async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_fro
         assert (await world.proxied(lease, "/facilities")).status_code == 401
 
     # then it is asked about in the next round, which finds out
-    assert [row.credential_id for row in await world.broker.worker.health.due()] == [acme]
+    check = HealthCheck(world.services.parts, world.services.verification)
+    assert [row.credential_id for row in await check.due()] == [acme]
     await world.broker.worker.duties["check_health"].run()
     assert await health(world, acme) == "failing"
 

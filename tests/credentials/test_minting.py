@@ -164,7 +164,7 @@ async def test_a_try_that_outlives_its_claim_keeps_nothing_that_the_next_one_has
             raise Died
         made = await real(self, claimed)
         world.clock.forward(seconds=400)
-        await world.broker.worker.make_keys()
+        await world.broker.worker.duties["make_keys"].run()
         return made
 
     with monkeypatch.context() as patched:

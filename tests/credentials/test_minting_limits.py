@@ -148,9 +148,9 @@ async def test_no_key_is_made_for_an_organization_that_was_cut_off(world: World)
 async def test_no_key_is_made_for_an_organization_whose_credentials_are_not_cut_off_yet(world: World) -> None:
     credential = await world.key_for("acme")
     await begin(world, credential)
-    async with world.services.db.write(EVERY_TENANT) as session:
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(OrganizationRow).values(state=Validity.REVOKED))
-    await world.broker.worker.make_keys()
+    await world.broker.worker.duties["make_keys"].run()
     assert await world.states(credential) == ["active"]
     assert await world.events(kind="rotation.call.*") == []
 
