@@ -58,7 +58,7 @@ class Served:
             await send(message)
 
 
-def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, ASGIApp]:
+def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, Edge]:
     """The API over a running broker, and the same behind its edge, which is what is served.
 
     ``with_worker`` also does the periodic work in this process.

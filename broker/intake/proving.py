@@ -77,7 +77,7 @@ class Links:
         self._own = parts.keys.keystore()
         self._nobodys: bytes | None = None
         # Whoever comes has to be looked up, but hundreds at once are not to take the process, or every connection.
-        self._pace = Pace(per_second=50, burst=10, longest_s=5)
+        self.pace = Pace(per_second=50, burst=10, longest_s=5)
         self._looking = asyncio.Semaphore(2)
 
     @property
@@ -136,7 +136,7 @@ class Links:
             self._challenges.check(proof.nonce, proof.page, intake_id)
         if not ids.is_id(intake_id, "int"):
             return None
-        await self._pace.turn()
+        await self.pace.turn()
         async with self._looking, self._db.read(EVERY_TENANT) as session:
             row = await session.scalar(select(IntakeRow).where(IntakeRow.id == intake_id))
         if row is not None and not row.genuine:

@@ -86,7 +86,7 @@ class Edge:
         self._metrics = metrics
         self._log = structlog.get_logger().bind()
         fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
-        self._pace = Pace(per_second=refusals, burst=20, longest_s=15)
+        self.pace = Pace(per_second=refusals, burst=20, longest_s=15)
         self._fixed = [(name.lower().encode(), value.encode()) for name, value in fixed.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +114,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if 400 <= status < 500 and not scope.get(ESTABLISHED):
-                    started += await self._pace.turn()
+                    started += await self.pace.turn()
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))

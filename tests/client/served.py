@@ -50,8 +50,7 @@ class Desk:
 
     async def leases(self) -> list[dict[str, Any]]:
         """Every lease, oldest first."""
-        found = await self.world.call("GET", "/v1/leases")
-        return found["items"]  # type: ignore[no-any-return]
+        return await self.world.items("/v1/leases")
 
     async def states(self) -> list[str]:
         """Of every lease, oldest first."""

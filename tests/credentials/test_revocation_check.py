@@ -119,7 +119,7 @@ async def test_an_upstream_that_says_nothing_for_long_is_no_reason_to_ask_nobody
 async def test_the_customer_reads_where_to_revoke_the_key(world: World, acme: str) -> None:
     await world.work()
     async with world.services.parts.db.read(EVERY_TENANT) as session:
-        notice = await session.scalar(select(NoticeRow).where(NoticeRow.kind == "revocation_wanted"))
+        notice = (await session.scalars(select(NoticeRow).where(NoticeRow.kind == "revocation_wanted"))).one()
     words = filled(WORDS["revocation_wanted"].customer, notice.facts)
     for step in world.services.parts.catalog.get("raptor-comply").admin.revoke:
         assert step in words

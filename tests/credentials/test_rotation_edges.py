@@ -35,7 +35,8 @@ async def rotate(world: World, credential: str) -> Any:
 
 async def pasted(world: World, key: str, label: str = "default") -> dict[str, Any]:
     wanted = {"organization": "acme", "provider": "raptor-comply", "label": label, "key": key}
-    return await world.call("POST", "/v1/credentials", status=201, json=wanted)  # type: ignore[no-any-return]
+    made: dict[str, Any] = await world.call("POST", "/v1/credentials", status=201, json=wanted)
+    return made
 
 
 async def probe_at(world: World, credential: str, number: int, at: int) -> None:

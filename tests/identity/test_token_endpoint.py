@@ -295,6 +295,7 @@ async def test_a_development_client_secret_works_where_allowed_and_is_stored_has
         secret = made["client_secret"]
         async with world.services.parts.db.read(EVERY_TENANT) as session:
             row = await session.get_one(WorkloadRow, made["id"])
+        assert row.secret_hash is not None
         assert secret.encode() not in row.secret_hash
         form = {"grant_type": "client_credentials"}
         assert (await world.http.post("/oauth/token", data=form, auth=(made["id"], secret))).status_code == 200

@@ -87,7 +87,7 @@ class Intake(RuleBasedStateMachine):
     def row(self) -> IntakeRow:
         async def read() -> IntakeRow:
             async with self.world.services.parts.db.read(EVERY_TENANT) as session:
-                return await session.get_one(IntakeRow, self.intake)  # type: ignore[no-any-return]
+                return await session.get_one(IntakeRow, self.intake)
 
         return self.runner.run(read())
 

@@ -23,7 +23,7 @@ NEVER_MINTED = "rc_live_" + "Z" * 64
 
 async def row_of(world: World, intake: str) -> IntakeRow:
     async with world.services.parts.db.read(EVERY_TENANT) as session:
-        return await session.get_one(IntakeRow, intake)  # type: ignore[no-any-return]
+        return await session.get_one(IntakeRow, intake)
 
 
 def sealed_to(seal: dict[str, Any], key: str) -> str:

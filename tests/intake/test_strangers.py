@@ -224,7 +224,7 @@ async def test_links_are_looked_up_at_a_pace(world: World, monkeypatch: pytest.M
         await came.wait()
         return 0.0
 
-    monkeypatch.setattr(world.services.links._pace, "turn", turn)
+    monkeypatch.setattr(world.services.links.pace, "turn", turn)
     monkeypatch.setattr(world.services.parts.db, "read", None)
     asking = asyncio.create_task(world.open(intake, secret))
     for _ in range(100):
@@ -248,7 +248,7 @@ async def test_refusals_wait_for_their_turn_where_nobody_was_established(
         turns += 1
         return 0.0
 
-    monkeypatch.setattr(world.edge._pace, "turn", turn)
+    monkeypatch.setattr(world.edge.pace, "turn", turn)
     unknown = {"Authorization": "Bearer kbl_unknown"}
     for path, headers in (("/nothing", {}), ("/v1/leases", {}), ("/v1/leases", unknown), ("/proxy/a/b/c", unknown)):
         assert 400 <= (await world.http.get(path, headers=headers)).status_code < 500

@@ -162,7 +162,7 @@ async def two(world: World) -> Two:
 async def _undelivered(world: World, webhook: str) -> str:
     """A delivery of globex's that was given up."""
     async with world.services.parts.db.write(EVERY_TENANT) as session:
-        notice = (await session.scalars(select(NoticeRow))).first()
+        notice = (await session.scalars(select(NoticeRow).limit(1))).one()
         delivery = DeliveryRow(
             id=ids.new("dlv"),
             organization_id=notice.organization_id,

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker import keystore_setup
+from broker.keystore.cached import Cached
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.login import AppRole
 from broker.keystore.vault.server import Address, Vault
@@ -209,6 +212,8 @@ async def test_neither_token_nor_sign_in_holds(desk: Desk, victim: bao.Bao) -> N
 async def test_a_cache_that_was_asked_for_bridges_an_absence_for_its_time_only(
     keystore: str, tmp_path: Path, sqlite_url: str, victim: bao.Bao, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    later = 0.0
+    monkeypatch.setattr(keystore_setup, "Cached", partial(Cached, clock=lambda: time.monotonic() + later))
     given = victim.approle(victim.root, tmp_path / "vault")
     async with upstream() as (state, url):
         settings = settings_for(
@@ -225,10 +230,8 @@ async def test_a_cache_that_was_asked_for_bridges_an_absence_for_its_time_only(
                 assert await desk.use() == (200, ""), "within its time"
                 assert (await desk.ready())[1] == "sealed", "the probe tells all the same"
                 # not beyond it
-                cache = world.services.parts.keystore
-                monkeypatch.setattr(cache._kept, "_clock", lambda: time.monotonic() + 600)
+                later = 600
                 assert await desk.use() == (503, "sealed")
-                monkeypatch.undo()
                 # and what is kept does not outlive a revocation
                 await asyncio.to_thread(victim.unseal)
                 await desk.recovers()

@@ -223,7 +223,8 @@ async def test_a_crash_before_the_row_is_stored_leaves_a_note_that_the_next_work
 async def test_a_note_does_not_destroy_what_another_put_under_its_number(world: World, server: Bao) -> None:
     credential = await world.key_for("acme")
     row = (await rows(world))[0]
-    reference = Reference.decode(row.sealed or b"")
+    assert row.sealed is not None
+    reference = Reference.decode(row.sealed)
     other = Reference(reference.path, reference.number, b"m" * 16, reference.seal).encode()
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         session.add(OrphanRow(reference=other, due_at=0))

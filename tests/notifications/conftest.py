@@ -73,7 +73,8 @@ class Notifying:
     async def webhook(self, **more: Any) -> dict[str, Any]:
         """An endpoint at the receiver; its answer, with the secret."""
         wanted = {"url": self.receiver.url + "/hook?token=very-secret-part", **more}
-        return await self.world.call("POST", "/v1/webhooks", status=201, json=wanted)  # type: ignore[no-any-return]
+        made: dict[str, Any] = await self.world.call("POST", "/v1/webhooks", status=201, json=wanted)
+        return made
 
     async def happen(self, slug: str = "acme") -> str:
         """Something that everybody is told of: a key given over a link is exposed; the credential's id."""
@@ -89,8 +90,7 @@ class Notifying:
 
     async def deliveries(self, **wanted: str) -> list[dict[str, Any]]:
         """Every delivery."""
-        found = await self.world.call("GET", "/v1/notices/deliveries", params={"limit": 500, **wanted})
-        return found["items"]  # type: ignore[no-any-return]
+        return await self.world.items("/v1/notices/deliveries", limit=500, **wanted)
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx2
 import pytest
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.support.world import World
 
@@ -21,8 +18,7 @@ async def test_a_use_is_recorded_from_an_address_or_from_none(world: World, told
     await world.grant(job, "acme")
     lease = await job.lease("acme")
     # given a proxy that the broker trusts, as `broker serve` does, which appends to what it is sent
-    behind: Any = ProxyHeadersMiddleware(world.edge, "10.0.0.0/8")
-    transport = httpx2.ASGITransport(app=behind, client=("10.0.0.7", 1))
+    transport = httpx2.ASGITransport(app=world.behind_a_proxy(), client=("10.0.0.7", 1))
     headers = {"Authorization": f"Bearer {lease['token']}", "X-Forwarded-For": told}
     async with httpx2.AsyncClient(transport=transport) as http:
         assert (await http.get(f"{lease['proxy_url']}/facilities", headers=headers)).status_code == 200

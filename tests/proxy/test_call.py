@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT
-from broker.base.outbound import Unreachable
+from broker.base.outbound import Outbound, Unreachable
 from broker.leases.tables import UseRow
 from broker.proxy.duties import lost_after_ms
 from broker.sandbox.state import Faults
@@ -52,11 +53,13 @@ async def test_a_use_is_recorded_before_and_after(world: World) -> None:
     assert (use.status, use.completed_at is not None) == (200, True)
 
 
-async def test_an_upstream_that_gives_no_answer_is_a_502_and_recorded(world: World) -> None:
+async def test_an_upstream_that_gives_no_answer_is_a_502_and_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lease = await leased(world)
     world.upstream.faults = Faults(outage=True, status=500)
     assert (await world.proxied(lease, "/facilities")).status_code == 500, "its own answers pass"
-    world.services.proxy._forwarder._outbound.call = _unreachable
+    monkeypatch.setattr(Outbound, "call", _unreachable)
     refused = await world.proxied(lease, "/facilities")
     assert (refused.status_code, refused.json()["code"]) == (502, "upstream_unreachable")
     assert (await world.events(kind="use.completed"))[-1]["core"]["outcome"]["status"] is None

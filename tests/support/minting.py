@@ -47,7 +47,8 @@ def live(world: World) -> list[Key]:
 async def begin(world: World, credential: str) -> dict[str, Any]:
     made = await world.call("POST", f"/v1/credentials/{credential}/rotate", status=201, json={})
     assert made["link"] is None, "nobody is asked"
-    return made["rotation"]  # type: ignore[no-any-return]
+    begun: dict[str, Any] = made["rotation"]
+    return begun
 
 
 async def finished(world: World, credential: str) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx2
 import pytest
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from broker.config import SettingsUnusable, load
 from tests.support.world import World
@@ -28,8 +25,7 @@ from tests.support.world import World
 )
 async def test_what_a_proxy_tells_is_an_address_or_none(world: World, told: str, recorded: str) -> None:
     # given the broker as `broker serve` runs it, behind a proxy that it trusts
-    behind: Any = ProxyHeadersMiddleware(world.edge, "10.0.0.0/8")
-    transport = httpx2.ASGITransport(app=behind, client=("10.0.0.7", 1))
+    transport = httpx2.ASGITransport(app=world.behind_a_proxy(), client=("10.0.0.7", 1))
     async with httpx2.AsyncClient(transport=transport, base_url=world.settings.public_url) as http:
         headers = {**world.admin, "X-Forwarded-For": told}
         made = await http.post("/v1/organizations", headers=headers, json={"slug": "acme", "name": "Acme"})
