@@ -92,7 +92,7 @@ def execute_many(transaction: Transaction, statement: Executable, rows: Sequence
 def _prepared(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     key = (dialect.name, statement)
     if key not in _kept:
-        compiled = statement.compile(dialect=dialect, column_keys=list(row))  # type: ignore[attr-defined]
+        compiled = statement.compile(dialect=dialect, column_keys=list(row))  # type: ignore[attr-defined]  # an INSERT or UPDATE has it
         assert isinstance(compiled, SQLCompiler)
         assert compiled.positiontup is not None
         _kept[key] = (str(compiled), tuple(compiled.positiontup))

@@ -40,9 +40,9 @@ def check(
     """
     # The schema comes with the server's parts, which a job's machine may lack.
     try:
-        from broker.base.errors import Invalid  # noqa: PLC0415
-        from broker.base.outbound import Unreachable, Untrusted  # noqa: PLC0415
-        from broker.providers import catalog  # noqa: PLC0415
+        from broker.base.errors import Invalid  # noqa: PLC0415 - see above
+        from broker.base.outbound import Unreachable, Untrusted  # noqa: PLC0415 - see above
+        from broker.providers import catalog  # noqa: PLC0415 - see above
     except ImportError:
         fail("Checking provider files needs the server's parts: install keybroker[server].")
     try:

@@ -255,7 +255,7 @@ class _Client:
 
 
 class _Grant(ClientCredentialsGrant):  # type: ignore[misc]  # authlib has no types
-    TOKEN_ENDPOINT_AUTH_METHODS = [JWTBearerClientAssertion.CLIENT_AUTH_METHOD, "client_secret_basic"]  # noqa: RUF012
+    TOKEN_ENDPOINT_AUTH_METHODS = [JWTBearerClientAssertion.CLIENT_AUTH_METHOD, "client_secret_basic"]  # noqa: RUF012 - authlib's
 
 
 class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no types
@@ -272,8 +272,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         self.register_client_auth_method(JWTBearerClientAssertion.CLIENT_AUTH_METHOD, _Assertion(self, endpoint))
         self.register_token_generator(
             "default",
-            # The underscored names are of this module's own classes: one unit.
-            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name, endpoint._clock),  # noqa: SLF001
+            AccessTokenGenerator(endpoint._issuer, endpoint._keys, row.name, endpoint._clock),  # noqa: SLF001 - one unit
         )
 
     def query_client(self, client_id: str) -> _Client | None:

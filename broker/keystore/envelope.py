@@ -39,7 +39,7 @@ class EnvelopeKeystore:
         except InvalidTag:
             raise CannotOpen("a sealed value was altered") from None
 
-    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002 - nobody browses rows
         """Wrap the data key again; the value itself is not touched."""
         parts = _parts(sealed)
         if parts.kek_id == await self._wrapper.newest():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from broker.providers.schema import FAULTS
 
@@ -28,10 +28,10 @@ _FIXES = {
 
 def lines(file: str, error: ValidationError) -> list[str]:
     """Every fault of the file, in the order of its fields."""
-    return [f"{file}: {field}: {fix}" for item in error.errors() for field, fix in _faults(item)]  # type: ignore[arg-type]
+    return [f"{file}: {field}: {fix}" for item in error.errors() for field, fix in _faults(item)]
 
 
-def _faults(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _faults(item: ErrorDetails) -> Iterator[tuple[str, str]]:
     kind, where = item["type"], list(item["loc"])
     if where[:1] == ["auth"] and len(where) > 1 and where[1] in _KINDS_OF_AUTH:
         # This is the name of the chosen kind of auth, which stands in no file.

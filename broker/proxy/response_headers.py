@@ -116,7 +116,7 @@ def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, 
         if aliased in _REFERENCES:
             value = addresses.through_proxy(value)  # noqa: PLW2901 - the value, re-addressed
         elif aliased == "link":
-            value = re.sub("<([^>]*)>", lambda link: f"<{addresses.through_proxy(link[1])}>", value)  # noqa: PLW2901
+            value = re.sub("<([^>]*)>", lambda link: f"<{addresses.through_proxy(link[1])}>", value)  # noqa: PLW2901 - as above
         kept.append((aliased, _RENAMED.get(aliased, name), value))
     return [(name, value) for aliased, name, value in kept if aliased not in named]
 

@@ -41,7 +41,7 @@ def upgrade() -> None:
         f"WHERE {_ALONE}"
     )
     op.execute(
-        "UPDATE credential_versions SET next_probe_at = 0 WHERE state = 'active' AND sealed IS NOT NULL "  # noqa: S608
+        "UPDATE credential_versions SET next_probe_at = 0 WHERE state = 'active' AND sealed IS NOT NULL "  # noqa: S608 - no input in it
         f"AND credential_id IN (SELECT id FROM credentials WHERE NOT {_ALONE})"
     )
     op.add_column("intakes", sa.Column("drawn_at", sa.BigInteger(), nullable=True))

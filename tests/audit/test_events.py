@@ -54,7 +54,7 @@ def test_whatever_is_accepted_has_bytes_to_store(event: Event) -> None:
 @pytest.mark.parametrize("text", ["Jane Doe", "jane@acme.example", "a\x9b", "a\nb", "<b>", "é", "\ud800", "x" * 3_000])
 def test_no_free_text_gets_into_the_core(name: str, text: str) -> None:
     with pytest.raises(ValueError, match="ids and words"):
-        Event(kind="use.denied", time=1, actor=BROKER, **{name: text})  # type: ignore[arg-type]
+        Event(kind="use.denied", time=1, actor=BROKER, **{name: text})  # type: ignore[arg-type]  # any field's
     assert word(text) == ""
 
 
@@ -79,7 +79,7 @@ def test_nor_does_it_as_the_target_of_a_call(target: AuditTarget) -> None:
 def test_numbers_are_those_that_every_reader_of_json_has(number: int) -> None:
     for fields in ({"time": number}, {"time": 1, "version": number}):
         with pytest.raises(ValueError, match="number"):
-            Event(kind="use.denied", actor=BROKER, **fields)  # type: ignore[arg-type]
+            Event(kind="use.denied", actor=BROKER, **fields)  # type: ignore[arg-type]  # any field's
     for outcome in ((number, 1), (200, number), (200, 1, number), (200, 1, 1, number)):
         with pytest.raises(ValueError, match="number"):
             Outcome(*outcome)

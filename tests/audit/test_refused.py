@@ -115,7 +115,7 @@ def locked() -> sqlite3.OperationalError:
 
 def stated(state: str) -> DBAPIError:
     cause = Exception(state)
-    cause.sqlstate = state  # type: ignore[attr-defined]
+    cause.sqlstate = state  # type: ignore[attr-defined]  # as drivers do
     return DBAPIError("COMMIT", (), cause)
 
 

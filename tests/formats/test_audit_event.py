@@ -76,7 +76,7 @@ def test_a_value_outside_the_profile_is_refused_at_any_depth(value: Any) -> None
 @given(st.floats())
 def test_no_float_is_canonical(value: float) -> None:
     with pytest.raises(NotCanonical, match="float"):
-        encode({"a": value})  # type: ignore[dict-item]
+        encode({"a": value})  # type: ignore[dict-item]  # that is the test
 
 
 def test_a_part_of_exactly_the_cap_is_the_largest() -> None:

@@ -24,7 +24,7 @@ TESTS = [*SERVER, *PROJECT["dependency-groups"]["dev"]]
 
 def names(declared: Iterable[str]) -> set[str]:
     """The normalized names in a list of requirements."""
-    return {_normal(re.match(r"[\w.-]+", one)[0]) for one in declared}  # type: ignore[index]
+    return {_normal(re.split(r"[^\w.-]", one)[0]) for one in declared}
 
 
 def _normal(name: str) -> str:

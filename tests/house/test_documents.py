@@ -27,11 +27,14 @@ def test_every_make_target_of_a_document_exists(name: str) -> None:
 
 
 def test_every_command_of_the_documents_exists() -> None:
+    from typer.core import TyperGroup
     from typer.main import get_command
 
     from broker.cli import build
 
-    commands = get_command(build([])).commands  # type: ignore[attr-defined]
+    program = get_command(build([]))
+    assert isinstance(program, TyperGroup)
+    commands = program.commands
     for group, command in set(re.findall(r"\bbroker ([a-z]+)(?: ([a-z-]+))?", "\n".join(DOCUMENTS.values()))):
         if group in commands:
             inner = getattr(commands[group], "commands", None)

@@ -115,7 +115,7 @@ def test_a_secret_is_not_hashable(put: Callable[[Secret], Any]) -> None:
 
 def test_a_secret_has_no_further_attributes() -> None:
     with pytest.raises(AttributeError):
-        SECRET.note = "x"  # type: ignore[attr-defined]
+        SECRET.note = "x"  # type: ignore[attr-defined]  # that is the test
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))

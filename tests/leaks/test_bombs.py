@@ -80,7 +80,7 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
 
 def tarred(members: dict[str, bytes], **options: dict[str, str]) -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, **options) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, **options) as tar:  # type: ignore[call-overload]  # handed on
         for name, data in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
@@ -115,7 +115,7 @@ def test_archives_amid_other_bytes_are_counted_and_looked_for_once(
     searched = 0
 
     class Noting(bytes):
-        def find(self, sub: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        def find(self, sub: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # bytes' own takes more
             nonlocal searched
             at = super().find(sub, start, end)
             searched += (at if at >= 0 else len(self)) - start

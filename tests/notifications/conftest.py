@@ -46,7 +46,7 @@ class Mailbox:
     to_sender: str = "250 OK"
     came: list[tuple[list[str], EmailMessage]] = field(default_factory=list)
 
-    async def handle_MAIL(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802
+    async def handle_MAIL(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802 - aiosmtpd's name
         envelope.mail_from = address
         return self.to_sender
 

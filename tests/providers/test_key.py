@@ -138,4 +138,4 @@ def test_a_key_that_could_end_its_header_is_not_placed(key: bytes) -> None:
 def test_a_definition_cannot_be_changed_once_it_was_checked() -> None:
     github = catalog.load().get("github")
     with pytest.raises(ValueError, match="frozen"):
-        github.title = "Other"  # type: ignore[misc]
+        github.title = "Other"  # type: ignore[misc]  # that is the test

@@ -71,7 +71,7 @@ class Alone:
             return nullcontext()
         if self._room is None:
             # A worker's own directory lies in the one that the run has made.
-            factory: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined]
+            factory: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined]  # pytest gives it to fixtures alone
             self._room = Room(factory.getbasetemp().parent)
             self._config.add_cleanup(self._room.close)
         return self._room.alone() if alone else self._room.beside()

@@ -22,7 +22,7 @@ def _nothing(*_given: Any) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    Leasing.guards_of = _nothing  # type: ignore[assignment,method-assign]
-    AccessSnapshot.guards = _nothing  # type: ignore[assignment,method-assign]
-    Listener.run = _deaf  # type: ignore[method-assign,assignment]
+    Leasing.guards_of = _nothing  # type: ignore[assignment,method-assign]  # a guard taken out
+    AccessSnapshot.guards = _nothing  # type: ignore[assignment,method-assign]  # a guard taken out
+    Listener.run = _deaf  # type: ignore[method-assign,assignment]  # likewise: no news
     main()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from broker.sandbox.serve import running as serving
 from broker.wire.framing import Bounds
@@ -18,19 +19,18 @@ from broker.wire.reply import head_of
 from broker.wire.server import AS_SENT, TARGET, Connection, Limits
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @dataclass
 class App:
     """Answers with what it was asked; ``/hold`` waits until it is released, ``/unread`` doesn't read its body."""
 
-    scopes: list[dict[str, Any]] = field(default_factory=list)
+    scopes: list[Scope] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scopes.append(scope)
         if scope["path"] == "/raises":
             raise ZeroDivisionError
@@ -109,7 +109,7 @@ async def met(**limits: Any) -> AsyncIterator[tuple[App, Meet]]:
     """An application behind the protocol, and a way to meet it."""
     app, strangers = App(), []
     protocol = partial(Connection, limits=Limits(**limits))
-    async with serving(app, protocol=protocol) as url:  # type: ignore[arg-type]
+    async with serving(app, protocol=protocol) as url:
 
         async def meet() -> Stranger:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1 << 17)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.sandbox.serve import running as serving
 from broker.wire.cycle import Cycle
@@ -22,11 +23,10 @@ from tests.wire.test_server import GET, Stranger, met
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-App = Callable[[dict[str, Any], Any, Any], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def served(app: App, **limits: Any) -> AsyncIterator[tuple[int, list[Connection]]]:
+async def served(app: ASGIApp, **limits: Any) -> AsyncIterator[tuple[int, list[Connection]]]:
     """The application's port, and the connections that were made to it."""
     made: list[Connection] = []
 
@@ -35,7 +35,7 @@ async def served(app: App, **limits: Any) -> AsyncIterator[tuple[int, list[Conne
             made.append(self)
             super().connection_made(transport)
 
-    async with serving(app, protocol=partial(Noted, limits=Limits(**limits))) as url:  # type: ignore[arg-type]
+    async with serving(app, protocol=partial(Noted, limits=Limits(**limits))) as url:
         yield int(url.rpartition(":")[2]), made
 
 
@@ -54,7 +54,7 @@ def narrow(port: int) -> socket.socket:
     return stranger
 
 
-async def streams(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def streams(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with more than systems hold, until it hears that the stranger left; ``/proxy/ends`` with one chunk."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     tasks = {
@@ -152,7 +152,7 @@ def test_empty_lines_do_not_hold_a_connection_open(run: Run) -> None:
 
 @LOOPS
 def test_an_answer_that_ends_with_its_connection_is_reset_where_it_is_broken_off(run: Run) -> None:
-    async def broken(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
         raise ZeroDivisionError
@@ -173,7 +173,7 @@ def test_requests_before_their_time_see_nothing_of_one_another(run: Run) -> None
     whose = contextvars.ContextVar("whose", default="nobody's")
     seen = []
 
-    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(whose.get())
         whose.set(scope["path"])
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -211,7 +211,7 @@ def test_a_body_that_was_not_asked_for_is_not_waited_for(run: Run) -> None:
 def test_a_server_that_ends_takes_no_further_request(run: Run) -> None:
     release, seen = asyncio.Event(), []
 
-    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["path"])
         if scope["path"] == "/hold":
             await release.wait()
@@ -255,7 +255,7 @@ async def test_a_problem_in_answer_to_head_has_no_body() -> None:
 
 
 async def test_those_that_are_too_many_are_bounded_too() -> None:
-    async def nothing(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         """Never asked."""
 
     async with served(nothing, connections=8) as (port, made):
@@ -271,7 +271,7 @@ async def test_those_that_are_too_many_are_bounded_too() -> None:
 @pytest.mark.parametrize("size", [1, 2])
 async def test_what_of_a_body_waits_to_be_taken_is_told_as_it_comes(size: int) -> None:
     head = read_head(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999", Bounds(9999, 9))
-    cycle = Cycle(None, head, streamed=True, default=[])  # type: ignore[arg-type]
+    cycle = Cycle(None, head, streamed=True, default=[])  # type: ignore[arg-type]  # nothing is written
     counted = [cycle.came(b"x" * size, last=False) for _ in range(1_000)]
     assert counted == [size * (n + 1) for n in range(1_000)]
     assert (await cycle.receive())["body"] == b"x" * size * 1_000

@@ -78,7 +78,7 @@ class KvKeystore:
             raise CannotOpen("the value in Vault is not the one that was put there")
         return value
 
-    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002
+    async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002 - the value stays
         """Wrap the proof's data key again; the value in KV is not touched."""
         if not is_reference(sealed):
             return await self._own.rewrap(sealed, binding)
