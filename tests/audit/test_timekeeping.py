@@ -9,14 +9,14 @@ from broker.audit.log import AuditLog
 from broker.audit.timekeeping import Timekeeping
 from broker.base.clock import Timepiece
 from broker.base.db import Database
-from tests.support.world import Clock
+from tests.support.world import WorldClock
 
 
 class Process:
     """One process's timekeeping; ``clock`` is what a test does to its clocks."""
 
     def __init__(self, db: Database, *, wrong_by_hours: float = 0) -> None:
-        self.clock = Clock()
+        self.clock = WorldClock()
         self.clock.jump(hours=wrong_by_hours)
         clocks = self.clock.clocks()
         self.time = Timepiece(clocks.system, clocks.steady)

@@ -8,7 +8,7 @@ import pytest
 
 from broker.base import strangers
 from broker.base.strangers import Pace, Tally, network
-from tests.support.world import Clock
+from tests.support.world import WorldClock
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_address_is_one_or_none(told: str, is_: str) -> None:
 
 
 def test_names_are_counted_within_a_window() -> None:
-    clock = Clock()
+    clock = WorldClock()
     tally = Tally(clock)
     assert tally.count("a") == 0
     tally.add("a")
@@ -55,7 +55,7 @@ def test_names_are_counted_within_a_window() -> None:
 
 def test_more_names_than_are_kept_push_out_those_that_did_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_NAMES_MAX", 2)
-    tally = Tally(Clock())
+    tally = Tally(WorldClock())
     for name in ("old", "kept", "kept", "old", "kept", "new"):
         tally.add(name)
     assert [tally.count(name) for name in ("old", "kept", "new")] == [0, 3, 1]

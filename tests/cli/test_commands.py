@@ -30,7 +30,7 @@ from tests.support.world import running_world, settings_for, upstream
 
 
 @dataclass
-class Shell:
+class CliRunner:
     """Somebody's shell."""
 
     environment: dict[str, str]
@@ -54,22 +54,22 @@ class Shell:
 
 
 @dataclass
-class Desk:
+class CliBench:
     """A shell beside a new broker, the one-time token for its first operator, and the upstream behind it."""
 
-    shell: Shell
+    shell: CliRunner
     bootstrap: str
     upstream: State
 
 
-def shell_beside(url: str, directory: Path) -> Shell:
+def shell_beside(url: str, directory: Path) -> CliRunner:
     home = directory / "home"
     home.mkdir(parents=True)
-    return Shell({**MINIMAL, "HOME": str(home), "BROKER_URL": url}, home)
+    return CliRunner({**MINIMAL, "HOME": str(home), "BROKER_URL": url}, home)
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Desk]:
+async def bench(tmp_path: Path, sqlite_url: str) -> AsyncIterator[CliBench]:
     url = f"http://127.0.0.1:{free_port()}"
     async with upstream() as (state, upstream_url):
         settings = settings_for(tmp_path, sqlite_url, upstream_url, public_url=url)
@@ -77,7 +77,7 @@ async def desk(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Desk]:
             token = await composition.bootstrap_token(world.services)
             assert token is not None
             async with serving(world.edge, port=int(url.rpartition(":")[2])):
-                yield Desk(shell_beside(url, tmp_path), token, state)
+                yield CliBench(shell_beside(url, tmp_path), token, state)
 
 
 async def test_the_whole_tour(tmp_path: Path, sqlite_url: str) -> None:
@@ -86,16 +86,16 @@ async def test_the_whole_tour(tmp_path: Path, sqlite_url: str) -> None:
     async with upstream() as (state, upstream_url):
         program = await asyncio.to_thread(Program, tmp_path, sqlite_url, upstream_url, free_port())
         try:
-            await asyncio.to_thread(tour, Desk(shell_beside(program.url, tmp_path), program.bootstrap, state))
+            await asyncio.to_thread(tour, CliBench(shell_beside(program.url, tmp_path), program.bootstrap, state))
         finally:
             await asyncio.to_thread(program.stop)
 
 
-def tour(desk: Desk) -> None:
-    shell, state = desk.shell, desk.upstream
+def tour(bench: CliBench) -> None:
+    shell, state = bench.shell, bench.upstream
     # without an account the next step is named
     assert "broker operator bootstrap" in shell.run("org", "list", status=1)
-    said = shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
+    said = shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
     assert "You are ada (admin)" in said
     account = shell.directory / ".config/keybroker/account.json"
     assert stat.S_IMODE(account.stat().st_mode) == 0o600
@@ -155,13 +155,13 @@ def tour(desk: Desk) -> None:
     assert "needs the role" in shell.run("org", "add", "globex", status=1)
 
 
-async def test_the_life_of_a_key_by_commands(desk: Desk) -> None:
-    await asyncio.to_thread(life, desk)
+async def test_the_life_of_a_key_by_commands(bench: CliBench) -> None:
+    await asyncio.to_thread(life, bench)
 
 
-def life(desk: Desk) -> None:
-    shell, state = desk.shell, desk.upstream
-    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
+def life(bench: CliBench) -> None:
+    shell, state = bench.shell, bench.upstream
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
     shell.run("org", "add", "acme")
     there = state.add_organization("acme")
     place = ("--org", "acme", "--provider", "raptor-comply")
@@ -238,10 +238,10 @@ def life(desk: Desk) -> None:
     assert shell.json("notice", "deliveries", "--state", "dead") == []
 
 
-async def test_a_scan_of_many_candidates_finds_ours_among_them(desk: Desk) -> None:
+async def test_a_scan_of_many_candidates_finds_ours_among_them(bench: CliBench) -> None:
     def search() -> None:
-        user, state = desk.shell, desk.upstream
-        user.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
+        user, state = bench.shell, bench.upstream
+        user.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
         user.run("org", "add", "acme")
         key = state.add_key(state.add_organization("acme"))[1]
         place = ("--org", "acme", "--provider", "raptor-comply")
@@ -258,10 +258,10 @@ async def test_a_scan_of_many_candidates_finds_ours_among_them(desk: Desk) -> No
     await asyncio.to_thread(search)
 
 
-async def test_a_pasted_key_comes_from_standard_input_only(desk: Desk) -> None:
+async def test_a_pasted_key_comes_from_standard_input_only(bench: CliBench) -> None:
     def paste() -> None:
-        user, state = desk.shell, desk.upstream
-        user.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap + "\n")
+        user, state = bench.shell, bench.upstream
+        user.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
         user.run("org", "add", "acme")
         key = state.add_key(state.add_organization("acme"))[1]
         words = ("key", "add", "--org", "acme", "--provider", "raptor-comply")
@@ -275,7 +275,7 @@ async def test_a_pasted_key_comes_from_standard_input_only(desk: Desk) -> None:
 
 
 def test_provider_files_are_checked_with_field_and_fix(tmp_path: Path) -> None:
-    shell = Shell(MINIMAL, tmp_path)
+    shell = CliRunner(MINIMAL, tmp_path)
     bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
     assert "is valid" in shell.run("provider", "check", "--offline", str(bundled))
     broken = tmp_path / "mine.toml"
@@ -294,7 +294,7 @@ async def test_a_check_of_a_provider_file_names_a_certificate_that_is_not_truste
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
     certify(tmp_path)
-    shell, file = Shell(MINIMAL, tmp_path), tmp_path / "mine.toml"
+    shell, file = CliRunner(MINIMAL, tmp_path), tmp_path / "mine.toml"
     bundled = Path(__file__).parents[2] / "broker/providers/definitions/raptor-comply.toml"
     server = await asyncio.start_server(upstream, "127.0.0.1", 0, ssl=serving_tls(tmp_path))
     try:
@@ -337,17 +337,17 @@ async def test_a_check_of_a_provider_file_names_a_certificate_that_is_not_truste
     ],
 )
 def test_serve_refuses_to_start_and_names_the_setting(tmp_path: Path, environment: dict[str, str], named: str) -> None:
-    said = Shell({**MINIMAL, **environment}, tmp_path).run("serve", status=1)
+    said = CliRunner({**MINIMAL, **environment}, tmp_path).run("serve", status=1)
     assert named in said
 
 
 def test_settings_come_from_a_file_too_and_a_misspelt_one_is_named(tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
     config.write_text('vendor_nam = "Gridwise"\n')
-    said = Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
+    said = CliRunner({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
     assert "BROKER_VENDOR_NAM: there is no such setting" in said
     config.write_text('vendor_name = "Gridwise"\n')
-    assert "ok" in Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("doctor")
+    assert "ok" in CliRunner({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("doctor")
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_settings_come_from_a_file_too_and_a_misspelt_one_is_named(tmp_path: Pat
 def test_a_settings_file_that_is_not_toml_is_named(tmp_path: Path, written: bytes, why: str) -> None:
     config = tmp_path / "broker.toml"
     config.write_bytes(written)
-    said = Shell({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
+    said = CliRunner({**MINIMAL, "BROKER_CONFIG": str(config)}, tmp_path).run("serve", status=1)
     assert str(config) in said
     assert why in said
 
@@ -380,20 +380,20 @@ def test_a_settings_file_that_the_broker_may_not_read_is_named(
 
 
 def test_every_setting_is_documented(tmp_path: Path) -> None:
-    rows = Shell(MINIMAL, tmp_path).json("doctor", "--settings")
+    rows = CliRunner(MINIMAL, tmp_path).json("doctor", "--settings")
     assert len(rows) >= 15
     assert all(row["meaning"] for row in rows)
 
 
 def test_migrate_makes_the_embedded_default_and_goes_down_again(tmp_path: Path) -> None:
-    shell = Shell(MINIMAL, tmp_path)
+    shell = CliRunner(MINIMAL, tmp_path)
     shell.run("migrate")
     assert stat.S_IMODE((tmp_path / "var/master-keys.toml").stat().st_mode) == 0o600
     assert "at base" in shell.run("migrate", "base", "--down")
 
 
 def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
-    shell = Shell(MINIMAL, tmp_path)
+    shell = CliRunner(MINIMAL, tmp_path)
     shell.run("migrate")
     (old,) = shell.json("keystore", "status")
     shell.run("keystore", "rotate")
@@ -412,7 +412,7 @@ def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
 
 
 def test_the_demo_holds(tmp_path: Path) -> None:
-    said = Shell(MINIMAL, tmp_path).run("demo", "--exit", "--port", "0")
+    said = CliRunner(MINIMAL, tmp_path).run("demo", "--exit", "--port", "0")
     assert said.count("✓") == 22
     assert "lease.issued" in said
     assert "credential.revoked" in said
@@ -432,7 +432,7 @@ async def test_a_second_person_approves_what_the_first_asked_for(tmp_path: Path,
                 await asyncio.to_thread(approving, ada, bea)
 
 
-def approving(ada: Shell, bea: Shell) -> None:
+def approving(ada: CliRunner, bea: CliRunner) -> None:
     ada.run("org", "add", "acme")
     ada.run("workload", "add", "nightly")
     wanted = ("--workload", "nightly", "--org", "acme", "--provider", "raptor-comply", "--mode", "reveal")
@@ -449,10 +449,10 @@ def approving(ada: Shell, bea: Shell) -> None:
 
 
 def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(tmp_path: Path) -> None:
-    shell = Shell(MINIMAL, tmp_path)
+    shell = CliRunner(MINIMAL, tmp_path)
     shell.run("migrate")
     assert "one person alone can read a key" not in shell.run("doctor")
-    alone = Shell({**MINIMAL, "BROKER_REVEAL_APPROVAL": "off"}, tmp_path)
+    alone = CliRunner({**MINIMAL, "BROKER_REVEAL_APPROVAL": "off"}, tmp_path)
     assert "one person alone" in " ".join(alone.run("doctor").split())
     assert shell.json("doctor", "--rights") == []
     assert "as the broker gave it" in shell.run("doctor", "--rights")
@@ -465,7 +465,7 @@ def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(
 
 
 def test_doctor_says_whether_the_clock_is_believed(tmp_path: Path) -> None:
-    shell = Shell(MINIMAL, tmp_path)
+    shell = CliRunner(MINIMAL, tmp_path)
     shell.run("migrate")
 
     def clock() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.served import RAPTOR, Desk, desk_of, open_
+from tests.client.served import RAPTOR, ClientBench, client_bench, open_
 from tests.support.commands import MINIMAL, run
 from tests.support.waiting import eventually
 
@@ -64,10 +64,10 @@ TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sy
 
 
 @dataclass
-class Shell:
+class JobsShell:
     """The shell of somebody with the job's identity file, and with secrets in their environment."""
 
-    desk: Desk
+    bench: ClientBench
     directory: Path
 
     @property
@@ -113,10 +113,10 @@ class Shell:
 
 
 @pytest.fixture
-async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Shell]:
-    async with desk_of(tmp_path, sqlite_url) as desk, open_(desk):
-        made = Shell(desk, tmp_path)
-        desk.identity.write(made.identity)
+async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[JobsShell]:
+    async with client_bench(tmp_path, sqlite_url) as bench, open_(bench):
+        made = JobsShell(bench, tmp_path)
+        bench.identity.write(made.identity)
         yield made
 
 
@@ -124,28 +124,28 @@ def python(program: str, *arguments: str) -> list[str]:
     return ["--", sys.executable, "-c", program, *arguments]
 
 
-async def test_a_command_has_the_upstreams_address_and_a_token_while_it_runs(shell: Shell) -> None:
-    await shell.desk.grant(purpose_required=True)
+async def test_a_command_has_the_upstreams_address_and_a_token_while_it_runs(shell: JobsShell) -> None:
+    await shell.bench.grant(purpose_required=True)
     output, errors = await shell.run("--purpose", "report", "--ttl", "60", *python(CALL))
     assert (output, errors) == ("200\n", "")
-    assert await shell.desk.states() == ["ended"]
-    (issued,) = await shell.desk.world.events(kind="lease.issued")
+    assert await shell.bench.states() == ["ended"]
+    (issued,) = await shell.bench.world.events(kind="lease.issued")
     assert issued["personal"]["note"] == "report"
 
 
-async def test_the_environment_is_the_callers_without_anything_of_the_brokers(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_the_environment_is_the_callers_without_anything_of_the_brokers(shell: JobsShell) -> None:
+    await shell.bench.grant()
     seen = json.loads(
         (await shell.run("--url-env", "RAPTOR_URL", "--token-env", "RAPTOR_TOKEN", *python(ENVIRONMENT)))[0]
     )
     assert seen["MINE"] == "kept"
-    assert seen["RAPTOR_URL"].startswith(f"{shell.desk.url}/proxy/org_")
+    assert seen["RAPTOR_URL"].startswith(f"{shell.bench.url}/proxy/org_")
     assert seen["RAPTOR_TOKEN"].startswith("kbl_")
     assert not [name for name in seen if name.startswith(("BROKER_", "UPSTREAM_"))]
 
 
-async def test_words_and_standard_input_pass_as_they_are_and_by_no_shell(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_words_and_standard_input_pass_as_they_are_and_by_no_shell(shell: JobsShell) -> None:
+    await shell.bench.grant()
     program = "import sys; print(sys.argv[1:], sys.stdin.read())"
     output, _ = await shell.run(*python(program, "$HOME; exit 3", "*", "--", "--org", "x"), given="piped")
     assert output == "['$HOME; exit 3', '*', '--', '--org', 'x'] piped\n"
@@ -160,15 +160,15 @@ async def test_words_and_standard_input_pass_as_they_are_and_by_no_shell(shell: 
         ("import os; os.kill(os.getpid(), 13)", 128 + 13),  # which Python, but no other program, ignores
     ],
 )
-async def test_the_status_is_the_commands(shell: Shell, program: str, status: int) -> None:
-    await shell.desk.grant()
+async def test_the_status_is_the_commands(shell: JobsShell, program: str, status: int) -> None:
+    await shell.bench.grant()
     program = "import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL);" + program if "13" in program else program
     assert (await shell.run(*python(program), status=status)) == ("", "")
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
 
-async def test_what_cannot_be_run_is_named(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_what_cannot_be_run_is_named(shell: JobsShell) -> None:
+    await shell.bench.grant()
     plain = shell.directory / "plain"
     plain.write_text("no program")
     _, errors = await shell.run("--", "no-such-command-anywhere", status=127)
@@ -178,10 +178,10 @@ async def test_what_cannot_be_run_is_named(shell: Shell) -> None:
     plain.chmod(0o700)
     _, errors = await shell.run("--", str(plain), status=126)
     assert "plain: can't be run (Exec format error)" in errors
-    assert await shell.desk.states() == ["ended"] * 3
+    assert await shell.bench.states() == ["ended"] * 3
 
 
-async def test_without_a_lease_nothing_is_started(shell: Shell) -> None:
+async def test_without_a_lease_nothing_is_started(shell: JobsShell) -> None:
     started = shell.directory / "started"
     _, errors = await shell.run("--", "touch", str(started), status=1)
     assert "No standing grant covers this organization and provider" in errors
@@ -192,8 +192,8 @@ async def test_without_a_lease_nothing_is_started(shell: Shell) -> None:
     assert not started.exists()
 
 
-async def test_signals_are_passed_on_and_the_command_decides(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_signals_are_passed_on_and_the_command_decides(shell: JobsShell) -> None:
+    await shell.bench.grant()
     names = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTERM"]
     process = shell.start(*python(SIGNALS, *names))
 
@@ -208,11 +208,11 @@ async def test_signals_are_passed_on_and_the_command_decides(shell: Shell) -> No
 
     assert await asyncio.to_thread(use) == (names, "")
     assert process.returncode == 7
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
 
-async def test_a_command_that_a_passed_on_signal_kills_ends_its_lease_too(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_a_command_that_a_passed_on_signal_kills_ends_its_lease_too(shell: JobsShell) -> None:
+    await shell.bench.grant()
     process = shell.start("--", "sh", "-c", "echo ready; exec sleep 60")
 
     def use() -> None:
@@ -223,21 +223,21 @@ async def test_a_command_that_a_passed_on_signal_kills_ends_its_lease_too(shell:
 
     await asyncio.to_thread(use)
     assert process.returncode == 128 + signal.SIGTERM
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
 
 async def test_a_signal_that_comes_before_the_command_starts_keeps_it_from_starting(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
+    shell: JobsShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shell.desk.grant()
-    issue, asked, told = shell.desk.world.services.leasing.issue, asyncio.Event(), asyncio.Event()
+    await shell.bench.grant()
+    issue, asked, told = shell.bench.world.services.leasing.issue, asyncio.Event(), asyncio.Event()
 
     async def slowly(*arguments: Any, **options: Any) -> Any:
         asked.set()
         await told.wait()
         return await issue(*arguments, **options)
 
-    monkeypatch.setattr(shell.desk.world.services.leasing, "issue", slowly)
+    monkeypatch.setattr(shell.bench.world.services.leasing, "issue", slowly)
     # whoever started it ignores the signal, and so would the command: one that was started would say so
     process = shell.start("--", "echo", "started", inside=["sh", "-c", "trap '' TERM; exec \"$@\"", "sh"])
     await asked.wait()
@@ -245,11 +245,11 @@ async def test_a_signal_that_comes_before_the_command_starts_keeps_it_from_start
     told.set()
     assert (await asyncio.to_thread(process.communicate, None, 30))[0] == ""
     assert process.returncode == 128 + signal.SIGTERM
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
 
-async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: JobsShell) -> None:
+    await shell.bench.grant()
     process = shell.start(*python(SENDERS), inside=[sys.executable, "-c", TERMINAL])
 
     def use() -> list[str]:
@@ -274,22 +274,22 @@ async def test_an_interrupt_from_the_terminal_reaches_the_command_once(shell: Sh
     said = [line.removeprefix("^C") for line in await asyncio.to_thread(use)]
     assert said == ["SIGINT by terminal", "SIGUSR1 by process", "SIGINT by process", "SIGTERM by process"]
     assert process.returncode == 7
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
 
-async def test_the_lease_is_renewed_while_the_command_runs(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_the_lease_is_renewed_while_the_command_runs(shell: JobsShell) -> None:
+    await shell.bench.grant()
     process = shell.start("--ttl", "3", *python("import sys; sys.stdin.read()\n" + CALL))
 
     async def renewed_twice() -> bool:  # which is longer than the lease was for at first
         assert process.poll() is None, process.communicate()
-        return await shell.desk.count("lease.renewed") >= 2
+        return await shell.bench.count("lease.renewed") >= 2
 
     await eventually(renewed_twice)
     assert await asyncio.to_thread(process.communicate, None, 30) == ("200\n", "")
     assert process.returncode == 0
-    assert await shell.desk.count("lease.issued") == 1
-    assert await shell.desk.count("lease.renewed") >= 2
+    assert await shell.bench.count("lease.issued") == 1
+    assert await shell.bench.count("lease.renewed") >= 2
 
 
 def looked_again(process: subprocess.Popen[str]) -> None:
@@ -312,8 +312,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     return left
 
 
-async def test_it_is_said_once_that_the_grant_allows_no_longer(shell: Shell) -> None:
-    await shell.desk.grant(max_ttl=3)
+async def test_it_is_said_once_that_the_grant_allows_no_longer(shell: JobsShell) -> None:
+    await shell.bench.grant(max_ttl=3)
     process = shell.start("--ttl", "2", *python(WAITS))
 
     def use() -> tuple[str, str]:
@@ -333,12 +333,12 @@ async def test_it_is_said_once_that_the_grant_allows_no_longer(shell: Shell) -> 
     assert "[lease_over]" in over
 
 
-async def test_a_cut_off_is_said_and_the_command_goes_on(shell: Shell) -> None:
-    grant = await shell.desk.grant()
+async def test_a_cut_off_is_said_and_the_command_goes_on(shell: JobsShell) -> None:
+    grant = await shell.bench.grant()
     process = shell.start("--ttl", "2", *python(WAITS))
     assert process.stdout is not None
     assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
-    await shell.desk.world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "leak"})
+    await shell.bench.world.call("POST", f"/v1/grants/{grant}/revoke", json={"reason": "leak"})
 
     def use() -> str:
         assert process.stderr is not None
@@ -352,9 +352,9 @@ async def test_a_cut_off_is_said_and_the_command_goes_on(shell: Shell) -> None:
     assert "[grant_revoked]" in said
 
 
-async def test_a_revealed_key_is_in_its_variable_and_nowhere_else(shell: Shell) -> None:
-    await shell.desk.grant(modes=["use", "reveal"])
-    key = shell.desk.world.upstream_keys["acme"]
+async def test_a_revealed_key_is_in_its_variable_and_nowhere_else(shell: JobsShell) -> None:
+    await shell.bench.grant(modes=["use", "reveal"])
+    key = shell.bench.world.upstream_keys["acme"]
     file = shell.directory / "seen.json"
     program = """
 import json, os, sys
@@ -369,18 +369,18 @@ json.dump([dict(os.environ), lines, environment], open(sys.argv[1], "w"))
     assert seen.pop("RAPTOR_API_KEY") == key
     assert not [name for name in seen if name.startswith(("BROKER_", "UPSTREAM_"))]
     assert key not in json.dumps([seen, lines, environment, output, errors])
-    assert await shell.desk.states() == ["ended"]
+    assert await shell.bench.states() == ["ended"]
 
     _, errors = await shell.run("--reveal", "RAPTOR_API_KEY", "--", "no-such-command-anywhere", status=127)
     assert key not in errors
 
 
-async def test_a_key_that_may_not_be_seen_is_not_revealed(shell: Shell) -> None:
-    await shell.desk.grant()
+async def test_a_key_that_may_not_be_seen_is_not_revealed(shell: JobsShell) -> None:
+    await shell.bench.grant()
     _, errors = await shell.run("--reveal", "RAPTOR_API_KEY", "--", "true", status=1)
     assert "[mode_not_granted]" in errors
 
 
-async def test_a_name_that_no_variable_can_have_is_refused(shell: Shell) -> None:
+async def test_a_name_that_no_variable_can_have_is_refused(shell: JobsShell) -> None:
     _, errors = await shell.run("--reveal", "A=B", "--", "true", status=2)
     assert "is not the name of an environment variable" in errors

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_exec import CALL, ENVIRONMENT, Shell, python
+from tests.cli.test_exec import CALL, ENVIRONMENT, JobsShell, python
 from tests.client.between import Proxy, page, proxying
-from tests.client.served import desk_of, open_
+from tests.client.served import client_bench, open_
 from tests.support.commands import run
 
 
 @dataclass
-class CI(Shell):
+class CI(JobsShell):
     """A shell in a platform's job."""
 
     more: dict[str, str] = field(default_factory=dict)
@@ -29,10 +29,10 @@ class CI(Shell):
 
 @pytest.fixture
 async def shell(tmp_path: Path, sqlite_url: str) -> AsyncIterator[CI]:
-    async with desk_of(tmp_path, sqlite_url) as desk, open_(desk):
-        await desk.grant(modes=["use", "reveal"])
-        made = CI(desk, tmp_path)
-        desk.identity.write(made.identity)
+    async with client_bench(tmp_path, sqlite_url) as bench, open_(bench):
+        await bench.grant(modes=["use", "reveal"])
+        made = CI(bench, tmp_path)
+        bench.identity.write(made.identity)
         yield made
 
 
@@ -44,7 +44,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 @pytest.mark.parametrize("reveal", [[], ["--reveal", "RAPTOR_API_KEY"]])
 async def test_a_command_cannot_prove_that_it_is_the_job(shell: CI, reveal: list[str]) -> None:
-    ours = shell.desk.identity.assertion()  # as good as any token that a platform makes for the broker
+    ours = shell.bench.identity.assertion()  # as good as any token that a platform makes for the broker
     shell.more = {
         "ACTIONS_ID_TOKEN_REQUEST_URL": "https://token.example",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret",
@@ -88,8 +88,8 @@ async def test_an_operators_commands_go_by_no_proxy_but_the_named_one(shell: CI,
     shell.more = {
         "http_proxy": proxy.url,
         "all_proxy": proxy.url,
-        "BROKER_URL": shell.desk.url,
-        "BROKER_TOKEN": shell.desk.world.admin["Authorization"].removeprefix("Bearer "),
+        "BROKER_URL": shell.bench.url,
+        "BROKER_TOKEN": shell.bench.world.admin["Authorization"].removeprefix("Bearer "),
     }
 
     async def output() -> str:

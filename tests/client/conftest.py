@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.served import Desk, desk_of, open_
+from tests.client.served import ClientBench, client_bench, open_
 
 
 @pytest.fixture
-async def closed_desk(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Desk]:
+async def closed_bench(tmp_path: Path, sqlite_url: str) -> AsyncIterator[ClientBench]:
     """Nobody answers until the test opens it."""
-    async with desk_of(tmp_path, sqlite_url) as made:
+    async with client_bench(tmp_path, sqlite_url) as made:
         yield made
 
 
 @pytest.fixture
-async def desk(closed_desk: Desk) -> AsyncIterator[Desk]:
-    async with open_(closed_desk):
-        yield closed_desk
+async def bench(closed_bench: ClientBench) -> AsyncIterator[ClientBench]:
+    async with open_(closed_bench):
+        yield closed_bench

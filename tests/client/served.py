@@ -21,7 +21,7 @@ LAB = "lab"
 
 
 @dataclass
-class Desk:
+class ClientBench:
     """acme's keys for both upstreams, and a job whose grants the test gives."""
 
     world: World
@@ -32,7 +32,7 @@ class Desk:
     clients: list[Client] = field(default_factory=list)
 
     def client(self) -> Client:
-        """The job's own; it blocks, so a test uses it in a thread.  The desk closes it."""
+        """The job's own; it blocks, so a test uses it in a thread.  The bench closes it."""
         self.clients.append(Client(self.identity))
         return self.clients[-1]
 
@@ -62,8 +62,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_of(directory: Path, database_url: str) -> AsyncIterator[Desk]:
-    """The desk; whoever makes it serves ``world.edge`` with :func:`open_`."""
+async def client_bench(directory: Path, database_url: str) -> AsyncIterator[ClientBench]:
+    """The bench; whoever makes it serves ``world.edge`` with :func:`open_`."""
     url = f"http://127.0.0.1:{free_port()}"
     async with (
         lab_upstream(directory / "providers") as lab,
@@ -76,14 +76,14 @@ async def desk_of(directory: Path, database_url: str) -> AsyncIterator[Desk]:
         wanted = {"organization": "acme", "provider": LAB, "key": KEY}
         credentials[LAB] = (await world.call("POST", "/v1/credentials", status=201, json=wanted))["credential"]
         job = await world.job()
-        desk = Desk(world, lab, url, Identity(url, job.id, job.identity.private_jwk), credentials)
-        yield desk
-        for client in desk.clients:
+        bench = ClientBench(world, lab, url, Identity(url, job.id, job.identity.private_jwk), credentials)
+        yield bench
+        for client in bench.clients:
             client.close()
 
 
 @asynccontextmanager
-async def open_(desk: Desk) -> AsyncIterator[None]:
+async def open_(bench: ClientBench) -> AsyncIterator[None]:
     """The broker answers while the context is open."""
-    async with serving(desk.world.edge, protocol=Connection, port=int(desk.url.rpartition(":")[2])):
+    async with serving(bench.world.edge, protocol=Connection, port=int(bench.url.rpartition(":")[2])):
         yield

@@ -19,18 +19,18 @@ from broker.client.submission import submit_key
 from broker.formats import link_secret
 from broker.sandbox.serve import running as serving
 from tests.client.between import Between, Change, Proxy, json_page, page, proxying
-from tests.client.served import RAPTOR, Desk
+from tests.client.served import RAPTOR, ClientBench
 from tests.support.waiting import eventually
 
 ENVIRONMENT = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 @pytest.fixture
-async def between(closed_desk: Desk) -> AsyncIterator[Between]:
+async def between(closed_bench: ClientBench) -> AsyncIterator[Between]:
     """The broker, but for what the test changes in its answers."""
-    made = Between(closed_desk.world.edge)
-    await closed_desk.grant(modes=["use", "reveal"])
-    async with serving(made, port=int(closed_desk.url.rpartition(":")[2])):
+    made = Between(closed_bench.world.edge)
+    await closed_bench.grant(modes=["use", "reveal"])
+    async with serving(made, port=int(closed_bench.url.rpartition(":")[2])):
         yield made
 
 
@@ -81,17 +81,19 @@ OF_ANOTHER = [
 
 @pytest.mark.parametrize(("path", "value", "named"), OF_ANOTHER)
 async def test_a_lease_that_was_not_asked_for_is_not_used(
-    closed_desk: Desk, between: Between, path: str, value: str | None, named: str
+    closed_bench: ClientBench, between: Between, path: str, value: str | None, named: str
 ) -> None:
     between.changes["/v1/leases"] = setting(path, value)
-    for ask in (closed_desk.client().lease, closed_desk.client().upstream):
+    for ask in (closed_bench.client().lease, closed_bench.client().upstream):
         with pytest.raises(CallFailed, match=f"its {named} is missing or another's") as refused:
             await asyncio.to_thread(ask, "acme", RAPTOR)
         assert (refused.value.code, refused.value.transient) == ("another_answer", True)
 
 
-async def test_an_organization_is_known_by_the_name_that_was_asked_for(closed_desk: Desk, between: Between) -> None:
-    client = closed_desk.client()
+async def test_an_organization_is_known_by_the_name_that_was_asked_for(
+    closed_bench: ClientBench, between: Between
+) -> None:
+    client = closed_bench.client()
     lease = await asyncio.to_thread(client.lease, "acme", RAPTOR)
     organization = lease["lease"]["organization"]
     assert (await asyncio.to_thread(client.lease, organization, RAPTOR))["lease"]["organization"] == organization
@@ -102,10 +104,10 @@ async def test_an_organization_is_known_by_the_name_that_was_asked_for(closed_de
     assert await asyncio.to_thread(client.lease, organization, RAPTOR)
 
 
-async def test_a_reveal_without_a_key_is_not_one(closed_desk: Desk, between: Between) -> None:
+async def test_a_reveal_without_a_key_is_not_one(closed_bench: ClientBench, between: Between) -> None:
     between.changes["/v1/leases"] = setting("key", None)
     with pytest.raises(CallFailed, match="its key is missing"):
-        await asyncio.to_thread(closed_desk.client().lease, "acme", RAPTOR, mode="reveal")
+        await asyncio.to_thread(closed_bench.client().lease, "acme", RAPTOR, mode="reveal")
 
 
 @pytest.mark.parametrize("call", ["renew", "find", "end"])
@@ -113,17 +115,17 @@ async def test_a_reveal_without_a_key_is_not_one(closed_desk: Desk, between: Bet
     ("name", "value"), [("id", "lse_" + "0" * 32), ("workload", "wkl_" + "0" * 32), ("expires_at", None)]
 )
 async def test_an_answer_about_another_lease_is_not_used(
-    closed_desk: Desk, between: Between, call: str, name: str, value: str | None
+    closed_bench: ClientBench, between: Between, call: str, name: str, value: str | None
 ) -> None:
-    client = closed_desk.client()
+    client = closed_bench.client()
     lease = (await asyncio.to_thread(client.lease, "acme", RAPTOR))["lease"]["id"]
     between.changes[f"/{lease}" + ("" if call == "find" else f"/{call}")] = setting(name, value)
     with pytest.raises(CallFailed, match=f"its {name} is missing or another's"):
         await asyncio.to_thread(getattr(client, call), lease)
 
 
-async def test_a_page_of_another_jobs_leases_is_not_shown(closed_desk: Desk, between: Between) -> None:
-    client = closed_desk.client()
+async def test_a_page_of_another_jobs_leases_is_not_shown(closed_bench: ClientBench, between: Between) -> None:
+    client = closed_bench.client()
     await asyncio.to_thread(client.lease, "acme", RAPTOR)
     between.changes["/v1/leases"] = lambda page: {
         "items": [{**item, "workload": "wkl_other"} for item in page["items"]]
@@ -136,9 +138,9 @@ async def test_a_page_of_another_jobs_leases_is_not_shown(closed_desk: Desk, bet
     ("name", "value"), [("token_type", "mac"), ("access_token", None), ("access_token", ""), ("expires_in", "long")]
 )
 async def test_an_access_token_that_cannot_be_used_is_not_kept(
-    closed_desk: Desk, between: Between, name: str, value: str | None
+    closed_bench: ClientBench, between: Between, name: str, value: str | None
 ) -> None:
-    client = closed_desk.client()
+    client = closed_bench.client()
     between.changes["/oauth/token"] = setting(name, value)
     with pytest.raises(CallFailed, match=name):
         await asyncio.to_thread(client.leases)
@@ -147,13 +149,13 @@ async def test_an_access_token_that_cannot_be_used_is_not_kept(
 
 
 async def test_a_renewal_that_answers_for_another_lease_is_asked_for_again(
-    closed_desk: Desk, between: Between, monkeypatch: pytest.MonkeyPatch
+    closed_bench: ClientBench, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Renewed in a hurry, and so long that no busy machine sees its end.
     monkeypatch.setattr(renewal, "EARLY", 0.0002)
     monkeypatch.setattr(renewal, "_LEAST_S", 0.1)
-    acme = await asyncio.to_thread(closed_desk.client().upstream, "acme", RAPTOR, ttl=600)
-    token, lease = acme.token, (await closed_desk.leases())[0]["id"]
+    acme = await asyncio.to_thread(closed_bench.client().upstream, "acme", RAPTOR, ttl=600)
+    token, lease = acme.token, (await closed_bench.leases())[0]["id"]
     answered = 0
 
     def first_is_anothers(answer: dict[str, Any]) -> dict[str, Any]:
@@ -190,17 +192,17 @@ async def test_a_renewal_that_answers_for_another_lease_is_asked_for_again(
         (page("502 Bad", "Server: \x1b[31mred"), r"server: \?\[31mred"),
     ],
 )
-async def test_somebody_elses_answer_is_told_apart(desk: Desk, proxy: Proxy, answer: bytes, told: str) -> None:
+async def test_somebody_elses_answer_is_told_apart(bench: ClientBench, proxy: Proxy, answer: bytes, told: str) -> None:
     proxy.says = answer
-    with pytest.raises(CallFailed, match=told) as failed, Client(desk.identity, proxy=proxy.url) as client:
+    with pytest.raises(CallFailed, match=told) as failed, Client(bench.identity, proxy=proxy.url) as client:
         await asyncio.to_thread(client.token)
     assert type(failed.value) is CallFailed
     assert (failed.value.code, failed.value.transient) == ("not_a_broker", True)
 
 
-async def test_what_stands_between_ends_no_access(desk: Desk, proxy: Proxy) -> None:
-    await desk.grant()
-    with Client(desk.identity, proxy=proxy.url) as client:
+async def test_what_stands_between_ends_no_access(bench: ClientBench, proxy: Proxy) -> None:
+    await bench.grant()
+    with Client(bench.identity, proxy=proxy.url) as client:
         acme = await asyncio.to_thread(client.upstream, "acme", RAPTOR, ttl=2)
         proxy.says, before = page("403 Forbidden"), len(proxy.asked)
 
@@ -211,7 +213,7 @@ async def test_what_stands_between_ends_no_access(desk: Desk, proxy: Proxy) -> N
         proxy.says = b""
 
         async def renewed() -> bool:
-            return await desk.count("lease.renewed") > 0 or await desk.count("lease.issued") > 1
+            return await bench.count("lease.renewed") > 0 or await bench.count("lease.issued") > 1
 
         await eventually(renewed)
         assert acme.token
@@ -221,8 +223,10 @@ async def test_what_stands_between_ends_no_access(desk: Desk, proxy: Proxy) -> N
 # By which way.
 
 
-async def test_the_environments_proxies_see_nothing(desk: Desk, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    await desk.grant()
+async def test_the_environments_proxies_see_nothing(
+    bench: ClientBench, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.grant()
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -231,24 +235,24 @@ async def test_the_environments_proxies_see_nothing(desk: Desk, proxy: Proxy, mo
 
     def use() -> int:
         with (
-            desk.client().upstream("acme", RAPTOR) as acme,
+            bench.client().upstream("acme", RAPTOR) as acme,
             httpx2.Client(base_url=theirs, transport=acme.transport(theirs)) as http,
         ):
             return http.get("/facilities").status_code
 
     assert await asyncio.to_thread(use) == 200
     with pytest.raises(CallFailed):
-        await asyncio.to_thread(submit_key, f"{desk.url}/intake/int_{'1' * 32}#{link_secret.new()}", b"key")
+        await asyncio.to_thread(submit_key, f"{bench.url}/intake/int_{'1' * 32}#{link_secret.new()}", b"key")
     assert proxy.asked == []
 
 
-async def test_a_proxy_that_is_named_is_gone_by(desk: Desk, proxy: Proxy) -> None:
-    await desk.grant()
+async def test_a_proxy_that_is_named_is_gone_by(bench: ClientBench, proxy: Proxy) -> None:
+    await bench.grant()
     theirs = "https://api.example"
 
     def use() -> list[int]:
         with (
-            Client(desk.identity, proxy=proxy.url) as client,
+            Client(bench.identity, proxy=proxy.url) as client,
             client.upstream("acme", RAPTOR) as acme,
             httpx2.Client(base_url=theirs, transport=acme.transport(theirs)) as http,
         ):
@@ -262,9 +266,9 @@ async def test_a_proxy_that_is_named_is_gone_by(desk: Desk, proxy: Proxy) -> Non
             return (await http.get("/facilities")).status_code
 
     assert await asyncio.to_thread(use) == [200]
-    with Client(desk.identity, proxy=proxy.url) as client:
+    with Client(bench.identity, proxy=proxy.url) as client:
         assert await use_async(client) == 200
-    places = [line.split()[1].removeprefix(desk.url) for line in proxy.asked]
+    places = [line.split()[1].removeprefix(bench.url) for line in proxy.asked]
     assert [place.split("/")[1] for place in places] == ["oauth", "v1", "proxy", "v1", "oauth", "v1", "proxy", "v1"]
 
 
@@ -280,9 +284,9 @@ async def test_a_proxy_that_does_not_let_through_is_blamed_and_not_the_broker(pr
     assert "proxy-authorization: Basic" in proxy.heads[0].replace("Proxy-Authorization", "proxy-authorization")
 
 
-async def test_no_answer_from_a_proxy_names_the_proxy(desk: Desk) -> None:
+async def test_no_answer_from_a_proxy_names_the_proxy(bench: ClientBench) -> None:
     with pytest.raises(CallFailed, match=r"by way of the proxy http://127\.0\.0\.1:9"):
-        await asyncio.to_thread(Client(desk.identity, proxy="http://127.0.0.1:9").token)
+        await asyncio.to_thread(Client(bench.identity, proxy="http://127.0.0.1:9").token)
 
 
 @pytest.mark.parametrize("url", ["", "proxy.example:3128", "socks5://proxy.example", "http://", "ftp://x"])

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.client.served import RAPTOR, Desk
+from tests.client.served import RAPTOR, ClientBench
 
 
-async def test_threads_share_one_access_token(desk: Desk) -> None:
-    await desk.grant()
-    client = desk.client()
+async def test_threads_share_one_access_token(bench: ClientBench) -> None:
+    await bench.grant()
+    client = bench.client()
     leases = await asyncio.gather(*(asyncio.to_thread(client.lease, "acme", RAPTOR) for _ in range(8)))
     assert len({lease["token"] for lease in leases}) == 8
-    assert await desk.count("auth.token_issued") == 1
+    assert await bench.count("auth.token_issued") == 1
 
 
-async def test_an_access_token_that_the_broker_no_longer_takes_is_replaced_unnoticed(desk: Desk) -> None:
-    await desk.grant()
-    client = desk.client()
+async def test_an_access_token_that_the_broker_no_longer_takes_is_replaced_unnoticed(bench: ClientBench) -> None:
+    await bench.grant()
+    client = bench.client()
     await asyncio.to_thread(client.leases)
     client._session()._token += "x"
     await asyncio.to_thread(client.leases)
-    assert await desk.count("auth.token_issued") == 2
+    assert await bench.count("auth.token_issued") == 2

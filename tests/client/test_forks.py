@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.served import RAPTOR, Desk
+from tests.client.served import RAPTOR, ClientBench
 
 # Every program ends by itself where a lock of its parent's stops it.
 BEGINNING = f"""
@@ -55,7 +55,7 @@ def wait(child):
 
 
 @dataclass
-class Program:
+class ForkingJob:
     """A job that forks."""
 
     process: subprocess.Popen[str]
@@ -80,14 +80,14 @@ class Program:
 
 
 @dataclass
-class Jobs:
+class JobStarter:
     """Starts programs with the job's identity file."""
 
-    desk: Desk
+    bench: ClientBench
     identity: Path
     started: list[subprocess.Popen[str]]
 
-    def start(self, program: str) -> Program:
+    def start(self, program: str) -> ForkingJob:
         process = subprocess.Popen(
             [sys.executable, "-c", BEGINNING + program, str(self.identity)],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -97,21 +97,21 @@ class Jobs:
             text=True,
         )
         self.started.append(process)
-        return Program(process)
+        return ForkingJob(process)
 
 
 @pytest.fixture
-async def jobs(desk: Desk, tmp_path: Path) -> AsyncIterator[Jobs]:
-    await desk.grant()
-    made = Jobs(desk, tmp_path / "job.json", [])
-    desk.identity.write(made.identity)
+async def jobs(bench: ClientBench, tmp_path: Path) -> AsyncIterator[JobStarter]:
+    await bench.grant()
+    made = JobStarter(bench, tmp_path / "job.json", [])
+    bench.identity.write(made.identity)
     yield made
     for process in made.started:
         process.kill()
         process.communicate()
 
 
-async def test_a_child_that_leaves_a_with_gives_nothing_of_its_parents_back(jobs: Jobs) -> None:
+async def test_a_child_that_leaves_a_with_gives_nothing_of_its_parents_back(jobs: JobStarter) -> None:
     program = jobs.start("""
 with client.upstream("acme", RAPTOR) as acme:
     child = os.fork()
@@ -122,13 +122,13 @@ with client.upstream("acme", RAPTOR) as acme:
     input()
 """)
     assert await program.line() == {"status": 200}
-    assert await jobs.desk.states() == ["active"]
+    assert await jobs.bench.states() == ["active"]
     program.go_on()
     await program.rest()
-    assert await jobs.desk.states() == ["ended"]
+    assert await jobs.bench.states() == ["ended"]
 
 
-async def test_a_child_that_uses_its_parents_upstream_has_a_token_and_a_lease_of_its_own(jobs: Jobs) -> None:
+async def test_a_child_that_uses_its_parents_upstream_has_a_token_and_a_lease_of_its_own(jobs: JobStarter) -> None:
     program = jobs.start("""
 with client.upstream("acme", RAPTOR) as acme:
     def work():
@@ -143,19 +143,19 @@ with client.upstream("acme", RAPTOR) as acme:
     assert (parent["status"], child["status"], after) == (200, 200, {"status": 200})
     assert (parent["url"], parent["token"] != child["token"]) == (child["url"], True)
     assert parent["access"] != child["access"]
-    assert await jobs.desk.count("auth.token_issued") == 2
+    assert await jobs.bench.count("auth.token_issued") == 2
     # the child gave its own back, and the parent's goes on
-    assert await jobs.desk.states() == ["active", "ended"]
+    assert await jobs.bench.states() == ["active", "ended"]
     program.go_on()
     await program.rest()
-    assert await jobs.desk.states() == ["ended", "ended"]
+    assert await jobs.bench.states() == ["ended", "ended"]
 
 
 async def test_locks_that_a_thread_holds_while_its_process_forks_do_not_stop_the_child(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: JobStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a parent whose thread waits for a token, with every lock that this needs
-    tokens = jobs.desk.world.services.token_endpoint
+    tokens = jobs.bench.world.services.token_endpoint
     answered, asked, let_go = tokens.answer, asyncio.Event(), asyncio.Event()
 
     async def first_waits(*arguments: Any) -> Any:
@@ -183,7 +183,7 @@ say(parent=len(client.leases()["items"]))
     assert await program.rest() == [{"parent": 0}]
 
 
-async def test_workers_that_a_server_forks_have_leases_that_last(jobs: Jobs) -> None:
+async def test_workers_that_a_server_forks_have_leases_that_last(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR, ttl=2)  # before the fork, as a program does that is loaded first
 
@@ -211,10 +211,10 @@ acme.close()
     assert [len(each["seen"]) for each in said] == [1, 1, 1]
     assert {each["seen"][0][0] for each in said} == {200}
     assert len({each["seen"][0][1] for each in said}) == 3
-    assert await jobs.desk.states() == ["ended"] * 3
+    assert await jobs.bench.states() == ["ended"] * 3
 
 
-async def test_multiprocessings_fork_works_too(jobs: Jobs) -> None:
+async def test_multiprocessings_fork_works_too(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR)
 
@@ -232,7 +232,7 @@ say(process=os.getpid(), token=acme.token, status=call(acme))
     assert len(pairs) == len({process for process, _ in pairs}) == len({token for _, token in pairs}) > 1
 
 
-async def test_a_child_of_a_child_is_another_process_still(jobs: Jobs) -> None:
+async def test_a_child_of_a_child_is_another_process_still(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR)
 
@@ -249,7 +249,7 @@ wait(forked(parent))
     assert again == child
 
 
-async def test_a_transport_of_the_parents_has_connections_of_its_own_in_a_child(jobs: Jobs) -> None:
+async def test_a_transport_of_the_parents_has_connections_of_its_own_in_a_child(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR)
 http = httpx2.Client(base_url=THEIRS, transport=acme.transport(THEIRS))
@@ -272,7 +272,7 @@ say(wrong=wrong("/facilities", "Riverside Substation"))
     assert [each["wrong"] for each in said] == [0, 0, 0]
 
 
-async def test_an_access_that_is_refused_to_a_child_stays_refused_without_asking_again(jobs: Jobs) -> None:
+async def test_an_access_that_is_refused_to_a_child_stays_refused_without_asking_again(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR)
 say(token=acme.token)
@@ -288,14 +288,14 @@ def work():
 wait(forked(work))
 """)
     await program.line()
-    (lease,) = await jobs.desk.leases()
-    await jobs.desk.world.call("POST", f"/v1/grants/{lease['grant']}/revoke", json={"reason": "test"})
+    (lease,) = await jobs.bench.leases()
+    await jobs.bench.world.call("POST", f"/v1/grants/{lease['grant']}/revoke", json={"reason": "test"})
     program.go_on()
     assert await program.rest() == [{"refused": "AccessDenied", "code": "no_grant"}] * 3
-    assert await jobs.desk.count("lease.denied") == 1
+    assert await jobs.bench.count("lease.denied") == 1
 
 
-async def test_what_was_closed_before_the_fork_is_closed_in_the_child(jobs: Jobs) -> None:
+async def test_what_was_closed_before_the_fork_is_closed_in_the_child(jobs: JobStarter) -> None:
     program = jobs.start("""
 acme = client.upstream("acme", RAPTOR)
 acme.close()
@@ -310,4 +310,4 @@ def work():
 wait(forked(work))
 """)
     assert await program.rest() == [{"code": "lease_over"}]
-    assert await jobs.desk.count("lease.issued") == 1
+    assert await jobs.bench.count("lease.issued") == 1

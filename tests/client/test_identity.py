@@ -15,7 +15,7 @@ import pytest
 from broker.client import identity
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, IdentityUnusable, generate, read
-from tests.client.served import Desk
+from tests.client.served import ClientBench
 
 
 @pytest.fixture
@@ -38,19 +38,19 @@ def off_by(seconds: int) -> SimpleNamespace:
 
 @pytest.mark.parametrize("seconds", [-60, 0, 60])
 async def test_a_clock_a_minute_off_either_way_gets_a_token(
-    desk: Desk, seconds: int, monkeypatch: pytest.MonkeyPatch
+    bench: ClientBench, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "time", off_by(seconds))
-    assert await asyncio.to_thread(desk.client().token)
+    assert await asyncio.to_thread(bench.client().token)
 
 
 @pytest.mark.parametrize("seconds", [-300, 300])
 async def test_a_clock_that_is_further_off_is_named_beside_the_brokers(
-    desk: Desk, seconds: int, monkeypatch: pytest.MonkeyPatch
+    bench: ClientBench, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "time", off_by(seconds))
     with pytest.raises(CallFailed) as refused:
-        await asyncio.to_thread(desk.client().token)
+        await asyncio.to_thread(bench.client().token)
     assert refused.value.code == "invalid_client"
     assert "The broker's clock reads 20" in str(refused.value)
     assert "This machine's clock reads 20" in str(refused.value)

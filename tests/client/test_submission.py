@@ -18,7 +18,7 @@ from broker.client.identity import Identity, generate
 from broker.client.submission import AnswerLost, submit_key
 from broker.formats import link_secret
 from broker.sandbox.serve import running as serving
-from tests.client.served import Desk
+from tests.client.served import ClientBench
 from tests.support import changed_links
 from tests.support.world import World
 
@@ -27,17 +27,17 @@ SECRET = link_secret.link(bytes(range(20)), bytes(32))
 OLD = link_secret.encode(bytes(range(20)))
 
 
-async def test_a_changed_link_is_put_right(desk: Desk) -> None:
+async def test_a_changed_link_is_put_right(bench: ClientBench) -> None:
     for number, form in enumerate(
         ("<{page}#{secret}>", "{page}%2523{secret}.", " {page}#{start}\r\n{end}\u200b&fbclid=x")
     ):
-        await desk.world.organization(f"customer-{number}")
-        intake, secret = await desk.world.request_key(f"customer-{number}")
-        link = form.format(page=f"{desk.url}/intake/{intake}", secret=secret, start=secret[:9], end=secret[9:])
-        key = desk.world.upstream_keys[f"customer-{number}"].encode()
+        await bench.world.organization(f"customer-{number}")
+        intake, secret = await bench.world.request_key(f"customer-{number}")
+        link = form.format(page=f"{bench.url}/intake/{intake}", secret=secret, start=secret[:9], end=secret[9:])
+        key = bench.world.upstream_keys[f"customer-{number}"].encode()
         received = await asyncio.to_thread(submit_key, link, key)
         assert received["state"] == "accepted", form
-        seen = await desk.world.say("status", intake, received["status_code"], "open")
+        seen = await bench.world.say("status", intake, received["status_code"], "open")
         assert (seen.json()["key"]["state"], seen.json()["receipt"]) == ("active", received["receipt"])
 
 

@@ -13,7 +13,7 @@ import requests
 
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
 from broker.client.upstream import Upstream
-from tests.client.served import LAB, Desk
+from tests.client.served import LAB, ClientBench
 from tests.support.lab import KEY, Lab, answer, lab_upstream
 
 SECRET_QUERY = "?signature=not-for-logs"
@@ -27,18 +27,18 @@ async def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[L
 
 
 @pytest.fixture
-async def acme(desk: Desk) -> AsyncIterator[Upstream]:
+async def acme(bench: ClientBench) -> AsyncIterator[Upstream]:
     """The reference upstream."""
-    await desk.grant()
-    async with await asyncio.to_thread(desk.client().upstream, "acme", "raptor-comply", purpose="test") as made:
+    await bench.grant()
+    async with await asyncio.to_thread(bench.client().upstream, "acme", "raptor-comply", purpose="test") as made:
         yield made
 
 
 @pytest.fixture
-async def acme_lab(desk: Desk) -> AsyncIterator[Upstream]:
+async def acme_lab(bench: ClientBench) -> AsyncIterator[Upstream]:
     """The scripted upstream."""
-    await desk.grant(LAB)
-    async with await asyncio.to_thread(desk.client().upstream, "acme", LAB) as made:
+    await bench.grant(LAB)
+    async with await asyncio.to_thread(bench.client().upstream, "acme", LAB) as made:
         yield made
 
 
@@ -155,9 +155,9 @@ async def test_look_alikes_of_the_upstreams_address_are_elsewhere(acme: Upstream
 
 
 async def test_a_redirect_elsewhere_is_followed_without_the_token(
-    desk: Desk, acme_lab: Upstream, elsewhere: Lab
+    bench: ClientBench, acme_lab: Upstream, elsewhere: Lab
 ) -> None:
-    desk.lab.scripts["/download"] = answer(b"", f"Location: {elsewhere.url}/file", status="302 Found")
+    bench.lab.scripts["/download"] = answer(b"", f"Location: {elsewhere.url}/file", status="302 Found")
     for get in (by_requests, by_httpx2, by_httpx2_async):
         assert await asyncio.to_thread(get, acme_lab, f"{acme_lab.url}/download") == (200, b'{"ok": true}')
     assert len(elsewhere.requests) == 3
@@ -166,37 +166,39 @@ async def test_a_redirect_elsewhere_is_followed_without_the_token(
         assert not any(acme_lab.token in value for _, value in seen.headers)
 
 
-async def test_a_redirect_elsewhere_is_refused_to_aiohttp(desk: Desk, acme_lab: Upstream, elsewhere: Lab) -> None:
-    desk.lab.scripts["/download"] = answer(b"", f"Location: {elsewhere.url}/file", status="302 Found")
+async def test_a_redirect_elsewhere_is_refused_to_aiohttp(
+    bench: ClientBench, acme_lab: Upstream, elsewhere: Lab
+) -> None:
+    bench.lab.scripts["/download"] = answer(b"", f"Location: {elsewhere.url}/file", status="302 Found")
     with pytest.raises(OutsideUpstream):
         await asyncio.to_thread(by_aiohttp, acme_lab, f"{acme_lab.url}/download")
     assert elsewhere.requests == []
 
 
-async def test_a_redirect_within_the_upstream_is_followed(desk: Desk, acme_lab: Upstream) -> None:
-    desk.lab.scripts["/old"] = answer(b"", "Location: /base/new", status="302 Found")
+async def test_a_redirect_within_the_upstream_is_followed(bench: ClientBench, acme_lab: Upstream) -> None:
+    bench.lab.scripts["/old"] = answer(b"", "Location: /base/new", status="302 Found")
     for get in EVERY_LIBRARY:
         assert await asyncio.to_thread(get, acme_lab, f"{acme_lab.url}/old") == (200, b'{"ok": true}')
-    assert [seen.target for seen in desk.lab.calls] == [b"/base/old", b"/base/new"] * 4
-    assert desk.lab.calls[-1].values("x-lab-key") == [KEY]
+    assert [seen.target for seen in bench.lab.calls] == [b"/base/old", b"/base/new"] * 4
+    assert bench.lab.calls[-1].values("x-lab-key") == [KEY]
 
 
-async def test_leaving_the_context_ends_the_lease(desk: Desk) -> None:
+async def test_leaving_the_context_ends_the_lease(bench: ClientBench) -> None:
     def use() -> Upstream:
-        with desk.client() as client, client.upstream("acme", "raptor-comply") as acme:
+        with bench.client() as client, client.upstream("acme", "raptor-comply") as acme:
             assert by_requests(acme, f"{acme.url}/facilities")[0] == 200
         return acme
 
-    await desk.grant()
+    await bench.grant()
     acme = await asyncio.to_thread(use)
-    assert await desk.states() == ["ended"]
+    assert await bench.states() == ["ended"]
     with pytest.raises(AccessEnded, match="given back"):
         acme.headers()
 
 
-async def test_a_refused_lease_says_why(desk: Desk) -> None:
+async def test_a_refused_lease_says_why(bench: ClientBench) -> None:
     with pytest.raises(AccessDenied, match="ask an operator") as refused:
-        await asyncio.to_thread(desk.client().upstream, "acme", "raptor-comply")
+        await asyncio.to_thread(bench.client().upstream, "acme", "raptor-comply")
     assert (refused.value.code, refused.value.status) == ("no_grant", 403)
 
 
@@ -222,9 +224,9 @@ def asked_by_httpx2(acme: Upstream, path: str) -> None:
 ASKED = (asked_by_requests, asked_by_httpx2)
 
 
-async def test_the_brokers_refusal_of_a_call_becomes_an_exception(desk: Desk) -> None:
-    await desk.grant(rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
-    async with await asyncio.to_thread(desk.client().upstream, "acme", "raptor-comply") as acme:
+async def test_the_brokers_refusal_of_a_call_becomes_an_exception(bench: ClientBench) -> None:
+    await bench.grant(rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
+    async with await asyncio.to_thread(bench.client().upstream, "acme", "raptor-comply") as acme:
         for ask in ASKED:
             await asyncio.to_thread(ask, acme, "/facilities")
             with pytest.raises(AccessDenied, match="allows only GET /facilities") as refused:
@@ -233,24 +235,24 @@ async def test_the_brokers_refusal_of_a_call_becomes_an_exception(desk: Desk) ->
             assert refused.value.problem["allowed"]
 
 
-async def test_a_cut_off_becomes_an_exception_of_its_own(desk: Desk, acme: Upstream) -> None:
-    (lease,) = await desk.leases()
-    await desk.world.call("POST", f"/v1/grants/{lease['grant']}/revoke", json={"reason": "over"})
+async def test_a_cut_off_becomes_an_exception_of_its_own(bench: ClientBench, acme: Upstream) -> None:
+    (lease,) = await bench.leases()
+    await bench.world.call("POST", f"/v1/grants/{lease['grant']}/revoke", json={"reason": "over"})
     for ask in ASKED:
         with pytest.raises(AccessEnded) as refused:
             await asyncio.to_thread(ask, acme, "/facilities")
         assert refused.value.code == "grant_revoked"
 
 
-async def test_the_upstreams_own_refusals_pass(desk: Desk, acme_lab: Upstream) -> None:
+async def test_the_upstreams_own_refusals_pass(bench: ClientBench, acme_lab: Upstream) -> None:
     problem = answer(b'{"type": "about:blank"}', "Content-Type: application/problem+json", status="403 Forbidden")
-    desk.lab.scripts["/problem"] = problem
-    desk.lab.scripts["/plain"] = answer(b"no", status="403 Forbidden")
-    desk.lab.scripts["/broken"] = answer(b"no", "Content-Type: application/problem+json", status="403 Forbidden")
+    bench.lab.scripts["/problem"] = problem
+    bench.lab.scripts["/plain"] = answer(b"no", status="403 Forbidden")
+    bench.lab.scripts["/broken"] = answer(b"no", "Content-Type: application/problem+json", status="403 Forbidden")
     for ask in ASKED:
         for path in ("/problem", "/plain", "/broken"):
             await asyncio.to_thread(ask, acme_lab, path)
-    assert len(desk.lab.calls) == 6
+    assert len(bench.lab.calls) == 6
 
 
 def test_failures_survive_another_process() -> None:

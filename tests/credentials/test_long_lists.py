@@ -14,7 +14,8 @@ from broker.rotations import minting
 from broker.rotations.minting import Minting
 from broker.sandbox.keys import KeysApi
 from broker.sandbox.state import Key
-from tests.support.minting import Died, begin, finished, live, minting_world
+from tests.support.crash import Crash
+from tests.support.minting import begin, finished, live, minting_world
 from tests.support.world import World
 
 PAGES = 'items = "data[]"\npages = { parameter = "cursor", next = "next" }'
@@ -56,7 +57,7 @@ async def _made_and_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> t
     rotation = await begin(world, credential)
 
     async def dies(*_arguments: Any) -> Any:
-        raise Died
+        raise Crash
 
     with monkeypatch.context() as patched:
         patched.setattr(Minting, "_keep", dies)

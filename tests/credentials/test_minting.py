@@ -15,7 +15,8 @@ from broker.keystore.envelope import EnvelopeKeystore
 from broker.rotations import minting
 from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
-from tests.support.minting import Died, begin, finished, live, minting_world
+from tests.support.crash import Crash
+from tests.support.minting import begin, finished, live, minting_world
 from tests.support.world import World
 
 
@@ -75,7 +76,7 @@ async def test_a_process_that_dies_between_two_steps_leaves_one_new_key(
     async def dying(self: Minting, *arguments: Any) -> Any:
         if moment == "after":
             await real(self, *arguments)
-        raise Died
+        raise Crash
 
     with monkeypatch.context() as patched:
         patched.setattr(Minting, step, dying)
@@ -212,7 +213,7 @@ async def test_a_cancelled_rotation_leaves_no_key_behind(world: World, monkeypat
     rotation = await begin(world, credential)
 
     async def dying(*_arguments: Any) -> Any:
-        raise Died
+        raise Crash
 
     with monkeypatch.context() as patched:
         patched.setattr(Minting, "_keep", dying)

@@ -18,7 +18,8 @@ from broker.credentials.verification import Verification
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
-from tests.support.minting import Died, begin, finished, live, minting_world
+from tests.support.crash import Crash
+from tests.support.minting import begin, finished, live, minting_world
 from tests.support.world import World
 
 
@@ -30,7 +31,7 @@ async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
 
 
 async def dies(*_arguments: Any) -> Any:
-    raise Died
+    raise Crash
 
 
 async def dies_before_it_keeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

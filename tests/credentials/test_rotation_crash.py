@@ -10,11 +10,8 @@ from broker.credentials import steps
 from broker.credentials.verification import Verification
 from broker.intake.submission import Submissions
 from broker.rotations.revocation_check import RevocationCheck
+from tests.support.crash import Crash
 from tests.support.world import World
-
-
-class Died(Exception):
-    """The process ended here."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -43,7 +40,7 @@ async def test_the_next_process_ends_it_the_same_way(
     async def dying(*arguments: Any, **more: Any) -> Any:
         if moment == "after":
             await real(*arguments, **more)
-        raise Died
+        raise Crash
 
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, dying)

@@ -10,7 +10,7 @@ import pytest
 from broker.base.db import EVERY_TENANT, Database
 from broker.identity.jobs import JobRevoked, Jobs
 from broker.identity.tables import WorkloadRow
-from tests.support.world import Clock, World
+from tests.support.world import World, WorldClock
 
 CHECK = {"candidates": [{"digest": "0" * 64, "place": "a.log:1"}]}
 
@@ -66,7 +66,7 @@ async def revoke(db: Database, workload: str) -> None:
 async def test_the_state_is_asked_from_memory_and_never_believed_for_longer_than_a_second(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
+    clock = WorldClock()
     jobs, workload = Jobs(db, clock), await row(db)
     await jobs.check(workload)
     with monkeypatch.context() as away:
@@ -79,7 +79,7 @@ async def test_the_state_is_asked_from_memory_and_never_believed_for_longer_than
 
 
 async def test_a_message_is_believed_at_once_also_while_the_state_is_being_read(db: Database) -> None:
-    jobs, workload = Jobs(db, Clock()), await row(db)
+    jobs, workload = Jobs(db, WorldClock()), await row(db)
     await asyncio.gather(jobs.check(workload), told_of(jobs, workload))
     await revoke(db, workload)
     with pytest.raises(JobRevoked):  # what was read before the message was not kept
@@ -92,4 +92,4 @@ async def told_of(jobs: Jobs, workload: str) -> None:
 
 async def test_a_workload_that_is_not_there_stands_no_more(db: Database) -> None:
     with pytest.raises(JobRevoked):
-        await Jobs(db, Clock()).check("wkl_" + "2" * 32)
+        await Jobs(db, WorldClock()).check("wkl_" + "2" * 32)

@@ -16,7 +16,7 @@ from tests.support.world import PUBLIC_URL, Job, World
 
 
 @dataclass
-class Customer:
+class CodeHolder:
     """acme's Organization Admin, who gave a key and holds its status code."""
 
     world: World
@@ -36,27 +36,27 @@ class Customer:
         return status
 
 
-async def customer_of(world: World, slug: str) -> Customer:
+async def customer_of(world: World, slug: str) -> CodeHolder:
     await world.organization(slug)
     intake, secret = await world.request_key(slug)
     assert (await world.submit(intake, secret, world.upstream_keys[slug])).status_code == 200
     credential = (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
-    return Customer(world, credential, intake, world.codes[intake])
+    return CodeHolder(world, credential, intake, world.codes[intake])
 
 
 @pytest.fixture
-async def acme(world: World) -> Customer:
+async def acme(world: World) -> CodeHolder:
     return await customer_of(world, "acme")
 
 
 @pytest.fixture
-async def sync(world: World, acme: Customer) -> Job:
+async def sync(world: World, acme: CodeHolder) -> Job:
     job = await world.job("nightly-sync")
     await world.grant(job, "acme", modes=("use", "reveal"), max_ttl=86_400)
     return job
 
 
-async def test_they_see_who_used_the_key_how_often_and_when(world: World, acme: Customer, sync: Job) -> None:
+async def test_they_see_who_used_the_key_how_often_and_when(world: World, acme: CodeHolder, sync: Job) -> None:
     lease = await sync.lease("acme")
     for _ in range(3):
         await world.proxied(lease, "/facilities")
@@ -73,7 +73,7 @@ async def test_they_see_who_used_the_key_how_often_and_when(world: World, acme: 
     assert [(job["calls"], job["shown"]) for job in day["jobs"]] == [(1, 0)]
 
 
-async def test_they_see_when_the_key_is_to_be_replaced_whatever_limits_its_age(world: World, acme: Customer) -> None:
+async def test_they_see_when_the_key_is_to_be_replaced_whatever_limits_its_age(world: World, acme: CodeHolder) -> None:
     async def days() -> int | None:
         key = (await acme.sees())["key"]
         if key["due_at"] is None:
@@ -90,7 +90,7 @@ async def test_they_see_when_the_key_is_to_be_replaced_whatever_limits_its_age(w
     assert await days() is None
 
 
-async def test_a_paused_key_is_used_by_nobody_until_it_is_resumed(world: World, acme: Customer, sync: Job) -> None:
+async def test_a_paused_key_is_used_by_nobody_until_it_is_resumed(world: World, acme: CodeHolder, sync: Job) -> None:
     lease = await sync.lease("acme")
     assert (await acme.send("pause")).json()["key"]["state"] == "paused"
     assert (await acme.send("pause")).json()["key"]["state"] == "paused", "again: no change"
@@ -106,7 +106,7 @@ async def test_a_paused_key_is_used_by_nobody_until_it_is_resumed(world: World, 
     assert told == ["key_paused", "key_resumed"]
 
 
-async def test_not_even_the_broker_uses_a_paused_key(world: World, acme: Customer) -> None:
+async def test_not_even_the_broker_uses_a_paused_key(world: World, acme: CodeHolder) -> None:
     await acme.send("pause")
     world.upstream.requests.clear()
     for _ in range(3):
@@ -117,7 +117,7 @@ async def test_not_even_the_broker_uses_a_paused_key(world: World, acme: Custome
     assert len(world.upstream.requests) == 1
 
 
-async def test_pausing_ends_calls_under_way(world: World, acme: Customer, sync: Job) -> None:
+async def test_pausing_ends_calls_under_way(world: World, acme: CodeHolder, sync: Job) -> None:
     lease = await sync.lease("acme")
     world.upstream.faults = Faults(latency_ms=60_000)
     waiting = asyncio.create_task(world.proxied(lease, "/facilities"))
@@ -129,7 +129,7 @@ async def test_pausing_ends_calls_under_way(world: World, acme: Customer, sync: 
     assert (cut.status_code, cut.json()["code"]) == (403, "key_paused")
 
 
-async def test_withdrawal_is_for_good_and_recorded_as_theirs(world: World, acme: Customer, sync: Job) -> None:
+async def test_withdrawal_is_for_good_and_recorded_as_theirs(world: World, acme: CodeHolder, sync: Job) -> None:
     lease = await sync.lease("acme")
     answer = (await acme.send("withdraw")).json()
     assert (answer["key"]["state"], answer["in_force"]) == ("revoked", False)
@@ -147,7 +147,7 @@ async def test_withdrawal_is_for_good_and_recorded_as_theirs(world: World, acme:
     assert (await acme.sees())["key"]["state"] == "dead"
 
 
-async def test_they_submit_the_next_key_themselves(world: World, acme: Customer, sync: Job) -> None:
+async def test_they_submit_the_next_key_themselves(world: World, acme: CodeHolder, sync: Job) -> None:
     first = await self_issued(acme)
     intake, secret = await self_issued(acme)
     assert first[0] == intake, "one request"
@@ -168,20 +168,20 @@ async def test_they_submit_the_next_key_themselves(world: World, acme: Customer,
     assert [key["state"] for key in (await acme.sees())["older"]] == ["revoked"]
 
 
-async def test_a_request_of_the_vendor_waits_on_the_page(world: World, acme: Customer) -> None:
+async def test_a_request_of_the_vendor_waits_on_the_page(world: World, acme: CodeHolder) -> None:
     assert (await acme.sees())["wanted"] is False
     await world.rotate(acme.credential)
     assert (await acme.sees())["wanted"] is True
     assert (await acme.send("rotate")).status_code == 200
 
 
-async def test_a_key_that_upstream_refuses_says_so(world: World, acme: Customer) -> None:
+async def test_a_key_that_upstream_refuses_says_so(world: World, acme: CodeHolder) -> None:
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=30)
     assert (await acme.sees())["key"]["state"] == "failing"
 
 
-async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: World, acme: Customer) -> None:
+async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: World, acme: CodeHolder) -> None:
     leaked = acme.secret
     made = await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
     for step in ("open", "usage", "pause", "resume", "withdraw", "rotate"):
@@ -194,7 +194,7 @@ async def test_a_leaked_code_is_replaced_and_controls_nothing_any_more(world: Wo
     assert len(await world.events(kind="intake.status_link_replaced")) == 1
 
 
-async def test_after_a_replacement_no_self_issued_link_takes_a_key(world: World, acme: Customer) -> None:
+async def test_after_a_replacement_no_self_issued_link_takes_a_key(world: World, acme: CodeHolder) -> None:
     # given whoever has the one-time link, and a link issued over the status page
     spent = await self_issued(acme)
     assert (await world.submit(*spent, world.new_key("acme"))).json()["state"] == "accepted"
@@ -212,7 +212,7 @@ async def test_after_a_replacement_no_self_issued_link_takes_a_key(world: World,
     assert (await world.submit(*await self_issued(acme), world.new_key("acme"))).json()["state"] == "accepted"
 
 
-async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, acme: Customer) -> None:
+async def test_a_replacement_leaves_the_vendors_own_request_alone(world: World, acme: CodeHolder) -> None:
     _, intake, secret = await world.rotate(acme.credential)
     await world.call("POST", f"/v1/credentials/{acme.credential}/status-link")
     assert (await world.submit(intake, secret, world.new_key("acme"))).json()["state"] == "accepted"
@@ -229,28 +229,28 @@ async def test_a_receipt_is_read_again_by_who_submitted_and_nobody_else(world: W
     assert (await world.say("status", intake, world.codes[intake], "open")).json()["receipt"] == given
 
 
-async def self_issued(customer: Customer) -> tuple[str, str]:
+async def self_issued(customer: CodeHolder) -> tuple[str, str]:
     """The intake and secret of a one-time link made over the status page."""
     answer = await customer.send("rotate")
     assert answer.status_code == 200, answer.text
     return following(answer.json(), customer.secret)
 
 
-async def test_the_links_of_two_customers_reach_nothing_of_each_other(world: World, acme: Customer) -> None:
+async def test_the_links_of_two_customers_reach_nothing_of_each_other(world: World, acme: CodeHolder) -> None:
     globex = await customer_of(world, "globex")
-    crossed = Customer(world, acme.credential, globex.intake, acme.secret)
+    crossed = CodeHolder(world, acme.credential, globex.intake, acme.secret)
     for step in ("open", "usage", "pause", "withdraw", "rotate"):
         assert (await crossed.send(step)).json()["code"] == "link_invalid"
     await globex.send("withdraw")
     assert (await acme.sees())["key"]["state"] == "active"
 
 
-async def exposed(world: World, acme: Customer, **more: Any) -> Any:
+async def exposed(world: World, acme: CodeHolder, **more: Any) -> Any:
     report = {"found_by": "Sven", "where": "a public repository", **more}
     return await world.call("POST", f"/v1/credentials/{acme.credential}/exposure", json=report)
 
 
-async def test_after_an_exposure_they_submit_or_withdraw(world: World, acme: Customer) -> None:
+async def test_after_an_exposure_they_submit_or_withdraw(world: World, acme: CodeHolder) -> None:
     await exposed(world, acme)
     seen = await acme.sees()
     assert seen["can"] == {"submit": True, "pause": False, "withdraw": True}
@@ -274,7 +274,7 @@ async def test_a_key_that_waits_can_be_withdrawn_and_nothing_more_is_asked_for(w
 @pytest.mark.parametrize("step", ["revoke", "destroy"])
 @pytest.mark.parametrize("waits", ["held", "verifying"])
 async def test_a_waiting_key_that_the_vendor_takes_out_is_followed_by_another(
-    world: World, acme: Customer, waits: str, step: str
+    world: World, acme: CodeHolder, waits: str, step: str
 ) -> None:
     rotation, intake, secret = await world.rotate(acme.credential)
     stranger = world.upstream.add_organization("empty", facilities=0)
@@ -297,7 +297,7 @@ async def test_a_waiting_key_that_the_vendor_takes_out_is_followed_by_another(
 
 @pytest.mark.parametrize("old", ["serves", "is dead too"])
 async def test_a_new_key_that_fails_is_given_up_for_the_next_one(
-    world: World, acme: Customer, sync: Job, old: str
+    world: World, acme: CodeHolder, sync: Job, old: str
 ) -> None:
     rotation, intake, secret = await world.rotate(acme.credential)
     new = world.new_key("acme")
@@ -318,7 +318,7 @@ async def test_a_new_key_that_fails_is_given_up_for_the_next_one(
 
 
 async def test_a_first_key_that_was_refused_is_submitted_again_over_its_own_request(
-    world: World, acme: Customer
+    world: World, acme: CodeHolder
 ) -> None:
     world.upstream.faults = Faults(outage=True)
     globex = await customer_of(world, "globex")
@@ -332,7 +332,7 @@ async def test_a_first_key_that_was_refused_is_submitted_again_over_its_own_requ
     assert (await world.submit(*fresh, world.new_key("globex"))).json()["state"] == "accepted"
 
 
-async def test_an_old_code_controls_the_present_key_whatever_became_of_its_own(world: World, acme: Customer) -> None:
+async def test_an_old_code_controls_the_present_key_whatever_became_of_its_own(world: World, acme: CodeHolder) -> None:
     rotation, intake, secret = await world.rotate(acme.credential)
     new = world.new_key("acme")
     await world.submit(intake, secret, new)
@@ -343,20 +343,20 @@ async def test_an_old_code_controls_the_present_key_whatever_became_of_its_own(w
     assert seen["can"] == {"submit": True, "pause": True, "withdraw": True}
 
 
-async def test_whoever_guesses_can_not_keep_the_holder_out(world: World, acme: Customer) -> None:
+async def test_whoever_guesses_can_not_keep_the_holder_out(world: World, acme: CodeHolder) -> None:
     from broker.formats.link_secret import new
 
-    guess = Customer(world, acme.credential, acme.intake, new())
+    guess = CodeHolder(world, acme.credential, acme.intake, new())
     while (await guess.send("withdraw")).status_code != 429:
         pass
     assert (await acme.send("pause")).status_code == 200
     assert (await acme.send("withdraw")).status_code == 200
 
 
-async def test_wrong_links_are_limited(world: World, acme: Customer) -> None:
+async def test_wrong_links_are_limited(world: World, acme: CodeHolder) -> None:
     from broker.formats.link_secret import new
 
-    guess = Customer(world, acme.credential, acme.intake, new())
+    guess = CodeHolder(world, acme.credential, acme.intake, new())
     codes = [(await guess.send("withdraw")).status_code for _ in range(22)]
     assert codes[0] == 404
     assert codes[-1] == 429

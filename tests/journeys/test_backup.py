@@ -25,7 +25,7 @@ _BLOCKS = dict(re.findall(r"^```sh ([a-z-]+)\n(.*?)^```$", _TEXT, re.MULTILINE |
 
 
 @dataclass
-class Shell:
+class HowTo:
     """Runs the how-to's blocks in an environment where ``broker`` is this one."""
 
     environment: Mapping[str, str]
@@ -45,7 +45,7 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, database_url: str, prepared_postgres: Postgres) -> Shell:
+def how_to(tmp_path: Path, database_url: str, prepared_postgres: Postgres) -> HowTo:
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "broker"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m broker "$@"\n')
@@ -53,7 +53,7 @@ def shell(tmp_path: Path, database_url: str, prepared_postgres: Postgres) -> She
     (tmp_path / "backups").mkdir()
     name = database_url.partition("@/")[2].partition("?")[0]
     servers_own = str(Path(pgexec.__file__).parent / "pginstall18" / "bin")
-    return Shell(
+    return HowTo(
         {
             **MINIMAL,
             "PATH": f"{tmp_path / 'bin'}:{servers_own}:{os.environ['PATH']}",
@@ -66,7 +66,7 @@ def shell(tmp_path: Path, database_url: str, prepared_postgres: Postgres) -> She
     )
 
 
-async def test_a_backup_is_restored_as_the_how_to_says(shell: Shell, database_url: str, tmp_path: Path) -> None:
+async def test_a_backup_is_restored_as_the_how_to_says(how_to: HowTo, database_url: str, tmp_path: Path) -> None:
     kind = database_url.partition("+")[0]
     async with upstream() as (state, address):
         settings = settings_for(tmp_path, database_url, address)
@@ -76,20 +76,20 @@ async def test_a_backup_is_restored_as_the_how_to_says(shell: Shell, database_ur
             job = await world.job()
             await world.grant(job, "acme", modes=("reveal",))
             admin = world.admin
-            await shell.run(f"backup-{kind}")
+            await how_to.run(f"backup-{kind}")
         async with running_world(settings, state, address, bootstrap=False) as world:
             world.admin = admin
             await world.call("POST", f"/v1/workloads/{job.id}/revoke", json={"reason": "left"})
-        await shell.run(f"restore-{kind}")
-        refused = await shell.run("confirm", status=1)
+        await how_to.run(f"restore-{kind}")
+        refused = await how_to.run("confirm", status=1)
         assert "was restored from a backup" in refused
-        said = await shell.run("go-on")
+        said = await how_to.run("go-on")
         assert "Lost: 1 event from number" in said
         assert job.id in said
         async with running_world(settings, state, address, bootstrap=False) as world:
             world.admin, job.world = admin, world
             assert (await job.ask("acme", mode="reveal")).json()["code"] == "reveal_suspended"
-        assert "Jobs may see keys again" in await shell.run("confirm")
+        assert "Jobs may see keys again" in await how_to.run("confirm")
         async with running_world(settings, state, address, bootstrap=False) as world:
             job.world = world
             assert (await job.ask("acme", mode="reveal")).status_code == 201

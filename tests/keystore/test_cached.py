@@ -12,6 +12,7 @@ from broker.keystore.cached import Cached
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.local import LocalKeyWrapper, MasterKeys
+from tests.support.clock import FakeClock
 
 SECONDS = 60.0
 
@@ -32,13 +33,13 @@ class Away(EnvelopeKeystore):
         return await super().open(sealed, binding)
 
 
-class Desk:
+class CachedBench:
     """A cache whose clock a test moves."""
 
     def __init__(self) -> None:
-        self.now = 100.0
+        self.clock = FakeClock()
         self.inner = Away()
-        self.cached = Cached(self.inner, SECONDS, lambda: self.now)
+        self.cached = Cached(self.inner, SECONDS, self.clock)
         self.sealed: dict[str, bytes] = {}
 
     async def opens(self, name: str, purpose: str = "credential") -> bool:
@@ -52,51 +53,51 @@ class Desk:
 
 
 async def test_a_key_is_served_within_its_time_and_not_beyond_it() -> None:
-    desk = Desk()
-    assert await desk.opens("a")
-    desk.inner.there = False
-    desk.now += SECONDS - 1
-    assert await desk.opens("a")
-    assert not await desk.opens("b"), "only what was opened"
-    desk.now += 1
-    assert not await desk.opens("a")
-    assert not desk.cached._kept
+    bench = CachedBench()
+    assert await bench.opens("a")
+    bench.inner.there = False
+    bench.clock.now += SECONDS - 1
+    assert await bench.opens("a")
+    assert not await bench.opens("b"), "only what was opened"
+    bench.clock.now += 1
+    assert not await bench.opens("a")
+    assert not bench.cached._kept
 
 
 async def test_two_that_open_the_same_key_at_once_keep_no_other_beyond_its_time() -> None:
-    desk = Desk()
-    desk.inner.let.clear()
-    slow = asyncio.create_task(desk.opens("a"))
-    while "a" not in desk.sealed:
+    bench = CachedBench()
+    bench.inner.let.clear()
+    slow = asyncio.create_task(bench.opens("a"))
+    while "a" not in bench.sealed:
         await asyncio.sleep(0)
     # given: while one waits for the keystore, another opens the same key, and a second one
-    waiting, desk.inner.let = desk.inner.let, asyncio.Event()
-    desk.inner.let.set()
-    assert await desk.opens("a")
-    assert await desk.opens("b")
+    waiting, bench.inner.let = bench.inner.let, asyncio.Event()
+    bench.inner.let.set()
+    assert await bench.opens("a")
+    assert await bench.opens("b")
     # and: the one that waited is answered later
-    desk.now += SECONDS / 2
+    bench.clock.now += SECONDS / 2
     waiting.set()
     assert await slow
     # when: the second key's time is over, and the first one's isn't
-    desk.inner.there = False
-    desk.now += SECONDS / 2
-    assert not await desk.opens("b")
-    assert await desk.opens("a")
+    bench.inner.there = False
+    bench.clock.now += SECONDS / 2
+    assert not await bench.opens("b")
+    assert await bench.opens("a")
 
 
 async def test_what_is_erased_is_not_kept() -> None:
-    desk = Desk()
-    assert await desk.opens("a")
-    assert await desk.opens("b")
-    await desk.cached.erase(desk.sealed["a"])
-    desk.inner.there = False
-    assert not await desk.opens("a")
-    assert await desk.opens("b")
+    bench = CachedBench()
+    assert await bench.opens("a")
+    assert await bench.opens("b")
+    await bench.cached.erase(bench.sealed["a"])
+    bench.inner.there = False
+    assert not await bench.opens("a")
+    assert await bench.opens("b")
 
 
 @pytest.mark.parametrize("purpose", ["webhook", "intake-private-key"])
 async def test_only_customers_keys_are_kept(purpose: str) -> None:
-    desk = Desk()
-    assert await desk.opens("a", purpose)
-    assert not desk.cached._kept
+    bench = CachedBench()
+    assert await bench.opens("a", purpose)
+    assert not bench.cached._kept

@@ -17,7 +17,7 @@ from broker.keystore.vault.connection import Address, Redirected, Session
 from broker.keystore.vault.login import TokenFile
 from broker.keystore.vault.server import Vault
 from broker.keystore.vault.transit import TransitWrapper
-from tests.support.stage import Said, Stage, staged
+from tests.support.fake_vault import FakeVault, Said, fake_vault
 
 PLACE = Binding("credential", "org_a", "crd_a", 3, "stripe")
 HTML = {"Content-Type": "text/html"}
@@ -62,8 +62,8 @@ OPERATIONS: dict[str, Callable[[TransitWrapper], Awaitable[object]]] = {
     ids=lambda said: f"{said.status} {said.body}" if isinstance(said, Said) else said,
 )
 async def test_an_answer_that_is_not_vaults_is_the_one_problem(operation: str, said: Said, tmp_path: Path) -> None:
-    with staged(lambda _method, _path: said) as stage:
-        async with wrapping(stage.url, tmp_path) as wrapper:
+    with fake_vault(lambda _method, _path: said) as vault:
+        async with wrapping(vault.url, tmp_path) as wrapper:
             with pytest.raises(KeystoreUnavailable) as caught:
                 await OPERATIONS[operation](wrapper)
     assert caught.value.cause in {"failing", "standby", "not_set_up"}
@@ -77,19 +77,19 @@ def serving(_method: str, _path: str) -> Said:
     return Said(body=json.dumps({"data": {"latest_version": 7, "derived": True}}))
 
 
-def tokens(stage: Stage) -> list[str]:
-    return [headers["X-Vault-Token"] for _, _, headers in stage.asked]
+def tokens(vault: FakeVault) -> list[str]:
+    return [headers["X-Vault-Token"] for _, _, headers in vault.asked]
 
 
 async def test_a_call_that_is_sent_on_to_another_port_of_the_same_host_goes_there(tmp_path: Path) -> None:
-    with staged(serving) as active, staged(sent_on(active.url)) as standby:
+    with fake_vault(serving) as active, fake_vault(sent_on(active.url)) as standby:
         async with wrapping(standby.url, tmp_path) as wrapper:
             assert await wrapper.newest() == "transit/keybroker/7"
         assert tokens(active) == ["the-token"]
 
 
 async def test_a_call_that_is_sent_on_to_another_host_is_refused_and_the_token_stays(tmp_path: Path) -> None:
-    with staged(serving) as other, staged(sent_on(f"http://localhost:{other.port}")) as asked:
+    with fake_vault(serving) as other, fake_vault(sent_on(f"http://localhost:{other.port}")) as asked:
         async with wrapping(asked.url, tmp_path) as wrapper:
             with pytest.raises(KeystoreUnavailable, match="another host") as caught:
                 await wrapper.newest()

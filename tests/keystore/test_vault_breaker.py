@@ -14,20 +14,11 @@ from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.breaker import Breaker
 from broker.keystore.vault.login import TokenFile
 from broker.keystore.vault.server import Address, Vault
-
-
-class Hands:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import FakeClock
 
 
 def test_it_opens_after_three_failures_in_a_row_and_says_why() -> None:
-    breaker = Breaker(Hands())
+    breaker = Breaker(FakeClock())
     for cause in ("slow", "slow"):
         breaker.failed(cause)
         assert breaker.refusal() is None
@@ -40,7 +31,7 @@ def test_it_opens_after_three_failures_in_a_row_and_says_why() -> None:
 
 
 def test_one_call_a_second_looks_whether_it_is_over() -> None:
-    clock = Hands()
+    clock = FakeClock()
     breaker = Breaker(clock)
     for _ in range(3):
         breaker.failed("sealed")

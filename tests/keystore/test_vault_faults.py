@@ -33,7 +33,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bao.Bao]:
         yield made
 
 
-class Desk:
+class VaultBench:
     """A broker over the victim, with one job that may use and see acme's key."""
 
     def __init__(self, world: World, job: Job, lease: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def staffed(directory: Path, database_url: str, victim: bao.Bao, **more: Any) -> AsyncIterator[Desk]:
+async def staffed(directory: Path, database_url: str, victim: bao.Bao, **more: Any) -> AsyncIterator[VaultBench]:
     given = victim.approle(victim.root, directory / "vault")
     async with upstream() as (state, url):
         settings = settings_for(directory, database_url, url, audit_deadline=20.0, **given, **more)
@@ -72,12 +72,14 @@ async def staffed(directory: Path, database_url: str, victim: bao.Bao, **more: A
             await world.key_for("acme")
             job = await world.job()
             await world.grant(job, "acme", modes=("use", "reveal"))
-            yield Desk(world, job, await job.lease("acme"))
+            yield VaultBench(world, job, await job.lease("acme"))
 
 
 @pytest.fixture(params=KEYSTORES)
-async def desk(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, victim: bao.Bao) -> AsyncIterator[Desk]:
-    """A desk that waits for an answer which is late because the machine is busy."""
+async def bench(
+    request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, victim: bao.Bao
+) -> AsyncIterator[VaultBench]:
+    """A bench that waits for an answer which is late because the machine is busy."""
     async with staffed(tmp_path, sqlite_url, victim, keystore=request.param, vault_timeout=10.0) as made:
         yield made
 
@@ -85,35 +87,35 @@ async def desk(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, 
 @pytest.fixture(params=KEYSTORES)
 async def hasty(
     request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, victim: bao.Bao
-) -> AsyncIterator[Desk]:
-    """A desk that soon gives up waiting, whose one job may have every slot."""
+) -> AsyncIterator[VaultBench]:
+    """A bench that soon gives up waiting, whose one job may have every slot."""
     more = {"keystore": request.param, "vault_timeout": 1.0, "proxy_share": 1}
     async with staffed(tmp_path, sqlite_url, victim, **more) as made:
         yield made
 
 
-async def test_sealed(desk: Desk, victim: bao.Bao) -> None:
+async def test_sealed(bench: VaultBench, victim: bao.Bao) -> None:
     await asyncio.to_thread(victim.seal)
     try:
-        assert await desk.use() == (503, "sealed")
-        assert await desk.ready() == (503, "sealed")
+        assert await bench.use() == (503, "sealed")
+        assert await bench.ready() == (503, "sealed")
         # what needs no key goes on: a lease that is used later, and a revocation
-        assert (await desk.job.ask("acme")).status_code == 201
-        answer = await desk.job.ask("acme", mode="reveal")
+        assert (await bench.job.ask("acme")).status_code == 201
+        answer = await bench.job.ask("acme", mode="reveal")
         assert (answer.status_code, answer.json()["cause"]) == (503, "sealed")
         assert answer.headers["retry-after"] == "2"
     finally:
         await asyncio.to_thread(victim.unseal)
-    await desk.recovers()
+    await bench.recovers()
 
 
-async def test_down_and_started_again(desk: Desk, victim: bao.Bao) -> None:
+async def test_down_and_started_again(bench: VaultBench, victim: bao.Bao) -> None:
     await asyncio.to_thread(victim.stop)
     try:
-        assert await desk.use() == (503, "unreachable")
-        assert await desk.ready() == (503, "unreachable")
+        assert await bench.use() == (503, "unreachable")
+        assert await bench.ready() == (503, "unreachable")
         # what takes a key back, or asks for one, waits for no Vault
-        world = desk.world
+        world = bench.world
         credential = (await world.call("GET", "/v1/credentials"))["items"][0]["id"]
         once, cut = {"Idempotency-Key": "cut"}, f"/v1/credentials/{credential}/versions/1/revoke"
         for _ in range(2):
@@ -125,18 +127,18 @@ async def test_down_and_started_again(desk: Desk, victim: bao.Bao) -> None:
         assert (refused.status_code, refused.json()["code"]) == (503, "keystore_unavailable")
     finally:
         await asyncio.to_thread(victim.start)
-        assert await desk.world.http.get("/healthz")
+        assert await bench.world.http.get("/healthz")
 
     # while it is back but sealed
     async def is_ready(*expected: object) -> bool:
-        return await desk.ready() == expected
+        return await bench.ready() == expected
 
     await eventually(lambda: is_ready(503, "sealed"))
     await asyncio.to_thread(victim.unseal)
     await eventually(lambda: is_ready(200, "ok"))
 
 
-async def test_frozen_costs_a_bounded_wait_and_bounded_threads(hasty: Desk, victim: bao.Bao) -> None:
+async def test_frozen_costs_a_bounded_wait_and_bounded_threads(hasty: VaultBench, victim: bao.Bao) -> None:
     victim.freeze()
     try:
         # a first few find out, within the deadline
@@ -161,32 +163,32 @@ async def test_frozen_costs_a_bounded_wait_and_bounded_threads(hasty: Desk, vict
     await hasty.recovers()
 
 
-async def test_permission_lost_and_given_back(desk: Desk, victim: bao.Bao) -> None:
+async def test_permission_lost_and_given_back(bench: VaultBench, victim: bao.Bao) -> None:
     root = victim.root
     names = ["keybroker-transit", "keybroker-kv"]
     kept = {name: root.sys.read_policy(name)["data"]["rules"] for name in names}
     for name in names:
         root.sys.create_or_update_policy(name, 'path "nothing" { capabilities = ["read"] }')
     try:
-        assert await desk.use() == (503, "permission")
-        assert await desk.ready() == (503, "permission")
+        assert await bench.use() == (503, "permission")
+        assert await bench.ready() == (503, "permission")
     finally:
         for name, rules in kept.items():
             root.sys.create_or_update_policy(name, rules)
-    await desk.recovers()
+    await bench.recovers()
 
 
-async def test_a_token_that_was_revoked_is_replaced_without_a_word(desk: Desk, victim: bao.Bao) -> None:
+async def test_a_token_that_was_revoked_is_replaced_without_a_word(bench: VaultBench, victim: bao.Bao) -> None:
     """Revoked or expired is the same to a client: 403 before any policy."""
     for accessor in victim.root.list("auth/token/accessors")["data"]["keys"]:
         found = victim.root.auth.token.lookup_accessor(accessor)["data"]
         if found["path"] == "auth/approle/login":
             victim.root.auth.token.revoke_accessor(accessor)
-    answers = await asyncio.gather(*(desk.use() for _ in range(20)))
+    answers = await asyncio.gather(*(bench.use() for _ in range(20)))
     assert {status for status, _ in answers} == {200}
 
 
-async def test_neither_token_nor_sign_in_holds(desk: Desk, victim: bao.Bao) -> None:
+async def test_neither_token_nor_sign_in_holds(bench: VaultBench, victim: bao.Bao) -> None:
     root = victim.root
     root.auth.approle.delete_role("keybroker")
     root.sys.list_auth_methods()
@@ -194,18 +196,18 @@ async def test_neither_token_nor_sign_in_holds(desk: Desk, victim: bao.Bao) -> N
         if root.auth.token.lookup_accessor(accessor)["data"]["path"] == "auth/approle/login":
             root.auth.token.revoke_accessor(accessor)
     try:
-        assert await desk.use() == (503, "token")
-        assert await desk.ready() == (503, "token")
+        assert await bench.use() == (503, "token")
+        assert await bench.ready() == (503, "token")
     finally:
         root.auth.approle.create_or_update_approle(
             "keybroker", token_policies=["keybroker-transit", "keybroker-kv"], token_ttl="1h"
         )
-        settings = desk.world.settings
+        settings = bench.world.settings
         root.auth.approle.update_role_id("keybroker", settings.vault_role_id)
         assert settings.vault_secret_id_file is not None
         fresh = root.auth.approle.generate_secret_id("keybroker")["data"]["secret_id"]
         settings.vault_secret_id_file.write_text(fresh)
-    await desk.recovers()
+    await bench.recovers()
 
 
 @pytest.mark.parametrize("keystore", KEYSTORES)
@@ -223,21 +225,21 @@ async def test_a_cache_that_was_asked_for_bridges_an_absence_for_its_time_only(
             credential = await world.key_for("acme")
             job = await world.job()
             await world.grant(job, "acme")
-            desk = Desk(world, job, await job.lease("acme"))
-            assert await desk.use() == (200, "")
+            bench = VaultBench(world, job, await job.lease("acme"))
+            assert await bench.use() == (200, "")
             await asyncio.to_thread(victim.seal)
             try:
-                assert await desk.use() == (200, ""), "within its time"
-                assert (await desk.ready())[1] == "sealed", "the probe tells all the same"
+                assert await bench.use() == (200, ""), "within its time"
+                assert (await bench.ready())[1] == "sealed", "the probe tells all the same"
                 # not beyond it
                 later = 600
-                assert await desk.use() == (503, "sealed")
+                assert await bench.use() == (503, "sealed")
                 # and what is kept does not outlive a revocation
                 await asyncio.to_thread(victim.unseal)
-                await desk.recovers()
+                await bench.recovers()
                 await asyncio.to_thread(victim.seal)
                 await world.call("POST", f"/v1/credentials/{credential}/versions/1/revoke", json={"reason": "x"})
-                assert (await desk.use())[0] in {403, 409, 410}
+                assert (await bench.use())[0] in {403, 409, 410}
             finally:
                 await asyncio.to_thread(victim.unseal)
 

@@ -23,18 +23,9 @@ from broker.keystore.vault.server import Vault
 from broker.keystore.vault.tokens import Tokens
 from tests.keystore.passing import time_passes
 from tests.support import bao
-from tests.support.stage import Said, staged
+from tests.support.clock import FakeClock
+from tests.support.fake_vault import Said, fake_vault
 from tests.support.waiting import eventually
-
-
-class Hands:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @asynccontextmanager
@@ -99,23 +90,23 @@ async def test_a_dead_token_in_an_agents_file_is_not_tried_by_every_call(tmp_pat
     closed.replace(file, b"first")
 
     def play(_method: str, _path: str) -> Said:
-        if stage.asked[-1][2]["X-Vault-Token"] in dead:
+        if vault.asked[-1][2]["X-Vault-Token"] in dead:
             return Said(403, '{"errors": ["permission denied"]}')
         return Said(body='{"data": {"derived": true}}')
 
-    with staged(play) as stage:
-        async with signed_in(TokenFile(file), stage.url) as connection:
+    with fake_vault(play) as vault:
+        async with signed_in(TokenFile(file), vault.url) as connection:
             assert await works(connection)
             dead.add("first")
             for _ in range(10):
                 assert await cause_of(connection) == "token"
-            assert len(stage.asked) == 3, "with it, with the file's again, and then no more"
+            assert len(vault.asked) == 3, "with it, with the file's again, and then no more"
             closed.replace(file, b"second")
             assert await works(connection)
 
 
 def test_a_refused_credential_is_tried_again_ever_later_up_to_a_minute_and_another_at_once() -> None:
-    clock = Hands()
+    clock = FakeClock()
     refusals = Refusals(clock)
     for pause in (5, 10, 20, 40, 60, 60):
         refusals.note("jwt-1", unavailable("not_set_up"))
@@ -136,7 +127,7 @@ def test_a_refused_credential_is_tried_again_ever_later_up_to_a_minute_and_anoth
 
 
 def test_a_wrong_secret_id_is_told_too_seldom_for_vault_to_count() -> None:
-    clock, told, quarter = Hands(), list[float](), 15 * 60.0
+    clock, told, quarter = FakeClock(), list[float](), 15 * 60.0
     refusals = Refusals(clock)
     for _ in range(24 * 60):
         clock.now += 5.0
@@ -156,7 +147,7 @@ def test_a_wrong_secret_id_is_told_too_seldom_for_vault_to_count() -> None:
 
 
 def test_what_fails_to_renew_is_tried_again_several_times_before_the_token_ends(tmp_path: Path) -> None:
-    clock, file = Hands(), tmp_path / "token"
+    clock, file = FakeClock(), tmp_path / "token"
     closed.replace(file, b"t")
 
     class Lasting(TokenFile):
@@ -237,8 +228,8 @@ async def test_the_keeper_outlives_an_answer_that_is_not_vaults(
 
     secret_id = tmp_path / "secret-id"
     closed.replace(secret_id, b"s")
-    with staged(play) as stage:
-        async with signed_in(AppRole("approle", "r", secret_id), stage.url) as connection:
+    with fake_vault(play) as vault:
+        async with signed_in(AppRole("approle", "r", secret_id), vault.url) as connection:
             assert await works(connection)
             await eventually(lambda: len(renewals) > len(odd))
 

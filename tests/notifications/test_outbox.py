@@ -225,7 +225,7 @@ async def test_two_workers_at_once_send_once(notifying: Notifying) -> None:
     )
 
 
-class Died(BaseException):
+class Killed(BaseException):
     """The process ended here: nothing in it went on."""
 
 
@@ -240,7 +240,7 @@ async def test_a_sender_that_dies_leaves_the_message_to_the_next(
     async def dying(self: Outbox, *arguments: Any) -> int | None:
         if line == "after it was sent":
             await post(self, *arguments)
-        raise Died
+        raise Killed
 
     with monkeypatch.context() as patched:
         patched.setattr(Outbox, "post", dying)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import eventually
-from tests.support.world import Clock, Job, World, running_world, settings_for, upstream
+from tests.support.world import Job, World, WorldClock, running_world, settings_for, upstream
 
 FINAL = {
     "confirm_revocations",
@@ -41,7 +41,7 @@ async def restarted(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Restart]:
 
         @asynccontextmanager
         async def begin(wrong_by_hours: float) -> AsyncIterator[World]:
-            clock = Clock()
+            clock = WorldClock()
             clock.forward(seconds=next(seconds))
             clock.jump(hours=wrong_by_hours)
             settings = settings_for(tmp_path, sqlite_url, url)

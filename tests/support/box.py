@@ -24,7 +24,7 @@ _KEPT = ("content-type", "x-broker-proof")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Recorded:
     """One exchange."""
 
     path: str
@@ -43,7 +43,7 @@ class Box:
 
     world: World
     changes: Changes = lambda _box, _path, _answer: None
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Recorded] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     theirs: dict[str, Any] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Box:
             self.theirs = dict(said["seal"]) if "seal" in said else self.theirs
             self.changes(self, path, said)
             content = json.dumps(said).encode()
-        self.seen.append(Seen(path, headers, body, content.decode(errors="replace")))
+        self.seen.append(Recorded(path, headers, body, content.decode(errors="replace")))
         kept = {"content-type": answer.headers["content-type"]}
         await Response(content, answer.status_code, kept)(scope, receive, send)
 

@@ -61,7 +61,3 @@ async def finished(world: World, credential: str) -> None:
     assert key.last4 == version["last4"]
     old = (await world.versions(credential))[0]
     assert old["revocation_confirmed_at"] is not None
-
-
-class Died(Exception):
-    """The process ended here."""

@@ -37,7 +37,7 @@ from broker.web.services import Services
 PUBLIC_URL = "http://127.0.0.1:8080"
 
 
-class Clock:
+class WorldClock:
     """The present time, which a test may move.
 
     It moves for everybody, or only in what this system's clock shows.
@@ -85,7 +85,7 @@ class World:
     upstream: State
     upstream_url: str
     settings: Settings
-    clock: Clock
+    clock: WorldClock
     admin: dict[str, str] = field(default_factory=dict)
     upstream_keys: dict[str, str] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
@@ -330,10 +330,10 @@ def settings_for(directory: Path, database_url: str, upstream_url: str, **more: 
 
 @asynccontextmanager
 async def running_world(
-    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True, clock: Clock | None = None
+    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True, clock: WorldClock | None = None
 ) -> AsyncIterator[World]:
     """A running broker; with ``bootstrap`` the world's ``admin`` can call it."""
-    clock = clock or Clock()
+    clock = clock or WorldClock()
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(composition.running(settings, clocks=clock.clocks()))
         app, edge = asgi(broker, with_worker=False)

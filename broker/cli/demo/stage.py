@@ -24,7 +24,7 @@ _BUNDLED = Path(catalog.__file__).parent / "definitions" / "raptor-comply.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoStage:
     """Where everything is.  ``bootstrap`` is the one-time token that the first start gives out."""
 
     broker: str
@@ -56,7 +56,7 @@ def sandbox_provider(directory: Path, upstream: str) -> Path:
 
 
 @asynccontextmanager
-async def stage(port: int) -> AsyncIterator[Stage]:
+async def stage(port: int) -> AsyncIterator[DemoStage]:
     """Everything running, on fresh state under ``var/demo``."""
     shutil.rmtree(STATE, ignore_errors=True)
     admin_token = secrets.token_urlsafe(24)
@@ -82,4 +82,4 @@ async def stage(port: int) -> AsyncIterator[Stage]:
         ):
             token = await composition.bootstrap_token(broker.services)
             assert token is not None
-            yield Stage(url, upstream, upstream_admin, token)
+            yield DemoStage(url, upstream, upstream_admin, token)

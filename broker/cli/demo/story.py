@@ -13,7 +13,7 @@ from rich.text import Text
 
 from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
 from broker.cli.audit import row as audit_row
-from broker.cli.demo.stage import Stage, stage
+from broker.cli.demo.stage import DemoStage, stage
 from broker.cli.output import print_table
 from broker.client.client import Client
 from broker.client.errors import CallFailed
@@ -47,7 +47,7 @@ async def play(*, port: int, stay: bool) -> bool:
 class Story:
     """One telling; what a step learns, later steps use."""
 
-    def __init__(self, scene: Stage) -> None:
+    def __init__(self, scene: DemoStage) -> None:
         self._scene = scene
         self._http = httpx2.AsyncClient(base_url=scene.broker, timeout=30)
         self._operator: dict[str, str] = {}

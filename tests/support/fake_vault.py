@@ -19,7 +19,7 @@ class Said:
 
 
 @dataclass
-class Stage:
+class FakeVault:
     """``play`` gives the answer for a method and path.
 
     ``asked`` is what came, with its headers.
@@ -35,7 +35,7 @@ class Stage:
 
 
 @contextmanager
-def staged(play: Callable[[str, str], Said]) -> Iterator[Stage]:
+def fake_vault(play: Callable[[str, str], Said]) -> Iterator[FakeVault]:
     """A server on a free port of 127.0.0.1."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,8 +43,8 @@ def staged(play: Callable[[str, str], Said]) -> Iterator[Stage]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            stage.asked.append((self.command, self.path, dict(self.headers.items())))
-            said = stage.play(self.command, self.path)
+            vault.asked.append((self.command, self.path, dict(self.headers.items())))
+            said = vault.play(self.command, self.path)
             self.send_response(said.status)
             for name, value in said.headers.items():
                 self.send_header(name, value)
@@ -59,11 +59,11 @@ def staged(play: Callable[[str, str], Said]) -> Iterator[Stage]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    stage = Stage(server.server_address[1], play)
+    vault = FakeVault(server.server_address[1], play)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield stage
+        yield vault
     finally:
         server.shutdown()
         thread.join()
