@@ -31,26 +31,29 @@ _TRIED = insert(table(BatchRow))
 
 
 class Durability:
-    """What is known of the database's writes.  ``deadline``, in seconds, is an event's."""
+    """What is known of the database's writes.
+
+    ``deadline``, in seconds, is an event's.  ``fault`` is the last that was met.
+    """
 
     def __init__(self, db: Database, deadline: float, clock: Clock) -> None:
         self._db = db
         self._deadline = deadline
         self._clock = clock
-        self._fault = ""
+        self.fault = ""
         self._look_at = -math.inf
         self._asking: asyncio.Task[str] | None = None
 
     def held(self) -> None:
         """A commit succeeded."""
-        self._fault, self._look_at = "", time.monotonic() + _SHOWN_S
+        self.fault, self._look_at = "", time.monotonic() + _SHOWN_S
 
     def failed(self) -> None:
         """A commit failed, and not for what was to be written.
 
         Whoever asks next has a write tried.
         """
-        if not self._fault:
+        if not self.fault:
             self._look_at = -math.inf
 
     async def state(self) -> str:
@@ -80,8 +83,8 @@ class Durability:
                 await self._db.transact(self._write)
                 self.held()
         except Exception as error:  # noqa: BLE001 - every fault is told by its kind
-            self._fault, self._look_at = word(error), time.monotonic() + _AGAIN_S
-        return self._fault or "ok"
+            self.fault, self._look_at = word(error), time.monotonic() + _AGAIN_S
+        return self.fault or "ok"
 
     def _write(self, transaction: Transaction) -> None:
         row = {"id": str(uuid.uuid4()), "base": 0, "count": 0, "time": self._clock()}

@@ -98,7 +98,7 @@ class AuditLog:
 
     def __init__(self, db: Database, *, deadline: float = 2.0, clock: Clock = now_ms) -> None:
         self._db = db
-        self._deadline = deadline
+        self.deadline = deadline
         self._clock = clock
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -125,7 +125,7 @@ class AuditLog:
         """
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout(self.deadline):
                     while self._queue or self._writing:  # noqa: ASYNC110 - once, at the end
                         await asyncio.sleep(0.005)
             self._writer.cancel()
@@ -184,7 +184,7 @@ class AuditLog:
         self._arrived.set()
         try:
             with span("audit.append"):
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout(self.deadline):
                     return await done
         except TimeoutError:
             self.late += 1

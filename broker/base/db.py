@@ -202,7 +202,7 @@ class Database:
         self.row_key: bytes | None = None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
         # processes on the same file meet.
-        self._writer = Writer() if self.dialect == "sqlite" else None
+        self.writer = Writer() if self.dialect == "sqlite" else None
         self._thread = SqliteThread(self.file) if self.file is not None else None
 
     @asynccontextmanager
@@ -272,10 +272,10 @@ class Database:
 
     @asynccontextmanager
     async def _writing(self, *, record: bool = False) -> AsyncIterator[None]:
-        if self._writer is None:
+        if self.writer is None:
             yield
         else:
-            async with self._writer.turn(record=record):
+            async with self.writer.turn(record=record):
                 yield
 
     def _session(self, scope: Scope) -> AsyncSession:

@@ -39,13 +39,14 @@ class Listener:
         """Listen until cancelled.  A connection that is lost is made again."""
         while self._db.dialect == "postgresql":
             try:
-                await self._listen()
+                await self.listen()
             except Exception as error:  # noqa: BLE001 - whatever it was, without messages everything is stale
                 _log.warning("news.lost", error=type(error).__name__)
             self._missed()
             await asyncio.sleep(_AGAIN_S)
 
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Listen on one connection until it is lost; raises if it can't be made, or takes no writes."""
         connection = await self._db.dedicated("news")
         lost = asyncio.Event()
         try:

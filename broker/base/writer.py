@@ -29,6 +29,10 @@ class Writer:
         finally:
             self._pass_on()
 
+    def waiting(self, *, record: bool) -> int:
+        """How many wait for a turn, of the record or of the others."""
+        return len(self._record if record else self._others)
+
     async def _take(self, queue: deque[asyncio.Future[None]]) -> None:
         if not self._taken:
             self._taken = True

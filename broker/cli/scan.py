@@ -148,7 +148,7 @@ def run(
         if expose and (offline or identity is not None):
             _fail("--expose needs an operator's account: leave out --offline and --identity.")
         try:
-            done = _scanned(path, history, staged, providers)
+            done = scanned(path, history, staged, providers)
             # What is hardly a key only the broker can tell.
             found = [one for one in done.found if one.hit.sure] if offline else _recognised(done.found, identity)
         except typer.Exit:
@@ -172,7 +172,8 @@ def _fail(text: str) -> NoReturn:
     raise typer.Exit(_TROUBLE)
 
 
-def _scanned(path: str, history: bool, staged: bool, providers: Path | None) -> _Scan:
+def scanned(path: str, history: bool, staged: bool, providers: Path | None) -> _Scan:
+    """What stands in a file, a folder or a repository; raises FileNotFoundError."""
     declared = patterns.declared(providers)
     finder, console = Finder(declared), Console(stderr=True)
     done = _Scan(masking(one.pattern for one in declared), console)

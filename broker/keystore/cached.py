@@ -30,6 +30,11 @@ class Cached:
         self._seconds = seconds
         self._kept = Recent[tuple[bytes, Binding], Secret](_REMEMBERED, seconds, clock)
 
+    @property
+    def in_memory(self) -> int:
+        """How many opened keys are kept now."""
+        return len(self._kept)
+
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
         if binding.purpose != "credential":
             return await self._inner.open(sealed, binding)

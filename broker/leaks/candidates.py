@@ -125,11 +125,14 @@ _Found = dict[int, Sighting]
 
 
 class Finder:
-    """Looks for the keys of these providers."""
+    """Looks for the keys of these providers.
+
+    ``by_name`` are the forms that only a name beside them tells.
+    """
 
     def __init__(self, declared: Sequence[Declared]) -> None:
         self._by_beginning: dict[bytes, list[_Form]] = {}
-        self._by_name: list[tuple[_Form, list[bytes]]] = []
+        self.by_name: list[tuple[_Form, list[bytes]]] = []
         self._names: tuple[bytes, ...] = ()
         for provider, pattern, names in declared:
             form = _Form(provider, pattern)
@@ -138,17 +141,17 @@ class Finder:
                     self._by_beginning.setdefault(start.encode(), []).append(form)
             else:
                 told_by = [name.encode() for name in (provider.partition("-")[0], *names)]
-                self._by_name.append((form, told_by))
+                self.by_name.append((form, told_by))
                 self._names = tuple(dict.fromkeys((*self._names, *told_by)))
 
     def find(self, data: bytes) -> Iterator[tuple[int, Sighting]]:
         """Every candidate and where it begins, in order, each place once: as it is, in UTF-16 and in base64."""
         found: _Found = {}
-        self._find(data, found)
+        self.collect(data, found)
         self._find_packed(data, found, 1)
         if (view := wide(data)) is not None:
             text, inner = view.text, _Found()
-            self._find(text, inner)
+            self.collect(text, inner)
             self._find_packed(text, inner, 1)
             _take(found, inner, view, step=2)
         yield from sorted(found.items())
@@ -158,16 +161,17 @@ class Finder:
         if view is None:
             return
         text, inner = view.text, _Found()
-        self._find(text, inner)
+        self.collect(text, inner)
         if depth < _PACKED_DEEPEST:
             self._find_packed(text, inner, depth + 1)
         if (wider := wide(text)) is not None:  # as PowerShell takes its commands
             widened = _Found()
-            self._find(wider.text, widened)
+            self.collect(wider.text, widened)
             _take(inner, widened, wider)
         _take(found, inner, view)
 
-    def _find(self, data: bytes, found: _Found) -> None:
+    def collect(self, data: bytes, found: _Found) -> None:
+        """Add what stands in ``data`` itself to ``found``."""
         for start, forms in self._by_beginning.items():
             at = data.find(start)
             while at >= 0:
@@ -175,12 +179,12 @@ class Finder:
                     if (match := form.match(data, at)) is not None:
                         _add(found, at, form.sighting(data, at, match[0]))
                 at = data.find(start, at + 1)
-        if self._by_name:
+        if self.by_name:
             self._find_by_name(data, found)
 
     def _find_by_name(self, data: bytes, found: _Found) -> None:
         lowered = data.lower()
-        for form, names in self._by_name:
+        for form, names in self.by_name:
             known = 0  # up to here is known where keys may begin
             for first, last in _near(lowered, names):
                 if max(first, known) > last:

@@ -98,7 +98,7 @@ def packed(data: bytes, names: Sequence[bytes]) -> View | None:
         near = line[line.rfind(b"\n") + 1 :].lower()
         before = b"\n" + b"".join(name + b" " for name in names if name in near)
         digits = match[0].translate(_STANDARD, _SPACE)
-        run = _Run(match)
+        run = Run(match)
         for skipped in range(4):
             view.add(before + _decoded(digits[skipped:]), partial(run.origin, skipped, len(before)))
         view.add(b"\n", _as_it_is)
@@ -115,7 +115,7 @@ def _decoded(digits: bytes) -> bytes:
     return binascii.a2b_base64(digits[: len(digits) - (over == 1)] + b"==")
 
 
-class _Run:
+class Run:
     """Where the digits of a run stand; worked out once, and only where something was found in it."""
 
     def __init__(self, match: re.Match[bytes]) -> None:
@@ -128,12 +128,13 @@ class _Run:
         if offset < before:
             return -1
         if not self._numbers:
-            self._note_lines()
+            self.note_lines()
         number = skipped + (offset - before) * 4 // 3
         line = bisect_right(self._numbers, number) - 1
         return self._starts[line] + number - self._numbers[line]
 
-    def _note_lines(self) -> None:
+    def note_lines(self) -> None:
+        """Work out where each line of digits stands."""
         number = 0
         for line in _DIGITS_OF_A_LINE.finditer(self._match[0]):
             self._numbers.append(number)

@@ -32,7 +32,7 @@ from broker.parts import Parts
 _log = structlog.get_logger()
 
 _TRIES = 4
-_REMEMBERED = 20_000
+REMEMBERED = 20_000
 
 
 KEY_REVOKED = Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
@@ -96,7 +96,8 @@ class Leasing:
         self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._token_key, self._id_key, self._row_key = parts.keys.lease_token, parts.keys.lease_id, parts.keys.rows
         self._snapshots, self._opening = snapshots, opening
-        self._leases = Recent[str, Lease](_REMEMBERED)
+        # Hints as well: what a lease lets through is confirmed by its guards.
+        self.remembered = Recent[str, Lease](REMEMBERED)
         self._confirmed = False
 
     async def issue(self, actor: Actor, target: AccessTarget, ask: Ask, *, idempotency_key: str = "") -> Issued:
@@ -139,7 +140,7 @@ class Leasing:
                 if earlier := await self._stored(lease_id):
                     return await self._replay(actor, target, ask, earlier)
                 continue
-            self._leases[lease.id] = lease
+            self.remembered[lease.id] = lease
             return await self._issued(lease, snapshot, target)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -251,10 +252,10 @@ class Leasing:
 
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
-        lease = self._leases.get(lease_id)
+        lease = self.remembered.get(lease_id)
         if lease is None or not self.counted(lease).stands(self._clock()):
             lease = await self.find(lease_id)
-            self._leases[lease.id] = lease
+            self.remembered[lease.id] = lease
         return lease
 
     async def renew(self, actor: Actor, lease: Lease, ttl: int | None) -> Lease:
@@ -280,7 +281,7 @@ class Leasing:
                 lease = await self.find(lease.id)
                 await self._snapshots.get(lease.target, fresh=True)
                 continue
-            self._leases[renewed.id] = renewed
+            self.remembered[renewed.id] = renewed
             return renewed
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -299,7 +300,7 @@ class Leasing:
         except GuardMoved:  # somebody else ended it
             return await self.find(lease.id)
         ended = lease._replace(ended_at=now, end_reason=kind)
-        self._leases.pop(lease.id)
+        self.remembered.pop(lease.id)
         return ended
 
     async def page(

@@ -31,8 +31,8 @@ from broker.notifications.altered import report
 from broker.organizations.commands import referred
 from broker.organizations.tables import OrganizationRow
 
-_REMEMBERED = 20_000
-_FRESH_MS = 60_000
+REMEMBERED = 20_000
+FRESH_MS = 60_000
 
 
 class AccessTarget(NamedTuple):
@@ -111,21 +111,24 @@ class AccessSnapshot:
 
 
 class SnapshotCache:
-    """Snapshots by target, the most recently used ones kept."""
+    """Snapshots by target.
+
+    The most recently used ones are ``kept``.  They are hints, which the guards of a write confirm.
+    """
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._kept = Recent[AccessTarget, AccessSnapshot](_REMEMBERED)
+        self.kept = Recent[AccessTarget, AccessSnapshot](REMEMBERED)
         # The last epochs that other replicas told of: a snapshot with another one is read again.
-        self._told = Recent[str, int](_REMEMBERED)
+        self._told = Recent[str, int](REMEMBERED)
         # One look-up at a time for each: a thousand calls that come at once must not all read the same.
         self._loading: dict[AccessTarget, asyncio.Task[AccessSnapshot]] = {}
 
     async def get(self, target: AccessTarget, *, fresh: bool = False) -> AccessSnapshot:
         """The snapshot for ``target``; ``fresh`` reads it again."""
-        kept = None if fresh else self._kept.get(target)
-        if kept is not None and 0 <= self._clock() - kept.loaded_at < _FRESH_MS and not self._outdated(kept):
+        kept = None if fresh else self.kept.get(target)
+        if kept is not None and 0 <= self._clock() - kept.loaded_at < FRESH_MS and not self.outdated(kept):
             return kept
         running = self._loading.get(target)
         if running is not None and fresh:
@@ -145,10 +148,11 @@ class SnapshotCache:
 
     def forget(self) -> None:
         """Read everything again: messages may have been missed."""
-        self._kept.clear()
+        self.kept.clear()
         self._told.clear()
 
-    def _outdated(self, kept: AccessSnapshot) -> bool:
+    def outdated(self, kept: AccessSnapshot) -> bool:
+        """Whether another replica told that something moved which it relies on."""
         return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
     def _loaded(self, target: AccessTarget, done: asyncio.Task[AccessSnapshot]) -> None:
@@ -158,16 +162,17 @@ class SnapshotCache:
             done.exception()  # whoever waited has it; if they all left, nobody needs it
 
     async def _load_and_keep(self, target: AccessTarget) -> AccessSnapshot:
-        snapshot = await self._load(target)
-        self._kept.pop(target)
+        snapshot = await self.load(target)
+        self.kept.pop(target)
         for row in snapshot.altered:
             await report(self._db, row, self._clock())
         if snapshot.key is not None:  # what was refused may be granted the next moment: never remembered
-            self._kept[target] = snapshot
+            self.kept[target] = snapshot
         return snapshot
 
-    async def _load(self, target: AccessTarget) -> AccessSnapshot:
-        organization = await self._resolve(target.organization)
+    async def load(self, target: AccessTarget) -> AccessSnapshot:
+        """The snapshot for ``target`` as the database has it; nothing is kept."""
+        organization = await self.resolve(target.organization)
         if organization is None:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, target.workload)
@@ -177,7 +182,8 @@ class SnapshotCache:
         async with self._db.read(Scope.of(organization)) as session:
             return await self._snapshot(session, target, organization)
 
-    async def _resolve(self, reference: str) -> str | None:
+    async def resolve(self, reference: str) -> str | None:
+        """The id of the organization of that id or slug; None if there is none."""
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 

@@ -89,12 +89,13 @@ class Outbox:
 
     async def work(self) -> None:
         """Fan new notices out, then send what is due."""
-        while await self._fan_out():
+        while await self.fan_out():
             pass
         while await self._send_due():
             pass
 
-    async def _fan_out(self, limit: int = 100) -> int:
+    async def fan_out(self, limit: int = 100) -> int:
+        """Make the deliveries of up to so many new notices; how many there were."""
         async with self.db.write(EVERY_TENANT) as session:
             now = self.clock()
             notices = list(
@@ -148,14 +149,14 @@ class Outbox:
         ]
 
     async def _send_due(self) -> int:
-        claimed = await self._claim()
+        claimed = await self.claim()
         failures = await asyncio.gather(*(self._send(*one) for one in claimed), return_exceptions=True)
         for failure in failures:
             if isinstance(failure, Exception):  # its claim runs out, and it is tried again
                 _log.error("notice.not_sent", error=type(failure).__name__)
         return len(claimed)
 
-    async def _claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
+    async def claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
         """Deliveries that only this process sends for the next while.
 
         Urgent ones come first, then those that were never tried.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -127,20 +127,23 @@ class InFlightCall:
 
 
 class InFlightCalls:
-    """The calls under way in this process."""
+    """The calls under way in this process; ``of_workload`` counts them by job."""
 
     def __init__(self, parts: Parts, leasing: Leasing, snapshots: SnapshotCache, limits: CallLimits) -> None:
         self._db, self._clock = parts.db, parts.clock
         self._leasing, self._snapshots = leasing, snapshots
         self.limits = limits
         self._open: set[InFlightCall] = set()
-        self._of_workload: Counter[str] = Counter()
+        self.of_workload: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
         self._ended = False
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[InFlightCall]:
+        return iter(self._open)
 
     @asynccontextmanager
     async def enter(self, lease: Lease) -> AsyncIterator[InFlightCall]:
@@ -153,21 +156,21 @@ class InFlightCalls:
             raise BrokerEnding(_ENDING, retry_after=1)
         if len(self._open) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
-        if self._of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
+        if self.of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
             raise TooManyCalls("This workload has as many calls under way as it may; let some end.", retry_after=1)
         call: InFlightCall | None = None
         try:
             async with asyncio.timeout(self.limits.seconds) as timeout:
                 call = InFlightCall(self, lease, timeout)
                 self._open.add(call)
-                self._of_workload[lease.workload] += 1
+                self.of_workload[lease.workload] += 1
                 try:
                     yield call
                 finally:
                     self._open.discard(call)
-                    self._of_workload[lease.workload] -= 1
-                    if not self._of_workload[lease.workload]:
-                        del self._of_workload[lease.workload]
+                    self.of_workload[lease.workload] -= 1
+                    if not self.of_workload[lease.workload]:
+                        del self.of_workload[lease.workload]
         except TimeoutError:
             if call is not None and call.over is not None:
                 raise call.over from None
@@ -180,7 +183,7 @@ class InFlightCalls:
         """
         self._wake.set()
         deadline = time.monotonic() + FENCE_S + CHECK_S
-        while await self._any_open(cut):
+        while await self.any_on_record(cut):
             if time.monotonic() >= deadline:  # a replica died, or can't reach the database
                 _log.warning("proxy.cut_by_fence")
                 return
@@ -219,7 +222,7 @@ class InFlightCalls:
             if not self._open:
                 continue
             try:
-                await self._compare(list(self._open))
+                await self.compare(list(self._open))
             except Exception as error:  # noqa: BLE001 - the fence stops what can't be confirmed
                 _log.warning("proxy.flights_not_confirmed", error=type(error).__name__)
 
@@ -233,7 +236,8 @@ class InFlightCalls:
             self._wake.set()
             await asyncio.sleep(CHECK_S / 2)
 
-    async def _compare(self, calls: list[InFlightCall]) -> None:
+    async def compare(self, calls: list[InFlightCall]) -> None:
+        """Compare what these calls rely on with the database; cuts those that may not go on."""
         began, now = time.monotonic(), self._clock()
         relied = [(call, call.guards) for call in calls]
         guards = {guard for _, each in relied for guard in each}
@@ -269,7 +273,8 @@ class InFlightCalls:
         else:
             call.depends_on(lease, call.version, self._leasing.guards_of(lease, snapshot), began)
 
-    async def _any_open(self, cut: tuple[str, ...]) -> bool:
+    async def any_on_record(self, cut: tuple[str, ...]) -> bool:
+        """Whether a use under one of these is open on the record, in whichever process."""
         columns = (
             UseRow.organization_id,
             UseRow.credential_id,

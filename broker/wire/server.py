@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._app: App = config.loaded_app
         self._root_path = config.root_path
         self._app_state = app_state
-        self._server_state = server_state
+        self.server_state = server_state
         self._loop = _loop or asyncio.get_running_loop()
         self._limits = limits or Limits()
         self._transport: asyncio.Transport
@@ -104,8 +104,8 @@ class Connection(asyncio.Protocol):
             "server": _address(transport.get_extra_info("sockname")),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
         }
-        most, present = self._limits.connections, len(self._server_state.connections)
-        self._server_state.connections.add(self)  # type: ignore[arg-type]  # declared as uvicorn's own classes
+        most, present = self._limits.connections, len(self.server_state.connections)
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # declared as uvicorn's own classes
         if present >= most + most // _REFUSED_SHARE + 1:
             self.abort()
         elif present >= most:
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The stranger left, or was made to."""
-        self._server_state.connections.discard(self)
+        self.server_state.connections.discard(self)
         self._ending = True
         self._deadline.end()
         if self._cycle is not None:
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def answered(self, cycle: Cycle) -> None:
         """The answer is whole: go on to the next request, or end."""
-        self._server_state.total_requests += 1
+        self.server_state.total_requests += 1
         if not cycle.keep_alive:
             self._linger(unread=cycle.reading)
         elif cycle.reading:  # the rest of its body is dropped as it comes
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         _log.info("wire.refused", status=refused.status, code=refused.code)
-        self.write(problem_of(refused, self._server_state.default_headers, head_only=head_only))
+        self.write(problem_of(refused, self.server_state.default_headers, head_only=head_only))
         self._linger(unread=True)
 
     # Reading
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
             self.refuse(refused)
             return
         streamed = head.target.startswith(self._limits.streamed)
-        cycle = self._cycle = Cycle(self, head, streamed=streamed, default=self._server_state.default_headers)
+        cycle = self._cycle = Cycle(self, head, streamed=streamed, default=self.server_state.default_headers)
         self._watch()
         if cycle.reading and self._held:
             came = bytes(self._held)
@@ -258,8 +258,8 @@ class Connection(asyncio.Protocol):
             return
         # A request that came before its time begins within the previous one's task, whose context isn't its own.
         task = self._loop.create_task(cycle.run(self._app, self._scope(head)), context=self._context.copy())
-        task.add_done_callback(self._server_state.tasks.discard)
-        self._server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+        self.server_state.tasks.add(task)
 
     def _scope(self, head: Head) -> Scope:
         raw_path, _, query = head.target.partition(b"?")

@@ -240,6 +240,6 @@ async def test_messages_are_not_awaited_from_a_server_that_only_reads(
     async with read_only(prepared_postgres, postgres_url):
         listener = Listener(db, "channel", lambda _told: None, lambda: missed.append(1))
         with pytest.raises(Exception, match="takes no writes"):
-            await listener._listen()
+            await listener.listen()
     assert not missed
     await db.close()

@@ -145,8 +145,8 @@ async def test_a_revocation_that_commits_while_a_batch_waits_for_the_head_is_see
 
 async def waits_for_the_head(db: Database) -> None:
     async def waiting() -> Any:
-        if (writer := db._writer) is not None:  # SQLite: this process's writer lock, taken before its snapshot
-            return writer._record
+        if (writer := db.writer) is not None:  # SQLite: this process's writer lock, taken before its snapshot
+            return writer.waiting(record=True)
         async with db.read(EVERY_TENANT) as session:
             return await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
@@ -217,7 +217,7 @@ async def test_an_event_takes_from_all_its_allowances_or_from_none(db: Database,
 async def test_whoever_gave_up_before_the_batch_is_not_recorded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     log = AuditLog(db)
     with monkeypatch.context() as patch:
-        patch.setattr(log, "_deadline", 0.05)
+        patch.setattr(log, "deadline", 0.05)
         with pytest.raises(AuditUnavailable):
             await log.append(event("lease.issued"))
     await log.start()

@@ -47,10 +47,10 @@ def measure(directory: Path) -> dict[str, float]:
                 job = {"Authorization": f"Bearer {served.access_token}"}
                 contenders[f"{name}_{mode}"] = Contender(served.port, http("POST", "/v1/leases", job, body))
         rounds = interleaved(contenders, rounds=ROUNDS, connections=CONNECTIONS, seconds=SECONDS)
-    return _figures({name: middle(each) for name, each in rounds.items()})
+    return figures({name: middle(each) for name, each in rounds.items()})
 
 
-def _figures(measured: dict[str, Measured]) -> dict[str, float]:
+def figures(measured: dict[str, Measured]) -> dict[str, float]:
     read = measured.pop("openbao_read")
     named = {"keystore_openbao_read_per_s": read.rate, "keystore_openbao_read_p99_ms": read.p99}
     for name, each in measured.items():

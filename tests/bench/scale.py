@@ -42,9 +42,9 @@ SIZES = (100, 10_000, 1_000_000)
 CONNECTIONS = 32
 SECONDS = 3.0
 ROUNDS = 3
-_WIDE = 25_000
+WIDE = 25_000
 _STRETCH = 5_000
-_FORGOTTEN_S = 61.0
+FORGOTTEN_S = 61.0
 
 Contender = tuple[Sequence[int], Sequence[bytes]]
 """Ports and the requests that are sent there."""
@@ -97,14 +97,14 @@ def measure(directory: Path) -> dict[str, float]:
             wide = _leases(each, slugs[size])
             contenders[f"organizations_{size}_warm"] = ([each.port], wide[:100])
             contenders[f"organizations_{size}_wide"] = ([each.port], wide)
-        found = _rounds(contenders)
+        found = in_rounds(contenders)
         for size, each in brokers.items():
             _walk(each, slugs[size])
         resident = {size: memory.resident(each.pid) / 2**20 for size, each in brokers.items()}
-    return _figures(found, resident)
+    return figures(found, resident)
 
 
-def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
+def in_rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
     """Each in turn, several times.
 
     Wide ones at another place each time, and once what they left is forgotten; warm ones after one request of each.
@@ -115,7 +115,7 @@ def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
         for name, (ports, requests) in contenders.items():
             first = number * len(requests) // ROUNDS
             if name.endswith("_wide") and name in ended:
-                sleep(max(0.0, ended[name] + _FORGOTTEN_S - monotonic()))
+                sleep(max(0.0, ended[name] + FORGOTTEN_S - monotonic()))
             if name.endswith("_warm"):
                 walk(ports, requests, connections=CONNECTIONS)
             turned = [*requests[first:], *requests[:first]]
@@ -125,7 +125,7 @@ def _rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
 
 
 def _drawn(size: int) -> list[str]:
-    return [f"n{number}" for number in random.Random(size).sample(range(1, size + 1), min(size, _WIDE))]
+    return [f"n{number}" for number in random.Random(size).sample(range(1, size + 1), min(size, WIDE))]
 
 
 def _walk(served: broker.Served, slugs: Sequence[str]) -> None:
@@ -185,7 +185,7 @@ async def _authenticate(home: Path, url: str, slugs: Sequence[str]) -> None:
         await db.close()
 
 
-def _figures(measured: dict[str, Measured], resident: dict[int, float]) -> dict[str, float]:
+def figures(measured: dict[str, Measured], resident: dict[int, float]) -> dict[str, float]:
     read = measured.pop("openbao_read")
     named: dict[str, float] = {"replicas_2_vs_1": measured["replicas_2"].rate / measured["replicas_1"].rate}
     named["replicas_1_vs_openbao_read"] = measured["replicas_1"].rate / read.rate

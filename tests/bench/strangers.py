@@ -41,7 +41,7 @@ def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) 
     ):
         for name, url in (("sqlite", None), ("postgresql", database_url)):
             with broker.running(directory / name, f"http://127.0.0.1:{port}", database_url=url) as served:
-                alone, beside = _rounds(served, seconds, rounds)
+                alone, beside = in_rounds(served, seconds, rounds)
             found[f"strangers_{name}_alone_p99_ms"] = Spread.of(each.p99 for each in alone)
             found[f"strangers_{name}_beside_p99_ms"] = Spread.of(each.p99 for each in beside)
             ratios = (crowded.p99 / quiet.p99 for crowded, quiet in zip(beside, alone, strict=True))
@@ -49,7 +49,7 @@ def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) 
     return found
 
 
-def _rounds(served: broker.Served, seconds: float, rounds: int) -> tuple[list[Measured], list[Measured]]:
+def in_rounds(served: broker.Served, seconds: float, rounds: int) -> tuple[list[Measured], list[Measured]]:
     """The caller's, alone and beside the strangers."""
     call = http("GET", proxy.PROXIED, {"Authorization": f"Bearer {served.lease_token}"})
     wrong = strangers(served)
@@ -85,10 +85,10 @@ def strangers(served: broker.Served) -> list[bytes]:
     asked = httpx2.post(f"http://127.0.0.1:{served.port}/v1/intakes", headers=headers, json=wanted, timeout=30)
     asked.raise_for_status()
     known = asked.json()["intake"]["id"]
-    return [_stranger(number, known, served.job.client_id) for number in range(STRANGERS)]
+    return [stranger(number, known, served.job.client_id) for number in range(STRANGERS)]
 
 
-def _stranger(number: int, link: str, job: str) -> bytes:
+def stranger(number: int, link: str, job: str) -> bytes:
     address = {"X-Forwarded-For": f"198.18.0.{number}"}
     whose = number // 4 % 2
     if number % 4 == 3:

@@ -55,10 +55,10 @@ def measure(directory: Path, *, size: int = SIZE, rounds: int = ROUNDS) -> dict[
                     rates.setdefault(f"{name}_{direction}", []).append(carry(way, size))
                     if name == "stream":
                         above_idle[direction] = max(above_idle[direction], memory.peak(pid) - idle)
-    return _figures({name: median(each) for name, each in rates.items()}, above_idle)
+    return figures({name: median(each) for name, each in rates.items()}, above_idle)
 
 
-def _figures(rates: dict[str, float], above_idle: dict[str, int]) -> dict[str, float]:
+def figures(rates: dict[str, float], above_idle: dict[str, int]) -> dict[str, float]:
     named: dict[str, float] = {}
     for direction, size in above_idle.items():
         named[f"stream_{direction}_rss_mb"] = size / _MB

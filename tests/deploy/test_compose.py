@@ -158,7 +158,7 @@ def test_vault_is_initialised_unsealed_and_set_up_and_later_only_unsealed(tmp_pa
 
 
 def make_roles(server: Postgres, directory: Path) -> subprocess.CompletedProcess[str]:
-    where = {"PATH": f"{server._server.bin_path}:{os.environ['PATH']}", "PGHOST": server.socket}
+    where = {"PATH": f"{server.bin_path}:{os.environ['PATH']}", "PGHOST": server.socket}
     files = {"KEYBROKER_OWNER_PASSWORD_FILE": directory / "owner", "KEYBROKER_PASSWORD_FILE": directory / "broker"}
     return sh(COMPOSE / "role.sh", **where, **{name: str(file) for name, file in files.items()})
 

@@ -52,8 +52,8 @@ def test_benchmarks_that_read_from_openbao_name_its_figures_apart() -> None:
     wide = {f"organizations_{size}_{kind}": SOME for size in scale.SIZES for kind in ("warm", "wide")}
     named: list[Mapping[str, object]] = [
         lease.figures(leases),
-        keystores._figures({"openbao_read": SOME, "local_use": SOME, "local_reveal": SOME}),
-        scale._figures(replicas | wide, dict.fromkeys(scale.SIZES, 1.0)),
+        keystores.figures({"openbao_read": SOME, "local_use": SOME, "local_reveal": SOME}),
+        scale.figures(replicas | wide, dict.fromkeys(scale.SIZES, 1.0)),
         wire.figures({name: [SOME] for name in ("wire_bare", "wire_in", "wire_forward", "aiohttp_forward")}),
         proxy.figures(proxied([SOME])),
     ]
@@ -63,8 +63,8 @@ def test_benchmarks_that_read_from_openbao_name_its_figures_apart() -> None:
 
 
 def test_more_organizations_are_walked_than_a_broker_remembers_and_not_before_it_forgot_them() -> None:
-    assert max(snapshot._REMEMBERED, leasing._REMEMBERED) < scale._WIDE
-    assert snapshot._FRESH_MS / 1000 < scale._FORGOTTEN_S
+    assert max(snapshot.REMEMBERED, leasing.REMEMBERED) < scale.WIDE
+    assert snapshot.FRESH_MS / 1000 < scale.FORGOTTEN_S
 
 
 def test_each_wide_round_begins_elsewhere_and_late_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,8 @@ def test_each_wide_round_begins_elsewhere_and_late_enough(monkeypatch: pytest.Mo
     monkeypatch.setattr("tests.bench.scale.sleep", sleep)
     monkeypatch.setattr("tests.bench.scale.monotonic", lambda: now)
     monkeypatch.setattr(scale, "run", run)
-    scale._rounds({"organizations_9_wide": ([1], [b"%d" % number for number in range(9)])})
-    assert begun == [(0, b"0"), (scale._FORGOTTEN_S, b"3"), (2 * scale._FORGOTTEN_S, b"6")]
+    scale.in_rounds({"organizations_9_wide": ([1], [b"%d" % number for number in range(9)])})
+    assert begun == [(0, b"0"), (scale.FORGOTTEN_S, b"3"), (2 * scale.FORGOTTEN_S, b"6")]
 
 
 def test_masking_is_measured_on_text_that_passes(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_strangers_come_from_as_many_addresses_and_name_what_there_is_as_often_as_what_there_is_not() -> None:
-    asked = [strangers._stranger(number, "int_known", "wkl_known") for number in range(strangers.STRANGERS)]
+    asked = [strangers.stranger(number, "int_known", "wkl_known") for number in range(strangers.STRANGERS)]
     assert len({request.split(b"X-Forwarded-For: ")[1].split(b"\r\n")[0] for request in asked}) == strangers.STRANGERS
     links = [request for request in asked if b" /oauth/token " not in request]
     assert len(links) > 2 * (len(asked) - len(links)) > 0
@@ -227,4 +227,4 @@ def test_a_use_that_strangers_keep_out_is_no_figure(monkeypatch: pytest.MonkeyPa
     )
     served = broker.Served(1, 1, "", "", "", Identity("", "", {}))
     with pytest.raises(RuntimeError, match="1 uses failed"):
-        strangers._rounds(served, 1, 1)
+        strangers.in_rounds(served, 1, 1)

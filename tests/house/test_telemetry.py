@@ -179,13 +179,13 @@ async def test_what_fails_is_marked_and_what_is_refused_is_not(traced: tuple[Wor
     await world.grant(job, "acme", rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
     lease = await job.lease("acme")
     assert (await world.proxied(lease, "/none")).status_code == 403
-    world.broker.services.parts.audit._deadline = 0.0
+    world.broker.services.parts.audit.deadline = 0.0
     assert (await world.proxied(lease, "/facilities")).status_code == 503
     await end()
     marked = {(span.name, span.status.code, span.status.message) for span in collector.spans if span.status.code}
     error = 2
     assert marked == {(f"GET {PROXY}", error, ""), ("audit.append", error, "")}
-    assert world.broker.services.metrics.proxy_faults._value.get() == 1
+    assert world.broker.services.metrics.registry.get_sample_value("keybroker_proxy_faults_total") == 1
 
 
 async def test_a_collector_that_is_away_costs_no_request(tmp_path: Path, sqlite_url: str) -> None:

@@ -64,5 +64,5 @@ async def test_an_organization_whose_slug_was_anothers_id_is_never_taken_for_it(
     await rename(world, OrganizationRow, acme["id"], slug=beta["id"])
     for made in (acme, beta):
         assert (await world.call("GET", f"/v1/organizations/{made['id']}"))["id"] == made["id"]
-    resolved = [await world.services.snapshots._resolve(made["id"]) for made in (acme, beta)]
+    resolved = [await world.services.snapshots.resolve(made["id"]) for made in (acme, beta)]
     assert resolved == [acme["id"], beta["id"]]

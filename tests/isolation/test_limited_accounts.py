@@ -403,8 +403,8 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
 
 async def _waits(db: Database) -> Any:
     """Whether somebody waits for what another one holds."""
-    if (writer := db._writer) is not None:  # SQLite: one writer at a time
-        return writer._others
+    if (writer := db.writer) is not None:  # SQLite: one writer at a time
+        return writer.waiting(record=False)
     async with db.read(EVERY_TENANT) as session:
         return await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 

@@ -37,7 +37,7 @@ async def changed(world: World, table: str, row: str, **values: Any) -> None:
         row=row,
     )
     world.services.snapshots.forget()
-    world.services.leasing._leases.clear()
+    world.services.leasing.remembered.clear()
 
 
 async def copied(world: World, table: str, row: str, **values: Any) -> None:

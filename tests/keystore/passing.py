@@ -7,6 +7,6 @@ from broker.keystore.vault.server import Vault
 
 def time_passes(vault: Vault, seconds: float) -> None:
     """Move the clock of ``vault``'s token, and let its keeper see what is due now."""
-    clock = vault._tokens._clock
-    vault._tokens._clock = lambda: clock() + seconds
-    vault._fresh.set()
+    clock = vault.tokens.clock
+    vault.tokens.clock = lambda: clock() + seconds
+    vault.tokens.changed()

@@ -61,7 +61,7 @@ async def test_a_key_is_served_within_its_time_and_not_beyond_it() -> None:
     assert not await bench.opens("b"), "only what was opened"
     bench.clock.now += 1
     assert not await bench.opens("a")
-    assert not bench.cached._kept
+    assert not bench.cached.in_memory
 
 
 async def test_two_that_open_the_same_key_at_once_keep_no_other_beyond_its_time() -> None:
@@ -100,4 +100,4 @@ async def test_what_is_erased_is_not_kept() -> None:
 async def test_only_customers_keys_are_kept(purpose: str) -> None:
     bench = CachedBench()
     assert await bench.opens("a", purpose)
-    assert not bench.cached._kept
+    assert not bench.cached.in_memory

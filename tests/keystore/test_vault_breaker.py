@@ -54,7 +54,7 @@ async def test_a_slow_call_counts_once_whoever_waits_for_it(
     closed.replace(token, b"t")
     vault = Vault(Address("http://127.0.0.1:1"), TokenFile(token), connections=4, timeout=0.5)
     failures: list[str] = []
-    monkeypatch.setattr(vault._breaker, "failed", failures.append)
+    monkeypatch.setattr(Breaker, "failed", lambda _breaker, cause: failures.append(cause))
     answered = threading.Event()
 
     def work(_client: Any) -> None:
@@ -68,7 +68,7 @@ async def test_a_slow_call_counts_once_whoever_waits_for_it(
     await asyncio.gather(*calls, return_exceptions=True)
     answered.set()
     async with asyncio.timeout(30):
-        while vault._under_way:
+        while vault.under_way:
             await asyncio.sleep(0.01)
     assert failures == ["slow", "slow"]
     await vault.close()

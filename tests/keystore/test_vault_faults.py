@@ -264,7 +264,8 @@ async def test_a_standby_sends_the_call_on(tmp_path: Path) -> None:
             return vault.call(lambda c: c.secrets.transit.read_key("keybroker"))
 
         assert (await asked())["data"]["derived"] is True
-        vault._session.headers["X-Vault-No-Request-Forwarding"] = "true"
+        redirected = {"X-Vault-No-Request-Forwarding": "true"}
+        await vault.call(lambda c: c.adapter.session.headers.update(redirected))
         assert (await asked())["data"]["derived"] is True
         # and: the leader gives up its place, and the one that was asked goes on
         causes: set[str] = set()

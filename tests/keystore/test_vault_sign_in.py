@@ -252,7 +252,7 @@ async def test_a_token_at_the_end_of_its_longest_life_is_replaced(
         # when it should be renewed, and nothing is asked meanwhile
         time_passes(connection, 30)
         # then there is another before it ends
-        await eventually(lambda: connection._tokens._token.value != before)
+        await eventually(lambda: connection.tokens.present().value != before)
         assert root.auth.token.lookup(before)["data"]["ttl"] > 0
         assert (await who(connection, server))["id"] != before
         assert await works(connection)

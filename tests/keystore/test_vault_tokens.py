@@ -184,8 +184,8 @@ async def test_a_token_outlives_a_vault_that_is_sealed_when_it_should_be_renewed
     login = role(server, tmp_path, "steady")
     async with signed_in(login, server.url) as connection:
         assert await works(connection)
-        tokens = connection._tokens
-        token, since = tokens.present().value, tokens._since
+        tokens = connection.tokens
+        token, since = tokens.present().value, tokens.since
         renew, refused = tokens.renew, list[str]()
 
         def watched() -> None:
@@ -202,7 +202,7 @@ async def test_a_token_outlives_a_vault_that_is_sealed_when_it_should_be_renewed
             await eventually(lambda: len(refused) > 1)
         finally:
             await asyncio.to_thread(server.unseal)
-        await eventually(lambda: tokens._since != since)
+        await eventually(lambda: tokens.since != since)
         assert refused[0] == "sealed"
         assert tokens.present().value == token, "renewed, not replaced"
         assert await works(connection)
@@ -238,7 +238,7 @@ async def test_a_token_that_expired_is_replaced_by_the_call_that_finds_it(server
     login = role(server, tmp_path, "fleeting", token_ttl="1s", token_max_ttl="1s")
     async with signed_in(login, server.url, keeps=False) as connection:
         assert await works(connection)
-        before = connection._tokens.present().value
+        before = connection.tokens.present().value
 
         def gone() -> bool:
             try:
@@ -249,4 +249,4 @@ async def test_a_token_that_expired_is_replaced_by_the_call_that_finds_it(server
 
         await eventually(gone)
         assert all(await asyncio.gather(*(works(connection) for _ in range(8))))
-        assert connection._tokens.present().value != before
+        assert connection.tokens.present().value != before

@@ -30,11 +30,16 @@ PLACE = Binding("credential", "org_a", "crd_a", 3, "stripe")
 
 
 @pytest.fixture
-async def store(vault: dict[str, Any]) -> AsyncIterator[EnvelopeKeystore]:
+async def wrapper(vault: dict[str, Any]) -> AsyncIterator[TransitWrapper]:
     login = AppRole("approle", vault["vault_role_id"], vault["vault_secret_id_file"])
     connection = Vault(Address(vault["vault_url"]), login, connections=4, timeout=5)
-    yield EnvelopeKeystore(TransitWrapper(connection, "transit", "keybroker"))
+    yield TransitWrapper(connection, "transit", "keybroker")
     await connection.close()
+
+
+@pytest.fixture
+def store(wrapper: TransitWrapper) -> EnvelopeKeystore:
+    return EnvelopeKeystore(wrapper)
 
 
 @pytest.fixture
@@ -66,14 +71,15 @@ async def test_a_value_opens_in_its_place(store: EnvelopeKeystore) -> None:
         replace(PLACE, provider="github"),
     ],
 )
-async def test_vault_itself_refuses_a_data_key_of_another_place(store: EnvelopeKeystore, elsewhere: Binding) -> None:
+async def test_vault_itself_refuses_a_data_key_of_another_place(
+    store: EnvelopeKeystore, wrapper: TransitWrapper, elsewhere: Binding
+) -> None:
     sealed = await store.seal(Secret(b"value"), PLACE)
     for work in (store.open, store.rewrap):
         if work is store.open:
             with pytest.raises(CannotOpen):
                 await work(sealed, elsewhere)
     # and: not because of the value's own seal, which the broker checks
-    wrapper = store._wrapper
     parts = Envelope.decode(sealed)
     with pytest.raises(CannotOpen, match="data key"):
         await wrapper.unwrap(parts.kek_id, parts.wrapped_key, elsewhere)

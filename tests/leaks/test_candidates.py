@@ -283,10 +283,10 @@ LONG = Declared("long", "^[a-z]{4}[0-9]{2000}$", ())
 def test_no_text_is_looked_at_many_times_for_the_forms_that_only_a_name_tells(unit: str, forms: list[Declared]) -> None:
     data = (unit * 10_000)[:20_000].encode()
     finder = Finder(forms)
-    for form, _ in finder._by_name:
+    for form, _ in finder.by_name:
         counting = _Counting(form.starts)
         form.starts = counting  # type: ignore[assignment]  # all of it that is used
-        finder._find(data, {})
+        finder.collect(data, {})
         assert counting.places <= 2 * len(data)
 
 
@@ -304,13 +304,13 @@ def test_what_is_read_out_of_base64_is_bounded_by_the_text(unit: bytes) -> None:
 
 def test_where_digits_stand_is_worked_out_once_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[object] = []
-    note = views._Run._note_lines
+    note = views.Run.note_lines
 
-    def noting(run: views._Run) -> None:
+    def noting(run: views.Run) -> None:
         noted.append(run)
         note(run)
 
-    monkeypatch.setattr(views._Run, "_note_lines", noting)
+    monkeypatch.setattr(views.Run, "note_lines", noting)
     keys = b"".join(b"rc_live_%064d" % number for number in range(200))
     lines = base64.encodebytes(keys)
     hits = found(lines)

@@ -105,7 +105,7 @@ def test_a_bomb_is_left_and_said_so_and_the_rest_is_scanned(
     monkeypatch.setattr(sources, "_UNPACKED_MAX", 1_000_000)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\0" * 50_000_000))
     (tmp_path / "z.txt").write_text(KEY)
-    done = command._scanned(str(tmp_path), False, False, None)
+    done = command.scanned(str(tmp_path), False, False, None)
     assert [Path(one.where).name for one in done.found] == ["z.txt"]
     assert "bomb.gz: unpacks to too much" in capfd.readouterr().err.replace("\n", "")
 
@@ -468,7 +468,7 @@ def test_a_flood_of_candidates_and_of_names_is_bounded(tmp_path: Path, monkeypat
     (tmp_path / "b").write_text(KEY)
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as file:
         file.writestr("rc_live_" * 8_000 + "/x.txt", KEY)
-    done = command._scanned(str(tmp_path), False, False, None)
+    done = command.scanned(str(tmp_path), False, False, None)
     assert not done.whole
     assert len(done.found) == 50 + 2
     assert max(len(one.where) for one in done.found) < 4_096

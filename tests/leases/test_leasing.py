@@ -278,16 +278,16 @@ async def test_a_stale_memory_lets_nothing_through(world: World, what: str) -> N
     job, _, _ = await ready(world)
     lease = await job.lease("acme")
     await world.proxied(lease, "/facilities")
-    stale_snapshots = world.services.snapshots._kept.entries()
-    stale_leases = world.services.leasing._leases.entries()
+    stale_snapshots = world.services.snapshots.kept.entries()
+    stale_leases = world.services.leasing.remembered.entries()
     assert stale_snapshots
     assert stale_leases
     await cut(world, job, lease)
-    remember(world.services.snapshots._kept, stale_snapshots)
-    remember(world.services.leasing._leases, stale_leases)
+    remember(world.services.snapshots.kept, stale_snapshots)
+    remember(world.services.leasing.remembered, stale_leases)
     reached = len(world.upstream.requests)
     assert (await world.proxied(lease, "/facilities")).status_code in {403, 409}
-    remember(world.services.snapshots._kept, stale_snapshots)
+    remember(world.services.snapshots.kept, stale_snapshots)
     if what != "lease":
         assert (await job.ask("acme")).status_code == 403
     assert len(world.upstream.requests) == reached
@@ -361,7 +361,7 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
     await job.headers()
     loads = asked = 0
     everybody = 20
-    load, get = SnapshotCache._load, SnapshotCache.get
+    load, get = SnapshotCache.load, SnapshotCache.get
 
     async def asking(self: SnapshotCache, *arguments: Any, **more: Any) -> Any:
         nonlocal asked
@@ -375,7 +375,7 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
         return await load(self, target)
 
     monkeypatch.setattr(SnapshotCache, "get", asking)
-    monkeypatch.setattr(SnapshotCache, "_load", counting)
+    monkeypatch.setattr(SnapshotCache, "load", counting)
     leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.

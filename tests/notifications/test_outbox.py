@@ -305,13 +305,13 @@ async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
     async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
         for number in range(100):
             await notify(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
-    while await outbox(notifying)._fan_out():
+    while await outbox(notifying).fan_out():
         pass
     await notifying.happen()
-    while await outbox(notifying)._fan_out():
+    while await outbox(notifying).fan_out():
         pass
     # when the next turn is taken
-    claimed = await outbox(notifying)._claim()
+    claimed = await outbox(notifying).claim()
     # then the exposure is in it, for everybody, and neither webhook fills it
     urgent = {delivery.destination for delivery, notice in claimed if notice.kind == "key_exposed"}
     assert urgent == {slow, other, "security@gridwise.example", "admin@acme.example"}

@@ -98,7 +98,7 @@ async def test_a_revocation_is_answered_later_where_its_calls_are_cut_later(
     lease = await bench.lease()
     monkeypatch.setattr(in_flight, "FENCE_S", PATIENCE_S)  # nothing stops by itself while this test looks
     watched = bench.world.services.in_flight
-    compare, any_open = watched._compare, watched._any_open
+    compare, any_open = watched.compare, watched.any_on_record
     compared, looks = asyncio.Event(), 0
 
     async def held_back(under_way: Any) -> None:
@@ -110,8 +110,8 @@ async def test_a_revocation_is_answered_later_where_its_calls_are_cut_later(
         looks += 1
         return await any_open(cut)
 
-    monkeypatch.setattr(watched, "_compare", held_back)
-    monkeypatch.setattr(watched, "_any_open", looking)
+    monkeypatch.setattr(watched, "compare", held_back)
+    monkeypatch.setattr(watched, "any_on_record", looking)
     try:
         async with listening(bench, bench.url, lease):
             cutting = asyncio.create_task(CUTS[what](bench, lease))
@@ -214,9 +214,9 @@ async def test_a_replica_that_cannot_look_stops_by_itself(either: Bench, monkeyp
         async def away(*_: object) -> None:
             raise OSError("the database is away")
 
-        monkeypatch.setattr(second.services.in_flight, "_compare", away)
+        monkeypatch.setattr(second.services.in_flight, "compare", away)
         monkeypatch.setattr(in_flight, "_PATIENCE_S", 0.3)
-        (call,) = second.services.in_flight._open
+        (call,) = second.services.in_flight
         await CUTS["grant"](either, lease)
         sent_before_the_answer = either.door.sent
         # The fence began with the last comparison, which is long ago where the machine was busy.

@@ -49,7 +49,7 @@ async def test_one_job_leaves_slots_to_the_others(bench: Bench) -> None:
     assert (await bench.call(lease, "/x")).status_code == 200
     held[1][1].close()
     await under_way(bench, 0)
-    assert not in_flight._of_workload, "nothing is kept of who has none"
+    assert not in_flight.of_workload, "nothing is kept of who has none"
 
 
 async def test_a_body_that_stands_still_ends_its_call(hasty: Bench) -> None:
@@ -71,7 +71,7 @@ async def test_a_revocation_ends_a_call_whose_body_is_still_awaited(either: Benc
     lease = await either.lease()
     ends = await either.raw(lease, HALF)
     await under_way(either, 1)
-    await eventually(lambda: next(iter(either.world.services.in_flight._open)).guards)
+    await eventually(lambda: next(iter(either.world.services.in_flight)).guards)
     ids: dict[str, Any] = {
         "lease": f"leases/{lease['lease']['id']}",
         "grant": f"grants/{lease['lease']['grant']}",
@@ -100,8 +100,8 @@ async def test_a_call_that_is_decided_on_while_the_others_are_compared_disturbs_
     in_flight = bench.world.services.in_flight
     lease = await bench.lease()
     held = [await bench.raw(lease, HALF) for _ in range(2)]
-    await eventually(lambda: all(call.guards for call in in_flight._open) and len(in_flight._open) == 2)
-    late, other = in_flight._open
+    await eventually(lambda: all(call.guards for call in in_flight) and len(in_flight) == 2)
+    late, other = in_flight
     began = other.confirmed
 
     async def slow(*given: Any) -> dict[str, int]:
@@ -110,7 +110,7 @@ async def test_a_call_that_is_decided_on_while_the_others_are_compared_disturbs_
         return present
 
     monkeypatch.setattr("broker.proxy.in_flight.epochs_of", slow)
-    await in_flight._compare([late, other])
+    await in_flight.compare([late, other])
     assert other.confirmed > began
     assert late.over is None, "it is compared the next time"
     for _, writer in held:

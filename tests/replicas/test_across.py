@@ -53,10 +53,10 @@ async def test_a_message_of_a_revocation_makes_another_replicas_snapshot_fall_be
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
     snapshots = two.services.snapshots
-    kept = snapshots._kept.entries()[0][1]
-    assert not snapshots._outdated(kept)
+    kept = snapshots.kept.entries()[0][1]
+    assert not snapshots.outdated(kept)
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
-    await eventually(lambda: snapshots._outdated(kept))  # without a request
+    await eventually(lambda: snapshots.outdated(kept))  # without a request
 
 
 async def test_messages_of_any_other_epoch_make_a_snapshot_fall(replicas: list[World]) -> None:
@@ -67,13 +67,13 @@ async def test_messages_of_any_other_epoch_make_a_snapshot_fall(replicas: list[W
     await one.grant(job, "acme")
     await job.lease("acme")
     snapshots = one.services.snapshots
-    target, kept = snapshots._kept.entries()[0]
+    target, kept = snapshots.kept.entries()[0]
     assert await snapshots.get(target) is kept
     snapshots.heard(f"{credential} {kept.epochs[credential] - 1}")
     assert await snapshots.get(target) is not kept
     # and what was heard before messages were missed makes nothing fall that was read since
     snapshots.forget()
-    assert not snapshots._outdated(kept)
+    assert not snapshots.outdated(kept)
 
 
 async def test_without_any_message_the_guards_refuse_all_the_same(
@@ -84,7 +84,7 @@ async def test_without_any_message_the_guards_refuse_all_the_same(
     credential = await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")
-    monkeypatch.setattr(two.services.snapshots, "_outdated", lambda _kept: False)
+    monkeypatch.setattr(two.services.snapshots, "outdated", lambda _kept: False)
     await at(job, two).lease("acme")
     await one.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "x"})
     assert (await at(job, two).ask("acme")).status_code == 403
@@ -99,12 +99,12 @@ async def test_a_message_that_may_have_been_missed_empties_the_memory(
     await one.grant(job, "acme")
     await at(job, two).lease("acme")
     snapshots = two.services.snapshots
-    assert snapshots._kept
+    assert snapshots.kept
     listeners = await listening(two)
     # when every broker loses its connection for messages
     await prepared_postgres.admin(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{listeners}) AS pid")
     # then it is noticed at once
-    await eventually(lambda: not snapshots._kept)
+    await eventually(lambda: not snapshots.kept)
 
     # and it listens again
     async def all_new() -> bool:
@@ -113,10 +113,10 @@ async def test_a_message_that_may_have_been_missed_empties_the_memory(
 
     await eventually(all_new)
     await at(job, two).lease("acme")
-    kept = snapshots._kept.entries()[0][1]
+    kept = snapshots.kept.entries()[0][1]
     grant = (await one.call("GET", "/v1/grants"))["items"][0]["id"]
     await one.call("POST", f"/v1/grants/{grant}/revoke", json={})
-    await eventually(lambda: snapshots._outdated(kept))
+    await eventually(lambda: snapshots.outdated(kept))
 
 
 async def test_a_message_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(

@@ -46,6 +46,11 @@ class Postgres:
         self.socket = socket
         self._server = server
 
+    @property
+    def bin_path(self) -> Path:
+        """Where the server's own programs are."""
+        return Path(self._server.bin_path)
+
     def restart(self) -> None:
         """Cut every connection and write nothing more, as a power failure does, then recover."""
         self._control("-m", "immediate", "restart")

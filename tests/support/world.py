@@ -284,6 +284,10 @@ class Job:
             self._headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         return self._headers
 
+    def forget(self) -> None:
+        """Have no access token any more."""
+        self._headers = {}
+
     async def ask(self, slug: str, **more: Any) -> httpx2.Response:
         """One lease request."""
         headers = {**await self.headers(), **more.pop("headers", {})}

@@ -41,7 +41,7 @@ async def served(app: ASGIApp, **limits: Any) -> AsyncIterator[tuple[int, list[C
 
 async def gone(connection: Connection) -> None:
     async with asyncio.timeout(20):
-        while connection in connection._server_state.connections:
+        while connection in connection.server_state.connections:
             await asyncio.sleep(0.02)
 
 
@@ -87,7 +87,7 @@ def test_who_asks_stops_sending_and_takes_nothing_is_not_kept(run: Run) -> None:
                 await asyncio.sleep(0.3)
                 stranger.shutdown(socket.SHUT_WR)
                 await gone(made[0])
-            assert not made[0]._server_state.tasks
+            assert not made[0].server_state.tasks
 
     run(case())
 
@@ -263,7 +263,7 @@ async def test_those_that_are_too_many_are_bounded_too() -> None:
         while len(made) < 60:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0)
-        assert len(made[0]._server_state.connections) <= 10
+        assert len(made[0].server_state.connections) <= 10
         for _, writer in held:
             writer.close()
 

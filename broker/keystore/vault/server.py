@@ -36,7 +36,9 @@ _QUEUE = 8
 
 
 class Vault:
-    """Calls one Vault.
+    """Calls one Vault with the token that ``tokens`` keeps.
+
+    ``under_way`` counts the calls that a thread still has.
 
     Args:
         address: where it is.
@@ -49,14 +51,14 @@ class Vault:
         self._timeout = timeout
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="vault")
         self._limit = connections * (1 + _QUEUE)
-        self._under_way = 0
+        self.under_way = 0
         self._breaker = Breaker()
         self._session = Session(address, connections)
         self._client = client(address, self._session, timeout)
         self._loop = asyncio.get_running_loop()
         self._fresh = asyncio.Event()
         anonymous = client(address, self._session, timeout)
-        self._tokens = Tokens(login, self._client, anonymous, lambda: self._in_loop(self._fresh.set))
+        self.tokens = Tokens(login, self._client, anonymous, lambda: self._in_loop(self._fresh.set))
         self._keeping: asyncio.Task[None] | None = None
         # For metrics: calls that were answered, and those that were not, by cause.
         self.answers = 0
@@ -96,9 +98,9 @@ class Vault:
     async def _called(self, work: Callable[[hvac.Client], T]) -> T:
         if (resting := self._breaker.refusal()) is not None:
             raise unavailable(resting)
-        if self._under_way >= self._limit:
+        if self.under_way >= self._limit:
             raise unavailable("busy")
-        self._under_way += 1
+        self.under_way += 1
         late = asyncio.Event()
         # In the caller's context: a log line from the thread is the request's too.
         running = self._pool.submit(copy_context().run, self._signed_in, work)
@@ -116,7 +118,7 @@ class Vault:
 
     def _over(self, done: Future[Any], late: asyncio.Event) -> None:
         """Tell the breaker, once, what came of a call that has left its thread."""
-        self._under_way -= 1
+        self.under_way -= 1
         if late.is_set() or done.cancelled():
             return
         problem = done.exception()
@@ -135,30 +137,30 @@ class Vault:
         return self._tried(work)
 
     def _tried(self, work: Callable[[hvac.Client], T]) -> T:
-        token = self._tokens.present()
+        token = self.tokens.present()
         try:
             done = translated(lambda: work(self._client))
         except KeystoreUnavailable as problem:
             if problem.cause == "token":
-                self._tokens.refused(token)
+                self.tokens.refused(token)
             raise
-        self._tokens.accepted(token)
+        self.tokens.accepted(token)
         return done
 
     async def _keep(self) -> None:
         """Renew the token before it ends; if that fails, try again soon."""
-        wait = self._tokens.renew_in()
+        wait = self.tokens.renew_in()
         while True:
             self._fresh.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._fresh.wait()
-                wait = self._tokens.renew_in()
+                wait = self.tokens.renew_in()
                 continue
             try:
-                await asyncio.wrap_future(self._pool.submit(self._tokens.renew))
-                wait = self._tokens.renew_in()
+                await asyncio.wrap_future(self._pool.submit(self.tokens.renew))
+                wait = self.tokens.renew_in()
             except Exception as error:  # noqa: BLE001 - the keeper outlives whatever Vault answers
                 cause = error.cause if isinstance(error, KeystoreUnavailable) else type(error).__name__
                 _log.warning("vault.not_renewed", cause=cause)
-                wait = self._tokens.retry_in()
+                wait = self.tokens.retry_in()

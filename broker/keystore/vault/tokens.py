@@ -50,11 +50,11 @@ class Tokens:
         self._login = login
         self._client = client
         self._anonymous = anonymous
-        self._changed = changed
-        self._clock = clock
+        self.changed = changed
+        self.clock = clock
         self._lock = threading.Lock()
         self._token = _NONE
-        self._since = 0.0
+        self.since = 0.0
         self._credential = ""
         self._accepted = ""
         self._refusals = Refusals(clock)
@@ -89,15 +89,15 @@ class Tokens:
 
     def renew_in(self) -> float | None:
         """Seconds until the token should be renewed; None if there is nothing to renew."""
-        token, since = self._token, self._since
-        return max(0.0, since + token.seconds * _RENEW_AT - self._clock()) if token.seconds else None
+        token, since = self._token, self.since
+        return max(0.0, since + token.seconds * _RENEW_AT - self.clock()) if token.seconds else None
 
     def retry_in(self) -> float:
         """Seconds until a renewal that failed should be tried again.
 
         That is well before the token ends, if it can be.
         """
-        left = self._since + self._token.seconds - self._clock()
+        left = self.since + self._token.seconds - self.clock()
         return min(_RETRY_S, max(left / _RETRIES, _RETRY_LEAST_S)) if left > 0 else _RETRY_S
 
     def renew(self) -> None:
@@ -110,7 +110,7 @@ class Tokens:
                 self._sign_in()
 
     def _renewed(self, token: Token) -> bool:
-        since = self._clock()
+        since = self.clock()
         try:
             seconds = translated(lambda: int(self._client.auth.token.renew_self()["auth"]["lease_duration"]))
         except KeystoreUnavailable as problem:
@@ -122,7 +122,7 @@ class Tokens:
             return False
         with self._lock:
             if self._token is token:
-                self._token, self._since = token._replace(seconds=seconds), since
+                self._token, self.since = token._replace(seconds=seconds), since
                 self._accepted = token.value
         return True
 
@@ -130,7 +130,7 @@ class Tokens:
         """A new token; the lock is held, so that one signs in for all."""
         credential = self._login.credential()
         self._refusals.check(credential)
-        since = self._clock()
+        since = self.clock()
         try:
             token = translated(lambda: self._login.sign_in(self._anonymous, credential))
         except KeystoreUnavailable as problem:
@@ -138,7 +138,7 @@ class Tokens:
             if problem.cause not in DOWN:
                 self._refusals.note(credential, problem)
             raise
-        self._token, self._since, self._credential = token, since, credential
+        self._token, self.since, self._credential = token, since, credential
         self._client.token = token.value
-        self._changed()
+        self.changed()
         return token
