@@ -146,7 +146,8 @@ class Heads:
     It keeps the head ``here`` (on this host) and ``shared`` (for all).
     """
 
-    def __init__(self, db: Database, here: Outside, shared: Outside | None) -> None:
+    def __init__(self, db: Database, here: Outside, shared: Outside | None, *, again_s: float = _AGAIN_S) -> None:
+        self._again_s = again_s
         self._db = db
         self._here = _Place(here)
         self._shared = None if shared is None else _Place(shared)
@@ -280,7 +281,7 @@ class Heads:
         try:
             await place.outside.keep(head)
         except (Unavailable, OSError) as error:
-            place.again_at = time.monotonic() + _AGAIN_S
+            place.again_at = time.monotonic() + self._again_s
             _warn("database.head_not_kept", place, error)
         else:
             place.has, place.warned = head, False

@@ -118,11 +118,11 @@ class Timekeeping:
             self._proven_at = self._time.steady() + _PROVEN_MS
         await self.look()
 
-    async def watch(self) -> None:
+    async def watch(self, every_s: float = _LOOK_S) -> None:
         """Look again every few seconds, until :meth:`stop`."""
         while not self._stopped.is_set():
             try:
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(every_s):
                     await self._stopped.wait()
             except TimeoutError:
                 with suppress(Exception):  # a database that is away says so elsewhere; final work looks again

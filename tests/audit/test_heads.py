@@ -208,11 +208,10 @@ async def test_a_vault_that_does_not_answer_keeps_nobody_from_noticing_a_restore
 
 
 async def test_a_place_that_took_nothing_is_tried_again_though_no_event_came_since(
-    db: Database, log: AuditLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: Database, log: AuditLog, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("broker.audit.heads._AGAIN_S", 0.0)
     vault, election = Slow(refuses=1), await leading(db)
-    heads = Heads(db, HeadFile(tmp_path / "heads", "database"), vault)
+    heads = Heads(db, HeadFile(tmp_path / "heads", "database"), vault, again_s=0)
     await heads.check()
     await log.append(event())
     await heads.look(log, election)
