@@ -162,7 +162,7 @@ async def test_a_try_that_outlives_its_claim_keeps_nothing_that_the_next_one_has
         nonlocal tries
         tries += 1
         if tries > 1:
-            raise Died
+            raise Crash
         made = await real(self, claimed)
         world.clock.forward(seconds=400)
         await world.broker.worker.duties["make_keys"].run()
