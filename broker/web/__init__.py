@@ -1,1 +1,1 @@
-"""The edge: parse, authenticate, call one domain function, render.  No rules."""
+"""The edge: parse, authenticate, call one domain function, render.  It has no rules."""

@@ -60,10 +60,13 @@ class Call:
         *,
         scope: Scope | None = None,
     ) -> Response:
-        """Run ``work`` in one transaction and answer with its model; a repeat with the same key answers the same.
+        """Run ``work`` in one transaction and answer with its model.
 
-        ``scope`` is for work on what is no tenant's, which itself decides what the operator may do: neither its rows
-        nor its events pass the fence of an operator who is limited to some tenants.
+        A repeat with the same idempotency key gets the same answer.
+
+        Args:
+            scope: for work on what is no tenant's.  Neither its rows nor its events pass the fence of an operator who
+                is limited to some tenants.  Such work decides by itself what the operator may do.
         """
         within = scope or self.scope
         if repeats := self._repeats(body):
@@ -72,7 +75,10 @@ class Call:
             return answer(await work(session), status)
 
     async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
-        """As :meth:`change`, for work that is more than one transaction; a repeat that comes within it is refused."""
+        """Run work that is more than one transaction, else as :meth:`change`.
+
+        A repeat that comes while it runs is refused.
+        """
         if repeats := self._repeats(body):
             return await repeats.act(self.scope, work, status)
         return answer(await work(), status)
@@ -85,9 +91,12 @@ class Call:
         *,
         scope: Scope | None = None,
     ) -> Response:
-        """As :meth:`change`, for what cuts access off: answered when no call under it can pass a byte any more.
+        """Run work that cuts access off, else as :meth:`change`.
 
-        ``what`` is the id that calls rely on; left out, the answer's own.
+        It answers when no call under that access can pass a byte any more.
+
+        Args:
+            what: the id that calls rely on; left out, it is the answer's own.
         """
         response = await self.change(body, work, scope=scope)
         cut_off = what or json.loads(bytes(response.body))["id"]
@@ -118,7 +127,7 @@ def bearer(request: Request) -> str:
 
 
 def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any
-    """A dependency: the call of an operator with one of ``roles`` (or any, where none is named)."""
+    """A dependency: the call of an operator with one of ``roles``, or any if none is named."""
 
     async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> Call:
         key = checked_key(idempotency_key)
@@ -147,7 +156,7 @@ async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
 
 
 def _establish(request: Request) -> None:
-    """It is known who calls."""
+    """Note that it is known who calls."""
     request.scope[ESTABLISHED] = True
     established()
 
@@ -174,7 +183,9 @@ class WorkloadCall:
 
 
 async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
-    """The workload whose access token came along, for what is decided under guards: they know whether it stands.
+    """The workload whose access token came along, for what is decided under guards.
+
+    The guards know if the workload stands, so it isn't checked here.
 
     Raises:
         Unauthenticated: there is no such token.
@@ -185,14 +196,21 @@ async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
 
 
 async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
-    """A dependency: the workload whose access token came along, which stands; raises Unauthenticated or JobRevoked."""
+    """A dependency: the workload whose access token came along.
+
+    Raises:
+        Unauthenticated: there is no such token. JobRevoked: the workload stands no more.
+    """
     caller = await workload_of_token(request, wired)
     await wired.jobs.check(caller.workload.id)
     return caller
 
 
 async def establish_any(request: Request, wired: Wired) -> WorkloadCall | Call:
-    """A dependency: an operator or a workload, told apart by the token's prefix; raises as these two."""
+    """A dependency: an operator or a workload, told apart by the token's prefix.
+
+    It raises what the dependencies for these two raise.
+    """
     if bearer(request).startswith("kbo_"):
         account, actor = await _account(request, wired)
         return Call(wired, account, actor, f"{request.method} {request.url.path}", "")
@@ -200,7 +218,7 @@ async def establish_any(request: Request, wired: Wired) -> WorkloadCall | Call:
 
 
 SECURED = [Depends(_bearer)]
-# Who may call, as a route's parameter says it: a stranger passes none of them, an admin every role's.
+# A route's parameter says by its type who may call. No stranger passes any of these, and an admin passes every role's.
 ByAnyRole = Annotated[Call, operator_call()]
 ByOperatorRole = Annotated[Call, operator_call(Role.OPERATOR)]
 BySecurityRole = Annotated[Call, operator_call(Role.SECURITY)]

@@ -1,4 +1,7 @@
-"""Every refusal as RFC 9457 ``application/problem+json`` with a stable ``code``; nothing internal leaves."""
+"""Every refusal is RFC 9457 ``application/problem+json`` with a stable ``code``.
+
+Nothing internal leaves.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +52,13 @@ def problem(status: int, code: str, title: str, detail: str, members: Mapping[st
 
 
 def install(app: FastAPI) -> None:
-    """Give ``app`` its one error shape."""
+    """Make ``app`` answer every error in this one shape."""
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
 
 async def render(error: Exception) -> JSONResponse:
-    """The answer to ``error``, as the framework would have it rendered."""
+    """The answer to ``error``: what the framework would render."""
     handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
     return await handler(None, error)
 
@@ -75,7 +78,7 @@ async def _broker_error(_request: Request | None, error: Exception) -> JSONRespo
 
 async def _invalid_request(_request: Request | None, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # Only where and what: pydantic's own report would repeat the input, which may hold a key.
+    # This says only which field and what is wrong: pydantic's own report repeats the input, which may hold a key.
     fields = [
         {
             "field": ".".join(_name(part) for part in item["loc"] if part != "body") or "body",
@@ -102,7 +105,7 @@ async def _http_exception(_request: Request | None, error: Exception) -> JSONRes
     )
     response.headers.update(error.headers or {})
     if response.headers.get("Allow") == "GET":
-        response.headers["Allow"] = "GET, HEAD"  # see the edge
+        response.headers["Allow"] = "GET, HEAD"  # the edge makes a GET of every HEAD
     return response
 
 
@@ -125,7 +128,7 @@ async def _lost_race(_request: Request | None, error: Exception) -> JSONResponse
 
 
 async def _database_down(request: Request | None, error: Exception) -> JSONResponse:
-    if not is_away(error):  # it answers, and would answer this the same again
+    if not is_away(error):  # the database answers, and would give a retry the same answer
         return await _unexpected(request, error)
     _log.error("database.unavailable", error=type(error).__name__)
     return problem(

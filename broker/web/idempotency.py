@@ -1,6 +1,7 @@
-"""One answer for every repeat of a request with the same ``Idempotency-Key``, also at the same moment elsewhere.
+"""One answer for every repeat of a request with the same ``Idempotency-Key``.
 
-The key is claimed before the work: who comes second waits for the claim's transaction, and then finds its answer.
+That holds for a repeat at the same moment at another replica too.  The key is claimed before the work.  A repeat waits
+for the transaction of that claim, and then finds its answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from broker.keystore.keystore import Keystore
 from broker.web.tables import IdempotencyRow
 
 _KEPT_MS = DAY_MS
-# Longer than any request works; if its process died, the key is free again afterwards.
+# Longer than any request works. If its process died, the key is free again after this time.
 _UNDER_WAY_MS = 300_000
 _UNANSWERED = 0
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -55,9 +56,10 @@ class UnderWay(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """One request and its repeats: ``principal`` gave it ``key``, and ``digest`` tells it from other requests.
+    """One request and its repeats.
 
-    ``previous_digest`` does so in rows of the previous release, which are kept for a day.
+    ``principal`` gave the request its ``key``, and ``digest`` tells it from other requests.  ``previous_digest`` is
+    the digest in rows of the previous release, which are kept for a day.
     """
 
     db: Database
@@ -72,7 +74,8 @@ class Repeats:
         """Run ``work`` in the one transaction that also claims the key and keeps the answer.
 
         Raises:
-            UnderWay: another has the key, and no answer yet. Invalid: the key was used for another request.
+            UnderWay: another request claimed the key, and has no answer yet. Invalid: the key was used for a
+                different request.
             Whatever ``work`` raises; the key is free again then.
         """
         if earlier := await self._answered():
@@ -84,7 +87,10 @@ class Repeats:
         return _response(made, status) if claimed else await self._answered_by_another()
 
     async def act(self, scope: Scope, work: Callable[[], Awaitable[BaseModel]], status: int) -> Response:
-        """As :meth:`change`, for work that is more than one transaction; a repeat that comes within it is refused."""
+        """Run work that is more than one transaction, else as :meth:`change`.
+
+        A repeat that comes while it runs is refused.
+        """
         if earlier := await self._answered():
             return earlier
         async with self.db.write(scope) as session:
@@ -117,17 +123,19 @@ class Repeats:
         return _response((await self.keystore.open(row.answer_sealed, row.binding)).reveal(), row.status)
 
     async def _answered_by_another(self) -> Response:
-        """As :meth:`_answered`, after a claim that failed."""
+        """The answer of the request that claimed the key first; raises as :meth:`_answered`."""
         earlier = await self._answered()
-        if earlier is None:  # given up, or forgotten, this moment
+        if earlier is None:  # the other claim was given up, or forgotten, this moment
             raise UnderWay
         return earlier
 
     async def _claim(self, session: AsyncSession) -> bool:
-        """Take the key, as the first thing that a transaction does; waits for another's that did.
+        """Take the key, as the first thing that a transaction does.
+
+        If another transaction has taken it, this waits for that one's end.
 
         Returns:
-            False if the key is taken; it stays as it was.
+            False if the key is taken; its row stays as it was.
         """
         given = {
             "request_hash": self.digest,
@@ -148,7 +156,7 @@ class Repeats:
         return taken.first() is not None
 
     async def _keep(self, session: AsyncSession, body: bytes, status: int) -> None:
-        """Keep the answer of who claimed."""
+        """Keep the answer beside the claim."""
         sealed = await self.keystore.seal(Secret(body), self._row().binding)
         await session.execute(
             update(IdempotencyRow)
@@ -157,7 +165,7 @@ class Repeats:
         )
 
     async def _release(self) -> None:
-        """Give up a claim that was committed: the work failed, so a repeat is a new try."""
+        """Give up a committed claim: the work failed, so a repeat is a new try."""
         async with self.db.write(EVERY_TENANT) as session:
             await session.execute(delete(IdempotencyRow).where(self._claimed(), IdempotencyRow.status == _UNANSWERED))
 

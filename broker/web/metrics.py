@@ -1,4 +1,7 @@
-"""What the edge and the rooms below count, as Prometheus reads it: no tenant, no id and no path in any label."""
+"""What the edge and the rooms below count, in Prometheus' format.
+
+No label holds a tenant, an id or a path.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,14 @@ class Metrics:
         self._noting = lru_cache(maxsize=4096)(self._of)
 
     def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """Show a number that somebody else keeps, as it is when it is asked for."""
+        """Show a number that somebody else keeps; it is read when Prometheus asks."""
         Gauge(f"keybroker_{name}", what, registry=self.registry).set_function(read)
 
     def count(self, name: str, what: str, labels: Sequence[str], read: Callable[[], Counts]) -> None:
-        """Show numbers that somebody else keeps, by labels of few values; ``_total`` in the name makes counters."""
+        """Show numbers that somebody else keeps, by labels of few values.
+
+        If the name ends in ``_total``, they are counters.
+        """
         self.registry.register(_Kept(f"keybroker_{name}", what, labels, read))
 
     def note(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -48,13 +54,13 @@ class Metrics:
 
 
 class _Kept(Collector):
-    """Numbers that are kept elsewhere."""
+    """Reads numbers that somebody else keeps."""
 
     def __init__(self, name: str, what: str, labels: Sequence[str], read: Callable[[], Counts]) -> None:
         self._name, self._what, self._labels, self._read = name, what, labels, read
 
     def collect(self) -> Iterator[Metric]:
-        """See prometheus_client."""
+        """The numbers as they are now; prometheus_client calls this."""
         kind = CounterMetricFamily if self._name.endswith("_total") else GaugeMetricFamily
         family = kind(self._name, self._what, labels=self._labels)
         for labels, value in self._read().items():

@@ -1,4 +1,8 @@
-"""Around every request: an id, which its log lines have too; a cap on the body, safe headers, its line and count."""
+"""What is around every request.
+
+It gets an id, which its log lines have too.  Its body is capped and its answer has safe headers.  It is logged and
+counted.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,12 @@ from broker.web.metrics import Metrics
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 BODY_MAX = 65_536
-# A partner's batch is as large as the partner makes it, and what comes beside our key is anybody's.
+# A partner decides how large a batch is, and the other keys in it are anybody's.
 _LARGER: Mapping[str, int] = {"/v1/leaks/reports/github": 4 * 1024**2}
 PROXY = "/proxy/"
-# What is answered whatever else is refused.
+# These are answered even if everything else is refused.
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-# Set in a request's scope once its caller is known: a job, or an operator.
+# Set in a request's scope once its caller, a job or an operator, is known.
 ESTABLISHED = "established"
 _JOB_LEFT = 499  # nginx's word for a client that closed its request
 
@@ -42,10 +46,10 @@ _HEADERS: Mapping[str, str] = {
 
 
 class Direct:
-    """Answers the hottest routes before the framework's own layers, which would take most of their time.
+    """Answers the hottest routes before the framework's own layers.
 
-    The routes are declared in the framework as well (that is where their documentation comes from) and share the
-    endpoint: what is answered, and every error, is the same.  The proxy is an application of its own.
+    Those layers would take most of the time.  The framework declares these routes as well, for the documentation, and
+    shares the endpoint: every answer and every error is the same.  The proxy is an application of its own.
     """
 
     def __init__(self, app: FastAPI, routes: Mapping[tuple[str, str], Endpoint], proxy: ASGIApp) -> None:
@@ -74,8 +78,8 @@ class Edge:
 
     While ``closed`` gives an error, that is the answer to everything but probes and metrics.
 
-    Refusals of those whom nobody established leave one after the other, ``refusals`` in a second: hundreds of
-    connections that ask again as soon as they are answered would take the process from the calls of jobs.
+    Refusals of callers who weren't established leave one after the other, ``refusals`` in a second.  Without that,
+    hundreds of connections that ask again as soon as they are answered would keep the process from jobs' calls.
     """
 
     def __init__(
@@ -118,7 +122,7 @@ class Edge:
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
                 headers.append((b"x-request-id", request_id.encode()))
-                if proxied:  # there the other name belongs to the job and the upstream
+                if proxied:  # in these answers x-request-id belongs to the job and the upstream
                     headers.append((b"x-broker-request-id", request_id.encode()))
                 headers += [pair for pair in self._fixed if pair[0] not in present]
             await send(message)
@@ -126,7 +130,7 @@ class Edge:
         try:
             if (closed := self._closed()) is not None and scope["path"] not in _OPEN:
                 await (await render(closed))(scope, receive, sending)
-            elif proxied:  # has caps of its own, as it streams
+            elif proxied:  # the proxy streams, and has caps of its own
                 await self._app(scope, receive, sending)
             elif (declared := _field(scope, b"content-length")).isdecimal() and int(declared) > most:
                 await _too_large(most)(scope, receive, sending)
@@ -162,12 +166,12 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def _field(scope: Scope, name: bytes) -> str:
-    """The first value of that name, which is in lower case; empty if there is none."""
+    """The first value of the header ``name``, given in lower case; empty if there is none."""
     return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), "")
 
 
 def _without_content(send: Send) -> Send:
-    """A ``send`` for the answer to HEAD: what GET would be answered, less the content (RFC 9110 §9.3.2)."""
+    """A ``send`` that answers HEAD like GET, but without the content (RFC 9110 §9.3.2)."""
 
     async def sending(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)

@@ -1,4 +1,4 @@
-"""/proxy/{organization}/{provider}/{path}: a job's call through the broker, streamed both ways."""
+"""/proxy/{organization}/{provider}/{path}: a job's call to an upstream, streamed both ways."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from broker.web.services import Services
 ROUTE = "/proxy/{organization}/{provider}/{path}"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
-# A call that has ended sooner has nothing to save by being cancelled.
+# If a call has ended sooner, cancelling it saves nothing.
 _NOTICED_AFTER_S = 0.05
-# Statuses of problems that are the broker's, or of what it relies on; an upstream's are 502 and 504.
+# Statuses of the broker's own problems, and of the parts that it relies on. An upstream's problems are 502 and 504.
 _OWN_FAULTS = frozenset({500, 503})
 # How often the job's call was sent: an answer to a second try may tell of the first (RFC 9110 §9.2.2).
 _TRIES = "X-Broker-Tries"
@@ -36,7 +36,7 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class MethodNotForwarded(BrokerError):
-    """TRACE, CONNECT and inventions stay here."""
+    """The method is TRACE, CONNECT or invented, so it goes no further."""
 
     status = 405
     code = "method_not_allowed"
@@ -44,7 +44,10 @@ class MethodNotForwarded(BrokerError):
 
 
 class Forwarding:
-    """The proxy as an ASGI application of its own: nothing between the sockets may hold a body back."""
+    """The proxy, an ASGI application of its own.
+
+    Nothing between the sockets may hold a body back.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -75,7 +78,7 @@ class Forwarding:
             if isinstance(error, Unauthenticated):
                 scope[ESTABLISHED] = False
             if reply.started:
-                raise  # too late for a problem: the connection is broken off instead of ended well
+                raise  # it is too late for a problem, so the connection is broken off instead of ended well
             problem = await render(error)
             if problem.status_code in _OWN_FAULTS:
                 self._services.metrics.proxy_faults.inc()
@@ -141,16 +144,19 @@ class Forwarding:
 
 
 def _headers(scope: Scope) -> Headers:
-    """The names as they were sent, where the server tells them: ASGI has them in lower case.
+    """The headers, with names as they were sent if the server tells that.
 
-    Values are as the upstream's client writes them: what isn't UTF-8 comes out as what it refuses.
+    ASGI itself has names in lower case.  Values are decoded as the upstream's client encodes them.  If one isn't UTF-8,
+    that client refuses what comes out.
     """
     sent: Iterable[tuple[bytes, bytes]] = _extensions(scope).get("keybroker.headers", scope["headers"])
     return [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in sent]
 
 
 def _query(scope: Scope) -> str | None:
-    """The query as it was sent; None if there is no ``?``, as far as the server tells (ASGI has both as empty).
+    """The query as it was sent; None if there is no ``?``.
+
+    ASGI itself has an empty query for both: the server may tell more.
 
     Raises:
         Invalid: too long, or of bytes that a URL may not hold (RFC 3986 §3.4).
@@ -166,7 +172,7 @@ def _query(scope: Scope) -> str | None:
 
 
 def _extensions(scope: Scope) -> Mapping[str, Any]:
-    """What the server tells beyond ASGI: ``keybroker.headers`` and ``keybroker.target``, both as sent."""
+    """What the server tells beyond ASGI: the headers and the target, both as they were sent."""
     return scope.get("extensions") or {}
 
 
@@ -212,7 +218,7 @@ class _JobSide:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._leave()
-                await asyncio.sleep(0)  # where the call itself reads, it ends here
+                await asyncio.sleep(0)  # if the call itself is reading, it ends here
                 raise ConnectionResetError("the job left")
             if chunk := message.get("body", b""):
                 yield chunk
@@ -224,7 +230,7 @@ class _JobSide:
         self._watching = asyncio.create_task(self._leaves())
 
     def stop_watching(self) -> None:
-        """The call has ended."""
+        """Note that the call has ended, so that the job's leaving cancels nothing."""
         if self._watching is not None:
             self._watching.cancel()
 
@@ -241,7 +247,7 @@ class _JobSide:
 
 
 class _Reply:
-    """What is sent back, by ASGI."""
+    """The answer to the job, sent by ASGI."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

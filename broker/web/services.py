@@ -67,7 +67,10 @@ class Services:
 
 
 async def services(request: Request) -> Services:
-    """The wired services of this application (a coroutine, as FastAPI runs plain functions in a thread)."""
+    """The wired services of this application.
+
+    It is a coroutine because FastAPI runs plain functions in a thread.
+    """
     wired = request.app.state.services
     assert isinstance(wired, Services)
     return wired

@@ -1,4 +1,7 @@
-"""Answers kept for repeats of a request with the same ``Idempotency-Key``, sealed because they may hold a secret."""
+"""Answers kept for repeats of a request with the same ``Idempotency-Key``.
+
+They are sealed because they may hold a secret.
+"""
 
 from __future__ import annotations
 

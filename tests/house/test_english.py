@@ -29,7 +29,6 @@ _WRITTEN_BEFORE = frozenset(
         "broker/proxy",
         "broker/rotations",
         "broker/sandbox",
-        "broker/web",
     }
 )
 _RETIRED = {

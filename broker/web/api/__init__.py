@@ -22,7 +22,7 @@ from broker.web.api import (
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
-    leases.router,  # first: routes are matched in order, and this one is asked most
+    leases.router,  # First: routes are matched in order, and this one is asked most.
     operators.router,
     organizations.router,
     providers.router,

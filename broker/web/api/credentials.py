@@ -145,7 +145,7 @@ def _status(row: VersionRow) -> str:
 
 
 def show(row: CredentialRow, held: list[VersionRow], now: int) -> CredentialView:
-    """The rows as answers show them."""
+    """The answer's views of these rows."""
     return CredentialView(
         id=row.id,
         organization=row.organization_id,
@@ -190,7 +190,7 @@ async def create(body: NewKey, call: ByOperatorRole) -> Response:
         row, verdict = await add(wired.parts, wired.verification, call.actor, address, received)
         return Added(credential=row.credential_id, verdict=verdict, version=show_version(row, call.now))
 
-    # The digest of a repeat must tell keys apart, and a SecretStr dumps as asterisks.
+    # A SecretStr dumps as asterisks, but the digest of a repeat must tell keys apart.
     told_apart = body.model_copy(update={"label": f"{body.label}\0{wired.parts.keys.fingerprint(key)}"})
     return await call.act(told_apart, work, 201)
 

@@ -1,4 +1,4 @@
-"""A key was exposed: /v1/credentials/{id}/exposure cuts it off, /v1/exposures tells what is known."""
+"""Exposed keys: /v1/credentials/{id}/exposure cuts one off, /v1/exposures lists them."""
 
 from __future__ import annotations
 

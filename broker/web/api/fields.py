@@ -26,7 +26,7 @@ from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
 from broker.formats import base64url
 
-# What every time is stored and shown in can hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
+# The first and last time that both forms hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -94,7 +94,10 @@ class Page(View, Generic[Shown]):
 
 
 def page(rows: Sequence[Row], limit: int, show: Callable[[Row], Shown], position: Callable[[Row], str]) -> Page[Shown]:
-    """The first ``limit`` of ``rows`` (one more was asked for, to know whether there is a next page)."""
+    """The first ``limit`` of ``rows``.
+
+    One row more was asked for: if it is there, there is a next page.
+    """
     more = len(rows) > limit
     shown = rows[:limit]
     following = base64.urlsafe_b64encode(position(shown[-1]).encode()).decode() if more else None

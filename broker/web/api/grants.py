@@ -137,7 +137,7 @@ class Granted(View):
 
 
 def show(row: GrantRow, now: int) -> GrantView:
-    """A row that the broker didn't write shows only whose it says it is."""
+    """The answer's view of a row; if the broker didn't write it, only whose it says it is."""
     state = shown_state(row, now) if row.genuine or row.state == Validity.REVOKED else "altered"
     return GrantView(
         id=row.id,

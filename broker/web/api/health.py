@@ -15,7 +15,7 @@ from broker.web.services import Wired
 
 router = APIRouter(tags=["operations"])
 
-# A probe that doesn't need the keystore waits no longer for it, whatever deadline Vault has.
+# A probe that doesn't need the keystore waits for it no longer than this, whatever deadline Vault has.
 _TOLD_WITHIN_S = 1.0
 
 

@@ -152,7 +152,7 @@ _ISSUE = {
 @router.post("", status_code=201, response_model=LeaseIssued, openapi_extra=_ISSUE)
 async def issue(request: Request) -> Response:
     """Lease a key: to use it through the proxy, or (where granted) to see it."""
-    # The hottest route: it does by hand what FastAPI's dependency solver would take most of its time for.
+    # The hottest route. FastAPI's dependency solver would take most of its time, so it does the same by hand.
     wired = await services(request)
     caller = await workload_of_token(request, wired)
     body = parsed(NewLease, await request.body())
@@ -175,7 +175,7 @@ async def listed(
     # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
     scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
     if organization is not None and isinstance(caller, Call):
-        # An operator is told of a misspelt one. To a job, one that isn't there is one that it has no lease of.
+        # An operator is told of a misspelt organization. A job just has no lease of one that isn't there.
         async with wired.parts.db.read(scope) as session:
             organization = (await organizations.find(session, organization)).id
     rows = await wired.leasing.page(

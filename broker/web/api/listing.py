@@ -17,7 +17,9 @@ Row = TypeVar("Row")
 async def rows_of(
     session: AsyncSession, query: Select[Row], key: InstrumentedAttribute[str], limit: int, cursor: str
 ) -> Sequence[Row]:
-    """The rows of ``query`` after ``cursor`` in the order of ``key``, one more than ``limit`` if there are more.
+    """The rows of ``query`` after ``cursor``, in the order of ``key``.
+
+    There is one more than ``limit`` if there is a next page.
 
     Raises:
         Invalid: the cursor is not one of ours.

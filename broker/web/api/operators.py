@@ -61,7 +61,7 @@ class OperatorCreated(View):
 
 
 def show(row: AccountRow, now: int) -> OperatorView:
-    """A row that something else than the broker wrote may do nothing."""
+    """The answer's view of a row; if the broker didn't write it, the account may do nothing."""
     if not row.genuine:
         state = "revoked" if row.state == Validity.REVOKED else "altered"
         blank: dict[str, Any] = {
@@ -99,7 +99,7 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
             name=body.name,
             now=wired.parts.clock(),
         )
-    with suppress(OSError):  # it was printed, or the file is another replica's; what it holds is spent
+    with suppress(OSError):  # it was printed, or the file is another replica's; the token in it is spent
         wired.options.one_time_token_file.unlink()
     return OperatorCreated(operator=show(row, wired.parts.clock()), token=token)
 

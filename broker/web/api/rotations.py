@@ -1,4 +1,4 @@
-"""Change a credential's key: /v1/credentials/{id}/rotate, and /v1/rotations for what is under way."""
+"""Changes of key: /v1/credentials/{id}/rotate begins one, /v1/rotations moves them on."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""The customers' pages: a one-time link's and a status link's.  Operators have none here."""
+"""The customers' pages: one for one-time links, one for status links.
+
+Operators have no page here.
+"""

@@ -1,4 +1,4 @@
-"""The customer's page: one shell for every link, and the JSON that its script speaks."""
+"""The page of one-time links: one shell for all, and the JSON that its script speaks."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def page(template: str) -> HTMLResponse:
 
 
 async def _shown(request: Request) -> Proof:
-    # However the page is mounted, both sides mean the last three parts of its path.
+    # The page may be mounted anywhere, so both sides use only the last three parts of its path.
     page, link_id, step = request.url.path.rsplit("/", 3)[1:]
     nonce, answer = link_proof.read(request.headers.get(link_proof.HEADER, "")) or ("", b"")
     return Proof(page, f"/{page}/{link_id}/{step}", await request.body(), address(request), nonce, answer)
 
 
-# What a call shows that it knows of the link's secret, or of the status code.
+# The proof by which a call shows that it knows the link's secret, or the status code.
 Shown = Annotated[Proof, Depends(_shown)]
 
 
@@ -120,7 +120,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
             await link_logged(session, customer(row, request), row.id, now=wired.parts.clock())
     async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         shared = await common(session, wired, row)
-        if row.state in SPENT:  # what became of the key is for who submitted it: they have the code
+        if row.state in SPENT:  # only who submitted the key, and so has the code, learns what became of it
             return {"vendor": shared["vendor"], "state": "spent"}
         versions = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
         present_serves = row.rotation_id is not None and serves(versions)
@@ -131,7 +131,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
         "intake": row.id,
         "requested_by": shown(row.requested_by),
         "purpose": shown(row.purpose) or None,
-        # A rotation's new key goes to the host of the old one, so nobody is asked for it again.
+        # A rotation's new key goes to the host of the old one, so nobody is asked for the host again.
         "variables": [] if row.rotation_id else _variables(wired.parts.catalog.get(row.provider)),
         "rotation": row.rotation_id is not None,
         "present_serves": present_serves,
@@ -154,7 +154,7 @@ async def submit(intake_id: str, body: Submission, known: Shown, request: Reques
 
 
 def customer(row: IntakeRow, request: Request) -> Actor:
-    """Who holds one of the request's links, for the record."""
+    """The actor for the record: whoever holds one of the request's links."""
     return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
 
 
@@ -181,7 +181,7 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
 
 
 async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
-    """What was received, for who submitted it."""
+    """The receipt that the submitter gets: what was received."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     organization = await organizations.find(session, row.organization_id)
     return {
@@ -196,7 +196,7 @@ async def receipt(session: AsyncSession, wired: Services, row: IntakeRow) -> dic
 
 
 def seal_of(row: IntakeRow) -> dict[str, Any]:
-    """Whom a submission is sealed to, and to what."""
+    """The recipient that a submission is sealed to, and the context that it is bound to."""
     return {
         "public_key": base64url.encode(row.public_key),
         "context": {

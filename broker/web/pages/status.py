@@ -1,4 +1,7 @@
-"""The customer's status page: the JSON that its script speaks.  The code of any of a key's submissions controls it."""
+"""The customer's status page: the JSON that its script speaks.
+
+The status code of any submission of a key controls the page.
+"""
 
 from __future__ import annotations
 
@@ -196,12 +199,15 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
 
 
 def _present(versions: Sequence[VersionRow], row: IntakeRow) -> VersionRow:
-    """The key that the page is about: this link's own, until it has ended and another has taken its place."""
+    """The key that the page is about.
+
+    It is this link's own key, until that has ended and another has taken its place.
+    """
     own = next(version for version in versions if version.number == row.version)
     if own.state not in {State.RETIRING, State.REVOKED, State.DESTROYED}:
         return own
     active = next((version for version in versions if version.state == State.ACTIVE), own)
-    # Why a key was refused is what its sender wants to know, until they have sent a better one.
+    # The sender of a refused key wants to know why, until they have sent a better one.
     return own if _was_refused(own) and active.number < own.number else active
 
 
