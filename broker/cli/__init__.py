@@ -27,12 +27,15 @@ from broker.cli import (
 from broker.cli import exec as exec_
 from broker.cli import scan as scan_
 
-# Their imports take a second that the other commands need not wait for.
+# The imports of these take a second, and the other commands need not wait for it.
 _SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore", "restored"})
 
 
 def build(words: Sequence[str]) -> typer.Typer:
-    """The command with what ``words`` (its arguments) can mean; every command where they ask for help."""
+    """The command, with those subcommands that its arguments ``words`` can mean.
+
+    If the arguments ask for help, every subcommand is there.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -57,7 +60,7 @@ def build(words: Sequence[str]) -> typer.Typer:
         ("provider", provider.app),
     ):
         app.add_typer(group, name=name)
-    # A job installs the package without the server's parts; the commands that need them are then absent.
+    # A job installs the package without the server's parts. The commands that need these parts are then absent.
     asked = not words or words[0].startswith("-") or words[0] in _SERVER_COMMANDS
     if asked and find_spec("fastapi") is not None:
         for part in ("server", "keystore", "restored"):

@@ -15,12 +15,12 @@ _PORTS = {"https": 443, "http": 80}
 
 
 class AccountUnusable(Exception):
-    """Others have to do with the account's file, or its folder; the text names the fix."""
+    """The account's file can't be trusted or read; the text names the fix."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Account:
-    """Where the token was taken, and the token."""
+    """The broker that the token is for, and the token."""
 
     url: str
     token: str
@@ -31,13 +31,17 @@ class Account:
 
 
 def account_file() -> Path:
-    """Where ``broker operator bootstrap`` and ``broker login`` keep the account."""
+    """The file in which ``broker operator bootstrap`` and ``broker login`` keep the account."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return base / "keybroker" / "account.json"
 
 
 def remember(url: str, token: str) -> Path:
-    """Store the account, for its owner alone; the file."""
+    """Store the account in a file that only its owner can read.
+
+    Returns:
+        The path of the file.
+    """
     path = account_file()
     closed.replace(path, json.dumps({"url": url, "token": token}).encode())
     return path
@@ -46,8 +50,8 @@ def remember(url: str, token: str) -> Path:
 def stored() -> Account | None:
     """The account that :func:`remember` stored; None if there is none.
 
-    Whoever writes the file decides where secrets go, so neither it nor its folder may be in others' hands, nor what a
-    link in its place leads to.
+    Whoever writes the file decides where secrets go.  So nobody else may write to the file or its folder.  If a link is
+    in its place, the same holds for what it leads to.
 
     Raises:
         AccountUnusable: it is not its owner's alone, or can't be read.
@@ -66,7 +70,11 @@ def stored() -> Account | None:
 
 
 def _insist_on_ours(path: Path) -> None:
-    """No link on the way to the file, and not the file itself, is in a place that somebody else decides on."""
+    """Refuse a file that somebody else decides on, and such a link to it.
+
+    Raises:
+        AccountUnusable: somebody else owns the file or its folder, or can put files into the folder.
+    """
     for place in (path, path.parent):
         if place.stat().st_uid not in {0, os.geteuid()}:
             raise AccountUnusable(f"{place}: belongs to somebody else, who decides what is in it; remove the account.")

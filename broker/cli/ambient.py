@@ -1,17 +1,17 @@
-"""What an environment says of who a job is, to whom it may concern: a command under ``broker exec`` gets none of it.
+"""Proofs of a job's identity in its environment: a command under ``broker exec`` gets none.
 
-The command has one access, for a while.  With what proves the job's identity it could get more, by itself: of the
-broker, or of anything else that takes such proofs.  Three kinds go:
+The command has one access, for a while.  With a proof of the job's identity it could get more by itself, from the
+broker or from anything else that takes such proofs.  Three kinds of variables go:
 
-* what asks a platform for tokens to whomever one likes (GitHub's request address and token, Azure DevOps' system token,
-  Buildkite's agent token, SPIFFE's Workload API);
+* those with which one can ask a platform for a token to anybody (GitHub's request address and token, Azure DevOps'
+  system token, Buildkite's agent token, SPIFFE's Workload API);
 * tokens whose audience the platform sets, so that nobody can tell whom they are for (CircleCI, Bitbucket, …);
-* tokens for the broker, whatever their variable is called (GitLab lets a pipeline name them): RFC 7519's ``aud`` tells.
+* tokens for the broker, by RFC 7519's ``aud`` and whatever the variable is called (in GitLab a pipeline names it).
 
-What stays is the job's own access to somebody else, which the command may well need: tokens for another audience
+The job's own access to somebody else stays, because the command may well need it: tokens for another audience
 (Vault's, Sigstore's), ``AWS_WEB_IDENTITY_TOKEN_FILE``, ``AWS_CONTAINER_CREDENTIALS_*``,
-``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_FEDERATED_TOKEN_FILE``, ``CI_JOB_TOKEN``.  Files are not looked at: what the
-command may not read is for their permissions to say.
+``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_FEDERATED_TOKEN_FILE``, ``CI_JOB_TOKEN``.  Nobody looks into files: their
+permissions say what the command may read.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _OURS = "BROKER_"
 
 
 def without_identity(environment: Mapping[str, str], broker: str, keep: Collection[str] = ()) -> dict[str, str]:
-    """``environment`` without what proves who the job is, and without the broker's own settings.
+    """``environment`` without proofs of who the job is, and without the broker's own settings.
 
     Args:
         environment: the job's.
         broker: the address of the broker, whose tokens go.
-        keep: names that stay all the same; none of the broker's own does.
+        keep: names that stay all the same.  The broker's own settings go even if they are named.
     """
     return {
         name: value
@@ -57,7 +57,7 @@ def without_identity(environment: Mapping[str, str], broker: str, keep: Collecti
 
 
 def _is_for(broker: str, value: str) -> bool:
-    """Whether ``value`` is a JWT that names the broker, or a place at it, as its audience."""
+    """Whether ``value`` is a JWT whose audience is the broker, or an address below it."""
     found = _JWT.fullmatch(value)
     if found is None:
         return False

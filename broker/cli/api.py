@@ -1,4 +1,4 @@
-"""An operator's calls from the command line: where the broker is, whose token, what comes back."""
+"""An operator's calls from the command line: which broker, whose token, and the answers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _stored() -> Account | None:
 
 
 def client_proxy() -> str | None:
-    """The HTTP proxy that leads to the broker, where BROKER_CLIENT_PROXY names one."""
+    """The HTTP proxy that leads to the broker, if BROKER_CLIENT_PROXY names one."""
     return os.environ.get(PROXY) or None
 
 
 def call(method: str, path: str, **options: Any) -> dict[str, Any]:
-    """One call as the operator; ends the command with a plain text where it fails."""
+    """One call as the operator; if it fails, this ends the command with a plain text."""
     return send(method, path, headers=_authorization(), **options)
 
 
@@ -76,7 +76,7 @@ def _authorization() -> dict[str, str]:
 
 
 def _stored_token() -> str:
-    """The stored account's token, which goes to no other broker than its own."""
+    """The stored account's token; it goes to no other broker than the account's."""
     account = _stored()
     if account is None:
         fail("There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`.")
@@ -89,7 +89,7 @@ def _stored_token() -> str:
 
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:
-    """One call as nobody in particular; ends the command if it fails."""
+    """One call without an account; ends the command if it fails."""
     with _asking() as http:
         return answer(http.request(method, path, **options))
 

@@ -1,4 +1,4 @@
-"""``broker exec``: run a command with leased access in its environment, for as long as it runs."""
+"""``broker exec``: run a command with leased access in its environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from broker.client.errors import CallFailed
 from broker.client.identity import IdentityUnusable, read
 from broker.client.upstream import Upstream
 
-# Options end where the command begins, with or without `--` before it.
+# Our options end at the command's first word, with or without `--` before it.
 SETTINGS = {"allow_interspersed_args": False}
 
 _PASSED_ON = frozenset(
@@ -37,7 +37,7 @@ _PASSED_ON = frozenset(
         signal.SIGWINCH,
     }
 )
-# Python ignores these for itself, and what is ignored stays so in a new program.
+# Python ignores these signals for itself, and a new program would inherit that.
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _BY_SIGNAL = 128
 _NOT_FOUND = 127
@@ -85,8 +85,8 @@ def run(
     """
     if not hasattr(signal, "sigtimedwait"):  # nothing else tells who sent a signal
         fail("`broker exec` runs on Linux only; elsewhere issue a lease and hand its token on yourself.")
-    # Blocked before a thread starts, so that none takes a signal: they wait for the command, which _attend passes
-    # them on to.
+    # Signals are blocked before a thread starts, so that no thread takes one. They wait until there is a command, and
+    # _attend passes them on to it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON | {signal.SIGCHLD})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     lease: dict[str, Any] = {
@@ -118,7 +118,10 @@ def run(
 
 @contextmanager
 def _revealed(client: Client, lease: Mapping[str, Any]) -> Iterator[str]:
-    """The key itself; its lease is not renewed, as the key can't be taken back by letting it end."""
+    """The key itself.
+
+    The lease is not renewed: if it ends, the command still has the key.
+    """
     issued = client.lease(**lease, mode="reveal")
     try:
         yield issued["key"]
@@ -128,8 +131,8 @@ def _revealed(client: Client, lease: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _run(command: list[str], environment: Mapping[str, str], mask: set[int], look: Callable[[], None]) -> int:
-    """Run ``command`` to its end; its status as a shell tells it."""
-    # Somebody wanted us gone before there was a command to pass that on to.
+    """Run ``command`` to its end; returns its status as a shell tells it."""
+    # A signal came before there was a command to pass it on to, so it ends us.
     if early := signal.sigpending() & _PASSED_ON - {signal.SIGWINCH}:
         raise typer.Exit(_BY_SIGNAL + min(early))
     try:
@@ -152,13 +155,13 @@ def _attend(child: int, look: Callable[[], None]) -> int:
             if ended:
                 status = os.waitstatus_to_exitcode(how)
                 return status if status >= 0 else _BY_SIGNAL - status
-        elif received.si_code <= 0:  # a process sent it; the kernel's own, as a terminal's, reached the command too
+        elif received.si_code <= 0:  # a process sent it; the kernel's, such as a terminal's, reached the command too
             os.kill(child, received.si_signo)
 
 
 @dataclass
 class _Watch:
-    """Says on standard error, once each, what the command can't know of its lease."""
+    """Says on standard error, once, what the command can't know of its lease."""
 
     upstream: Upstream
     said_over: bool = False
@@ -182,7 +185,10 @@ class _Watch:
 
 
 def _warn(url: str, token: str) -> None:
-    """Tell whoever tries a command out what no answer can be kept from doing; logs of jobs stay as they are."""
+    """Warn of what no answer can be kept from doing.
+
+    It goes to people who try a command out; the logs of jobs stay as they are.
+    """
     if sys.stderr.isatty():
         _say(
             f"${token} is for ${url} only. Absolute URLs in the bodies of answers (a `next` link) lead past the "

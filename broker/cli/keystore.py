@@ -263,7 +263,7 @@ _SETTLED = {"destroyed", "attached: active", "attached: held", "attached: unreac
 
 
 async def _done(broker: Broker, values: Values, one: Orphan, act: _Act | None) -> dict[str, str]:
-    """A line about a value, and about what was done with it."""
+    """Do what ``act`` says with a value; returns a line about both."""
     state = "left"
     try:
         if act is _Act.DESTROY:
@@ -278,13 +278,16 @@ async def _done(broker: Broker, values: Values, one: Orphan, act: _Act | None) -
 
 
 def _teller(as_json: bool) -> Tell:
-    """Says sentences; where standard output is for machines, beside it."""
+    """Says sentences on standard output, or beside it if that is for machines."""
     return partial(typer.echo, err=as_json)
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Advance]:
-    """A bar on a terminal, a line now and then elsewhere; on standard error, so that standard output is the answer."""
+    """Show progress: a bar on a terminal, else a line now and then.
+
+    It goes to standard error, so that standard output is only the answer.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(what)

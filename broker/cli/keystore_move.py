@@ -1,4 +1,7 @@
-"""A move between keystores, and its end: the old master keys are destroyed once nothing can need them any more."""
+"""A move between keystores, and its end.
+
+The old master keys are destroyed once nothing can need them any more.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from broker.rewrap import Moved, held_by, note, used
 
 Tell = Callable[[str], None]
 
-# Longer than sealing a value and the transaction that stores it may take.
+# Sealing a value and the transaction that stores it take less.
 SETTLE_S = 60.0
 _NAMED = 20
 
@@ -34,7 +37,7 @@ class Name(StrEnum):
 
 
 def refuse_if_stuck(done: Moved) -> None:
-    """End the command if values could not be moved, naming them."""
+    """End the command if some values could not be moved; its text names them."""
     if not done.stuck:
         return
     named = "\n".join(f"  {one.where}: {one.why}" for one in done.stuck[:_NAMED])
@@ -46,9 +49,10 @@ def refuse_if_stuck(done: Moved) -> None:
 
 
 async def open_local(broker: Broker, settings: Settings) -> None:
-    """Have the local keystore to move to; makes its first master key file, and ends the command, where there is none.
+    """Make sure that there is a local keystore to move to.
 
-    Running brokers open what is sealed there only with a copy of that file, so nothing is moved yet.
+    If it has no master key file, this makes the first one and ends the command.  Nothing is moved yet: running brokers
+    need a copy of that file to open what is sealed there.
     """
     if Name.LOCAL in broker.keystores.stores:
         return
@@ -65,7 +69,11 @@ async def open_local(broker: Broker, settings: Settings) -> None:
 
 
 async def swept(broker: Broker) -> int:
-    """Destroy every value in Vault that nothing refers to any more; how many could not be."""
+    """Destroy every value in Vault that nothing refers to any more.
+
+    Returns:
+        How many could not be destroyed.
+    """
     services = broker.services
     before = -1
     while (left := await due(services.parts.db, services.parts.clock())) not in {0, before}:
@@ -75,14 +83,16 @@ async def swept(broker: Broker) -> int:
 
 
 async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], tell: Tell, fix: str) -> None:
-    """Wait out what brokers began to store before, then end the command if a master key is still needed.
+    """End the command if a master key is still needed.
+
+    Before it looks, it waits for what brokers had begun to store.
 
     Args:
         broker: a running one.
         settle: seconds to wait.
-        keks: which master keys are to go, by id.
-        tell: told that it waits.
-        fix: what to do where they are needed.
+        keks: whether the master key of an id is to go.
+        tell: says that it waits.
+        fix: what to do if one of them is needed.
     """
     if settle:
         tell(f"Waiting {settle:g} seconds for what brokers began to store before.")
@@ -94,7 +104,10 @@ async def settled(broker: Broker, settle: float, keks: Callable[[str], bool], te
 
 
 async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle: float, tell: Tell) -> None:
-    """Destroy master keys of other keystores that this database needed: old forms in backups open no more without."""
+    """Destroy the master keys of other keystores that this database needed.
+
+    Old forms of values in backups can't be opened afterwards.
+    """
     old = await used(broker.services.parts.db) - {to.value, INTERNAL_ROOT}
     files = Name.LOCAL in old and (settings.master_keys is not None or settings.key_file().exists())
     forms = Name.KV in old and await _kv_forms(broker)
@@ -120,7 +133,7 @@ async def destroy_old_keys(broker: Broker, settings: Settings, to: Name, settle:
 
 
 async def _kv_forms(broker: Broker) -> bool:
-    """Whether master keys lie in KV; ends the command if that can't be seen."""
+    """Whether there are master keys in KV; ends the command if that can't be seen."""
     kv_keys = broker.keystores.kv_keys
     if kv_keys is None:
         return False

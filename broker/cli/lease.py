@@ -1,4 +1,7 @@
-"""``broker lease``: a job's short-lived access; ``revoke`` and ``list --all`` are an operator's."""
+"""``broker lease``: a job's short-lived access.
+
+``revoke`` and ``list --all`` are an operator's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The one-time token that an admin begins with: who starts the broker gets it, and no log does."""
+"""The one-time token that an admin begins with.
+
+Whoever starts the broker gets it, and no log does.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +25,26 @@ _GIVEN_OUT = (
 
 
 async def offer(broker: Broker, settings: Settings, *, replace: bool = False) -> None:
-    """Give out the one-time token for the first operator, or say what became of it, while there is none.
+    """Give out the one-time token for the first operator, or say what became of it.
 
-    With ``replace`` one is always given out: where there are operators, for a second person.
+    If there is an operator already, this does neither.  With ``replace`` a token is always given out: then it is for a
+    second person if there are operators.
     """
     first = not await composition.has_operators(broker.services)
     token = await composition.bootstrap_token(broker.services, replace=replace)
     if token is not None:
         _give(token, settings, _FIRST if first else _SECOND)
-    elif not await composition.awaits_bootstrap(broker.services):  # used over another replica, or its time is over
+    elif not await composition.awaits_bootstrap(broker.services):  # it was used over another replica, or has expired
         _remove(settings)
     elif first:
         typer.echo(_GIVEN_OUT)
 
 
 def _give(token: str, settings: Settings, who: str) -> None:
-    """Print the token on a terminal; what is none is kept (by a journal, a container's log), so a file takes it."""
+    """Print the token if standard output is a terminal, else put it into a file.
+
+    Anything but a terminal, such as a journal or a container's log, is kept.
+    """
     begin = _command(settings)
     if sys.stdout.isatty():
         _remove(settings)
@@ -54,7 +61,10 @@ def _give(token: str, settings: Settings, who: str) -> None:
 
 
 def _command(settings: Settings) -> str:
-    """What makes the admin, on this machine: a site before the broker may well hand no one-time token on."""
+    """The command that makes the admin, by the broker's address on this machine.
+
+    A site before the broker may hand no one-time token on.
+    """
     url = settings.public_url
     if url.startswith("http:"):
         return f"BROKER_URL={url} broker operator bootstrap --name YOU"

@@ -1,6 +1,6 @@
 """What commands print: tables for people, JSON for machines.
 
-Names, paths and notes are other people's text: it is shown as it is, never read as markup, and steers no terminal.
+Names, paths and notes are other people's text.  It is shown as it is, is never read as markup, and steers no terminal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "failing", "go
 
 
 def show(item: Mapping[str, Any], as_json: bool) -> None:
-    """One thing: its fields below each other."""
+    """Print one thing, its fields below each other."""
     if as_json:
         typer.echo(json.dumps(item))
         return
@@ -43,7 +43,7 @@ def show(item: Mapping[str, Any], as_json: bool) -> None:
 
 
 def listing(items: Sequence[Mapping[str, Any]], columns: Iterable[str], as_json: bool) -> None:
-    """Many things: a row each."""
+    """Print many things, a row each."""
     if as_json:
         typer.echo(json.dumps(list(items)))
         return
@@ -54,7 +54,7 @@ def listing(items: Sequence[Mapping[str, Any]], columns: Iterable[str], as_json:
 
 
 def print_table(items: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
-    """A row each, as wide as its content where nobody's terminal limits it."""
+    """Print a row each; if no terminal limits the width, a row is as wide as its content."""
     names = list(columns)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in names:
@@ -65,7 +65,7 @@ def print_table(items: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> N
 
 
 def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
-    """Lines for people, on standard error where ``err``; their own line breaks stay."""
+    """Print a text for people, with its own line breaks; on standard error if ``err``."""
     typer.secho("\n".join(map(shown, text.split("\n"))), err=err, fg=fg)
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def settings_of_process() -> Settings:
-    """The settings of this process; unusable ones end it with their fix."""
+    """The settings of this process; if they are unusable, it ends and names the fix."""
     try:
         settings = load()
     except SettingsUnusable as error:
@@ -31,7 +31,10 @@ def settings_of_process() -> Settings:
 
 
 def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns; what keeps the broker from starting ends the command with its fix, not with a trace."""
+    """What ``work`` returns.
+
+    If something keeps the broker from starting, the command ends and names the fix instead of showing a trace.
+    """
     try:
         return uvloop.run(work)
     except (schema.SchemaUnusable, MasterKeysUnusable, SettingsUnusable, Unreadable) as error:

@@ -71,7 +71,11 @@ def _wrong(lines: str, as_json: bool) -> NoReturn:
 
 
 async def _asked(definition: Definition, values: Mapping[str, str]) -> None:
-    """Ask the host for anything, without a key; raises Unreachable, Untrusted, and Invalid for its parts."""
+    """Ask the host for anything, without a key.
+
+    Raises:
+        Unreachable, Untrusted: it can't be asked. Invalid: part of its address can't be used.
+    """
     from broker.base.outbound import Outbound  # noqa: PLC0415 - as above
 
     host, outbound = definition.host, Outbound(connect_timeout=5, total_timeout=10)

@@ -27,20 +27,21 @@ from broker.leaks.kept import GitFailed
 from broker.leaks.sources import Skipped, Source
 from broker.providers.recognition import MASK, masking
 
-# So many candidates the broker takes in a request, and so many bytes.
+# The broker takes so many candidates in a request, and so many bytes.
 _AT_ONCE = 200
 _BODY_MAX = 60_000
 _PLACE_MAX = 200
 _TROUBLE = 2
-# So many candidates are kept, of one file half of what is left; a longer name is none that a file system has.
+# So many candidates are kept, and one file may fill half of the room that is left. No file system has longer names.
 _KEPT_MAX = 200_000
 _NAME_MAX = 4_096
 
 
 class _Found(NamedTuple):
-    """A candidate, how often it is there, and what is known of it; ``ours`` None if nobody was asked.
+    """A candidate, how often it is there, and what is known of it.
 
-    ``where`` is for people; ``told`` is what the broker hears, which not even holds what is hardly a key.
+    ``ours`` is None if nobody was asked.  ``where`` is for people.  ``told`` is for the broker: in it, even what is
+    hardly a key is masked.
     """
 
     where: str
@@ -52,21 +53,21 @@ class _Found(NamedTuple):
 
     @property
     def location(self) -> str:
-        """For the broker: the end of it says most."""
+        """The place as the broker hears it; cut at the front, because the end says most."""
         return f"{self.told}:{self.hit.line}"[-_PLACE_MAX:]
 
     def candidates(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """What the broker is asked, for each text that this may be."""
+        """Each text that this may be, and the question to the broker about it."""
         often = {"count": self.times} if self.times > 1 else {}
         for text in (self.hit.text, *self.hit.readings):
             yield text, {"digest": hashlib.sha256(text).hexdigest(), "place": self.location, **often}
 
     def known(self, text: bytes, match: dict[str, Any]) -> _Found:
-        """It is ours, and reads so."""
+        """This candidate, which the broker knows: ``text`` is our key, and ``match`` says which."""
         return self._replace(where=self.told, hit=self.hit._replace(text=text), ours=True, match=match)
 
     def shown(self) -> dict[str, Any]:
-        """For people and machines: never the key."""
+        """The fields for people and machines, never the key."""
         match = self.match or {}
         return {
             "where": self.where,
@@ -82,7 +83,7 @@ class _Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Scan:
-    """What was found; ``whole`` False if something could not be read, which was told."""
+    """What was found; ``whole`` is False if something could not be read."""
 
     masked: Callable[[str], str]
     console: Console
@@ -90,13 +91,13 @@ class _Scan:
     whole: bool = True
 
     def skipped(self, where: str, why: str) -> None:
-        """Tell what could not be read."""
+        """Say that something could not be read."""
         self.whole = False
         said = f"skipped {self._shown(where)}: {self._shown(why)}"
         self.console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def look(self, finder: Finder, source: Source) -> None:
-        """Keep every hit as it comes: what was packed may turn out to be broken, or too much."""
+        """Keep every hit as it comes: a packed file may turn out to be broken, or too large."""
         hits: dict[bytes, tuple[Hit, int]] = {}  # each key once, at its first place
         room = (_KEPT_MAX - len(self.found)) // 2
         try:
@@ -119,7 +120,7 @@ class _Scan:
         self.found += [_Found(where, told, hit, count) for hit, count in hits.values()]
 
     def _shown(self, text: str) -> str:
-        """A name may be a key itself, steer a terminal, or be made to take long."""
+        """A name fit to show: it may be a key itself, steer a terminal, or be made to take long."""
         if len(text) > _NAME_MAX:
             outer = text.partition("!")[0]
             text = f"{outer if len(outer) < _NAME_MAX else ''}!… ({len(text)} characters)"
@@ -149,14 +150,14 @@ def run(
             _fail("--expose needs an operator's account: leave out --offline and --identity.")
         try:
             done = scanned(path, history, staged, providers)
-            # What is hardly a key only the broker can tell.
+            # If a candidate hardly looks like a key, only the broker can tell.
             found = [one for one in done.found if one.hit.sure] if offline else _recognised(done.found, identity)
         except typer.Exit:
             raise typer.Exit(_TROUBLE) from None
         except (IdentityUnusable, CallFailed, OSError, ValueError) as error:
             _fail(str(error))
         wanted = [one for one in found if offline or one.ours]
-        well = not expose or _expose(wanted, yes)  # before anything is shown, for which nobody may be there
+        well = not expose or _expose(wanted, yes)  # this comes first, as nobody may be there to see what is shown
         if not (history or staged) and (Path(path) / ".git").exists():
             say("This is the working tree alone; --history looks at everything that the repository holds.", err=True)
         _print(wanted, done.whole, as_json)
@@ -185,7 +186,7 @@ def scanned(path: str, history: bool, staged: bool, providers: Path | None) -> _
                 done.look(finder, source)
                 if count % 50 == 0:
                     status.update(f"Scanning … {count} files, {len(done.found)} candidates")
-        except (GitFailed, *sources.UNREADABLE) as error:  # what was found until then is told all the same
+        except (GitFailed, *sources.UNREADABLE) as error:  # what was found before is shown all the same
             done.skipped(path, str(error))
     return done
 
@@ -199,7 +200,10 @@ def _sources(path: str, history: bool, staged: bool, skipped: Skipped) -> Iterat
 
 
 def _recognised(found: list[_Found], identity: Path | None) -> list[_Found]:
-    """The candidates with what the broker knows of them; only digests leave this machine, each that isn't ours once."""
+    """The candidates with what the broker knows of them.
+
+    Only digests leave this machine.  One that isn't ours is asked about once.
+    """
     known, foreign = [one._replace(ours=False) for one in found], set[str]()
     for part in _parts(found, foreign):
         answer = _ask({"candidates": [candidate for _, _, candidate in part]}, identity)
@@ -215,7 +219,10 @@ _Asked = tuple[int, bytes, dict[str, Any]]
 
 
 def _parts(found: list[_Found], foreign: Container[str]) -> Iterator[list[_Asked]]:
-    """What fits into one request each: the number of a candidate, a text that it may be, and the question."""
+    """The questions, in parts that fit into one request each.
+
+    Each has the number of a candidate, a text that it may be, and what the broker is asked.
+    """
     part: list[_Asked] = []
     size = 0
     for number, one in enumerate(found):
@@ -240,7 +247,13 @@ def _ask(body: dict[str, Any], identity: Path | None) -> dict[str, Any]:
 
 
 def _expose(found: list[_Found], yes: bool) -> bool:
-    """Cut off what is ours, asking first; whether all went well.  One that fails keeps no other one in use."""
+    """Ask for each key if it shall be cut off, and do so.
+
+    If one can't be cut off, the others still are.
+
+    Returns:
+        Whether all went well.
+    """
     known = {
         (one.match["credential"], one.match["version"]): one
         for one in found
@@ -254,7 +267,7 @@ def _expose(found: list[_Found], yes: bool) -> bool:
         body = {"version": version, "found_by": "broker scan", "where": one.location}
         try:
             call("POST", f"/v1/credentials/{credential}/exposure", json=body)
-        except typer.Exit:  # why was told
+        except typer.Exit:  # the reason is already printed
             ends.append((f"Version {version} of {credential} is NOT cut off.", False))
         else:
             ends.append((f"Version {version} of {credential} is cut off.", True))
@@ -266,7 +279,7 @@ def _expose(found: list[_Found], yes: bool) -> bool:
 def _confirmed(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
-    except typer.Abort:  # nobody is there to ask; what was found is still to be shown
+    except typer.Abort:  # nobody is there to ask, but the findings still have to be shown
         return False
 
 

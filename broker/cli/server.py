@@ -1,4 +1,4 @@
-"""Commands of whoever runs the server: ``serve``, ``worker``, ``migrate``, ``doctor``, ``demo``."""
+"""Commands that run the server: ``serve``, ``worker``, ``migrate``, ``doctor``, ``demo``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.credentials.due import undeclared
 
-# New objects before they are looked through for garbage: with Python's own 700 that was every forty proxied calls, with
-# these it is every five hundred.
+# So many new objects bring about a garbage collection. With Python's own 700 there was one every forty proxied calls.
+# With this number there is one every five hundred.
 _GARBAGE = 2_000
 
 
@@ -71,21 +71,21 @@ def serve(
 
 
 def served() -> ASGIApp:
-    """What each of several processes serves; called in it."""
+    """What each of several processes serves; it is called in that process."""
     _collect_seldom()
     return serving.Served(settings_of_process(), with_worker=True)
 
 
 def served_without_worker() -> ASGIApp:
-    """As :func:`served`, the periodic work being done elsewhere."""
+    """What each process serves if the periodic work is done elsewhere; else as :func:`served`."""
     _collect_seldom()
     return serving.Served(settings_of_process(), with_worker=False)
 
 
 def _collect_seldom() -> None:
-    """Leave what stands from the start out of garbage collections, and have fewer of them.
+    """Leave the objects of the start out of garbage collections, and have fewer collections.
 
-    Nothing of it becomes garbage, and a look through all of it stops every call for a tenth of a second.
+    None of these objects becomes garbage, and a look through all of them stops every call for a tenth of a second.
     """
     gc.collect()
     gc.freeze()
@@ -93,25 +93,28 @@ def _collect_seldom() -> None:
 
 
 def _uvicorn(settings: Settings) -> dict[str, Any]:
-    """How uvicorn runs the broker: its own access log is off, as it would write query strings."""
+    """How uvicorn runs the broker; its access log is off, as it would write query strings."""
     return {
         "http": serving.protocol(settings),
         "host": settings.host,
         "port": settings.port,
         "access_log": False,
-        "log_config": None,  # its lines go the way of everybody's
+        "log_config": None,  # its log lines go through the one pipeline
         "log_level": "warning",
         "server_header": False,
         "date_header": True,
         "proxy_headers": True,
         "forwarded_allow_ips": settings.trusted_proxies,
-        # Longer than proxied calls are drained and cut.
+        # Proxied calls are drained, and then cut, in less than this.
         "timeout_graceful_shutdown": math.ceil(settings.proxy_drain_seconds) + 2,
     }
 
 
 class _Server(uvicorn.Server):
-    """One that, told to end, returns: uvicorn's own raises the signal again, and the broker would close nothing."""
+    """A server that returns when it is told to end.
+
+    Uvicorn's own raises the signal again, and then the broker would close nothing.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,7 +123,7 @@ class _Server(uvicorn.Server):
 
 
 class _Beside(uvicorn.Server):
-    """One that ends with another server, which hears the signals."""
+    """A server that ends with another one, which hears the signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -277,7 +280,10 @@ _APPROVAL = {
 
 
 def _list_altered(settings: Settings, as_json: bool) -> None:
-    """Rows that give rights and that something else than the broker wrote; ends with 1 where there are any."""
+    """List rows that give rights but that something else than the broker wrote.
+
+    If there are any, the command ends with 1.
+    """
 
     async def run() -> list[dict[str, str]]:
         async with composition.running(settings) as broker:

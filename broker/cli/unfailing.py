@@ -1,4 +1,7 @@
-"""Standard streams that can't fail: what can't be written is lost, which is noted, and stops nothing."""
+"""Standard streams that can't fail.
+
+If something can't be written, it is lost.  That is noted, and stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any, TextIO
 
 @dataclass(slots=True)
 class Streams:
-    """``lost`` where not all was written: a closed pipe, a full disk, no stream at all."""
+    """``lost`` if not all was written: a closed pipe, a full disk, no stream at all."""
 
     lost: bool = False
 
@@ -20,7 +23,7 @@ class Streams:
 class _Raw(io.RawIOBase):
     def __init__(self, stream: TextIO | None, streams: Streams) -> None:
         buffer: Any = None if stream is None else stream.buffer
-        # Not through its buffer: what that can't get rid of would fail once more as the program ends.
+        # Not through its buffer: what the buffer can't write would fail once more when the program ends.
         self._inner = getattr(buffer, "raw", buffer)
         self._streams = streams
 
@@ -36,14 +39,17 @@ class _Raw(io.RawIOBase):
             while self._inner is not None and rest and (count := self._inner.write(rest)):
                 rest = rest[count:]
         except (OSError, ValueError):
-            self._inner = None  # which then takes nothing any more
+            self._inner = None  # from now on nothing is written
         self._streams.lost = self._streams.lost or len(rest) > 0
         return len(data)
 
 
 @contextmanager
 def unfailing() -> Iterator[Streams]:
-    """Standard output and standard error so, and every character of a text in a form that they take."""
+    """Make standard output and standard error such streams.
+
+    Characters that a stream's encoding lacks are escaped.
+    """
     streams, kept = Streams(), (sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = (_text(stream, streams) for stream in kept)
     try:

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")
 
 
 class Algorithm(StrEnum):
-    """The signature of a job's assertions."""
+    """The algorithm that signs a job's assertions."""
 
     EDDSA = "EdDSA"
     ES256 = "ES256"

@@ -1,1 +1,1 @@
-"""The whole story on this machine: the broker, the sandbox upstream, an operator, a customer and a job."""
+"""The whole story on this machine: a broker, a sandbox, an operator, a customer and a job."""

@@ -1,4 +1,7 @@
-"""What the story stands on: a sandbox upstream and a broker on its embedded default, both served for real."""
+"""What the story stands on: a sandbox upstream and a broker with its default keystore.
+
+Both are served for real.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _BUNDLED = Path(catalog.__file__).parent / "definitions" / "raptor-comply.toml"
 
 @dataclass(frozen=True, slots=True)
 class DemoStage:
-    """Where everything is.  ``bootstrap`` is the one-time token that the first start gives out."""
+    """The addresses of everything, and the one-time token that the first start gives out."""
 
     broker: str
     upstream: str
@@ -45,7 +48,7 @@ def _free(port: int) -> int:
 
 
 def sandbox_provider(directory: Path, upstream: str) -> Path:
-    """The bundled Raptor Comply file with the sandbox's address: the only thing that differs."""
+    """The bundled Raptor Comply file, in which only the address is the sandbox's."""
     directory.mkdir(parents=True, exist_ok=True)
     text = _BUNDLED.read_text().replace(
         'base_url = "https://api.raptormaps.com"', f'base_url = "{upstream}"\nprivate = true'
@@ -57,7 +60,7 @@ def sandbox_provider(directory: Path, upstream: str) -> Path:
 
 @asynccontextmanager
 async def stage(port: int) -> AsyncIterator[DemoStage]:
-    """Everything running, on fresh state under ``var/demo``."""
+    """Run everything, on fresh state under ``var/demo``."""
     shutil.rmtree(STATE, ignore_errors=True)
     admin_token = secrets.token_urlsafe(24)
     async with serving(create_sandbox(admin_token)) as upstream:

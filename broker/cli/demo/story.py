@@ -1,4 +1,4 @@
-"""The story, step by step: each one says what it shows, how long it took and whether it held."""
+"""The story in steps: each says what it shows, how long it took and whether it held."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StepFailed(Exception):
 
 
 def expect(truth: bool, what: str) -> None:
-    """Raises StepFailed, saying ``what`` was to be true."""
+    """Check ``truth``; raises StepFailed with ``what``, which says what should be true."""
     if not truth:
         raise StepFailed(what)
 
@@ -45,7 +45,7 @@ async def play(*, port: int, stay: bool) -> bool:
 
 
 class Story:
-    """One telling; what a step learns, later steps use."""
+    """One telling: later steps use what a step learnt."""
 
     def __init__(self, scene: DemoStage) -> None:
         self._scene = scene
@@ -305,7 +305,7 @@ class Story:
         )
 
     async def show_what_is_left(self) -> None:
-        """For who stays: where things are, and a fresh link to open in a browser."""
+        """Print where things are, and a fresh link to open in a browser, for a reader who stays."""
         fresh = await self._call(
             "POST",
             "/v1/intakes",
