@@ -1,1 +1,4 @@
-"""The job's side: prove who it is, lease access and use it; seal a key.  Imports only ``formats``."""
+"""The job's side: prove who it is, lease access and use it; and seal a key.
+
+It imports only ``formats``.
+"""

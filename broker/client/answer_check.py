@@ -1,6 +1,7 @@
-"""Whether a good answer is the one to the question: what lies between may mix answers up, keep them, or invent them.
+"""Whether a good answer is the answer to the question.
 
-A lease of another customer, used without a look, is a call made with that customer's key.
+Something on the way may mix answers up, keep them, or invent them.  If the client used a lease of another customer
+without a look, it would make a call with that customer's key.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from broker.client.identity import Identity
 
 
 def token(answer: Mapping[str, Any]) -> None:
-    """Check an access token (RFC 6749 §5.1); raises CallFailed if there is none that this client can use."""
+    """Check an access token (RFC 6749 §5.1).
+
+    Raises:
+        CallFailed: there is none that this client can use.
+    """
     _same("token_type", str(answer.get("token_type")).lower(), "bearer")
     _text("access_token", answer.get("access_token"))
     if not isinstance(answer.get("expires_in"), int):
@@ -76,7 +81,7 @@ def _same(name: str, found: object, wanted: object) -> None:
 
 
 def _text(name: str, found: object) -> None:
-    # It goes into a header or a URL, as it is.
+    # The text goes into a header or a URL as it is.
     if not isinstance(found, str) or not found or not found.isascii() or not found.isprintable():
         raise another_answer(name)
 

@@ -1,4 +1,7 @@
-"""What a job does with the broker: get a token, lease, renew, end; and use an upstream under a lease that lasts."""
+"""What a job does with the broker: get a token, lease, renew and end.
+
+It may also use an upstream under a lease that renews itself.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ from broker.client.upstream import Upstream
 
 
 class Client:
-    """A job's calls; the access token is got when needed and renewed before it ends.
+    """A job's calls.
 
-    Threads may share it.  So may a child of ``fork()``, which has its own token and connections.
+    The access token is got when it is needed, and renewed before it ends.  Threads may share a client.  So may a child
+    of ``fork()``, which has its own token and connections.
     """
 
     def __init__(self, identity: Identity, *, timeout: float = 10, proxy: str | None = None) -> None:
@@ -37,7 +41,7 @@ class Client:
 
         Raises:
             ProxyUnusable: ``proxy`` is no such URL.
-            CallFailed: the broker's address is without TLS and not of this machine.
+            CallFailed: the broker's address has no TLS and isn't of this machine.
         """
         self._identity = identity
         self._proxy = proxy
@@ -65,7 +69,9 @@ class Client:
         grant: str = "",
         keep_token: bool = False,
     ) -> Upstream:
-        """An organization's upstream through the broker, for an HTTP client; its lease renews itself until closed.
+        """An organization's upstream through the broker, for an HTTP client.
+
+        Its lease renews itself until it is closed.
 
         Args:
             organization: slug or id.
@@ -74,8 +80,8 @@ class Client:
             purpose: what the access is for.
             ttl: seconds that the lease lasts between renewals; left out, the broker's default.
             grant: one of several grants; left out, the broadest.
-            keep_token: the token was handed on and can't be exchanged: renew as long as the grant allows, and don't
-                take a new lease then.
+            keep_token: the token was handed on and can't be exchanged.  Then the lease is renewed as long as the grant
+                allows, and no new one is taken.
 
         Raises:
             CallFailed: policy said no, or no answer came.
@@ -102,7 +108,7 @@ class Client:
         grant: str = "",
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """A lease (``POST /v1/leases``): its token, expiry and proxy address, for ``reveal`` the key.
+        """A lease (``POST /v1/leases``): its token, expiry and proxy address, or the key to see.
 
         Raises:
             CallFailed: policy said no, or no answer came.
@@ -183,7 +189,7 @@ class _Session:
         except CallFailed as failure:
             if failure.status != HTTPStatus.UNAUTHORIZED or not failure.problem:
                 raise
-        # It ended early by the broker's clock: a suspended machine's own has stood still.
+        # It expired by the broker's clock. If this machine was suspended, its own clock has stood still.
         self._forget(token)
         return self._send(method, path, headers={**given, "Authorization": f"Bearer {self.token()}"}, **options)
 

@@ -1,4 +1,4 @@
-"""What a call to the broker can come to: its answer, its refusal, somebody else's answer, or none."""
+"""How a call to the broker can end: with its answer, its refusal, another's answer, or none."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _NOT_THE_BROKERS = frozenset({"unreachable", "not_a_broker", "another_answer"})
 class CallFailed(Exception):
     """The broker said no, or gave no answer; the text says what to do.
 
-    ``code`` is stable, ``status`` None if no answer came, ``problem`` the whole of it (RFC 9457), and
-    ``retry_after`` the seconds that the broker asked to be left alone.
+    ``code`` is stable.  ``status`` is None if no answer came.  ``problem`` is the whole answer (RFC 9457).
+    ``retry_after`` is for how many seconds the broker asked to be left alone.
     """
 
     def __init__(
         self,
         text: str,
         *,
-        code: str = "unknown",  # what is copied or pickled is made without it
+        code: str = "unknown",  # copy and pickle make an error without a code
         status: int | None = None,
         problem: Mapping[str, Any] | None = None,
         retry_after: int = 0,
@@ -41,9 +41,10 @@ class CallFailed(Exception):
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may do better shortly: the broker couldn't just then, or this isn't its answer.
+        """Whether the same call may do better shortly.
 
-        Only the broker ends access: what stands between says nothing about it, whatever its status.
+        It may if the broker couldn't answer just then, or if this isn't the broker's answer.  Only the broker ends
+        access: whatever stands between says nothing about that, whatever its status.
         """
         return self.code in _NOT_THE_BROKERS or self.status == 429 or (self.status or 0) >= 500
 
@@ -53,15 +54,18 @@ class AccessDenied(CallFailed):
 
 
 class AccessEnded(CallFailed):
-    """What was allowed before was cut off or has ended: the lease, or what it relied on."""
+    """The lease, or something that it relied on, was cut off or has ended."""
 
 
 class OutsideUpstream(Exception):
-    """A request for another place than the upstream; it was not sent, and neither was the lease's token."""
+    """A request for another place than the upstream.
+
+    Neither the request nor the lease's token was sent.
+    """
 
 
 class Answer(Protocol):
-    """What the answers of requests, httpx and httpx2 have in common."""
+    """An answer of requests, httpx or httpx2: what these have in common."""
 
     @property
     def status_code(self) -> int:
@@ -70,11 +74,11 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By names in any case."""
+        """The headers, by names in any case."""
         ...
 
     def json(self) -> Any:  # noqa: ANN401 - any JSON
-        """The body, read."""
+        """The body, read as JSON."""
         ...
 
 
@@ -82,7 +86,7 @@ def raise_for_problem(response: Answer) -> None:
     """Raise the broker's own refusal of a proxied call; what the upstream answered passes.
 
     Args:
-        response: of requests, httpx or httpx2; a streamed one must have been read.
+        response: an answer of requests, httpx or httpx2; a streamed one must have been read.
 
     Raises:
         AccessDenied: policy refused this call. AccessEnded: the access was cut off or has ended.
@@ -91,7 +95,7 @@ def raise_for_problem(response: Answer) -> None:
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/problem+json":
         return
     body = _object(response)
-    if body is not None and str(body.get("type")).startswith(_OURS):  # an upstream may have problems of its own
+    if body is not None and str(body.get("type")).startswith(_OURS):  # an upstream may answer with problems of its own
         raise _failure(response, body)
 
 
@@ -110,7 +114,10 @@ def answer(response: Answer) -> dict[str, Any]:
 
 
 def token_answer(response: Answer) -> dict[str, Any]:
-    """As :func:`answer`, of the token endpoint, whose refusals are OAuth's (RFC 6749 §5.2)."""
+    """The same as :func:`answer`, for the token endpoint.
+
+    That refuses as OAuth does (RFC 6749 §5.2).
+    """
     body = _object(response)
     if body is not None and response.status_code in {400, 401} and isinstance(body.get("error"), str):
         raise _failure(response, body)
@@ -118,7 +125,7 @@ def token_answer(response: Answer) -> dict[str, Any]:
 
 
 def another_answer(what: str) -> CallFailed:
-    """A good answer, but not to what was asked: its ``what`` shows that."""
+    """The error for a good answer to another question; ``what`` names the field that shows it."""
     return CallFailed(
         f"The answer is not the one to this call: its {what} is missing or another's, so it was not used. "
         "Look for a cache or gateway on the way that mixes answers up, and keep the broker as new as its client.",
@@ -127,7 +134,7 @@ def another_answer(what: str) -> CallFailed:
 
 
 def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None) -> CallFailed:
-    """No answer at all from ``url``, asked by way of ``proxy``."""
+    """The error if no answer came from ``url``, asked by way of ``proxy``."""
     cause = _printable(str(error)) or type(error).__name__
     if proxy is None:
         text = f"No answer from {url} ({cause}); does it run there? BROKER_URL names another place."
@@ -137,7 +144,10 @@ def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None) -> 
 
 
 def outside(url: str, base: str) -> OutsideUpstream:
-    """The refusal of a request for ``url``, not below ``base``; it tells the origin only."""
+    """The refusal of a request for ``url``, which isn't below ``base``.
+
+    Its text tells only the origin.
+    """
     return OutsideUpstream(
         f"The request is for {_place(url)}, not below {base}: it was not sent, and neither was the lease's token. "
         "Call other places with a client of their own."
@@ -154,7 +164,7 @@ def _object(response: Answer) -> dict[str, Any] | None:
 
 
 def _somebody_else(response: Answer) -> CallFailed:
-    """For an answer that is not the broker's: whose it may be, by what it shows."""
+    """The error for an answer that isn't the broker's: its text says whose it may be."""
     shows = [response.headers.get("content-type", "").partition(";")[0]]
     shows += [f"{name}: {value}" for name in ("server", "via") if (value := response.headers.get(name))]
     if location := response.headers.get("location"):
@@ -187,7 +197,7 @@ def _place(url: str) -> str:
 def _failure(response: Answer, body: Mapping[str, Any]) -> CallFailed:
     code = str(body.get("code") or body.get("error") or "unknown")
     text = str(body.get("detail") or body.get("error_description") or body.get("title") or "The broker said no.")
-    if code == "invalid_client":  # the broker tells its own time; whoever reads this compares
+    if code == "invalid_client":  # the broker's text tells its own time, so the reader can compare
         text += f" This machine's clock reads {datetime.now(UTC).isoformat(timespec='milliseconds')[:-6]}Z."
     kind = AccessEnded if code in _CUT_OFF else AccessDenied if response.status_code == 403 else CallFailed
     return kind(

@@ -1,4 +1,7 @@
-"""A job's identity: a key pair made and kept on the job's side, and the assertions it signs (RFC 7523)."""
+"""A job's identity: a key pair, and the assertions that it signs (RFC 7523).
+
+The pair is made and kept on the job's side.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
 
 from broker.base import closed
 
-# RFC 9864 renames the algorithm to Ed25519; RFC 8037's EdDSA is what deployed libraries still write and expect.
+# RFC 9864 renames the algorithm to Ed25519. Deployed libraries still write and expect RFC 8037's name, EdDSA.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
 
 Algorithm = Literal["EdDSA", "ES256", "RS256"]
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# On both sides of now, so that an assertion holds for a broker whose clock is that far off this machine's.
+# An assertion holds for so long before and after now: the broker's clock may be that far off this machine's.
 _SPAN_S = 60
 
 
@@ -56,10 +59,10 @@ class Identity:
     private_jwk: dict[str, Any]
 
     def assertion(self) -> str:
-        """A fresh assertion for the broker's token endpoint (RFC 7523 §2.2, as RFC 7523bis has it); good once.
+        """A fresh assertion for the broker's token endpoint; it is good once.
 
-        It is dated a minute back and lasts for a minute, so it holds where the broker's clock is up to a minute, and
-        the broker's own leeway, off this machine's.
+        Its form is RFC 7523 §2.2's, as RFC 7523bis has it.  It is dated a minute back and lasts for a minute.  So the
+        broker's clock may be off this machine's by a minute and the broker's own leeway.
         """
         now = int(time.time())
         algorithm = str(self.private_jwk["alg"])

@@ -1,6 +1,7 @@
-"""A lease that lasts: renewed ahead of time by a thread of its own, so that whoever uses it never waits for that.
+"""A lease that lasts.
 
-Each process holds its own: threads don't survive a fork, and a lease that a child gave back would be its parent's.
+A thread of its own renews it ahead of time, so that nobody who uses it waits for that.  Each process holds a lease of
+its own: threads don't survive a fork, and a lease that a child gave back would be its parent's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from broker.client.forks import PerProcess
 if TYPE_CHECKING:
     from broker.client.client import Client
 
-# Of the time that is left, how much passes before a renewal; the rest is for trying again.
+# This part of the time that is left passes before a renewal. The rest is for trying again.
 EARLY = 2 / 3
 _LEAST_S = 0.5
 _BACKOFF_S = 0.25
@@ -33,7 +34,7 @@ _GRACE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Lease:
-    """A lease, timed by this machine's monotonic clock: what its wall clock says doesn't matter."""
+    """A lease, timed by this machine's monotonic clock; its wall clock doesn't matter."""
 
     id: str
     url: str
@@ -49,7 +50,7 @@ class _Lease:
         return self.expires_at - time.monotonic()
 
 
-# A key that rests may be used again one day, without anybody asking for a new lease.
+# After these a key may be used again one day, without a new lease.
 _RESTS = frozenset({"key_failing", "key_paused", "key_too_old"})
 
 
@@ -68,7 +69,7 @@ class RenewingLease:
             CallFailed: policy said no, or no answer came.
         """
         self._per_process = PerProcess(partial(_ProcessLease, client, wanted, keep_token=keep_token))
-        # For good.  A child starts with its parent's, and doesn't learn what becomes of that.
+        # An end is for good. A child starts with its parent's value, and doesn't learn what becomes of that.
         self._ended: CallFailed | None = None
         self.url = self._per_process().url  # the proxy's base URL for what is leased: the same for every lease
 
@@ -77,18 +78,20 @@ class RenewingLease:
 
     @property
     def token(self) -> str:
-        """The token of this process's present lease; waits for the network only if a child has none yet.
+        """The token of this process's present lease.
+
+        This waits for the network only if a child of ``fork()`` has no lease yet.
 
         Raises:
-            AccessEnded, AccessDenied: it was cut off, or can't be had any more; for good.
-            CallFailed: the broker has been away for too long; once it is back there is a token again.
+            AccessEnded, AccessDenied: the access was cut off, or can't be had any more; that is for good.
+            CallFailed: the broker has been away for too long; once it is back, there is a token again.
         """
         self._check()
         kept = self._own()
         try:
             self._check()
         except CallFailed:
-            kept.close()  # closed meanwhile, perhaps before there was anything to give back
+            kept.close()  # it was closed meanwhile, perhaps before there was a lease to give back
             raise
         return kept.token
 
@@ -99,7 +102,7 @@ class RenewingLease:
         return None if kept is None else kept.final_seconds
 
     def close(self) -> None:
-        """Give this process's lease back; without an answer it ends by itself when it expires."""
+        """Give this process's lease back; if no answer comes, it ends when it expires."""
         self._ended = self._ended or AccessEnded("This lease was given back; take another.", code="lease_over")
         if kept := self._per_process.made:
             kept.close()
@@ -120,8 +123,8 @@ class RenewingLease:
 class _ProcessLease:
     """One lease of one process.
 
-    Only the thread changes what is held; everybody else reads it, and never waits.  The thread doesn't keep the
-    object alive: the lease of an abandoned one expires.
+    Only the thread changes what is held.  Everybody else reads it, and never waits.  The thread doesn't keep the object
+    alive: if the object is abandoned, its lease expires.
     """
 
     def __init__(self, client: Client, wanted: dict[str, Any], *, keep_token: bool) -> None:
@@ -161,7 +164,11 @@ class _ProcessLease:
             self._give_back(self._lease)
 
     def advance(self) -> float | None:
-        """Renew, or take a new lease: for the thread.  Seconds until that is due again, None once access ended."""
+        """Renew, or take a new lease; only the thread calls this.
+
+        Returns:
+            Seconds until that is due again; None once access has ended.
+        """
         before = self._lease
         try:
             self._go_on(before)
@@ -174,7 +181,7 @@ class _ProcessLease:
             return self._pause(failure)
         self._trouble, self._failures = None, 0
         if self._lease.id != before.id and self._lease.renewable_until == before.renewable_until:
-            # The grant itself ends then, and another lease would not last longer: ask once it has.
+            # The grant itself ends then, so another lease would not last longer. Ask again once it has ended.
             return self._lease.left + _LEAST_S
         return self._due()
 
@@ -183,7 +190,7 @@ class _ProcessLease:
 
     def _pause(self, failure: CallFailed) -> float:
         ceiling = min(_BACKOFF_S * 2 ** min(self._failures, 10), _BACKOFF_CAP_S)
-        if self._lease.left > 0:  # not past the expiry, which an earlier try could have averted
+        if self._lease.left > 0:  # not past the expiry: an earlier try might prevent it
             ceiling = min(ceiling, max(self._lease.left / 2, _LEAST_S))
         backoff = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads callers, guards nothing
         return max(backoff, min(failure.retry_after, _RETRY_AFTER_CAP_S))
@@ -203,14 +210,17 @@ class _ProcessLease:
                 raise ended from None
 
     def _replaceable(self, lease: _Lease, ended: AccessEnded) -> bool:
-        """Whether a new lease may well be had: a new key took the old one's place, or this machine's clock stood."""
+        """Whether a new lease may well be had.
+
+        It may if a new key took the old one's place, or if this machine's clock stood still.
+        """
         if ended.code == "lease_over":
             return bool(self._client.find(lease.id)["state"] == "expired")
         return ended.code == "key_revoked"
 
     def _replace(self, old: _Lease) -> None:
         self._lease = self._taken()
-        # Calls that are under way under the old one may finish; close() doesn't wait for them.
+        # Calls under the old lease may finish. close() doesn't wait for them.
         self._stop.wait(min(max(old.left, 0) / 2, _GRACE_S))
         self._give_back(old)
 
@@ -235,7 +245,7 @@ def _lease(view: dict[str, Any], url: str, token: str, asked_at: float) -> _Leas
         url=url,
         token=token,
         asked_at=asked_at,
-        expires_at=asked_at + lasts.total_seconds(),  # it was issued later than asked for: rather too short
+        expires_at=asked_at + lasts.total_seconds(),  # counted from the question, so rather too short
         final=view["expires_at"] == view["renewable_until"],
         renewable_until=view["renewable_until"],
     )

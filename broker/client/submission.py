@@ -1,4 +1,7 @@
-"""The intake page's part without a browser: for scripted senders and customers who don't trust pages."""
+"""The intake page's part without a browser.
+
+It is for scripted senders, and for customers who don't trust pages.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from broker.formats import base64url, intake_seal, link_proof, link_secret
 
 _LINK = re.compile(r"[<(\[\"']*((?i:https?)://[^/?#]+(?:/[^?#]*)?)/intake/(int_[0-9a-f]{32})(.*)")
 _RECEIVED = frozenset({"accepted", "verifying", "held"})
-# What a submission meets if something on the way sent it twice, or somebody else was faster.
+# A submission gets these codes if something on the way sent it twice, or if somebody else was faster.
 _TWICE = frozenset({"intake_spent", "challenge_over"})
 
 OLD_LINK = (
@@ -25,9 +28,10 @@ OLD_LINK = (
 
 
 class AnswerLost(CallFailed):
-    """Whether the key arrived isn't known: the answer was lost, and asking for it failed as well.
+    """It isn't known if the key arrived.
 
-    ``status_code`` is the code with which ``status_page`` shows what became of the key, if it did arrive.
+    The answer was lost, and asking for it failed as well.  If the key did arrive, ``status_page`` shows what became of
+    it to who has ``status_code``.
     """
 
     def __init__(self, text: str, *, status_code: str = "", status_page: str = "") -> None:
@@ -44,23 +48,26 @@ def submit_key(
     timeout: float = 60,
     proxy: str | None = None,
 ) -> dict[str, Any]:
-    """Seal ``key`` to the request behind a one-time link and submit it; the receipt.
+    """Seal ``key`` to the request behind a one-time link and submit it.
 
-    What it is sealed to is what the link names, whoever answers on the way.  ``status_code`` of the receipt was made
-    here and is the sender's alone: pasted at ``status_page`` it shows what becomes of the key, pauses and withdraws it.
-    ``old_link`` says what is missing if the link is of an old kind.
+    The key is sealed to the recipient that the link names, whoever answers on the way.
+
+    Returns:
+        The receipt.  Its ``status_code`` was made here and is the sender's alone.  Pasted at ``status_page``, the code
+        shows what becomes of the key, pauses and withdraws it.  ``old_link`` says what is missing if the link is of an
+        old kind.
 
     Args:
-        link: the whole of it; what a mail program added, wrapped or encoded is put right.
-        key: as the upstream gave it.
+        link: the whole link; if a mail program wrapped, encoded or added something, that is put right.
+        key: the key as the upstream gave it.
         variables: what the upstream needs beside the key, by name.
         timeout: seconds that a call may wait for the broker.
         proxy: URL of the HTTP proxy that leads to the broker; left out, none, whatever the environment says.
 
     Raises:
         ProxyUnusable: ``proxy`` is no such URL.
-        CallFailed: the link is none, cut off, altered, over or without TLS, somebody else than the link names is to
-            read the key (``recipient_changed``), or the key was refused; the text says what to do.
+        CallFailed: the link is no link, cut off, altered, expired or without TLS; or somebody else than the link names
+            would read the key (``recipient_changed``); or the key was refused.  The text says what to do.
         AnswerLost: it isn't known whether the key arrived.
     """
     base, intake, secret = _parts(link)
@@ -93,11 +100,11 @@ class _Page:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The page's address."""
         return str(self.http.base_url).rstrip("/") + f"/{self.name}/{self.intake}"
 
     def call(self, step: str, **said: Any) -> dict[str, Any]:
-        """One call with its proof; another one if the challenge that it answers has expired."""
+        """One call with its proof; if the challenge that it answers has expired, a second one."""
         try:
             return self._call(step, said)
         except CallFailed as failure:
@@ -120,7 +127,7 @@ class _Page:
 
 
 def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
-    """Submit; if the answer to that was lost, the receipt by the code that was made for it."""
+    """Submit; if the answer is lost, get the receipt by the status code that was made for it."""
     try:
         return page.call("submit", **said)
     except CallFailed as failure:
@@ -149,7 +156,7 @@ def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:
 
 
 def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes, intake_seal.SealContext]:
-    """Whom the broker is said to be, if that is whom the link names."""
+    """The recipient that the answer names, if it is the one that the link names."""
     try:
         public = base64url.decode(opened["seal"]["public_key"])
         context = intake_seal.SealContext(**opened["seal"]["context"])
@@ -168,7 +175,7 @@ def _recipient(opened: dict[str, Any], intake: str, secret: str) -> tuple[bytes,
 
 
 def _parts(link: str) -> tuple[str, str, str]:
-    """The broker's address, the request's id and the secret of a link, however it came."""
+    """The broker's address, the request's id and the secret of a link, in whatever form it came."""
     visible = "".join(character for character in link if character.isprintable() and not character.isspace())
     found = _LINK.match(visible)
     if found is None:

@@ -1,4 +1,4 @@
-"""httpx2 transports that send what is meant for an upstream to the broker's proxy instead."""
+"""httpx2 transports that send an upstream's requests to the broker's proxy instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from broker.client.forks import PerProcess
 
 @dataclass(frozen=True, slots=True)
 class Readdressing:
-    """From the upstream's own URLs, below ``base``, to those below ``proxy``; ``headers`` gives what opens these."""
+    """Turns the upstream's own URLs, below ``base``, into those below ``proxy``.
+
+    ``headers`` gives the headers that open these.
+    """
 
     base: httpx2.URL
     proxy: httpx2.URL
@@ -23,12 +26,13 @@ class Readdressing:
         """``request`` as the proxy takes it; path and query stay as they are, byte for byte.
 
         Raises:
-            OutsideUpstream: it is for another place. Else as ``headers``.
+            OutsideUpstream: it is for another place.
+            Whatever ``headers`` raises.
         """
-        # httpx2 lets a caller write the target out, beside the URL.
+        # httpx2 lets a caller write the target out beside the URL.
         target = request.extensions.get("target", request.url.raw_path)
         rest = _below(self.base, request.url, target)
-        if rest is None:  # references in answers (Location, Link) lead through the proxy already
+        if rest is None:  # references in answers (Location, Link) are the proxy's URLs already
             rest = _below(self.proxy, request.url, target)
         if rest is None:
             raise outside(str(request.url), str(self.base))
@@ -43,7 +47,7 @@ class Readdressing:
 
 
 def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
-    """What of ``target`` comes after the base URL's path; None if it isn't below that."""
+    """The part of ``target`` after the base URL's path; None if it isn't below that."""
     prefix = base.raw_path.rstrip(b"/")
     rest = target.removeprefix(prefix)
     same = url.origin == base.origin and target.startswith(prefix) and rest[:1] in {b"", b"/", b"?"}

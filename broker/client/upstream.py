@@ -1,4 +1,4 @@
-"""An upstream as a job's HTTP client sees it through the broker: where it is, and what opens it."""
+"""An upstream as a job's HTTP client sees it: its address at the broker and what opens it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Headers(Protocol):
 
 
 class _Request(Protocol):
-    """What the requests of requests, httpx, httpx2 and aiohttp have in common."""
+    """A request of requests, httpx, httpx2 or aiohttp: what these have in common."""
 
     @property
     def url(self) -> object: ...
@@ -38,18 +38,18 @@ _ResponseT = TypeVar("_ResponseT")
 class Upstream:
     """One organization's upstream through the broker, under a lease that renews itself.
 
-    An instance is what ``auth=`` takes, in requests, httpx and httpx2 alike; :meth:`aiohttp` and :meth:`transport`
-    are for what takes something else.  Many threads may share it.  Reading the token never waits for the network;
-    making and closing an instance does, so async code does that in a thread (``async with`` closes it in one).
+    ``auth=`` of requests, httpx and httpx2 takes an instance.  :meth:`aiohttp` and :meth:`transport` are for clients
+    that take something else.  Many threads may share an instance.  Reading the token never waits for the network.
+    Making and closing an instance does, so async code does that in a thread (``async with`` closes it in one).
 
-    A child of ``fork()`` may use its parent's instance: its first use takes a lease of its own, and waits for that, and
-    what it closes is its own.  HTTP clients are to be made after the fork, as their connections don't survive one.
+    A child of ``fork()`` may use its parent's instance.  Its first use takes a lease of its own and waits for that, and
+    closing it closes only the child's own.  Make HTTP clients after the fork: their connections don't survive one.
     """
 
     def __init__(self, lease: RenewingLease, *, proxy: str | None = None) -> None:
         self._lease = lease
         self._proxy = proxy
-        # In the one spelling that HTTP clients give a URL, so that theirs begin with it.
+        # HTTP clients give a URL one spelling. This one has it too, so that theirs begin with it.
         self._base = httpx2.URL(lease.url)
         self.url = str(self._base)
 
@@ -61,7 +61,7 @@ class Upstream:
         """The present lease's token; take it again for each call.
 
         Raises:
-            AccessEnded, AccessDenied: access was cut off or refused; for good.
+            AccessEnded, AccessDenied: access was cut off or refused; that is for good.
             CallFailed: the broker has been away for longer than the lease lasted.
         """
         return self._lease.token
@@ -76,10 +76,10 @@ class Upstream:
         return {"Authorization": f"Bearer {self.token}"}
 
     def __call__(self, request: _RequestT) -> _RequestT:
-        """``auth=`` of requests, httpx and httpx2: ``request`` with the token.
+        """Put the token on ``request``, for ``auth=`` of requests, httpx and httpx2.
 
         Raises:
-            OutsideUpstream: the request is for another place. Else as :attr:`token`.
+            OutsideUpstream: the request is for another place. Others as :attr:`token`.
         """
         self._check(str(request.url))
         for name, value in self.headers().items():
@@ -89,7 +89,7 @@ class Upstream:
     async def aiohttp(self, request: _RequestT, handler: Callable[[_RequestT], Awaitable[_ResponseT]]) -> _ResponseT:
         """A client middleware of aiohttp: ``ClientSession(middlewares=(upstream.aiohttp,))``.
 
-        aiohttp sends redirects through it as well, so one to another place raises OutsideUpstream.
+        aiohttp sends redirects through it as well, so a redirect to another place raises OutsideUpstream.
         """
         return await handler(self(request))
 
@@ -97,9 +97,9 @@ class Upstream:
         """A transport for an httpx2 Client whose code keeps the upstream's own URLs.
 
         Args:
-            base_url: of the upstream, as its provider file has it.
-            wrapped: what sends, also in a child of ``fork()``; left out, each process has an HTTPTransport of its own,
-                which goes by the Client's proxy.
+            base_url: the upstream's, as its provider file has it.
+            wrapped: the transport that sends, also in a child of ``fork()``.  Left out, each process has an
+                HTTPTransport of its own, which goes by the Client's proxy.
         """
         sends = PerProcess[httpx2.BaseTransport](lambda: wrapped or connecting.transport(self._proxy))
         return UpstreamTransport(self._readdressing(base_url), sends)
@@ -107,7 +107,7 @@ class Upstream:
     def async_transport(
         self, base_url: str, wrapped: httpx2.AsyncBaseTransport | None = None
     ) -> httpx2.AsyncBaseTransport:
-        """As :meth:`transport`, for an AsyncClient."""
+        """The same as :meth:`transport`, for an AsyncClient."""
         sends = PerProcess[httpx2.AsyncBaseTransport](lambda: wrapped or connecting.async_transport(self._proxy))
         return AsyncUpstreamTransport(self._readdressing(base_url), sends)
 
@@ -133,7 +133,7 @@ class Upstream:
     def _check(self, url: str) -> None:
         rest = url.removeprefix(self.url)
         path = re.split("[?#]", rest, maxsplit=1)[0]
-        # The whole authority is part of what was compared, so no reading of the URL leads to another host.
+        # The comparison covers the whole authority, so no reading of the URL leads to another host.
         below = url.startswith(self.url) and path[:1] in {"", "/"}
         if not below or any(unquote(segment) in {".", ".."} for segment in path.split("/")):
             raise outside(url, self.url)

@@ -19,7 +19,6 @@ _WRITTEN_BEFORE = frozenset(
     {
         "broker/__init__.py",
         "broker/care",
-        "broker/client",
         "broker/credentials",
         "broker/incidents",
         "broker/intake",
