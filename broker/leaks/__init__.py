@@ -1,1 +1,4 @@
-"""Our keys where they should not be: found by their form, recognised by a keyed fingerprint, cut off."""
+"""Our keys where they should not be.
+
+They are found by their form, recognised by a keyed fingerprint, and cut off.
+"""

@@ -1,4 +1,7 @@
-"""Bodies on their way in, before anybody knows whose they are: together they take only so much memory."""
+"""Bodies on their way in, while nobody knows whose they are.
+
+Together they take only so much memory.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ class _Body:
 
 
 class Arriving:
-    """Holds ``most`` bytes; beyond that the body that has been coming longest is let go.
+    """Holds ``most`` bytes; beyond that it lets the body go that has been coming longest.
 
-    So whoever sends slowly keeps no room from what comes at a usual pace.
+    So a slow sender keeps no room from bodies that come at a usual pace.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -28,10 +31,10 @@ class Arriving:
         self._bodies: dict[_Body, None] = {}  # the oldest first
 
     async def whole(self, stream: AsyncIterable[bytes]) -> bytes:
-        """All of it.
+        """The whole body.
 
         Raises:
-            Unavailable: it was let go; it can be sent again.
+            Unavailable: the body was let go; it can be sent again.
         """
         body = _Body()
         self._bodies[body] = None

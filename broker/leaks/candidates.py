@@ -1,12 +1,13 @@
-"""What looks like a key of a declared provider, in any bytes.  Pure.
+"""Finds what looks like a key of a declared provider, in any bytes.  Pure.
 
-A pattern that begins with something distinctive (``rc_live_``) is looked for by that beginning, which a plain search
-finds at memory speed, and only there matched in full.  One that could be any hexadecimal number is a candidate only
-shortly after the provider's name, or another that its file gives, on the same line, as in ``DATADOG_API_KEY=…``.
+Some patterns begin with something distinctive (``rc_live_``).  A plain search finds that beginning at memory speed, and
+the pattern is matched in full only there.  Other keys could be any hexadecimal number.  Such a number is a candidate
+only if the provider's name, or another name from its file, stands shortly before it on the same line, as in
+``DATADOG_API_KEY=…``.
 
-Where other text may follow a key directly (the next string of a compiled file, the next column of a database) nobody
-can see where it ends: the candidate then has several readings.  Where other text may stand directly before it, it is a
-candidate that only the broker can tell from a part of another word.
+Other text may follow a key directly (the next string of a compiled file, the next column of a database).  Then nobody
+can see where the key ends, and the candidate has several readings.  Other text may also stand directly before it.  Then
+only the broker can tell the candidate from a part of another word.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from broker.providers.pattern import LONGEST, beginnings, shape
 from broker.providers.recognition import distinctive, unmistakable
 
 _CHUNK = 1 << 20
-# So far behind the provider's name a key may stand that has no beginning of its own.
+# A key without a beginning of its own may stand so far behind the provider's name.
 _NEAR = 80
-# A key may be in base64 of base64 (a registry's login in a Kubernetes secret), and takes more bytes than it has then.
+# A key may be in base64 of base64 (a registry's login in a Kubernetes secret). Then it takes more bytes than it has.
 _PACKED_DEEPEST = 2
 _WRITTEN = 4
 
 
 class Declared(NamedTuple):
-    """A provider, the form of its keys, and what else than its own name stands before one that has no beginning."""
+    """A provider and the form of its keys.
+
+    If its keys have no beginning of their own, the provider's name stands before them, or one of ``names``.
+    """
 
     provider: str
     pattern: str
@@ -41,9 +45,10 @@ class Declared(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A candidate: where it begins (bytes from 0, lines and columns from 1), whose form it has, and itself.
+    """A candidate: its text, whose form it has, and where it begins.
 
-    ``others`` is what further forms read there; not ``sure`` is what may well be a part of another word.
+    Bytes count from 0, lines and columns from 1.  ``others`` are what further forms read there.  If a candidate isn't
+    ``sure``, it may well be a part of another word.
     """
 
     offset: int
@@ -57,7 +62,10 @@ class Hit(NamedTuple):
 
     @property
     def readings(self) -> tuple[bytes, ...]:
-        """What else it may be; worked out when it is asked for, as most candidates are many times the same."""
+        """What else it may be.
+
+        This is worked out when it is asked for, because most candidates are the same many times.
+        """
         reads = ((self.form, self.text), *self.others)
         each = dict.fromkeys(one for form, text in reads for one in (text, *form.shorter(text)))
         each.pop(self.text, None)
@@ -65,17 +73,17 @@ class Hit(NamedTuple):
 
     @property
     def beginning(self) -> str:
-        """What all readings of it begin with."""
+        """The bytes that all readings of it begin with."""
         return self.text[: min(form.shortest for form, _ in ((self.form, self.text), *self.others))].decode("ascii")
 
     @property
     def digest(self) -> str:
-        """What the broker recognises it by, which tells nobody else what it is."""
+        """The digest by which the broker recognises it; it tells nobody else what the candidate is."""
         return hashlib.sha256(self.text).hexdigest()
 
     @property
     def masked(self) -> str:
-        """For people: its beginning and last four characters."""
+        """A text for people: its beginning and its last four characters."""
         text = self.text.decode("ascii")
         return f"{text[: min(8, len(text) // 4)]}…{text[-4:]}"
 
@@ -91,7 +99,7 @@ class Sighting(NamedTuple):
 
 
 class _Form:
-    """How the keys of a provider look amid other text."""
+    """How the keys of a provider look among other text."""
 
     def __init__(self, provider: str, pattern: str) -> None:
         self.provider = provider
@@ -103,19 +111,19 @@ class _Form:
         self.longest = bounds.longest
         self._whole = re.compile(pattern[1:-1].encode()).fullmatch
         self.told = distinctive(pattern) is not None
-        # Of a form of any length that nothing but a name tells, every part of a word would be another candidate.
+        # If only a name tells a form, and it has any length, every part of a word would be another candidate.
         self.anywhere = self.told or not self._varies
         self.starts = re.compile(f"(?=({pattern[1:-1]}))".encode())
 
     def sighting(self, data: bytes, at: int, text: bytes) -> Sighting | None:
-        """What ``text``, which stands there and has the form, is."""
+        """The candidate ``text``, which stands at ``at`` and has this form; None if it is none."""
         sure = self._alone or (may_begin(data, at) and self._ends(data, at) is not None)
         if not (sure or self.anywhere):
             return None
         return Sighting(self, text, sure)
 
     def shorter(self, text: bytes) -> Iterator[bytes]:
-        """What begins like it and is a key of this form, too."""
+        """The beginnings of ``text`` that are keys of this form, too."""
         if self._varies:
             yield from filter(self._whole, (text[:length] for length in range(self.shortest, len(text))))
 
@@ -145,7 +153,10 @@ class Finder:
                 self._names = tuple(dict.fromkeys((*self._names, *told_by)))
 
     def find(self, data: bytes) -> Iterator[tuple[int, Sighting]]:
-        """Every candidate and where it begins, in order, each place once: as it is, in UTF-16 and in base64."""
+        """Every candidate and where it begins, in order, each place once.
+
+        The bytes are read as they are, as UTF-16 and as base64.
+        """
         found: _Found = {}
         self.collect(data, found)
         self._find_packed(data, found, 1)
@@ -164,7 +175,7 @@ class Finder:
         self.collect(text, inner)
         if depth < _PACKED_DEEPEST:
             self._find_packed(text, inner, depth + 1)
-        if (wider := wide(text)) is not None:  # as PowerShell takes its commands
+        if (wider := wide(text)) is not None:  # PowerShell takes its commands in this form
             widened = _Found()
             self.collect(wider.text, widened)
             _take(inner, widened, wider)
@@ -185,11 +196,11 @@ class Finder:
     def _find_by_name(self, data: bytes, found: _Found) -> None:
         lowered = data.lower()
         for form, names in self.by_name:
-            known = 0  # up to here is known where keys may begin
+            known = 0  # up to here all beginnings of keys are known
             for first, last in _near(lowered, names):
                 if max(first, known) > last:
                     continue
-                # Twice as far as a key may reach that begins there: no part is looked at for each name before it.
+                # The part reaches twice as far as a key from there. Else it would be read once for each name before it.
                 end = min(last + 2 * form.longest, len(data))
                 decided = end if end == len(data) else end - form.longest + 1
                 for place in form.starts.finditer(data, max(first, known), end):
@@ -201,7 +212,10 @@ class Finder:
 
 
 def _near(lowered: bytes, names: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Where a key may begin that one of these names tells: on its line, not far behind it; each place once."""
+    """The places where a key may begin that one of these names tells, each once.
+
+    They are on the line of the name, not far behind it.
+    """
     ends = []
     for name in names:
         at = lowered.find(name)
@@ -221,7 +235,10 @@ def _near(lowered: bytes, names: Iterable[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _add(found: _Found, at: int, new: Sighting | None) -> None:
-    """Two forms may begin alike: what the first one reads is shown, and all are readings of it."""
+    """Note a candidate.
+
+    Two forms may begin at one place.  Then the first one's candidate is shown, and all are readings of it.
+    """
     if new is None:
         return
     known = found.get(at)
@@ -235,7 +252,7 @@ def _add(found: _Found, at: int, new: Sighting | None) -> None:
 
 
 def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
-    """What was found in another reading of the same bytes, at where it stands in them."""
+    """Note what was found in another view of the same bytes, at its place in these."""
     for at, one in inner.items():
         origin = view.origin(at)
         if origin >= 0:
@@ -244,7 +261,10 @@ def _take(found: _Found, inner: _Found, view: View, step: int = 1) -> None:
 
 @dataclass(slots=True)
 class _Position:
-    """How far lines were counted: up to ``offset``, which is on ``line``, which begins at ``line_start``."""
+    """How far lines were counted: up to ``offset``.
+
+    That is on the line with the number ``line``, which begins at ``line_start``.
+    """
 
     offset: int = 0
     line: int = 1
@@ -272,7 +292,7 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
         chunk, broken = filled(stream, _CHUNK)
         ended = len(chunk) < _CHUNK or broken is not None
         buffer += chunk
-        # What begins near the end may not be all here yet.
+        # A candidate that begins near the end may not be here in full yet.
         until = base + len(buffer) - (0 if ended else behind)
         for at, one in finder.find(buffer):
             if reported <= base + at < until:
@@ -284,6 +304,6 @@ def scan(finder: Finder, stream: BufferedIOBase) -> Iterator[Hit]:
         if ended:
             return
         reported = max(reported, until)
-        kept = max(base, reported - behind)  # what comes next may need what stands before it
+        kept = max(base, reported - behind)  # the next candidates may need the bytes before them
         position.move(buffer, base, kept)
         buffer, base = buffer[kept - base :], kept

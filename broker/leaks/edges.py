@@ -1,7 +1,7 @@
 """Where a key may begin and end amid other text.  Pure.
 
-The same as ``providers.recognition`` says by one regular expression, told in steps: nearly every place is decided by
-the character before it, and no place takes long.
+``providers.recognition`` says the same by one regular expression.  This says it in steps: the character before a place
+decides nearly every place, and no place takes long.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from broker.providers.recognition import AFTER
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _LETTER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _EMPHASIS = 3
-# Escapes, percent-encoding and a terminal's colour.  Each begins with a character of its own, so that a search in the
-# bytes that the longest one has is short.
+# Escapes, percent-encoding and a terminal's colour. Each begins with a character of its own, so a search in as many
+# bytes as the longest one has is short.
 _ESCAPED = re.compile(
     rb"(?:\\[abfnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]{0,20}m)\Z"
 ).search
@@ -22,7 +22,7 @@ _ESCAPED_LONGEST = 23
 
 
 def may_begin(data: bytes, at: int) -> bool:
-    """Whether what begins at ``at`` is no part of the word before it."""
+    """Whether a key may begin at ``at``: what begins there is no part of the word before it."""
     if at == 0 or (before := data[at - 1]) not in _WORD:
         return True
     if _ESCAPED(data, max(at - _ESCAPED_LONGEST, 0), at) is not None:
@@ -38,5 +38,5 @@ def may_begin(data: bytes, at: int) -> bool:
 
 
 def ending(pattern: str) -> re.Pattern[bytes]:
-    """A pattern with what may follow a key of it."""
+    """The pattern, followed by what may come after a key."""
     return re.compile(f"(?:{pattern}){AFTER}".encode())

@@ -1,6 +1,7 @@
-"""Archives that something stands before: an executable jar, a script that unpacks itself, a package of Debian's.
+"""Archives with something before them.
 
-They are noticed while the file is read as it is, which costs a search, and what follows them is kept for afterwards.
+Examples are an executable jar, a script that unpacks itself, and a package of Debian's.  They are noticed while the
+file is read as it is, which costs a search.  They and what follows them are kept for afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# So many bytes tell an archive from what only begins like one.
+# So many bytes tell an archive from something that only begins like one.
 _TELLING = 1_024
 _ZIP = re.compile(rb"PK\x03\x04[\x00-\x3f]\x00..[\x00\x08\x09\x0c\x0e\x5d\x5f\x63]\x00.{16}.[\x00-\x03]", re.DOTALL)
 _ZIP_END = b"PK\x05\x06"
@@ -37,7 +38,7 @@ def _is_gzip(start: bytes) -> bool:
 
 
 def inflates(start: bytes) -> bool:
-    """Whether something begins so that zlib packed."""
+    """Whether something that zlib packed begins with ``start``."""
     return _opens(zlib.decompressobj().decompress, start)
 
 
@@ -55,7 +56,7 @@ class _Form(NamedTuple):
     is_one: Callable[[bytes], bool]
 
     def begins(self, data: bytes, start: int, end: int) -> int:
-        """Where the first one begins; ``end`` where none does before that."""
+        """Where the first archive of this form begins; ``end`` if none begins before that."""
         at = data.find(self.magic, start, end)
         while at >= 0 and not self.is_one(data[at : at + _TELLING]):
             at = data.find(self.magic, at + 1, end)
@@ -71,20 +72,23 @@ _FORMS = (
 
 
 def first(data: bytes, end: int) -> int:
-    """Where the first archive in ``data`` begins; ``end`` where none does before that."""
+    """Where the first archive in ``data`` begins; ``end`` if none begins before that."""
     for form in _FORMS:
         end = form.begins(data, 0, end)
     return end
 
 
 def _zip_end(data: bytes, start: int) -> int:
-    """Behind the index of a zip and what is said there; if there is none, behind all that there is."""
+    """The place behind a zip's index and its comment; if it has no index, the end of ``data``."""
     at = data.rfind(_ZIP_END, start)
     return at + _ZIP_END_SIZE + int.from_bytes(data[at + 20 : at + 22], "little") if at >= 0 else len(data)
 
 
 def all_of(data: bytes) -> Iterator[Inner]:
-    """Every archive in ``data``, one after another; each form is looked for once in each part of it."""
+    """Every archive in ``data``, one after another.
+
+    Each form is looked for once in each part of ``data``.
+    """
     begins, start = dict.fromkeys(_FORMS, -1), 0
     while True:
         for form, at in begins.items():
@@ -99,7 +103,10 @@ def all_of(data: bytes) -> Iterator[Inner]:
 
 
 class Noticing(io.RawIOBase):
-    """The same bytes; whatever begins with the first archive in them is kept as ``rest``, up to ``most`` bytes."""
+    """The same bytes, of which ``rest`` is kept, up to ``most`` bytes.
+
+    The rest begins with the first archive in them.
+    """
 
     def __init__(self, inner: io.BufferedIOBase, most: int) -> None:
         self._inner = inner
@@ -111,11 +118,11 @@ class Noticing(io.RawIOBase):
         self.at = 0
 
     def readable(self) -> bool:
-        """See io."""
+        """Always, as io asks."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a memoryview is what io hands over
-        """See io."""
+        """Read into ``buffer`` for io, and look for an archive in what comes."""
         data = self._inner.read1(len(buffer))
         buffer[: len(data)] = data
         self._keep(data) if self._found else self._look(data)
@@ -126,7 +133,7 @@ class Noticing(io.RawIOBase):
         """The first archive and what comes after it; empty if there is none.
 
         Raises:
-            ValueError: it is more than may be kept.
+            ValueError: there is more than may be kept.
         """
         if not self._found:
             self._look(b"")
@@ -135,11 +142,14 @@ class Noticing(io.RawIOBase):
         return b"".join(self._kept)
 
     def _look(self, data: bytes) -> None:
-        """What begins in the last bytes can be told once more of them are there, or once there are no more."""
+        """Look for the first archive.
+
+        Whether one begins in the last bytes is known once more bytes are there, or once there are no more.
+        """
         ended = not data
         data = self._window + data
         end = len(data) if ended else max(len(data) - _TELLING, 0)
-        at = end if data.isascii() else first(data, end)  # nothing that is packed is all ASCII
+        at = end if data.isascii() else first(data, end)  # packed bytes are never all ASCII
         if at < end:
             self._found = True
             self.at += at

@@ -1,8 +1,8 @@
 """Where Git keeps what it knows of a folder, found without asking git.
 
-Git asks the configuration of what it finds, and goes wherever a file ``.git`` or ``commondir`` points.  Here that is
-followed only where what it leads to is of the same folder, or says itself that it belongs to it, as a further work tree
-and a submodule do; anything else is for whoever scans to name.
+Git reads the configuration that it finds, and goes wherever a file ``.git`` or ``commondir`` points.  Here such a
+pointer is followed only if its target is in the same folder, or if the target says itself that it belongs to the folder
+(a further work tree and a submodule do).  Whoever scans has to name anything else.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SYMBOLIC_DEEPEST = 5
 
 
 class GitFailed(Exception):
-    """What Git keeps could not be read; the text says why."""
+    """Git's files could not be read, or git failed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is of one work tree (``own``), what is of all (``common``), what is staged, and where objects lie."""
+    """Git's folder of one work tree (``own``), that of all (``common``), and what they hold."""
 
     own: Path
     common: Path
@@ -33,7 +33,10 @@ class Kept:
     objects: tuple[Path, ...]
 
     def head(self) -> str | None:
-        """The id of the commit that is checked out; None if there is none yet, or it is not told by text."""
+        """The id of the commit that is checked out.
+
+        It is None if there is none yet, or if no text file tells it.
+        """
         name = "HEAD"
         for _ in range(_SYMBOLIC_DEEPEST):
             said = line(self.own / name) or line(self.common / name)
@@ -58,12 +61,12 @@ class Kept:
 
 
 def is_own(path: Path) -> bool:
-    """Whether this is a file itself: neither a link nor a pipe, at which one could wait for ever."""
+    """Whether this is a file itself: no link, and no pipe, which one could wait at for ever."""
     return path.is_file() and not path.is_symlink()
 
 
 def line(path: Path) -> str | None:
-    """What a file of Git's says in its one line; None if it is none."""
+    """The one line of a file of Git's; None if it is no such file."""
     if not is_own(path):
         return None
     with path.open("rb") as stream:
@@ -71,13 +74,13 @@ def line(path: Path) -> str | None:
 
 
 def find(path: Path) -> Kept:
-    """What Git keeps of ``path``, a folder in a work tree or a repository itself.
+    """Where Git keeps what it knows of ``path``, a folder in a work tree or a repository itself.
 
-    What Git tells its hooks by their environment (``GIT_DIR``, ``GIT_INDEX_FILE``, object folders) counts for the
-    repository of the current folder alone.
+    Git tells its hooks some places by their environment (``GIT_DIR``, ``GIT_INDEX_FILE``, object folders).  That counts
+    only for the repository of the current folder.
 
     Raises:
-        GitFailed: there is none, or it is elsewhere.
+        GitFailed: there is no repository, or it is elsewhere.
     """
     here = Path.cwd()
     own = _own(path.resolve(), here)
@@ -116,14 +119,14 @@ def _own(path: Path, here: Path) -> Path:
 
 
 def _keeps(folder: Path) -> bool:
-    """Whether this is what Git keeps, going by what is in it."""
+    """Whether this is a folder of Git's own, by what is in it."""
     if not is_own(folder / "HEAD") and not (folder / "HEAD").is_symlink():
         return False
     return is_own(folder / "commondir") or ((folder / "objects").is_dir() and (folder / "refs").is_dir())
 
 
 def _pointed(marker: Path) -> Path:
-    """Where a file ``.git`` points, if that belongs to it."""
+    """The folder that a file ``.git`` points to, if it belongs to the file's folder."""
     kind, _, said = (line(marker) or "").partition(": ")
     target = marker.resolve() if marker.is_symlink() else (marker.parent / said).resolve()
     if not marker.is_symlink() and (kind != "gitdir" or not _keeps(target)):
@@ -139,14 +142,14 @@ def _belongs(own: Path, marker: Path) -> bool:
     if own.parent.name == "worktrees" and (back := line(own / "gitdir")) is not None:
         return (own / back).resolve() == marker
     try:
-        outer = _own(marker.parent.parent, marker)  # the environment is not of that one
+        outer = _own(marker.parent.parent, marker)  # the environment isn't about the outer repository
         return any(own.is_relative_to(kept / "modules") for kept in (outer, _common(outer)))
     except GitFailed:
         return False
 
 
 def _common(own: Path) -> Path:
-    """What all work trees share; this one's folder is in it."""
+    """The folder that all work trees share; this one's own folder is in it."""
     said = line(own / "commondir")
     if said is None:
         return own

@@ -1,10 +1,11 @@
-"""A repository's objects and index, lent to an empty one of ours: the one place where git is run.
+"""A repository's objects and index, lent to an empty repository of ours.
 
-Whoever packed a repository could have git run a command in many ways: configuration (and what it includes), hooks,
-attributes, transports; every version of git knows more of them.  So git never sees what is scanned.  It is run in a
-repository that was made for this, has a configuration of our own, no refs, hooks nor work tree, and links to the files
-that hold objects.  Alternates, grafts and replacements stay behind.  Rejected: git in the repository itself with each
-dangerous setting overridden, for one that nobody thought of is enough.
+This is the one place where git is run.  Whoever packed a repository could make git run a command in many ways:
+configuration (and what it includes), hooks, attributes, transports.  Every version of git knows more of them.  So git
+never sees the scanned repository.  It runs in one that is made for this.  That has our own configuration, no refs, no
+hooks and no work tree, and links to the files that hold objects.  Alternates, grafts and replacements stay behind.
+Rejected: git in the repository itself with each dangerous setting overridden.  One setting that nobody thought of would
+be enough.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _CONFIG = """[core]
 [extensions]
 \tobjectFormat = {form}
 """
-# An empty configuration leaves nothing to do for the rest; they say it to a git that has a setting built in.
+# With an empty configuration the rest of these change nothing, except for a git that has a setting built in.
 _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_ATTR_NOSYSTEM": "1",
@@ -44,7 +45,7 @@ _FORMS = frozenset({"sha1", "sha256"})
 
 
 class Lent:
-    """Runs git on what was lent."""
+    """Runs git on the lent objects and index."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,10 +55,10 @@ class Lent:
 
     @contextmanager
     def running(self, *words: str, given: Path | None = None) -> Iterator[IO[bytes]]:
-        """What git writes, which is to be read to its end; ``given`` is what it reads.
+        """The output of git, which the caller reads to its end; git reads ``given``.
 
         Raises:
-            GitFailed: it is not installed, or did not end well.
+            GitFailed: git is not installed, or did not end well.
         """
         with TemporaryFile() as errors, (given or Path(os.devnull)).open("rb") as read:
             try:
@@ -85,10 +86,10 @@ class Lent:
                 raise GitFailed(f"git ended with {status}: {said or 'it did not say why'}")
 
     def said(self, *words: str, given: Path | None = None) -> bytes:
-        """All that git writes.
+        """The whole output of git.
 
         Raises:
-            GitFailed: see :meth:`running`.
+            GitFailed: git is not installed, or did not end well.
         """
         with self.running(*words, given=given) as written:
             return written.read()
@@ -96,7 +97,7 @@ class Lent:
 
 @contextmanager
 def lent(kept: Kept, skipped: Skipped) -> Iterator[Lent]:
-    """An empty repository with the objects and the index of ``kept``, which it only links to.
+    """An empty repository that links to the objects and the index of ``kept``.
 
     Raises:
         GitFailed: git is not installed.
@@ -123,7 +124,10 @@ def lent(kept: Kept, skipped: Skipped) -> Iterator[Lent]:
 
 
 def _form(git: Lent, kept: Kept, skipped: Skipped) -> str:
-    """How the repository names objects: the one thing that is asked of its configuration, as of any text."""
+    """How the repository names objects.
+
+    Nothing else is read from its configuration, and it is read like any text.
+    """
     config = kept.common / "config"
     asked = ("--no-includes", "--default", "sha1", "--get", "extensions.objectformat")
     try:
@@ -138,7 +142,7 @@ def _form(git: Lent, kept: Kept, skipped: Skipped) -> str:
 
 
 def _lend_objects(objects: Path, into: Path, skipped: Skipped) -> None:
-    """Link to each file that holds objects, and to nothing that would lead git elsewhere."""
+    """Link to each file that holds objects, but to nothing that would lead git elsewhere."""
     if objects.is_symlink() or not objects.is_dir():
         skipped(str(objects), "is no folder of its own, so that the objects in it are not read")
         return
@@ -160,5 +164,5 @@ def _lend_objects(objects: Path, into: Path, skipped: Skipped) -> None:
 
 
 def _is_fan(name: str) -> bool:
-    """Of the 256 folders that Git spreads objects over."""
+    """Whether this is one of the 256 folders that Git spreads objects over."""
     return len(name) == 2 and set(name) <= set("0123456789abcdef")

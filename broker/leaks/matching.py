@@ -1,7 +1,8 @@
-"""Is this candidate one of our keys?  Recognised by a keyed hash of its digest, whoever's it is.
+"""Whether a candidate is one of our keys, told by a keyed hash of its digest.
 
-A scanner sends SHA-256 of what it found: of a random key that tells nobody what it is, so a candidate that is not ours
-stays where it was.  What is stored is a keyed hash of that digest, useless without the broker's own key.
+A scanner sends only the SHA-256 of what it found.  The digest of a random key tells nobody what the key is, so a
+candidate that isn't ours stays where it was.  The broker stores a keyed hash of that digest, which is useless without
+the broker's own key.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
 from broker.notifications.notices import Kind, notify
 
-# A statement takes only so many values; between two others get their turn.
+# A statement takes only so many values. Between two statements others get their turn.
 _AT_ONCE = 500
 _OVER = frozenset({State.REVOKED, State.DESTROYED})
 
@@ -40,9 +41,10 @@ class Seen(NamedTuple):
 
 
 async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -> dict[str, VersionRow]:
-    """The versions that these digests are of, of every tenant; what the caller may learn is the caller's question.
+    """The versions, of every tenant, that have these digests.
 
-    A key that was refused once may have been given again: then it is the version that has not ended, else the newest.
+    The caller decides who may learn of them.  A key that was refused once may have been given again.  Then the version
+    that hasn't ended counts, or else the newest.
     """
     wanted, found = list(dict.fromkeys(digests)), dict[str, VersionRow]()
     async with db.read(EVERY_TENANT) as session:
@@ -60,7 +62,10 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
 
 
 async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:
-    """Keep findings: each key at each location once, on the record, with operators told; a location holds no key."""
+    """Keep findings: each key at each location once.
+
+    They go on the record, and operators are notified.  A key in the text of a location is masked.
+    """
     versions = {(one.version.credential_id, one.version.number): one.version for one in seen}
     locations: dict[tuple[str, int], Counter[str]] = {which: Counter() for which in versions}
     for one in seen:
@@ -88,7 +93,7 @@ def _often(location: str, count: int) -> str:
 
 
 async def _keep(session: AsyncSession, version: VersionRow, location: str, found_by: str, now: int) -> bool:
-    """Whether the key was not known to be there."""
+    """Keep one finding; False if it was known that the key is there."""
     made = await session.execute(
         upsert(session, FindingRow)
         .values(
@@ -109,7 +114,10 @@ async def _keep(session: AsyncSession, version: VersionRow, location: str, found
 
 
 async def _notify(session: AsyncSession, version: VersionRow, locations: Sequence[str], now: int) -> None:
-    """Once a day for each key: a scan that finds it everywhere, or again in every checkout, is one alarm."""
+    """Notify operators, once a day for each key.
+
+    So a scan that finds a key everywhere, or again in every checkout, is one alarm.
+    """
     kind: Kind = "leak_found" if version.confirmed_at is None else "dead_key_found"
     facts: Mapping[str, str | int] = {"last4": version.last4, "place": locations[0], "places": len(locations)}
     await notify(

@@ -1,4 +1,7 @@
-"""A partner's published keys: fetched once an hour, and not more often than once a minute whatever strangers send."""
+"""A partner's published keys.
+
+They are fetched once an hour, and at most once a minute whatever strangers send.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from broker.wire.client import Unreadable
 
 _KEYS_MAX = 262_144
 _FRESH_MS = 3_600_000
-# An unknown key id makes the list be fetched again, as does a failure, but not more often than this.
+# After an unknown key id or a failure the list is fetched again, but not more often than this.
 _AGAIN_MS = 60_000
-# A partner that doesn't answer holds a report up for no longer: the list that is known decides, or it is sent again.
+# A partner that doesn't answer holds a report up for so long. Then the known list decides, or the report is sent again.
 _PATIENCE_S = 5.0
 
 
 class NotYet(Unavailable):
-    """Whether a report is the partner's can't be told yet."""
+    """It can't be told yet if a report is the partner's."""
 
     code = "report_not_judged"
     title = "The report can't be judged yet"
@@ -40,7 +43,10 @@ class NotYet(Unavailable):
 
 
 class PartnerKeys:
-    """Public keys by id (ECDSA P-256), in the form that GitHub publishes them; ``private`` is for development."""
+    """Public keys by id (ECDSA P-256), in the form in which GitHub publishes them.
+
+    ``private`` allows a private address, for development.
+    """
 
     def __init__(self, outbound: Outbound, clock: Clock, url: str, *, private: bool) -> None:
         self._outbound = outbound
@@ -55,19 +61,19 @@ class PartnerKeys:
     async def published(self, key_id: str) -> str:
         """The key of that id, in PEM.
 
-        An id that is not listed is never refused for good, nor remembered: the partner may have begun to use it just
-        now, and a stranger's made-up one may have used up the fetch of this minute.
+        An id that isn't listed is never refused for good, and isn't remembered.  The partner may have begun to use it
+        just now, and a stranger's made-up id may have used up the fetch of this minute.
 
         Raises:
             NotYet: the id is not listed, or the list can't be had.
         """
         if self._wanted(key_id):
             if self._fetching is None and abs(self._clock() - self._tried_at) >= _AGAIN_MS:
-                # A task of its own: it goes on although whoever began it goes away.
+                # A task of its own, so that the fetch goes on if the request that began it goes away.
                 self._fetching = asyncio.create_task(self._fetch())
             if self._fetching is not None:
                 await asyncio.wait({self._fetching}, timeout=_PATIENCE_S)
-        # While no new list comes the last one holds: a leaked key must be cut off also then.
+        # If no new list comes, the previous one holds: a leaked key must be cut off then too.
         key = self._published.get(key_id)
         if key is None:
             left = _AGAIN_MS - abs(self._clock() - self._tried_at)
@@ -87,7 +93,7 @@ class PartnerKeys:
             self._fetching = None
 
     async def _answer(self) -> bytes:
-        """What the partner answered; empty if that is no list of keys."""
+        """The partner's answer; empty if that is no list of keys."""
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "keybroker")]
         body = bytearray()
         try:
@@ -119,7 +125,7 @@ def _read(body: bytes) -> Mapping[str, str] | None:
 
 
 def signed(published: str, signature: str, body: bytes) -> bool:
-    """Whether ``signature`` (base64) over ``body`` is of the key that was published."""
+    """Whether the published key made ``signature`` (base64) over ``body``."""
     try:
         key = serialization.load_pem_public_key(published.encode())
         if not isinstance(key, ec.EllipticCurvePublicKey):

@@ -11,7 +11,7 @@ _BUNDLED = Path(__file__).parent.parent / "providers" / "definitions"
 
 
 def declared(extra: Path | None = None) -> list[Declared]:
-    """Those of the bundled files, and of a folder of one's own, whose ids replace bundled ones."""
+    """The forms of the bundled files and of your own folder, whose ids replace bundled ones."""
     found: dict[str, Declared] = {}
     for folder in filter(None, (_BUNDLED, extra)):
         for path in sorted(folder.glob("*.toml")):

@@ -1,4 +1,4 @@
-"""Streams as a scanner reads them: whatever came before they broke is looked at too."""
+"""Streams as a scanner reads them: it looks at everything that came before one broke."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIECE = 65_536
 
 
 def filled(stream: io.BufferedIOBase, size: int) -> tuple[bytes, Exception | None]:
-    """Up to ``size`` bytes, fewer at the end only; and what broke the stream after them, where it broke."""
+    """Up to ``size`` bytes, fewer only at the end; and the error after them if the stream broke."""
     parts: list[bytes] = []
     try:
         while size > 0 and (part := stream.read1(size)):
@@ -39,7 +39,10 @@ class _Raw(io.RawIOBase):
 
 
 class Budget:
-    """How much may still be unpacked of one file, and how many entries; raises ValueError once it is more."""
+    """How many bytes and entries may still be unpacked of one file.
+
+    Its methods raise ValueError once there are more.
+    """
 
     def __init__(self, limit: int, entries: int) -> None:
         self.left = limit
@@ -95,7 +98,10 @@ class _Held(_Raw):
 
 
 class Part(_Raw):
-    """The next bytes of a stream that goes on behind them; how many are ``left``, also where it ends too soon."""
+    """The next bytes of a stream that goes on behind them.
+
+    ``left`` is how many have not come yet.  If the stream ends too soon, some are left for good.
+    """
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self._stream = stream
@@ -107,13 +113,13 @@ class Part(_Raw):
         return data
 
     def leave(self) -> None:
-        """Read on to its end, or to the stream's."""
+        """Read on to the end of this part, or of the stream if that comes first."""
         while self.read(_PIECE):
             pass
 
 
 class _Inflated(_Raw):
-    """What zlib packed, in its own form or gzip's."""
+    """Unpacks what zlib packed, in its own form or gzip's."""
 
     def __init__(self, packed: io.BufferedIOBase, alone: bool) -> None:
         self._packed = packed
@@ -134,7 +140,10 @@ class _Inflated(_Raw):
 
 
 class Patient:
-    """What tarfile reads from: it gets everything that came before the stream broke, then what broke it."""
+    """The stream that tarfile reads.
+
+    If the stream breaks, tarfile gets everything that came before, and then the error.
+    """
 
     def __init__(self, inner: io.BufferedIOBase) -> None:
         self._inner = inner
@@ -156,16 +165,19 @@ def counted(stream: io.BufferedIOBase, budget: Budget) -> io.BufferedIOBase:
 
 
 def held(data: memoryview) -> io.BufferedIOBase:
-    """These bytes as a stream, which makes no copy of all of them."""
+    """These bytes as a stream that doesn't copy all of them."""
     return io.BufferedReader(_Held(data))
 
 
 def looked_at(stream: io.BufferedIOBase) -> tuple[bytes, io.BufferedIOBase]:
-    """How the stream begins, and all of it still."""
+    """The beginning of the stream, and a stream that still has all of it."""
     head, broken = filled(stream, _HEAD)
     return head, io.BufferedReader(_Rejoined(head, broken, stream))
 
 
 def inflated(packed: io.BufferedIOBase, *, alone: bool) -> io.BufferedIOBase:
-    """What zlib packed; raises ValueError if it should be ``alone`` and is not."""
+    """The unpacked bytes of what zlib packed.
+
+    Reading raises ValueError if that should be ``alone`` and something follows it.
+    """
     return io.BufferedReader(_Inflated(packed, alone))

@@ -1,8 +1,8 @@
 """Reports from partner scanners, in the form of GitHub's secret scanning partner program.
 
 The body is a JSON array of ``{"token", "type", "url", "source"}``.  Its headers name a public key and carry an ECDSA
-P-256 signature over the raw body; the keys are published by id.  A verified report of a key that is ours is an
-exposure: the key is cut off at once, whatever else the report says.
+P-256 signature over the raw body.  The keys are published by id.  A verified report of a key of ours is an exposure:
+the key is cut off at once, whatever else the report says.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from broker.rotations.requests import Rotating
 PARTNER = Actor("stranger", "github", "GitHub secret scanning")
 
 _LOCATION_MAX = 2_000
-# So many locations of one key are kept: one that stands in every line of what was found is cut off as soon.
+# So many locations of one key are kept, so that a key in every line of a file is cut off as fast as others.
 _LOCATIONS_MAX = 100
 _log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class SignatureRefused(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """One token that a partner found; nothing that is said of it can make it be left out."""
+    """One token that a partner found; nothing that the report says of it leaves it out."""
 
     token: str
     type: str
@@ -67,13 +67,17 @@ class Reported:
 
     @property
     def digest(self) -> bytes:
-        """What it is recognised by."""
+        """The SHA-256 by which it is recognised."""
         return hashlib.sha256(self.token.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(slots=True)
 class Reports:
-    """Takes reports; ``partner`` None takes none.  ``refused`` counts what was not signed: strangers' own doing."""
+    """Takes reports.
+
+    If ``partner`` is None, it takes none.  ``refused`` counts reports without the partner's signature, which are
+    strangers' own doing.
+    """
 
     parts: Parts
     rotating: Rotating
@@ -83,15 +87,15 @@ class Reports:
     arriving: Arriving = field(default_factory=Arriving)
 
     async def take(self, key_id: str, signature: str, body: AsyncIterable[bytes]) -> list[dict[str, str]]:
-        """Verify a report, cut off what is ours, and say of each token whether it was.
+        """Verify a report, cut off the keys that are ours, and say of each token if it is ours.
 
-        What strangers can send without knowing an id of the partner's is answered before its body is read; nothing is
-        parsed before it is known to be the partner's.  Answered when no call under a key that was reported can pass a
-        byte any more.
+        A stranger who knows no key id of the partner's is answered before the body is read.  Nothing is parsed before
+        it is known to be the partner's.  This returns when no call under a reported key can pass a byte any more.
 
         Raises:
-            ReportsOff: not switched on. SignatureRefused: counted. Invalid: the body is no report. Unavailable: it
-                can't be judged yet, or a key of ours could not be cut off; sent again, it is tried again.
+            ReportsOff: reports are not switched on. SignatureRefused: the partner didn't sign it; that is counted.
+            Invalid: the body is no report.
+            Unavailable: it can't be judged yet, or a key of ours could not be cut off; it may be sent again.
         """
         if self.partner is None:
             raise ReportsOff
@@ -131,7 +135,7 @@ class Reports:
             )
 
     async def _cut_off(self, version: VersionRow, locations: Sequence[str], every: Sequence[VersionRow]) -> bool:
-        """Whether that went well; if not, the rest of the report is acted on all the same."""
+        """Cut one key off; False if that failed, so that the rest of the report is still acted on."""
         masking = Masking(self.parts.catalog, self.parts.keys)
         clean = [masking.masked(location, every)[:_LOCATION_MAX] for location in locations[:_LOCATIONS_MAX]]
         if more := len(locations) - len(clean):
@@ -154,20 +158,22 @@ class Reports:
 
 
 def _read(body: bytes) -> list[Reported]:
-    """What is reported; an item that is none is left out, so that it keeps no other key in use.
+    """The reported tokens.
+
+    An item that is no report of a token is left out, so that it keeps no other key in use.
 
     Raises:
         Invalid: the body is no report at all.
     """
     items: object = None
     try:
-        # What isn't UTF-8, a lone surrogate or a number of any length spoils its own item at most.
+        # Bytes that aren't UTF-8, a lone surrogate or a number of any length spoil their own item at most.
         items = json.loads(body.decode("utf-8-sig", "replace"), strict=False, parse_int=_number, parse_float=_number)
     except (ValueError, RecursionError):
         items = None
     report = [one for one in map(_reported, items) if one is not None] if isinstance(items, list) else []
     if not isinstance(items, list) or (items and not report):
-        _log.warning("leak.report_unreadable")  # though the partner signed it
+        _log.warning("leak.report_unreadable")  # even though the partner signed it
         raise Invalid("body: is not a JSON array of objects with token, type, url and source.")
     if left_out := len(items) - len(report):
         _log.warning("leak.report_items_left_out", count=left_out)
@@ -175,7 +181,7 @@ def _read(body: bytes) -> list[Reported]:
 
 
 def _number(_written: str) -> None:
-    """No number says anything here, so one of any length may come."""
+    """Drop a number: none says anything here, so one of any length may come."""
 
 
 def _reported(item: object) -> Reported | None:
@@ -186,5 +192,5 @@ def _reported(item: object) -> Reported | None:
 
 
 def _line(said: object) -> str:
-    """What is said about a token, as a line that can be kept and sent; empty if it is no text."""
+    """A value about a token as a line that can be kept and sent; empty if it is no text."""
     return shown(said) if isinstance(said, str) else ""

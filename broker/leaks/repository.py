@@ -1,4 +1,4 @@
-"""What a Git repository holds: its whole history, and what is about to be committed."""
+"""The contents of a Git repository: its whole history, and what is about to be committed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from broker.leaks.sources import LFS_POINTER, Skipped, Source, files, named, who
 _SUBMODULE = "160000"
 _LFS_ID = re.compile(rb"^oid sha256:([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{60})$", re.MULTILINE)
 _LFS_POINTER_MAX = 1_024
-# Of a larger one Git keeps little if it is a bomb, and git takes as much memory.
+# A larger object may be a bomb, of which Git keeps few bytes. Git takes as much memory as it unpacks to.
 _OBJECT_MAX = 512 * 1024**2
 # So many names are remembered, so that each is looked at once.
 _NAMES_MAX = 1_000_000
 
 
 def history(repository: Path, skipped: Skipped) -> Iterator[Source]:
-    """Every object: files of every commit, deleted ones too, messages, names; and what Git keeps beside them.
+    """Every object, and what Git keeps beside them.
+
+    Objects are the files of every commit, also deleted ones, and messages and names.
 
     Raises:
-        GitFailed: it is not a repository, or git gave up before it had shown everything.
+        GitFailed: this is no repository, or git gave up before it had shown everything.
     """
     kept = find(repository)
     _note_what_is_elsewhere(repository, kept, skipped)
-    for folder in dict.fromkeys((kept.common, kept.own)):  # of a further work tree there are two
+    for folder in dict.fromkeys((kept.common, kept.own)):  # a further work tree has two
         yield from files(folder, skipped, kept_by_git=True)
     with lent(kept, skipped) as git:
         wanted, commits = git.folder / "wanted", git.folder / "commits"
@@ -48,7 +50,10 @@ def history(repository: Path, skipped: Skipped) -> Iterator[Source]:
 
 
 def _list(git: Lent, wanted: Path, commits: Path, skipped: Skipped) -> None:
-    """Write down which objects there are, and which of them are commits; what is too large is not wanted."""
+    """Write down the ids of all objects, and those of commits.
+
+    An object that is too large is left out and noted.
+    """
     check = ("cat-file", "--batch-check", "--batch-all-objects", "--unordered", "--buffer")
     with wanted.open("wb") as every, commits.open("wb") as some, git.running(*check) as listed:
         for line in listed:
@@ -64,7 +69,7 @@ def _list(git: Lent, wanted: Path, commits: Path, skipped: Skipped) -> None:
 
 
 def _note_what_is_elsewhere(repository: Path, kept: Kept, skipped: Skipped) -> None:
-    """Tell what this repository refers to and doesn't hold."""
+    """Note what this repository refers to but doesn't hold."""
     where, common = str(repository), kept.common
     if (common / "shallow").is_file():
         skipped(where, "is a shallow clone; `git fetch --unshallow` brings the rest of its history")
@@ -79,7 +84,7 @@ def _note_what_is_elsewhere(repository: Path, kept: Kept, skipped: Skipped) -> N
 
 
 def _note_alternates(kept: Kept, skipped: Skipped) -> None:
-    """Objects that are borrowed from another repository, unless the environment names where they are."""
+    """Note objects of other repositories, unless the environment names their folders."""
     if len(kept.objects) > 1:
         return
     for name in ("alternates", "http-alternates"):
@@ -93,7 +98,7 @@ def _note_alternates(kept: Kept, skipped: Skipped) -> None:
 
 
 class _Trees:
-    """What folders of all commits hold but contents: names, each once, and other repositories' commits."""
+    """Reads the folders of all commits: each name once, and commits of other repositories."""
 
     def __init__(self, skipped: Skipped) -> None:
         self._skipped = skipped
@@ -122,7 +127,7 @@ class _Trees:
 
 
 def _content(where: str, part: Part, kept: Path, skipped: Skipped) -> Iterator[Source]:
-    """A file as it is; of a pointer of Git LFS the file itself, if it is here."""
+    """A file as it is; if it is a pointer of Git LFS, the file itself if that is here."""
     stream: io.BufferedIOBase = io.BufferedReader(part)
     if part.left <= _LFS_POINTER_MAX:
         data = stream.read()
@@ -138,7 +143,7 @@ def _content(where: str, part: Part, kept: Path, skipped: Skipped) -> Iterator[S
 
 
 def _objects(shown: IO[bytes], skipped: Skipped) -> Iterator[tuple[str, str, Part]]:
-    """Id, kind and content of each, as ``git cat-file --batch`` shows them."""
+    """The id, kind and content of each object, as ``git cat-file --batch`` shows them."""
     while line := shown.readline():
         sha, kind, *size = line.decode("ascii", "replace").split() or ["", ""]
         if not size:
@@ -152,10 +157,10 @@ def _objects(shown: IO[bytes], skipped: Skipped) -> Iterator[tuple[str, str, Par
 
 
 def staged(repository: Path, skipped: Skipped) -> Iterator[Source]:
-    """What is about to be committed.
+    """The files that are about to be committed.
 
     Raises:
-        GitFailed: it is not a repository.
+        GitFailed: this is no repository.
     """
     kept = find(repository)
     _note_alternates(kept, skipped)
@@ -174,9 +179,10 @@ def staged(repository: Path, skipped: Skipped) -> Iterator[Source]:
 
 
 def _changes(git: Lent, kept: Kept) -> list[tuple[str, str]]:
-    """The names and ids of files that are staged and not in the commit that is checked out, as far as that is known.
+    """The names and ids of files that are staged and not in the commit that is checked out.
 
-    Of one whose files are elsewhere, or that only Git's own tables name, nothing is known: then all are new.
+    If that commit's files are elsewhere, or if only Git's own tables name it, nothing is known of it.  Then all staged
+    files are new.
     """
     nothing = git.said("hash-object", "-t", "tree", "--stdin").decode().strip()
     wanted = ("--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT")
@@ -189,13 +195,13 @@ def _changes(git: Lent, kept: Kept) -> list[tuple[str, str]]:
     changes = []
     for change, name in zip(listed[::2], listed[1::2], strict=False):
         _, mode, _, sha, _ = change.decode("ascii").split()
-        if mode != _SUBMODULE:  # of which a commit's id alone is committed
+        if mode != _SUBMODULE:  # only the id of a submodule's commit is committed
             changes.append((os.fsdecode(name), sha))
     return changes
 
 
 def _paths(git: Lent, repository: Path, commits: Path, skipped: Skipped) -> dict[str, str]:
-    """Where each file was; only people need that."""
+    """The path of each file; only people need it."""
     try:
         listed = git.said("rev-list", "--objects", "--missing=allow-any", "--stdin", given=commits)
     except GitFailed as error:

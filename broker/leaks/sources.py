@@ -1,7 +1,7 @@
 """Where keys may lie: files and folders, and archives in them.
 
-What a stranger packed can't hurt: links are not followed, and of an archive only so much is unpacked, so deep.  What
-could not be read is told, and what can be read beside it is.
+A stranger's archive can't hurt: links are not followed, and only so much of an archive is unpacked, and only so deep.
+If something can't be read, that is noted, and everything beside it is still read.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from broker.leaks.reading import Budget, Patient, counted, held, inflated, looke
 _DEEPEST = 4
 _UNPACKED_MAX = 512 * 1024**2
 _ENTRIES_MAX = 100_000
-# What an archive amid other bytes counts as.
+# An archive among other bytes counts as so many entries.
 _INNER = 10
-# More headers for all of its entries no tar has that isn't made to take long.
+# Only a tar that is made to take long has more headers for all of its entries.
 _TAR_HEADERS_MAX = 100
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "zip"),
@@ -39,7 +39,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x5d\x00\x00", "lzma"),
 )
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-# What holds more than can be read here.
+# Files that hold more than can be read here.
 _CLOSED: tuple[tuple[bytes, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it"),
     (b"\x28\xb5\x2f\xfd", "is packed by zstd; unpack it"),
@@ -59,7 +59,7 @@ _CLOSED: tuple[tuple[bytes, str], ...] = (
     (b"# v3 git bundle\n", "is a Git bundle; clone it, and scan that with --history"),
     (LFS_POINTER, "is a pointer of Git LFS; fetch the file itself"),
 )
-# Where Git and Git LFS keep contents, and what Git keeps of commits beside them.
+# The folders in which Git and Git LFS keep contents, and the files and folders with messages of commits.
 _OBJECTS = frozenset({"objects", "lfs"})
 _MESSAGES = frozenset({"logs", "COMMIT_EDITMSG", "MERGE_MSG", "SQUASH_MSG", "TAG_EDITMSG"})
 # A shorter name holds no key.
@@ -81,21 +81,22 @@ UNREADABLE = (
     MemoryError,
     struct.error,
 )
-# Is told what could not be read, and why.
+# Called with what could not be read, and why.
 Skipped = Callable[[str, str], None]
 
 
 class Source(NamedTuple):
-    """Something to scan: how a person finds it, and its bytes."""
+    """Something to scan: where a person finds it, and its bytes."""
 
     where: str
     stream: io.BufferedIOBase
 
 
 def files(path: Path, skipped: Skipped, *, kept_by_git: bool = False) -> Iterator[Source]:
-    """A file, or everything in a folder, archives unpacked; names as well.
+    """A file, or everything in a folder; names as well.
 
-    Of what Git keeps (``.git``) all but its history; ``kept_by_git`` is for that itself, all but its objects.
+    Archives are unpacked.  Git's own folder (``.git``) is read without its history.  If ``path`` is that folder itself,
+    as ``kept_by_git`` says, all but its objects is read.
     """
     if not path.is_dir():
         yield from named(str(path), path.name)
@@ -105,7 +106,7 @@ def files(path: Path, skipped: Skipped, *, kept_by_git: bool = False) -> Iterato
     def unreadable(error: OSError) -> None:
         skipped(str(error.filename or path), said(error))
 
-    for folder, names, found in os.walk(path, onerror=unreadable):  # follows no links to folders
+    for folder, names, found in os.walk(path, onerror=unreadable):  # it follows no links to folders
         if kept_by_git or ".git" in Path(folder).parts:
             _leave_history_out(names, found, _OBJECTS if kept_by_git else _OBJECTS | _MESSAGES)
         names.sort()
@@ -123,7 +124,7 @@ def files(path: Path, skipped: Skipped, *, kept_by_git: bool = False) -> Iterato
 
 
 def _leave_history_out(folders: list[str], found: list[str], history: frozenset[str]) -> None:
-    """Of what is in a folder, where that is what Git keeps of a repository; going by what is in it."""
+    """If a folder is Git's own, by what is in it, take the history out of these lists."""
     if {"objects", "refs"} <= {*folders} and "HEAD" in found:
         folders[:] = [name for name in folders if name not in history]
         found[:] = [name for name in found if name not in history]
@@ -142,12 +143,12 @@ def _folder(path: Path) -> Iterator[Source]:
 
 
 def _link(path: Path) -> Iterator[Source]:
-    """It isn't followed; where it leads is a text like others."""
+    """The target of a link as a text to scan; the link isn't followed."""
     yield Source(f"where {path} leads", io.BytesIO(os.fsencode(path.readlink())))
 
 
 def _note_submodules(folder: Path, skipped: Skipped) -> None:
-    """Those whose files aren't here."""
+    """Note submodules whose files aren't here."""
     listed = folder / ".gitmodules"
     if listed.is_symlink() or not listed.is_file():
         return
@@ -155,7 +156,7 @@ def _note_submodules(folder: Path, skipped: Skipped) -> None:
         with listed.open("rb") as stream:
             modules = stream.read(_MODULES_MAX).decode("utf-8", "replace")
     except OSError:
-        return  # is told where it is read
+        return  # this is noted when the file itself is read
     for name in (found[1].strip() for line in modules.split("\n") if (found := _SUBMODULE.match(line))):
         inner = folder / name
         if ".." in inner.parts or not inner.is_relative_to(folder):
@@ -171,7 +172,7 @@ def _note_submodules(folder: Path, skipped: Skipped) -> None:
 
 
 def _is_regular(path: Path, skipped: Skipped) -> bool:
-    """Whether this is a file itself: no link, and no pipe, which is told."""
+    """Whether this is a file itself: no link, and no pipe or the like, which is noted."""
     try:
         mode = path.lstat().st_mode
     except OSError as error:
@@ -218,14 +219,14 @@ def _form(head: bytes) -> str | None:
     form = next((form for magic, form in _MAGIC if head.startswith(magic)), None)
     if form is None and head[257:262] == b"ustar":
         return "tar"
-    # As Git keeps an object by itself; the two bytes alone could as well begin a text.
+    # Git keeps a single object in this form. The two bytes alone could as well begin a text.
     if form is None and head[:1] == b"x" and int.from_bytes(head[:2], "big") % 31 == 0 and inside.inflates(head):
         return "zlib"
     return form
 
 
 def _plain(source: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
-    """What is no archive, as it is; then the archives in it."""
+    """A file that is no archive, as it is; then the archives in it."""
     noticing = inside.Noticing(source.stream, budget.left)
     yield Source(source.where, io.BufferedReader(noticing))
     try:
@@ -274,7 +275,7 @@ def _members(archive: Source, form: str, budget: Budget, skipped: Skipped, depth
 
 
 def _zipped(archive: Source, budget: Budget, skipped: Skipped, depth: int) -> Iterator[Source]:
-    """A member that can't be read, as one with a password can't, doesn't hide those after it."""
+    """The members of a zip; one that can't be read (it has a password) hides none after it."""
     data = _all_of(archive.stream, budget)
     with zips.opened(data, budget) as unzipped:
         for member in zips.members(unzipped):
@@ -292,7 +293,7 @@ def _zipped(archive: Source, budget: Budget, skipped: Skipped, depth: int) -> It
 
 def _decompressed(form: str, stream: io.BufferedIOBase) -> io.BufferedIOBase:
     packed = cast("io.BufferedReader", stream)
-    if form in {"zlib", "inner gzip"}:  # behind an inner one comes anything
+    if form in {"zlib", "inner gzip"}:  # anything may come behind an inner archive
         return inflated(stream, alone=form == "zlib")
     if form == "gzip":
         return cast("io.BufferedIOBase", gzip.GzipFile(fileobj=packed))
@@ -300,7 +301,7 @@ def _decompressed(form: str, stream: io.BufferedIOBase) -> io.BufferedIOBase:
 
 
 def _all_of(stream: io.BufferedIOBase, budget: Budget) -> bytes:
-    """A zip's index is at its end, so all of it is needed."""
+    """All bytes of a zip: its index is at its end."""
     data = stream.read(budget.left + 1)
     if len(data) > budget.left:
         raise ValueError("is too large an archive")
@@ -308,6 +309,6 @@ def _all_of(stream: io.BufferedIOBase, budget: Budget) -> bytes:
 
 
 def said(error: BaseException) -> str:
-    """Why something could not be read, for people."""
+    """A text for people: why something could not be read."""
     telling = isinstance(error, (ValueError, NotImplementedError, RuntimeError, zlib.error))
     return str(error) if telling else type(error).__name__

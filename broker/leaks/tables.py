@@ -9,7 +9,10 @@ from broker.base.db import Table, TenantOwned
 
 
 class FindingRow(TenantOwned, Table):
-    """One of our keys, seen at one location.  ``location_hash`` tells them apart; ``location`` is for people."""
+    """One of our keys, seen at one location.
+
+    ``location_hash`` tells locations apart; ``location`` is for people.
+    """
 
     __tablename__ = "findings"
     __table_args__ = (UniqueConstraint("credential_id", "version", "place_hash"),)

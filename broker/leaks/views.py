@@ -1,7 +1,7 @@
-"""Other ways to read bytes: what was written as UTF-16 or in base64, and where each character of it stood.  Pure.
+"""Other ways to read bytes: as UTF-16 and as base64.  Pure.
 
-Both are found wherever they begin: a log to which another program appended, strings in a compiled file, a value in a
-Kubernetes manifest.
+A view knows where each of its characters stood.  Both forms are found wherever they begin: in a log to which another
+program appended, in strings of a compiled file, in a value of a Kubernetes manifest.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 
-# Less holds no key of any form that a beginning or a name tells.
+# Fewer bytes hold no key of any form that a beginning or a name tells.
 _WIDE_LEAST = 16
 _PACKED_LEAST = 24
-# So much of the line before an encoded value is kept before it, for forms that only a name before them tells.
+# So many bytes of the line before an encoded value are searched for names, for forms that only a name tells.
 _BEFORE = 80
 
 _NONE_LEAST = b"\0" * _WIDE_LEAST
@@ -23,7 +23,7 @@ _SOME = re.compile(rb"[^\0]")
 _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 _FLAT = bytes(0x61 if character in _DIGITS else 0x20 for character in range(256))
 _FLAT_LEAST = b"a" * _PACKED_LEAST
-# Lines of one value: MIME's, or a block of YAML.
+# The lines of one value: of MIME, or a block of YAML.
 _RUN = re.compile(rb"[A-Za-z0-9+/_-]+(?:\r?\n[ \t]*[A-Za-z0-9+/_-]+)*")
 _DIGITS_OF_A_LINE = re.compile(rb"[A-Za-z0-9+/_-]+")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -31,7 +31,7 @@ _SPACE = b" \t\r\n"
 
 
 class View:
-    """Texts that were read out of other bytes, one after another."""
+    """Texts that were read from other bytes, one after another."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -41,24 +41,27 @@ class View:
 
     @property
     def text(self) -> bytes:
-        """As it reads."""
+        """All texts together."""
         return b"".join(self._pieces)
 
     def add(self, piece: bytes, origin: Callable[[int], int]) -> None:
-        """Another text, and where each of its characters stood."""
+        """Add a text; ``origin`` tells where each of its characters stood."""
         self._pieces.append(piece)
         self._starts.append(self._size)
         self._origins.append(origin)
         self._size += len(piece)
 
     def origin(self, at: int) -> int:
-        """Where the character at ``at`` stood; -1 where it is read without this view as well."""
+        """Where the character at ``at`` stood; -1 if it stands in the bytes themselves as well."""
         part = bisect_right(self._starts, at) - 1
         return self._origins[part](at - self._starts[part])
 
 
 def wide(data: bytes) -> View | None:
-    """All stretches in which every second byte is empty, in either order, as it is of Latin text in UTF-16."""
+    """All stretches in which every second byte is empty, in either order.
+
+    Latin text in UTF-16 is so.
+    """
     if b"\0" not in data:
         return None
     view, halves = View(), (data[::2], data[1::2])
@@ -68,7 +71,7 @@ def wide(data: bytes) -> View | None:
         while at >= 0:
             some = _SOME.search(empty, at)
             end = some.start() if some else len(text)
-            # The empty byte of a character stands on either side of it, so there may be one more at one end.
+            # The empty byte may stand before or after its character, so there may be one more character at one end.
             first, last = (at, end + 1) if side == 0 else (max(at - 1, 0), end)
             view.add(text[first:last], partial(_stepping, 2 * first + side))
             view.add(b"\n", _as_it_is)
@@ -81,10 +84,10 @@ def _stepping(start: int, offset: int) -> int:
 
 
 def packed(data: bytes, names: Sequence[bytes]) -> View | None:
-    """What the base64 in ``data`` decodes to, read from each of the first four digits of a run.
+    """The decoded base64 in ``data``, read from each of the first four digits of a run.
 
-    Before each stand those of ``names`` (in small letters) that stand on the line before the run, for forms that only a
-    name tells; not the line itself, which would be there once for every run on it.
+    For forms that only a name tells, ``names`` (in small letters) that stand on the line before the run are put before
+    each text.  The line itself isn't: it would be there once for every run on it.
     """
     flat = data.translate(_FLAT)
     at = flat.find(_FLAT_LEAST)
@@ -116,7 +119,10 @@ def _decoded(digits: bytes) -> bytes:
 
 
 class Run:
-    """Where the digits of a run stand; worked out once, and only where something was found in it."""
+    """Where the digits of a run stand.
+
+    This is worked out once, and only if something was found in the run.
+    """
 
     def __init__(self, match: re.Match[bytes]) -> None:
         self._match = match
@@ -124,7 +130,10 @@ class Run:
         self._starts: list[int] = []
 
     def origin(self, skipped: int, before: int, offset: int) -> int:
-        """Where the digit stands that the byte at ``offset`` begins in, of what was read without the first digits."""
+        """Where the digit stands in which the byte at ``offset`` begins.
+
+        The text was decoded without the first ``skipped`` digits, and has ``before`` bytes of names before it.
+        """
         if offset < before:
             return -1
         if not self._numbers:

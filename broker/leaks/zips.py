@@ -1,4 +1,7 @@
-"""Zips that a stranger may have made: counted before anything is made of their index, and no byte is read twice."""
+"""Zips that a stranger may have made.
+
+Their entries are counted before anything is made of the index, and no byte is read twice.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _ENCRYPTED, _MARKED = 1, 2
 
 
 class _Index(io.BytesIO):
-    """A zip's bytes; while its index is read, not more entries of it than may still be."""
+    """A zip's bytes; while its index is read, it gives no more entries than the budget allows."""
 
     def __init__(self, data: bytes, most: int) -> None:
         super().__init__(data)
@@ -37,11 +40,11 @@ class _Index(io.BytesIO):
 def opened(data: bytes, budget: Budget) -> Iterator[zipfile.ZipFile]:
     """The zip, whose entries spend the budget.
 
-    Whatever the record at its end says of their number: what is counted is what the index holds.
+    Entries in the index are counted, whatever number the record at the zip's end says.
 
     Raises:
-        ValueError: there are too many of them.
-        zipfile.BadZipFile: it is none.
+        ValueError: there are too many entries.
+        zipfile.BadZipFile: this is no zip.
     """
     index = _Index(data, budget.entries)
     with zipfile.ZipFile(index) as unzipped:
@@ -51,10 +54,10 @@ def opened(data: bytes, budget: Budget) -> Iterator[zipfile.ZipFile]:
 
 
 def members(unzipped: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
-    """Every member, as they lie in the file.
+    """Every member, in the order in which they lie in the file.
 
     Raises:
-        ValueError: one begins within another one, as those of a bomb do; those before it came.
+        ValueError: a member begins within another one, as in a bomb; those before it came.
     """
     end = 0
     for member in sorted(unzipped.infolist(), key=lambda one: one.header_offset):
@@ -65,10 +68,10 @@ def members(unzipped: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 
 def content(data: bytes, unzipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> io.BufferedIOBase:
-    """What a member of the zip that ``data`` is holds, unpacked as it is read.
+    """The content of a member of the zip ``data``, unpacked as it is read.
 
     Raises:
-        Exception: it can't be read; of any kind that zipfile knows.
+        Exception: it can't be read; the error is any that zipfile knows.
     """
     unpacking = _UNBOUNDED.get(member.compress_type)
     if unpacking is None or member.flag_bits & _ENCRYPTED:
@@ -85,11 +88,11 @@ def _bzip2(packed: memoryview, _member: zipfile.ZipInfo) -> io.BufferedIOBase:
 
 
 def _lzma(packed: memoryview, member: zipfile.ZipInfo) -> io.BufferedIOBase:
-    """As a file of its own: its properties, its size unless a mark ends it, and the rest."""
+    """The member as an LZMA file: its properties, its size unless a mark ends it, and the rest."""
     size = b"\xff" * 8 if member.flag_bits & _MARKED else member.file_size.to_bytes(8, "little")
     alone = bytes(packed[4:9]) + size + bytes(packed[9:])
     return lzma.LZMAFile(io.BytesIO(alone))
 
 
-# Of these zipfile unpacks all at once that some packed bytes hold: 45 of bzip2 may hold 46 MB.
+# zipfile unpacks all that some packed bytes of these hold at once: 45 bytes of bzip2 may hold 46 MB.
 _UNBOUNDED = {zipfile.ZIP_BZIP2: _bzip2, zipfile.ZIP_LZMA: _lzma}
