@@ -1,4 +1,4 @@
-"""A sandbox of the reference upstream, Raptor Comply: speaks its documented API, for the demo and the tests.
+"""A sandbox of the reference upstream, Raptor Comply, for the demo and the tests.
 
-Imports nothing of the broker: it is somebody else's service.
+It speaks the upstream's documented API.  It imports nothing of the broker: it is somebody else's service.
 """

@@ -1,4 +1,4 @@
-"""``/_admin``: what the demo and the tests do to the sandbox, which no customer of it could."""
+"""``/_admin``: what the demo and the tests do to the sandbox, and no customer could."""
 
 from __future__ import annotations
 

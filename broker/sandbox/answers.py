@@ -1,4 +1,4 @@
-"""The documented error shape, and the one way in which a body is read."""
+"""The documented error shape, and the one way to read a body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-_NAMES = {422: "Unprocessable Entity"}  # Python 3.13 calls it otherwise
+_NAMES = {422: "Unprocessable Entity"}  # Python 3.13 has another name for it
 
 
 class Refused(Exception):
@@ -32,7 +32,7 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None) -
 
 
 async def fields_of(request: Request) -> dict[str, Any]:
-    """The fields of the request's JSON object; raises Refused (422) where there is none."""
+    """The fields of the request's JSON object; raises Refused (422) if there is none."""
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):

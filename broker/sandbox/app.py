@@ -32,8 +32,8 @@ def create_sandbox(admin_token: str, state: State | None = None) -> Starlette:
     """The sandbox as an ASGI application.
 
     Args:
-        admin_token: what ``/_admin`` wants in ``X-Admin-Token``.
-        state: the data; fresh where left out.
+        admin_token: the token that ``/_admin`` wants in ``X-Admin-Token``.
+        state: the data; left out, it is fresh.
     """
     state = State() if state is None else state
     api = _Api(state)
@@ -103,7 +103,7 @@ class _Api:
 
 
 class _Collection:
-    """All of one kind that an organization owns."""
+    """All things of one kind that an organization owns."""
 
     def __init__(self, state: State, kind: str) -> None:
         self._state = state

@@ -15,7 +15,7 @@ _LIMITS = {"latency_ms": (0, 60_000), "status": (400, 599), "rate_limit_per_minu
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong on purpose.  ``status`` answers every call with it while ``outage`` is set."""
+    """What goes wrong on purpose.  While ``outage`` is set, every call gets ``status``."""
 
     latency_ms: int = 0
     outage: bool = False
@@ -24,7 +24,7 @@ class Faults:
 
 
 def read(fields: Mapping[str, Any]) -> Faults:
-    """The faults that ``fields`` ask for; those left out are none.
+    """The faults that ``fields`` ask for; a field that is left out is no fault.
 
     Raises:
         ValueError: a field is unknown or of a wrong kind.
@@ -43,7 +43,10 @@ def read(fields: Mapping[str, Any]) -> Faults:
 
 
 def seconds_to_wait(recent: deque[float], per_minute: int | None) -> int:
-    """0 where one more call is within the limit; the call is then counted in ``recent``."""
+    """How long one more call has to wait.
+
+    It is 0 if the call is within the limit; then the call is counted in ``recent``.
+    """
     if per_minute is None:
         return 0
     now = time.monotonic()

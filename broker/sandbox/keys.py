@@ -1,6 +1,6 @@
 """``/api-keys``: an organization's own keys, made and deleted with a key.
 
-The reference upstream has no such API; others do, and the broker's rotation without people is tried against this.
+The reference upstream has no such API, but others do.  The broker's rotation without people is tried against this one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class KeysApi:
         return JSONResponse({**_shown(made), "key": text}, 201)
 
     async def item(self, request: Request, key: Key) -> Response:
-        """One key; ``current`` is the one that asks."""
+        """One key; ``current`` is the key that asks."""
         wanted = request.path_params["id"]
         found = key if wanted == "current" else self._state.keys.get(wanted)
         if found is None or found.organization is not key.organization or found.state != "active":

@@ -26,7 +26,7 @@ async def running(
     """The base URL of ``app``, served until the context closes.
 
     Args:
-        app: what is served.
+        app: the application.
         host: the address to listen on.
         port: 0 takes any free one.
         lifespan: whether ``app`` is told of its beginning and end.
@@ -62,7 +62,7 @@ async def running(
             await serving
 
 
-# Calls that were left may sleep for a minute, as faults ask for; nobody waits for their answers.
+# Calls whose caller left may sleep for a minute, as faults ask for. Nobody waits for their answers.
 _ENDS_WITHIN_S = 5
 
 
@@ -70,5 +70,5 @@ async def _serve(server: uvicorn.Server, bound: socket.socket) -> None:
     try:
         await server.serve(sockets=[bound])
     except SystemExit:
-        # Out of a task it would end the whole event loop, past every handler of the caller.
+        # If it left a task, it would end the whole event loop, past every handler of the caller.
         raise RuntimeError(_NOT_STARTED) from None

@@ -63,7 +63,7 @@ class State:
         return f"{prefix}_{next(self._count):04d}{secrets.token_hex(6)}"
 
     def add_organization(self, name: str, facilities: int = 3) -> Organization:
-        """A tenant with some of everything."""
+        """Add a tenant with some of everything."""
         owned: dict[str, dict[str, dict[str, Any]]] = {}
         for kind, names in _NAMES.items():
             count = facilities if kind == "facilities" else len(names)
@@ -74,7 +74,7 @@ class State:
         return organization
 
     def add_key(self, organization: Organization, name: str = "") -> tuple[Key, str]:
-        """A key and its text, which is shown this once.  Older keys stay valid."""
+        """Add a key; returns it and its text, which is shown this once.  Older keys stay valid."""
         text = "rc_live_" + "".join(secrets.choice(_ALPHABET) for _ in range(64))
         key = Key(self.new_id("key"), organization, name, text[-4:])
         self.keys[key.id] = key
@@ -82,7 +82,7 @@ class State:
         return key, text
 
     def key_of(self, text: str) -> Key | None:
-        """The key of that text, whatever its state."""
+        """The key with that text, whatever its state."""
         return self._by_digest.get(_digest(text))
 
 

@@ -25,7 +25,6 @@ _WRITTEN_BEFORE = frozenset(
         "broker/leases",
         "broker/proxy",
         "broker/rotations",
-        "broker/sandbox",
     }
 )
 _RETIRED = {
