@@ -15,10 +15,11 @@ from broker.leases.tables import LeaseRow, UseRow
 
 @dataclass(frozen=True, slots=True)
 class AccessHolder:
-    """One workload and one version.  ``open_reveals`` are leases that showed the key and still run.
+    """One workload and one version.
 
-    ``holds_until`` is when the last of its open leases ends (milliseconds).  ``reveals`` is how often it was ever shown
-    the key, ``last_revealed`` when last: a copy outlives its lease.
+    ``holds_until`` is when the last of its open leases ends (milliseconds).  ``open_reveals`` are leases that showed
+    the key and still run.  ``reveals`` is how often the workload was ever shown the key, and ``last_revealed`` when it
+    last was: a copy outlives its lease.
     """
 
     workload: str

@@ -26,7 +26,7 @@ class Selection(StrEnum):
     GONE = "gone"
     PAUSED = "paused"
     ROTATING = "rotating"
-    AWAITING_REVOCATION = "awaiting_revocation"  # out of use here, perhaps not dead upstream
+    AWAITING_REVOCATION = "awaiting_revocation"  # out of use here, perhaps not dead at the upstream
 
 
 def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) -> Select[CredentialRow]:

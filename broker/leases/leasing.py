@@ -1,4 +1,7 @@
-"""Issue, renew and end leases.  A lease stands only while everything it was decided on stands."""
+"""Issue, renew and end leases.
+
+A lease stands only while everything that it was decided on stands.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,8 @@ class Leasing:
             idempotency_key: a repeat with the same one answers with the same lease.
 
         Raises:
-            LeaseDenied: policy said no; recorded.  Also, as LeaseOver: cut off while the key to reveal was opened.
+            LeaseDenied: policy said no; that is recorded.
+            LeaseDenied, LeaseOver: access was cut off while the key to reveal was opened.
             AuditUnavailable, KeystoreUnavailable: nothing was revealed.
         """
         lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
@@ -145,7 +149,10 @@ class Leasing:
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
-        """Whether a restore waits to be confirmed; once none does, none can before the process starts again."""
+        """Whether a restore waits to be confirmed.
+
+        Once none does, none can until the process starts again.
+        """
         if not self._confirmed:
             async with self._db.read(EVERY_TENANT) as session:
                 self._confirmed = not await unconfirmed(session)
@@ -224,10 +231,14 @@ class Leasing:
         return lease
 
     async def snapshot_of(self, lease: Lease, *, fresh: bool = False) -> tuple[Lease, AccessSnapshot]:
-        """A lease that still stands with the snapshot it is judged on, ``fresh`` where it must be of this moment.
+        """A lease that still stands, and the snapshot that it is judged on.
+
+        Args:
+            lease: the lease as it was known.
+            fresh: whether the snapshot must be of this moment.
 
         Raises:
-            LeaseOver: ended or expired. LeaseDenied: something it relies on is gone.
+            LeaseOver: the lease has ended or expired. LeaseDenied: something that it relies on is gone.
         """
         now, lease = self._clock(), self.counted(lease)
         if not lease.stands(now):
@@ -241,7 +252,10 @@ class Leasing:
         return lease, snapshot
 
     def counted(self, lease: Lease) -> Lease:
-        """The lease, ended if the clock was set back since: it had expired by then, or would last too long."""
+        """The lease, ended if the clock was set back since it was issued.
+
+        It had expired by then, or would last too long.
+        """
         if lease.ended_at is not None or self._clock.counts(lease.issued_at):
             return lease
         return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
@@ -251,7 +265,7 @@ class Leasing:
         return snapshot.guards(lease.target, lease.grant) | {lease.id: 0}
 
     async def known(self, lease_id: str) -> Lease:
-        """The lease, from memory where possible: for uses, which are guarded; raises NoSuchLease."""
+        """The lease, from memory if possible, for uses, which are guarded; raises NoSuchLease."""
         lease = self.remembered.get(lease_id)
         if lease is None or not self.counted(lease).stands(self._clock()):
             lease = await self.find(lease_id)
@@ -286,7 +300,10 @@ class Leasing:
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def end(self, actor: Actor, lease: Lease, *, kind: str, reason: str) -> Lease:
-        """End a lease now: ``lease.ended`` by its workload, ``lease.revoked`` by an operator.  Idempotent."""
+        """End a lease now.  Idempotent.
+
+        ``kind`` is ``lease.ended`` by its workload, ``lease.revoked`` by an operator.
+        """
         if lease.ended_at is not None or lease.expires_at <= self._clock():
             return lease
         now = self._clock()
@@ -306,7 +323,10 @@ class Leasing:
     async def page(
         self, scope: Scope, *, workload: str | None, organization: str | None, after: str, limit: int
     ) -> list[Lease]:
-        """Leases by id after ``after``, newest last; none for an ``organization`` (id or slug) that isn't there."""
+        """Leases by id after ``after``, newest last.
+
+        There are none for an ``organization`` (id or slug) that isn't there.
+        """
         query = select(LeaseRow).where(LeaseRow.id > after).order_by(LeaseRow.id).limit(limit)
         if workload is not None:
             query = query.where(LeaseRow.workload_id == workload)
@@ -322,7 +342,10 @@ class Leasing:
         return await self._read(row)
 
     async def _given_for(self, actor: Actor, idempotency_key: str) -> Lease | None:
-        """The lease that this key was used for; in the previous release, its id was made with the key of tokens."""
+        """The lease that this idempotency key was used for.
+
+        In the previous release the lease's id was made with the key of tokens.
+        """
         named = [_id_for(key, actor, idempotency_key) for key in (self._id_key, self._token_key)]
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.scalar(select(LeaseRow).where(LeaseRow.id.in_(named)))
@@ -341,7 +364,7 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
 
 
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
-    """Why a standing lease may no longer be used; None where it may."""
+    """Why a standing lease may no longer be used; None if it may."""
     known = snapshot.policy_input
     grant = snapshot.grant(lease.grant)
     if not known.workload_active:
@@ -356,9 +379,10 @@ def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | Non
 
 
 def _carries(lease: Lease, snapshot: AccessSnapshot) -> bool:
-    """Whether a lease stands although its key was replaced: a proxied use takes the new key, a copy is of the old.
+    """Whether a lease stands although its key was replaced.
 
-    Not so where a new credential has taken the label of one that was revoked: revoked is for good.
+    It does if it is for use, because a proxied use takes the new key.  A copy is of the old key.  If a new credential
+    has taken the label of a revoked one, the lease doesn't stand: revoked is for good.
     """
     keys = snapshot.keys
     if keys.current is None or keys.current.credential != lease.credential:
@@ -367,7 +391,10 @@ def _carries(lease: Lease, snapshot: AccessSnapshot) -> bool:
 
 
 def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
-    """A lease that revealed a key runs to its end after a rotation, and no further; raises LeaseDenied."""
+    """Refuse a lease that revealed a key which was replaced since; raises LeaseDenied.
+
+    After a rotation such a lease runs to its end, and no further.
+    """
     if lease.mode is Mode.REVEAL and snapshot.key is not None and lease.version != snapshot.key.number:
         raise LeaseDenied(Denied("key_rotated", "The key was rotated; ask for a new lease, which has the new key."))
 

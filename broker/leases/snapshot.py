@@ -1,7 +1,7 @@
-"""What a workload's requests for one key are decided on: a snapshot with the epochs that guard it.
+"""The snapshot that a workload's requests for one key are decided on, with its guards.
 
-Kept in memory and never trusted on its own: every decision is committed with its guards, so a stale snapshot costs a
-second look-up and can't let anything through.
+It is kept in memory and never trusted on its own.  Every decision is committed with its guards, the epochs that the
+snapshot saw.  So a stale snapshot costs a second look-up and can't let anything through.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class SealedKey:
 class UsableKeys:
     """The versions of a credential as leases see them.
 
-    ``current`` is the one that new leases and proxied uses take: the active one, or the retiring one where upstream
-    refuses the active.  ``fallback`` is the other of the two, where upstream takes it.  Leases of ``usable`` versions
-    stand, and those of ``retired`` ones whose key nobody saw.
+    New leases and proxied uses take ``current``: the active version, or the retiring one if the upstream refuses the
+    active one.  ``fallback`` is the other of the two, if the upstream takes it.  Leases of ``usable`` versions stand.
+    Leases of ``retired`` versions stand if nobody saw their key.
     """
 
     current: SealedKey | None = None
@@ -73,7 +73,7 @@ class UsableKeys:
     retired: frozenset[int] = frozenset()
 
     def same_as(self, key: SealedKey) -> SealedKey | None:
-        """This version as it is now, where it is still usable."""
+        """This version as it is now, if it is still usable."""
         wanted = (key.credential, key.number)
         usable = (known for known in (self.current, self.fallback) if known is not None)
         return next((known for known in usable if (known.credential, known.number) == wanted), None)
@@ -84,7 +84,7 @@ NO_KEYS = UsableKeys()
 
 @dataclass(frozen=True, slots=True)
 class AccessSnapshot:
-    """One consistent snapshot.  ``organization`` and ``slug`` are empty where it doesn't exist."""
+    """One consistent snapshot.  ``organization`` and ``slug`` are empty if there is no such one."""
 
     organization: str
     slug: str
@@ -101,7 +101,7 @@ class AccessSnapshot:
         return self.keys.current
 
     def grant(self, grant_id: str) -> Grant | None:
-        """The grant of that id, where it is one of those that were read."""
+        """The grant of that id, if it is one of those that were read."""
         return next((found for found in self.policy_input.grants if found.id == grant_id), None)
 
     def guards(self, target: AccessTarget, grant: str) -> dict[str, int]:
@@ -132,7 +132,7 @@ class SnapshotCache:
             return kept
         running = self._loading.get(target)
         if running is not None and fresh:
-            # It may have read before what this caller knows of; the next one serves all who wait now.
+            # It may have read before the change that this caller knows of. The next one serves all who wait now.
             await asyncio.wait({running})
             later = self._loading.get(target)
             running = later if later is not running else None
@@ -232,7 +232,7 @@ def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool |
 
 
 async def _credential(session: AsyncSession, target: AccessTarget) -> CredentialRow | None:
-    """The one that is there; where it was revoked and none has taken its label, the last one."""
+    """The credential that is there; if it was revoked and none has taken its label, the last."""
     query = select(CredentialRow).where(CredentialRow.provider == target.provider, CredentialRow.label == target.label)
     latest = query.order_by(
         CredentialRow.state != Validity.ACTIVE, CredentialRow.created_at.desc(), CredentialRow.id.desc()
@@ -248,7 +248,7 @@ async def _grants(session: AsyncSession, target: AccessTarget) -> Sequence[Grant
 
 
 async def _versions(session: AsyncSession, credential: CredentialRow | None) -> list[VersionRow]:
-    """Those whose leases may stand: in use, or retired in favour of a newer one."""
+    """The versions whose leases may stand: in use, or retired in favour of a newer one."""
     if credential is None:
         return []
     found = await session.scalars(
@@ -291,7 +291,7 @@ def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | No
 
 
 def _until(credential: CredentialRow | None, rows: Sequence[VersionRow], key: SealedKey | None) -> int | None:
-    """When the key is too old, where its policy refuses such keys."""
+    """When the key is too old; None if its policy doesn't refuse such keys."""
     if credential is None or key is None or credential.on_max_age != "refuse" or credential.max_age_days is None:
         return None
     staged = next(row.staged_at for row in rows if row.number == key.number)

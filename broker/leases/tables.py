@@ -1,4 +1,4 @@
-"""Rows of leases and of the uses made under them; written in the transaction of their events."""
+"""Rows of leases and of the uses under them, written in the transaction of their events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from broker.keystore.genuine import GivesRights
 
 
 class LeaseRow(GivesRights, TenantOwned, Table):
-    """A lease.  It can be renewed up to ``until``; ``ended_at`` is set when it was ended or revoked early."""
+    """A lease.
+
+    It can be renewed up to ``until``.  ``ended_at`` is set if it was ended or revoked early.
+    """
 
     __tablename__ = "leases"
     AUTHENTICATED = (
@@ -45,7 +48,10 @@ class LeaseRow(GivesRights, TenantOwned, Table):
 
 
 class UseRow(TenantOwned, Table):
-    """One proxied call: authorized before it, completed after; an open one whose process died is closed as unknown."""
+    """One proxied call, authorized before it and completed after it.
+
+    If its process died, an open one is closed as unknown.
+    """
 
     __tablename__ = "uses"
     __table_args__ = (

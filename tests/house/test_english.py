@@ -22,7 +22,6 @@ _WRITTEN_BEFORE = frozenset(
         "broker/credentials",
         "broker/incidents",
         "broker/intake",
-        "broker/leases",
         "broker/proxy",
         "broker/rotations",
     }
