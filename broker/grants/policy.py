@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from broker.base.parameters import read
 from broker.providers.rule import Rule
@@ -29,12 +29,18 @@ class Mode(StrEnum):
     REVEAL = "reveal"
 
 
-class Call(NamedTuple):
-    """A proxied call: method in capitals, path as it will be sent, query as received."""
+class Call(Protocol):
+    """What a grant's rules look at in a proxied call, which itself is ``proxy/use``'s.
 
-    method: str
-    path: str
-    query: str = ""
+    ``method`` is in capitals, ``path`` as it will be sent, ``query`` as received.
+    """
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> str: ...
 
 
 class Rate(NamedTuple):

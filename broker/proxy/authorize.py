@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
-from sqlalchemy import insert
-
 from broker.audit import quota
-from broker.audit.events import Actor, AuditTarget, Event
+from broker.audit.events import AuditTarget, Event
 from broker.audit.log import GuardMoved
 from broker.audit.quota import Exhausted, Quota
-from broker.base.db import table
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
 from broker.credentials.cooldown import cooldown_id
 from broker.formats import ids
-from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
+from broker.grants.policy import Denied, Grant, Mode, refuse_call
+from broker.identity.principal import Workload
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.snapshot import SealedKey, SnapshotCache
-from broker.leases.tables import UseRow
 from broker.parts import Parts
 from broker.providers.catalog import UnknownProvider
 from broker.providers.definition import Definition
-from broker.proxy import retry
-from broker.proxy.implicit import Implicit, WorkloadCaller
+from broker.proxy.implicit import Implicit
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
-from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
+from broker.proxy.retry import backoff
+from broker.proxy.use import (
+    AUTHORIZE_USE,
+    COMPLETE_USE,
+    LeaseToken,
+    ProxiedCall,
+    Use,
+    WorkloadCaller,
+    completed,
+    given_back,
+    use_row,
+)
 
 _TRIES = 4
 
@@ -66,20 +72,6 @@ class GrantRateLimited(TooMany):
     code = "grant_rate_limited"
 
 
-@dataclass(frozen=True, slots=True)
-class ProxiedCall:
-    """A judged request with its path, and who asks; ``lease`` is None where one is to be found for a job."""
-
-    caller: str | WorkloadCaller
-    lease: Lease | None
-    actor: Actor
-    request: Request
-    path: str
-
-
-_INSERT_USE = insert(table(UseRow))
-
-
 class Authorizer:
     """Decides on calls and records the decisions."""
 
@@ -88,47 +80,47 @@ class Authorizer:
         self._leasing, self._snapshots = leasing, snapshots
         self._implicit = Implicit(leasing, parts.clock)
 
-    async def call_of(self, caller: str | WorkloadCaller, actor: Actor, request: Request) -> ProxiedCall:
-        """The request with its path and query judged; a refusal is recorded.
+    async def admitted(self, call: ProxiedCall) -> Lease:
+        """The lease under which a call is made, once its path and query are judged.
+
+        A refusal is recorded.
 
         Raises:
             LeaseTokenRefused: it isn't known whose call it is; not recorded.
             PathRefused, QueryRefused: it can be read in more than one way.
+            LeaseDenied: it came without a lease, and no grant lets the job call like that.
         """
-        lease = await self._named(caller) if isinstance(caller, str) else None
+        caller = call.caller
+        if isinstance(caller, LeaseToken):
+            lease = await self._named(caller)
+            established()
+            await self._judge(call, lease)
+            return lease
         established()
-        workload = lease.workload if lease else caller.workload if isinstance(caller, WorkloadCaller) else ""
-        actor = Actor("workload", workload, "", actor.address, actor.agent)
-        try:
-            path = (
-                judged(request.raw_path, self._encoded_slashes(request.provider)) if request.raw_path else ""
-            )  # the base URL itself
-            read(request.query)
-        except (PathRefused, QueryRefused) as refusal:
-            await self._deny(lease, actor, request, refusal)
-            raise
-        return ProxiedCall(caller, lease, actor, request, path)
+        await self._judge(call, caller.workload)
+        return await self._implicit.lease(caller, call)
 
-    async def _named(self, unverified_token: str) -> Lease:
+    async def _named(self, token: LeaseToken) -> Lease:
         try:
-            return await self._leasing.known(self._leasing.id_of(unverified_token))
+            return await self._leasing.known(self._leasing.id_of(token.unverified))
         except NoSuchLease:
             raise LeaseTokenRefused from None
+
+    async def _judge(self, call: ProxiedCall, whose: Lease | Workload) -> None:
+        """Refuse a path or query that can be read in more than one way."""
+        try:
+            if call.path:  # empty: the base URL itself
+                judged(call.path.encode("latin-1"), self._encoded_slashes(call.provider))
+            read(call.query)
+        except (PathRefused, QueryRefused) as refusal:
+            await self._deny(call, whose, refusal)
+            raise
 
     def _encoded_slashes(self, provider: str) -> tuple[str, ...]:
         try:
             return self._catalog.get(provider).encoded_slashes
         except UnknownProvider:  # refused as soon as its lease is looked at
             return ()
-
-    async def lease(self, call: ProxiedCall, *, again: bool = False) -> Lease:
-        """The lease of the call; ``again`` takes a new implicit one, as the kept one has ended."""
-        if not isinstance(call.caller, WorkloadCaller):
-            assert call.lease is not None
-            return call.lease
-        wanted = Call(call.request.method, call.path, call.request.query)
-        target = (call.request.organization, call.request.provider)
-        return await self._implicit.lease(call.caller, *target, wanted, again=again)
 
     async def expect(self, in_flight: InFlightCall, call: ProxiedCall) -> None:
         """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
@@ -138,11 +130,11 @@ class Authorizer:
         except LeaseOver as refusal:
             if isinstance(call.caller, WorkloadCaller):  # another one is found for it once it has come
                 return
-            await self._deny(in_flight.lease, call.actor, call.request, refusal)
+            await self._deny(call, in_flight.lease, refusal)
             raise
         except BrokerError as refusal:
             if not isinstance(refusal, Unavailable):
-                await self._deny(in_flight.lease, call.actor, call.request, refusal)
+                await self._deny(call, in_flight.lease, refusal)
             raise
         in_flight.depends_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
@@ -154,34 +146,33 @@ class Authorizer:
         ``fall_back`` takes the previous key, where a rotation still holds it.
         """
         until = time.monotonic() + patience
-        implicit = isinstance(call.caller, WorkloadCaller)
+        lease, renewed = in_flight.lease, False
         while True:
             try:
-                return await self._authorize(in_flight, call, fall_back=fall_back)
+                return await self._authorize(in_flight, call, lease, fall_back=fall_back)
             except LeaseOver as refusal:
-                if not implicit:
-                    await self._deny(in_flight.lease, call.actor, call.request, refusal)
+                if renewed or isinstance(call.caller, LeaseToken):
+                    await self._deny(call, lease, refusal)
                     raise
-                in_flight.lease = await self.lease(call, again=True)
-                implicit = False
+                lease, renewed = await self._implicit.lease(call.caller, call, again=True), True
             except UpstreamRateLimited as paused:
-                wait = retry.backoff(0, float(paused.members["retry_after"]))
+                wait = backoff(0, float(paused.members["retry_after"]))
                 if time.monotonic() + wait > until:
-                    await self._deny(in_flight.lease, call.actor, call.request, paused)
+                    await self._deny(call, lease, paused)
                     raise
                 await asyncio.sleep(wait)
+                lease = in_flight.lease  # it may have been renewed meanwhile
             except BrokerError as refusal:
                 if not isinstance(refusal, Unavailable):
-                    await self._deny(in_flight.lease, call.actor, call.request, refusal)
+                    await self._deny(call, lease, refusal)
                 raise
 
-    async def _authorize(self, in_flight: InFlightCall, call: ProxiedCall, *, fall_back: bool) -> Use:
-        lease, request = in_flight.lease, call.request
+    async def _authorize(self, in_flight: InFlightCall, call: ProxiedCall, lease: Lease, *, fall_back: bool) -> Use:
         definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
             since = time.monotonic()
             lease, snapshot = await self._leasing.snapshot_of(lease)
-            if request.provider != lease.provider or request.organization not in {snapshot.slug, lease.organization}:
+            if call.provider != lease.provider or call.organization not in {snapshot.slug, lease.organization}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
             grant, key = snapshot.grant(lease.grant), snapshot.key
             fallback = snapshot.keys.fallback
@@ -189,17 +180,17 @@ class Authorizer:
                 key, fallback = fallback, None
             assert grant is not None
             assert key is not None
-            if denied := _refused(grant, Call(request.method, call.path, request.query)):
+            if denied := _refused(grant, call):
                 raise LeaseDenied(denied)
             event = Event.about(
                 lease,
                 "use.authorized",
-                Actor("workload", lease.workload, snapshot.workload_name, call.actor.address, call.actor.agent),
+                call.actor(lease.workload, snapshot.workload_name),
                 self._clock(),
                 use=ids.new("use"),
                 version=key.number,
                 mode=Mode.USE,
-                request=request.id,
+                request=call.id,
                 target=self._target(definition, key, call),
             )
             guards = self._leasing.guards_of(lease, snapshot)
@@ -209,7 +200,7 @@ class Authorizer:
                 await self._audit.append(
                     event,
                     guards,
-                    [(_INSERT_USE, _use_row(event))],
+                    [(AUTHORIZE_USE, use_row(event))],
                     quotas=quotas,
                     abandoned=partial(self._not_forwarded, event, taken),
                 )
@@ -219,14 +210,13 @@ class Authorizer:
                 continue
             except Exhausted as exhausted:
                 raise _used_up(exhausted, grant, definition) from None
-            retries = grant.retries and definition.retry.retries
-            return Use(event, definition, key, fallback, call.path, taken, retries)
+            return Use(event, definition, key, fallback, taken, grant.retries and definition.retry.retries)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     def _target(self, definition: Definition, key: SealedKey, call: ProxiedCall) -> AuditTarget:
         base = urlsplit(definition.url(key.variables))
-        plain, other = names(call.request.query, self._catalog.could_be_key)
-        return AuditTarget(base.hostname or "", call.request.method, base.path + call.path or "/", plain, other)
+        plain, other = names(call.query, self._catalog.could_be_key)
+        return AuditTarget(base.hostname or "", call.method, base.path + call.path or "/", plain, other)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
@@ -234,54 +224,40 @@ class Authorizer:
         complete = (COMPLETE_USE, {"use": authorized.use, "at": event.time, "answer": None})
         self._audit.post(event, [complete, *given_back(taken)])
 
-    async def _deny(self, lease: Lease | None, actor: Actor, request: Request, refusal: BrokerError) -> None:
+    async def _deny(self, call: ProxiedCall, whose: Lease | Workload, refusal: BrokerError) -> None:
+        """Put a refusal on the record: under a lease, or of a job for which none was found yet."""
+        workload = whose.workload if isinstance(whose, Lease) else whose.id
         event = Event(
             kind="use.denied",
             time=self._clock(),
-            actor=actor,
-            workload=actor.id,
+            actor=call.actor(workload),
+            workload=workload,
             mode=Mode.USE,
             decision="denied",
             reason=refusal.code,
-            request=request.id,
-            target=AuditTarget("", request.method, request.raw_path.decode("ascii", "replace")),
-            note=f"{request.organization}/{request.provider}",
+            request=call.id,
+            target=AuditTarget("", call.method, call.path),
+            note=f"{call.organization}/{call.provider}",
         )
-        if lease is not None:
-            snapshot = await self._snapshots.get(lease.target)
+        if isinstance(whose, Lease):
+            snapshot = await self._snapshots.get(whose.target)
             event = replace(
                 event,
-                actor=replace(actor, name=snapshot.workload_name),
-                organization=lease.organization,
-                credential=lease.credential,
-                version=lease.version,
-                provider=lease.provider,
-                grant=lease.grant,
-                lease=lease.id,
+                actor=call.actor(workload, snapshot.workload_name),
+                organization=whose.organization,
+                credential=whose.credential,
+                version=whose.version,
+                provider=whose.provider,
+                grant=whose.grant,
+                lease=whose.id,
             )
         await self._audit.append(event)
 
 
-def _refused(grant: Grant, call: Call) -> Denied | None:
+def _refused(grant: Grant, call: ProxiedCall) -> Denied | None:
     if Mode.USE not in grant.modes:
         return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
     return refuse_call(grant, call)
-
-
-def _use_row(event: Event) -> Mapping[str, object]:
-    return {
-        "id": event.use,
-        "organization_id": event.organization,
-        "lease_id": event.lease,
-        "credential_id": event.credential,
-        "version": event.version,
-        "workload_id": event.workload,
-        "grant_id": event.grant,
-        "method": event.target.method if event.target else "",
-        "authorized_at": event.time,
-        "completed_at": None,
-        "status": None,
-    }
 
 
 def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]:

@@ -22,7 +22,7 @@ from broker.proxy.in_flight import InFlightCall
 from broker.proxy.redact import Redactor
 from broker.proxy.request_headers import Headers, request_headers, target
 from broker.proxy.response_headers import Addresses, request_id, response_headers
-from broker.proxy.use import COMPLETE_USE, Request, Use, completed, given_back
+from broker.proxy.use import COMPLETE_USE, ProxiedCall, Use, completed, given_back
 from broker.proxy.wide import WideText, is_declared
 from broker.wire.client import Answer as Received
 from broker.wire.client import BrokenOff, Unreadable
@@ -88,7 +88,7 @@ class Forwarder:
 
     @asynccontextmanager
     async def forwarded(
-        self, in_flight: InFlightCall, use: Use, request: Request, small: bytes | None
+        self, in_flight: InFlightCall, use: Use, call: ProxiedCall, small: bytes | None
     ) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
         try:
@@ -96,22 +96,22 @@ class Forwarder:
             use.opened = True
             placement = use.definition.place(key)
             base = use.definition.url(use.key.variables)
-            headers = request_headers(request.headers, use.definition.required_headers.items(), placement)
-            if small is None and request.body.length is not None:
-                headers.append(("Content-Length", str(request.body.length)))
+            headers = request_headers(call.headers, use.definition.required_headers.items(), placement)
+            if small is None and call.body.length is not None:
+                headers.append(("Content-Length", str(call.body.length)))
             use.sent = len(small or b"")
             await in_flight.gate()
-            request.tries.count += 1
+            call.tries.count += 1
             async with self._outbound.call(
-                request.method,
-                target(base, use.path, request.raw_query, placement),
+                call.method,
+                target(base, call.path, call.raw_query, placement),
                 headers=headers,
-                body=_metered(request.body.chunks, in_flight, use) if small is None else small or None,
+                body=_metered(call.body.chunks, in_flight, use) if small is None else small or None,
                 private=use.definition.host.private,
                 tls=use.definition.host.tls,
                 streamed=True,
             ) as response:
-                addresses = Addresses(base, request.proxy_url, base + use.path)
+                addresses = Addresses(base, call.proxy_url, base + call.path)
                 yield await self._handed_back(response, key.reveal(), addresses, in_flight, use)
         except (Unreachable, Unreadable) as error:
             raise _failed(error, in_flight, use) from None

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from broker.audit.events import Actor
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
-from broker.grants.policy import Ask, Call, Mode, refuse_call
+from broker.grants.policy import Ask, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
 from broker.leases.snapshot import AccessTarget
+from broker.proxy.use import ProxiedCall, WorkloadCaller
 
 _REMEMBERED = 20_000
 # A lease that ends sooner is not taken for another call.
 _MARGIN_MS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadCaller:
-    """A job that proved itself with its access token, and what it says the call is for."""
-
-    workload: str
-    actor: Actor
-    label: str
-    purpose: str
 
 
 class Implicit:
@@ -36,26 +24,25 @@ class Implicit:
         self._clock = clock
         self._kept = Recent[tuple[AccessTarget, str], Lease](_REMEMBERED)
 
-    async def lease(
-        self, caller: WorkloadCaller, organization: str, provider: str, call: Call, *, again: bool = False
-    ) -> Lease:
+    async def lease(self, caller: WorkloadCaller, call: ProxiedCall, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
 
-        ``again`` says that the kept one turned out to have ended.
+        ``caller`` is the one who asks for the call; ``again`` says that the kept one turned out to have ended.
 
         Raises:
             LeaseDenied: no grant allows it; recorded.
         """
-        target = AccessTarget(caller.workload, organization, provider, caller.label)
+        target = AccessTarget(caller.workload.id, call.organization, call.provider, caller.label)
         kept = self._kept.get((target, caller.purpose))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
-        ask = Ask(provider, caller.label, Mode.USE, caller.purpose, call=call)
-        lease = (await self._leasing.issue(caller.actor, target, ask)).lease
+        ask = Ask(call.provider, caller.label, Mode.USE, caller.purpose, call=call)
+        actor = call.actor(caller.workload.id, caller.workload.name)
+        lease = (await self._leasing.issue(actor, target, ask)).lease
         self._kept[target, caller.purpose] = lease
         return lease
 
-    async def _carries(self, lease: Lease, call: Call) -> bool:
+    async def _carries(self, lease: Lease, call: ProxiedCall) -> bool:
         if not lease.stands(self._clock() + _MARGIN_MS):
             return False
         try:

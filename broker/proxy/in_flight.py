@@ -87,18 +87,23 @@ class InFlightCall:
     def __init__(self, calls: InFlightCalls, lease: Lease, timeout: asyncio.Timeout) -> None:
         self._calls = calls
         self._timeout = timeout
-        self.lease = lease
+        self._lease = lease
         self.guards: Mapping[str, int] = {}
         self.version = 0
         self.over: BrokerError | None = None
         self.confirmed = self.moved = time.monotonic()
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that it is under, as last looked at; :meth:`depends_on` alone sets another."""
+        return self._lease
 
     def depends_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
         """What the decision relied on, known to have held at ``since`` (monotonic) or later.
 
         ``version`` is that of the key that is used, which needn't be the one the lease was issued for; 0 while none is.
         """
-        self.lease, self.version, self.guards, self.confirmed = lease, version, guards, since
+        self._lease, self.version, self.guards, self.confirmed = lease, version, guards, since
 
     def moves(self) -> None:
         """Something came or went: the call is not silent."""

@@ -1,45 +1,93 @@
-"""What a job asks to be forwarded, and the use that comes of it."""
+"""The call that a job asks for, from the edge to the record, and the use that comes of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, insert, update
 
-from broker.audit.events import Event, Outcome
+from broker.audit.events import Actor, Event, Outcome
 from broker.audit.log import Write
 from broker.audit.quota import GIVE_BACK
 from broker.base.db import table
 from broker.formats import ids
+from broker.identity.principal import Workload
 from broker.leases.snapshot import SealedKey
 from broker.leases.tables import UseRow
 from broker.providers.definition import Definition
-from broker.proxy.payload import Body
+from broker.proxy import retry
+
+# One that is read whole goes out in one piece, and lets an idempotent call be tried again.
+READ_WHOLE_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseToken:
+    """What a caller sent for a lease's token; nobody has looked yet whether it is one."""
+
+    unverified: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadCaller:
+    """A job that proved itself with its access token, and what it says the call is for."""
+
+    workload: Workload
+    label: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as it comes.
+
+    ``length`` is what its framing declares: None if it doesn't, 0 if there is no body.
+    """
+
+    length: int | None
+    chunks: AsyncIterator[bytes]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is read whole before the call is made."""
+        return self.length is not None and self.length <= READ_WHOLE_MAX
+
+    async def whole(self, came: Callable[[], None]) -> bytes:
+        """All of it; ``came`` is called as each part comes."""
+        parts = []
+        if self.length != 0:
+            async for chunk in self.chunks:
+                came()
+                parts.append(chunk)
+        return b"".join(parts)
 
 
 @dataclass(slots=True)
 class Tries:
-    """How often a request was sent."""
+    """How often a call was sent."""
 
     count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a job asks to be forwarded.
+class ProxiedCall:
+    """The call that a job asks for, and who asks.
 
-    ``raw_path`` and ``raw_query`` are as received, still encoded: the path empty where the base URL itself is called
-    without a slash, the query None where there is no ``?``.  ``proxy_url`` is the proxy's base URL for this
-    organization and provider, and ``id`` ties the tries of one request together on the record.  With ``once`` the job
-    wants it sent once at most.
+    ``path`` and ``raw_query`` are as received, still encoded, and are sent as they are: the path empty if the base URL
+    itself is called without a slash, the query None if there is no ``?``.  ``address`` and ``agent`` say from where
+    the call came.  ``proxy_url`` is the proxy's base URL for this organization and provider, and ``id`` ties the tries
+    of one call together on the record.  With ``once`` the job wants it sent once at most.
     """
 
+    caller: LeaseToken | WorkloadCaller
+    address: str
+    agent: str
     organization: str
     provider: str
     method: str
-    raw_path: bytes
+    path: str
     raw_query: str | None
     headers: Sequence[tuple[str, str]]
     body: Body
@@ -50,8 +98,21 @@ class Request:
 
     @property
     def query(self) -> str:
-        """The query; empty also where there is none."""
+        """The query; empty also if there is none."""
         return self.raw_query or ""
+
+    def actor(self, workload: str, name: str = "") -> Actor:
+        """The job as the record names it; ``name`` is its own, if that is known."""
+        return Actor("workload", workload, name, self.address, self.agent)
+
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again if its answer is lost or says "not now".
+
+        It costs a look at every header.
+        """
+        if not self.body.is_small or self.once:
+            return False
+        return retry.is_repeatable(self.method, (name for name, _ in self.headers))
 
 
 @dataclass(slots=True)
@@ -69,7 +130,6 @@ class Use:
     definition: Definition
     key: SealedKey
     fallback: SealedKey | None
-    path: str
     taken: str = ""
     retries: bool = True
     opened: bool = False
@@ -93,11 +153,29 @@ class Use:
         return Outcome(self.status, elapsed, self.received, self.sent, self.upstream_id)
 
 
+AUTHORIZE_USE = insert(table(UseRow))
 COMPLETE_USE = (
     update(table(UseRow))
     .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
     .values(completed_at=bindparam("at"), status=bindparam("answer"))
 )
+
+
+def use_row(authorized: Event) -> Mapping[str, object]:
+    """The values of the use's row, for :data:`AUTHORIZE_USE`."""
+    return {
+        "id": authorized.use,
+        "organization_id": authorized.organization,
+        "lease_id": authorized.lease,
+        "credential_id": authorized.credential,
+        "version": authorized.version,
+        "workload_id": authorized.workload,
+        "grant_id": authorized.grant,
+        "method": authorized.target.method if authorized.target else "",
+        "authorized_at": authorized.time,
+        "completed_at": None,
+        "status": None,
+    }
 
 
 def given_back(taken: str) -> list[Write]:

@@ -9,13 +9,10 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from broker.audit.events import Actor
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.providers.catalog import UnknownProvider
-from broker.proxy.implicit import WorkloadCaller
-from broker.proxy.payload import Body
 from broker.proxy.request_headers import Headers
-from broker.proxy.use import Request, Tries
+from broker.proxy.use import Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
 from broker.web.api.fields import header_note
 from broker.web.errors import render
 from broker.web.middleware import ESTABLISHED
@@ -62,9 +59,9 @@ class Forwarding:
         tries = Tries()
         leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
         try:
-            request, caller, actor = await self._understood(scope, headers, given, job, tries)
+            call = await self._understood(scope, headers, given, job, tries)
             scope[ESTABLISHED] = True
-            async with self._services.proxy.call(caller, actor, request) as answer:
+            async with self._services.proxy.call(call) as answer:
                 await reply.start(answer.status, [*answer.headers, (_TRIES, str(tries.count))])
                 async for chunk in answer.body:
                     await reply.write(chunk)
@@ -91,19 +88,20 @@ class Forwarding:
 
     async def _understood(
         self, scope: Scope, headers: Headers, given: Mapping[str, str], job: _JobSide, tries: Tries
-    ) -> tuple[Request, str | WorkloadCaller, Actor]:
+    ) -> ProxiedCall:
         if scope["method"] not in METHODS:
             raise MethodNotForwarded(f"The proxy forwards {', '.join(sorted(METHODS))}.")
-        segments = bytes(scope.get("raw_path") or b"").partition(b"?")[0].split(b"/", _PREFIX_SEGMENTS)
+        segments = bytes(scope.get("raw_path") or b"").decode("latin-1").partition("?")[0].split("/", _PREFIX_SEGMENTS)
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
-        organization, provider = (segment.decode("ascii", "replace") for segment in segments[2:_PREFIX_SEGMENTS])
-        actor = Actor("stranger", "unverified", address=scope["client"][0], agent=given.get("user-agent", ""))
-        request = Request(
+        organization, provider = segments[2:_PREFIX_SEGMENTS]
+        return ProxiedCall(
+            address=scope["client"][0],
+            agent=given.get("user-agent", ""),
             organization=organization,
             provider=provider,
             method=scope["method"],
-            raw_path=b"".join(b"/" + rest for rest in segments[_PREFIX_SEGMENTS:]),
+            path="".join(f"/{rest}" for rest in segments[_PREFIX_SEGMENTS:]),
             raw_query=_query(scope),
             headers=headers,
             body=Body(job.declared, job.chunks()),
@@ -111,23 +109,23 @@ class Forwarding:
             id=scope["request_id"],
             once=_once(headers),
             tries=tries,
+            caller=await self._caller(given, provider),
         )
-        return request, await self._caller(given, provider, actor), actor
 
-    async def _caller(self, given: Mapping[str, str], provider: str, actor: Actor) -> str | WorkloadCaller:
-        """The lease token, or the job whose access token came instead; a stranger is refused."""
+    async def _caller(self, given: Mapping[str, str], provider: str) -> LeaseToken | WorkloadCaller:
+        """The job whose access token came, or what came for a lease's token; refuses a stranger."""
         scheme, _, value = given.get("authorization", "").partition(" ")
         token = value.strip() if scheme.lower() == "bearer" else ""
         if not token:
             token = self._in_the_keys_place(given, provider)
         if token.count(".") != 2:  # not a JWT
-            return token
+            return LeaseToken(token)
         workload = await self._services.access_tokens.verify(token)
         label = given.get("x-broker-label", "default")
         if not _LABEL.fullmatch(label):
             raise Invalid("X-Broker-Label: is not a credential's label.")
         purpose = header_note(given.get("x-broker-purpose", ""), "X-Broker-Purpose")
-        return WorkloadCaller(workload.id, workload.actor(actor.address, actor.agent), label, purpose)
+        return WorkloadCaller(workload, label, purpose)
 
     def _in_the_keys_place(self, given: Mapping[str, str], provider: str) -> str:
         """The lease token where a client of the upstream would put the key; raises Unauthenticated."""

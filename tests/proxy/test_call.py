@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+import broker
 from broker.base.db import EVERY_TENANT
 from broker.base.outbound import Outbound, Unreachable
 from broker.leases.tables import UseRow
@@ -100,3 +103,25 @@ async def test_forged_and_foreign_tokens_say_nothing(world: World) -> None:
         assert (answer.status_code, answer.json()["code"]) == (401, "unknown_lease")
         assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     assert (await world.http.get("/proxy/acme/raptor-comply/facilities")).status_code == 401
+
+
+def test_the_job_is_named_for_the_record_and_the_lease_of_a_call_is_set_in_one_place_each() -> None:
+    """Three places each once did, and nobody could say whose they were."""
+    rooms = Path(broker.__file__).parent
+    named, leased = set(), set()
+    for path in [*(rooms / "proxy").glob("*.py"), rooms / "web" / "proxy.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.FunctionDef() | ast.AsyncFunctionDef() if any(map(_makes_an_actor, ast.walk(node))):
+                    named.add(f"{path.stem}:{node.name}")
+                case ast.Attribute(attr="lease" | "_lease", ctx=ast.Store()):
+                    leased.add(path.stem)
+    assert named == {"use:actor"}
+    assert leased == {"in_flight"}
+
+
+def _makes_an_actor(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="Actor") | ast.Attribute(attr="Actor")):
+            return True
+    return False

@@ -13,6 +13,7 @@ from broker.providers.retry import RateHeader, Retry
 from broker.proxy import retry
 from tests.proxy.conftest import Bench, problem, replica
 from tests.support.lab import KEY, Seen, answer, body_of
+from tests.support.waiting import eventually
 
 BAD_KEY = answer(b'{"error": "Unauthorized"}', status="401 Unauthorized")
 
@@ -293,6 +294,21 @@ async def test_a_short_pause_is_waited_out(bench: Bench) -> None:
     lease = await bench.lease()
     answers = await asyncio.gather(*(bench.call(lease, "/x") for _ in range(3)))
     assert [got.status_code for got in answers] == [200] * 3
+
+
+async def test_a_lease_that_is_renewed_while_its_call_waits_carries_it(bench: Bench) -> None:
+    limited = answer(b"slow down", "Retry-After: 1", status="429 Too Many Requests")
+    bench.lab.scripts["/x"] = Sequence(limited, GOOD)
+    lease, headers = await bench.lease(), await bench.job.headers()
+    await bench.call(lease, "/x", "POST")
+    await bench.uses()
+    waiting = asyncio.create_task(bench.call(lease, "/x"))
+    await eventually(lambda: len(bench.world.services.in_flight) == 1)
+    bench.world.clock.forward(seconds=200)
+    path = f"/v1/leases/{lease['lease']['id']}/renew"
+    await bench.world.call("POST", path, as_=headers, json={"ttl": 300})
+    bench.world.clock.forward(seconds=150)  # beyond its first expiry
+    assert (await waiting).status_code == 200
 
 
 def test_back_off_grows_is_jittered_and_capped() -> None:

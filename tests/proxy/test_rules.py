@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
+from broker.grants.policy import Denied, Grant, Mode, refuse_call
 from broker.providers.rule import Rule
 from broker.proxy.path import PathRefused, judged
+
+
+class Call(NamedTuple):
+    """What rules look at."""
+
+    method: str
+    path: str
+    query: str = ""
 
 
 def rule(*paths: str, methods: tuple[str, ...] = ("GET",)) -> Rule:
