@@ -29,7 +29,7 @@ from broker.proxy.implicit import Implicit
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
-from broker.proxy.retry import backoff
+from broker.proxy.retry import Attempt, backoff
 from broker.proxy.use import (
     AUTHORIZE_USE,
     COMPLETE_USE,
@@ -138,18 +138,13 @@ class Authorizer:
             raise
         in_flight.depends_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
-    async def authorized(
-        self, in_flight: InFlightCall, call: ProxiedCall, patience: float, *, fall_back: bool = False
-    ) -> Use:
-        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns.
-
-        ``fall_back`` takes the previous key, where a rotation still holds it.
-        """
-        until = time.monotonic() + patience
+    async def authorized(self, in_flight: InFlightCall, call: ProxiedCall, attempt: Attempt) -> Use:
+        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns."""
+        until = time.monotonic() + attempt.patience
         lease, renewed = in_flight.lease, False
         while True:
             try:
-                return await self._authorize(in_flight, call, lease, fall_back=fall_back)
+                return await self._authorize(in_flight, call, lease, fall_back=attempt.fall_back)
             except LeaseOver as refusal:
                 if renewed or isinstance(call.caller, LeaseToken):
                     await self._deny(call, lease, refusal)

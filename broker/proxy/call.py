@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from broker.proxy import retry
 from broker.proxy.authorize import Authorizer
 from broker.proxy.forward import Answer, Forwarder, UpstreamUnreachable
-from broker.proxy.in_flight import InFlightCalls
-from broker.proxy.use import ProxiedCall
+from broker.proxy.in_flight import InFlightCall, InFlightCalls
+from broker.proxy.use import ProxiedCall, Use
 
 
 class Proxy:
@@ -34,31 +34,37 @@ class Proxy:
         """
         lease = await self._authorizer.admitted(call)
         async with self._in_flight.enter(lease) as in_flight:
-            small: bytes | None = None
-            if call.body.is_small:
-                if call.body.length:  # it may be long in coming, and all the while its lease may end
-                    await self._authorizer.expect(in_flight, call)
-                small = await call.body.whole(in_flight.moves)
-            patience, handed, fall_back = retry.PATIENCE_S, False, False
-            for attempt in range(1, retry.ATTEMPTS + 1):
-                use = await self._authorizer.authorized(in_flight, call, patience, fall_back=fall_back)
-                wait = 0.0
+            small = await self._small_body(in_flight, call)
+            attempt = retry.FIRST
+            while True:
+                use = await self._authorizer.authorized(in_flight, call, attempt)
+                step: retry.Step | None = None
                 try:
                     async with self._forwarder.forwarded(in_flight, use, call, small) as answer:
-                        # Refused for its key, so not carried out: the previous key may serve, whatever the method.
-                        fall_back = answer.bad_key and use.fallback is not None and small is not None
-                        if not fall_back:
-                            wait = retry.backoff(attempt, answer.asked or 0.0)
-                        transient = retry.is_transient(answer.status, answer.asked)
-                        again = transient and use.retries and call.is_repeatable()
-                        if attempt == retry.ATTEMPTS or not (again or fall_back) or wait > patience:
-                            handed = True
+                        step = _next_step(answer, attempt, call, use)
+                        if isinstance(step, retry.HandOver):
                             yield answer
                             return
                 except UpstreamUnreachable:
-                    wait = retry.backoff(attempt)
-                    again = use.retries and call.is_repeatable()
-                    if handed or attempt == retry.ATTEMPTS or not again or wait > patience:
+                    step = step or _next_step(None, attempt, call, use)
+                    if isinstance(step, retry.HandOver):
                         raise
-                patience -= wait
-                await asyncio.sleep(wait)
+                attempt = attempt.after(step)
+                await asyncio.sleep(step.wait)
+
+    async def _small_body(self, in_flight: InFlightCall, call: ProxiedCall) -> bytes | None:
+        """The body of a call that has a small one; None if it is streamed."""
+        if not call.body.is_small:
+            return None
+        if call.body.length:  # it may be long in coming, and all the while its lease may end
+            await self._authorizer.expect(in_flight, call)
+        return await call.body.whole(in_flight.moves)
+
+
+def _next_step(answer: Answer | None, attempt: retry.Attempt, call: ProxiedCall, use: Use) -> retry.Step:
+    return retry.next_step(
+        answer,
+        attempt,
+        lambda: use.retries and call.is_repeatable(),
+        fallback=use.fallback is not None and call.body.is_small,
+    )
