@@ -63,8 +63,22 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     wire                  HTTP/1.1 on both sides: what is accepted, refused, bounded
     formats               bytes that outlive a process: pure, versioned
 
-The path of one proxied call: ``wire/server`` → ``web/proxy`` → ``proxy/call`` → ``proxy/path`` → ``leases/snapshot`` →
-``grants/policy`` → ``audit/log`` (durable, guards hold, quotas taken) → ``keystore/keyring`` →
-``proxy/request_headers`` → ``base/outbound`` → ``wire/client`` → ``proxy/response_headers``, ``proxy/redact`` →
-``audit/log`` (outcome); all within ``proxy/in_flight``, which cuts it the moment something it relies on is revoked.
+*call*: one proxied call, from the job's socket to the record of its outcome.
+
+    1   wire/server             reads the request; refuses what can be read in two ways
+    2   web/proxy               makes it one value, ``ProxiedCall`` of ``proxy/use``, with who calls
+    3   proxy/authorize         finds the lease that its token names, or one of the job's own
+    4   proxy/path              refuses a path that can be read in two ways
+    5   proxy/in_flight         lets it in; from here on it is cut the moment something it depends on is revoked
+    6   proxy/call              reads a small body before anything is decided
+    7   leases/leasing          takes the snapshot that the lease stands on, with the epochs that guard it
+    8   grants/policy           decides whether its grant allows it
+    9   audit/log               makes the use durable if its guards hold and its quotas are there
+    10  proxy/forward           opens the key
+    11  proxy/request_headers   leaves out what is not for the upstream, and puts the key into its place
+    12  proxy/forward           sends the call on
+    13  proxy/redact            masks the key in the answer
+    14  proxy/response_headers  leaves out what is not for the job
+    15  proxy/retry             decides: the answer is handed over, or the call is made again from (7)
+    16  proxy/forward           puts the outcome on the record
 """

@@ -180,6 +180,7 @@ class AuditLog:
         guards = guards or {}
         _check(writes, chain(guards, raises, (quota.id for quota in quotas)))
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        # call (9) the use, before its key is opened
         self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, quotas, done, abandoned))
         self._arrived.set()
         try:

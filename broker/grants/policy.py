@@ -208,6 +208,7 @@ def refuse_call(grant: Grant, call: Call) -> Denied | None:
     Raises:
         QueryRefused: the names of its parameters can't be told.
     """
+    # call (8) whether its grant allows it
     if not grant.rules:
         return None
     if any(rule.allows(call.method, call.path) for rule in grant.rules):

@@ -243,6 +243,7 @@ class Leasing:
         now, lease = self._clock(), self.counted(lease)
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
+        # call (7) the snapshot that it stands on
         target = lease.target
         snapshot = await self._snapshots.get(target, fresh=fresh)
         if not fresh and _no_longer(lease, snapshot, now) is not None:

@@ -90,6 +90,7 @@ class Authorizer:
             PathRefused, QueryRefused: it can be read in more than one way.
             LeaseDenied: it came without a lease, and no grant lets the job call like that.
         """
+        # call (3) whose call it is
         caller = call.caller
         if isinstance(caller, LeaseToken):
             lease = await self._named(caller)

@@ -1,4 +1,24 @@
-"""The whole path of one proxied call: lease, rules, record, open, inject, forward, mask, record; tried again."""
+"""One proxied call, from the job's socket to the record of its outcome, in this order.
+
+    1   wire/server             reads the request; refuses what can be read in two ways
+    2   web/proxy               makes it one value, ``ProxiedCall`` of ``proxy/use``, with who calls
+    3   proxy/authorize         finds the lease that its token names, or one of the job's own
+    4   proxy/path              refuses a path that can be read in two ways
+    5   proxy/in_flight         lets it in; from here on it is cut the moment something it depends on is revoked
+    6   proxy/call              reads a small body before anything is decided
+    7   leases/leasing          takes the snapshot that the lease stands on, with the epochs that guard it
+    8   grants/policy           decides whether its grant allows it
+    9   audit/log               makes the use durable if its guards hold and its quotas are there
+    10  proxy/forward           opens the key
+    11  proxy/request_headers   leaves out what is not for the upstream, and puts the key into its place
+    12  proxy/forward           sends the call on
+    13  proxy/redact            masks the key in the answer
+    14  proxy/response_headers  leaves out what is not for the job
+    15  proxy/retry             decides: the answer is handed over, or the call is made again from (7)
+    16  proxy/forward           puts the outcome on the record
+
+``# call (n)`` marks where each step happens.  Plain numbers below say what a line leads to.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +52,16 @@ class Proxy:
             UpstreamRateLimited: refused before the key was opened; recorded where the lease is known.
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
-        lease = await self._authorizer.admitted(call)
-        async with self._in_flight.enter(lease) as in_flight:
+        lease = await self._authorizer.admitted(call)  # (3), (4)
+        async with self._in_flight.enter(lease) as in_flight:  # (5)
             small = await self._small_body(in_flight, call)
             attempt = retry.FIRST
             while True:
-                use = await self._authorizer.authorized(in_flight, call, attempt)
+                use = await self._authorizer.authorized(in_flight, call, attempt)  # (7)-(9)
                 step: retry.Step | None = None
                 try:
-                    async with self._forwarder.forwarded(in_flight, use, call, small) as answer:
-                        step = _next_step(answer, attempt, call, use)
+                    async with self._forwarder.forwarded(in_flight, use, call, small) as answer:  # (10)-(14), (16)
+                        step = _next_step(answer, attempt, call, use)  # (15)
                         if isinstance(step, retry.HandOver):
                             yield answer
                             return
@@ -56,6 +76,7 @@ class Proxy:
         """The body of a call that has a small one; None if it is streamed."""
         if not call.body.is_small:
             return None
+        # call (6) a small body is read first
         if call.body.length:  # it may be long in coming, and all the while its lease may end
             await self._authorizer.expect(in_flight, call)
         return await call.body.whole(in_flight.moves)

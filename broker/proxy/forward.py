@@ -92,6 +92,7 @@ class Forwarder:
     ) -> AsyncIterator[Answer]:
         """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
         try:
+            # call (10) the key, whose use is on the record by now
             key = await self._opening.open(use.key, in_flight.lease.target)
             use.opened = True
             placement = use.definition.place(key)
@@ -101,6 +102,7 @@ class Forwarder:
                 headers.append(("Content-Length", str(call.body.length)))
             use.sent = len(small or b"")
             await in_flight.gate()
+            # call (12) to the upstream
             call.tries.count += 1
             async with self._outbound.call(
                 call.method,
@@ -147,6 +149,7 @@ class Forwarder:
 
     def _complete(self, use: Use) -> None:
         """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
+        # call (16) what came of it
         now = self._clock()
         event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
         writes: list[Write] = [(COMPLETE_USE, {"use": event.use, "at": now, "answer": use.status})]

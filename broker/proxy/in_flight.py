@@ -166,6 +166,7 @@ class InFlightCalls:
         call: InFlightCall | None = None
         try:
             async with asyncio.timeout(self.limits.seconds) as timeout:
+                # call (5) from here on it can be cut
                 call = InFlightCall(self, lease, timeout)
                 self._open.add(call)
                 self.of_workload[lease.workload] += 1

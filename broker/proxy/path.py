@@ -36,6 +36,7 @@ def judged(raw_path: bytes, encoded_slashes: tuple[str, ...] = ()) -> str:
         PathRefused: it (or any repeated decoding of it) holds a dot segment, an encoded slash, a backslash, a
             control character, an empty segment in the middle, or bytes a URL path may not hold.
     """
+    # call (4) the path that is judged is the path that is sent
     if len(raw_path) > _MAX:
         raise PathRefused(f"The path is longer than {_MAX} bytes; send a shorter one.")
     if _PLAIN.fullmatch(raw_path):  # by far the most: nothing in it to decode or to read twice

@@ -72,6 +72,7 @@ def request_headers(
     Raises:
         Invalid: a header value that HTTP can't carry.
     """
+    # call (11) strip first, inject last
     fixed = {alias(name) for name, _ in (*required, *placement.headers)}
     kept = []
     named: set[str] = set()

@@ -105,6 +105,7 @@ def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, 
 
     An answer with a ``status`` that has no content says no length (RFC 9110 §8.6).
     """
+    # call (14) what of the upstream's headers is the job's
     kept = []
     named: set[str] = set()
     for name, value in upstream:

@@ -80,6 +80,7 @@ def next_step(answer: Answered | None, attempt: Attempt, may_repeat: Callable[[]
         may_repeat: whether the call may be sent again; asked only if its answer was lost or says "not now".
         fallback: whether the previous key could be taken instead.
     """
+    # call (15) hand over, or again
     if attempt.number >= ATTEMPTS:
         return HandOver()
     if answer is not None and answer.bad_key and fallback:

@@ -95,6 +95,7 @@ class Forwarding:
         if len(segments) < _PREFIX_SEGMENTS:
             raise NotFound("The address is /proxy/ORGANIZATION/PROVIDER/PATH.")
         organization, provider = segments[2:_PREFIX_SEGMENTS]
+        # call (2) one value for what is asked, and by whom
         return ProxiedCall(
             address=scope["client"][0],
             agent=given.get("user-agent", ""),

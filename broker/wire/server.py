@@ -243,6 +243,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, data: bytes) -> None:
         try:
+            # call (1) what can be read in two ways is refused
             head = read_head(data, self._limits.head)
         except Refused as refused:
             self.refuse(refused)

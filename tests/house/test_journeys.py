@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import broker
+from broker.proxy import call
 
 ROOT = Path(broker.__file__).parent
 _JOURNEY = re.compile(r"^\*(?P<word>[a-z]+)\*: (?P<what>[^\n]+)\n\n(?P<steps>(?:    [^\n]+\n)+)", re.MULTILINE)
@@ -48,6 +49,11 @@ def test_steps_are_numbered_in_order(word: str) -> None:
 @pytest.mark.parametrize("word", MOST)
 def test_each_step_is_marked_in_the_file_that_the_map_names_and_nowhere_else(word: str) -> None:
     assert marks(word) == set(journeys()[word])
+
+
+def test_what_tells_the_order_of_a_call_tells_it_as_the_map_does() -> None:
+    steps = _STEP.findall(call.__doc__ or "")
+    assert [(int(number), file) for number, file in steps] == journeys()["call"]
 
 
 @pytest.mark.parametrize("word", MOST)
