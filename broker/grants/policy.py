@@ -93,15 +93,23 @@ class PolicyInput:
     key_until: int | None = None
 
 
+class AccessTarget(NamedTuple):
+    """Whose request for which key."""
+
+    workload_id: str
+    organization_reference: str  # id or slug, as the caller wrote it
+    provider: str
+    label: str
+
+
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AccessRequest:
     """What a workload asks for.  ``ttl`` is in seconds; None for the default.
 
     ``grant`` names one of several grants.  ``call`` is the proxied call that an implicit lease is for.
     """
 
-    provider: str
-    label: str
+    target: AccessTarget
     mode: Mode
     purpose: str = ""
     ttl: int | None = None
@@ -134,24 +142,24 @@ RIGHTS_ALTERED = Denied(
 )
 
 
-def decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
+def decide(request: AccessRequest, policy_input: PolicyInput, now: int) -> Allowed | Denied:
     """Whether the workload may have this lease at ``now`` (milliseconds).
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
     """
-    decision = _decide(ask, known, now)
-    return RIGHTS_ALTERED if isinstance(decision, Denied) and known.altered else decision
+    decision = _decide(request, policy_input, now)
+    return RIGHTS_ALTERED if isinstance(decision, Denied) and policy_input.altered else decision
 
 
-def _decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
+def _decide(request: AccessRequest, known: PolicyInput, now: int) -> Allowed | Denied:
     if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
-    standing = [grant for grant in known.grants if _covers(grant, ask, now)]
+    standing = [grant for grant in known.grants if _covers(grant, request, now)]
     if known.organization_active is None or not standing:
         return Denied("no_grant", "No standing grant covers this organization and provider; ask an operator for one.")
     if not known.organization_active:
         return Denied("organization_revoked", "This organization was cut off.")
-    fitting = _fitting(ask, standing)
+    fitting = _fitting(request, standing)
     if isinstance(fitting, Denied):
         return fitting
     if not known.credential_active or known.version is None:
@@ -160,7 +168,7 @@ def _decide(ask: Ask, known: PolicyInput, now: int) -> Allowed | Denied:
         return denied
     # The least restricted one, then the longest: a job that means another names it.
     grant = max(fitting, key=lambda one: (not one.rules, one.max_ttl, one.id))
-    return Allowed(grant.id, min(ask.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
+    return Allowed(grant.id, min(request.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
 
 
 def refuse_key(known: PolicyInput, now: int) -> Denied | None:
@@ -182,15 +190,15 @@ def refuse_key(known: PolicyInput, now: int) -> Denied | None:
     return None
 
 
-def _fitting(ask: Ask, standing: Sequence[Grant]) -> Sequence[Grant] | Denied:
+def _fitting(request: AccessRequest, standing: Sequence[Grant]) -> Sequence[Grant] | Denied:
     """The standing grants that carry what is asked, or why none does."""
-    fitting = [grant for grant in standing if ask.mode in grant.modes]
+    fitting = [grant for grant in standing if request.mode in grant.modes]
     if not fitting:
-        return Denied("mode_not_granted", f"The grant doesn't include {ask.mode!s}; ask an operator for that mode.")
-    fitting = [grant for grant in fitting if ask.purpose.strip() or not grant.purpose_required]
+        return Denied("mode_not_granted", f"The grant doesn't include {request.mode!s}; ask an operator for that mode.")
+    fitting = [grant for grant in fitting if request.purpose.strip() or not grant.purpose_required]
     if not fitting:
         return Denied("purpose_required", "The grant needs a purpose; say in `purpose` what the access is for.")
-    if ask.call is None:
+    if request.call is None:
         return fitting
     fitting = [grant for grant in fitting if grant.implicit]
     if not fitting:
@@ -198,8 +206,8 @@ def _fitting(ask: Ask, standing: Sequence[Grant]) -> Sequence[Grant] | Denied:
             "lease_required",
             "The grant doesn't allow calls without a lease; get one (POST /v1/leases) and send its token.",
         )
-    allowing = [grant for grant in fitting if refuse_call(grant, ask.call) is None]
-    return allowing or refuse_call(fitting[0], ask.call) or fitting
+    allowing = [grant for grant in fitting if refuse_call(grant, request.call) is None]
+    return allowing or refuse_call(fitting[0], request.call) or fitting
 
 
 def refuse_call(grant: Grant, call: Call) -> Denied | None:
@@ -228,11 +236,11 @@ def refuse_call(grant: Grant, call: Call) -> Denied | None:
     )
 
 
-def _covers(grant: Grant, ask: Ask, now: int) -> bool:
+def _covers(grant: Grant, request: AccessRequest, now: int) -> bool:
     return (
         grant.active
-        and grant.provider == ask.provider
-        and grant.label in {None, ask.label}
-        and ask.grant in {"", grant.id}
+        and grant.provider == request.target.provider
+        and grant.label in {None, request.target.label}
+        and request.grant in {"", grant.id}
         and (grant.expires_at is None or grant.expires_at > now)
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.audit.events import Fields
-from broker.grants.policy import Mode
+from broker.grants.policy import AccessTarget, Mode
 from broker.keystore.genuine import row_mac
-from broker.leases.snapshot import AccessTarget
 from broker.leases.tables import LeaseRow
 
 

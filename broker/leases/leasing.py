@@ -23,10 +23,19 @@ from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailab
 from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.formats import ids, token
-from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Mode, decide, refuse_key
+from broker.grants.policy import (
+    DEFAULT_TTL_S,
+    AccessRequest,
+    AccessTarget,
+    Allowed,
+    Denied,
+    Mode,
+    decide,
+    refuse_key,
+)
 from broker.leases.lease import Lease, lease_of, row_of
 from broker.leases.opening import Opening
-from broker.leases.snapshot import AccessSnapshot, AccessTarget, SealedKey, SnapshotCache
+from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
 from broker.organizations.tables import OrganizationRow
@@ -103,13 +112,12 @@ class Leasing:
         self.remembered = Recent[str, Lease](REMEMBERED)
         self._confirmed = False
 
-    async def issue(self, actor: Actor, target: AccessTarget, ask: Ask, *, idempotency_key: str = "") -> Issued:
+    async def issue(self, actor: Actor, request: AccessRequest, *, idempotency_key: str = "") -> Issued:
         """Lease a key.  The lease and its event are durable before the key is opened.
 
         Args:
             actor: the workload, as the record names it.
-            target: whose request for which key.
-            ask: mode, purpose and time.
+            request: what it asks for.
             idempotency_key: a repeat with the same one answers with the same lease.
 
         Raises:
@@ -119,33 +127,33 @@ class Leasing:
         """
         lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
-            return await self._replay(actor, target, ask, earlier)
+            return await self._replay(actor, request, earlier)
         for attempt in range(_TRIES):
-            snapshot = await self._snapshots.get(target, fresh=attempt > 0)
+            snapshot = await self._snapshots.get(request.target, fresh=attempt > 0)
             now = self._clock()
-            decision = decide(ask, snapshot.policy_input, now)
-            if isinstance(decision, Allowed) and ask.mode is Mode.REVEAL and await self._reveal_is_suspended():
+            decision = decide(request, snapshot.policy_input, now)
+            if isinstance(decision, Allowed) and request.mode is Mode.REVEAL and await self._reveal_is_suspended():
                 decision = REVEAL_SUSPENDED
             if isinstance(decision, Denied):
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
-                await self.deny(actor, target, snapshot, decision, ask)
+                await self._deny(actor, request, snapshot, decision)
             assert snapshot.key is not None
-            lease = _new(lease_id, target, snapshot, snapshot.key, ask, decision, now)
+            lease = _new(lease_id, request, snapshot, snapshot.key, decision, now)
             try:
                 await self._audit.append(
-                    Event.about(lease, "lease.issued", actor, now, note=ask.purpose),
-                    snapshot.guards(target, lease.grant),
+                    Event.about(lease, "lease.issued", actor, now, note=request.purpose),
+                    snapshot.guards(request.target, lease.grant),
                     [(_INSERT, row_of(lease, self._row_key))],
                 )
             except GuardMoved:
                 continue
             except RowRefused:  # the same idempotency key, at the same moment
                 if earlier := await self._stored(lease_id):
-                    return await self._replay(actor, target, ask, earlier)
+                    return await self._replay(actor, request, earlier)
                 continue
             self.remembered[lease.id] = lease
-            return await self._issued(lease, snapshot, target)
+            return await self._issued(lease, snapshot, request.target)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
@@ -158,26 +166,25 @@ class Leasing:
                 self._confirmed = not await unconfirmed(session)
         return not self._confirmed
 
-    async def deny(
-        self, actor: Actor, target: AccessTarget, snapshot: AccessSnapshot, denied: Denied, ask: Ask
-    ) -> NoReturn:
+    async def _deny(self, actor: Actor, request: AccessRequest, snapshot: AccessSnapshot, denied: Denied) -> NoReturn:
         """Put a refusal on the record, then raise it.
 
         Raises:
             LeaseDenied: always.
         """
+        target = request.target
         await self._audit.append(
             Event(
                 kind="lease.denied",
                 time=self._clock(),
                 actor=actor,
                 organization=snapshot.organization,
-                workload=target.workload,
-                provider=word(ask.provider),
-                mode=ask.mode,
+                workload=target.workload_id,
+                provider=word(target.provider),
+                mode=request.mode,
                 decision="denied",
                 reason=denied.reason,
-                note=f"{target.organization}/{ask.provider}: {ask.purpose}",
+                note=f"{target.organization_reference}/{target.provider}: {request.purpose}",
             )
         )
         raise LeaseDenied(denied)
@@ -197,10 +204,11 @@ class Leasing:
         async with self._db.read(EVERY_TENANT) as session:
             return await epochs_of(session, guards) != guards
 
-    async def _replay(self, actor: Actor, target: AccessTarget, ask: Ask, lease: Lease) -> Issued:
+    async def _replay(self, actor: Actor, request: AccessRequest, lease: Lease) -> Issued:
         lease, snapshot = await self.snapshot_of(lease)
-        asked = (target.provider, target.label, ask.mode, ask.purpose)
-        same_organization = target.organization in {snapshot.organization, snapshot.slug}
+        target = request.target
+        asked = (target.provider, target.label, request.mode, request.purpose)
+        same_organization = target.organization_reference in {snapshot.organization, snapshot.slug}
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert snapshot.key is not None
@@ -401,7 +409,7 @@ def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
 
 
 def _new(
-    lease_id: str, target: AccessTarget, snapshot: AccessSnapshot, key: SealedKey, ask: Ask, allowed: Allowed, now: int
+    lease_id: str, request: AccessRequest, snapshot: AccessSnapshot, key: SealedKey, allowed: Allowed, now: int
 ) -> Lease:
     grant = snapshot.grant(allowed.grant)
     assert grant is not None
@@ -411,14 +419,14 @@ def _new(
     return Lease(
         id=lease_id,
         organization=snapshot.organization,
-        workload=target.workload,
+        workload=request.target.workload_id,
         grant=allowed.grant,
         credential=key.credential,
         version=key.number,
-        provider=ask.provider,
-        label=ask.label,
-        mode=ask.mode,
-        purpose=ask.purpose,
+        provider=request.target.provider,
+        label=request.target.label,
+        mode=request.mode,
+        purpose=request.purpose,
         issued_at=now,
         expires_at=min(now + allowed.ttl * 1000, until),
         until=until,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +22,7 @@ from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
 from broker.grants.commands import grant_of
-from broker.grants.policy import Grant, PolicyInput
+from broker.grants.policy import AccessTarget, Grant, PolicyInput
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.keystore.genuine import GivesRights
@@ -33,15 +32,6 @@ from broker.organizations.tables import OrganizationRow
 
 REMEMBERED = 20_000
 FRESH_MS = 60_000
-
-
-class AccessTarget(NamedTuple):
-    """Whose request for which key."""
-
-    workload: str
-    organization: str  # id or slug, as the caller wrote it
-    provider: str
-    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +96,7 @@ class AccessSnapshot:
 
     def guards(self, target: AccessTarget, grant: str) -> dict[str, int]:
         """What a decision under ``grant`` relied on."""
-        relied = [target.workload, self.organization, grant] + ([self.key.credential] if self.key else [])
+        relied = [target.workload_id, self.organization, grant] + ([self.key.credential] if self.key else [])
         return {guard: self.epochs[guard] for guard in relied}
 
 
@@ -172,10 +162,10 @@ class SnapshotCache:
 
     async def load(self, target: AccessTarget) -> AccessSnapshot:
         """The snapshot for ``target`` as the database has it; nothing is kept."""
-        organization = await self.resolve(target.organization)
+        organization = await self.resolve(target.organization_reference)
         if organization is None:
             async with self._db.read(EVERY_TENANT) as session:
-                workload = await session.get(WorkloadRow, target.workload)
+                workload = await session.get(WorkloadRow, target.workload_id)
             policy_input = PolicyInput(_active(workload) or False, None, None, None, ())
             return AccessSnapshot("", "", workload.name if workload else "", policy_input, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
@@ -188,7 +178,7 @@ class SnapshotCache:
             return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
     async def _snapshot(self, session: AsyncSession, target: AccessTarget, organization_id: str) -> AccessSnapshot:
-        workload = await session.get(WorkloadRow, target.workload)
+        workload = await session.get(WorkloadRow, target.workload_id)
         organization = await session.get(OrganizationRow, organization_id)
         given = await _grants(session, target)
         credential = await _credential(session, target)
@@ -198,7 +188,7 @@ class SnapshotCache:
         rows = await _versions(session, credential)
         keys = _keys(credential, rows)
         key = keys.current
-        relied = [target.workload, organization_id, *(grant.id for grant in grants)]
+        relied = [target.workload_id, organization_id, *(grant.id for grant in grants)]
         relied += [credential.id] if credential else []
         policy_input = PolicyInput(
             _active(workload) or False,
@@ -242,7 +232,7 @@ async def _credential(session: AsyncSession, target: AccessTarget) -> Credential
 
 async def _grants(session: AsyncSession, target: AccessTarget) -> Sequence[GrantRow]:
     rows = await session.scalars(
-        select(GrantRow).where(GrantRow.workload_id == target.workload, GrantRow.provider == target.provider)
+        select(GrantRow).where(GrantRow.workload_id == target.workload_id, GrantRow.provider == target.provider)
     )
     return rows.all()
 

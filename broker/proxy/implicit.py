@@ -5,10 +5,9 @@ from __future__ import annotations
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
-from broker.grants.policy import Ask, Mode, refuse_call
+from broker.grants.policy import AccessRequest, AccessTarget, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
-from broker.leases.snapshot import AccessTarget
 from broker.proxy.use import ProxiedCall, WorkloadCaller
 
 _REMEMBERED = 20_000
@@ -36,9 +35,9 @@ class Implicit:
         kept = self._kept.get((target, caller.purpose))
         if kept is not None and not again and await self._carries(kept, call):
             return kept
-        ask = Ask(call.provider, caller.label, Mode.USE, caller.purpose, call=call)
+        request = AccessRequest(target, Mode.USE, caller.purpose, call=call)
         actor = call.actor(caller.workload.id, caller.workload.name)
-        lease = (await self._leasing.issue(actor, target, ask)).lease
+        lease = (await self._leasing.issue(actor, request)).lease
         self._kept[target, caller.purpose] = lease
         return lease
 

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from broker.grants.policy import DEFAULT_TTL_S, Allowed, Ask, Denied, Grant, Mode, PolicyInput, decide
+from broker.grants.policy import (
+    DEFAULT_TTL_S,
+    AccessRequest,
+    AccessTarget,
+    Allowed,
+    Denied,
+    Grant,
+    Mode,
+    PolicyInput,
+    decide,
+)
 from broker.providers.rule import Rule
 
 NOW = 1_000_000
 GRANT = Grant("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
 INPUT = PolicyInput(True, True, True, 1, (GRANT,))
-ASK = Ask("raptor-comply", "default", Mode.USE)
+REQUEST = AccessRequest(AccessTarget("wkl_1", "acme", "raptor-comply", "default"), Mode.USE)
 
 grants = st.builds(
     Grant,
     st.sampled_from(["grt_1", "grt_2", "grt_3"]),
-    st.sampled_from(["raptor-comply", "github"]),
+    st.sampled_from(["raptor-comply"] * 3 + ["github"]),
     st.sampled_from([None, "default", "other"]),
     st.frozensets(st.sampled_from(Mode)),
     st.integers(1, 86_400),
     st.booleans(),
     st.one_of(st.none(), st.integers(NOW - 10, NOW + 10)),
-    st.booleans(),
+    st.sampled_from([True] * 3 + [False]),
 )
 inputs = st.builds(
     PolicyInput,
@@ -35,10 +45,15 @@ inputs = st.builds(
     st.sampled_from([1, 2, 3, None]),
     st.lists(grants, min_size=1, max_size=4).map(tuple),
 )
-asks = st.builds(
-    Ask,
-    st.sampled_from(["raptor-comply", "github", "stripe"]),
-    st.sampled_from(["default", "other"]),
+requests = st.builds(
+    AccessRequest,
+    st.builds(
+        AccessTarget,
+        st.just("wkl_1"),
+        st.just("acme"),
+        st.sampled_from(["raptor-comply"] * 3 + ["github", "stripe"]),
+        st.sampled_from(["default", "other"]),
+    ),
     st.sampled_from(Mode),
     st.sampled_from(["", " ", "audit"]),
     st.one_of(st.none(), st.integers(1, 90_000)),
@@ -52,31 +67,32 @@ def reason(decision: Allowed | Denied) -> str:
 def test_what_is_allowed_is_covered_by_one_standing_grant() -> None:
     allowed = 0
 
-    @given(ask=asks, known=inputs)
-    def every(ask: Ask, known: PolicyInput) -> None:
+    @settings(max_examples=300)
+    @given(request=requests, known=inputs)
+    def every(request: AccessRequest, known: PolicyInput) -> None:
         nonlocal allowed
-        decision = decide(ask, known, NOW)
-        assert decide(ask, known, NOW) == decision, "pure"
+        decision = decide(request, known, NOW)
+        assert decide(request, known, NOW) == decision, "pure"
         if isinstance(decision, Denied):
             assert decision.reason
             assert decision.need
         else:
             allowed += 1
-            covered(ask, known, decision)
+            covered(request, known, decision)
 
     every()
-    assert allowed >= 5, "of a hundred examples; where there is none, nothing above is judged"
+    assert allowed >= 5, "of three hundred examples; where there is none, nothing above is judged"
 
 
-def covered(ask: Ask, known: PolicyInput, decision: Allowed) -> None:
+def covered(request: AccessRequest, known: PolicyInput, decision: Allowed) -> None:
     grants = [grant for grant in known.grants if grant.id == decision.grant]
     assert any(
         grant.active
-        and grant.provider == ask.provider
-        and grant.label in {None, ask.label}
-        and ask.mode in grant.modes
+        and grant.provider == request.target.provider
+        and grant.label in {None, request.target.label}
+        and request.mode in grant.modes
         and (grant.expires_at is None or grant.expires_at > NOW)
-        and (ask.purpose.strip() or not grant.purpose_required)
+        and (request.purpose.strip() or not grant.purpose_required)
         and decision.ttl <= grant.max_ttl
         for grant in grants
     )
@@ -84,36 +100,36 @@ def covered(ask: Ask, known: PolicyInput, decision: Allowed) -> None:
     assert known.organization_active
     assert known.credential_active
     assert known.version is not None
-    assert 0 < decision.ttl <= (ask.ttl or DEFAULT_TTL_S)
+    assert 0 < decision.ttl <= (request.ttl or DEFAULT_TTL_S)
 
 
 def test_each_refusal_has_its_name() -> None:
-    assert reason(decide(ASK, INPUT, NOW)) == "allowed"
-    assert reason(decide(ASK, replace(INPUT, workload_active=False), NOW)) == "workload_revoked"
-    assert reason(decide(ASK, replace(INPUT, grants=()), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, active=False),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, expires_at=NOW),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, grants=(replace(GRANT, label="other"),)), NOW)) == "no_grant"
-    assert reason(decide(ASK, replace(INPUT, organization_active=False), NOW)) == "organization_revoked"
-    assert reason(decide(replace(ASK, mode=Mode.REVEAL), INPUT, NOW)) == "mode_not_granted"
+    assert reason(decide(REQUEST, INPUT, NOW)) == "allowed"
+    assert reason(decide(REQUEST, replace(INPUT, workload_active=False), NOW)) == "workload_revoked"
+    assert reason(decide(REQUEST, replace(INPUT, grants=()), NOW)) == "no_grant"
+    assert reason(decide(REQUEST, replace(INPUT, grants=(replace(GRANT, active=False),)), NOW)) == "no_grant"
+    assert reason(decide(REQUEST, replace(INPUT, grants=(replace(GRANT, expires_at=NOW),)), NOW)) == "no_grant"
+    assert reason(decide(REQUEST, replace(INPUT, grants=(replace(GRANT, label="other"),)), NOW)) == "no_grant"
+    assert reason(decide(REQUEST, replace(INPUT, organization_active=False), NOW)) == "organization_revoked"
+    assert reason(decide(replace(REQUEST, mode=Mode.REVEAL), INPUT, NOW)) == "mode_not_granted"
     needs_purpose = replace(INPUT, grants=(replace(GRANT, purpose_required=True),))
-    assert reason(decide(ASK, needs_purpose, NOW)) == "purpose_required"
-    assert reason(decide(replace(ASK, purpose=" "), needs_purpose, NOW)) == "purpose_required"
-    assert reason(decide(replace(ASK, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
-    assert reason(decide(ASK, replace(INPUT, credential_active=None), NOW)) == "no_active_key"
-    assert reason(decide(ASK, replace(INPUT, version=None), NOW)) == "no_active_key"
+    assert reason(decide(REQUEST, needs_purpose, NOW)) == "purpose_required"
+    assert reason(decide(replace(REQUEST, purpose=" "), needs_purpose, NOW)) == "purpose_required"
+    assert reason(decide(replace(REQUEST, purpose="nightly sync"), needs_purpose, NOW)) == "allowed"
+    assert reason(decide(REQUEST, replace(INPUT, credential_active=None), NOW)) == "no_active_key"
+    assert reason(decide(REQUEST, replace(INPUT, version=None), NOW)) == "no_active_key"
 
 
 def test_without_a_grant_an_unknown_organization_looks_like_a_known_one() -> None:
-    known = decide(ASK, replace(INPUT, grants=()), NOW)
-    unknown = decide(ASK, PolicyInput(True, None, None, None, ()), NOW)
-    cut_off = decide(ASK, replace(INPUT, grants=(), organization_active=False), NOW)
+    known = decide(REQUEST, replace(INPUT, grants=()), NOW)
+    unknown = decide(REQUEST, PolicyInput(True, None, None, None, ()), NOW)
+    cut_off = decide(REQUEST, replace(INPUT, grants=(), organization_active=False), NOW)
     assert known == unknown == cut_off
 
 
 def test_time_is_capped_by_the_grant() -> None:
-    assert decide(replace(ASK, ttl=7200), INPUT, NOW) == Allowed("grt_1", 900, None)
-    assert decide(ASK, INPUT, NOW) == Allowed("grt_1", 300, None)
+    assert decide(replace(REQUEST, ttl=7200), INPUT, NOW) == Allowed("grt_1", 900, None)
+    assert decide(REQUEST, INPUT, NOW) == Allowed("grt_1", 300, None)
 
 
 def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() -> None:
@@ -135,22 +151,22 @@ class Granting(RuleBasedStateMachine):
         super().__init__()
         self.grants: list[Grant] = []
 
-    def allowed(self, ask: Ask) -> bool:
-        return isinstance(decide(ask, replace(INPUT, grants=tuple(self.grants)), NOW), Allowed)
+    def allowed(self, request: AccessRequest) -> bool:
+        return isinstance(decide(request, replace(INPUT, grants=tuple(self.grants)), NOW), Allowed)
 
-    @rule(grant=grants, ask=asks)
-    def give(self, grant: Grant, ask: Ask) -> None:
-        before = self.allowed(ask)
+    @rule(grant=grants, request=requests)
+    def give(self, grant: Grant, request: AccessRequest) -> None:
+        before = self.allowed(request)
         self.grants.append(grant)
-        assert self.allowed(ask) or not before
+        assert self.allowed(request) or not before
 
-    @rule(ask=asks, index=st.integers(0, 10))
-    def take_back(self, ask: Ask, index: int) -> None:
+    @rule(request=requests, index=st.integers(0, 10))
+    def take_back(self, request: AccessRequest, index: int) -> None:
         if self.grants:
-            before = self.allowed(ask)
+            before = self.allowed(request)
             index %= len(self.grants)
             self.grants[index] = replace(self.grants[index], active=False)
-            assert before or not self.allowed(ask)
+            assert before or not self.allowed(request)
 
 
 TestGranting = Granting.TestCase

@@ -19,7 +19,8 @@ from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.formats.envelope import Binding
-from broker.leases.snapshot import AccessTarget, SnapshotCache
+from broker.grants.policy import AccessTarget
+from broker.leases.snapshot import SnapshotCache
 from broker.leases.tables import LeaseRow
 from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream

@@ -10,10 +10,9 @@ from pydantic import Field
 
 from broker.base.db import EVERY_TENANT
 from broker.grants.commands import LONGEST_TTL_S
-from broker.grants.policy import Ask, Mode
+from broker.grants.policy import AccessRequest, AccessTarget, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
-from broker.leases.snapshot import AccessTarget
 from broker.organizations import commands as organizations
 from broker.web.api.fields import (
     Body,
@@ -157,9 +156,9 @@ async def issue(request: Request) -> Response:
     caller = await workload_of_token(request, wired)
     body = parsed(NewLease, await request.body())
     target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
-    ask = Ask(body.provider, body.label, Mode(body.mode), body.purpose, body.ttl, body.grant)
+    wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant)
     key = checked_key(request.headers.get("idempotency-key"))
-    issued = _issued(await wired.leasing.issue(caller.actor, target, ask, idempotency_key=key), wired)
+    issued = _issued(await wired.leasing.issue(caller.actor, wanted, idempotency_key=key), wired)
     return Response(issued.model_dump_json(), 201, media_type="application/json")
 
 
