@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 from broker.audit.events import Fields
@@ -11,13 +12,13 @@ from broker.leases.tables import LeaseRow
 
 
 class Lease(NamedTuple):
-    """A lease as it is now.  Times are milliseconds since the epoch."""
+    """A lease as it is now; its fields are its row's columns.  Times are milliseconds since the epoch."""
 
     id: str
-    organization: str
-    workload: str
-    grant: str
-    credential: str
+    organization_id: str
+    workload_id: str
+    grant_id: str
+    credential_id: str
     version: int
     provider: str
     label: str
@@ -32,56 +33,34 @@ class Lease(NamedTuple):
     @property
     def target(self) -> AccessTarget:
         """Whose request for which key it answers."""
-        return AccessTarget(self.workload, self.organization, self.provider, self.label)
+        return AccessTarget(self.workload_id, self.organization_id, self.provider, self.label)
 
     def stands(self, now: int) -> bool:
         """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
         return self.ended_at is None and self.expires_at > now
 
+    def row(self, key: bytes) -> dict[str, object]:
+        """The values of its row, authenticated under ``key``."""
+        row = self._asdict()
+        return {**row, "row_mac": row_mac(key, LeaseRow, row)}
+
     def event_fields(self) -> Fields:
         return {
-            "organization": self.organization,
-            "credential": self.credential,
+            "organization": self.organization_id,
+            "credential": self.credential_id,
             "version": self.version,
             "provider": self.provider,
-            "workload": self.workload,
-            "grant": self.grant,
+            "workload": self.workload_id,
+            "grant": self.grant_id,
             "lease": self.id,
             "mode": self.mode,
         }
 
 
-def row_of(lease: Lease, key: bytes) -> dict[str, object]:
-    """The values of its row, authenticated under ``key``."""
-    row = lease._asdict()
-    row["mode"] = str(lease.mode)
-    for column, field in (
-        ("organization_id", "organization"),
-        ("workload_id", "workload"),
-        ("grant_id", "grant"),
-        ("credential_id", "credential"),
-    ):
-        row[column] = row.pop(field)
-    row["row_mac"] = row_mac(key, LeaseRow, row)
-    return row
+_columns = attrgetter(*Lease._fields)
 
 
 def lease_of(row: LeaseRow) -> Lease:
-    """The lease of a row."""
-    return Lease(
-        id=row.id,
-        organization=row.organization_id,
-        workload=row.workload_id,
-        grant=row.grant_id,
-        credential=row.credential_id,
-        version=row.version,
-        provider=row.provider,
-        label=row.label,
-        mode=Mode(row.mode),
-        purpose=row.purpose,
-        issued_at=row.issued_at,
-        expires_at=min(row.expires_at, row.until),
-        until=row.until,
-        ended_at=row.ended_at,
-        end_reason=row.end_reason,
-    )
+    """The lease of a row; ``expires_at``, which is not authenticated, goes no further than ``until``, which is."""
+    lease = Lease._make(_columns(row))
+    return lease._replace(mode=Mode(row.mode), expires_at=min(row.expires_at, row.until))

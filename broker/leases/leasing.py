@@ -33,7 +33,7 @@ from broker.grants.policy import (
     decide,
     refuse_key,
 )
-from broker.leases.lease import Lease, lease_of, row_of
+from broker.leases.lease import Lease, lease_of
 from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
@@ -143,8 +143,8 @@ class Leasing:
             try:
                 await self._audit.append(
                     Event.about(lease, "lease.issued", actor, now, note=request.purpose),
-                    snapshot.guards(request.target, lease.grant),
-                    [(_INSERT, row_of(lease, self._row_key))],
+                    snapshot.guards(lease),
+                    [(_INSERT, lease.row(self._row_key))],
                 )
             except GuardMoved:
                 continue
@@ -234,7 +234,7 @@ class Leasing:
             NoSuchLease: there is none for this caller.
         """
         lease = await self._stored(lease_id)
-        if lease is None or not scope.holds(lease.organization) or workload not in {None, lease.workload}:
+        if lease is None or not scope.holds(lease.organization_id) or workload not in {None, lease.workload_id}:
             raise NoSuchLease
         return lease
 
@@ -271,7 +271,7 @@ class Leasing:
 
     def guards_of(self, lease: Lease, snapshot: AccessSnapshot) -> dict[str, int]:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
-        return snapshot.guards(lease.target, lease.grant) | {lease.id: 0}
+        return snapshot.guards(lease) | {lease.id: 0}
 
     async def known(self, lease_id: str) -> Lease:
         """The lease, from memory if possible, for uses, which are guarded; raises NoSuchLease."""
@@ -375,7 +375,7 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
     """Why a standing lease may no longer be used; None if it may."""
     known = snapshot.policy_input
-    grant = snapshot.grant(lease.grant)
+    grant = snapshot.grant(lease.grant_id)
     if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     if not known.organization_active:
@@ -394,7 +394,7 @@ def _carries(lease: Lease, snapshot: AccessSnapshot) -> bool:
     has taken the label of a revoked one, the lease doesn't stand: revoked is for good.
     """
     keys = snapshot.keys
-    if keys.current is None or keys.current.credential != lease.credential:
+    if keys.current is None or keys.current.credential != lease.credential_id:
         return False
     return lease.version in keys.usable or (lease.mode is Mode.USE and lease.version in keys.retired)
 
@@ -418,10 +418,10 @@ def _new(
         until = min(until, allowed.until)
     return Lease(
         id=lease_id,
-        organization=snapshot.organization,
-        workload=request.target.workload_id,
-        grant=allowed.grant,
-        credential=key.credential,
+        organization_id=snapshot.organization,
+        workload_id=request.target.workload_id,
+        grant_id=allowed.grant,
+        credential_id=key.credential,
         version=key.number,
         provider=request.target.provider,
         label=request.target.label,

@@ -26,6 +26,7 @@ from broker.grants.policy import AccessTarget, Grant, PolicyInput
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
 from broker.keystore.genuine import GivesRights
+from broker.leases.lease import Lease
 from broker.notifications.altered import report
 from broker.organizations.commands import referred
 from broker.organizations.tables import OrganizationRow
@@ -94,9 +95,10 @@ class AccessSnapshot:
         """The grant of that id, if it is one of those that were read."""
         return next((found for found in self.policy_input.grants if found.id == grant_id), None)
 
-    def guards(self, target: AccessTarget, grant: str) -> dict[str, int]:
-        """What a decision under ``grant`` relied on."""
-        relied = [target.workload_id, self.organization, grant] + ([self.key.credential] if self.key else [])
+    def guards(self, lease: Lease) -> dict[str, int]:
+        """What a decision for ``lease``, to give it or on a use under it, relied on."""
+        relied = [lease.workload_id, lease.organization_id, lease.grant_id]
+        relied += [self.key.credential] if self.key else []
         return {guard: self.epochs[guard] for guard in relied}
 
 

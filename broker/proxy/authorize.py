@@ -168,9 +168,9 @@ class Authorizer:
         for _ in range(_TRIES):
             since = time.monotonic()
             lease, snapshot = await self._leasing.snapshot_of(lease)
-            if call.provider != lease.provider or call.organization not in {snapshot.slug, lease.organization}:
+            if call.provider != lease.provider or call.organization not in {snapshot.slug, lease.organization_id}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
-            grant, key = snapshot.grant(lease.grant), snapshot.key
+            grant, key = snapshot.grant(lease.grant_id), snapshot.key
             fallback = snapshot.keys.fallback
             if fall_back and fallback is not None:
                 key, fallback = fallback, None
@@ -181,7 +181,7 @@ class Authorizer:
             event = Event.about(
                 lease,
                 "use.authorized",
-                call.actor(lease.workload, snapshot.workload_name),
+                call.actor(lease.workload_id, snapshot.workload_name),
                 self._clock(),
                 use=ids.new("use"),
                 version=key.number,
@@ -240,11 +240,11 @@ class Authorizer:
             event = replace(
                 event,
                 actor=call.actor(workload, snapshot.workload_name),
-                organization=whose.organization,
-                credential=whose.credential,
+                organization=whose.organization_id,
+                credential=whose.credential_id,
                 version=whose.version,
                 provider=whose.provider,
-                grant=whose.grant,
+                grant=whose.grant_id,
                 lease=whose.id,
             )
         await self._audit.append(event)

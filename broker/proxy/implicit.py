@@ -48,5 +48,5 @@ class Implicit:
             lease, snapshot = await self._leasing.snapshot_of(await self._leasing.known(lease.id))
         except BrokerError:
             return False
-        grant = snapshot.grant(lease.grant)
+        grant = snapshot.grant(lease.grant_id)
         return grant is not None and refuse_call(grant, call) is None

@@ -161,7 +161,7 @@ class InFlightCalls:
             raise BrokerEnding(_ENDING, retry_after=1)
         if len(self._open) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
-        if self.of_workload[lease.workload] >= max(1, int(self.limits.calls * self.limits.share)):
+        if self.of_workload[lease.workload_id] >= max(1, int(self.limits.calls * self.limits.share)):
             raise TooManyCalls("This workload has as many calls under way as it may; let some end.", retry_after=1)
         call: InFlightCall | None = None
         try:
@@ -169,14 +169,14 @@ class InFlightCalls:
                 # call (5) from here on it can be cut
                 call = InFlightCall(self, lease, timeout)
                 self._open.add(call)
-                self.of_workload[lease.workload] += 1
+                self.of_workload[lease.workload_id] += 1
                 try:
                     yield call
                 finally:
                     self._open.discard(call)
-                    self.of_workload[lease.workload] -= 1
-                    if not self.of_workload[lease.workload]:
-                        del self.of_workload[lease.workload]
+                    self.of_workload[lease.workload_id] -= 1
+                    if not self.of_workload[lease.workload_id]:
+                        del self.of_workload[lease.workload_id]
         except TimeoutError:
             if call is not None and call.over is not None:
                 raise call.over from None

@@ -106,10 +106,10 @@ def show(lease: Lease, now: int) -> LeaseView:
         state = "revoked" if lease.end_reason == "lease.revoked" else "ended"
     return LeaseView(
         id=lease.id,
-        organization=lease.organization,
-        workload=lease.workload,
-        grant=lease.grant,
-        credential=lease.credential,
+        organization=lease.organization_id,
+        workload=lease.workload_id,
+        grant=lease.grant_id,
+        credential=lease.credential_id,
         version=lease.version,
         provider=lease.provider,
         label=lease.label,
@@ -130,7 +130,7 @@ def _issued(issued: Issued, wired: Services) -> LeaseIssued:
         organization_slug=issued.slug,
         token=issued.token,
         expires_at=when(lease.expires_at),
-        proxy_url=f"{wired.options.public_url}/proxy/{lease.organization}/{lease.provider}",
+        proxy_url=f"{wired.options.public_url}/proxy/{lease.organization_id}/{lease.provider}",
         fingerprint=issued.key.fingerprint,
         last4=issued.key.last4,
         key=None if issued.revealed is None else issued.revealed.reveal_text(),
