@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import structlog
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from broker.audit.events import Actor, Event, word
 from broker.audit.guards import epochs_of
@@ -38,6 +38,7 @@ from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
+from broker.organizations.commands import referred
 from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 
@@ -178,7 +179,7 @@ class Leasing:
                 kind="lease.denied",
                 time=self._clock(),
                 actor=actor,
-                organization=snapshot.organization,
+                organization=snapshot.organization_id or "",
                 workload=target.workload_id,
                 provider=word(target.provider),
                 mode=request.mode,
@@ -191,6 +192,7 @@ class Leasing:
 
     async def _issued(self, lease: Lease, snapshot: AccessSnapshot, target: AccessTarget) -> Issued:
         assert snapshot.key is not None
+        assert snapshot.slug is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
             revealed = await self._opening.open(snapshot.key, target)
@@ -208,7 +210,7 @@ class Leasing:
         lease, snapshot = await self.snapshot_of(lease)
         target = request.target
         asked = (target.provider, target.label, request.mode, request.purpose)
-        same_organization = target.organization_reference in {snapshot.organization, snapshot.slug}
+        same_organization = target.organization_reference in {snapshot.organization_id, snapshot.slug}
         if not same_organization or asked != (lease.provider, lease.label, lease.mode, lease.purpose):
             raise Invalid("Idempotency-Key: was used for another request; use a new one.")
         assert snapshot.key is not None
@@ -227,14 +229,14 @@ class Leasing:
             raise NoSuchLease
         return lease_id
 
-    async def find(self, lease_id: str, *, scope: Scope = EVERY_TENANT, workload: str | None = None) -> Lease:
-        """The lease of that id; ``workload`` limits it to that workload's own.
+    async def find(self, lease_id: str, *, scope: Scope = EVERY_TENANT, workload_id: str | None = None) -> Lease:
+        """The lease of that id; ``workload_id`` limits it to that workload's own.
 
         Raises:
             NoSuchLease: there is none for this caller.
         """
         lease = await self._stored(lease_id)
-        if lease is None or not scope.holds(lease.organization_id) or workload not in {None, lease.workload_id}:
+        if lease is None or not scope.holds(lease.organization_id) or workload_id not in {None, lease.workload_id}:
             raise NoSuchLease
         return lease
 
@@ -330,18 +332,18 @@ class Leasing:
         return ended
 
     async def page(
-        self, scope: Scope, *, workload: str | None, organization: str | None, after: str, limit: int
+        self, scope: Scope, *, workload_id: str | None, organization_reference: str | None, after: str, limit: int
     ) -> list[Lease]:
         """Leases by id after ``after``, newest last.
 
-        There are none for an ``organization`` (id or slug) that isn't there.
+        There are none for an organization (id or slug) that isn't there.
         """
         query = select(LeaseRow).where(LeaseRow.id > after).order_by(LeaseRow.id).limit(limit)
-        if workload is not None:
-            query = query.where(LeaseRow.workload_id == workload)
-        if organization is not None:
-            named = or_(OrganizationRow.id == organization, OrganizationRow.slug == organization)
-            query = query.where(LeaseRow.organization_id.in_(select(OrganizationRow.id).where(named)))
+        if workload_id is not None:
+            query = query.where(LeaseRow.workload_id == workload_id)
+        if organization_reference is not None:
+            named = select(OrganizationRow.id).where(referred(organization_reference))
+            query = query.where(LeaseRow.organization_id.in_(named))
         async with self._db.read(scope) as session:
             return [self.counted(lease_of(row)) for row in await session.scalars(query)]
 
@@ -413,12 +415,13 @@ def _new(
 ) -> Lease:
     grant = snapshot.grant(allowed.grant)
     assert grant is not None
+    assert snapshot.organization_id is not None
     until = now + grant.max_ttl * 1000
     if allowed.until is not None:
         until = min(until, allowed.until)
     return Lease(
         id=lease_id,
-        organization_id=snapshot.organization,
+        organization_id=snapshot.organization_id,
         workload_id=request.target.workload_id,
         grant_id=allowed.grant,
         credential_id=key.credential,

@@ -75,10 +75,10 @@ NO_KEYS = UsableKeys()
 
 @dataclass(frozen=True, slots=True)
 class AccessSnapshot:
-    """One consistent snapshot.  ``organization`` and ``slug`` are empty if there is no such one."""
+    """One consistent snapshot.  ``organization_id`` and ``slug`` are None if there is no such one."""
 
-    organization: str
-    slug: str
+    organization_id: str | None
+    slug: str | None
     workload_name: str
     policy_input: PolicyInput
     keys: UsableKeys
@@ -164,15 +164,16 @@ class SnapshotCache:
 
     async def load(self, target: AccessTarget) -> AccessSnapshot:
         """The snapshot for ``target`` as the database has it; nothing is kept."""
-        organization = await self.resolve(target.organization_reference)
-        if organization is None:
+        organization_id = await self.resolve(target.organization_reference)
+        if organization_id is None:
             async with self._db.read(EVERY_TENANT) as session:
                 workload = await session.get(WorkloadRow, target.workload_id)
             policy_input = PolicyInput(_active(workload) or False, None, None, None, ())
-            return AccessSnapshot("", "", workload.name if workload else "", policy_input, NO_KEYS, {}, self._clock())
+            name = workload.name if workload else ""
+            return AccessSnapshot(None, None, name, policy_input, NO_KEYS, {}, self._clock())
         # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
-        async with self._db.read(Scope.of(organization)) as session:
-            return await self._snapshot(session, target, organization)
+        async with self._db.read(Scope.of(organization_id)) as session:
+            return await self._snapshot(session, target, organization_id)
 
     async def resolve(self, reference: str) -> str | None:
         """The id of the organization of that id or slug; None if there is none."""
@@ -203,7 +204,7 @@ class SnapshotCache:
             paused=credential is not None and credential.paused_at is not None,
             key_until=_until(credential, rows, key),
         )
-        slug = organization.slug if organization else ""
+        slug = organization.slug if organization else None
         name = workload.name if workload else ""
         return AccessSnapshot(
             organization_id,

@@ -178,7 +178,7 @@ async def listed(
         async with wired.parts.db.read(scope) as session:
             organization = (await organizations.find(session, organization)).id
     rows = await wired.leasing.page(
-        scope, workload=_own(caller), organization=organization, after=after(cursor), limit=limit + 1
+        scope, workload_id=_own(caller), organization_reference=organization, after=after(cursor), limit=limit + 1
     )
     now = wired.parts.clock()
     return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
@@ -222,5 +222,5 @@ def _own(caller: WorkloadCall | Call) -> str | None:
 
 async def _find(lease_id: str, caller: WorkloadCall | Call, wired: Services) -> Lease:
     if isinstance(caller, WorkloadCall):
-        return await wired.leasing.find(lease_id, workload=caller.workload.id)
+        return await wired.leasing.find(lease_id, workload_id=caller.workload.id)
     return await wired.leasing.find(lease_id, scope=caller.scope)
