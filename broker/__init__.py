@@ -81,4 +81,20 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     14  proxy/response_headers  leaves out what is not for the job
     15  proxy/retry             decides: the answer is handed over, or the call is made again from (7)
     16  proxy/forward           puts the outcome on the record
+
+*lease*: a short right to use a key, from the token of the workload that asks to the token of the lease.
+
+    1   web/callers             finds out which workload asks, and from where
+    2   identity/access_tokens  verifies its token; whether the workload still stands is for the epochs to say
+    3   web/api/leases          makes what is asked for one value, ``AccessRequest``
+    4   leases/leasing          answers a repeat with the lease that the first one got
+    5   leases/snapshot         has what is known of all that the request names, at one moment, and its epochs
+    6   grants/policy           decides: a pure function of these and the time
+    7   leases/leasing          puts a refusal on the record, then tells it
+    8   leases/lease            makes the row of the lease, authenticated
+    9   audit/log               makes event and row durable if no epoch has moved; if one has, it goes on from 5
+    10  keystore/keyring        opens the key, only where it is to be revealed
+    11  leases/leasing          refuses after all what was cut off while the key was opened
+    12  formats/token           makes the lease's token, which can't be made from anything in the database
+    13  web/api/leases          answers
 """

@@ -179,6 +179,7 @@ class AuditLog:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
         guards = guards or {}
         _check(writes, chain(guards, raises, (quota.id for quota in quotas)))
+        # lease (9) event and row, durable together or not at all
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         # call (9) the use, before its key is opened
         self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, quotas, done, abandoned))

@@ -53,6 +53,7 @@ def keyed_hash(key: bytes, token: str) -> bytes:
 
 def lease_token(key: bytes, lease_id: str) -> str:
     """The token of the lease ``lse_…`` under the lease-token key."""
+    # lease (12) the lease's token
     raw = uuid.UUID(lease_id.removeprefix("lse_")).bytes
     return "kbl_" + base64url.encode(raw + _lease_tag(key, raw))
 

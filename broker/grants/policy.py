@@ -147,6 +147,7 @@ def decide(request: AccessRequest, policy_input: PolicyInput, now: int) -> Allow
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
     """
+    # lease (6) the decision, a value
     decision = _decide(request, policy_input, now)
     return RIGHTS_ALTERED if isinstance(decision, Denied) and policy_input.altered else decision
 

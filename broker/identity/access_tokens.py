@@ -93,6 +93,7 @@ class AccessTokens:
         Raises:
             AccessTokenRefused: not ours, altered, expired, or for somebody else.
         """
+        # lease (2) which workload the token speaks for
         if not unverified_token.isascii():  # as every JWT is (RFC 7515 §3.1)
             raise AccessTokenRefused
         digest = hashlib.sha256(unverified_token.encode()).digest()

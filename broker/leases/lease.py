@@ -41,6 +41,7 @@ class Lease(NamedTuple):
 
     def row(self, key: bytes) -> dict[str, object]:
         """The values of its row, authenticated under ``key``."""
+        # lease (8) its row, which only the broker can make
         row = self._asdict()
         return {**row, "row_mac": row_mac(key, LeaseRow, row)}
 

@@ -1,6 +1,7 @@
 """Issue, renew and end leases.
 
-A lease stands only while everything that it was decided on stands.
+A lease stands only while everything that it was decided on stands.  :meth:`Leasing.issue` tells the order of a lease's
+steps, by their numbers in the map (``broker/__init__.py``).
 """
 
 from __future__ import annotations
@@ -126,10 +127,12 @@ class Leasing:
             LeaseDenied, LeaseOver: access was cut off while the key to reveal was opened.
             AuditUnavailable, KeystoreUnavailable: nothing was revealed.
         """
+        # lease (4) a repeat is answered with the lease that the first one got
         lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
             return await self._replay(actor, request, earlier)
         for attempt in range(_TRIES):
+            # (5) what is known, and its epochs; (6) the decision
             snapshot = await self._snapshots.get(request.target, fresh=attempt > 0)
             now = self._clock()
             decision = decide(request, snapshot.policy_input, now)
@@ -138,7 +141,8 @@ class Leasing:
             if isinstance(decision, Denied):
                 if attempt == 0:  # memory may be behind: a grant or a key may have come since
                     continue
-                await self._deny(actor, request, snapshot, decision)
+                await self._deny(actor, request, snapshot, decision)  # (7)
+            # (8) the lease and its row; (9) durable if all that it was decided on stands, else again from (5)
             assert snapshot.key is not None
             lease = _new(lease_id, request, snapshot, snapshot.key, decision, now)
             try:
@@ -154,7 +158,7 @@ class Leasing:
                     return await self._replay(actor, request, earlier)
                 continue
             self.remembered[lease.id] = lease
-            return await self._issued(lease, snapshot, request.target)
+            return await self._issued(lease, snapshot, request.target)  # (10), (11), (12)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
     async def _reveal_is_suspended(self) -> bool:
@@ -173,6 +177,7 @@ class Leasing:
         Raises:
             LeaseDenied: always.
         """
+        # lease (7) a refusal is on the record before it is told
         target = request.target
         await self._audit.append(
             Event(
@@ -195,8 +200,8 @@ class Leasing:
         assert snapshot.slug is not None
         revealed = None
         if lease.mode is Mode.REVEAL:
-            revealed = await self._opening.open(snapshot.key, target)
-            # A keystore may have taken seconds: what was cut off meanwhile was answered as cut off.
+            revealed = await self._opening.open(snapshot.key, target)  # (10)
+            # lease (11) a keystore may have taken seconds: what was cut off meanwhile was answered as cut off
             if not lease.stands(self._clock()) or await self._moved(self.guards_of(lease, snapshot)):
                 await self.snapshot_of(await self.find(lease.id), fresh=True)
         return Issued(lease, snapshot.slug, token.lease_token(self._token_key, lease.id), snapshot.key, revealed)

@@ -119,6 +119,7 @@ class SnapshotCache:
 
     async def get(self, target: AccessTarget, *, fresh: bool = False) -> AccessSnapshot:
         """The snapshot for ``target``; ``fresh`` reads it again."""
+        # lease (5) what is known of all that the request names, at one moment, with the epochs that guard it
         kept = None if fresh else self.kept.get(target)
         if kept is not None and 0 <= self._clock() - kept.loaded_at < FRESH_MS and not self.outdated(kept):
             return kept

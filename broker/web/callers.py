@@ -190,6 +190,7 @@ async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
     Raises:
         Unauthenticated: there is no such token.
     """
+    # lease (1) who asks, and from where
     workload = await wired.access_tokens.verify(bearer(request))
     _establish(request)
     return WorkloadCall(workload, workload.actor(address(request), request.headers.get("user-agent", "")))

@@ -155,10 +155,12 @@ async def issue(request: Request) -> Response:
     wired = await services(request)
     caller = await workload_of_token(request, wired)
     body = parsed(NewLease, await request.body())
+    # lease (3) what is asked for, as one value
     target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
     wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant)
     key = checked_key(request.headers.get("idempotency-key"))
     issued = _issued(await wired.leasing.issue(caller.actor, wanted, idempotency_key=key), wired)
+    # lease (13) the answer
     return Response(issued.model_dump_json(), 201, media_type="application/json")
 
 
