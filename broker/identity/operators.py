@@ -130,7 +130,7 @@ async def bootstrap(
         raise TokenRefused
     session.add(row)
     actor = Actor("operator", row.id, row.name, address)
-    await record(session, Event(kind="operator.bootstrapped", time=now, actor=actor, subject=row.id, note=name))
+    await record(session, Event.about(row, "operator.bootstrapped", actor, now, note=name))
     return row, operator_token
 
 
@@ -173,8 +173,7 @@ async def create(
     if row.needs_approval:
         await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
     reason = "awaits_approval" if row.needs_approval else ""
-    event = Event(kind="operator.created", time=now, actor=actor, subject=row.id, reason=reason, note=name)
-    await record(session, event)
+    await record(session, Event.about(row, "operator.created", actor, now, reason=reason, note=name))
     return row, operator_token
 
 
@@ -207,8 +206,7 @@ async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id
     row = await accounts.find(session, scope, operator_id)
     await session.refresh(row, with_for_update=True)
     if asked := await approved(session, row, actor, now):
-        note = f"{row.name}, {asked}"
-        await record(session, Event(kind="operator.approved", time=now, actor=actor, subject=row.id, note=note))
+        await record(session, Event.about(row, "operator.approved", actor, now, note=f"{row.name}, {asked}"))
     return row
 
 
@@ -272,7 +270,7 @@ async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id:
         if not any(_administers_all(other) for other in active if other.id != row.id):
             raise Conflict("This is the last active admin without limits; make another one first.")
         validity.revoke(row, now)
-        await record(session, Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, note=row.name))
+        await record(session, Event.about(row, "operator.revoked", actor, now, note=row.name))
     return row
 
 

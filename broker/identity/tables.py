@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, false
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table
 from broker.formats.envelope import Binding
 from broker.keystore.columns import sealed_column
@@ -49,6 +50,9 @@ class AccountRow(GivesRights, Table):
     approved_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
 
+    def event_fields(self) -> Fields:
+        return {"subject": self.id}
+
 
 class BootstrapRow(Table):
     """The one-time token with which the first operator is made; gone once used."""
@@ -74,6 +78,9 @@ class WorkloadRow(GivesRights, Table):
     created_at: Mapped[int]
     created_by: Mapped[str]
     revoked_at: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        return {"workload": self.id}
 
 
 class AssertionRow(Table):

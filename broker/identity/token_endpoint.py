@@ -177,14 +177,9 @@ class TokenEndpoint:
             return
         for name in names:
             self._tally.add(name)
-        event = Event(
-            kind="auth.token_refused",
-            time=self._clock(),
-            actor=Actor("stranger", "unverified", address=address),
-            workload=row.id,
-            decision="denied",
-            reason=why,
-            note=detail,
+        stranger = Actor("stranger", "unverified", address=address)
+        event = Event.about(
+            row, "auth.token_refused", stranger, self._clock(), decision="denied", reason=why, note=detail
         )
         self._audit.post(event)
 

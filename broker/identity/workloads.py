@@ -68,7 +68,7 @@ async def create(
         revoked_at=None,
     )
     session.add(row)
-    await record(session, Event(kind="workload.created", time=now, actor=actor, workload=row.id, note=name))
+    await record(session, Event.about(row, "workload.created", actor, now, note=name))
     return row, secret
 
 
@@ -128,5 +128,5 @@ async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason:
     row = await find(session, reference)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)
-        await record(session, Event(kind="workload.revoked", time=now, actor=actor, workload=row.id, note=reason))
+        await record(session, Event.about(row, "workload.revoked", actor, now, note=reason))
     return row

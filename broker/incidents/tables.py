@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 
 
@@ -25,3 +26,6 @@ class ExposureRow(TenantOwned, Table):
     reported_by: Mapped[str]
     reported_at: Mapped[int]
     rotation_id: Mapped[str | None]
+
+    def event_fields(self) -> Fields:
+        return {"organization": self.organization_id, "subject": self.id}

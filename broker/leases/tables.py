@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.keystore.genuine import GivesRights
 
@@ -69,3 +70,13 @@ class UseRow(TenantOwned, Table):
     authorized_at: Mapped[int]
     completed_at: Mapped[int | None]
     status: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        return {
+            "organization": self.organization_id,
+            "credential": self.credential_id,
+            "version": self.version,
+            "workload": self.workload_id,
+            "lease": self.lease_id,
+            "use": self.id,
+        }

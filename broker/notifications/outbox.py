@@ -319,8 +319,5 @@ async def resend(session: AsyncSession, actor: Actor, delivery_id: str, *, now: 
     if state is None:
         raise Conflict(f"The delivery is {row.state}; only a dead one is sent again.")
     row.state, row.tries, row.next_try_at, row.settled_at = state, 0, now, None
-    again = Event(
-        kind="notice.resent", time=now, actor=actor, organization=row.organization_id, subject=row.id, note=row.channel
-    )
-    await record(session, again)
+    await record(session, Event.about(row, "notice.resent", actor, now, note=row.channel))
     return row

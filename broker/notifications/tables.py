@@ -99,3 +99,6 @@ class DeliveryRow(TenantOwned, Table):
     last_error: Mapped[str]
     created_at: Mapped[int]
     settled_at: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        return {"organization": self.organization_id, "subject": self.id}

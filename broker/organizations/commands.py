@@ -44,9 +44,7 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
         id=ids.new("org"), slug=slug, name=name, state=Validity.ACTIVE, created_at=now, revoked_at=None
     )
     session.add(row)
-    await record(
-        session, Event(kind="organization.created", time=now, actor=actor, organization=row.id, note=f"{slug}: {name}")
-    )
+    await record(session, Event.about(row, "organization.created", actor, now, note=f"{slug}: {name}"))
     return row
 
 
@@ -97,14 +95,8 @@ async def set_policy(
     """
     row = await find(session, reference)
     row.rotation_days = rotation_days
-    changed = Event(
-        kind="organization.policy_changed",
-        time=now,
-        actor=actor,
-        organization=row.id,
-        note=f"rotation_days={rotation_days}",
-    )
-    await record(session, changed)
+    note = f"rotation_days={rotation_days}"
+    await record(session, Event.about(row, "organization.policy_changed", actor, now, note=note))
     return row
 
 
@@ -119,6 +111,5 @@ async def revoke(
     row = await _get(session, reference)
     if validity.revoke(row, now):
         await raise_epoch(session, row.id)
-        done = Event(kind="organization.revoked", time=now, actor=actor, organization=row.id, note=reason)
-        await record(session, done, *also)
+        await record(session, Event.about(row, "organization.revoked", actor, now, note=reason), *also)
     return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.db import Table, TenantRoot
 from broker.keystore.genuine import GivesRights
 
@@ -23,3 +24,6 @@ class OrganizationRow(GivesRights, TenantRoot, Table):
     rotation_days: Mapped[int | None]
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
+
+    def event_fields(self) -> Fields:
+        return {"organization": self.id}

@@ -27,23 +27,9 @@ def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
         async with parts.db.read(EVERY_TENANT) as session:
             rows = list(await session.scalars(select(UseRow).where(*lost).limit(500)))
         for row in rows:
-            unknown = _unknown(row, parts.clock())
+            unknown = Event.about(row, "use.outcome_unknown", BROKER, parts.clock())
             await parts.audit.append(
                 unknown, writes=[(COMPLETE_USE, {"use": row.id, "at": unknown.time, "answer": None})]
             )
 
     return (Duty("close_lost_uses", close_lost_uses, final=True),)  # an outcome that comes later is not taken
-
-
-def _unknown(row: UseRow, now: int) -> Event:
-    return Event(
-        kind="use.outcome_unknown",
-        time=now,
-        actor=BROKER,
-        organization=row.organization_id,
-        credential=row.credential_id,
-        version=row.version,
-        workload=row.workload_id,
-        lease=row.lease_id,
-        use=row.id,
-    )

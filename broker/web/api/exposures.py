@@ -111,8 +111,7 @@ async def export(exposure_id: IdPath, call: ByOperatorOrSecurityRole) -> Streami
     wired = call.services
     async with wired.parts.db.read(call.scope) as session:
         row = await find(session, exposure_id)
-    event = Event(kind="audit.read", time=call.now, actor=call.actor, organization=row.organization_id, subject=row.id)
-    await wired.parts.audit.append(event)
+    await wired.parts.audit.append(Event.about(row, "audit.read", call.actor, call.now))
 
     async def lines() -> AsyncIterator[bytes]:
         async for line in timeline(wired.parts.db, row):
