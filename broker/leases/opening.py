@@ -9,8 +9,9 @@ from broker.base.secret import Secret
 from broker.credentials.lifecycle import Health
 from broker.credentials.missing import note_missing
 from broker.credentials.tables import VersionRow
+from broker.grants.policy import AccessTarget
 from broker.keystore.keystore import CannotOpen, KeyGone, KeystoreUnavailable
-from broker.leases.snapshot import AccessTarget, SealedKey, SnapshotCache
+from broker.leases.snapshot import SealedKey, SnapshotCache
 from broker.notifications.notices import notify
 from broker.parts import Parts
 

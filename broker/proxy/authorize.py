@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
 from broker.audit import quota
-from broker.audit.events import AuditTarget, Event
+from broker.audit.events import AuditTarget, Event, Fields
 from broker.audit.log import GuardMoved
 from broker.audit.quota import Exhausted, Quota
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
@@ -222,31 +221,21 @@ class Authorizer:
 
     async def _deny(self, call: ProxiedCall, whose: Lease | Workload, refusal: BrokerError) -> None:
         """Put a refusal on the record: under a lease, or of a job for which none was found yet."""
-        workload = whose.workload if isinstance(whose, Lease) else whose.id
-        event = Event(
-            kind="use.denied",
-            time=self._clock(),
-            actor=call.actor(workload),
-            workload=workload,
-            mode=Mode.USE,
-            decision="denied",
-            reason=refusal.code,
-            request=call.id,
-            target=AuditTarget("", call.method, call.path),
-            note=f"{call.organization}/{call.provider}",
-        )
+        asked: Fields = {
+            "mode": Mode.USE,
+            "decision": "denied",
+            "reason": refusal.code,
+            "request": call.id,
+            "target": AuditTarget("", call.method, call.path),
+            "note": f"{call.organization}/{call.provider}",
+        }
         if isinstance(whose, Lease):
-            snapshot = await self._snapshots.get(whose.target)
-            event = replace(
-                event,
-                actor=call.actor(workload, snapshot.workload_name),
-                organization=whose.organization_id,
-                credential=whose.credential_id,
-                version=whose.version,
-                provider=whose.provider,
-                grant=whose.grant_id,
-                lease=whose.id,
-            )
+            name = (await self._snapshots.get(whose.target)).workload_name
+            event = Event.about(whose, "use.denied", call.actor(whose.workload_id, name), self._clock(), **asked)
+        else:
+            actor = call.actor(whose.id)
+            asked["workload"] = whose.id
+            event = Event(kind="use.denied", time=self._clock(), actor=actor, **asked)
         await self._audit.append(event)
 
 

@@ -141,7 +141,7 @@ def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() ->
         replace(GRANT, id="grt_4", max_ttl=6_000, rules=rules),
     )
     for known in (grants, grants[::-1]):
-        assert decide(ASK, replace(INPUT, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
+        assert decide(REQUEST, replace(INPUT, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
 
 
 class Granting(RuleBasedStateMachine):
