@@ -1,4 +1,4 @@
-"""Make, cancel and expire one-time links, and replace status codes.
+"""Make, replace, cancel and expire one-time links.
 
 A link's secret is in the URL's fragment, which browsers send to nobody; the page proves that it knows it
 (:mod:`broker.intake.proving`), and the database holds the key that proofs are made with, sealed.  Fetching the page
@@ -17,66 +17,18 @@ from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
-from broker.base.errors import Conflict, Gone, NotFound
+from broker.base.errors import NotFound
 from broker.base.secret import Secret
-from broker.credentials.rotation import open_of
 from broker.credentials.tables import CredentialRow, RotationRow
-from broker.credentials.versions import CredentialAddress, refuse_if_in_use, versions_of
+from broker.credentials.versions import CredentialAddress, refuse_if_in_use
 from broker.formats import ids, intake_seal, link_proof, link_secret
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
+from broker.intake.refusals import LinkCancelled, LinkSpent
 from broker.intake.tables import IntakeRow
-from broker.keystore.internal import InternalKeys
 from broker.parts import Parts
 
 DEFAULT_HOURS = 72
 LONGEST_HOURS = 24 * 30
-
-
-class LinkInvalid(NotFound):
-    """Unknown link or wrong secret: one answer, which tells a stranger nothing."""
-
-    code = "link_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("This link does not work. Open the whole link as it was sent to you, or ask for a new one.")
-
-
-class LinkSpent(Conflict):
-    """A key was submitted over this link before."""
-
-    code = "intake_spent"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A key was submitted over this link before. To send another one, ask the vendor for a new link."
-        )
-
-
-class LinkExpired(Gone):
-    """The link has expired."""
-
-    code = "intake_expired"
-
-    def __init__(self) -> None:
-        super().__init__("This link has expired. Ask the vendor for a new one.")
-
-
-class LinkCancelled(Gone):
-    """The vendor took the request back."""
-
-    code = "intake_cancelled"
-
-    def __init__(self) -> None:
-        super().__init__("This request was cancelled. Nothing needs to be done; the vendor can send a new link.")
-
-
-class KeyGiven(Conflict):
-    """The first key that the link asks for came another way: over another link, or from an operator."""
-
-    code = "key_given"
-
-    def __init__(self) -> None:
-        super().__init__("A key was already given; nothing to do.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +96,14 @@ async def request(
 
 
 async def replace(
-    session: AsyncSession, parts: Parts, actor: Actor, intake_id: str, hours: int, *, now: int, draw: Draw = at_random
+    session: AsyncSession,
+    parts: Parts,
+    actor: Actor,
+    intake_id: str,
+    *,
+    hours: int = DEFAULT_HOURS,
+    now: int,
+    draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
     """A new link for a request that still waits, also where its link has expired; the previous one stops working.
 
@@ -165,44 +124,6 @@ async def replace(
     row.self_issued_at = _self_issued(actor, now)
     await record(session, Event.about(row, "intake.link_replaced", actor, now))
     return row, secret
-
-
-async def replace_status_codes(
-    session: AsyncSession, keys: InternalKeys, actor: Actor, credential_id: str, *, now: int
-) -> tuple[IntakeRow, str]:
-    """Make every status code and link of a credential worthless; a request, and its new code, shown this once.
-
-    A one-time link that was issued over one of them closes too: the new one can issue another.
-
-    Raises:
-        NotFound: no key of this credential came over a link.
-    """
-    await versions_of(session, credential_id)
-    changing = await open_of(session, credential_id)
-    query = select(IntakeRow).where(IntakeRow.credential_id == credential_id, IntakeRow.submitted_at.is_not(None))
-    rows = list(await session.scalars(query.order_by(IntakeRow.submitted_at).with_for_update()))
-    if not rows:
-        raise NotFound("No key of this credential came over a link, so it has no status code.")
-    for row in rows:  # what the broker derives from the next number, nobody knows
-        row.status_serial, row.status_key = row.status_serial + 1, None
-    code = link_secret.new()
-    rows[-1].status_key = await sealed_status_key(keys, rows[-1], link_proof.key_of(code))
-    events = [Event.about(rows[-1], "intake.status_link_replaced", actor, now)]
-    self_issued = select(IntakeRow).where(
-        IntakeRow.rotation_id == (changing and changing.id),
-        IntakeRow.state == IntakeState.OPEN,
-        IntakeRow.self_issued_at.is_not(None),
-    )
-    for row in await session.scalars(self_issued.with_for_update()):
-        close(row, IntakeStep.EXPIRE, now)
-        events.append(Event.about(row, "intake.expired", actor, now, reason="status_link_replaced"))
-    await record(session, *events)
-    return rows[-1], code
-
-
-async def sealed_status_key(keys: InternalKeys, row: IntakeRow, key: bytes) -> bytes:
-    """The key of a request's status code, as its row holds it."""
-    return await keys.keystore().seal(Secret(key), row.status_binding)
 
 
 def _self_issued(actor: Actor, now: int) -> int | None:

@@ -19,18 +19,13 @@ from broker.base.secret import Secret
 from broker.base.strangers import Pace
 from broker.base.validity import Validity
 from broker.credentials.versions import holds_key
-from broker.formats import ids, link_proof, link_secret
+from broker.formats import ids, link_proof
 from broker.formats.envelope import Binding
 from broker.intake.challenges import Challenges
 from broker.intake.lifecycle import IntakeState
-from broker.intake.links import (
-    KeyGiven,
-    LinkCancelled,
-    LinkExpired,
-    LinkInvalid,
-    is_superseded,
-    rotation_has_ended,
-)
+from broker.intake.links import is_superseded, rotation_has_ended
+from broker.intake.refusals import KeyGiven, LinkCancelled, LinkExpired, LinkInvalid
+from broker.intake.status_codes import status_secret
 from broker.intake.tables import IntakeRow
 from broker.intake.throttle import Throttle
 from broker.notifications.altered import report
@@ -54,12 +49,6 @@ class Proof:
     nonce: str = ""
     answer: bytes = b""
     constant: str = ""
-
-
-def status_secret(link_key: bytes, row: IntakeRow) -> str:
-    """The secret part of a status link that was given out before codes were."""
-    name = f"status\0{row.id}" + (f"\0{row.status_serial}" if row.status_serial else "")
-    return link_secret.encode(hmac.digest(link_key, name.encode(), "sha256")[:20])
 
 
 def proof_hash(link_key: bytes, constant: str) -> bytes:

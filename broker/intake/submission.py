@@ -25,14 +25,9 @@ from broker.credentials.versions import ActiveKeyExists, CredentialAddress, lock
 from broker.formats import intake_seal
 from broker.formats.intake_seal import Submission
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, close, reopen, submitted
-from broker.intake.links import (
-    KeyGiven,
-    LinkCancelled,
-    LinkInvalid,
-    LinkSpent,
-    is_superseded,
-    sealed_status_key,
-)
+from broker.intake.links import is_superseded
+from broker.intake.refusals import KeyGiven, LinkCancelled, LinkInvalid, LinkSpent
+from broker.intake.status_codes import sealed_status_key
 from broker.intake.tables import IntakeRow
 from broker.parts import Parts
 

@@ -151,4 +151,4 @@ class Rotating:
         return (await drawing.ask(session, actor, credential, Plan("customer"), Asking(), now=now))[1]
 
     async def _replace(self, session: AsyncSession, actor: Actor, intake_id: str, now: int) -> tuple[IntakeRow, str]:
-        return await links.replace(session, self.parts, actor, intake_id, links.DEFAULT_HOURS, now=now, draw=self.draw)
+        return await links.replace(session, self.parts, actor, intake_id, now=now, draw=self.draw)

@@ -6,7 +6,8 @@ from typing import Any
 
 from broker.base.db import EVERY_TENANT
 from broker.formats import base64url, intake_seal, link_proof, link_secret
-from broker.intake.proving import proof_hash, status_secret
+from broker.intake.proving import proof_hash
+from broker.intake.status_codes import status_secret
 from broker.intake.tables import IntakeRow
 from tests.support.world import World
 

@@ -20,7 +20,7 @@ from broker.credentials.manual_entry import add
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
-from broker.intake import links
+from broker.intake.status_codes import replace_status_codes
 from broker.leases.attention import Selection, selected
 from broker.organizations import commands as organizations
 from broker.rotations import commands
@@ -291,7 +291,7 @@ async def replace_status_code(credential_id: IdPath, call: ByOperatorRole) -> Re
 
     async def work(session: AsyncSession) -> StatusCode:
         await versions.get_credential(session, credential_id)
-        row, code = await links.replace_status_codes(session, wired.parts.keys, call.actor, credential_id, now=call.now)
+        row, code = await replace_status_codes(session, wired.parts.keys, call.actor, credential_id, now=call.now)
         return StatusCode(status_page=f"{wired.options.public_url}/status/{row.id}", status_code=code)
 
     return await call.change(None, work)

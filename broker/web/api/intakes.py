@@ -173,7 +173,7 @@ async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> 
     wired = call.services
 
     async def work(session: AsyncSession) -> IntakeCreated:
-        row, secret = await links.replace(session, wired.parts, call.actor, intake_id, body.hours, now=call.now)
+        row, secret = await links.replace(session, wired.parts, call.actor, intake_id, hours=body.hours, now=call.now)
         return await _created(session, call, row, secret)
 
     return await call.change(body, work)
