@@ -123,7 +123,7 @@ async def _revoke(
         if row.sealed is not None:
             row.next_probe_at = now
         return []
-    return await commands.revoke(session, actor, versions, row, reason="exposed", now=now)
+    return await commands.revoke(session, actor, versions, row.number, reason="exposed", now=now)
 
 
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:

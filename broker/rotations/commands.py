@@ -1,7 +1,7 @@
-"""What is done with one key version, or its rotation, with the request that the key came over: each in one transaction.
+"""Commands about one key version or its rotation, each whole and in one transaction.
 
-These are whole: the customer's page, the rotation and the key agree afterwards.  The steps that they are made of
-(:mod:`broker.credentials.steps`) don't see requests.
+After a command the customer's request, the rotation and the key agree.  Rows are locked in one order (the versions,
+their rotation, its request), and all of them before the record is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,21 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
+from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.credentials import rotation, steps
-from broker.credentials.rotation_lifecycle import RotationState
+from broker.base.validity import Validity
+from broker.credentials import rotation
+from broker.credentials.lifecycle import Move, State
+from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
-from broker.credentials.versions import versions_of
+from broker.credentials.versions import (
+    UnlawfulMove,
+    apply_move,
+    get_credential,
+    purge,
+    revoke_or_purge,
+    versions_of,
+)
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 
@@ -25,24 +35,54 @@ _SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 
 
 async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
-    """As :func:`broker.credentials.steps.promote`."""
+    """An operator's step ahead: a held key comes into use, or the grace window ends and the old key retires.
+
+    Raises:
+        RotationRefused: ``promote_from_…``.
+    """
     row = await rotation.find(session, rotation_id)
-    held = (
-        await _held(session, row.credential_id, row.to_version) if row.state == RotationState.PENDING_REVIEW else None
-    )
-    row = await steps.promote(session, actor, rotation_id, now=now)
+    if rotation.require(row, RotationStep.PROMOTE) is not RotationState.GRACE:
+        await retire(session, actor, row, "promoted", now=now)
+        return row
+    assert row.to_version is not None
+    held = await _held(session, row.credential_id, row.to_version)
+    versions = await versions_of(session, row.credential_id)
+    apply_move(versions, row.to_version, Move.ACTIVATE, now)
+    versions[row.to_version].next_probe_at = now  # its ids are the organization's from this decision on
+    await raise_epoch(session, row.credential_id)
+    used = Event.about(versions[row.to_version], "credential.version.activated", actor, now)
+    ended = await rotation.activated(session, actor, row, versions, now=now)
+    await record(session, Event.about(row, "rotation.promoted", actor, now), used, *ended)
     await _accept(session, actor, held, now)
     return row
 
 
 async def activate(session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int) -> VersionRow:
-    """As :func:`broker.credentials.steps.activate`."""
-    await versions_of(session, credential_id)
-    await rotation.open_of(session, credential_id)
+    """Use a held version; within a rotation that is its promotion.
+
+    Raises:
+        UnlawfulMove: the lifecycle refuses it. NotFound: no such version.
+    """
+    credential = await get_credential(session, credential_id)
+    versions = await versions_of(session, credential_id)
+    if credential.state != Validity.ACTIVE:
+        raise UnlawfulMove("The credential was revoked.", move="activate_in_revoked_credential")
+    changing = await rotation.open_of(session, credential_id)
+    if changing is not None and changing.to_version == number and changing.state == RotationState.PENDING_REVIEW:
+        await promote(session, actor, changing.id, now=now)
+        return versions[number]
+    if any(row.state == State.ACTIVE for row in versions.values()):
+        raise UnlawfulMove(
+            "Another key is in use, and only a rotation replaces it: revoke this version, then `broker key rotate`.",
+            move="activate_without_rotation",
+        )
     held = await _held(session, credential_id, number)
-    row = await steps.activate(session, actor, credential_id, number, now=now)
+    apply_move(versions, number, Move.ACTIVATE, now)
+    versions[number].next_probe_at = now  # its ids are the credential's from this decision on
+    await raise_epoch(session, credential_id)
+    await record(session, Event.about(versions[number], "credential.version.activated", actor, now))
     await _accept(session, actor, held, now)
-    return row
+    return versions[number]
 
 
 async def _held(session: AsyncSession, credential_id: str, number: int | None) -> IntakeRow | None:
@@ -64,69 +104,137 @@ async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, n
         await record(session, Event.about(held, "intake.accepted", actor, now, reason="decided"))
 
 
+async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
+    """End the grace window: the old key is out of use from the commit on, and awaits its revocation upstream."""
+    versions = await versions_of(session, row.credential_id)
+    old = next(version for version in versions.values() if version.state == State.RETIRING)
+    apply_move(versions, old.number, Move.RETIRE, now)
+    await raise_epoch(session, row.credential_id)
+    retired = Event.about(old, "credential.version.retired", actor, now, reason=why)
+    await record(session, retired, await rotation.end(session, row, RotationStep.COMPLETE, why, now=now, actor=actor))
+
+
 async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
-    """Go back to the old key; the new one's request was answered when it came into use, and stays so.
+    """Go back to the old key; the new one is out of use and awaits its revocation upstream.
+
+    The request that the new key came over was answered when it came into use, and stays so.
 
     Raises:
         RotationRefused: ``roll_back_from_…``.
     """
-    return await steps.roll_back(session, actor, rotation_id, reason=reason, now=now)
+    row = await rotation.find(session, rotation_id)
+    rotation.require(row, RotationStep.ROLL_BACK)
+    assert row.to_version is not None
+    versions = await versions_of(session, row.credential_id)
+    apply_move(versions, row.to_version, Move.ROLL_BACK, now)
+    await raise_epoch(session, row.credential_id)
+    revoked = Event.about(
+        versions[row.to_version], "credential.version.revoked", actor, now, reason="rolled_back", note=reason
+    )
+    ended = await rotation.end(session, row, RotationStep.ROLL_BACK, "", now=now, actor=actor, note=reason)
+    await record(session, revoked, ended)
+    return row
 
 
 async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
-    """Give a rotation up, with its link.
+    """Give a rotation up, with its link, before its key was in use.  Idempotent.
 
     Raises:
         RotationRefused: its key is in use already (``cancel_from_…``).
     """
-    await rotation.find(session, rotation_id)
-    # Locked before the record is, as a submission does.
+    row = await rotation.find(session, rotation_id)
     intake = await session.scalar(select(IntakeRow).where(IntakeRow.rotation_id == rotation_id).with_for_update())
-    row = await steps.cancel(session, actor, rotation_id, reason=reason, now=now)
+    if row.state != RotationState.CANCELLED:
+        await _cancel(session, actor, row, reason, now)
     if intake is not None and can(intake, IntakeStep.GIVE_UP):
         close(intake, IntakeStep.GIVE_UP, now)
         await record(session, Event.about(intake, "intake.cancelled", actor, now))
     return row
 
 
+async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason: str, now: int) -> None:
+    rotation.require(row, RotationStep.CANCEL)
+    versions = await versions_of(session, row.credential_id)
+    events = []
+    if row.to_version is not None:
+        new = versions[row.to_version]
+        await revoke_or_purge(session, versions, new.number, now)
+        events.append(Event.about(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
+    events.append(await rotation.end(session, row, RotationStep.CANCEL, "", now=now, actor=actor, note=reason))
+    await record(session, *events)
+
+
 async def revoke_version(
     session: AsyncSession, actor: Actor, credential_id: str, number: int, *, reason: str, now: int
 ) -> VersionRow:
-    """As :func:`broker.credentials.steps.revoke_version`, with the request that the version answered."""
-    request = await _request_of(session, credential_id, number)
-    row = await steps.revoke_version(session, actor, credential_id, number, reason=reason, now=now)
-    await _reopen(session, request, actor, now)
-    return row
+    """Revoke one version.  Idempotent.  The previous key serves again if it is still retiring.
+
+    Raises:
+        UnlawfulMove: the lifecycle refuses it. NotFound: no such version.
+    """
+    await get_credential(session, credential_id)
+    versions = await versions_of(session, credential_id)
+    row = versions.get(number)
+    if row is not None and row.state in {State.REVOKED, State.DESTROYED}:
+        return row
+    await record(session, *await revoke(session, actor, versions, number, note=reason, now=now))
+    return versions[number]
+
+
+async def revoke(
+    session: AsyncSession,
+    actor: Actor,
+    versions: dict[int, VersionRow],
+    number: int,
+    *,
+    reason: str = "",
+    note: str = "",
+    now: int,
+) -> list[Event]:
+    """Revoke one of the locked ``versions`` within a larger transaction.
+
+    Returns:
+        What happened, for the caller to record, last of all.
+
+    Raises:
+        UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
+    """
+    request = await _request_of(session, versions, number)
+    await revoke_or_purge(session, versions, number, now)
+    row = versions[number]
+    await raise_epoch(session, row.credential_id)
+    done = Event.about(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
+    also = await rotation.reconciled(session, actor, row.credential_id, versions, now=now)
+    return [done, *also, *_reopened(request, actor, now)]
 
 
 async def destroy_version(
     session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int
 ) -> VersionRow:
-    """As :func:`broker.credentials.steps.destroy_version`, with the request that the version answered."""
-    request = await _request_of(session, credential_id, number)
-    row = await steps.destroy_version(session, actor, credential_id, number, now=now)
-    await _reopen(session, request, actor, now)
-    return row
+    """Destroy the key material of a version that is not in use.  Idempotent.
 
-
-async def revoke(
-    session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, *, reason: str, now: int
-) -> list[Event]:
-    """Revoke a version within a larger transaction, whose caller records the events, last of all.
-
-    Raises:
-        UnlawfulMove: the lifecycle refuses it.
+    Nobody can ask any more afterwards whether the upstream refuses the key.
     """
-    request = await _request_of(session, row.credential_id, row.number)
-    done = await steps.revoke(session, actor, versions, row.credential_id, row.number, reason=reason, now=now)
-    return [*done, *_reopened(request, actor, now)]
+    await get_credential(session, credential_id)
+    versions = await versions_of(session, credential_id)
+    row = versions.get(number)
+    if row is not None and row.state == State.DESTROYED:
+        return row
+    request = await _request_of(session, versions, number)
+    if row is not None and row.state == State.STAGED:
+        await purge(session, versions, number, now)
+    else:
+        apply_move(versions, number, Move.DESTROY, now)
+    also = await rotation.reconciled(session, actor, credential_id, versions, now=now)
+    done = Event.about(versions[number], "credential.version.destroyed", actor, now)
+    await record(session, done, *also, *_reopened(request, actor, now))
+    return versions[number]
 
 
-async def _request_of(session: AsyncSession, credential_id: str, number: int) -> IntakeRow | None:
-    """The rotation's request that waits with this version, locked before the record is."""
-    # Versions first, then their rotation, then its intake: as everybody locks them.
-    await versions_of(session, credential_id)
-    changing = await rotation.open_of(session, credential_id)
+async def _request_of(session: AsyncSession, versions: dict[int, VersionRow], number: int) -> IntakeRow | None:
+    """The rotation's request that waits with one of the locked ``versions``, locked as well."""
+    row = versions.get(number)
+    changing = None if row is None else await rotation.open_of(session, row.credential_id)
     if changing is None or changing.to_version != number or changing.state not in _SUBMITTED:
         return None
     return await session.scalar(select(IntakeRow).where(IntakeRow.id == changing.intake_id).with_for_update())
@@ -135,8 +243,8 @@ async def _request_of(session: AsyncSession, credential_id: str, number: int) ->
 def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
     """Let a request take another key after its version was cut off; what happened to it.
 
-    Its link works again where a submission could still be opened and its time isn't over; otherwise it needs a new
-    one, as an expired one does.
+    Its link works again if a submission could still be opened and the link has not expired.  Otherwise the request
+    needs a new link, as an expired one does.
     """
     if request is None:
         return []
@@ -146,8 +254,3 @@ def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
     else:
         close(request, IntakeStep.CUT_OFF, now)
     return [Event.about(request, "intake.refused", actor, now, decision="denied", reason=CUT_OFF)]
-
-
-async def _reopen(session: AsyncSession, request: IntakeRow | None, actor: Actor, now: int) -> None:
-    if events := _reopened(request, actor, now):
-        await record(session, *events)

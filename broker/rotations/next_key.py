@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.base.validity import Validity
-from broker.credentials import steps
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
+from broker.rotations import commands
 
 
 class Next(StrEnum):
@@ -77,6 +77,6 @@ async def give_up(session: AsyncSession, actor: Actor, changing: RotationRow, *,
     versions = await versions_of(session, changing.credential_id)
     old = next(version for version in versions.values() if version.state == State.RETIRING)
     if old.health == Health.FAILING:
-        await steps.retire(session, actor, changing, "superseded", now=now)
+        await commands.retire(session, actor, changing, "superseded", now=now)
     else:
-        await steps.roll_back(session, actor, changing.id, reason="another key is submitted", now=now)
+        await commands.roll_back(session, actor, changing.id, reason="another key is submitted", now=now)

@@ -10,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.credentials import rotation, steps
+from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.grants.policy import Mode
 from broker.leases.access_holders import stands
 from broker.leases.tables import LeaseRow, UseRow
+from broker.rotations import commands
 
 
 async def retirable(db: Database, clock: Clock, limit: int = 50) -> Sequence[RotationRow]:
@@ -44,9 +45,9 @@ async def retire(db: Database, clock: Clock, known: RotationRow) -> None:
         if row.state != RotationState.GRACE or row.retire_by is None:
             return
         if now >= row.retire_by:
-            await steps.retire(session, BROKER, row, "deadline", now=now)
+            await commands.retire(session, BROKER, row, "deadline", now=now)
         elif not await _is_held(session, row.credential_id, now):
-            await steps.retire(session, BROKER, row, "not_held", now=now)
+            await commands.retire(session, BROKER, row, "not_held", now=now)
 
 
 async def _is_held(session: AsyncSession, credential_id: str, now: int) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.credentials import steps
 from broker.credentials.verification import Verification
 from broker.intake.submission import Submissions
+from broker.rotations import commands
 from broker.rotations.revocation_check import RevocationCheck
 from tests.support.crash import Crash
 from tests.support.world import World
@@ -22,7 +22,7 @@ from tests.support.world import World
         (Submissions, "_verify"),
         (Verification, "probe"),
         (Verification, "_settle"),
-        (steps, "retire"),
+        (commands, "retire"),
         (RevocationCheck, "_settle"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
