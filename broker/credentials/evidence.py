@@ -32,8 +32,8 @@ def assess(
     organization: str,
     seen: Set[str],
     owners: Mapping[str, str],
-    before: Set[str],
     *,
+    before: Set[str],
     known_before: bool,
     whole: bool = True,
 ) -> TenantEvidence:
@@ -75,7 +75,7 @@ async def assessment_of(session: AsyncSession, row: VersionRow, seen: Set[str], 
         EvidenceRow.provider == row.provider, EvidenceRow.owner == row.organization_id
     )
     known_before = await session.scalar(mine.limit(1)) is not None
-    found = assess(row.organization_id, seen, owners, before, known_before=known_before, whole=whole)
+    found = assess(row.organization_id, seen, owners, before=before, known_before=known_before, whole=whole)
     return Assessment(found, len(seen), len(before), len(seen & before) or (0 if whole else None))
 
 

@@ -39,7 +39,9 @@ async def add(
 
     row = await with_sealed(parts.db, parts.keystore, parts.keys, address, received, keep)
     try:
-        verdict = await verification.run(address.organization, row.credential_id, row.number, nothing_more)
+        verdict = await verification.run(
+            organization=address.organization, credential_id=row.credential_id, number=row.number, also=nothing_more
+        )
     except BrokerError:
         verdict = Verdict.UNREACHABLE  # sealed and durable: the worker goes on
     if verdict is Verdict.BAD_KEY:

@@ -18,7 +18,7 @@ from broker.credentials.tables import CredentialRow, VersionRow
 _AGAIN_MS = 60_000
 
 
-async def note_missing(session: AsyncSession, credential_id: str, number: int, now: int) -> None:
+async def note_missing(session: AsyncSession, credential_id: str, number: int, *, now: int) -> None:
     """Its material is not where it was put.  Again, until it was found: no change."""
     of_it = VersionRow.credential_id == credential_id, VersionRow.number == number
     known = VersionRow.health == Health.GONE

@@ -53,10 +53,23 @@ class Probed:
     whole: bool = True
 
 
-def target(definition: Definition, variables: Mapping[str, str], method: str, path: str) -> AuditTarget:
+class Request(NamedTuple):
+    """One small request to an upstream, without the key: ``path`` is below the provider's base, ``body`` is JSON."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+def verifying(definition: Definition) -> Request:
+    """The declared request that verifies a key."""
+    return Request(definition.verify.method, definition.verify.path)
+
+
+def target(definition: Definition, variables: Mapping[str, str], request: Request) -> AuditTarget:
     """What will be asked, for the record, without the key."""
-    url = urlsplit(definition.url(variables) + path)
-    return AuditTarget(url.hostname or "", method, url.path)
+    url = urlsplit(definition.url(variables) + request.path)
+    return AuditTarget(url.hostname or "", request.method, url.path)
 
 
 class Exchange(NamedTuple):
@@ -81,26 +94,24 @@ async def exchange(
     definition: Definition,
     variables: Mapping[str, str],
     key: Secret,
-    method: str,
-    path: str,
+    request: Request,
     *,
     now: int,
-    body: Mapping[str, Any] | None = None,
 ) -> Exchange:
     """One small request with ``key``.  Its event must be durable before this is called."""
     placement = definition.place(key)
-    url = definition.url(variables) + path
+    url = definition.url(variables) + request.path
     if placement.query:
         url += ("&" if "?" in url else "?") + urlencode(placement.query)
     headers = [("Accept-Encoding", "identity"), *definition.required_headers.items(), *placement.headers]
-    if body is not None:
+    if request.body is not None:
         headers.append(("Content-Type", "application/json"))
-    sent = None if body is None else json.dumps(body).encode()
+    sent = None if request.body is None else json.dumps(request.body).encode()
     started = time.monotonic()
     try:
         host = definition.host
         async with outbound.call(
-            method, url, headers=headers, body=sent, private=host.private, tls=host.tls
+            request.method, url, headers=headers, body=sent, private=host.private, tls=host.tls
         ) as response:
             answer, whole = await _bounded(response)
             said = (definition.retry, response.status, response.headers, now)
@@ -119,7 +130,7 @@ async def probe(
 ) -> Probed:
     """Send the verification request with ``key``.  Its event must be durable before this is called."""
     verify = definition.verify
-    done = await exchange(outbound, definition, variables, key, verify.method, verify.path, now=now)
+    done = await exchange(outbound, definition, variables, key, verifying(definition), now=now)
     if done.status in verify.good:
         ids, whole = evidence(definition, done.body)
         return Probed(Answer.GOOD, done.outcome, ids, whole=whole and (done.whole or definition.identity is None))

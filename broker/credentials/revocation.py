@@ -49,7 +49,7 @@ async def _end(
     await raise_epoch(session, credential.id)
     # The active one last: revoked first, it would call the retiring one back.
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
-        await revoke_or_purge(session, versions, number, now)
+        await revoke_or_purge(session, versions, number, now=now)
     ended = await rotation.cancelled_with_credential(session, actor, credential.id, now=now)
     return [Event.about(credential, "credential.revoked", actor, now, reason=why, note=reason), *ended]
 

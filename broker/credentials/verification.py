@@ -24,7 +24,7 @@ from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.missing import note_missing
-from broker.credentials.probe import Answer, Probed, probe, target
+from broker.credentials.probe import Answer, Probed, probe, target, verifying
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, purge, versions_of
 from broker.keystore.keystore import KeyGone
@@ -52,6 +52,7 @@ class Verdict(StrEnum):
 
 
 T = TypeVar("T")
+# Brings what the key answers in line with the verdict, at the end of the transaction that decides.
 Also = Callable[[AsyncSession, VersionRow, Verdict], Awaitable[None]]
 
 
@@ -61,7 +62,7 @@ class Verification:
 
     parts: Parts
 
-    async def run(self, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
+    async def run(self, *, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
         """Probe a staged version and settle it; ``also`` runs at the end of the settling transaction."""
         scope = Scope.of(organization)
         async with self.parts.db.read(scope) as session:
@@ -85,7 +86,7 @@ class Verification:
         except Exception as error:
             async with self.parts.db.write(Scope.of(row.organization_id)) as session:
                 if isinstance(error, KeyGone):
-                    await note_missing(session, row.credential_id, row.number, self.parts.clock())
+                    await note_missing(session, row.credential_id, row.number, now=self.parts.clock())
                 same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
                 await session.execute(
                     update(VersionRow)
@@ -107,7 +108,7 @@ class Verification:
         await self.parts.audit.append(
             replace(
                 intent,
-                target=target(definition, credential.host_parts, definition.verify.method, definition.verify.path),
+                target=target(definition, credential.host_parts, verifying(definition)),
             )
         )
         try:
@@ -149,7 +150,7 @@ class Verification:
                 apply_move(versions, row.number, Move.ACTIVATE, now)
                 await raise_epoch(session, row.credential_id)
         else:
-            await purge(session, versions, row.number, now)
+            await purge(session, versions, row.number, now=now)
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
         if changing is not None:

@@ -116,7 +116,7 @@ async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) ->
         )
 
 
-async def holds_key(session: AsyncSession, organization: str, provider: str, label: str) -> bool:
+async def holds_key(session: AsyncSession, *, organization: str, provider: str, label: str) -> bool:
     """Whether a key is in use there, or on its way in."""
     query = (
         select(VersionRow.number)
@@ -172,7 +172,7 @@ def _date(row: VersionRow, state: State, now: int) -> None:
         destroy(row, now)
 
 
-async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
     """Take a version out of use for good.  A key that was never verified has nothing to keep for: it goes at once.
 
     Raises:
@@ -180,12 +180,12 @@ async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow]
     """
     row = versions.get(number)
     if row is not None and row.state == State.STAGED:
-        await purge(session, versions, number, now)
+        await purge(session, versions, number, now=now)
     else:
         apply_move(versions, number, Move.REVOKE, now)
 
 
-async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, now: int) -> None:
+async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
     """Destroy a key that was never verified, and forget whose it is: it may be submitted again, wherever it belongs.
 
     Raises:

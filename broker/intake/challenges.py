@@ -52,7 +52,7 @@ class Challenges:
         said = secrets.token_bytes(_RANDOM) + self._clock().to_bytes(_TIME, "big")
         return base64url.encode(said + self._mac(said, page, link_id))
 
-    def check(self, nonce: str, page: str, link_id: str) -> None:
+    def check(self, nonce: str, *, page: str, link_id: str) -> None:
         """Refuse a nonce that is not ours, for another link, or too old; raises ChallengeOver.  Asks nobody."""
         try:
             data = base64url.decode(nonce)

@@ -18,7 +18,13 @@ def duties(parts: Parts, verification: Verification, submissions: Submissions, l
         await together(
             *(
                 verification.or_later(
-                    row, verification.run(row.organization_id, row.credential_id, row.number, submissions.settle)
+                    row,
+                    verification.run(
+                        organization=row.organization_id,
+                        credential_id=row.credential_id,
+                        number=row.number,
+                        also=submissions.settle,
+                    ),
                 )
                 for row in await verification.due()
             )

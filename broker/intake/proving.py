@@ -122,7 +122,7 @@ class Links:
 
     async def _looked_up(self, intake_id: str, proof: Proof) -> IntakeRow | None:
         if proof.nonce:
-            self._challenges.check(proof.nonce, proof.page, intake_id)
+            self._challenges.check(proof.nonce, page=proof.page, link_id=intake_id)
         if not ids.is_id(intake_id, "int"):
             return None
         await self.pace.turn()
@@ -175,4 +175,4 @@ class Links:
 
     async def _is_given(self, row: IntakeRow) -> bool:
         async with self._db.read(Scope.of(row.organization_id)) as session:
-            return await holds_key(session, row.organization_id, row.provider, row.label)
+            return await holds_key(session, organization=row.organization_id, provider=row.provider, label=row.label)

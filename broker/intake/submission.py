@@ -1,7 +1,14 @@
-"""Take a sealed submission: open it, stage the key, verify it, spend the link.
+"""Take a sealed submission: open it, stage the key, spend the link, verify the key.
 
-The link is spent in the transaction that stages the key, and given back if upstream says the key is bad.  After that
-transaction the key is safe: a crash or an outage leaves it to the worker, and nobody has to paste again.
+:meth:`Submissions.submit` has the order; :mod:`broker` numbers the steps.  Control goes down and is called back twice,
+because no Vault and no upstream may be asked while locks of the database are held:
+
+- :func:`~broker.credentials.staging.with_sealed` seals the key, then calls ``keep`` back.  Its transaction stages the
+  key and spends the link.  After that commit the key is safe: a crash or an outage leaves it to the worker, and nobody
+  has to paste again.
+- :meth:`~broker.credentials.verification.Verification.run` asks the upstream, then calls :meth:`Submissions.settle`
+  back, as the last of the transaction that decides about the key.  So the link and its key never disagree: if the
+  upstream says that the key is bad, the link works again.
 """
 
 from __future__ import annotations
@@ -154,7 +161,10 @@ class Submissions:
     async def _verify(self, version: VersionRow) -> Verdict:
         try:
             return await self._verification.run(
-                version.organization_id, version.credential_id, version.number, self.settle
+                organization=version.organization_id,
+                credential_id=version.credential_id,
+                number=version.number,
+                also=self.settle,
             )
         except BrokerError:
             # The key is sealed and durable: to the customer it is received, and the worker goes on.

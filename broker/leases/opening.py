@@ -58,7 +58,7 @@ class Opening:
             row = await session.get_one(VersionRow, (key.credential, key.number))
         if row.health != Health.GONE:
             async with self._db.write(scope) as session:
-                await note_missing(session, key.credential, key.number, self._clock())
+                await note_missing(session, key.credential, key.number, now=self._clock())
 
     async def _tell_unopenable(self, key: SealedKey, target: AccessTarget) -> None:
         """What is stored is not what was put there: somebody changed a row, or a value in Vault."""

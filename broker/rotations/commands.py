@@ -158,7 +158,7 @@ async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason:
     events = []
     if row.to_version is not None:
         new = versions[row.to_version]
-        await revoke_or_purge(session, versions, new.number, now)
+        await revoke_or_purge(session, versions, new.number, now=now)
         events.append(Event.about(new, f"credential.version.{new.state}", actor, now, reason="rotation_cancelled"))
     events.append(await rotation.end(session, row, RotationStep.CANCEL, "", now=now, actor=actor, note=reason))
     await record(session, *events)
@@ -200,7 +200,7 @@ async def revoke(
         UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
     """
     request = await _request_of(session, versions, number)
-    await revoke_or_purge(session, versions, number, now)
+    await revoke_or_purge(session, versions, number, now=now)
     row = versions[number]
     await raise_epoch(session, row.credential_id)
     done = Event.about(row, f"credential.version.{row.state}", actor, now, reason=reason, note=note)
@@ -222,7 +222,7 @@ async def destroy_version(
         return row
     request = await _request_of(session, versions, number)
     if row is not None and row.state == State.STAGED:
-        await purge(session, versions, number, now)
+        await purge(session, versions, number, now=now)
     else:
         apply_move(versions, number, Move.DESTROY, now)
     also = await rotation.reconciled(session, actor, credential_id, versions, now=now)

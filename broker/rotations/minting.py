@@ -8,9 +8,7 @@ one rotation leaves one new key.  The old one is deleted upstream once it has re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 from sqlalchemy import or_, select
@@ -26,7 +24,7 @@ from broker.base.validity import Validity
 from broker.credentials import due, rotation
 from broker.credentials.cooldown import cool_down, not_before
 from broker.credentials.lifecycle import State
-from broker.credentials.probe import Exchange, exchange, target
+from broker.credentials.probe import Exchange, Request, exchange, target
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.staging import Received, Sealing, stage, with_sealed
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -118,7 +116,9 @@ class Minting:
                 return
             made = await self._make(claimed)
             number = await self._keep(claimed, made)
-            verdict = await self.verification.run(row.organization_id, row.credential_id, number, also)
+            verdict = await self.verification.run(
+                organization=row.organization_id, credential_id=row.credential_id, number=number, also=also
+            )
             if verdict in {Verdict.BAD_KEY, Verdict.OTHER_ORGANIZATION}:
                 raise _Failed(str(verdict), None)
         except _Failed as failed:
@@ -161,7 +161,7 @@ class Minting:
         own = claimed.api.own
         if claimed.active.upstream_id or own is None:
             return
-        done = await self._call(claimed.credential, claimed.active, "own", "GET", own.path)
+        done = await self._call(claimed.credential, claimed.active, "own", Request("GET", own.path))
         if done.status not in own.good:
             raise _Failed.at("own", done)
         async with self.parts.db.write(Scope.of(claimed.credential.organization_id)) as session:
@@ -180,7 +180,7 @@ class Minting:
         """The ids of keys that bear the rotation's name, of the whole list: one on its last page works as well."""
         listing, path, found = claimed.api.list, claimed.api.list.path, []
         for _ in range(_PAGES_MAX):
-            done = await self._call(claimed.credential, claimed.active, "list", "GET", path)
+            done = await self._call(claimed.credential, claimed.active, "list", Request("GET", path))
             if done.status not in listing.good:
                 raise _Failed.at("list", done)
             page = listing.read(done.body, claimed.name) if done.whole else None
@@ -194,8 +194,8 @@ class Minting:
 
     async def _make(self, claimed: _Try) -> Made:
         create = claimed.api.create
-        body = create.filled(claimed.name)
-        done = await self._call(claimed.credential, claimed.active, "create", create.method, create.path, body)
+        request = Request(create.method, create.path, create.filled(claimed.name))
+        done = await self._call(claimed.credential, claimed.active, "create", request)
         made = create.read(done.body) if done.status in create.good else None
         if made is None:
             raise _Failed.at("create", done)
@@ -236,8 +236,8 @@ class Minting:
         """
         api = self.parts.catalog.get(credential.provider).rotate
         assert api is not None
-        path = api.delete.filled(upstream_id)
-        done = await self._call(credential, active, "delete", api.delete.method, path)
+        request = Request(api.delete.method, api.delete.filled(upstream_id))
+        done = await self._call(credential, active, "delete", request)
         if done.status not in api.delete.good:
             raise _Failed.at("delete", done)
 
@@ -256,26 +256,16 @@ class Minting:
         except _Failed as failed:  # asked again with the next probe
             _log.warning("rotation.not_deleted", credential=credential.id, version=row.number, status=failed.status)
 
-    async def _call(
-        self,
-        credential: CredentialRow,
-        active: VersionRow,
-        step: str,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-    ) -> Exchange:
+    async def _call(self, credential: CredentialRow, active: VersionRow, step: str, request: Request) -> Exchange:
         """One request with the key in force, on the record before and after; the key is masked in the answer."""
         parts = self.parts
         await insist(parts.db, credential, parts.clock())
         definition = parts.catalog.get(credential.provider)
         intent = Event.about(active, "rotation.call.authorized", BROKER, parts.clock(), reason=step)
-        await parts.audit.append(replace(intent, target=target(definition, credential.host_parts, method, path)))
+        await parts.audit.append(replace(intent, target=target(definition, credential.host_parts, request)))
         assert active.sealed is not None
         key = await parts.keystore.open(active.sealed, active.binding)
-        done = await exchange(
-            parts.outbound, definition, credential.host_parts, key, method, path, now=parts.clock(), body=body
-        )
+        done = await exchange(parts.outbound, definition, credential.host_parts, key, request, now=parts.clock())
         completed = Event.about(active, "rotation.call.completed", BROKER, parts.clock(), reason=step)
         await parts.audit.append(replace(completed, outcome=done.outcome))
         return done._replace(body=masked(done.body, found_in(done.body, Spellings(key.reveal()))))

@@ -312,7 +312,7 @@ async def test_a_crash_after_staging_leaves_the_key_with_the_worker(
     await world.organization("acme")
     intake, secret = await world.request_key("acme")
 
-    async def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
