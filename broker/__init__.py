@@ -97,4 +97,45 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     11  leases/leasing          refuses after all what was cut off while the key was opened
     12  formats/token           makes the lease's token, which can't be made from anything in the database
     13  web/api/leases          answers
+
+*submission*: a customer's key, from the page that they opened to their receipt.
+
+    1   web/pages/intake          takes a sealed key, and the proof of the link's secret that came with it
+    2   intake/challenges         knows the nonce that the proof answers: ours, for this link, not expired
+    3   intake/proving            looks the link up and compares the proof; a wrong one is counted and refused
+    4   intake/challenges         uses the nonce up, for all replicas
+    5   intake/submission         refuses a link that is spent, or was tried too often
+    6   intake/submission         opens the seal: the key exists here from now on
+    7   credentials/staging       refuses a key of another form or organization, seals it, and calls back
+    8   intake/submission         locks the link and checks it again, in a transaction of its own
+    9   credentials/staging       keeps the key as the next version; it binds to its organization
+    10  intake/submission         spends the link; after this commit no crash loses the key
+    11  credentials/verification  records that the key will be used, then opens it
+    12  credentials/probe         asks the upstream with it
+    13  credentials/evidence      assesses whether its ids are this organization's
+    14  credentials/verification  decides: the key comes into use, waits for an operator, or is purged
+    15  intake/submission         settles the link likewise, in the same transaction
+    16  web/pages/intake          answers with the receipt
+
+If a process ends after step 10, the worker goes on with step 11.
+
+*rotation*: one change of key, from the wish for a new one until the old one is dead upstream.
+
+    1   web/api/rotations           takes an operator's wish; ``rotations/schedule`` has it if a key's time has come
+    2   rotations/requests          opens the rotation and its link together
+    3   credentials/rotation        begins it, if no other one is open
+    4   intake/links                makes the one-time link
+    5   intake/submission           takes the new key over the link: the submission
+    6   credentials/staging         keeps the key; the rotation is ``verifying``
+    7   credentials/verification    compares the new key's ids with the old one's: the same tenant's, or held
+    8   credentials/versions        moves both at once: the new key is active, the old one retiring
+    9   credentials/rotation        begins the grace window, in which the old key can be fallen back to
+    10  care/health                 notes if the upstream refuses the new key meanwhile, or takes it again
+    11  rotations/commands          lets an operator promote, roll back or cancel, in any state that allows it
+    12  rotations/retirement        finds old keys that no job has any more, or whose deadline has come
+    13  rotations/commands          retires the old key; nobody uses it from this commit on
+    14  rotations/revocation_check  asks the upstream with the old key until it is refused, then destroys it
+
+``credentials/rotation_lifecycle`` is the table of all its states.  If the provider's API makes keys,
+``rotations/minting`` does the steps 4 to 6.
 """

@@ -165,6 +165,7 @@ class HealthCheck:
                 await raise_epoch(session, row.credential_id)
             events.append(Event.about(row, f"credential.version.{_EVENTS[changed[1]]}", BROKER, now))
             failing = changed[1] is Health.FAILING
+            # rotation (10) the upstream refuses the new key, or takes it again
             about = await rotation.judged_by_upstream(session, BROKER, row, failing=failing, now=now)
             events += about
             if not about:

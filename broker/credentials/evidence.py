@@ -69,6 +69,7 @@ class Assessment:
 
 async def assessment_of(session: AsyncSession, row: VersionRow, seen: Set[str], *, whole: bool) -> Assessment:
     """Assess the ids that a new key shows; ``whole`` where these are all that upstream has to show."""
+    # submission (13) whose ids are these?
     owners = await _owners(session, row, seen)
     before = await _shown_before(session, row)
     mine = select(EvidenceRow.id_hash).where(

@@ -129,6 +129,7 @@ async def probe(
     outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: int
 ) -> Probed:
     """Send the verification request with ``key``.  Its event must be durable before this is called."""
+    # submission (12) the upstream is asked
     verify = definition.verify
     done = await exchange(outbound, definition, variables, key, verifying(definition), now=now)
     if done.status in verify.good:

@@ -62,6 +62,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
     Raises:
         RotationOpen: one is open already. UnlawfulMove: the credential was revoked, or another key is on its way in.
     """
+    # rotation (3) it begins, if the credential is in force and no other one is open
     versions = await versions_of(session, credential.id)
     if credential.state != Validity.ACTIVE:
         raise UnlawfulMove(
@@ -158,6 +159,7 @@ async def activated(
     old = next((version for version in versions.values() if version.state == State.RETIRING), None)
     if old is None:
         return [await end(session, row, RotationStep.COMPLETE, "nothing_to_retire", now=now, actor=actor)]
+    # rotation (9) the grace window begins
     row.state, row.from_version = require(row, RotationStep.ACTIVATE), old.number
     row.grace_until = now + row.grace_minutes * 60_000
     row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)

@@ -111,6 +111,7 @@ async def with_sealed(
         KeyFormat, KeyAlreadyReceived, KeyOfAnotherOrganization: nothing was kept.
         KeystoreUnavailable; whatever ``work`` raises.
     """
+    # submission (7) the key has the provider's form and is nobody else's; it is sealed while no lock is held
     _text(received.key, address.definition)
     address.definition.url(received.variables)
     about = {"provider": address.definition.title, "label": address.label}
@@ -153,6 +154,7 @@ async def stage(
     Raises:
         KeyAlreadyReceived, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
     """
+    # submission (9) the key is the next version, and its organization's for life
     credential, replaced = await _where(session, address, received, sealing, now)
     fingerprint = keys.fingerprint(received.key)
     await _claim(session, fingerprint, address.organization)
@@ -182,6 +184,7 @@ async def stage(
     await session.run_sync(lambda sync: orphans.keep(sync, sealing.sealed))
     session.add(row)
     if replaced is not None:
+        # rotation (6) its new key is kept and is being verified
         rotation.submitted(replaced, row.number)
     await record(session, Event.about(row, "credential.version.staged", actor, now))
     return row

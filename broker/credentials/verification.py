@@ -104,6 +104,7 @@ class Verification:
         assert row.sealed is not None
         await insist(self.parts.db, credential, self.parts.clock())
         definition = self.parts.catalog.get(row.provider)
+        # submission (11) that the key will be used is on the record before it is opened
         intent = Event.about(row, "credential.probe.authorized", BROKER, self.parts.clock())
         await self.parts.audit.append(
             replace(
@@ -136,6 +137,7 @@ class Verification:
             changing = None
         assessment = await evidence.assessment_of(session, row, seen, whole=probed.whole)
         verdict = self._verdict(row, probed, assessment, changing, in_use=in_use)
+        # submission (14) the verdict is carried out
         now = self.parts.clock()
         row.verdict = verdict
         await cool_down(session, row.credential_id, probed.cooldown, now)
@@ -170,6 +172,7 @@ class Verification:
             return Verdict.OTHER_ORGANIZATION
         if changing is not None and changing.kind == "minted":  # made with the previous key: the same organization's
             return Verdict.ACTIVE
+        # rotation (7) the two keys' ids are compared
         if changing is not None:  # a new key has to prove itself against the previous one; silence proves nothing
             return Verdict.ACTIVE if assessment.shared else Verdict.PENDING_REVIEW
         identified = self.parts.catalog.get(row.provider).identity is not None

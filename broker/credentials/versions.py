@@ -148,6 +148,7 @@ def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: in
         if changes.name == "unknown_version":
             raise NotFound("This credential has no such version; `broker key list` shows those it has.")
         raise UnlawfulMove(f"A version that is {versions[number].state} can't be moved by '{step}'.", move=changes.name)
+    # rotation (8) a new key comes into use and the old one is retiring, at once
     for changed, state in changes.items():
         versions[changed].state = state
         _date(versions[changed], state, now)

@@ -54,6 +54,7 @@ class Challenges:
 
     def check(self, nonce: str, *, page: str, link_id: str) -> None:
         """Refuse a nonce that is not ours, for another link, or too old; raises ChallengeOver.  Asks nobody."""
+        # submission (2) the nonce is ours, for this link, and not expired
         try:
             data = base64url.decode(nonce)
         except ValueError:
@@ -67,6 +68,7 @@ class Challenges:
 
     async def claim(self, nonce: str) -> None:
         """Use a nonce that was checked up, for all replicas; raises ChallengeOver where somebody did."""
+        # submission (4) the nonce is used up
         try:
             async with self._db.write(EVERY_TENANT) as session:
                 session.add(UsedChallengeRow(nonce=nonce, used_at=self._clock()))

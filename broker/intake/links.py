@@ -132,6 +132,7 @@ def _self_issued(actor: Actor, now: int) -> int | None:
 
 async def _new_link(row: IntakeRow, parts: Parts, draw: Draw, expires_at: int) -> str:
     """Give the row a fresh key pair and secret; the secret."""
+    # rotation (4) the one-time link is made
     private, row.public_key = intake_seal.generate()
     row.expires_at = expires_at
     secret = draw(row.id, link_secret.recipient_of(row.public_key, row.context))

@@ -148,7 +148,7 @@ class Links:
     async def _match(
         self, row: IntakeRow | None, intake_id: str, proof: Proof, key: bytes | None, *, constant: bool
     ) -> None:
-        # Computed also where there is no row, so that both take the same time.
+        # submission (3) the proof is compared: computed also if there is no row, so that both take the same time
         answer = link_proof.proof(key or bytes(link_proof.KEY_BYTES), proof.nonce, proof.route, proof.body)
         right = hmac.compare_digest(answer, proof.answer) and key is not None and proof.nonce != ""
         if row is not None and right:

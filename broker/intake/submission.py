@@ -78,6 +78,7 @@ class Submissions:
             TooMany: likewise, after many of these, and neither looked at nor recorded.
             KeyGiven, LinkCancelled: nothing was kept, as another key came or the credential was revoked; recorded.
         """
+        # submission (5) the link is neither spent nor tried too often
         if intake.state in SPENT:
             raise LinkSpent
         if self._tally.count(intake.id) >= SUBMISSIONS:
@@ -113,6 +114,7 @@ class Submissions:
     async def _open(self, intake: IntakeRow, sealed_key: bytes) -> Submission:
         if intake.private_sealed is None:
             raise LinkSpent
+        # submission (6) the seal is opened
         private = (await self._keystore.open(intake.private_sealed, intake.binding)).reveal()
         with suppress(intake_seal.CannotOpen):
             return intake_seal.open_sealed(sealed_key, private, intake.context)
@@ -124,6 +126,7 @@ class Submissions:
     async def _stage(
         self, intake: IntakeRow, actor: Actor, submission: Submission, variables: dict[str, str]
     ) -> VersionRow:
+        # rotation (5) the new key comes like every key, and answers the rotation
         address = CredentialAddress(intake.organization_id, self._catalog.get(intake.provider), intake.label)
         scope = Scope.of(intake.organization_id)
         if intake.rotation_id is not None:  # the new key goes to the host that the old one goes to
@@ -136,6 +139,7 @@ class Submissions:
         async def keep(sealing: Sealing) -> VersionRow:
             now = self._clock()
             async with self._db.write(scope) as session:
+                # submission (8) the link is locked, after what is locked before it, and still open
                 await locked(session, address)
                 if intake.rotation_id is not None:
                     await rotation.find(session, intake.rotation_id)
@@ -150,6 +154,7 @@ class Submissions:
                     version = await stage(session, self._keys, actor, address, received, sealing, now=now)
                 except ActiveKeyExists:  # given since; its words are for operators
                     raise KeyGiven from None
+                # submission (10) the link is spent; the key is safe from this commit on
                 submitted(row, now)
                 row.credential_id, row.version = version.credential_id, version.number
                 row.status_key = status_key
@@ -172,6 +177,7 @@ class Submissions:
 
     async def settle(self, session: AsyncSession, version: VersionRow, verdict: Verdict) -> None:
         """Bring the intake in line with what verification found, in the same transaction."""
+        # submission (15) the link goes the way of its key
         row = await session.scalar(select(IntakeRow).where(IntakeRow.id == version.intake_id).with_for_update())
         if row is None or row.state != IntakeState.VERIFYING:
             return

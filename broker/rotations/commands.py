@@ -40,6 +40,7 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now:
     Raises:
         RotationRefused: ``promote_from_…``.
     """
+    # rotation (11) an operator decides: here, in roll_back or in cancel
     row = await rotation.find(session, rotation_id)
     if rotation.require(row, RotationStep.PROMOTE) is not RotationState.GRACE:
         await retire(session, actor, row, "promoted", now=now)
@@ -107,6 +108,7 @@ async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, n
 async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
     """End the grace window: the old key is out of use from the commit on, and awaits its revocation upstream."""
     versions = await versions_of(session, row.credential_id)
+    # rotation (13) the old key is out of use
     old = next(version for version in versions.values() if version.state == State.RETIRING)
     apply_move(versions, old.number, Move.RETIRE, now)
     await raise_epoch(session, row.credential_id)

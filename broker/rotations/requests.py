@@ -65,6 +65,7 @@ class Rotating:
         Raises:
             RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`. Invalid: nobody to ask.
         """
+        # rotation (2) the rotation and its link are opened together
         contact = asking.contact or credential.contact
         if not contact and plan.kind not in {"urgent", "automatic"}:
             raise Invalid("contact: name the Organization Admin's e-mail address; none is known for this key.")

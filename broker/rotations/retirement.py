@@ -26,6 +26,7 @@ async def retirable(db: Database, clock: Clock, limit: int = 50) -> Sequence[Rot
     One whose new key upstream refuses is left to an operator.
     """
     now = clock()
+    # rotation (12) old keys that no job has, or whose deadline has come
     old = (VersionRow.credential_id == RotationRow.credential_id) & (VersionRow.state == State.RETIRING)
     late = RotationRow.retire_by <= now
     async with db.read(EVERY_TENANT) as session:

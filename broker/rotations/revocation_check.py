@@ -77,6 +77,7 @@ class RevocationCheck:
         completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
         events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
+        # rotation (14) the old key is dead upstream and is destroyed, or the upstream is asked again later
         if probed.answer is Answer.BAD_KEY:
             row.confirmed_at = now
             destroy(row, now)

@@ -138,6 +138,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole)
 
     async def work(session: AsyncSession) -> RotationOpened:
         credential = await versions.get_credential(session, credential_id)
+        # rotation (1) an operator wants a new key
         plan = Plan("routine", body.reason, body.grace_minutes, body.deadline_hours)
         if wired.rotating.mints(credential):
             return RotationOpened(

@@ -146,10 +146,12 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
 @router.post("/intake/{intake_id}/submit")
 async def submit(intake_id: str, body: Submission, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take a sealed key; answers with the receipt."""
+    # submission (1) a sealed key, and the proof that its sender holds the link
     row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
     sealed_key = from_base64url(body.sealed, "sealed")
     done = await wired.submissions.submit(row, customer(row, request), sealed_key, dict(body.variables))
     async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
+        # submission (16) the receipt
         return {"state": done.state, "receipt": await receipt(session, wired, done)}
 
 
