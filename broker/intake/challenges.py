@@ -1,12 +1,12 @@
-"""The nonces that proofs of links answer: each for one page and id, for two minutes, and once.
+"""The nonces that proofs of links answer: each for one page and id, for two minutes, once.
 
 ::
 
     nonce = base64url( random[16] | time, ms[8] | HMAC-SHA-256(key, canonical("keybroker/challenge/v1", random, time,
                        page, id))[:16] )
 
-Nothing is kept of one that is given out, so asking for many costs nothing and tells nobody whether there is such a
-link.  One that was used is a row for a day, which outlasts a clock that was wrong for a while.
+The broker keeps nothing of a nonce that it gives out, so asking for many costs nothing and tells nobody whether there
+is such a link.  A nonce that was used is a row for a day, which outlasts a clock that was wrong for a while.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RANDOM, _TIME, _MAC = 16, 8, 16
 
 
 class ChallengeOver(Conflict):
-    """The nonce is none, too old, or was used; another one is to be asked for."""
+    """The nonce is not one of ours, has expired or was used: the caller asks for another one."""
 
     code = "challenge_over"
 
@@ -53,7 +53,13 @@ class Challenges:
         return base64url.encode(said + self._mac(said, page, link_id))
 
     def check(self, nonce: str, *, page: str, link_id: str) -> None:
-        """Refuse a nonce that is not ours, for another link, or too old; raises ChallengeOver.  Asks nobody."""
+        """Refuse a nonce that is not ours, is for another link or has expired.
+
+        It asks neither the database nor anybody else.
+
+        Raises:
+            ChallengeOver: it is refused.
+        """
         # submission (2) the nonce is ours, for this link, and not expired
         try:
             data = base64url.decode(nonce)
@@ -62,12 +68,12 @@ class Challenges:
         said, mac = data[:-_MAC], data[-_MAC:]
         if not hmac.compare_digest(mac, self._mac(said, page, link_id)):
             raise ChallengeOver
-        # Of another replica, whose clock may be before this one's.
+        # Another replica may have made it, and its clock may be ahead of this one.
         if abs(self._clock() - int.from_bytes(said[_RANDOM:], "big")) > _LASTS_MS:
             raise ChallengeOver
 
     async def claim(self, nonce: str) -> None:
-        """Use a nonce that was checked up, for all replicas; raises ChallengeOver where somebody did."""
+        """Use a checked nonce up, for all replicas; raises ChallengeOver if somebody used it."""
         # submission (4) the nonce is used up
         try:
             async with self._db.write(EVERY_TENANT) as session:
@@ -76,7 +82,7 @@ class Challenges:
             raise ChallengeOver from None
 
     async def forget(self) -> None:
-        """Drop those that were used long ago."""
+        """Drop nonces that were used long ago."""
         async with self._db.write(EVERY_TENANT) as session:
             old = UsedChallengeRow.used_at < self._clock() - _KEPT_MS
             await session.execute(delete(UsedChallengeRow).where(old))

@@ -1,4 +1,4 @@
-"""What is to be done about links, and keys that came over them, from time to time."""
+"""What the worker does about links, and keys that came over them, from time to time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def duties(parts: Parts, verification: Verification, submissions: Submissions, l
     """The duties about links."""
 
     async def verify_due() -> None:
-        """Ask upstream again about keys it could not answer for; together, so that one slow upstream delays none."""
+        """Ask upstreams again about keys that they could not answer for.
+
+        All are asked together, so that one slow upstream delays none.
+        """
         await together(
             *(
                 verification.or_later(
@@ -35,7 +38,7 @@ def duties(parts: Parts, verification: Verification, submissions: Submissions, l
             pass
 
     return (
-        Duty("verify_due", verify_due),  # upstream decides; until it does, it is asked again
+        Duty("verify_due", verify_due),  # the upstream decides; until it does, it is asked again
         Duty("expire_links", expire_links, final=True),  # private keys are destroyed; until then a link is refused
         Duty("forget_proofs", links.forget, final=True),  # what was used once could be used again
     )

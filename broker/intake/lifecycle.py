@@ -1,4 +1,4 @@
-"""Which steps a request for a key has in each of its states, and what goes along with a step.
+"""Which steps a request for a key has in each of its states, and what a step changes.
 
 ::
 
@@ -6,7 +6,7 @@
      ▲ ▲                    │   │                 ▲
      │ └──refused, cut off──┘   └─unproven─▶ held ┘ (an operator decides)
      │
-     └──a new link── expired ◀── open (its time, rotation or credential is over), verifying, held (its key is cut off)
+     └──a new link── expired ◀── open (it, its rotation or credential has ended), verifying, held (its key is cut off)
 
     open ──cancel──▶ cancelled          open, verifying, held ──given up with its rotation──▶ cancelled
 
@@ -25,7 +25,7 @@ class IntakeState(StrEnum):
     """Where a request stands."""
 
     OPEN = "open"
-    VERIFYING = "verifying"  # a key is sealed and waits for upstream
+    VERIFYING = "verifying"  # a key is sealed and waits for the upstream's answer
     PENDING_REVIEW = "held"  # the key works, and an operator decides
     ACCEPTED = "accepted"
     CANCELLED = "cancelled"
@@ -39,7 +39,7 @@ class IntakeStep(StrEnum):
     ACCEPT = "accept"
     HOLD = "hold"
     REFUSE = "refuse"  # its key is not good, or was cut off, and its link still works
-    CUT_OFF = "cut_off"  # its key was, and its link doesn't work any more
+    CUT_OFF = "cut_off"  # its key was cut off, and its link doesn't work any more
     REPLACE_LINK = "replace_link"
     CANCEL = "cancel"
     GIVE_UP = "give_up"  # with its rotation
@@ -67,7 +67,7 @@ _NEXT: Mapping[IntakeStep, Mapping[IntakeState, IntakeState]] = {
 
 
 def next_state(state: IntakeState, step: IntakeStep) -> IntakeState | None:
-    """Where the step leads from this state; None where the state doesn't have it."""
+    """Where the step leads from this state; None if the state doesn't have it."""
     return _NEXT[step].get(state)
 
 
@@ -77,12 +77,14 @@ def can(row: IntakeRow, step: IntakeStep) -> bool:
 
 
 def submitted(row: IntakeRow, now: int) -> None:
-    """A key came over its link; raises ValueError where it is not open."""
+    """A key came over its link; raises ValueError if it is not open."""
     row.state, row.submitted_at, row.refusal = _after(row, IntakeStep.SUBMIT), now, ""
 
 
 def close(row: IntakeRow, step: IntakeStep, now: int) -> None:
-    """Settle a request by this step: no submission can be opened any more, as its private key is erased.
+    """Settle a request by this step.
+
+    No submission can be opened any more, as its private key is erased.
 
     Raises:
         ValueError: its state doesn't have the step.
@@ -91,7 +93,7 @@ def close(row: IntakeRow, step: IntakeStep, now: int) -> None:
 
 
 def reopen(row: IntakeRow, step: IntakeStep) -> None:
-    """Let a request take another key, by the private key that it has; raises ValueError likewise."""
+    """Let a request take another key, by its present private key; raises ValueError likewise."""
     row.state, row.settled_at = _after(row, step), None
 
 

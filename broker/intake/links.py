@@ -1,8 +1,8 @@
 """Make, replace, cancel and expire one-time links.
 
-A link's secret is in the URL's fragment, which browsers send to nobody; the page proves that it knows it
-(:mod:`broker.intake.proving`), and the database holds the key that proofs are made with, sealed.  Fetching the page
-spends nothing.
+A link's secret is in the URL's fragment, which browsers send to nobody.  The page proves that it knows the secret
+(:mod:`broker.intake.proving`).  The database holds the key that proofs are made with, sealed.  Fetching the page spends
+nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Wanted:
     requested_by: str
 
 
-# Makes the secret part of a link to the recipient that is named, for the request of that id.
+# Makes the secret part of a link, for the request of that id, to that recipient.
 Draw = Callable[[str, bytes], str]
 
 
@@ -61,7 +61,7 @@ async def request(
     rotation: RotationRow | None = None,
     draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
-    """A new link: the row, and the link's secret part, shown this once.
+    """Make a new link; the row, and the link's secret part, which is shown this once.
 
     Without a ``rotation`` it asks for a first key.
 
@@ -105,10 +105,13 @@ async def replace(
     now: int,
     draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
-    """A new link for a request that still waits, also where its link has expired; the previous one stops working.
+    """Make a new link for a request that still waits; the previous one stops working.
+
+    A link that has expired is replaced as well.
 
     Raises:
-        LinkSpent: a key was submitted. LinkCancelled: the request was taken back.
+        LinkSpent: a key was submitted.
+        LinkCancelled: the request was taken back.
     """
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
@@ -131,7 +134,7 @@ def _self_issued(actor: Actor, now: int) -> int | None:
 
 
 async def _new_link(row: IntakeRow, parts: Parts, draw: Draw, expires_at: int) -> str:
-    """Give the row a fresh key pair and secret; the secret."""
+    """Give the row a new key pair; the link's secret."""
     # rotation (4) the one-time link is made
     private, row.public_key = intake_seal.generate()
     row.expires_at = expires_at
@@ -155,7 +158,10 @@ _OVER = RotationRow.ended_at.is_not(None)
 
 
 async def is_superseded(session: AsyncSession, row: IntakeRow) -> bool:
-    """Whether the credential that a first key was asked for was revoked since: the link makes no new one of it."""
+    """Whether the credential was revoked after a first key was asked for.
+
+    A key that comes over the link must not make a new credential of it.
+    """
     return await session.scalar(select(IntakeRow.id).where(IntakeRow.id == row.id, _SUPERSEDED)) is not None
 
 
@@ -187,7 +193,11 @@ async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[
 
 
 async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> IntakeRow:
-    """The intake of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    """The intake of that id.  ``lock`` keeps it until the transaction ends.
+
+    Raises:
+        NotFound: none inside the session's scope.
+    """
     query = select(IntakeRow).where(IntakeRow.id == intake_id)
     row = await session.scalar(query.with_for_update() if lock else query)
     if row is None:
@@ -196,7 +206,7 @@ async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> I
 
 
 async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
-    """Take an open request back.  One that has ended or is spent already stays as it is."""
+    """Take an open request back.  Idempotent: one that is spent or has ended stays as it is."""
     row = await get(session, intake_id, lock=True)
     if can(row, IntakeStep.CANCEL):
         close(row, IntakeStep.CANCEL, now)
@@ -205,7 +215,10 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: in
 
 
 async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
-    """Close open links that have expired, or whose rotation or credential has ended, and destroy their private keys."""
+    """Close open links that have expired, or whose rotation or credential has ended.
+
+    Their private keys are destroyed.
+    """
     async with db.write(EVERY_TENANT) as session:
         now = clock()
         over = select(RotationRow.id).where(_OVER)

@@ -1,7 +1,8 @@
-"""Links that came with their secret in the part of the address that servers see, as some mail programs write it.
+"""Notify operators of links whose secret came in a part of the address that servers see.
 
-Such a link goes on working: who holds it proved so, and is not to blame.  But whoever reads the logs on the way holds
-it too, so operators are notified, once for each link, and make a new one.
+Some mail programs move it there.  Such a link goes on working: its holder proved that they hold it, and is not to
+blame.  But everybody who reads logs on the way holds it too.  Operators are notified once for each link, and make a new
+one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from broker.notifications.notices import notify
 
 
 async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> None:
-    """A one-time link came so: notify, unless it is spent and leads to nothing any more."""
+    """Notify operators of a one-time link that came so, unless it is spent."""
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
         return
@@ -37,7 +38,7 @@ async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, no
 
 
 async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
-    """A status link came so: notify."""
+    """Notify operators of a status link that came so."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     notified = await notify(
         session,

@@ -1,8 +1,8 @@
 """Check the proofs that pages send of a link's secret or a status code.
 
-A proof answers a challenge that works once (:mod:`broker.formats.link_proof`), so whoever sees all traffic learns
-nothing that serves them.  Of links of version 1 a constant proof is accepted; status links from before have the key of
-their secret like all others, as the broker derives it.
+A proof answers a challenge that works once (:mod:`broker.formats.link_proof`), so somebody who sees all traffic learns
+nothing that they could use.  A link of version 1 has a constant proof.  The key of a status link that is older than
+codes is derived by the broker; its proofs are like all others.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _NOBODYS = Binding("intake-link")
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a call shows: to which route of a page it went with which body, and the answer to which nonce it holds.
+    """What a call shows: where it went, with which body, and its answer to which nonce.
 
-    ``constant`` is the proof of a link of version 1.
+    ``page`` and ``route`` are the page and its route.  ``constant`` is the proof of a link of version 1.
     """
 
     page: str
@@ -65,7 +65,7 @@ class Links:
         self._challenges = Challenges(parts.db, parts.keys.challenge, parts.clock)
         self._own = parts.keys.keystore()
         self._nobodys: bytes | None = None
-        # Whoever comes has to be looked up, but hundreds at once are not to take the process, or every connection.
+        # Every caller has to be looked up, but hundreds at once must not take the process, or every connection.
         self.pace = Pace(per_second=50, burst=10, longest_s=5)
         self._looking = asyncio.Semaphore(2)
 
@@ -79,7 +79,7 @@ class Links:
         return self._challenges.new(page, intake_id)
 
     async def forget(self) -> None:
-        """Drop what was noted of wrong proofs, and of nonces that were used, once it matters no more."""
+        """Drop counts of wrong proofs, and used nonces, that matter no more."""
         await self._throttle.forget()
         await self._challenges.forget()
 
@@ -87,9 +87,10 @@ class Links:
         """The intake whose link's secret the caller proved to know.
 
         Raises:
-            LinkInvalid: unknown or wrong. TooMany: likewise, and too many before it. ChallengeOver: the proof answers
-                a nonce that has expired or was used. LinkExpired, LinkCancelled, KeyGiven: ended, told only to who
-                holds the secret.
+            LinkInvalid: the link is unknown or the proof wrong.
+            TooMany: likewise, after too many others.
+            ChallengeOver: the proof answers a nonce that has expired or was used.
+            LinkExpired, LinkCancelled, KeyGiven: the link has ended. Only its holder is told so.
         """
         row = await self._looked_up(intake_id, proof)
         key = await self._opened(row.link_key, row.link_binding) if row else await self._opened(None, _NOBODYS)
@@ -134,7 +135,10 @@ class Links:
         return row
 
     async def _opened(self, sealed: bytes | None, binding: Binding) -> bytes | None:
-        """A sealed key.  Where there is none, nobody's is opened for None, so that both take the same time."""
+        """Open a sealed key; None if there is none.
+
+        A stand-in is opened then, so that both take the same time.
+        """
         if sealed is not None:
             return (await self._own.open(sealed, binding)).reveal()
         if self._nobodys is None:
@@ -154,9 +158,9 @@ class Links:
         if row is not None and right:
             await self._challenges.claim(proof.nonce)
         if row is not None and (right or constant):
-            return  # whatever was tried before: nobody who guesses can keep its holder out
+            return  # whatever was tried before: somebody who guesses can't keep the holder out
         await self._throttle.spend(proof.address, intake_id)
-        if row is not None:  # not waited for, as who is answered later would know that there is such a link
+        if row is not None:  # not waited for: a later answer would tell that there is such a link
             actor = Actor("stranger", "unverified", address=proof.address)
             self._audit.post(
                 Event.about(row, "intake.proof_refused", actor, self._clock(), decision="denied", reason="wrong_proof")
@@ -164,7 +168,10 @@ class Links:
         raise LinkInvalid
 
     async def _is_withdrawn(self, row: IntakeRow) -> bool:
-        """Whether what the link is for has ended: organization or credential were cut off, or the rotation is done."""
+        """Whether what the link is for has ended.
+
+        Its organization or credential was cut off, or its rotation has ended.
+        """
         async with self._db.read(Scope.of(row.organization_id)) as session:
             query = select(OrganizationRow.state).where(OrganizationRow.id == row.organization_id)
             if await session.scalar(query) != Validity.ACTIVE:

@@ -10,7 +10,7 @@ from broker.base.errors import Conflict, Gone, NotFound
 
 
 class LinkInvalid(NotFound):
-    """Unknown link or wrong secret: one answer, which tells a stranger nothing."""
+    """The link is unknown or its secret wrong: one answer, which tells a stranger nothing."""
 
     code = "link_invalid"
 
@@ -48,7 +48,7 @@ class LinkCancelled(Gone):
 
 
 class KeyGiven(Conflict):
-    """The first key that the link asks for came another way: over another link, or from an operator."""
+    """The first key that the link asks for came over another link, or from an operator."""
 
     code = "key_given"
 

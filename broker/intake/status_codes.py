@@ -1,7 +1,7 @@
-"""The codes that open a customer's status page, and what replaces them once one has leaked.
+"""Codes that open a customer's status page, and their replacement once one has leaked.
 
-Who submits a key makes its code in the browser; the row holds the code's key, sealed.  Before there were codes the
-broker derived the secret of a status link, which goes on working until it is replaced.
+The browser of a customer who submits a key makes its code; the row holds the code's key, sealed.  Before there were
+codes the broker derived the secret of a status link.  Such a link works until it is replaced.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ def status_secret(link_key: bytes, row: IntakeRow) -> str:
 async def replace_status_codes(
     session: AsyncSession, keys: InternalKeys, actor: Actor, credential_id: str, *, now: int
 ) -> tuple[IntakeRow, str]:
-    """Make every status code and link of a credential worthless; a request, and its new code, shown this once.
+    """Replace every status code and link of a credential by a new code.
 
-    A one-time link that was issued over one of them closes too: the new one can issue another.
+    One-time links that customers issued over the old codes close too.  The new code can issue another link.
+
+    Returns:
+        The latest request, and its new code, which is shown this once.
 
     Raises:
         NotFound: no key of this credential came over a link.
@@ -45,7 +48,7 @@ async def replace_status_codes(
     rows = list(await session.scalars(query.order_by(IntakeRow.submitted_at).with_for_update()))
     if not rows:
         raise NotFound("No key of this credential came over a link, so it has no status code.")
-    for row in rows:  # what the broker derives from the next number, nobody knows
+    for row in rows:  # nobody knows what the broker derives from the next number
         row.status_serial, row.status_key = row.status_serial + 1, None
     code = link_secret.new()
     rows[-1].status_key = await sealed_status_key(keys, rows[-1], link_proof.key_of(code))

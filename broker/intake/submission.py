@@ -38,7 +38,7 @@ from broker.intake.status_codes import sealed_status_key
 from broker.intake.tables import IntakeRow
 from broker.parts import Parts
 
-# Of one link in ten minutes: whoever holds it may be mistaken, but not without end.
+# Of one link in ten minutes: its holder may be mistaken, but not without end.
 SUBMISSIONS = 20
 
 
@@ -52,14 +52,14 @@ class SealInvalid(Invalid):
 
 
 class KeyRefusedUpstream(Invalid):
-    """Upstream says the key is not valid."""
+    """The upstream says that the key is not valid."""
 
     code = "key_refused_upstream"
     title = "The key was refused"
 
 
 class Submissions:
-    """Takes submissions.  ``refused`` counts those that nobody looked at."""
+    """Takes submissions.  ``refused`` counts those that were refused without a look."""
 
     def __init__(self, parts: Parts, verification: Verification) -> None:
         self._db, self._audit, self._keystore, self._keys = parts.db, parts.audit, parts.keystore, parts.keys
@@ -72,10 +72,11 @@ class Submissions:
         """Take the key of a submission whose proof was checked; the intake as it then is.
 
         Raises:
-            LinkSpent: somebody submitted before. LinkInvalid: the link was replaced meanwhile. SealInvalid, KeyFormat,
-            KeyAlreadyReceived, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept and the link still works;
-            recorded.
-            TooMany: likewise, after many of these, and neither looked at nor recorded.
+            LinkSpent: somebody submitted a key before.
+            LinkInvalid: the link was replaced meanwhile.
+            SealInvalid, KeyFormat, KeyAlreadyReceived, KeyOfAnotherOrganization, KeyRefusedUpstream: nothing was kept,
+                and the link still works; recorded.
+            TooMany: likewise, after many of these; neither looked at nor recorded.
             KeyGiven, LinkCancelled: nothing was kept, as another key came or the credential was revoked; recorded.
         """
         # submission (5) the link is neither spent nor tried too often
@@ -118,7 +119,7 @@ class Submissions:
         private = (await self._keystore.open(intake.private_sealed, intake.binding)).reveal()
         with suppress(intake_seal.CannotOpen):
             return intake_seal.open_sealed(sealed_key, private, intake.context)
-        if intake.link_key is None:  # a sender of the link's own time makes no status code
+        if intake.link_key is None:  # a sender as old as such a link makes no status code
             with suppress(intake_seal.CannotOpen):
                 return intake_seal.open_sealed_v1(sealed_key, private, intake.context)
         raise SealInvalid
@@ -172,7 +173,7 @@ class Submissions:
                 also=self.settle,
             )
         except BrokerError:
-            # The key is sealed and durable: to the customer it is received, and the worker goes on.
+            # The key is sealed and durable, so the customer is told that it was received, and the worker goes on.
             return Verdict.UNREACHABLE
 
     async def settle(self, session: AsyncSession, version: VersionRow, verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""Rows of one-time links, of the challenges that were answered, and of the throttle on wrong ones."""
+"""Rows of one-time links, of challenges that were answered, and of counted wrong proofs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from broker.keystore.genuine import GivesRights
 class IntakeRow(GivesRights, TenantOwned, Table):
     """A request for a key.
 
-    ``state`` is an :class:`~broker.intake.lifecycle.IntakeState`.  ``private_sealed`` is gone once no submission can
-    come any more.
-    ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.  ``link_key`` is the key that
-    proofs of the link are made with, sealed; None where the link is of version 1, whose constant proof ``proof_hash``
-    is of.  ``status_key`` is that of the status code, made by who submitted; where it is None, the broker derives a
-    status link's secret, and ``status_serial`` counts these: only the latest works.  ``self_issued_at`` is when the
-    customer issued the present link over their status page; None where an operator did.
+    ``state`` is an :class:`~broker.intake.lifecycle.IntakeState`.  ``private_sealed`` is None once no submission can
+    come any more.  ``rotation_id`` is the rotation whose new key is asked for; None asks for a first key.
+
+    ``link_key`` is the key of the link's proofs, sealed.  It is None for a link of version 1, of whose constant proof
+    ``proof_hash`` is.  ``status_key`` is the key of the status code, sealed.  If it is None the broker
+    derives a status link's secret; ``status_serial`` counts these, and only the latest works.  ``self_issued_at`` is
+    when the customer issued the present link over their status page; None if an operator did.
     """
 
     __tablename__ = "intakes"
@@ -68,17 +68,17 @@ class IntakeRow(GivesRights, TenantOwned, Table):
 
     @property
     def binding(self) -> Binding:
-        """The place the sealed private key belongs to."""
+        """The place that the sealed private key belongs to."""
         return Binding("intake", self.organization_id, self.id, 0, self.provider)
 
     @property
     def link_binding(self) -> Binding:
-        """The place the sealed key of the one-time link belongs to."""
+        """The place that the sealed key of the one-time link belongs to."""
         return Binding("intake-link", self.organization_id, self.id, 0, self.provider)
 
     @property
     def status_binding(self) -> Binding:
-        """The place the sealed key of the status code belongs to."""
+        """The place that the sealed key of the status code belongs to."""
         return Binding("intake-status", self.organization_id, self.id, 0, self.provider)
 
     @property
@@ -106,7 +106,7 @@ class UsedChallengeRow(Table):
 
 
 class ThrottleRow(Table):
-    """How many wrong proofs came in one window, by a keyed hash of who or what they concern."""
+    """How many wrong proofs came in one window, by a keyed hash of the address or link."""
 
     __tablename__ = "throttles"
 

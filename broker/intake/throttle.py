@@ -1,10 +1,10 @@
 """Limit wrong proofs per link and per address, across replicas.
 
-The secret has 160 bits, so guessing is hopeless anyway; the limit keeps it from being free, and noisy tries visible. A
-right proof always passes, so that nobody who guesses keeps the link's holder out.
+The secret has 160 bits, so guessing is hopeless anyway.  The limit makes it costly, and noisy tries visible.  A right
+proof always passes, so that somebody who guesses can't keep the link's holder out.
 
-Strangers are decided from memory first: who met a limit here, or was told of one, takes no writer for the rest of the
-window. Of the others one writes at a time, and together they write only so often.
+Memory decides about strangers first: an address or a link that met a limit takes no writer for the rest of the window.
+Of the others one writes at a time, and together they write only so often.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class _Met(Exception):
 
 
 class Throttle:
-    """Counts in fixed windows; ``key`` hashes addresses, which are personal.  ``refused`` counts what met a limit."""
+    """Counts in fixed windows.
+
+    ``key`` hashes addresses, which are personal.  ``refused`` counts the proofs that met a limit.
+    """
 
     def __init__(self, db: Database, key: bytes, clock: Clock) -> None:
         self._db = db
@@ -58,7 +61,7 @@ class Throttle:
         self.refused = 0
 
     async def spend(self, address: str, link: str) -> None:
-        """Note one wrong proof, exactly, however many come at once and wherever.
+        """Note one wrong proof.  The count is exact, however many come at once, at any replica.
 
         Raises:
             TooMany: either limit was met in this window; nothing was noted.
@@ -70,7 +73,7 @@ class Throttle:
         together = {**limits, _EVERYBODY: _TOGETHER}
         if any(self._tally.count(name) >= limit for name, limit in together.items()):
             self._refuse()
-        for name in together:  # before the write: who comes meanwhile is decided on it
+        for name in together:  # before the write: callers that come meanwhile are decided by it
             self._tally.add(name)
         try:
             async with self._turn:
@@ -82,7 +85,7 @@ class Throttle:
             raise DatabaseUnavailable("The database can't be written to; try again shortly.", retry_after=2) from None
 
     def _count(self, transaction: Transaction, limits: Mapping[str, int]) -> None:
-        """Count for all replicas; raises _Met, so that nothing is kept, where a limit was met there."""
+        """Count for all replicas; raises _Met, so that nothing is kept, if a limit was met there."""
         for name in sorted(limits):  # one order, so that nobody waits in a ring
             ((count,),) = transaction.rows(_COUNT[transaction.dialect.name], (name, self._window()))
             if count > limits[name]:

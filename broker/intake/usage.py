@@ -1,4 +1,4 @@
-"""Who used a customer's keys, how often and when: for the customer's own eyes."""
+"""Who used a customer's keys, how often and when: what the customer sees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from broker.leases.tables import LeaseRow, UseRow
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One job: how often it called through the broker, how often it was shown the key, and when last."""
+    """One job: how often it called and was shown the key, and when last."""
 
     name: str
     calls: int
@@ -26,7 +26,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What jobs did since a time, and how many calls there were on each day (UTC, days since the epoch)."""
+    """What jobs did since a time, and the calls of each day (UTC, days since the epoch)."""
 
     jobs: Sequence[Used]
     days: Mapping[int, int]
