@@ -1,1 +1,1 @@
-"""Changes of a key: asked for, submitted, decided, retired, given up; the only way to them for whoever stands above."""
+"""Changes of a key, whole.  Rooms above take these commands and no smaller steps."""

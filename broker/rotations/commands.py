@@ -35,7 +35,9 @@ _SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 
 
 async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
-    """An operator's step ahead: a held key comes into use, or the grace window ends and the old key retires.
+    """An operator's step ahead.
+
+    A held key comes into use, or the grace window ends and the old key retires.
 
     Raises:
         RotationRefused: ``promote_from_…``.
@@ -59,7 +61,7 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now:
 
 
 async def activate(session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int) -> VersionRow:
-    """Use a held version; within a rotation that is its promotion.
+    """Use a held version.  Within a rotation that is its promotion.
 
     Raises:
         UnlawfulMove: the lifecycle refuses it. NotFound: no such version.
@@ -87,7 +89,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
 
 
 async def _held(session: AsyncSession, credential_id: str, number: int | None) -> IntakeRow | None:
-    """The request over which a held key came, locked before the record is."""
+    """The request that a held key came over, locked."""
     return await session.scalar(
         select(IntakeRow)
         .where(
@@ -106,7 +108,10 @@ async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, n
 
 
 async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
-    """End the grace window: the old key is out of use from the commit on, and awaits its revocation upstream."""
+    """End the grace window.
+
+    Nobody uses the old key from the commit on; it awaits its revocation upstream.
+    """
     versions = await versions_of(session, row.credential_id)
     # rotation (13) the old key is out of use
     old = next(version for version in versions.values() if version.state == State.RETIRING)
@@ -117,9 +122,11 @@ async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str
 
 
 async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
-    """Go back to the old key; the new one is out of use and awaits its revocation upstream.
+    """Go back to the old key.
 
-    The request that the new key came over was answered when it came into use, and stays so.
+    Nobody uses the new one from the commit on; it awaits its revocation upstream.
+
+    The request of the new key was answered when that came into use, and stays so.
 
     Raises:
         RotationRefused: ``roll_back_from_…``.
@@ -243,10 +250,13 @@ async def _request_of(session: AsyncSession, versions: dict[int, VersionRow], nu
 
 
 def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
-    """Let a request take another key after its version was cut off; what happened to it.
+    """Let a request take another key after its version was cut off.
 
     Its link works again if a submission could still be opened and the link has not expired.  Otherwise the request
     needs a new link, as an expired one does.
+
+    Returns:
+        What happened to it.
     """
     if request is None:
         return []

@@ -1,4 +1,4 @@
-"""What is to be done about rotations from time to time."""
+"""What the worker does about rotations, from time to time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _AGES_MS = 600_000
 def duties(
     parts: Parts, verification: Verification, submissions: Submissions, rotating: Rotating, *, ahead_days: int
 ) -> tuple[Duty, ...]:
-    """The duties about rotations; new keys are asked for so many days before the present ones are due."""
+    """The duties about rotations.
+
+    ``ahead_days`` is how long before the present keys are due new ones are asked for.
+    """
     minting = Minting(parts, verification)
     revocations = RevocationCheck(parts, verification, minting)
 
     async def confirm_revocations() -> None:
-        """Ask upstream whether keys that are out of use here are dead there too."""
+        """Ask upstreams whether keys that are out of use here are dead there too."""
         await in_turn(
             await revocations.due(),
             lambda row: row.provider,

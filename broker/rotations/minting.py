@@ -1,8 +1,8 @@
-"""Replace keys without people, where the provider's own API makes and deletes them.
+"""Replace keys without people, if the provider's own API makes and deletes them.
 
-One try of a rotation: delete what an earlier try may have left (it is found by the rotation's name), make a key, seal
-it, verify it; from there it goes like every rotation.  A try is claimed first, and what it made is kept only while
-its claim stands; whatever else was made under the name is deleted by the next try.  So however often a process dies,
+One try of a rotation deletes what an earlier try may have left, which is found by the rotation's name.  It makes a key,
+seals it and verifies it; from there it goes like every rotation.  A try is claimed first, and keeps what it made only
+while its claim stands.  The next try deletes whatever else was made under the name.  So however often a process dies,
 one rotation leaves one new key.  The old one is deleted upstream once it has retired.
 """
 
@@ -39,17 +39,17 @@ _log = structlog.get_logger()
 
 # Longer than all requests of one try may take.
 _CLAIM_MS = 300_000
-# Of a list, in one try.
+# Pages of a list, in one try.
 _PAGES_MAX = 50
-# A key is to be made for them, or may have been left upstream by them.
+# They wait for a key to be made, or may have left one upstream.
 _WORKED_ON = frozenset({RotationState.REQUESTED, RotationState.CANCELLED})
 
 
 class _Failed(Exception):
     """A try came to nothing.
 
-    ``status`` is upstream's, None where it gave no answer; ``cooldown`` is for how many seconds it wants no more calls;
-    ``too_fast`` says that it refused for its rate, which fixes itself.
+    ``status`` is the upstream's, None if it gave no answer.  ``cooldown`` is for how many seconds it wants no more
+    calls.  ``too_fast`` says that it refused for its rate, which fixes itself.
     """
 
     def __init__(self, step: str, status: int | None, cooldown: float = 0.0, *, too_fast: bool = False) -> None:
@@ -61,13 +61,13 @@ class _Failed(Exception):
 
     @classmethod
     def at(cls, step: str, done: Exchange) -> _Failed:
-        """Because of what upstream answered."""
+        """Because of what the upstream answered."""
         return cls(step, done.status, done.cooldown, too_fast=done.too_fast)
 
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """One claimed try: of which rotation, with which key in force."""
+    """One claimed try of a rotation, with the key in force."""
 
     rotation: RotationRow
     credential: CredentialRow
@@ -104,7 +104,7 @@ class Minting:
             return list(rows)
 
     async def carry_on(self, row: RotationRow, also: Also) -> None:
-        """One try; whatever fails, the key in force stays and it is tried again."""
+        """One try.  Whatever fails, the key in force stays, and there is another try."""
         claimed = await self._claim(row)
         if claimed is None:
             return
@@ -157,7 +157,7 @@ class Minting:
         return await session.scalar(select(VersionRow).where(*in_force, VersionRow.sealed.is_not(None)))
 
     async def _identify(self, claimed: _Try) -> None:
-        """Learn what upstream calls the key in force, which is needed to delete it one day."""
+        """Learn what the upstream calls the key in force: it is needed to delete the key one day."""
         own = claimed.api.own
         if claimed.active.upstream_id or own is None:
             return
@@ -177,7 +177,10 @@ class Minting:
             await self.delete(claimed.credential, claimed.active, left)
 
     async def _left(self, claimed: _Try) -> list[str]:
-        """The ids of keys that bear the rotation's name, of the whole list: one on its last page works as well."""
+        """The ids of keys that bear the rotation's name.
+
+        The whole list is read: a key on its last page works as well.
+        """
         listing, path, found = claimed.api.list, claimed.api.list.path, []
         for _ in range(_PAGES_MAX):
             done = await self._call(claimed.credential, claimed.active, "list", Request("GET", path))
@@ -199,11 +202,11 @@ class Minting:
         made = create.read(done.body) if done.status in create.good else None
         if made is None:
             raise _Failed.at("create", done)
-        # What upstream calls it is kept in clear, and stands in the address at which it is deleted.
+        # What the upstream calls it is kept in clear, and stands in the address at which it is deleted.
         return made._replace(id="") if found_in(made.id.encode(), Spellings(made.key.encode())) else made
 
     async def _keep(self, claimed: _Try, made: Made) -> int:
-        """Seal the new key, if this try's claim still stands; its number."""
+        """Seal the new key and stage it, if this try's claim still stands; its number."""
         parts = self.parts
         address = CredentialAddress(
             claimed.credential.organization_id, parts.catalog.get(claimed.credential.provider), claimed.credential.label
@@ -229,10 +232,10 @@ class Minting:
             raise _Failed(refused.code, None) from None
 
     async def delete(self, credential: CredentialRow, active: VersionRow, upstream_id: str) -> None:
-        """Delete a key upstream with the one in force; one that is gone already is as good.
+        """Delete a key upstream with the one in force.  Idempotent.
 
         Raises:
-            _Failed: upstream did not.
+            _Failed: the upstream did not.
         """
         api = self.parts.catalog.get(credential.provider).rotate
         assert api is not None
@@ -242,7 +245,10 @@ class Minting:
             raise _Failed.at("delete", done)
 
     async def delete_retired(self, credential: CredentialRow, row: VersionRow) -> None:
-        """Delete an old key upstream, where it was made there and another is in force; else people have to."""
+        """Delete an old key upstream if it was made there and another one is in force.
+
+        Otherwise people have to.
+        """
         if not row.upstream_id or self.parts.catalog.get(row.provider).rotate is None:
             return
         parts = self.parts
@@ -257,7 +263,10 @@ class Minting:
             _log.warning("rotation.not_deleted", credential=credential.id, version=row.number, status=failed.status)
 
     async def _call(self, credential: CredentialRow, active: VersionRow, step: str, request: Request) -> Exchange:
-        """One request with the key in force, on the record before and after; the key is masked in the answer."""
+        """One request with the key in force, on the record before and after.
+
+        The key is masked in the answer.
+        """
         parts = self.parts
         await insist(parts.db, credential, parts.clock())
         definition = parts.catalog.get(credential.provider)
@@ -292,7 +301,10 @@ async def _notify(session: AsyncSession, row: RotationRow, failed: _Failed, now:
 
 
 async def _leave_to_people(session: AsyncSession, row: RotationRow, now: int) -> None:
-    """The broker can make and delete nothing any more: a key that a cancelled rotation may have left, people delete."""
+    """The broker can make and delete nothing any more.
+
+    People delete a key that a cancelled rotation may have left.
+    """
     row.next_try_at = None
     if row.state == RotationState.CANCELLED:
         await rotation.notify(session, row, "key_left_upstream", now)

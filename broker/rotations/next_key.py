@@ -22,9 +22,9 @@ from broker.rotations import commands
 class Next(StrEnum):
     """What the customer's wish to submit a key meets."""
 
-    ANSWER = "answer"  # a request is open: they get a fresh link to it
-    ASK = "ask"  # nothing is under way: a request of their own
-    START_OVER = "start_over"  # upstream refuses the new key: it is given up first
+    ANSWER = "answer"  # a request is open: they get a new link to it
+    ASK = "ask"  # nothing is under way: they get a request of their own
+    START_OVER = "start_over"  # the upstream refuses the new key: it is given up first
     WAITS = "waits"  # a key was submitted and is being checked
     PROVING = "proving"  # a new key has just come into use
     MADE = "made"  # the broker makes the new key itself
@@ -46,7 +46,10 @@ def following(
     changing: RotationRow | None,
     first: IntakeRow | None,
 ) -> Next:
-    """What comes next, by the open rotation ``changing`` and the open request for a ``first`` key."""
+    """What comes next for the customer.
+
+    ``changing`` is the open rotation, ``first`` the open request for a first key.
+    """
     if credential.state != Validity.ACTIVE:
         return Next.OVER
     if changing is None:
@@ -63,7 +66,7 @@ def following(
 
 
 async def first_request(session: AsyncSession, credential_id: str, versions: Iterable[VersionRow]) -> IntakeRow | None:
-    """The open request for a first key that the credential's earlier submission answered in vain."""
+    """The open request for a first key, if the earlier submission over it was in vain."""
     if any(version.state not in {State.REVOKED, State.DESTROYED} for version in versions):
         return None
     query = select(IntakeRow).where(
@@ -73,7 +76,7 @@ async def first_request(session: AsyncSession, credential_id: str, versions: Ite
 
 
 async def give_up(session: AsyncSession, actor: Actor, changing: RotationRow, *, now: int) -> None:
-    """End a rotation whose new key fails: back to the old key where that serves, else on without it."""
+    """End a rotation whose new key fails: back to the old key if that serves, else without it."""
     versions = await versions_of(session, changing.credential_id)
     old = next(version for version in versions.values() if version.state == State.RETIRING)
     if old.health == Health.FAILING:

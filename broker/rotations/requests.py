@@ -1,4 +1,4 @@
-"""Ask a customer to replace a key: a rotation and its one-time link, opened and given up together."""
+"""Ask a customer to replace a key: a rotation and its link, opened together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _WEEK_MS = 7 * DAY_MS
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Whom to ask, and how: ``contact`` empty takes the credential's own; ``hours`` is how long the link lasts."""
+    """Whom to ask, and how.
+
+    ``contact`` empty takes the credential's own.  ``hours`` is how long the link lasts.
+    """
 
     contact: str = ""
     purpose: str = ""
@@ -63,7 +66,8 @@ class Rotating:
         ``notified`` False leaves it to the caller to notify the customer.
 
         Raises:
-            RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`. Invalid: nobody to ask.
+            RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`.
+            Invalid: there is nobody to ask.
         """
         # rotation (2) the rotation and its link are opened together
         contact = asking.contact or credential.contact
@@ -95,7 +99,7 @@ class Rotating:
     async def mint(
         self, session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int
     ) -> RotationRow:
-        """Open a rotation whose key the broker makes by the provider's API; nobody is asked.
+        """Open a rotation whose key the broker makes by the provider's API; no customer is asked.
 
         Raises:
             RotationOpen, UnlawfulMove: as :func:`~broker.credentials.rotation.begin`.
@@ -111,7 +115,11 @@ class Rotating:
     async def link_again(
         self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: int
     ) -> tuple[str, str] | None:
-        """The intake and secret of a new link to a rotation's request whose own doesn't work any more; else None."""
+        """Replace the link of a rotation's request, if the present one doesn't work any more.
+
+        Returns:
+            The intake and the new link's secret; None if there is no new link.
+        """
         if row.state != RotationState.REQUESTED or row.intake_id is None:
             return None
         asked = await links.get(session, row.intake_id, lock=True)
@@ -123,13 +131,14 @@ class Rotating:
     async def by_customer(
         self, session: AsyncSession, actor: Actor, credential: CredentialRow, status_key: bytes, *, now: int
     ) -> IntakeRow:
-        """The customer wants to submit a new key now: a fresh link to the open request, or a request of their own.
+        """The customer wants to submit a new key now.
 
-        The link's secret is made of the key of their status code, so that it need not be sent.  A new key that upstream
-        refuses is given up for the next one.
+        They get a new link to the open request, or a request of their own.  The link's secret is made of the key of
+        their status code, so that it need not be sent.  If the upstream refuses the present new key, that is given up.
 
         Raises:
-            RotationOpen: a key was submitted already, or the broker makes it. UnlawfulMove: the credential was revoked.
+            RotationOpen: a key was submitted already, or the broker makes it.
+            UnlawfulMove: the credential was revoked.
         """
 
         def derived(intake: str, recipient: bytes) -> str:

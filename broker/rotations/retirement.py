@@ -21,9 +21,9 @@ from broker.rotations import commands
 
 
 async def retirable(db: Database, clock: Clock, limit: int = 50) -> Sequence[RotationRow]:
-    """Rotations whose old key can retire now: nobody holds it any more, or its deadline has come.
+    """Rotations whose old key can retire now: nobody holds it, or its deadline has come.
 
-    One whose new key upstream refuses is left to an operator.
+    A rotation whose new key the upstream refuses is left to an operator.
     """
     now = clock()
     # rotation (12) old keys that no job has, or whose deadline has come

@@ -1,8 +1,8 @@
 """Make sure that a key which is out of use here is dead upstream too.
 
-Upstream, a new key doesn't revoke the old one: the customer has to.  So the broker keeps asking upstream with the old
-key, ever less often, until it is refused; only then is the revocation confirmed and the key material destroyed.  Until
-then the customer is asked and reminded, and operators learn when it takes too long.
+Upstream, a new key doesn't revoke the old one: the customer has to.  So the broker keeps asking the upstream with the
+old key, ever less often, until it is refused.  Only then is the revocation confirmed and the key material destroyed.
+Until then the customer is asked and reminded, and operators learn if it takes too long.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from broker.parts import Parts
 from broker.rotations.minting import Minting
 
 _MINUTE_MS = 60_000
-# Until the next probe, by how many there were: a customer who is asked to revoke often does so within the hour.
+# Until the next probe, by how many there were.  A customer who is asked to revoke often does so within the hour.
 _PROBE_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 5, 15, 60, 180, 720, 1440))
 # After so many days the customer is asked and reminded; from the fourth time on operators are called too.
 _ASKED_AFTER_DAYS = (0, 3, 7, 14, 30, 60, 90)
 _OVERDUE_FROM = 4
-# While upstream can't be asked, nobody is bothered for so long: most outages are over by then.
+# While the upstream can't be asked, nobody is bothered for so long: most outages have ended by then.
 _SILENT_DAYS = 1
 
 
@@ -46,7 +46,10 @@ class RevocationCheck:
     minting: Minting
 
     async def due(self) -> list[VersionRow]:
-        """Revoked versions that upstream may still take and whose probe is due; a share of each provider."""
+        """Revoked versions whose probe is due; a share of each provider.
+
+        The upstream may still take their keys.
+        """
         waits = and_(
             VersionRow.state == State.REVOKED,
             VersionRow.sealed.is_not(None),
@@ -57,7 +60,11 @@ class RevocationCheck:
             return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at)))
 
     async def probe(self, row: VersionRow) -> bool:
-        """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
+        """Probe one version and act on the answer.
+
+        Returns:
+            False if the upstream gave no answer about the key.
+        """
         scope = Scope.of(row.organization_id)
         async with self.parts.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
@@ -92,7 +99,10 @@ class RevocationCheck:
     async def _ask_the_customer(
         self, session: AsyncSession, credential: CredentialRow, row: VersionRow, answer: Answer, now: int
     ) -> None:
-        """Ask or remind where it is time to.  An outage of a day is no reason to write to them; a longer one is."""
+        """Ask or remind the customer when it is time to.
+
+        An outage of a day is no reason to write to them; a longer one is.
+        """
         assert row.revoked_at is not None
         days = (now - row.revoked_at) / DAY_MS
         stage = sum(days >= after for after in _ASKED_AFTER_DAYS)

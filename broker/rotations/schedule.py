@@ -1,4 +1,4 @@
-"""Keys whose time has come: new ones are asked for ahead of it, and people are notified of those that are late."""
+"""Keys whose time has come: new ones are asked for ahead, and people notified of late ones."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _WEEK_MS = 7 * DAY_MS
 
 
 async def ask_for_due(parts: Parts, rotating: Rotating, *, ahead_days: int, limit: int = 50) -> int:
-    """Ask customers for new keys ``ahead_days`` before the present ones are due, or make them; how many rotations.
+    """Ask customers for new keys ahead of time, or make them; how many rotations.
 
-    One that was given up is not asked for again within a week.
+    ``ahead_days`` is how long before the present keys are due.
+
+    A key whose rotation ended is not asked for again within a week.
     """
     now = parts.clock()
     lately = (
@@ -64,7 +66,10 @@ async def _ask_for(parts: Parts, rotating: Rotating, known: CredentialRow, now: 
 
 
 async def notify_overdue(parts: Parts, limit: int = 500) -> None:
-    """Tell about keys in use that have expired: once when they have, and again when their maximum age is reached."""
+    """Notify people of keys in use that have expired.
+
+    They are notified once when the key has, and again when it reaches its maximum age.
+    """
     now = parts.clock()
     due, too_old = age.due_at(parts.catalog) <= now, age.too_old_at() <= now
     refused = and_(too_old, CredentialRow.on_max_age == "refuse")
