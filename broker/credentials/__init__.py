@@ -1,1 +1,1 @@
-"""Customers' keys: credentials, their numbered versions and the lawful moves between their states."""
+"""Customers' keys: credentials, their numbered versions, and lawful moves of these."""

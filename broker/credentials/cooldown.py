@@ -1,4 +1,7 @@
-"""Until when not even the broker uses a key: its customer paused it, or its upstream asked everybody to wait."""
+"""Until when not even the broker uses a key.
+
+Its customer paused it, or its upstream asked everybody to wait.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from broker.providers.catalog import Catalog
 
 
 def cooldown_id(credential: str) -> str:
-    """The quota that holds an upstream's cooldown: one for everything that uses the credential."""
+    """The quota that holds an upstream's cooldown, for everything that uses the credential."""
     return f"{credential}/pause"
 
 
 async def not_before(session: AsyncSession, credential: CredentialRow, catalog: Catalog, now: int) -> int | None:
-    """When to look again (milliseconds); None where the credential's key may be used now."""
+    """When to look again (milliseconds); None if the credential's key may be used now."""
     if credential.paused_at is not None:
         return now + FIRST_CHECK_MS
     cap = catalog.get(credential.provider).retry.cap_seconds * 1000
@@ -26,7 +29,7 @@ async def not_before(session: AsyncSession, credential: CredentialRow, catalog: 
 
 
 async def cool_down(session: AsyncSession, credential: str, seconds: float, now: int) -> None:
-    """Keep what an upstream asked for: nobody uses the credential's key for so long."""
+    """Note the wait that an upstream asked for: nobody uses the credential's key for so long."""
     if seconds:
         statement = cooldown_statement(session.get_bind().dialect.name)
         await session.execute(statement, {"quota": cooldown_id(credential), "number": now + int(seconds * 1000)})

@@ -1,4 +1,4 @@
-"""Which rows that wait for a request to an upstream are due, and a fair share for each provider."""
+"""Which rows are due for a request to an upstream, and a fair share for each provider."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from broker.providers.catalog import Catalog
 
 HOUR_MS = 3_600_000
 
-# So many of one provider are taken in one round at least, and at most.
+# One round takes at least and at most so many of one provider.
 FEWEST = 5
 _MOST = 200
-# In between, one in so many of those that wait: however many they are, each is in a round within minutes.
+# In between it takes one in so many of those that wait, so that each has its turn within minutes.
 _ONE_IN = 12
 
 
 def is_due(at: int | None, now: int, window: int) -> bool:
-    """Whether a moment that was set at most ``window`` ahead has come (all in milliseconds); None never does.
+    """Whether a moment has come (all in milliseconds).
 
-    One that lies further ahead was set before the clock stepped back.
+    The moment was set at most ``window`` ahead.  None never comes.
+
+    One that lies further ahead was set before the clock stepped back, and has come.
     """
     return at is not None and not now < at <= now + window
 
@@ -35,7 +37,7 @@ def where_due(at: SQLColumnExpression[int | None], now: int, window: int) -> Col
 
 
 def declared(provider: SQLColumnExpression[str], catalog: Catalog) -> ColumnElement[bool]:
-    """Whether that provider is: of no other can anything be asked."""
+    """Whether that provider is declared.  The broker can ask no other one anything."""
     return provider.in_([definition.id for definition in catalog])
 
 
@@ -54,7 +56,9 @@ async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
 def fair_share(
     where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
 ) -> Select[VersionRow]:
-    """Versions that meet ``where``, the first by ``order``, a share of each provider, so that none starves another.
+    """Versions that meet ``where``, the first by ``order``; a share of each provider.
+
+    So no provider starves another.
 
     ``apart`` splits a provider's versions further, each part with a share of its own.
     """

@@ -1,4 +1,4 @@
-"""What is to be done about keys from time to time."""
+"""What the worker does about keys, from time to time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Does this key belong to the organization that it was sent for?  Assessed by the ids that upstream returns for it.
+"""Whether a key belongs to the organization that it was sent for, by the ids behind it.
 
-Two memories.  Ids of an organization say whose a key is not: one that shows another organization's is refused.  Ids of
-the previous key say whether a new one is of the same tenant: a customer may have several, each with a credential of its
-own.
+The upstream returns these ids to a request with the key.
+
+There are two memories.  The ids of all organizations say whose a key is not: one that shows another organization's id
+is refused.  The ids of the previous key say whether a new one is of the same tenant: a customer may have several
+tenants upstream, each with a credential of its own.
 """
 
 from __future__ import annotations
@@ -41,11 +43,11 @@ def assess(
 
     Args:
         organization: the organization that the key was sent for.
-        seen: the ids (keyed hashes) that upstream returned for the key.
+        seen: the ids (keyed hashes) that the upstream returned for the key.
         owners: the organization of each of those ids that is known.
-        before: the ids of the credential's key before it; where there are none, the organization's count.
+        before: the ids of the credential's previous key; if there are none, the organization's count.
         known_before: whether ids of this organization were known before.
-        whole: whether ``seen`` is all that upstream has to show; of a part nothing follows but what is in it.
+        whole: whether ``seen`` is all that the upstream has to show; a part proves no absence.
     """
     if any(owners[found] != organization for found in seen if found in owners):
         return TenantEvidence.OTHER
@@ -56,9 +58,11 @@ def assess(
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What the evidence says, and its facts: how many ids upstream returned, the previous key has shown, and are both.
+    """What the evidence says, and its facts.
 
-    ``shared`` is None where none was among those that were read and upstream has more: then nobody knows.
+    ``seen`` ids came from the upstream, ``known`` ones were shown by the previous key, ``shared`` ones are both.
+
+    ``shared`` is None if the upstream has more ids than were read and none of these was shared: nobody knows then.
     """
 
     evidence: TenantEvidence
@@ -68,7 +72,7 @@ class Assessment:
 
 
 async def assessment_of(session: AsyncSession, row: VersionRow, seen: Set[str], *, whole: bool) -> Assessment:
-    """Assess the ids that a new key shows; ``whole`` where these are all that upstream has to show."""
+    """Assess the ids that a new key shows; ``whole`` if the upstream has no more of them."""
     # submission (13) whose ids are these?
     owners = await _owners(session, row, seen)
     before = await _shown_before(session, row)
@@ -81,7 +85,7 @@ async def assessment_of(session: AsyncSession, row: VersionRow, seen: Set[str], 
 
 
 async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
-    """Note what a key in use shows by now, unless an id of another organization is among it."""
+    """Note the ids that a key in use shows by now, unless one is another organization's."""
     owners = await _owners(session, row, seen)
     if any(owner != row.organization_id for owner in owners.values()):
         return
@@ -90,7 +94,10 @@ async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
 
 
 async def remember(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
-    """Note that this key showed these ids, and its organization owns them; a known id keeps its owner."""
+    """Note that this key showed these ids, and that its organization owns them.
+
+    A known id keeps its owner.
+    """
     place = {"organization_id": row.organization_id, "credential_id": row.credential_id, "version": row.number}
     for kind, facts in (
         (EvidenceRow, {"provider": row.provider, "owner": row.organization_id}),
@@ -111,7 +118,7 @@ async def _owners(session: AsyncSession, row: VersionRow, seen: Set[str]) -> dic
 
 
 async def _shown_before(session: AsyncSession, row: VersionRow) -> Set[str]:
-    """The ids of the key in use; where none is, of the last one that showed any."""
+    """The ids of the key in use; if there is none, of the last one that showed any."""
     others = VersionRow.credential_id == row.credential_id, VersionRow.number != row.number
     current = await session.scalar(select(VersionRow.number).where(*others, VersionRow.state == State.ACTIVE))
     if current is None:

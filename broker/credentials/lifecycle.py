@@ -1,4 +1,6 @@
-"""Which moves of a credential's versions are lawful.  Pure and total: every other move is refused by its name.
+"""Which moves of a credential's versions are lawful.
+
+Pure and total: every other move is refused by its name.
 
 ::
 
@@ -21,7 +23,10 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a version stands.  ``revoked`` is cut off here; whether upstream refuses it too is confirmed apart."""
+    """Where a version stands.
+
+    ``revoked`` is cut off here; whether the upstream refuses it too is confirmed apart.
+    """
 
     STAGED = "staged"
     VERIFIED = "verified"
@@ -32,11 +37,11 @@ class State(StrEnum):
 
 
 class Health(StrEnum):
-    """What upstream last said about a key in use, or that there is none to ask with."""
+    """What the upstream last said about a key in use, or that the key is gone."""
 
     HEALTHY = "healthy"
-    FAILING = "failing"  # it is a bad key
-    UNREACHABLE = "unreachable"  # nothing: an outage, which says nothing about the key
+    FAILING = "failing"  # the upstream says that it is a bad key
+    UNREACHABLE = "unreachable"  # an outage, which says nothing about the key
     GONE = "gone"  # it is not where the keystore put it
 
 
@@ -65,7 +70,10 @@ _NEXT: Mapping[Move, tuple[frozenset[State], State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unlawful:
-    """A move that was refused; ``name`` is stable, such as ``activate_from_staged`` or ``unknown_version``."""
+    """A move that was refused.
+
+    ``name`` is stable, such as ``activate_from_staged`` or ``unknown_version``.
+    """
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Take a key that came another way, pasted by an operator: staged and verified as one from a link."""
+"""Take a key that an operator pasted; it is staged and verified as one from a link."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from broker.parts import Parts
 
 
 class KeyRefused(Invalid):
-    """Upstream says the key is not valid; nothing was kept."""
+    """The upstream says that the key is not valid; nothing was kept."""
 
     code = "key_refused_upstream"
     title = "The key was refused"
@@ -43,7 +43,7 @@ async def add(
             organization=address.organization, credential_id=row.credential_id, number=row.number, also=nothing_more
         )
     except BrokerError:
-        verdict = Verdict.UNREACHABLE  # sealed and durable: the worker goes on
+        verdict = Verdict.UNREACHABLE  # the key is sealed and durable, and the worker goes on
     if verdict is Verdict.BAD_KEY:
         raise KeyRefused(f"{address.definition.title} says that this key is not valid; nothing was kept.")
     if verdict is Verdict.OTHER_ORGANIZATION:
@@ -53,4 +53,4 @@ async def add(
 
 
 async def nothing_more(_session: AsyncSession, _row: VersionRow, _verdict: Verdict) -> None:
-    """What follows verification where there is no intake."""
+    """What follows verification if there is no request to settle."""

@@ -1,4 +1,4 @@
-"""Texts that people send along and others read, such as where a key was found, hold no key themselves."""
+"""Mask keys in texts that people send along, such as where a key was found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from broker.providers.recognition import MASK
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """Masks what has the form of a declared provider's key, and keys that are known, whatever their form."""
+    """Masks what looks like a declared provider's key, and keys that are known."""
 
     catalog: Catalog
     keys: InternalKeys
@@ -24,7 +24,7 @@ class Masking:
     def masked(self, text: str, about: Iterable[VersionRow]) -> str:
         """``text`` without keys: what looks like one, and those of the versions that it is about.
 
-        A form that any word has, as some providers' keys do, tells nothing: there only the key itself is masked.
+        Some providers' keys have a form that any word has.  Of these only the key itself is masked.
         """
         rows = list(about)
         while (shorter := self._once(text, rows)) != text:
@@ -38,7 +38,10 @@ class Masking:
         return text
 
     def _without(self, text: str, row: VersionRow) -> str:
-        """The key itself is not known here: what ends as it does is compared by fingerprint."""
+        """``text`` without the key of ``row``.
+
+        The key is not known here: what ends as it does is compared by fingerprint.
+        """
         end = _after(text, row.last4, 0)
         while end:
             found = (text[max(end - length, 0) : end] for length in self._lengths(row.provider, end))
@@ -60,6 +63,9 @@ class Masking:
 
 
 def _after(text: str, ending: str, start: int) -> int:
-    """Where the next ``ending`` ends that begins at ``start`` or later, overlapping ones too; 0 where there is none."""
+    """Where the next ``ending`` ends that begins at ``start`` or later; 0 if there is none.
+
+    Overlapping ones count too.
+    """
     at = text.find(ending, max(start - len(ending) + 1, 0)) if ending else -1
     return at + len(ending) if at >= 0 else 0

@@ -1,6 +1,8 @@
-"""A key that is gone from where the keystore kept it: shown with its version, on the record, and told to people, once.
+"""A key that is gone from where the keystore kept it.
 
-Somebody deleted it in Vault, or a time that was set there did.  It may be restored: then the next check finds it.
+It is shown with its version, recorded, and people are notified once.
+
+Somebody deleted it in Vault, or a time that was set there did.  If it is restored the next check finds it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from broker.credentials.lifecycle import Health
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow, VersionRow
 
-# When it is looked for again, should it have been restored.
+# How soon it is looked for again, as it may have been restored.
 _AGAIN_MS = 60_000
 
 
 async def note_missing(session: AsyncSession, credential_id: str, number: int, *, now: int) -> None:
-    """Its material is not where it was put.  Again, until it was found: no change."""
+    """Note that a version's material is not where it was put.  Idempotent until it is found."""
     of_it = VersionRow.credential_id == credential_id, VersionRow.number == number
     known = VersionRow.health == Health.GONE
     changed = update(VersionRow).where(*of_it, ~known, VersionRow.sealed.is_not(None))

@@ -20,7 +20,7 @@ async def notify_of(
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,
 ) -> None:
-    """As :func:`~broker.notifications.notices.notify`; the customer is notified where the kind concerns them."""
+    """Notify operators of a credential, and its customer if the kind concerns them."""
     await notify(
         session,
         kind,

@@ -14,7 +14,7 @@ from broker.credentials.versions import UnlawfulMove, get_credential, versions_o
 
 
 async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
-    """No lease or use of any version from the commit on, until resumed.  Idempotent.
+    """Let nobody lease or use any version, from the commit on until resumed.  Idempotent.
 
     Raises:
         UnlawfulMove: the credential was revoked.
@@ -23,7 +23,7 @@ async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now:
 
 
 async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
-    """Leases and uses are possible again.  Idempotent.
+    """Let leases and uses be possible again.  Idempotent.
 
     Raises:
         UnlawfulMove: the credential was revoked.

@@ -26,21 +26,21 @@ _BODY_MAX = 1_048_576
 
 
 class Answer(StrEnum):
-    """What upstream said about the key."""
+    """What the upstream said about the key."""
 
     GOOD = "good"
     BAD_KEY = "bad_key"
-    UNREACHABLE = "unreachable"  # an outage, a limit or nonsense: says nothing about the key
+    UNREACHABLE = "unreachable"  # an outage, a limit or nonsense, which says nothing about the key
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """One verification request and what came of it; ``ids`` are those upstream returned.
+    """One verification request and what came of it; ``ids`` are those the upstream returned.
 
-    ``whole`` is False where there were more ids than were read.
-    ``cooldown`` is for how many seconds upstream wants no calls with this key, and ``too_fast`` says that it refused
-    for its rate; ``distrust`` is why its certificate isn't trusted; ``leak_fingerprint`` is what the key is recognised
-    by where it should not be, for those that were received before there were such fingerprints.
+    ``whole`` is False if there were more ids than were read.  ``cooldown`` is for how many seconds the upstream wants
+    no calls with this key.  ``too_fast`` says that it refused for its rate.  ``distrust`` is why its certificate isn't
+    trusted.  ``leak_fingerprint`` is what the key is recognised by where it should not be: it is for keys that were
+    received before there were such fingerprints.
     """
 
     answer: Answer
@@ -54,7 +54,10 @@ class Probed:
 
 
 class Request(NamedTuple):
-    """One small request to an upstream, without the key: ``path`` is below the provider's base, ``body`` is JSON."""
+    """One small request to an upstream, without the key.
+
+    ``path`` is below the provider's base.  ``body`` is sent as JSON.
+    """
 
     method: str
     path: str
@@ -73,11 +76,11 @@ def target(definition: Definition, variables: Mapping[str, str], request: Reques
 
 
 class Exchange(NamedTuple):
-    """One request with a key and what came of it; ``status`` None where no answer came.
+    """One request with a key and what came of it; ``status`` is None if no answer came.
 
-    ``cooldown`` is for how many seconds upstream wants no more calls; ``too_fast`` says that it refused for its rate.
-    ``distrust`` is why its certificate isn't trusted, "" where it is or nobody knows.  ``whole`` is False where the
-    answer was longer than what is read of one; ``body`` then is its beginning.
+    ``cooldown`` is for how many seconds the upstream wants no more calls.  ``too_fast`` says that it refused for its
+    rate.  ``distrust`` is why its certificate isn't trusted, and "" if it is or nobody knows.  ``whole`` is False if
+    the answer was longer than what is read of one; ``body`` then is its beginning.
     """
 
     status: int | None
@@ -128,7 +131,7 @@ async def exchange(
 async def probe(
     outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: int
 ) -> Probed:
-    """Send the verification request with ``key``.  Its event must be durable before this is called."""
+    """Send the verification request with ``key``; its event must be durable before."""
     # submission (12) the upstream is asked
     verify = definition.verify
     done = await exchange(outbound, definition, variables, key, verifying(definition), now=now)

@@ -1,4 +1,4 @@
-"""Revoke a whole credential, or an organization; nothing uses its keys from the commit on."""
+"""Revoke a whole credential, or an organization; nobody uses its keys from the commit on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _end(
         return []
     validity.revoke(credential, now)
     await raise_epoch(session, credential.id)
-    # The active one last: revoked first, it would call the retiring one back.
+    # The active one goes last: if it went first, the retiring one would serve again.
     for number in sorted(left, key=lambda number: versions[number].state == State.ACTIVE):
         await revoke_or_purge(session, versions, number, now=now)
     ended = await rotation.cancelled_with_credential(session, actor, credential.id, now=now)
@@ -67,7 +67,10 @@ async def revoke_organization(
 
 
 async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:
-    """Revoke what came into being while its organization was revoked, or before that took its credentials along."""
+    """Revoke credentials that a revoked organization still has.
+
+    They came into being during its revocation, or before a revocation took credentials along.
+    """
     gone = select(OrganizationRow.id).where(OrganizationRow.state == Validity.REVOKED)
     left = select(CredentialRow.organization_id).where(
         CredentialRow.state == Validity.ACTIVE, CredentialRow.organization_id.in_(gone)
@@ -91,7 +94,7 @@ async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: 
 
 
 async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
-    """The customer takes their key back: cut off like a revocation, recorded as theirs.  Idempotent."""
+    """The customer takes their key back: a revocation, recorded as theirs.  Idempotent."""
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
     if credential.state == Validity.REVOKED:

@@ -1,7 +1,9 @@
-"""One change of key, from asking for the new one to the old one's retirement; every step in one transaction.
+"""One change of key, from asking for the new one to the old one's retirement.
 
-Which steps there are in which state is :mod:`broker.credentials.rotation_lifecycle`'s; every other step is refused by
-its name, such as ``promote_from_requested``.
+Every step is in one transaction.
+
+Which state has which steps is said in :mod:`broker.credentials.rotation_lifecycle`.  Every other step is refused by its
+name, such as ``promote_from_requested``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from broker.credentials.versions import UnlawfulMove, versions_of
 from broker.formats import ids
 from broker.notifications.notices import Kind as NoticeKind
 
-# The old key can be fallen back to for an hour; who has seen it has a week to ask for the new one.
+# The old key can be fallen back to for an hour; jobs that have seen it have a week to ask for the new one.
 GRACE_MINUTES = 60
 DEADLINE_HOURS = 24 * 7
 
@@ -48,7 +50,10 @@ class RotationRefused(UnlawfulMove):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a key is to be rotated: for so long the old one can be fallen back to, and so long it lasts at most."""
+    """How a key is rotated.
+
+    The old key can be fallen back to for ``grace_minutes``, and lasts ``deadline_hours`` at most.
+    """
 
     kind: Kind
     reason: str = ""
@@ -57,10 +62,13 @@ class Plan:
 
 
 async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int) -> RotationRow:
-    """Open a rotation; its event is the caller's to record (:func:`event_of`), as the last of the transaction.
+    """Open a rotation.
+
+    The caller records its event, as the last of the transaction.
 
     Raises:
-        RotationOpen: one is open already. UnlawfulMove: the credential was revoked, or another key is on its way in.
+        RotationOpen: one is open already.
+        UnlawfulMove: the credential was revoked, or another key is on its way in.
     """
     # rotation (3) it begins, if the credential is in force and no other one is open
     versions = await versions_of(session, credential.id)
@@ -106,7 +114,11 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
 
 
 async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) -> RotationRow:
-    """The rotation of that id, ``lock`` keeping it as it is until the transaction ends; raises NotFound."""
+    """The rotation of that id.  ``lock`` keeps it until the transaction ends.
+
+    Raises:
+        NotFound: none inside the session's scope.
+    """
     row = await session.scalar(select(RotationRow).where(RotationRow.id == rotation_id))
     if row is None:
         raise NotFound("There is no such rotation for you; `broker rotation list` shows those that are.")
@@ -117,20 +129,20 @@ async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) ->
 
 
 async def open_of(session: AsyncSession, credential_id: str, *, lock: bool = True) -> RotationRow | None:
-    """The open rotation of a credential, locked likewise."""
+    """The open rotation of a credential, locked likewise; None if there is none."""
     query = select(RotationRow).where(RotationRow.credential_id == credential_id, RotationRow.ended_at.is_(None))
     return await session.scalar(query.with_for_update() if lock else query)
 
 
 async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:
-    """The rotation, where it can take a new key; raises NotFound or RotationRefused."""
+    """The rotation, if it can take a new key; raises NotFound or RotationRefused otherwise."""
     row = await find(session, rotation_id)
     require(row, RotationStep.SUBMIT)
     return row
 
 
 def submitted(row: RotationRow, number: int) -> None:
-    """A new key was staged for it."""
+    """A new key was staged for the rotation."""
     row.state, row.to_version = require(row, RotationStep.SUBMIT), number
 
 
@@ -140,21 +152,24 @@ def refused(row: RotationRow) -> None:
 
 
 async def held(session: AsyncSession, row: RotationRow, assessment: Assessment, *, now: int) -> None:
-    """The new key works, but nothing shows that it is the same organization's: an operator decides."""
+    """The new key works, but may be another tenant's: an operator decides."""
     row.state = require(row, RotationStep.HOLD)
     note_facts(row, assessment)
     await notify(session, row, "rotation_held", now)
 
 
 def note_facts(row: RotationRow, assessment: Assessment) -> None:
-    """Keep what the ids said: the facts of the decision."""
+    """Keep what the ids said, as the facts of the decision."""
     row.seen_ids, row.known_ids, row.shared_ids = assessment.seen, assessment.known, assessment.shared
 
 
 async def activated(
     session: AsyncSession, actor: Actor, row: RotationRow, versions: dict[int, VersionRow], *, now: int
 ) -> list[Event]:
-    """The new key is in use: the grace window begins, or the rotation ends if nothing is left to retire."""
+    """The new key is in use: the grace window begins.
+
+    The rotation ends if nothing is left to retire.
+    """
     row.activated_at = now
     old = next((version for version in versions.values() if version.state == State.RETIRING), None)
     if old is None:
@@ -170,9 +185,10 @@ async def activated(
 async def reconciled(
     session: AsyncSession, actor: Actor, credential_id: str, versions: dict[int, VersionRow], *, now: int
 ) -> list[Event]:
-    """Bring an open rotation in line after versions were moved from outside it; what happened to it.
+    """Bring an open rotation in line after its versions were moved; what happened to it.
 
-    The new key was revoked: rolled back.  The old one: completed.  Both, before a new one was in use: it goes on.
+    It is rolled back if the new key was revoked, and completed if the old one was.  It goes on if no new key had been
+    in use.
     """
     row = await open_of(session, credential_id)
     if row is None:
@@ -191,7 +207,7 @@ async def reconciled(
 async def cancelled_with_credential(
     session: AsyncSession, actor: Actor, credential_id: str, *, now: int
 ) -> list[Event]:
-    """End an open rotation whose credential was revoked as a whole; what happened to it."""
+    """End an open rotation whose whole credential was revoked; what happened to it."""
     row = await open_of(session, credential_id)
     if row is None:
         return []
@@ -201,7 +217,11 @@ async def cancelled_with_credential(
 async def judged_by_upstream(
     session: AsyncSession, actor: Actor, version: VersionRow, *, failing: bool, now: int
 ) -> list[Event]:
-    """Upstream refused, or took again, the new key within its grace window; what that means for its rotation."""
+    """The upstream refused the new key within its grace window, or took it again.
+
+    Returns:
+        What that means for its rotation.
+    """
     row = await open_of(session, version.credential_id)
     if row is None or row.to_version != version.number:
         return []
@@ -215,7 +235,7 @@ async def judged_by_upstream(
 
 
 async def notify(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
-    """Tell about a rotation, once for each of its steps."""
+    """Notify people of a rotation, once for each of its steps."""
     credential = await session.get_one(CredentialRow, row.credential_id)
     await notify_of(
         session,
@@ -238,7 +258,10 @@ async def end(
     actor: Actor,
     note: str = "",
 ) -> Event:
-    """It ends by this step, which its people are notified of; what happened, for the caller to record.
+    """End a rotation by this step, and notify its people.
+
+    Returns:
+        What happened, for the caller to record.
 
     Raises:
         RotationRefused: its state doesn't have the step.
@@ -259,7 +282,7 @@ _NOTICES: Mapping[RotationState, NoticeKind] = {
 
 
 def require(row: RotationRow, step: RotationStep) -> RotationState:
-    """Where a step leads; raises RotationRefused where the rotation's state doesn't have it."""
+    """Where a step leads; raises RotationRefused if the rotation's state doesn't have it."""
     following = next_state(RotationState(row.state), step)
     if isinstance(following, Unlawful):
         raise RotationRefused(

@@ -1,15 +1,17 @@
-"""Which steps a rotation has in each of its states.  Pure and total: every other step is refused by its name.
+"""Which steps a rotation has in each of its states.
+
+Pure and total: every other step is refused by its name.
 
 ::
 
     requested ──a key comes──▶ verifying ──same organization──▶ grace ──retired──▶ completed
         ▲                        │   │                          ▲  │ ▲
-        └──bad or foreign key────┘   └─unproven─▶ held ─promote─┘  ▼ │ upstream refuses / takes the new key
+        └──bad or foreign key────┘   └─unproven─▶ held ─promote─┘  ▼ │ the upstream refuses / takes the new key
                                                                 failing
     requested, verifying, held ──cancel──▶ cancelled          grace, failing ──roll back──▶ rolled_back
 
-A held key that is cut off leaves its rotation ``requested`` again.  Where no old key is left to retire, what would
-begin the grace window completes the rotation.  A credential that is revoked cancels it in any state but the last three.
+A held key that is cut off leaves its rotation ``requested`` again.  If no old key is left to retire, the step to
+``grace`` completes the rotation.  Its credential's revocation cancels it in any state but the last three.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ from broker.credentials.lifecycle import Unlawful
 
 
 class RotationState(StrEnum):
-    """Where a rotation stands.  Versions have their own states (:class:`~broker.credentials.lifecycle.State`)."""
+    """Where a rotation stands.
+
+    Versions have their own states (:class:`~broker.credentials.lifecycle.State`).
+    """
 
     REQUESTED = "requested"
     VERIFYING = "verifying"
     PENDING_REVIEW = "held"  # the new key works, and an operator decides whether it is the same organization's
     GRACE = "grace"  # the new key is in use, and the old one still works
-    FAILING = "failing"  # likewise, and upstream refuses the new key
+    FAILING = "failing"  # likewise, and the upstream refuses the new key
     COMPLETED = "completed"
     ROLLED_BACK = "rolled_back"
     CANCELLED = "cancelled"
@@ -84,5 +89,8 @@ _NEXT: Mapping[RotationStep, Mapping[RotationState, RotationState]] = {
 
 
 def next_state(state: RotationState, step: RotationStep) -> RotationState | Unlawful:
-    """Where the step leads from this state, or by which name it is refused, such as ``promote_from_requested``."""
+    """Where the step leads from this state, or the name by which it is refused.
+
+    Such a name is ``promote_from_requested``.
+    """
     return _NEXT[step].get(state) or Unlawful(f"{step}_from_{state}")

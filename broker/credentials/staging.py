@@ -1,4 +1,4 @@
-"""Take a received key: whose it is, sealed as the next version, ``staged``."""
+"""Take a received key: note whose it is, and keep it sealed as the next version, ``staged``."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class KeyOfAnotherOrganization(Conflict):
 class Received:
     """A key and what came along with it.
 
-    ``variables`` are the provider's host parts.  ``intake`` and ``rotation`` name what it answers, where it does;
-    ``contact`` is the customer's address; ``upstream_id`` is what upstream calls the key.
+    ``variables`` are the provider's host parts.  ``intake`` and ``rotation`` name what the key answers, if anything.
+    ``contact`` is the customer's address.  ``upstream_id`` is what the upstream calls the key.
     """
 
     key: Secret
@@ -102,10 +102,10 @@ async def with_sealed(
     received: Received,
     work: Callable[[Sealing], Awaitable[T]],
 ) -> T:
-    """Seal a received key outside of any transaction, then run ``work``, whose transaction stages it.
+    """Seal a received key outside of any transaction, then run ``work``, which stages it.
 
-    Sealing may have to ask a Vault, and nothing may wait for one with the database's locks in its hands.  Where
-    another key took that number meanwhile, it is sealed again.
+    Sealing may have to ask a Vault, and nothing may wait for one while it holds locks of the database.  If another key
+    took the version's number meanwhile, the key is sealed again and ``work`` is run again.
 
     Raises:
         KeyFormat, KeyAlreadyReceived, KeyOfAnotherOrganization: nothing was kept.
@@ -149,7 +149,9 @@ async def stage(
     *,
     now: int,
 ) -> VersionRow:
-    """Keep a received key as the next version, ``staged``, and put that on the record; within :func:`with_sealed`.
+    """Keep a received key as the next version, ``staged``, and record it.
+
+    It runs within :func:`with_sealed`.
 
     Raises:
         KeyAlreadyReceived, KeyOfAnotherOrganization, ActiveKeyExists, UnlawfulMove: nothing was kept.
@@ -198,8 +200,8 @@ async def _where(
         await refuse_if_in_use(session, address)
         credential = await find_credential(session, address)
         credential = credential or _new_credential(session, address, sealing.credential, now)
-        # Fixed with the key: a later caller can't choose the host that a key is sent to, nor that of one from before,
-        # which upstream may still take.
+        # Fixed with the key: a later caller can't choose the host that a key is sent to, nor that of an earlier key,
+        # which the upstream may still take.
         if credential.variables != received.variables:
             if await session.scalar(_sealed_of(credential.id)) is not None:
                 raise Conflict(
@@ -257,7 +259,7 @@ def _new_credential(session: AsyncSession, address: CredentialAddress, credentia
 
 
 async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> None:
-    """Note whose key this is; the first to claim it decides, also among concurrent claims."""
+    """Note whose key this is.  The first to claim it decides, also among concurrent claims."""
     claimed = await session.execute(
         upsert(session, FingerprintRow)
         .values(fingerprint=fingerprint, owner=organization)

@@ -13,12 +13,12 @@ from broker.keystore.genuine import GivesRights
 
 
 class CredentialRow(GivesRights, TenantOwned, Table):
-    """Organization × provider × label; one that was revoked leaves its label to the next.
+    """Organization × provider × label.  A revoked one leaves its label to the next.
 
-    ``variables`` are the provider's host parts, fixed at verification.
-    ``contact`` is the customer's address for everything about the key.  ``paused_at`` is set while the customer lets
-    nobody use it.  ``rotation_days``, ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age
-    policy; None leaves it to the organization's, then to the provider's.
+    ``variables`` are the provider's host parts, fixed at verification.  ``contact`` is the customer's address for
+    everything about the key.  ``paused_at`` is set while the customer lets nobody use it.  ``rotation_days``,
+    ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age policy; None leaves it to the
+    organization's, then to the provider's.
     """
 
     __tablename__ = "credentials"
@@ -63,12 +63,14 @@ class CredentialRow(GivesRights, TenantOwned, Table):
 
 
 class VersionRow(TenantOwned, Table):
-    """One key of a credential.  ``sealed`` is None once destroyed; ``verdict`` is what verification last found.
+    """One key of a credential.
 
-    ``health`` of a key in use is what upstream last said, or that its material is gone.  A revoked version was
-    ``retired_at`` where a newer one took its place, and is ``confirmed_at`` once upstream refuses its key; until then
-    it awaits that, ``reminders`` sent.  ``upstream_id`` is what upstream calls the key, where the broker made it there;
-    ``leak_fingerprint`` is what it is recognised by where it should not be.
+    ``sealed`` is None once the key is destroyed.  ``verdict`` is what verification last found.
+
+    ``health`` of a key in use is what the upstream last said, or that its material is gone.  ``retired_at`` is set if a
+    newer version took its place.  A revoked version is ``confirmed_at`` once the upstream refuses its key; until then
+    the customer was sent ``reminders``.  ``upstream_id`` is what the upstream calls the key, if the broker made it
+    there.  ``leak_fingerprint`` is what the key is recognised by where it should not be.
     """
 
     __tablename__ = "credential_versions"
@@ -115,12 +117,12 @@ class VersionRow(TenantOwned, Table):
 
 
 class RotationRow(TenantOwned, Table):
-    """One change of key, from asking for the new one to the old one's retirement.  At most one is open a credential.
+    """One change of key, until the old one's retirement.  A credential has at most one open.
 
     ``kind`` is ``routine``, ``automatic`` (its time had come), ``urgent`` (an exposure), ``customer`` (they began it)
     or ``minted`` (the broker makes the key upstream).  ``state`` is a
     :class:`~broker.credentials.rotation_lifecycle.RotationState`.  ``seen_ids`` of the new key and ``known_ids`` of the
-    one before it share ``shared_ids``: the facts of an operator's decision.
+    previous one share ``shared_ids``: these are the facts of an operator's decision.
     """
 
     __tablename__ = "rotations"
@@ -173,7 +175,7 @@ class RotationRow(TenantOwned, Table):
 class FingerprintRow(Table):
     """Which organization a key was first received for: a key binds to one organization for life.
 
-    Outside the tenant fences on purpose (a key must be recognised whoever brings it); holds keyed hashes only.
+    It is outside the tenant fences, as a key must be recognised whoever brings it.  It holds keyed hashes only.
     """
 
     __tablename__ = "key_fingerprints"
@@ -183,7 +185,10 @@ class FingerprintRow(Table):
 
 
 class EvidenceRow(Table):
-    """Which organization an id belongs to that an upstream returned; keyed hashes only, outside the tenant fences."""
+    """Which organization an id belongs to that an upstream returned.
+
+    It holds keyed hashes only, outside the tenant fences.
+    """
 
     __tablename__ = "identity_evidence"
 
@@ -193,7 +198,7 @@ class EvidenceRow(Table):
 
 
 class KeyEvidenceRow(TenantOwned, Table):
-    """An id that upstream returned for one key while it was in use: what the next key is compared with."""
+    """An id that the upstream returned for a key in use.  The next key is compared with it."""
 
     __tablename__ = "key_evidence"
 

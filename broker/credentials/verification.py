@@ -1,7 +1,7 @@
 """Verify a staged version with its upstream and act on what comes back.
 
-The probe uses the key, so ``credential.probe.authorized`` is durable before the key is opened.  A crash anywhere
-leaves the version staged with a time at which the worker tries again.
+The probe uses the key, so ``credential.probe.authorized`` is durable before the key is opened.  A crash at any point
+leaves the version staged, with a time at which the worker tries again.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from broker.keystore.keystore import KeyGone
 from broker.notifications.altered import insist
 from broker.parts import Parts
 
-# How long until upstream is asked again, by how often it was.
+# How long until the upstream is asked again, by how often it was.
 _RETRY_MS = (15_000, 60_000, 300_000, 900_000, 3_600_000)
 
 
 def retry_ms(probes: int) -> int:
-    """How long until upstream is asked again after ``probes`` tries, in milliseconds."""
+    """How long until the upstream is asked again after ``probes`` tries, in milliseconds."""
     return _RETRY_MS[min(probes, len(_RETRY_MS) - 1)]
 
 
@@ -63,7 +63,7 @@ class Verification:
     parts: Parts
 
     async def run(self, *, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
-        """Probe a staged version and settle it; ``also`` runs at the end of the settling transaction."""
+        """Probe a staged version and settle it; ``also`` runs last in that transaction."""
         scope = Scope.of(organization)
         async with self.parts.db.read(scope) as session:
             row = await session.get(VersionRow, (credential_id, number))
@@ -76,7 +76,9 @@ class Verification:
             return await self._settle(session, row, probed, seen, also)
 
     async def or_later(self, row: VersionRow, work: Awaitable[T]) -> T:
-        """Do what is due for a version; where that fails it is due again later, and holds nobody up until then.
+        """Do what is due for a version; if that fails, it is due again later.
+
+        Until then it holds nobody up.
 
         Raises:
             Exception: whatever ``work`` raises.
@@ -96,11 +98,14 @@ class Verification:
             raise
 
     def hashed(self, row: VersionRow, probed: Probed) -> frozenset[str]:
-        """The ids that upstream returned, as they are remembered."""
+        """The ids that the upstream returned, hashed as they are remembered."""
         return frozenset(self.parts.keys.evidence(row.provider, found) for found in probed.ids)
 
     async def probe(self, row: VersionRow, credential: CredentialRow) -> Probed:
-        """Send the verification request with a version's key; that it will be sent is on the record first."""
+        """Send the verification request with a version's key.
+
+        That it will be sent is on the record first.
+        """
         assert row.sealed is not None
         await insist(self.parts.db, credential, self.parts.clock())
         definition = self.parts.catalog.get(row.provider)

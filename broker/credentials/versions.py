@@ -1,4 +1,4 @@
-"""Credentials and their versions: find them, move them as the lifecycle allows, and name what happened to them."""
+"""Credentials and their versions: find them, and move them as the lifecycle allows."""
 
 from __future__ import annotations
 
@@ -68,11 +68,13 @@ async def get_credential(session: AsyncSession, credential_id: str) -> Credentia
 
 
 async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, VersionRow]:
-    """Every version of a credential by number, as they are now; nobody else changes them until the transaction ends.
+    """Every version of a credential by number, as they are now, locked.
 
-    One order of locks for everybody, so that nobody waits in a ring: the credential, its versions, their rotation, its
-    intake.  The credential comes first and is read again with them: what was decided while this waited is seen, also a
-    version that was added or a revocation of the whole.
+    Nobody else changes them until the transaction ends.
+
+    Everybody locks in one order, so that nobody waits in a ring: the credential, its versions, their rotation, its
+    intake.  The credential is read again with its versions.  So what was decided during the wait is seen, also a new
+    version or the revocation of the whole.
     """
     credential = select(CredentialRow).where(CredentialRow.id == credential_id)
     await session.execute(credential.with_for_update().execution_options(populate_existing=True))
@@ -82,7 +84,10 @@ async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, Ve
 
 
 async def locked(session: AsyncSession, address: CredentialAddress) -> CredentialRow | None:
-    """The credential at that address, if there is one, with its versions as :func:`versions_of` locks them."""
+    """The credential at that address, if any, locked with its versions.
+
+    As :func:`versions_of` does.
+    """
     credential = await find_credential(session, address)
     if credential is not None:
         await versions_of(session, credential.id)
@@ -90,7 +95,7 @@ async def locked(session: AsyncSession, address: CredentialAddress) -> Credentia
 
 
 async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) -> None:
-    """A first key only: a credential whose key is in use, or under way, takes no other one.
+    """Refuse a first key if the credential has one in use or under way.
 
     Raises:
         ActiveKeyExists: names the fix, for an operator.
@@ -133,7 +138,7 @@ async def holds_key(session: AsyncSession, *, organization: str, provider: str, 
 
 
 def serves(versions: Iterable[VersionRow]) -> bool:
-    """Whether jobs have one of these keys, and upstream takes it."""
+    """Whether jobs have one of these keys, and the upstream takes it."""
     return any(row.state in USABLE and row.health != Health.FAILING for row in versions)
 
 
@@ -157,24 +162,26 @@ def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: in
 
 
 def _date(row: VersionRow, state: State, now: int) -> None:
-    """Note when a state began, and when upstream is to be asked about the key next."""
+    """Note when a state began, and when the upstream is asked about the key next."""
     if state is State.VERIFIED:
         row.verified_at = now
     elif state is State.ACTIVE:
-        # One that serves again was not asked about for a while.
+        # The upstream was not asked about one that serves again for a while.
         row.next_probe_at, row.probes = now if row.activated_at else now + FIRST_CHECK_MS, 0
         row.activated_at = row.activated_at or now
     elif state is State.RETIRING:
         row.next_probe_at = None
     elif state is State.REVOKED:
-        # At once: whoever revoked may have done so upstream too, and then it can be confirmed.
+        # At once: it may have been revoked upstream too, and then that can be confirmed.
         row.revoked_at, row.next_probe_at, row.probes = now, now, 0
     elif state is State.DESTROYED:
         destroy(row, now)
 
 
 async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
-    """Take a version out of use for good.  A key that was never verified has nothing to keep for: it goes at once.
+    """Take a version out of use for good.
+
+    A key that was never verified is of no more use: it is destroyed at once.
 
     Raises:
         UnlawfulMove, NotFound: as :func:`apply_move`.
@@ -187,7 +194,9 @@ async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow]
 
 
 async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
-    """Destroy a key that was never verified, and forget whose it is: it may be submitted again, wherever it belongs.
+    """Destroy a key that was never verified, and forget whose it is.
+
+    It may be submitted again, wherever it belongs.
 
     Raises:
         UnlawfulMove, NotFound: as :func:`apply_move`.
@@ -202,7 +211,10 @@ async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: 
 
 
 def destroy(row: VersionRow, now: int) -> None:
-    """Destroy the key material: the row's with the commit, and right after it what of it lies elsewhere."""
+    """Destroy the key material.
+
+    The row's goes with the commit.  What of it lies elsewhere goes right after it.
+    """
     session = object_session(row)
     if session is not None:
         orphans.discard(session, row.sealed, now)
