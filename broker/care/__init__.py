@@ -1,1 +1,1 @@
-"""Looking after keys in use: whether upstream still takes them, how old they may become, what a policy asks for."""
+"""Keys in use: whether the upstream takes them, their age, and what a policy asks for."""

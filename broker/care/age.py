@@ -1,7 +1,7 @@
 """How old a key may become: the interval that counts, and which keys are due.
 
-The interval is the credential's own, else its organization's, else its provider's; a key is due once that is over, or
-its credential's maximum age is reached, whichever comes first.  A key's age counts from the moment it was received.
+The interval is the credential's own, else its organization's, else its provider's.  A key is due once it has passed, or
+the credential's maximum age is reached, whichever comes first.  A key's age counts from the moment it was received.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from broker.providers.catalog import Catalog
 
 
 def interval_days(catalog: Catalog) -> ColumnElement[int]:
-    """The rotation interval in force for a credential row, in days; NULL where nobody named one."""
+    """The rotation interval in force for a credential row, in days; NULL if nobody named one."""
     declared = [
         (CredentialRow.provider == definition.id, literal(definition.rotation.interval_days))
         for definition in catalog
@@ -28,14 +28,14 @@ def interval_days(catalog: Catalog) -> ColumnElement[int]:
 
 
 def due_at(catalog: Catalog) -> ColumnElement[int]:
-    """When the active key is to be replaced, in milliseconds; NULL where nothing limits its age."""
+    """When the active key has to be replaced, in milliseconds; NULL if nothing limits its age."""
     interval, most = interval_days(catalog), CredentialRow.max_age_days
     first = case((or_(most.is_(None), interval <= most), interval), else_=most)
     return VersionRow.staged_at + first * DAY_MS
 
 
 def too_old_at() -> ColumnElement[int]:
-    """When the active key reaches its credential's maximum age, in milliseconds; NULL where there is none."""
+    """When the active key reaches its maximum age, in milliseconds; NULL if there is none."""
     return VersionRow.staged_at + CredentialRow.max_age_days * DAY_MS
 
 

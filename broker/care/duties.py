@@ -1,4 +1,4 @@
-"""What is to be done about keys in use from time to time."""
+"""What the worker does about keys in use, from time to time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ def duties(parts: Parts, verification: Verification) -> tuple[Duty, ...]:
     health = HealthCheck(parts, verification)
 
     async def check_health() -> None:
-        """Ask upstream about those that a job's call made suspect, and about all on a schedule."""
+        """Ask upstreams about suspects, and about all keys on a schedule.
+
+        A job's call made a key suspect.
+        """
         await in_turn(
             await health.due(), lambda row: row.provider, lambda row: verification.or_later(row, health.probe(row))
         )
 
     return (
         Duty("catch_up", health.catch_up, every=_CATCH_UP_MS),
-        Duty("check_health", check_health),  # as upstream says; the next check says otherwise
+        Duty("check_health", check_health),  # as the upstream says; the next check may say otherwise
     )

@@ -1,8 +1,10 @@
-"""Whether upstream still takes the keys in use: asked on a schedule, and when a job's call met a bad-key answer.
+"""Whether the upstream still takes the keys in use.
 
-An endpoint may answer 401 for its own reasons, so what a job was answered only makes the key suspect; the declared
-verification decides.  Once it says "bad key" the version is failing: nothing is leased or used under it until a probe
-succeeds, or the key before it serves again while that is still retiring.
+It is asked on a schedule, and when a job's call met a bad-key answer.
+
+An endpoint may answer 401 for its own reasons, so a job's answer only makes the key suspect.  The declared verification
+decides.  Once it says "bad key" the version is failing, and nothing is leased or used under it until a probe succeeds.
+The previous key serves meanwhile if it is still retiring.
 """
 
 from __future__ import annotations
@@ -31,16 +33,16 @@ from broker.notifications.notices import Kind as NoticeKind
 from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 
-# One bad-key answer in so long makes a key suspect: a job that provokes them can't make the broker hammer upstream.
+# One bad-key answer in so long makes a key suspect, so that no job can make the broker hammer the upstream.
 QUIET_MS = 30_000
 # When a suspect's check is due: before every scheduled one, however many are late.
 _AT_ONCE = 0
-# So often upstream may say that it is asked too fast before that counts as an outage.
+# So often the upstream may say that it is asked too fast before that counts as an outage.
 _PATIENCE = 3
 
-# Whoever moves versions holds their rows and then waits for the record's head, which a batch with this in it holds
-# already: so it passes over what is locked.  Where a key that is being moved stays in use, the next bad-key answer
-# makes it suspect.
+# Commands that move versions hold their rows and then wait for the record's head, which a batch with this in it holds
+# already.  So it passes over what is locked.  If a key that is being moved stays in use, the next bad-key answer makes
+# it suspect.
 _SUSPECTED = (
     select(VersionRow.credential_id, VersionRow.number)
     .where(
@@ -77,16 +79,19 @@ def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
 
 
 def spread(credential: str, hours: int) -> int:
-    """Milliseconds between two checks of a key: ``hours`` give or take a fifth, its own for each credential.
+    """Milliseconds between two checks of a key: ``hours`` give or take a fifth.
 
-    So keys that came into use together drift apart instead of being asked about at once for ever.
+    Each credential has its own share, so keys that came into use together drift apart.
     """
     share = int.from_bytes(hashlib.sha256(credential.encode()).digest()[:4]) / 2**32
     return int(hours * 3_600_000 * (0.8 + 0.4 * share))
 
 
 def _in_force() -> ColumnElement[bool]:
-    """Whether a version's credential may be used: neither it nor its organization is cut off, and it isn't paused."""
+    """Whether a version's credential may be used.
+
+    Neither it nor its organization is cut off, and it isn't paused.
+    """
     return (
         select(CredentialRow.id)
         .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
@@ -108,7 +113,10 @@ class HealthCheck:
     verification: Verification
 
     async def due(self) -> list[VersionRow]:
-        """Versions in use whose probe is due, of every tenant; a share of each provider, suspects beside the others."""
+        """Versions in use whose probe is due, of every tenant; a share of each provider.
+
+        Suspects have a share beside the others.
+        """
         waits = and_(
             VersionRow.state.in_(sorted(USABLE)),
             VersionRow.next_probe_at <= self.parts.clock(),
@@ -120,7 +128,10 @@ class HealthCheck:
             return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at, suspect)))
 
     async def catch_up(self) -> None:
-        """Make due what was set before the clock stepped back: it would wait until the old time comes again."""
+        """Make due what was set before the clock stepped back.
+
+        It would wait until the old time comes again.
+        """
         now = self.parts.clock()
         stepped_back = or_(
             VersionRow.health_at > now + QUIET_MS,
@@ -131,7 +142,11 @@ class HealthCheck:
             await session.execute(update(VersionRow).where(*late).values(next_probe_at=now))
 
     async def probe(self, row: VersionRow) -> bool:
-        """Probe one version and act on what comes back; False where upstream gave no answer about the key."""
+        """Probe one version and act on the answer.
+
+        Returns:
+            False if the upstream gave no answer about the key.
+        """
         scope = Scope.of(row.organization_id)
         async with self.parts.db.read(scope) as session:
             credential = await session.get(CredentialRow, row.credential_id)
@@ -139,7 +154,7 @@ class HealthCheck:
                 return True
             until = await not_before(session, credential, self.parts.catalog, self.parts.clock())
         probed = await self.verification.probe(row, credential) if until is None else None
-        # Whether an outage was told of already is seen across tenants only.
+        # Whether people were notified of an outage already is seen across tenants only.
         wide = probed is not None and probed.answer is Answer.UNREACHABLE
         async with self.parts.db.write(EVERY_TENANT if wide else scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
@@ -173,7 +188,11 @@ class HealthCheck:
         await record(session, *events)
 
     def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
-        """Note what upstream said, and when to ask again; the health before and now, where it changed."""
+        """Note what the upstream said, and when to ask again.
+
+        Returns:
+            The health before and now; None if it is the same.
+        """
         before = Health(row.health)
         limited = probed.too_fast and row.probes < _PATIENCE
         found = {

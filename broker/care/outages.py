@@ -10,15 +10,17 @@ from broker.credentials.tables import VersionRow
 from broker.notifications.notices import notify
 from broker.notifications.tables import NoticeRow
 
-# An upstream that answers one key and not the next is notified of no more often than this.
+# If an upstream answers one key and not the next, operators are notified no more often than this.
 _APART_MS = 3_600_000
 
 
 async def notify_outage(session: AsyncSession, row: VersionRow, *, now: int) -> None:
-    """Tell operators that upstream didn't answer about a key, unless they know of this outage already.
+    """Notify operators of an outage, unless they know of it already.
 
-    It is the outage that they know of for as long as no key was answered since.  The notice is no organization's: an
-    outage is everybody's, so the ``session`` has to see every tenant, and whoever is limited to some isn't notified.
+    An upstream did not answer about the key of ``row``.
+
+    It is the outage that they know of while no key was answered since.  An outage is everybody's, so its notice
+    is no organization's: the ``session`` has to see every tenant, and operators of only some aren't notified.
     """
     notified = await session.scalar(
         select(func.max(NoticeRow.created_at)).where(
@@ -41,7 +43,7 @@ async def notify_outage(session: AsyncSession, row: VersionRow, *, now: int) -> 
         credential=row.credential_id,
         version=row.number,
         now=now,
-        # Of several keys that meet it in the same moment one is told.
+        # Of several keys that meet it in the same moment, one makes the notice.
         dedup=f"key_unreachable/{row.provider}/{now // _APART_MS}",
         facts={"last4": row.last4},
     )

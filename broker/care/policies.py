@@ -15,7 +15,10 @@ from broker.credentials.versions import get_credential
 
 
 class Age(NamedTuple):
-    """A new key is asked for after ``rotation_days``; one over ``max_age_days`` is only listed, or refused."""
+    """When a new key is asked for, and what happens to one that is too old.
+
+    A new key is asked for after ``rotation_days``.  One older than ``max_age_days`` is only listed, or refused.
+    """
 
     rotation_days: int | None
     max_age_days: int | None
@@ -28,7 +31,7 @@ async def of_credential(
     """Set a credential's own policy.
 
     Raises:
-        Invalid: old keys are to be refused, but not from which age on.
+        Invalid: old keys should be refused, but nobody says from which age on.
     """
     if age.on_max_age == "refuse" and age.max_age_days is None:
         raise Invalid("max_age_days: name the age from which a key is to be refused.")
