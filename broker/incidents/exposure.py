@@ -1,4 +1,7 @@
-"""A key was exposed: cut it off, ask for a new one, notify everybody and begin to watch it die, in one transaction."""
+"""A key was exposed: cut it off, ask for a new one, notify people, watch it die.
+
+All of this begins in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """What was done.  ``link`` is the intake and secret of the customer's new link, where one was made."""
+    """What was done.
+
+    ``link`` is the intake and secret of the customer's new link, if one was made.
+    """
 
     exposure: ExposureRow
     link: tuple[str, str] | None
@@ -53,10 +59,11 @@ class Exposed:
 async def expose(
     session: AsyncSession, parts: Parts, rotating: Rotating, actor: Actor, credential_id: str, found: Found, *, now: int
 ) -> Exposed:
-    """Cut an exposed key off.  Reported again: no change.
+    """Cut an exposed key off.  Idempotent.
 
     Raises:
-        NotFound: no such version. Invalid: ``since`` lies ahead, or a text holds what looks like a key.
+        NotFound: no such version.
+        Invalid: ``since`` lies ahead, or a text holds what looks like a key.
     """
     credential = await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)
@@ -88,7 +95,7 @@ async def expose(
         ),
         *events,
     )
-    # With the record's head in hand, as batches change leases: the other way round each could wait for the other.
+    # Done while it holds the record's head, as batches do: the other way round each could wait for the other.
     await _end_leases(session, row, now)
     return Exposed(exposure, link)
 
@@ -115,9 +122,13 @@ def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: int)
 async def _revoke(
     session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: int
 ) -> list[Event]:
-    """Cut the version off, with the request that it answered; the caller records the events, last of all."""
+    """Cut the version off; its request can take another key.
+
+    Returns:
+        What happened, for the caller to record, last of all.
+    """
     if row.state in {State.REVOKED, State.DESTROYED}:
-        # Its leases that never saw it go on with the key after it: they don't fall with the version, so each is cut.
+        # Leases that never saw it go on with the next key: they don't end with the version, so each is cut off.
         open_ones = select(LeaseRow.id).where(_is_open(row, now))
         await raise_epoch(session, row.credential_id, *await session.scalars(open_ones))
         if row.sealed is not None:
@@ -127,7 +138,10 @@ async def _revoke(
 
 
 async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
-    """The raised epochs make every call look again; here they find it over."""
+    """End the open leases.
+
+    The raised epochs make every call look again, and find its lease ended.
+    """
     ended = {"ended_at": now, "end_reason": "lease.revoked"}
     await session.execute(update(LeaseRow).where(_is_open(row, now)).values(ended))
 
@@ -166,9 +180,11 @@ async def _ask_for_a_new_key(
     exposure: ExposureRow,
     now: int,
 ) -> tuple[str, str] | None:
-    """An urgent rotation; one that is under way becomes urgent, and a link that still works goes on working.
+    """Begin an urgent rotation; the intake and secret of its link, if a new one was made.
 
-    One whose key the provider's API was to make is given up: no key is in force any more that could make it.
+    A rotation that is under way becomes urgent, and a link that still works goes on working.
+
+    A rotation that waits for the provider's API to make its key is cancelled, as no key in force could make it.
     """
     running = await rotation.open_of(session, credential.id)
     if running is not None and (running.intake_id is not None or running.activated_at is not None):

@@ -10,7 +10,10 @@ from broker.base.db import Table, TenantOwned
 
 
 class ExposureRow(TenantOwned, Table):
-    """A key was seen where it should not be.  ``since`` is from when on it may have been (milliseconds)."""
+    """A key was seen where it should not be.
+
+    ``since`` is from when on it may have been there (milliseconds).
+    """
 
     __tablename__ = "exposures"
     __table_args__ = (UniqueConstraint("credential_id", "version"),)

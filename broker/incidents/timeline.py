@@ -1,4 +1,6 @@
-"""An exposure's timeline for export: who could have used the key when, and every use since the suspected time.
+"""An exposure's timeline for export: who could use the key when, and every use.
+
+Uses are those since the suspected time.
 
 One JSON value a line, each with a ``type``: ``exposure``, ``could_use``, ``lease``, ``event`` and at the end
 ``summary``.  It is read from the record, so it shows no more and no less than what was recorded.
@@ -25,7 +27,7 @@ from broker.organizations.tables import OrganizationRow
 
 _PAGE = 500
 
-# Each is one request that was sent with the key: by a job, by the broker's checks, or by its rotation over the API.
+# Each is one request that was sent with the key: by a job, a check of the broker, or a rotation over the API.
 _USES = frozenset({"use.authorized", "credential.probe.authorized", "rotation.call.authorized"})
 
 Line = dict[str, Any]
@@ -52,7 +54,10 @@ class _Subject:
 
 
 async def timeline(db: Database, exposure: ExposureRow) -> AsyncIterator[Line]:
-    """The lines of the timeline, in order, each kind oldest first; read in pages, never held whole."""
+    """The lines of the timeline in order, each kind oldest first.
+
+    They are read in pages and never held whole.
+    """
     scope = Scope.of(exposure.organization_id)
     async with db.read(scope) as session:
         about = _Subject(
@@ -95,7 +100,10 @@ def _grants(about: _Subject) -> Select[GrantRow, WorkloadRow]:
 
 
 def _leases(exposure: ExposureRow) -> Select[LeaseRow]:
-    """The leases of the key that stood since, and whichever showed it: that job may have a copy to this day."""
+    """The leases of the key that stood since, and all that showed it.
+
+    A job that was shown the key may have a copy to this day.
+    """
     return select(LeaseRow).where(
         LeaseRow.credential_id == exposure.credential_id,
         LeaseRow.version == exposure.version,
