@@ -18,12 +18,7 @@ _FIRST_LINE_MOST = 90
 _WRITTEN_BEFORE = frozenset(
     {
         "broker/__init__.py",
-        "broker/care",
-        "broker/credentials",
-        "broker/incidents",
-        "broker/intake",
         "broker/proxy",
-        "broker/rotations",
     }
 )
 _RETIRED = {
