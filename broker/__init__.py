@@ -1,4 +1,6 @@
-"""Keybroker: a credential broker for API keys that customers share with a vendor.  This docstring is the map.
+"""Keybroker: a credential broker for API keys that customers share with a vendor.
+
+This docstring is the map.
 
 Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, columns, commands) may be older::
 

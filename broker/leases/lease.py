@@ -12,7 +12,10 @@ from broker.leases.tables import LeaseRow
 
 
 class Lease(NamedTuple):
-    """A lease as it is now; its fields are its row's columns.  Times are milliseconds since the epoch."""
+    """A lease as it is now.
+
+    Its fields are its row's columns.  Times are milliseconds since the epoch.
+    """
 
     id: str
     organization_id: str
@@ -62,6 +65,9 @@ _columns = attrgetter(*Lease._fields)
 
 
 def lease_of(row: LeaseRow) -> Lease:
-    """The lease of a row; ``expires_at``, which is not authenticated, goes no further than ``until``, which is."""
+    """The lease of a row.
+
+    ``expires_at``, which is not authenticated, goes no further than ``until``, which is.
+    """
     lease = Lease._make(_columns(row))
     return lease._replace(mode=Mode(row.mode), expires_at=min(row.expires_at, row.until))

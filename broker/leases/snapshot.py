@@ -75,7 +75,10 @@ NO_KEYS = UsableKeys()
 
 @dataclass(frozen=True, slots=True)
 class AccessSnapshot:
-    """One consistent snapshot.  ``organization_id`` and ``slug`` are None if there is no such one."""
+    """One consistent snapshot.
+
+    ``organization_id`` and ``slug`` are None if there is no such organization.
+    """
 
     organization_id: str | None
     slug: str | None

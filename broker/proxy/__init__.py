@@ -1,1 +1,1 @@
-"""One call to an upstream, the key never leaving the broker."""
+"""One call to an upstream; the key never leaves the broker."""

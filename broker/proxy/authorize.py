@@ -1,4 +1,7 @@
-"""Before a key is opened: whose call it is, whether it may be made, and that it will be is on the record."""
+"""What happens before a key is opened.
+
+It is found out whose call it is, decided whether it may be made, and put on the record that it will be.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,10 @@ class Authorizer:
             return ()
 
     async def expect(self, in_flight: InFlightCall, call: ProxiedCall) -> None:
-        """Have a call that still comes end when its lease does; refused, and recorded, where that is over already."""
+        """Have a call that still comes end when its lease does.
+
+        If the lease has ended already, the call is refused, which is recorded.
+        """
         since = time.monotonic()
         try:
             lease, snapshot = await self._leasing.snapshot_of(in_flight.lease)
@@ -139,7 +145,10 @@ class Authorizer:
         in_flight.depends_on(lease, 0, self._leasing.guards_of(lease, snapshot), since)
 
     async def authorized(self, in_flight: InFlightCall, call: ProxiedCall, attempt: Attempt) -> Use:
-        """Decide, and make the use durable; a refusal is recorded.  The key is still sealed when this returns."""
+        """Decide, and make the use durable; a refusal is recorded.
+
+        The key is still sealed when this returns.
+        """
         until = time.monotonic() + attempt.patience
         lease, renewed = in_flight.lease, False
         while True:

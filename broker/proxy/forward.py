@@ -1,4 +1,7 @@
-"""One try of a call: the key is opened, injected and sent, the answer masked, the outcome recorded."""
+"""One try of a call.
+
+The key is opened, injected and sent, the answer masked, the outcome recorded.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ class UpstreamUntrusted(Unavailable):
 
 
 class UpstreamUnreadable(Unavailable):
-    """An answer came that can't be read: the call may have been carried out, so it is never made again."""
+    """An answer came that can't be read.
+
+    The call may have been carried out, so it is never made again.
+    """
 
     status = 502
     code = "upstream_unreadable"
@@ -66,10 +72,10 @@ class UpstreamEncoding(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Upstream's answer on its way back; ``asked`` is the seconds for which it wants no more calls.
+    """The upstream's answer on its way back.
 
-    ``asked`` is None where the answer isn't about upstream's rate.  ``bad_key`` says that it is the answer to a key
-    that upstream refuses.
+    ``asked`` is the seconds for which it wants no more calls, and None if the answer isn't about its rate.
+    ``bad_key`` says that it is the answer to a key that the upstream refuses.
     """
 
     status: int
@@ -90,7 +96,10 @@ class Forwarder:
     async def forwarded(
         self, in_flight: InFlightCall, use: Use, call: ProxiedCall, small: bytes | None
     ) -> AsyncIterator[Answer]:
-        """One try: the key is opened, injected and sent; the outcome is recorded when the context closes."""
+        """One try: the key is opened, injected and sent.
+
+        The outcome is recorded when the context closes.
+        """
         try:
             # call (10) the key, whose use is on the record by now
             key = await self._opening.open(use.key, in_flight.lease.target)
@@ -129,7 +138,10 @@ class Forwarder:
     async def _handed_back(
         self, response: Received, key: bytes, addresses: Addresses, in_flight: InFlightCall, use: Use
     ) -> Answer:
-        """What the job gets of an answer: masked, or nothing of it where an echoed key could not be seen in it."""
+        """What the job gets of an answer: it is masked.
+
+        If an echoed key could not be seen in it, the job gets nothing of it.
+        """
         redactor = Redactor(key)
         masked = redactor.headers(response.headers.items())
         self._note(use, response, masked)
@@ -148,7 +160,10 @@ class Forwarder:
         use.asked, use.pause = asked_of(*said), pause_of(*said)
 
     def _complete(self, use: Use) -> None:
-        """Put the outcome on the record, and what it means for the key, without making the job wait for it."""
+        """Put the outcome on the record, and what it means for the key.
+
+        The job doesn't wait for it.
+        """
         # call (16) what came of it
         now = self._clock()
         event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
@@ -196,7 +211,10 @@ async def _passing(
 
 
 async def _first(passing: AsyncIterator[bytes]) -> bytes | Exception:
-    """The first part of a body, or how it broke off: after an answer has begun that is not "no answer"."""
+    """The first part of a body, or how it broke off.
+
+    Once an answer has begun, that is not "no answer".
+    """
     try:
         return await anext(passing, b"")
     except (Unreadable, OSError) as broken:
@@ -219,7 +237,10 @@ def _unseen(use: Use, form: str) -> UpstreamEncoding:
 
 
 def _failed(error: Unreachable | Unreadable, in_flight: InFlightCall, use: Use) -> BrokerError:
-    """What the job is told where no answer came, or none that can be read; the use's reason is set."""
+    """What the job is told if no answer came, or none that can be read.
+
+    The use's reason is set.
+    """
     title = use.definition.title
     use.reason = _reason(error)
     if isinstance(error, Untrusted):

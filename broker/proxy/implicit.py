@@ -24,9 +24,10 @@ class Implicit:
         self._kept = Recent[tuple[AccessTarget, str], Lease](_REMEMBERED)
 
     async def lease(self, caller: WorkloadCaller, call: ProxiedCall, *, again: bool = False) -> Lease:
-        """A lease that stands and whose grant allows ``call``; a new one is on the record like every other.
+        """A lease that stands and whose grant allows ``call``.
 
-        ``caller`` is the one who asks for the call; ``again`` says that the kept one turned out to have ended.
+        A new one is on the record as every lease is.  ``caller`` is the one who asks for the call.  ``again`` says that the
+        kept one turned out to have ended.
 
         Raises:
             LeaseDenied: no grant allows it; recorded.

@@ -99,14 +99,15 @@ class InFlightCall:
         return self._lease
 
     def depends_on(self, lease: Lease, version: int, guards: Mapping[str, int], since: float) -> None:
-        """What the decision relied on, known to have held at ``since`` (monotonic) or later.
+        """Note what the decision relied on, known to have held at ``since`` (monotonic) or later.
 
-        ``version`` is that of the key that is used, which needn't be the one the lease was issued for; 0 while none is.
+        ``version`` is that of the used key, which needn't be the one that the lease was issued for.  It is 0 while no
+        key is used.
         """
         self._lease, self.version, self.guards, self.confirmed = lease, version, guards, since
 
     def moves(self) -> None:
-        """Something came or went: the call is not silent."""
+        """Note that something came or went: the call is not silent."""
         self.moved = time.monotonic()
 
     def cut(self, reason: BrokerError) -> None:
@@ -155,7 +156,8 @@ class InFlightCalls:
         """A call under this lease, for as long as the context is open.
 
         Raises:
-            TooManyCalls: before; BrokerEnding, TookTooLong, or what the call was cut for: at any time.
+            TooManyCalls: before the call is entered.
+            BrokerEnding, TookTooLong, or the reason why the call was cut: at any time.
         """
         if self._ended:
             raise BrokerEnding(_ENDING, retry_after=1)
@@ -183,7 +185,7 @@ class InFlightCalls:
             raise TookTooLong(f"A call may take {self.limits.seconds:g} seconds; ask for less at once.") from None
 
     async def drained(self, *cut: str) -> None:
-        """Return once no call that relies on one of these ids can pass a byte any more, on any replica.
+        """Return once no call that relies on one of these ids can pass a byte, on any replica.
 
         Call it after the transaction that revoked them and before answering.
         """
@@ -196,9 +198,9 @@ class InFlightCalls:
             await asyncio.sleep(CHECK_S / 10)
 
     async def end(self, drain_seconds: float) -> None:
-        """Let calls under way go on for so long, then cut them and take no more; returns once none is left.
+        """Let calls under way go on for so long, then cut them and take no more.  Idempotent.
 
-        Each has its outcome on the record, or on its way there, when this returns; again: no change.
+        This returns once no call is left.  Then each has its outcome on the record, or on its way there.
         """
         await self._none_left(drain_seconds)
         self._ended = True
@@ -233,7 +235,7 @@ class InFlightCalls:
                 _log.warning("proxy.flights_not_confirmed", error=type(error).__name__)
 
     async def confirm(self, call: InFlightCall) -> None:
-        """Wait until the call's guards were compared lately; cuts it where they can't be."""
+        """Wait until the call's guards were compared lately; cuts the call if they can't be."""
         deadline = time.monotonic() + _PATIENCE_S
         while call.over is None and time.monotonic() - call.confirmed >= FENCE_S:
             if time.monotonic() > deadline:
@@ -255,17 +257,20 @@ class InFlightCalls:
             if began - call.moved > self.limits.idle_seconds:
                 idle = self.limits.idle_seconds
                 call.cut(TookTooLong(f"Nothing has moved for {idle:g} seconds; the call was ended."))
-            elif call.guards is not looked_at:  # decided on again meanwhile; compared the next time
+            elif call.guards is not looked_at:  # it was decided on again meanwhile, so it is compared the next time
                 continue
             elif not stands or any(present[id_] != epoch for id_, epoch in looked_at.items()):
                 changed.append(call)
             else:
                 call.confirmed = max(call.confirmed, began)
-        # Last, and at once: however many a revocation ends, the others don't wait for them.
+        # Last, and all at once: the other calls don't wait for those that a revocation ends, however many.
         await asyncio.gather(*(self._decide_again(call, began) for call in changed))
 
     async def _decide_again(self, call: InFlightCall, began: float) -> None:
-        """An epoch moved, or the lease's time has passed: it may have been renewed, or another grant given."""
+        """Decide on a call again, whose epoch moved or whose lease's time has passed.
+
+        The lease may have been renewed, or another grant given.
+        """
         try:
             lease = await self._leasing.find(call.lease.id)
             await self._snapshots.get(lease.target, fresh=True)

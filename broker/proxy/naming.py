@@ -1,6 +1,6 @@
 """The names of a query's parameters, as the record may hold them.  Pure.
 
-Values stay out of it.  A name is a job's own text: only what is a name and nothing else goes to the core of an event.
+Values stay out of it.  A name is a job's own text, so only plain names go to the core of an event.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _MOST = 32
 
 
 class Names(NamedTuple):
-    """``plain`` names, for the core; what else there was, for the personal part, without what could be a key."""
+    """``plain`` names for the core, and ``other`` ones for the personal part.
+
+    A name that could be a key isn't among them.
+    """
 
     plain: tuple[str, ...]
     other: str
@@ -34,7 +37,7 @@ def names(query: str, could_be_key: Callable[[str], bool]) -> Names:
     for name in sorted({one.name for one in read(query) if one.name})[:_MOST]:
         if len(name) > _LONGEST:
             other.append("(long name)")
-        elif could_be_key(name) or could_be_key(name.replace(" ", "+")):  # as a + is read that wasn't encoded
+        elif could_be_key(name) or could_be_key(name.replace(" ", "+")):  # a + that wasn't encoded reads as a blank
             other.append("(like a key)")
         else:
             (plain if _NAME.fullmatch(name) else other).append(name)

@@ -30,7 +30,7 @@ def judged(raw_path: bytes, encoded_slashes: tuple[str, ...] = ()) -> str:
     Args:
         raw_path: the part after ``/proxy/{organization}/{provider}``, still percent-encoded, beginning with ``/``.
         encoded_slashes: patterns of paths whose ``*`` may hold ``%2F``, which its provider takes for part of a name.
-            The path must be no other one where somebody decodes it first, so it is judged as if they were slashes.
+            If somebody decodes the path first, it must be no other path. So it is judged as if these were slashes.
 
     Raises:
         PathRefused: it (or any repeated decoding of it) holds a dot segment, an encoded slash, a backslash, a

@@ -1,7 +1,8 @@
-"""Mask a key that an upstream echoes, however it is encoded and escaped and wherever a stream is cut.  Pure.
+"""Masks a key that an upstream echoes.  Pure.
 
-What is found is masked byte for byte, so that lengths stay true.  What this can't do: see a key that upstream split,
-compressed, encrypted, reversed or encoded in an unusual way, or whose pieces come in answers to several requests.
+It finds the key however it is encoded and escaped, and wherever the stream is cut.  It masks byte for byte, so lengths
+stay true.  It can't see a key that the upstream split, compressed, encrypted, reversed or encoded in an unusual way, or
+whose pieces come in answers to several requests.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ class Redactor:
         self._shortest = len(key)
         self._stream = Following(self._spellings)
         self._held = b""
-        self._within: list[Span] = []  # what of the held is a key's
+        self._within: list[Span] = []  # the parts of what is held that are a key's
         self.found = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """What may be passed on after ``chunk`` has come; at times nothing."""
+        """The bytes that may be passed on after ``chunk`` has come; at times there are none."""
         return self._fed(chunk, self._spellings.near_escapes(chunk))
 
     def parts(self, chunk: bytes) -> Iterator[bytes]:
-        """The same, bit by bit where ``chunk`` holds so many escapes that others should have their turn in between."""
+        """The same in parts.
+
+        If ``chunk`` holds many escapes, others should have their turn between its parts.
+        """
         stretches = self._spellings.near_escapes(chunk)
         if len(chunk) > _PIECE and stretches and _has_many_escapes(chunk, stretches):
             yield from (self.feed(chunk[at : at + _PIECE]) for at in range(0, len(chunk), _PIECE))
@@ -41,7 +45,7 @@ class Redactor:
             yield self._fed(chunk, stretches)
 
     def flush(self) -> bytes:
-        """What was held back, at the end of the stream; masked where it is half a key."""
+        """The bytes that were held back, at the end of the stream; half a key is masked too."""
         half = self._stream.half()
         found = self._within if half is None else [*self._within, (half, len(self._held))]
         held, self._held, self._within = self._held, b"", []

@@ -1,4 +1,7 @@
-"""Strip first, inject last: what of a caller's request goes upstream, and the key into its one placement.  Pure."""
+"""Strip first, inject last: which of a caller's headers go to the upstream.  Pure.
+
+The key goes into its one placement.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from broker.base.errors import Invalid
 from broker.base.parameters import folded, read
 from broker.providers.definition import KeyPlacement
 
-# RFC 9110 §7.6.1, and what only this hop is meant to read.
+# RFC 9110 §7.6.1, and other headers that only this hop should read.
 HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -42,7 +45,7 @@ _OURS = frozenset(
 _NEVER_SENT = HOP_BY_HOP | _OURS
 _CARRIED = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
-# Some frameworks and gateways take another method or address from these than the ones that were judged.
+# From these headers some frameworks and gateways take another method or address than the judged one.
 _REWRITES = re.compile(
     "x-(?:http-)?(?:method|verb)(?:-override)?"
     "|(?:http-)?(?:method|verb)-override"
@@ -55,19 +58,24 @@ Headers = list[tuple[str, str]]
 
 
 def alias(name: str) -> str:
-    """Spellings that some servers treat as one (CGI, RFC 3875 §4.1.18): case, percent-encoding, any sign for a dash."""
+    """One name for all spellings that some servers treat as one (CGI, RFC 3875 §4.1.18).
+
+    These differ in case, in percent-encoding, and in the sign that stands for a dash.
+    """
     return _NO_SEPARATOR.sub("-", (unquote(name) if "%" in name else name).lower())
 
 
 def tokens(connection: str) -> set[str]:
-    """The headers that a ``Connection`` header names as being for this hop only (RFC 9110 §7.6.1)."""
+    """The headers that a ``Connection`` header says are for this hop only (RFC 9110 §7.6.1)."""
     return {alias(token.strip()) for token in connection.split(",")}
 
 
 def request_headers(
     caller: Iterable[tuple[str, str]], required: Collection[tuple[str, str]], placement: KeyPlacement
 ) -> Headers:
-    """The headers to send: the caller's less hop-by-hop ones and ours, the provider's fixed ones, the key last.
+    """The headers to send: the caller's, then the provider's fixed ones, the key last.
+
+    Of the caller's, hop-by-hop ones and ours stay behind.
 
     Raises:
         Invalid: a header value that HTTP can't carry.
@@ -94,9 +102,10 @@ def _stays_here(aliased: str) -> bool:
 
 
 def target(base: str, path: str, caller_query: str | None, placement: KeyPlacement) -> str:
-    """The URL to call: ``path`` and the query of the call below ``base``, byte for byte but for an injected key.
+    """The URL to call: ``path`` and the query of the call below ``base``.
 
-    ``caller_query`` is None where the call has no ``?``; an empty query keeps it (RFC 3986 §6.2.3: they may differ).
+    All but an injected key is sent byte for byte.  ``caller_query`` is None if the call has no ``?``.  An empty query
+    keeps its ``?``: the two may differ (RFC 3986 §6.2.3).
 
     Raises:
         QueryRefused: the key goes into the query, and which parameter is its own can't be told.
@@ -106,7 +115,9 @@ def target(base: str, path: str, caller_query: str | None, placement: KeyPlaceme
 
 
 def query(caller: str, placement: KeyPlacement) -> str:
-    """The query to send: the caller's bytes less every spelling of the injected parameter, the key last.
+    """The query to send: the caller's bytes, the key last.
+
+    Every spelling of the injected parameter is taken out of the caller's bytes.
 
     Raises:
         QueryRefused: which parameter is the key's can't be told.

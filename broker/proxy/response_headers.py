@@ -1,4 +1,4 @@
-"""What of an upstream's answer is handed back.  Pure."""
+"""Which headers of an upstream's answer are handed back.  Pure."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class Addresses:
     asked: str
 
     def through_proxy(self, reference: str) -> str:
-        """A reference of the answer, absolute: below the proxy where it is below the base URL, else as it is.
+        """A reference of the answer, absolute.
 
-        What can't be read as a reference (RFC 3986) stays as it is.
+        If it is below the base URL, it leads below the proxy instead.  A text that can't be read as a reference
+        (RFC 3986) stays as it is.
         """
         try:
             target = urljoin(self.asked, reference)
@@ -95,15 +96,19 @@ class Addresses:
 
 
 def _origin(url: SplitResult) -> tuple[str, str, str | None, int | None]:
-    """The origin, its port spelled out or not (RFC 3986 §6.2.3); a user before the host makes it another one."""
+    """The origin, the same whether its port is spelled out or not (RFC 3986 §6.2.3).
+
+    A user before the host makes it another origin.
+    """
     port = _DEFAULT_PORTS.get(url.scheme) if url.port is None else url.port
     return url.scheme, url.netloc.rpartition("@")[0], url.hostname, port
 
 
 def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, status: int) -> Headers:
-    """The headers to hand back; references to the upstream (``Location``, ``Link``) lead through the proxy.
+    """The headers to hand back.
 
-    An answer with a ``status`` that has no content says no length (RFC 9110 §8.6).
+    References to the upstream (``Location``, ``Link``) lead through the proxy.  If an answer with this ``status`` has
+    no content, it says no length (RFC 9110 §8.6).
     """
     # call (14) what of the upstream's headers is the job's
     kept = []
@@ -123,7 +128,10 @@ def response_headers(upstream: Iterable[tuple[str, str]], addresses: Addresses, 
 
 
 def request_id(masked: Iterable[tuple[str, str]]) -> str:
-    """The upstream's own id of the request, of masked headers; empty where it gives none that can be kept."""
+    """The upstream's own id of the request, from masked headers.
+
+    It is empty if the upstream gives none that can be kept.
+    """
     given = {name.lower(): value for name, value in masked}
     return next((kept for name in _REQUEST_IDS if (kept := keepable(given.get(name, "")))), "")
 

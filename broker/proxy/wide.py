@@ -24,10 +24,10 @@ def is_declared(headers: Iterable[tuple[str, str]]) -> bool:
 
 
 class WideText:
-    """Looks for such an encoding in a body: its byte order mark, or the key with zeros between its characters.
+    """Looks for such an encoding in a body.
 
-    Of the key the first letters and digits in a row are looked for, as other characters may be escaped; where too few
-    stand together, its beginning.
+    It looks for a byte order mark, or for the key with zeros between its characters.  Characters of a key may be
+    escaped, so only its first letters and digits in a row are looked for, or its beginning if too few stand together.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -39,7 +39,7 @@ class WideText:
         self._end = b""
 
     def seen(self, chunk: bytes) -> bool:
-        """Whether it is in what has come up to the end of ``chunk``, the next part of the body."""
+        """Whether the body shows it up to the end of ``chunk``, its next part."""
         if len(self._begins) < 4:
             self._begins += chunk[:4]
         if self._begins.startswith(_BYTE_ORDER_MARKS):
