@@ -247,7 +247,7 @@ class Event:
     outcome: Outcome | None = None
     note: str = ""
     request: str = ""
-    id: str = field(default_factory=lambda: ids.new("evt"))
+    id: str = field(default_factory=lambda: ids.new(ids.AuditEventId))
 
     @classmethod
     def about(cls, what: OnRecord, kind: str, actor: Actor, time: int, **more: Unpack[Fields]) -> Event:

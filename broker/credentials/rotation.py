@@ -87,7 +87,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
         )
     active = next((row.number for row in versions.values() if row.state == State.ACTIVE), None)
     row = RotationRow(
-        id=ids.new("rot"),
+        id=ids.new(ids.RotationId),
         organization_id=credential.organization_id,
         credential_id=credential.id,
         provider=credential.provider,

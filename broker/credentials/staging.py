@@ -125,7 +125,7 @@ async def with_sealed(
             )
             number = (await session.scalar(taken) or 0) + 1
             organization = await session.get(OrganizationRow, address.organization)
-        where = credential.id if credential else ids.new("crd")
+        where = credential.id if credential else ids.new(ids.CredentialId)
         about["organization"] = organization.slug if organization else ""
         binding = Binding("credential", address.organization, where, number, address.definition.id)
         try:

@@ -1,49 +1,82 @@
 """Identifiers: a type prefix, an underscore and a UUIDv7 in 32 hexadecimal digits.
 
 The digits are lower case.  The prefix tells a reader (and a log search) what a value names.  UUIDv7 (RFC 9562) makes
-ids sort by creation; the cursors of lists rely on that.
+ids sort by creation; the cursors of lists rely on that.  Each kind is a type of its own, so that mypy finds two that are mixed up; at run time all
+are strings.  They are made here, read from columns that have the type, and taken from callers by
+:mod:`broker.web.api.fields`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NewType, TypeGuard, TypeVar
 
 import uuid_utils
 
-PREFIXES = {
-    "org": "organization",
-    "opr": "operator",
-    "wkl": "workload",
-    "crd": "credential",
-    "int": "intake",
-    "rot": "rotation",
-    "exp": "exposure",
-    "grt": "grant",
-    "lse": "lease",
-    "use": "use",
-    "evt": "audit event",
-    "fnd": "finding",
-    "ntc": "notice",
-    "whk": "webhook",
-    "dlv": "delivery",
-    "req": "request",
+OrganizationId = NewType("OrganizationId", str)
+OperatorId = NewType("OperatorId", str)
+WorkloadId = NewType("WorkloadId", str)
+CredentialId = NewType("CredentialId", str)
+IntakeId = NewType("IntakeId", str)
+RotationId = NewType("RotationId", str)
+ExposureId = NewType("ExposureId", str)
+GrantId = NewType("GrantId", str)
+LeaseId = NewType("LeaseId", str)
+UseId = NewType("UseId", str)
+AuditEventId = NewType("AuditEventId", str)
+FindingId = NewType("FindingId", str)
+NoticeId = NewType("NoticeId", str)
+WebhookId = NewType("WebhookId", str)
+DeliveryId = NewType("DeliveryId", str)
+RequestId = NewType("RequestId", str)
+
+# What a caller names a thing by: its id or its name, whichever it turns out to be.
+Reference = NewType("Reference", str)
+# In place of an id where there is none.
+NoId = Literal[""]
+
+PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
+    OrganizationId: "org",
+    OperatorId: "opr",
+    WorkloadId: "wkl",
+    CredentialId: "crd",
+    IntakeId: "int",
+    RotationId: "rot",
+    ExposureId: "exp",
+    GrantId: "grt",
+    LeaseId: "lse",
+    UseId: "use",
+    AuditEventId: "evt",
+    FindingId: "fnd",
+    NoticeId: "ntc",
+    WebhookId: "whk",
+    DeliveryId: "dlv",
+    RequestId: "req",
 }
+
+Id = TypeVar("Id", bound=str)
 
 _ID = re.compile(r"([a-z]{3})_[0-9a-f]{32}")
 _LIKE_AN_ID = re.compile(r"\s*[a-z]{3}[_-][0-9a-f]{32}\s*", re.IGNORECASE)
 
 
-def new(prefix: str) -> str:
-    """A fresh id of the kind that ``prefix`` (a key of :data:`PREFIXES`) names."""
-    if prefix not in PREFIXES:
-        raise ValueError(f"{prefix!r} is no id prefix")
-    return f"{prefix}_{uuid_utils.uuid7().hex}"
+def new(kind: Callable[[str], Id]) -> Id:
+    """A fresh id of that kind, a key of :data:`PREFIXES`."""
+    if kind not in PREFIXES:
+        raise ValueError(f"{kind!r} has no id prefix")
+    return of(kind, uuid_utils.uuid7().bytes)
 
 
-def is_id(text: str, prefix: str) -> bool:
-    """Whether ``text`` is a well-formed id with this prefix."""
+def of(kind: Callable[[str], Id], raw: bytes) -> Id:
+    """The id of that kind whose digits are these 16 bytes."""
+    return kind(f"{PREFIXES[kind]}_{raw.hex()}")
+
+
+def is_id(text: str, kind: Callable[[str], Id]) -> TypeGuard[Id]:
+    """Whether ``text`` is a well-formed id of that kind."""
     match = _ID.fullmatch(text)
-    return match is not None and match[1] == prefix
+    return match is not None and match[1] == PREFIXES[kind]
 
 
 def is_like_an_id(name: str) -> bool:

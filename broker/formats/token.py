@@ -20,7 +20,7 @@ import re
 import secrets
 import uuid
 
-from broker.formats import base64url
+from broker.formats import base64url, ids
 
 _TOKEN = re.compile(r"(kb[obc])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
 _LEASE = re.compile(r"kbl_([A-Za-z0-9_-]{54})")
@@ -51,14 +51,14 @@ def keyed_hash(key: bytes, token: str) -> bytes:
     return hmac.digest(key, b"keybroker/token-hash/v1\0" + token.encode(), "sha256")
 
 
-def lease_token(key: bytes, lease_id: str) -> str:
+def lease_token(key: bytes, lease_id: ids.LeaseId) -> str:
     """The token of the lease ``lse_…`` under the lease-token key."""
     # lease (12) the lease's token
     raw = uuid.UUID(lease_id.removeprefix("lse_")).bytes
     return "kbl_" + base64url.encode(raw + _lease_tag(key, raw))
 
 
-def lease_id_of(key: bytes, token: str) -> str | None:
+def lease_id_of(key: bytes, token: str) -> ids.LeaseId | None:
     """The lease that ``token`` speaks for; None if it is no token made under ``key``.
 
     The time that it takes tells nothing of the tag.
@@ -71,7 +71,7 @@ def lease_id_of(key: bytes, token: str) -> str | None:
     except ValueError:  # another spelling than the one that we print
         return None
     raw, tag = data[:16], data[16:]
-    return "lse_" + raw.hex() if hmac.compare_digest(tag, _lease_tag(key, raw)) else None
+    return ids.of(ids.LeaseId, raw) if hmac.compare_digest(tag, _lease_tag(key, raw)) else None
 
 
 def _lease_tag(key: bytes, raw: bytes) -> bytes:

@@ -72,7 +72,7 @@ async def create(
         raise Invalid("expires_at: lies in the past; name a later time or leave it out.")
     rows = [
         GrantRow(
-            id=ids.new("grt"),
+            id=ids.new(ids.GrantId),
             organization_id=organization.id,
             workload_id=workload.id,
             provider=provider,

@@ -60,7 +60,7 @@ class Jobs:
     def heard(self, message: str) -> None:
         """Note that a guard was raised (``ID EPOCH``, or the id alone)."""
         guard = message.partition(" ")[0]
-        if ids.is_id(guard, "wkl"):
+        if ids.is_id(guard, ids.WorkloadId):
             self._changes += 1
             self._known.pop(guard)
 

@@ -125,7 +125,7 @@ async def bootstrap(
         raise TokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
     # The id is made of the token, so that whoever brings a spent one back is still the account that it made.
-    row.id = "opr_" + token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16].hex()
+    row.id = ids.of(ids.OperatorId, token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16])
     if await session.get(AccountRow, row.id) is not None:
         raise TokenRefused
     session.add(row)
@@ -222,7 +222,7 @@ def _new(
 ) -> tuple[AccountRow, str]:
     operator_token = token.new("kbo")
     row = AccountRow(
-        id=ids.new("opr"),
+        id=ids.new(ids.OperatorId),
         name=name,
         roles=sorted({str(role) for role in roles}),
         organizations=None if organizations is None else sorted(organizations),

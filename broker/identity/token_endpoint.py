@@ -202,7 +202,7 @@ def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -
         subject = peek(assertion).claims.get("sub")
     else:
         subject, _ = extract_basic_authorization(headers)
-    return subject if isinstance(subject, str) and ids.is_id(subject, "wkl") else ""
+    return subject if isinstance(subject, str) and ids.is_id(subject, ids.WorkloadId) else ""
 
 
 def _request(form: Mapping[str, str], headers: Mapping[str, str]) -> OAuth2Request:

@@ -58,7 +58,7 @@ async def create(
         raise Conflict(f"name: a workload {name!r} exists already; choose another.")
     secret = token.new("kbc") if secret_hash_key is not None else None
     row = WorkloadRow(
-        id=ids.new("wkl"),
+        id=ids.new(ids.WorkloadId),
         name=name,
         jwks=public_key_set(jwks) if jwks is not None else {"keys": []},
         secret_hash=token.keyed_hash(secret_hash_key, secret) if secret_hash_key and secret else None,
@@ -116,7 +116,7 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
     Raises:
         NoSuchWorkload: there is none.
     """
-    column = WorkloadRow.id if ids.is_id(reference, "wkl") else WorkloadRow.name
+    column = WorkloadRow.id if ids.is_id(reference, ids.WorkloadId) else WorkloadRow.name
     row = await session.scalar(select(WorkloadRow).where(column == reference))
     if row is None:
         raise NoSuchWorkload

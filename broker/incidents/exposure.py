@@ -157,7 +157,7 @@ def _is_open(row: VersionRow, now: int) -> ColumnElement[bool]:
 
 def _row(row: VersionRow, actor: Actor, found: Found, now: int) -> ExposureRow:
     return ExposureRow(
-        id=ids.new("exp"),
+        id=ids.new(ids.ExposureId),
         organization_id=row.organization_id,
         credential_id=row.credential_id,
         version=row.number,

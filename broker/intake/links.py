@@ -71,7 +71,7 @@ async def request(
     if rotation is None:
         await refuse_if_in_use(session, wanted.address)
     row = IntakeRow(
-        id=ids.new("int"),
+        id=ids.new(ids.IntakeId),
         organization_id=wanted.address.organization,
         provider=wanted.address.definition.id,
         label=wanted.address.label,

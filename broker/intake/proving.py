@@ -124,7 +124,7 @@ class Links:
     async def _looked_up(self, intake_id: str, proof: Proof) -> IntakeRow | None:
         if proof.nonce:
             self._challenges.check(proof.nonce, page=proof.page, link_id=intake_id)
-        if not ids.is_id(intake_id, "int"):
+        if not ids.is_id(intake_id, ids.IntakeId):
             return None
         await self.pace.turn()
         async with self._looking, self._db.read(EVERY_TENANT) as session:

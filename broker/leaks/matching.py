@@ -97,7 +97,7 @@ async def _keep(session: AsyncSession, version: VersionRow, location: str, found
     made = await session.execute(
         upsert(session, FindingRow)
         .values(
-            id=ids.new("fnd"),
+            id=ids.new(ids.FindingId),
             organization_id=version.organization_id,
             credential_id=version.credential_id,
             version=version.number,

@@ -128,7 +128,7 @@ class Leasing:
             AuditUnavailable, KeystoreUnavailable: nothing was revealed.
         """
         # lease (4) a repeat is answered with the lease that the first one got
-        lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new("lse")
+        lease_id = _id_for(self._id_key, actor, idempotency_key) if idempotency_key else ids.new(ids.LeaseId)
         if idempotency_key and (earlier := await self._given_for(actor, idempotency_key)):
             return await self._replay(actor, request, earlier)
         for attempt in range(_TRIES):
@@ -374,9 +374,9 @@ class Leasing:
         return None if row is None else self.counted(lease_of(row))
 
 
-def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> str:
+def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> ids.LeaseId:
     text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
-    return "lse_" + hmac.digest(key, text, hashlib.sha256)[:16].hex()
+    return ids.of(ids.LeaseId, hmac.digest(key, text, hashlib.sha256)[:16])
 
 
 def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:

@@ -51,7 +51,7 @@ async def notify(
     """
     check(facts or {})
     await session.flush()
-    notice = ids.new("ntc")
+    notice = ids.new(ids.NoticeId)
     made = await session.execute(
         upsert(session, NoticeRow)
         .values(

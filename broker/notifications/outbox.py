@@ -131,7 +131,7 @@ class Outbox:
                 to.append(("email", notice.contact, "customer"))
         return [
             DeliveryRow(
-                id=ids.new("dlv"),
+                id=ids.new(ids.DeliveryId),
                 organization_id=notice.organization_id,
                 notice_id=notice.id,
                 channel=channel,

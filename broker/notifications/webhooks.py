@@ -75,7 +75,7 @@ async def create(
     """
     url = _checked(wanted.url, plain=plain)
     row = WebhookRow(
-        id=ids.new("whk"),
+        id=ids.new(ids.WebhookId),
         organization_id=wanted.organization,
         format=wanted.format,
         shown=f"{url.hostname}/…{wanted.url[-4:]}",

@@ -41,7 +41,7 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     if await session.scalar(select(OrganizationRow.id).where(OrganizationRow.slug == slug)):
         raise Conflict(f"slug: an organization {slug!r} exists already; choose another.")
     row = OrganizationRow(
-        id=ids.new("org"), slug=slug, name=name, state=Validity.ACTIVE, created_at=now, revoked_at=None
+        id=ids.new(ids.OrganizationId), slug=slug, name=name, state=Validity.ACTIVE, created_at=now, revoked_at=None
     )
     session.add(row)
     await record(session, Event.about(row, "organization.created", actor, now, note=f"{slug}: {name}"))
@@ -53,7 +53,7 @@ def referred(reference: str) -> ColumnElement[bool]:
 
     What has the form of an id is never a slug.
     """
-    return (OrganizationRow.id if ids.is_id(reference, "org") else OrganizationRow.slug) == reference
+    return (OrganizationRow.id if ids.is_id(reference, ids.OrganizationId) else OrganizationRow.slug) == reference
 
 
 async def find(session: AsyncSession, reference: str) -> OrganizationRow:

@@ -191,7 +191,7 @@ class Authorizer:
                 "use.authorized",
                 call.actor(lease.workload_id, snapshot.workload_name),
                 self._clock(),
-                use=ids.new("use"),
+                use=ids.new(ids.UseId),
                 version=key.number,
                 mode=Mode.USE,
                 request=call.id,

@@ -185,6 +185,5 @@ def given_back(taken: str) -> list[Write]:
 
 def completed(authorized: Event, time: int, *, reason: str, outcome: Outcome | None = None) -> Event:
     """The event that closes a use, after the one that authorized it; ``time`` in milliseconds."""
-    return replace(
-        authorized, id=ids.new("evt"), kind="use.completed", time=time, outcome=outcome, reason=reason, target=None
-    )
+    fresh = ids.new(ids.AuditEventId)
+    return replace(authorized, id=fresh, kind="use.completed", time=time, outcome=outcome, reason=reason, target=None)

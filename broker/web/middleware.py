@@ -101,7 +101,7 @@ class Edge:
             scope, send = {**scope, "method": "GET", "asked": "HEAD"}, _without_content(send)
         host, port = scope.get("client") or ("", 0)
         scope["client"] = (address(host), port)
-        request_id = scope["request_id"] = ids.new("req")
+        request_id = scope["request_id"] = ids.new(ids.RequestId)
         carried = {"traceparent": _field(scope, b"traceparent")}
         with bound_contextvars(request_id=request_id), served("request", carried) as traced:
             await self._answer(scope, receive, send, request_id, traced)

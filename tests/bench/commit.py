@@ -42,8 +42,9 @@ async def _appended(path: str, seconds: float) -> Measured:
     await schema.upgrade(db)
     log = AuditLog(db)
     await log.start()
-    organization, credential, grant, lease = (ids.new(kind) for kind in ("org", "crd", "grt", "lse"))
-    job = Actor("workload", ids.new("wkl"), "bench", "127.0.0.1")
+    organization, credential = ids.new(ids.OrganizationId), ids.new(ids.CredentialId)
+    grant, lease = ids.new(ids.GrantId), ids.new(ids.LeaseId)
+    job = Actor("workload", ids.new(ids.WorkloadId), "bench", "127.0.0.1")
     guards = dict.fromkeys((job.id, organization, grant, credential, lease), 0)
     quotas = [Cooldown(f"{credential}/pause", 60_000)]
 
@@ -59,10 +60,10 @@ async def _appended(path: str, seconds: float) -> Measured:
             workload=job.id,
             grant=grant,
             lease=lease,
-            use=ids.new("use"),
+            use=ids.new(ids.UseId),
             mode="use",
             target=AuditTarget("127.0.0.1", "GET", "/facilities"),
-            request=ids.new("req"),
+            request=ids.new(ids.RequestId),
         )
 
     latencies: list[float] = []

@@ -92,12 +92,12 @@ def stranger(number: int, link: str, job: str) -> bytes:
     address = {"X-Forwarded-For": f"198.18.0.{number}"}
     whose = number // 4 % 2
     if number % 4 == 3:
-        claims = json.dumps({"sub": job if whose else ids.new("wkl"), "jti": str(number)}).encode()
+        claims = json.dumps({"sub": job if whose else ids.new(ids.WorkloadId), "jti": str(number)}).encode()
         unsigned = f"{_text(json.dumps({'alg': 'none'}).encode())}.{_text(claims)}."
         form = f"grant_type=client_credentials&client_assertion_type={ASSERTION_TYPE}&client_assertion={unsigned}"
         return http("POST", "/oauth/token", address, form.encode())
     page = "status" if number % 4 == 2 else "intake"
-    path = f"/{page}/{link if whose else ids.new('int')}/open"
+    path = f"/{page}/{link if whose else ids.new(ids.IntakeId)}/open"
     return http("POST", path, address, json.dumps({"proof": "x" * 43}).encode())
 
 

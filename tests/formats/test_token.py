@@ -74,10 +74,10 @@ def test_a_lease_token_names_its_lease(key: bytes, lease: str) -> None:
 
 
 def test_a_lease_token_fits_the_ids_that_are_made() -> None:
-    lease = ids.new("lse")
+    lease = ids.new(ids.LeaseId)
     named = token.lease_id_of(b"k" * 32, token.lease_token(b"k" * 32, lease))
     assert named == lease
-    assert ids.is_id(named, "lse")
+    assert ids.is_id(named, ids.LeaseId)
 
 
 @given(KEYS, KEYS, LEASES)
@@ -112,7 +112,7 @@ def test_a_lease_token_has_one_spelling(key: bytes, lease: str) -> None:
 
 
 def test_other_forms_of_a_lease_token_are_refused() -> None:
-    made = token.lease_token(b"k" * 32, ids.new("lse"))
+    made = token.lease_token(b"k" * 32, ids.new(ids.LeaseId))
     for text in (made + "=", made + "==", made + "\n", " " + made, made[4:], "kbo_" + made[4:], made[:-1], ""):
         assert token.lease_id_of(b"k" * 32, text) is None
 

@@ -97,4 +97,5 @@ def test_the_prefixes_of_ids_are_all_there() -> None:
     from broker.formats.ids import PREFIXES
 
     shown = re.findall(r"`([a-z]{3})` ([a-z ]+)[,.]", page_of("ids").replace("\n  ", " "))
-    assert dict(shown) == PREFIXES
+    named = {prefix: f"{name.title().replace(' ', '')}Id" for prefix, name in shown}
+    assert named == {prefix: getattr(kind, "__name__", "") for kind, prefix in PREFIXES.items()}

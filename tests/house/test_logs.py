@@ -113,7 +113,7 @@ async def test_that_the_database_is_away_is_said_of_the_request_that_met_it(
 def _lease_token(world: World) -> str:
     from broker.formats import ids, token
 
-    return token.lease_token(world.services.parts.keys.lease_token, ids.new("lse"))
+    return token.lease_token(world.services.parts.keys.lease_token, ids.new(ids.LeaseId))
 
 
 async def test_what_a_thread_says_for_a_request_has_its_id_too(lines: Lines, tmp_path: Path) -> None:

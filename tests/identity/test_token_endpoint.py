@@ -26,7 +26,7 @@ TOKEN_URL = f"{PUBLIC_URL}/oauth/token"
 def sign(job: Job, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
     now = int(time.time())
     private = job.identity.private_jwk
-    base = {"iss": job.id, "sub": job.id, "aud": TOKEN_URL, "iat": now, "exp": now + 60, "jti": ids.new("req")}
+    base = {"iss": job.id, "sub": job.id, "aud": TOKEN_URL, "iat": now, "exp": now + 60, "jti": ids.new(ids.RequestId)}
     merged = {name: value for name, value in {**base, **claims}.items() if value is not None}
     algorithm = private["alg"]
     keys = KeySet.import_key_set({"keys": [private]})
@@ -117,7 +117,7 @@ def without_time(answer: dict[str, Any]) -> dict[str, Any]:
 async def test_a_wrong_assertion_is_refused_in_one_way(world: World, fault: str) -> None:
     job = await world.job()
     refused = await job.token(client_assertion=sign(job, **WRONG[fault]))
-    unknown = await job.token(client_assertion=sign(job, sub=ids.new("wkl"), iss=ids.new("wkl")))
+    unknown = await job.token(client_assertion=sign(job, sub=ids.new(ids.WorkloadId), iss=ids.new(ids.WorkloadId)))
     assert refused.status_code == 401, fault
     assert without_time(refused.json()) == without_time(unknown.json()), (
         "a stranger can't tell why, nor whether the workload exists"

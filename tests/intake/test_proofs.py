@@ -64,7 +64,7 @@ async def test_a_proof_is_for_one_step_and_body(world: World) -> None:
 
 async def test_a_challenge_is_for_one_page_and_id(world: World) -> None:
     intake, code = await given(world)
-    for page, of in (("intake", intake), ("status", ids.new("int"))):
+    for page, of in (("intake", intake), ("status", ids.new(ids.IntakeId))):
         nonce = (await world.http.post(f"/{page}/{of}/challenge")).json()["nonce"]
         proof = link_proof.header(link_proof.key_of(code), nonce, f"/status/{intake}/open", b"{}")
         assert await call(world, f"/status/{intake}/open", proof) == (409, "challenge_over")

@@ -63,7 +63,7 @@ async def test_beyond_the_limit_a_wrong_link_takes_no_writer_and_is_not_recorded
     for _ in range(LIMITS["address"]):
         await wrong_link(world, intake)
     calls.clear()
-    refused = [await wrong_link(world, one) for one in (intake, ids.new("int"), "nonsense")]
+    refused = [await wrong_link(world, one) for one in (intake, ids.new(ids.IntakeId), "nonsense")]
     assert [answer.status_code for answer in refused] == [429] * 3
     assert calls == {}
     assert world.services.links.refused == 3
@@ -91,7 +91,7 @@ async def test_strangers_write_one_after_the_other(world: World, monkeypatch: py
             writing -= 1
 
     monkeypatch.setattr(db, "transact", transact)
-    await asyncio.gather(*(wrong_link(world, ids.new("int")) for _ in range(10)))
+    await asyncio.gather(*(wrong_link(world, ids.new(ids.IntakeId)) for _ in range(10)))
     assert most == 1
 
 
@@ -99,7 +99,7 @@ async def test_together_strangers_write_only_so_often(
     world: World, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "_TOGETHER", 3)
-    assert [(await wrong_link(world, ids.new("int"))).status_code for _ in range(5)] == [404] * 3 + [429] * 2
+    assert [(await wrong_link(world, ids.new(ids.IntakeId))).status_code for _ in range(5)] == [404] * 3 + [429] * 2
     assert calls["writes"] == 3
 
 
@@ -118,7 +118,7 @@ async def test_a_limit_that_was_met_elsewhere_is_remembered(world: World, monkey
 async def test_a_link_that_there_is_not_answers_after_the_same_work(world: World, calls: Calls) -> None:
     intake, _ = await intake_of(world)
     waited = []
-    for one in (intake, ids.new("int")):
+    for one in (intake, ids.new(ids.IntakeId)):
         calls.clear()
         await wrong_link(world, one)
         waited.append(calls["writes"])
@@ -132,7 +132,7 @@ async def test_every_wrong_proof_is_compared_under_a_key_that_was_opened(
     spent = await intake_of(world)
     await world.submit(*spent, world.upstream_keys["acme"])
     waiting, _ = await world.request_key("acme", label="second")
-    await world.say(page, ids.new("int"), link_secret.new(), "open")  # nobody's key is made once
+    await world.say(page, ids.new(ids.IntakeId), link_secret.new(), "open")  # nobody's key is made once
     links, opened, original = world.services.links, [], world.services.links._own.open
 
     async def counting(*arguments: Any) -> Any:
@@ -141,7 +141,7 @@ async def test_every_wrong_proof_is_compared_under_a_key_that_was_opened(
 
     monkeypatch.setattr(links._own, "open", counting)
     seen = []
-    for intake in (spent[0], waiting, ids.new("int"), "nonsense"):
+    for intake in (spent[0], waiting, ids.new(ids.IntakeId), "nonsense"):
         opened.clear()
         answer = await world.say(page, intake, link_secret.new(), "open")
         seen.append((answer.status_code, len(opened)))
@@ -181,7 +181,7 @@ async def test_unknown_known_and_revoked_jobs_are_refused_after_the_same_work(
 ) -> None:
     job, gone, other = [await world.job(name) for name in ("sync", "gone", "other")]
     await world.call("POST", "/v1/workloads/gone/revoke", json={"reason": "retired"})
-    nobody = Job(world, type(job.identity)(job.identity.broker, ids.new("wkl"), job.identity.private_jwk))
+    nobody = Job(world, type(job.identity)(job.identity.broker, ids.new(ids.WorkloadId), job.identity.private_jwk))
     verified = 0
     original = jwt.decode
 
@@ -257,7 +257,7 @@ async def test_refusals_wait_for_their_turn_where_nobody_was_established(
     unknown = {"Authorization": "Bearer kbl_unknown"}
     for path, headers in (("/nothing", {}), ("/v1/leases", {}), ("/v1/leases", unknown), ("/proxy/a/b/c", unknown)):
         assert 400 <= (await world.http.get(path, headers=headers)).status_code < 500
-    await wrong_link(world, ids.new("int"))
+    await wrong_link(world, ids.new(ids.IntakeId))
     await job.token(client_assertion="x")
     assert turns == 6
     # of whoever is known no refusal waits, nor what the upstream refuses

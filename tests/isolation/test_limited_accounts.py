@@ -30,17 +30,17 @@ from tests.support.world import World
 
 # By path parameter: what an endpoint names.  In the test each stands for a thing of globex; None is nobody's secret.
 NAMED = {
-    "organization": "org",
-    "credential_id": "crd",
-    "grant_id": "grt",
-    "lease_id": "lse",
-    "intake_id": "int",
-    "rotation_id": "rot",
-    "exposure_id": "exp",
-    "webhook_id": "whk",
-    "delivery_id": "dlv",
-    "workload": "wkl",
-    "operator_id": "opr",
+    "organization": ids.OrganizationId,
+    "credential_id": ids.CredentialId,
+    "grant_id": ids.GrantId,
+    "lease_id": ids.LeaseId,
+    "intake_id": ids.IntakeId,
+    "rotation_id": ids.RotationId,
+    "exposure_id": ids.ExposureId,
+    "webhook_id": ids.WebhookId,
+    "delivery_id": ids.DeliveryId,
+    "workload": ids.WorkloadId,
+    "operator_id": ids.OperatorId,
     "number": None,  # of a version, below its credential
     "provider": None,  # upstreams are declared for all alike
 }
@@ -164,7 +164,7 @@ async def _undelivered(world: World, webhook: str) -> str:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         notice = (await session.scalars(select(NoticeRow).limit(1))).one()
         delivery = DeliveryRow(
-            id=ids.new("dlv"),
+            id=ids.new(ids.DeliveryId),
             organization_id=notice.organization_id,
             notice_id=notice.id,
             channel="webhook",

@@ -190,7 +190,7 @@ async def test_a_links_secret_opens_its_own_intake_only(world: World) -> None:
     _, secret = await world.request_key("acme")
     foreign, _ = await world.request_key("globex")
     crossed = await world.open(foreign, secret)
-    unknown = await world.open(ids.new("int"), link_secret.new())
+    unknown = await world.open(ids.new(ids.IntakeId), link_secret.new())
     assert (crossed.status_code, crossed.json()) == (unknown.status_code, unknown.json())
     assert crossed.json()["code"] == "link_invalid"
 

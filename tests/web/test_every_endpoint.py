@@ -243,7 +243,7 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
 
     for path, operations in running.world.app.openapi()["paths"].items():
         url = path.replace("{number}", "1")
-        url = re.sub(r"{\w+_id}", ids.new("int"), url)
+        url = re.sub(r"{\w+_id}", ids.new(ids.IntakeId), url)
         url = url.replace("{organization}", "acme").replace("{workload}", "sync").replace("{provider}", "github")
         for method in operations:
             response = running.send(method.upper(), url, json={} if method == "post" else None)

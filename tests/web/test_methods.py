@@ -26,7 +26,7 @@ UNDOCUMENTED = [
 def addresses(world: World, method: str) -> list[str]:
     paths = [path for path, operations in world.app.openapi()["paths"].items() if method in operations]
     given = {"number": "1", "organization": "acme", "workload": "sync", "provider": "github"}
-    return [re.sub(r"{(\w+)}", lambda part: given.get(part[1]) or ids.new("int"), path) for path in paths]
+    return [re.sub(r"{(\w+)}", lambda part: given.get(part[1]) or ids.new(ids.IntakeId), path) for path in paths]
 
 
 async def test_head_is_answered_as_get_without_the_content(world: World) -> None:

@@ -128,7 +128,7 @@ async def test(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Tested:
     async with call.services.parts.db.read(call.scope) as session:
         row = await webhooks.find(session, webhook_id, lock=False)
     nothing = NoticeRow(
-        id=ids.new("ntc"),
+        id=ids.new(ids.NoticeId),
         organization_id=row.organization_id,
         kind="test",
         credential_id="",
