@@ -9,6 +9,7 @@ from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table
+from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
 
 
 class HeadRow(Table):
@@ -44,14 +45,14 @@ class EventRow(Table):
     )
 
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    id: Mapped[str]
+    id: Mapped[AuditEventId]
     time: Mapped[int]
     kind: Mapped[str]
     decision: Mapped[str]
-    organization_id: Mapped[str]
+    organization_id: Mapped[OrganizationId]
     actor_id: Mapped[str]
-    credential_id: Mapped[str]
-    lease_id: Mapped[str]
+    credential_id: Mapped[CredentialId]
+    lease_id: Mapped[LeaseId]
     core: Mapped[bytes]
     personal: Mapped[bytes]
     salt_core: Mapped[bytes]

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import asyncpg
 import sqlalchemy
-from sqlalchemy import BigInteger, MetaData, event, text
+from sqlalchemy import BigInteger, MetaData, String, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -40,6 +40,7 @@ from broker.base.sqlite import SqliteThread, sqlite_engine
 from broker.base.statements import OnConnection, Transaction
 from broker.base.storable import Unstorable
 from broker.base.writer import Writer
+from broker.formats.ids import PREFIXES, OrganizationId
 
 Result = TypeVar("Result")
 
@@ -59,14 +60,14 @@ class OutOfScope(BrokerError):
 class Scope:
     """The tenants that a session may see: their ids, or every one (:data:`EVERY_TENANT`)."""
 
-    organizations: frozenset[str] | None
+    organizations: frozenset[OrganizationId] | None
 
     @classmethod
-    def of(cls, *organizations: str) -> Scope:
+    def of(cls, *organizations: OrganizationId) -> Scope:
         """The scope of just these organizations."""
         return cls(frozenset(organizations))
 
-    def holds(self, organization: str) -> bool:
+    def holds(self, organization: OrganizationId) -> bool:
         """Whether this organization is inside."""
         return self.organizations is None or organization in self.organizations
 
@@ -95,7 +96,7 @@ class Table(DeclarativeBase):
             "ck": "ck_%(table_name)s_%(constraint_name)s",
         }
     )
-    type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy's own declaration
+    type_annotation_map: ClassVar[Mapping[Any, Any]] = {int: BigInteger, **dict.fromkeys(PREFIXES, String)}
 
 
 def table(row: type[Table]) -> sqlalchemy.Table:
@@ -125,13 +126,13 @@ def upsert(session: AsyncSession, row: type[Table]) -> Insert:
 class TenantOwned:
     """Mixin of rows that belong to one organization; the session's scope filters them."""
 
-    organization_id: Mapped[str] = mapped_column(index=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=True)
 
 
 class TenantRoot:
     """Mixin of the organization row itself, whose own id is the tenant."""
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[OrganizationId] = mapped_column(primary_key=True)
 
 
 def _fence_orm_statement(state: ORMExecuteState) -> None:

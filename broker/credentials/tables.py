@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.formats.ids import CredentialId, IntakeId, OrganizationId, RotationId
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
@@ -35,7 +36,7 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     )
     AUTHENTICATED = ("id", "organization_id", "provider", "label", "variables", "created_at")
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[CredentialId] = mapped_column(primary_key=True)
     provider: Mapped[str]
     label: Mapped[str]
     state: Mapped[str]
@@ -76,14 +77,14 @@ class VersionRow(TenantOwned, Table):
     __tablename__ = "credential_versions"
     __table_args__ = (Index("ix_credential_versions_due", "state", "next_probe_at"),)
 
-    credential_id: Mapped[str] = mapped_column(primary_key=True)
+    credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     provider: Mapped[str]
     state: Mapped[str]
     sealed: Mapped[bytes | None] = sealed_column(lambda row: row.binding)
     fingerprint: Mapped[str]
     last4: Mapped[str]
-    intake_id: Mapped[str | None]
+    intake_id: Mapped[IntakeId | None]
     verdict: Mapped[str]
     health: Mapped[str] = mapped_column(server_default="healthy")
     health_at: Mapped[int | None]
@@ -137,14 +138,14 @@ class RotationRow(TenantOwned, Table):
         Index("ix_rotations_state", "state", "grace_until"),
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    credential_id: Mapped[str] = mapped_column(index=True)
+    id: Mapped[RotationId] = mapped_column(primary_key=True)
+    credential_id: Mapped[CredentialId] = mapped_column(index=True)
     provider: Mapped[str]
     kind: Mapped[str]
     state: Mapped[str]
     reason: Mapped[str]
     requested_by: Mapped[str]
-    intake_id: Mapped[str | None]
+    intake_id: Mapped[IntakeId | None]
     from_version: Mapped[int | None]
     to_version: Mapped[int | None]
     seen_ids: Mapped[int | None]
@@ -181,7 +182,7 @@ class FingerprintRow(Table):
     __tablename__ = "key_fingerprints"
 
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
-    owner: Mapped[str]
+    owner: Mapped[OrganizationId]
 
 
 class EvidenceRow(Table):
@@ -194,7 +195,7 @@ class EvidenceRow(Table):
 
     provider: Mapped[str] = mapped_column(primary_key=True)
     id_hash: Mapped[str] = mapped_column(primary_key=True)
-    owner: Mapped[str] = mapped_column(index=True)
+    owner: Mapped[OrganizationId] = mapped_column(index=True)
 
 
 class KeyEvidenceRow(TenantOwned, Table):
@@ -202,6 +203,6 @@ class KeyEvidenceRow(TenantOwned, Table):
 
     __tablename__ = "key_evidence"
 
-    credential_id: Mapped[str] = mapped_column(primary_key=True)
+    credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     id_hash: Mapped[str] = mapped_column(primary_key=True)

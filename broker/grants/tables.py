@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
+from broker.formats.ids import GrantId, WorkloadId
 from broker.keystore.genuine import GivesRights
 
 
@@ -42,8 +43,8 @@ class GrantRow(GivesRights, TenantOwned, Table):
         "approved_at",
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    workload_id: Mapped[str] = mapped_column(index=True)
+    id: Mapped[GrantId] = mapped_column(primary_key=True)
+    workload_id: Mapped[WorkloadId] = mapped_column(index=True)
     provider: Mapped[str]
     label: Mapped[str | None]
     modes: Mapped[list[str]] = mapped_column(JSON)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.db import Table
 from broker.formats.envelope import Binding
+from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
@@ -36,10 +37,10 @@ class AccountRow(GivesRights, Table):
         "approved_at",
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[OperatorId] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     roles: Mapped[list[str]] = mapped_column(JSON)
-    organizations: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    organizations: Mapped[list[OrganizationId] | None] = mapped_column(JSON(none_as_null=True))
     token_hash: Mapped[bytes] = mapped_column(unique=True)
     state: Mapped[str]
     created_at: Mapped[int]
@@ -70,7 +71,7 @@ class WorkloadRow(GivesRights, Table):
     __tablename__ = "workloads"
     AUTHENTICATED = ("id", "name", "jwks", "secret_hash", "created_at", "created_by")
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[WorkloadId] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     jwks: Mapped[dict[str, Any]] = mapped_column(JSON)
     secret_hash: Mapped[bytes | None]
@@ -88,7 +89,7 @@ class AssertionRow(Table):
 
     __tablename__ = "used_assertions"
 
-    workload_id: Mapped[str] = mapped_column(primary_key=True)
+    workload_id: Mapped[WorkloadId] = mapped_column(primary_key=True)
     jti: Mapped[str] = mapped_column(primary_key=True)
     expires_at: Mapped[int] = mapped_column(index=True)
 

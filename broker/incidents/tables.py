@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
+from broker.formats.ids import CredentialId, ExposureId, RotationId
 
 
 class ExposureRow(TenantOwned, Table):
@@ -18,8 +19,8 @@ class ExposureRow(TenantOwned, Table):
     __tablename__ = "exposures"
     __table_args__ = (UniqueConstraint("credential_id", "version"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    credential_id: Mapped[str]
+    id: Mapped[ExposureId] = mapped_column(primary_key=True)
+    credential_id: Mapped[CredentialId]
     version: Mapped[int]
     provider: Mapped[str]
     found_by: Mapped[str]
@@ -28,7 +29,7 @@ class ExposureRow(TenantOwned, Table):
     since: Mapped[int]
     reported_by: Mapped[str]
     reported_at: Mapped[int]
-    rotation_id: Mapped[str | None]
+    rotation_id: Mapped[RotationId | None]
 
     def event_fields(self) -> Fields:
         return {"organization": self.organization_id, "subject": self.id}

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.formats.ids import CredentialId, IntakeId, RotationId
 from broker.formats.intake_seal import SealContext
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
@@ -43,7 +44,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     )
     ADDED = frozenset({"link_key", "status_key"})
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[IntakeId] = mapped_column(primary_key=True)
     provider: Mapped[str]
     label: Mapped[str]
     contact: Mapped[str]
@@ -55,9 +56,9 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     status_key: Mapped[bytes | None] = sealed_column(lambda row: row.status_binding, own=True)
     public_key: Mapped[bytes]
     private_sealed: Mapped[bytes | None] = sealed_column(lambda row: row.binding)
-    rotation_id: Mapped[str | None]
+    rotation_id: Mapped[RotationId | None]
     status_serial: Mapped[int] = mapped_column(server_default="0")
-    credential_id: Mapped[str | None]
+    credential_id: Mapped[CredentialId | None]
     version: Mapped[int | None]
     refusal: Mapped[str]
     created_at: Mapped[int]

@@ -42,7 +42,7 @@ class GivesRights:
 
     AUTHENTICATED: ClassVar[tuple[str, ...]]
     ADDED: ClassVar[frozenset[str]] = frozenset()
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[Any] = mapped_column(primary_key=True)
     row_mac: Mapped[bytes | None] = mapped_column(default=None)
     _genuine = False
 

@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.db import Table, TenantOwned
+from broker.formats.ids import CredentialId, FindingId
 
 
 class FindingRow(TenantOwned, Table):
@@ -17,8 +18,8 @@ class FindingRow(TenantOwned, Table):
     __tablename__ = "findings"
     __table_args__ = (UniqueConstraint("credential_id", "version", "place_hash"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    credential_id: Mapped[str]
+    id: Mapped[FindingId] = mapped_column(primary_key=True)
+    credential_id: Mapped[CredentialId]
     version: Mapped[int]
     provider: Mapped[str]
     location: Mapped[str] = mapped_column("place")

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
+from broker.formats.ids import CredentialId, GrantId, LeaseId, UseId, WorkloadId
 from broker.keystore.genuine import GivesRights
 
 
@@ -32,10 +33,10 @@ class LeaseRow(GivesRights, TenantOwned, Table):
         "until",
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    workload_id: Mapped[str] = mapped_column(index=True)
-    grant_id: Mapped[str]
-    credential_id: Mapped[str] = mapped_column(index=True)
+    id: Mapped[LeaseId] = mapped_column(primary_key=True)
+    workload_id: Mapped[WorkloadId] = mapped_column(index=True)
+    grant_id: Mapped[GrantId]
+    credential_id: Mapped[CredentialId] = mapped_column(index=True)
     version: Mapped[int]
     provider: Mapped[str]
     label: Mapped[str]
@@ -60,12 +61,12 @@ class UseRow(TenantOwned, Table):
         Index("ix_uses_credential", "credential_id", "authorized_at"),
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    lease_id: Mapped[str] = mapped_column(index=True)
-    credential_id: Mapped[str]
+    id: Mapped[UseId] = mapped_column(primary_key=True)
+    lease_id: Mapped[LeaseId] = mapped_column(index=True)
+    credential_id: Mapped[CredentialId]
     version: Mapped[int]
-    workload_id: Mapped[str]
-    grant_id: Mapped[str] = mapped_column(server_default="")
+    workload_id: Mapped[WorkloadId]
+    grant_id: Mapped[GrantId] = mapped_column(server_default="")
     method: Mapped[str]
     authorized_at: Mapped[int]
     completed_at: Mapped[int | None]

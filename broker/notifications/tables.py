@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
+from broker.formats.ids import CredentialId, DeliveryId, NoticeId, WebhookId
 from broker.keystore.columns import sealed_column
 
 
@@ -21,9 +22,9 @@ class NoticeRow(TenantOwned, Table):
     __tablename__ = "notices"
     __table_args__ = (UniqueConstraint("organization_id", "dedup"), Index("ix_notices_outbox", "fanned_out_at"))
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[NoticeId] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    credential_id: Mapped[str]
+    credential_id: Mapped[CredentialId]
     version: Mapped[int]
     provider: Mapped[str]
     contact: Mapped[str] = mapped_column(server_default="")
@@ -42,7 +43,7 @@ class WebhookRow(TenantOwned, Table):
 
     __tablename__ = "webhooks"
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[WebhookId] = mapped_column(primary_key=True)
     format: Mapped[str]
     shown: Mapped[str]
     url_sealed: Mapped[bytes] = sealed_column(lambda row: row.url_binding)
@@ -87,8 +88,8 @@ class DeliveryRow(TenantOwned, Table):
         Index("ix_deliveries_due", "state", "next_try_at"),
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    notice_id: Mapped[str]
+    id: Mapped[DeliveryId] = mapped_column(primary_key=True)
+    notice_id: Mapped[NoticeId]
     channel: Mapped[str]
     destination: Mapped[str]
     audience: Mapped[str]

@@ -9,7 +9,7 @@ from broker.base.db import Table, TenantRoot
 from broker.keystore.genuine import GivesRights
 
 
-class OrganizationRow(GivesRights, TenantRoot, Table):
+class OrganizationRow(TenantRoot, GivesRights, Table):
     """A customer organization.  ``state`` is ``active`` or ``revoked``; the slug never changes.
 
     ``rotation_days`` says after how many days its keys have to be replaced.  None leaves it to each provider.

@@ -110,12 +110,12 @@ async def test_row_level_security_stops_sql_that_bypasses_the_orm(
     async with db.write(EVERY_TENANT) as session:
         for owner in ("org_a", "org_b"):
             await session.execute(insert(credentials).values(id=f"crd_{owner}", organization_id=owner, **row))
-    async with db.read(Scope.of("org_a")) as session:
+    async with db.read(Scope.of(ids.OrganizationId("org_a"))) as session:
         # Core and plain text are not seen by the ORM's fence
         assert list(await session.scalars(select(credentials.c.id))) == ["crd_org_a"]
         assert list(await session.scalars(text("SELECT id FROM credentials"))) == ["crd_org_a"]
     with pytest.raises(DBAPIError, match="row-level security"):
-        async with db.write(Scope.of("org_a")) as session:
+        async with db.write(Scope.of(ids.OrganizationId("org_a"))) as session:
             await session.execute(
                 insert(credentials).values(id="crd_2", organization_id="org_b", **row | {"label": "2"})
             )
