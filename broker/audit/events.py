@@ -18,6 +18,18 @@ from typing import Literal, Protocol, TypedDict, Unpack
 from broker.base.shown import shown
 from broker.formats import ids
 from broker.formats.audit_event import Committed, Json, commit
+from broker.formats.ids import (
+    AuditEventId,
+    CredentialId,
+    GrantId,
+    IntakeId,
+    LeaseId,
+    NoId,
+    OrganizationId,
+    RequestId,
+    UseId,
+    WorkloadId,
+)
 
 KINDS = frozenset(
     {
@@ -191,24 +203,24 @@ class Outcome:
 class Fields(TypedDict, total=False):
     """Fields of an :class:`Event` other than what it is, when it was and who did it."""
 
-    organization: str
+    organization: OrganizationId | NoId
     subject: str
-    credential: str
+    credential: CredentialId | NoId
     version: int
     provider: str
     fingerprint: str
-    workload: str
-    grant: str
-    lease: str
-    use: str
-    intake: str
+    workload: WorkloadId | NoId
+    grant: GrantId | NoId
+    lease: LeaseId | NoId
+    use: UseId | NoId
+    intake: IntakeId | NoId
     mode: str
     decision: Decision
     reason: str
     target: AuditTarget | None
     outcome: Outcome | None
     note: str
-    request: str
+    request: RequestId | NoId
 
 
 class OnRecord(Protocol):
@@ -229,25 +241,25 @@ class Event:
     kind: str
     time: int
     actor: Actor
-    organization: str = ""
+    organization: OrganizationId | NoId = ""
     subject: str = ""
-    credential: str = ""
+    credential: CredentialId | NoId = ""
     version: int = 0
     provider: str = ""
     fingerprint: str = ""
-    workload: str = ""
-    grant: str = ""
-    lease: str = ""
-    use: str = ""
-    intake: str = ""
+    workload: WorkloadId | NoId = ""
+    grant: GrantId | NoId = ""
+    lease: LeaseId | NoId = ""
+    use: UseId | NoId = ""
+    intake: IntakeId | NoId = ""
     mode: str = ""
     decision: Decision = "allowed"
     reason: str = ""
     target: AuditTarget | None = None
     outcome: Outcome | None = None
     note: str = ""
-    request: str = ""
-    id: str = field(default_factory=lambda: ids.new(ids.AuditEventId))
+    request: RequestId | NoId = ""
+    id: AuditEventId = field(default_factory=lambda: ids.new(ids.AuditEventId))
 
     @classmethod
     def about(cls, what: OnRecord, kind: str, actor: Actor, time: int, **more: Unpack[Fields]) -> Event:

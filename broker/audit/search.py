@@ -11,6 +11,7 @@ from sqlalchemy import Select, select
 from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.db import Database, Scope
+from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,11 @@ class Filter:
     begin; ``newest`` turns the order round.
     """
 
-    organization: str = ""
+    organization: OrganizationId | NoId = ""
     kind: str = ""
     actor: str = ""
-    credential: str = ""
-    lease: str = ""
+    credential: CredentialId | NoId = ""
+    lease: LeaseId | NoId = ""
     decision: str = ""
     since: int | None = None
     until: int | None = None

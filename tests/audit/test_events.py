@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import broker
 from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Fields, Outcome, word
 from broker.formats.audit_event import MAX_BYTES
+from broker.formats.ids import CredentialId, OrganizationId
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=60) | st.sampled_from(
     ["\ud800", "\0", '"' * 2_000, "\\" * 2_000, "\U0001f600" * 2_000, "\x9b31m", "\u202e", "\u2028"]
@@ -89,7 +90,7 @@ class Thing:
     """Anything that events are about."""
 
     def event_fields(self) -> Fields:
-        return {"organization": "org_1", "credential": "crd_1", "version": 3}
+        return {"organization": OrganizationId("org_1"), "credential": CredentialId("crd_1"), "version": 3}
 
 
 def test_an_event_about_a_thing_says_which_it_is_and_whatever_more_there_is_to_say() -> None:

@@ -44,7 +44,8 @@ async def _appended(path: str, seconds: float) -> Measured:
     await log.start()
     organization, credential = ids.new(ids.OrganizationId), ids.new(ids.CredentialId)
     grant, lease = ids.new(ids.GrantId), ids.new(ids.LeaseId)
-    job = Actor("workload", ids.new(ids.WorkloadId), "bench", "127.0.0.1")
+    workload = ids.new(ids.WorkloadId)
+    job = Actor("workload", workload, "bench", "127.0.0.1")
     guards = dict.fromkeys((job.id, organization, grant, credential, lease), 0)
     quotas = [Cooldown(f"{credential}/pause", 60_000)]
 
@@ -57,7 +58,7 @@ async def _appended(path: str, seconds: float) -> Measured:
             credential=credential,
             version=1,
             provider="raptor-comply",
-            workload=job.id,
+            workload=workload,
             grant=grant,
             lease=lease,
             use=ids.new(ids.UseId),
