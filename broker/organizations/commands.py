@@ -15,6 +15,7 @@ from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
+from broker.formats.ids import OrganizationId, Reference
 from broker.organizations.tables import OrganizationRow
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -48,7 +49,7 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     return row
 
 
-def referred(reference: str) -> ColumnElement[bool]:
+def referred(reference: Reference | OrganizationId) -> ColumnElement[bool]:
     """The condition that a row is the organization of that id or slug.
 
     What has the form of an id is never a slug.
@@ -56,7 +57,7 @@ def referred(reference: str) -> ColumnElement[bool]:
     return (OrganizationRow.id if ids.is_id(reference, ids.OrganizationId) else OrganizationRow.slug) == reference
 
 
-async def find(session: AsyncSession, reference: str) -> OrganizationRow:
+async def find(session: AsyncSession, reference: Reference | OrganizationId) -> OrganizationRow:
     """The organization of that id or slug.
 
     Raises:
@@ -67,14 +68,14 @@ async def find(session: AsyncSession, reference: str) -> OrganizationRow:
     return row
 
 
-async def _get(session: AsyncSession, reference: str) -> OrganizationRow:
+async def _get(session: AsyncSession, reference: Reference | OrganizationId) -> OrganizationRow:
     row = await session.scalar(select(OrganizationRow).where(referred(reference)))
     if row is None:
         raise UnknownOrganization("There is no such organization for you; `broker org list` shows those that are.")
     return row
 
 
-async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
+async def find_active(session: AsyncSession, reference: Reference) -> OrganizationRow:
     """The organization of that id or slug, which is not cut off.
 
     Raises:
@@ -87,7 +88,7 @@ async def find_active(session: AsyncSession, reference: str) -> OrganizationRow:
 
 
 async def set_policy(
-    session: AsyncSession, actor: Actor, reference: str, *, rotation_days: int | None, now: int
+    session: AsyncSession, actor: Actor, reference: Reference, *, rotation_days: int | None, now: int
 ) -> OrganizationRow:
     """Decide after how many days an organization's keys have to be replaced.
 
@@ -101,7 +102,7 @@ async def set_policy(
 
 
 async def revoke(
-    session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int, also: Sequence[Event] = ()
+    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int, also: Sequence[Event] = ()
 ) -> OrganizationRow:
     """Cut an organization off.  Idempotent.
 
