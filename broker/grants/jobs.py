@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.errors import Forbidden
 from broker.base.validity import Validity
+from broker.formats.ids import Reference
 from broker.grants.tables import GrantRow
 from broker.identity import workloads
 from broker.identity.principal import Account
@@ -44,7 +45,7 @@ def within(query: Select[WorkloadRow], by: Account, now: int) -> Select[Workload
     return query.where(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside))
 
 
-async def find(session: AsyncSession, by: Account, reference: str, *, now: int) -> WorkloadRow:
+async def find(session: AsyncSession, by: Account, reference: Reference, *, now: int) -> WorkloadRow:
     """The job of that id or name, in a session over every tenant.
 
     Raises:
@@ -55,7 +56,7 @@ async def find(session: AsyncSession, by: Account, reference: str, *, now: int) 
     return row
 
 
-async def known(session: AsyncSession, by: Account, reference: str) -> WorkloadRow:
+async def known(session: AsyncSession, by: Account, reference: Reference) -> WorkloadRow:
     """The job of that id or name, to name in a grant.
 
     It is for a session of the account's own scope.  It also finds a job that works for others: one that holds, or held,
@@ -73,7 +74,7 @@ async def known(session: AsyncSession, by: Account, reference: str) -> WorkloadR
 
 
 async def end(
-    session: AsyncSession, by: Account, actor: Actor, reference: str, *, reason: str, now: int
+    session: AsyncSession, by: Account, actor: Actor, reference: Reference, *, reason: str, now: int
 ) -> WorkloadRow:
     """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant.
 

@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from broker.base.clock import Clock, Timepiece
 from broker.base.errors import InvalidToken
 from broker.base.recent import Recent
+from broker.formats.ids import WorkloadId, is_id
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
 from broker.identity.unverified import peek
@@ -113,9 +114,14 @@ class AccessTokens:
             self._claims().validate(token.claims)
         except (JoseError, ValueError, TypeError):
             raise AccessTokenRefused from None
-        if token.header.get("typ") != "at+jwt" or token.claims["sub"] != token.claims["client_id"]:
+        subject = str(token.claims["sub"])
+        if (
+            token.header.get("typ") != "at+jwt"
+            or subject != token.claims["client_id"]
+            or not is_id(subject, WorkloadId)
+        ):
             raise AccessTokenRefused
-        workload = Workload(str(token.claims["sub"]), str(token.claims.get("name", "")))
+        workload = Workload(subject, str(token.claims.get("name", "")))
         # Dated in whole seconds: issued within that one.
         return _Verified(workload, int(token.claims["exp"]) * 1000, int(token.claims["iat"]) * 1000 + 999)
 

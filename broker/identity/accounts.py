@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import Scope
 from broker.base.errors import Forbidden, NotFound
+from broker.formats.ids import OperatorId, OrganizationId
 from broker.identity.tables import AccountRow
 
 
-def refuse_beyond(scope: Scope, organizations: Sequence[str] | None) -> None:
+def refuse_beyond(scope: Scope, organizations: Sequence[OrganizationId] | None) -> None:
     """Refuse to make an account with wider limits than its maker's.
 
     Raises:
@@ -36,7 +37,7 @@ async def listed(session: AsyncSession, scope: Scope, *, after: str, limit: int)
     return [row for row in rows if scope.covers(_scope_of(row))][:limit]
 
 
-async def find(session: AsyncSession, scope: Scope, operator_id: str) -> AccountRow:
+async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> AccountRow:
     """The account of that id.
 
     Raises:
@@ -53,5 +54,5 @@ def _scope_of(row: AccountRow) -> Scope:
     return _scope(row.organizations) if row.genuine else Scope(None)
 
 
-def _scope(organizations: Sequence[str] | None) -> Scope:
+def _scope(organizations: Sequence[OrganizationId] | None) -> Scope:
     return Scope(None if organizations is None else frozenset(organizations))

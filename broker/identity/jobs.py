@@ -15,6 +15,7 @@ from broker.base.errors import Forbidden
 from broker.base.recent import Recent
 from broker.base.validity import Validity
 from broker.formats import ids
+from broker.formats.ids import WorkloadId
 from broker.identity.tables import WorkloadRow
 
 _REMEMBERED = 20_000
@@ -42,10 +43,10 @@ class Jobs:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._known = Recent[str, _Known](_REMEMBERED)
+        self._known = Recent[WorkloadId, _Known](_REMEMBERED)
         self._changes = 0
 
-    async def check(self, workload: str) -> None:
+    async def check(self, workload: WorkloadId) -> None:
         """Return if the workload stands.
 
         Raises:
@@ -69,7 +70,7 @@ class Jobs:
         self._changes += 1
         self._known.clear()
 
-    async def _read(self, workload: str) -> _Known:
+    async def _read(self, workload: WorkloadId) -> _Known:
         at, changes = self._clock(), self._changes
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(WorkloadRow, workload)

@@ -17,6 +17,7 @@ from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
 from broker.formats import ids, token
+from broker.formats.ids import OperatorId, OrganizationId
 from broker.identity import accounts
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Account, Role
@@ -142,7 +143,7 @@ async def create(
     *,
     name: str,
     roles: Sequence[Role],
-    organizations: Sequence[str] | None,
+    organizations: Sequence[OrganizationId] | None,
     approval: bool,
     now: int,
 ) -> tuple[AccountRow, str]:
@@ -197,7 +198,9 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
     await session.flush()
 
 
-async def approve(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> AccountRow:
+async def approve(
+    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: int
+) -> AccountRow:
     """Approve an account that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
@@ -215,7 +218,7 @@ def _new(
     *,
     name: str,
     roles: Sequence[Role],
-    organizations: Sequence[str] | None,
+    organizations: Sequence[OrganizationId] | None,
     created_by: str = "",
     needs_approval: bool = False,
     now: int,
@@ -258,7 +261,7 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     return Account(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
 
-async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: str, *, now: int) -> AccountRow:
+async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: int) -> AccountRow:
     """End an account.  Idempotent.
 
     Raises:

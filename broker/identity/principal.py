@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from broker.audit.events import Actor
 from broker.base.db import EVERY_TENANT, Scope
+from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
 
 
 class Role(StrEnum):
@@ -24,10 +25,10 @@ class Account:
     ``organizations`` limits them to some customers; None means every one.
     """
 
-    id: str
+    id: OperatorId
     name: str
     roles: frozenset[Role]
-    organizations: frozenset[str] | None
+    organizations: frozenset[OrganizationId] | None
 
     @property
     def scope(self) -> Scope:
@@ -47,7 +48,7 @@ class Account:
 class Workload:
     """A job, established by its access token."""
 
-    id: str
+    id: WorkloadId
     name: str
 
     def actor(self, address: str = "", agent: str = "") -> Actor:

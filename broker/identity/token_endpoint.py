@@ -33,6 +33,7 @@ from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
 from broker.formats import ids, token
+from broker.formats.ids import NoId, WorkloadId
 from broker.identity.access_tokens import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
@@ -92,7 +93,7 @@ class TokenEndpoint:
         self._tally = Tally(parts.clock)
         # Whoever comes has to be looked up, but never on all connections: uses need some.
         self._looking = asyncio.Semaphore(_LOOKING)
-        self._used = Recent[tuple[str, str], int](_REMEMBERED)
+        self._used = Recent[tuple[WorkloadId, str], int](_REMEMBERED)
         self._nobodys: dict[str, Any] = {"keys": [OKPKey.generate_key("Ed25519", auto_kid=True).as_dict(private=False)]}
         self.refused = 0
 
@@ -123,7 +124,7 @@ class TokenEndpoint:
         if row.state != Validity.ACTIVE:
             return self._refused(401, {"error": "invalid_client"}, row, "workload_revoked", address)
         actor = Actor("workload", row.id, row.name, address)
-        if not await self._spent(actor, exchange.jti, exchange.jti_expires_ms):
+        if not await self._spent(row.id, actor, exchange.jti, exchange.jti_expires_ms):
             return self._refused(401, {"error": "invalid_client"}, row, "assertion_replayed", address)
         return TokenAnswer(200, body)
 
@@ -132,17 +133,17 @@ class TokenEndpoint:
         secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
         return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state=Validity.REVOKED)
 
-    async def _spent(self, actor: Actor, jti: str, expires_ms: int) -> bool:
+    async def _spent(self, workload: WorkloadId, actor: Actor, jti: str, expires_ms: int) -> bool:
         """Put the token on the record with the assertion that it was given for.
 
         False if that was used already.
         """
-        assertion = (actor.id, jti)
+        assertion = (workload, jti)
         if (self._used.get(assertion) or 0) > self._clock():  # a repeated one takes no writer
             return False
         try:
             async with self._db.write(EVERY_TENANT) as session:
-                await self._commit(session, actor, jti, expires_ms)
+                await self._commit(session, workload, actor, jti, expires_ms)
         except IntegrityError:
             fresh = False
         else:
@@ -151,10 +152,12 @@ class TokenEndpoint:
             self._used[assertion] = expires_ms
         return fresh
 
-    async def _commit(self, session: AsyncSession, actor: Actor, jti: str, expires_ms: int) -> None:
+    async def _commit(
+        self, session: AsyncSession, workload: WorkloadId, actor: Actor, jti: str, expires_ms: int
+    ) -> None:
         if jti:
-            session.add(AssertionRow(workload_id=actor.id, jti=jti, expires_at=expires_ms))
-        event = Event(kind="auth.token_issued", time=self._clock(), actor=actor, workload=actor.id)
+            session.add(AssertionRow(workload_id=workload, jti=jti, expires_at=expires_ms))
+        event = Event(kind="auth.token_issued", time=self._clock(), actor=actor, workload=workload)
         await record(session, event)
 
     def _refused(
@@ -190,7 +193,7 @@ class TokenEndpoint:
         return TokenAnswer(401, {"error": "invalid_client", "error_description": advice})
 
 
-def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
+def _unverified_client_id(form: Mapping[str, str], headers: Mapping[str, str]) -> WorkloadId | NoId:
     """The client that the request claims to be, before anything is checked.
 
     Empty if it doesn't say.

@@ -19,6 +19,7 @@ from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids, token
+from broker.formats.ids import Reference
 from broker.identity.tables import WorkloadRow
 
 _MAX_KEYS = 5
@@ -110,7 +111,7 @@ def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 
     return dict(key.as_dict(private=False))
 
 
-async def find(session: AsyncSession, reference: str) -> WorkloadRow:
+async def find(session: AsyncSession, reference: Reference) -> WorkloadRow:
     """The workload of that id or name.  What has the form of an id is never a name.
 
     Raises:
@@ -123,7 +124,7 @@ async def find(session: AsyncSession, reference: str) -> WorkloadRow:
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int) -> WorkloadRow:
+async def revoke(session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int) -> WorkloadRow:
     """End a workload: it gets no token, lease or use from the commit on.  Idempotent."""
     row = await find(session, reference)
     if validity.revoke(row, now):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from broker.base.db import EVERY_TENANT, Database
+from broker.formats.ids import WorkloadId
 from broker.identity.jobs import JobRevoked, Jobs
 from broker.identity.tables import WorkloadRow
 from tests.support.world import World, WorldClock
@@ -39,8 +40,8 @@ async def test_a_revoked_jobs_token_opens_nothing(world: World) -> None:
     assert (await world.call("GET", f"/v1/leases/{lease}"))["state"] == "active", "nobody ended it"
 
 
-async def row(db: Database) -> str:
-    workload = "wkl_" + "1" * 32
+async def row(db: Database) -> WorkloadId:
+    workload = WorkloadId("wkl_" + "1" * 32)
     db.row_key = bytes(32)
     async with db.write(EVERY_TENANT) as session:
         session.add(
@@ -92,4 +93,4 @@ async def told_of(jobs: Jobs, workload: str) -> None:
 
 async def test_a_workload_that_is_not_there_stands_no_more(db: Database) -> None:
     with pytest.raises(JobRevoked):
-        await Jobs(db, WorldClock()).check("wkl_" + "2" * 32)
+        await Jobs(db, WorldClock()).check(WorkloadId("wkl_" + "2" * 32))

@@ -373,10 +373,15 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
         await world.organization(slug)
     job = await world.job()
     await world.grant(job, "acme")
-    by = Account("opr_x", "olga", frozenset({Role.OPERATOR}), frozenset({(await _organization(world, "acme")).id}))
+    by = Account(
+        ids.OperatorId("opr_x"),
+        "olga",
+        frozenset({Role.OPERATOR}),
+        frozenset({(await _organization(world, "acme")).id}),
+    )
     globex = await _organization(world, "globex")
     async with world.services.parts.db.write(EVERY_TENANT) as session:
-        workload = await workloads.find(session, job.id)
+        workload = await workloads.find(session, ids.Reference(job.id))
         await commands.create(
             session,
             by.actor(),
@@ -393,7 +398,7 @@ async def test_a_job_is_not_ended_beside_a_grant_that_is_being_given(world: Worl
             now=world.clock(),
         )
         # when an account of acme's ends it at the same time
-        ending = asyncio.create_task(_end(world, by, job.id))
+        ending = asyncio.create_task(_end(world, by, ids.Reference(job.id)))
         await eventually(lambda: _waits(world.services.parts.db))
     # then the grant that came first is seen
     with pytest.raises(jobs.WorksForOthers):
@@ -409,11 +414,11 @@ async def _waits(db: Database) -> Any:
         return await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
-async def _end(world: World, by: Account, workload: str) -> None:
+async def _end(world: World, by: Account, workload: ids.Reference) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await jobs.end(session, by, by.actor(), workload, reason="", now=world.clock())
 
 
 async def _organization(world: World, slug: str) -> OrganizationRow:
     async with world.services.parts.db.read(EVERY_TENANT) as session:
-        return await organizations.find(session, slug)
+        return await organizations.find(session, ids.Reference(slug))
