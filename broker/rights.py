@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
+from broker.formats.ids import NoId, OrganizationId
 from broker.grants.tables import GrantRow
 from broker.identity.tables import AccountRow, WorkloadRow
 from broker.intake.tables import IntakeRow
@@ -39,7 +40,7 @@ class Altered(NamedTuple):
 
     table: str
     id: str
-    organization: str
+    organization: OrganizationId | NoId
 
 
 async def altered(db: Database, now: int) -> AsyncIterator[Altered]:

@@ -9,6 +9,7 @@ from broker.audit.record import record
 from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.recent import Recent
+from broker.formats.ids import NoId, OrganizationId
 from broker.keystore.genuine import GivesRights
 from broker.notifications.notices import notify
 
@@ -22,7 +23,8 @@ async def report(db: Database, row: GivesRights, now: int) -> None:
 
     That is once a day in each process, for as long as somebody meets the row.
     """
-    organization, table, name = getattr(row, "organization_id", ""), row.table_name, row.id
+    organization: OrganizationId | NoId = getattr(row, "organization_id", "")
+    table, name = row.table_name, row.id
     met, day = _reported.setdefault(db, Recent(_REMEMBERED)), now // DAY_MS
     if met.get((table, name, day)):
         return

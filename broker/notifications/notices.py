@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import upsert
 from broker.formats import ids
+from broker.formats.ids import CredentialId, NoId, OrganizationId
 from broker.notifications.tables import NoticeRow
 from broker.notifications.words import Kind, check
 
@@ -21,9 +22,9 @@ async def notify(
     session: AsyncSession,
     kind: Kind,
     *,
-    organization: str,
+    organization: OrganizationId | NoId,
     provider: str,
-    credential: str = "",
+    credential: CredentialId | NoId = "",
     version: int = 0,
     now: int,
     contact: str = "",

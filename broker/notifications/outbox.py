@@ -25,6 +25,7 @@ from broker.base.errors import Conflict, NotFound
 from broker.base.moments import seconds_asked
 from broker.base.outbound import Outbound, Unreachable
 from broker.formats import ids
+from broker.formats.ids import DeliveryId
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
 from broker.notifications import webhooks
 from broker.notifications.lifecycle import DeliveryState, DeliveryStep, WebhookState, delivery_after
@@ -117,7 +118,7 @@ class Outbox:
     def _deliveries(
         self, notice: NoticeRow, hooks: Iterable[WebhookRow], resting: Mapping[str, int], now: int
     ) -> list[DeliveryRow]:
-        to = [
+        to: list[tuple[str, str, str]] = [
             ("webhook", hook.id, "operator")
             for hook in hooks
             if hook.organization_id in {"", notice.organization_id}
@@ -212,8 +213,8 @@ class Outbox:
                     )
                     .values(next_try_at=next_try_at)
                 )
-            if delivery.channel == "webhook" and not result.sent and now - delivery.created_at >= DAY_MS:
-                await webhooks.failing(session, delivery.destination, since=delivery.created_at, now=now)
+            if delivery.webhook_id and not result.sent and now - delivery.created_at >= DAY_MS:
+                await webhooks.failing(session, delivery.webhook_id, since=delivery.created_at, now=now)
 
     async def _tried(self, delivery: DeliveryRow, notice: NoticeRow) -> _Result:
         """One try.
@@ -306,7 +307,7 @@ def _first(due: ColumnElement[bool]) -> Select[str]:
     return select(ranked.c.id).where(ranked.c.place <= _TO_ONE).order_by(*turn).limit(_TOGETHER)
 
 
-async def resend(session: AsyncSession, actor: Actor, delivery_id: str, *, now: int) -> DeliveryRow:
+async def resend(session: AsyncSession, actor: Actor, delivery_id: DeliveryId, *, now: int) -> DeliveryRow:
     """Try a dead delivery again, from the beginning.
 
     Raises:

@@ -103,3 +103,8 @@ class DeliveryRow(TenantOwned, Table):
 
     def event_fields(self) -> Fields:
         return {"organization": self.organization_id, "subject": self.id}
+
+    @property
+    def webhook_id(self) -> WebhookId | None:
+        """The webhook that it goes to; None where it goes elsewhere."""
+        return WebhookId(self.destination) if self.channel == "webhook" else None

@@ -25,6 +25,7 @@ from broker.base.clock import DAY_MS, rfc3339
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.secret import Secret
 from broker.formats import ids
+from broker.formats.ids import NoId, OrganizationId, WebhookId
 from broker.keystore.keystore import Keystore
 from broker.notifications.lifecycle import DeliveryState, WebhookState, WebhookStep, webhook_after
 from broker.notifications.notices import notify
@@ -51,7 +52,7 @@ class Endpoint:
     ``organization`` empty is every one; ``kinds`` empty is every kind.
     """
 
-    organization: str
+    organization: OrganizationId | NoId
     url: str
     format: Format
     kinds: tuple[Kind, ...]
@@ -95,7 +96,7 @@ async def create(
     return row, secret
 
 
-async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> WebhookRow:
+async def find(session: AsyncSession, webhook_id: WebhookId, *, lock: bool = True) -> WebhookRow:
     """The endpoint of that id; raises NotFound.
 
     ``lock`` keeps it as it is until the transaction ends.
@@ -107,7 +108,7 @@ async def find(session: AsyncSession, webhook_id: str, *, lock: bool = True) -> 
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> WebhookRow:
+async def revoke(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: int) -> WebhookRow:
     """Post nothing there any more.  Idempotent."""
     row = await find(session, webhook_id)
     if _end(row, WebhookStep.REVOKE, now):
@@ -115,7 +116,7 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: str, *, now: i
     return row
 
 
-async def disable(session: AsyncSession, actor: Actor, webhook_id: str, *, now: int) -> None:
+async def disable(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: int) -> None:
     """Post nothing more to a receiver that said that it is gone, and notify operators."""
     row = await find(session, webhook_id)
     if not _end(row, WebhookStep.DISABLE, now):
@@ -144,7 +145,7 @@ def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
     return True
 
 
-async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: int) -> None:
+async def failing(session: AsyncSession, webhook_id: WebhookId, *, since: int, now: int) -> None:
     """Notify operators that the receiver has taken nothing since ``since``.
 
     They hear of it by other channels, once until it takes something.
@@ -171,7 +172,7 @@ async def failing(session: AsyncSession, webhook_id: str, *, since: int, now: in
 
 
 async def rotate_secret(
-    session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: str, *, now: int
+    session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: WebhookId, *, now: int
 ) -> tuple[WebhookRow, str]:
     """A new signing secret, shown this once; the previous one signs too for a day.
 
