@@ -29,6 +29,7 @@ from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verification, retry_ms
 from broker.credentials.versions import FIRST_CHECK_MS, versions_of
+from broker.formats.ids import CredentialId
 from broker.notifications.notices import Kind as NoticeKind
 from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
@@ -65,7 +66,7 @@ SUSPECT = (
 )
 
 
-def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
+def suspicion(credential: CredentialId, number: int, now: int) -> dict[str, object]:
     """The parameters of :data:`SUSPECT`, which belongs to the event of the bad-key answer."""
     return {
         "suspect": credential,
@@ -78,7 +79,7 @@ def suspicion(credential: str, number: int, now: int) -> dict[str, object]:
     }
 
 
-def spread(credential: str, hours: int) -> int:
+def spread(credential: CredentialId, hours: int) -> int:
     """Milliseconds between two checks of a key: ``hours`` give or take a fifth.
 
     Each credential has its own share, so keys that came into use together drift apart.

@@ -12,6 +12,7 @@ from broker.audit.record import record
 from broker.base.errors import Invalid
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import get_credential
+from broker.formats.ids import CredentialId
 
 
 class Age(NamedTuple):
@@ -26,7 +27,7 @@ class Age(NamedTuple):
 
 
 async def of_credential(
-    session: AsyncSession, actor: Actor, credential_id: str, age: Age, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, age: Age, *, now: int
 ) -> CredentialRow:
     """Set a credential's own policy.
 

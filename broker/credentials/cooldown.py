@@ -11,10 +11,11 @@ from broker.audit.quota import cooldown_statement
 from broker.audit.tables import QuotaRow
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import FIRST_CHECK_MS
+from broker.formats.ids import CredentialId
 from broker.providers.catalog import Catalog
 
 
-def cooldown_id(credential: str) -> str:
+def cooldown_id(credential: CredentialId) -> str:
     """The quota that holds an upstream's cooldown, for everything that uses the credential."""
     return f"{credential}/pause"
 
@@ -28,7 +29,7 @@ async def not_before(session: AsyncSession, credential: CredentialRow, catalog: 
     return cooling.value if cooling is not None and now < cooling.value <= now + cap else None
 
 
-async def cool_down(session: AsyncSession, credential: str, seconds: float, now: int) -> None:
+async def cool_down(session: AsyncSession, credential: CredentialId, seconds: float, now: int) -> None:
     """Note the wait that an upstream asked for: nobody uses the credential's key for so long."""
     if seconds:
         statement = cooldown_statement(session.get_bind().dialect.name)

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.db import upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import EvidenceRow, KeyEvidenceRow, VersionRow
+from broker.formats.ids import CredentialId, OrganizationId
 
 
 class TenantEvidence(StrEnum):
@@ -31,9 +32,9 @@ class TenantEvidence(StrEnum):
 
 
 def assess(
-    organization: str,
+    organization: OrganizationId,
     seen: Set[str],
-    owners: Mapping[str, str],
+    owners: Mapping[str, OrganizationId],
     *,
     before: Set[str],
     known_before: bool,
@@ -108,7 +109,7 @@ async def remember(session: AsyncSession, row: VersionRow, seen: Set[str]) -> No
             await session.execute(upsert(session, kind).on_conflict_do_nothing(), rows)
 
 
-async def _owners(session: AsyncSession, row: VersionRow, seen: Set[str]) -> dict[str, str]:
+async def _owners(session: AsyncSession, row: VersionRow, seen: Set[str]) -> dict[str, OrganizationId]:
     found = await session.execute(
         select(EvidenceRow.id_hash, EvidenceRow.owner).where(
             EvidenceRow.provider == row.provider, EvidenceRow.id_hash.in_(sorted(seen))
@@ -127,7 +128,7 @@ async def _shown_before(session: AsyncSession, row: VersionRow) -> Set[str]:
     return await _shown_by(session, row.credential_id, current or 0)
 
 
-async def _shown_by(session: AsyncSession, credential_id: str, version: int) -> Set[str]:
+async def _shown_by(session: AsyncSession, credential_id: CredentialId, version: int) -> Set[str]:
     found = await session.scalars(
         select(KeyEvidenceRow.id_hash).where(
             KeyEvidenceRow.credential_id == credential_id, KeyEvidenceRow.version == version

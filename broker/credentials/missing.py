@@ -15,12 +15,13 @@ from broker.audit.record import record
 from broker.credentials.lifecycle import Health
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats.ids import CredentialId
 
 # How soon it is looked for again, as it may have been restored.
 _AGAIN_MS = 60_000
 
 
-async def note_missing(session: AsyncSession, credential_id: str, number: int, *, now: int) -> None:
+async def note_missing(session: AsyncSession, credential_id: CredentialId, number: int, *, now: int) -> None:
     """Note that a version's material is not where it was put.  Idempotent until it is found."""
     of_it = VersionRow.credential_id == credential_id, VersionRow.number == number
     known = VersionRow.health == Health.GONE

@@ -11,9 +11,10 @@ from broker.base.validity import Validity
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import UnlawfulMove, get_credential, versions_of
+from broker.formats.ids import CredentialId
 
 
-async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+async def pause(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
     """Let nobody lease or use any version, from the commit on until resumed.  Idempotent.
 
     Raises:
@@ -22,7 +23,7 @@ async def pause(session: AsyncSession, actor: Actor, credential_id: str, *, now:
     return await _set(session, actor, credential_id, "paused", now)
 
 
-async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+async def resume(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
     """Let leases and uses be possible again.  Idempotent.
 
     Raises:
@@ -31,7 +32,7 @@ async def resume(session: AsyncSession, actor: Actor, credential_id: str, *, now
     return await _set(session, actor, credential_id, "resumed", now)
 
 
-async def _set(session: AsyncSession, actor: Actor, credential_id: str, done: str, now: int) -> CredentialRow:
+async def _set(session: AsyncSession, actor: Actor, credential_id: CredentialId, done: str, now: int) -> CredentialRow:
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
     if credential.state != Validity.ACTIVE:

@@ -21,12 +21,13 @@ from broker.credentials.versions import (
     revoke_or_purge,
     versions_of,
 )
+from broker.formats.ids import CredentialId, OrganizationId, Reference
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
 
 
 async def revoke_credential(
-    session: AsyncSession, actor: Actor, credential_id: str, *, reason: str, now: int, why: str = ""
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, reason: str, now: int, why: str = ""
 ) -> CredentialRow:
     """Revoke a credential and all its versions, for good.  Idempotent.
 
@@ -55,7 +56,7 @@ async def _end(
 
 
 async def revoke_organization(
-    session: AsyncSession, actor: Actor, reference: str, *, reason: str, now: int
+    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int
 ) -> OrganizationRow:
     """Revoke an organization, for good, and every credential of it.  Idempotent."""
     row = await organizations.find(session, reference)
@@ -83,7 +84,7 @@ async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:
                 await record(session, *ended)
 
 
-async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: int) -> list[Event]:
+async def _end_all(session: AsyncSession, actor: Actor, organization: OrganizationId, now: int) -> list[Event]:
     query = select(CredentialRow).where(
         CredentialRow.organization_id == organization, CredentialRow.state == Validity.ACTIVE
     )
@@ -93,7 +94,7 @@ async def _end_all(session: AsyncSession, actor: Actor, organization: str, now: 
     return events
 
 
-async def withdraw(session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> CredentialRow:
+async def withdraw(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
     """The customer takes their key back: a revocation, recorded as theirs.  Idempotent."""
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)

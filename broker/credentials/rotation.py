@@ -27,6 +27,7 @@ from broker.credentials.rotation_lifecycle import RotationState, RotationStep, n
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import UnlawfulMove, versions_of
 from broker.formats import ids
+from broker.formats.ids import CredentialId, RotationId
 from broker.notifications.notices import Kind as NoticeKind
 
 # The old key can be fallen back to for an hour; jobs that have seen it have a week to ask for the new one.
@@ -113,7 +114,7 @@ async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, 
     return row
 
 
-async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) -> RotationRow:
+async def find(session: AsyncSession, rotation_id: RotationId, *, lock: bool = True) -> RotationRow:
     """The rotation of that id.  ``lock`` keeps it until the transaction ends.
 
     Raises:
@@ -128,13 +129,13 @@ async def find(session: AsyncSession, rotation_id: str, *, lock: bool = True) ->
     return row
 
 
-async def open_of(session: AsyncSession, credential_id: str, *, lock: bool = True) -> RotationRow | None:
+async def open_of(session: AsyncSession, credential_id: CredentialId, *, lock: bool = True) -> RotationRow | None:
     """The open rotation of a credential, locked likewise; None if there is none."""
     query = select(RotationRow).where(RotationRow.credential_id == credential_id, RotationRow.ended_at.is_(None))
     return await session.scalar(query.with_for_update() if lock else query)
 
 
-async def awaiting_a_key(session: AsyncSession, rotation_id: str) -> RotationRow:
+async def awaiting_a_key(session: AsyncSession, rotation_id: RotationId) -> RotationRow:
     """The rotation, if it can take a new key; raises NotFound or RotationRefused otherwise."""
     row = await find(session, rotation_id)
     require(row, RotationStep.SUBMIT)
@@ -183,7 +184,7 @@ async def activated(
 
 
 async def reconciled(
-    session: AsyncSession, actor: Actor, credential_id: str, versions: dict[int, VersionRow], *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, versions: dict[int, VersionRow], *, now: int
 ) -> list[Event]:
     """Bring an open rotation in line after its versions were moved; what happened to it.
 
@@ -205,7 +206,7 @@ async def reconciled(
 
 
 async def cancelled_with_credential(
-    session: AsyncSession, actor: Actor, credential_id: str, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int
 ) -> list[Event]:
     """End an open rotation whose whole credential was revoked; what happened to it."""
     row = await open_of(session, credential_id)

@@ -29,6 +29,7 @@ from broker.credentials.versions import (
 )
 from broker.formats import ids
 from broker.formats.envelope import Binding
+from broker.formats.ids import CredentialId, IntakeId, OrganizationId, RotationId
 from broker.keystore import orphans
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
@@ -79,8 +80,8 @@ class Received:
 
     key: Secret
     variables: dict[str, str]
-    intake: str | None = None
-    rotation: str | None = None
+    intake: IntakeId | None = None
+    rotation: RotationId | None = None
     contact: str = ""
     upstream_id: str = ""
 
@@ -89,7 +90,7 @@ class Received:
 class Sealing:
     """A received key, sealed for the version that it will most likely become."""
 
-    credential: str
+    credential: CredentialId
     number: int
     sealed: bytes
 
@@ -222,7 +223,7 @@ async def _where(
     return credential, replaced
 
 
-def _sealed_of(credential: str) -> Select[int]:
+def _sealed_of(credential: CredentialId) -> Select[int]:
     return (
         select(VersionRow.number).where(VersionRow.credential_id == credential, VersionRow.sealed.is_not(None)).limit(1)
     )
@@ -241,7 +242,9 @@ def _text(key: Secret, definition: Definition) -> str:
     return text
 
 
-def _new_credential(session: AsyncSession, address: CredentialAddress, credential_id: str, now: int) -> CredentialRow:
+def _new_credential(
+    session: AsyncSession, address: CredentialAddress, credential_id: CredentialId, now: int
+) -> CredentialRow:
     row = CredentialRow(
         id=credential_id,
         organization_id=address.organization,
@@ -258,7 +261,7 @@ def _new_credential(session: AsyncSession, address: CredentialAddress, credentia
     return row
 
 
-async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> None:
+async def _claim(session: AsyncSession, fingerprint: str, organization: OrganizationId) -> None:
     """Note whose key this is.  The first to claim it decides, also among concurrent claims."""
     claimed = await session.execute(
         upsert(session, FingerprintRow)
@@ -273,5 +276,5 @@ async def _claim(session: AsyncSession, fingerprint: str, organization: str) -> 
     raise KeyAlreadyReceived("This key was received before. Create a new key for this request and submit that one.")
 
 
-async def _owner(session: AsyncSession, fingerprint: str) -> str | None:
+async def _owner(session: AsyncSession, fingerprint: str) -> OrganizationId | None:
     return await session.scalar(select(FingerprintRow.owner).where(FingerprintRow.fingerprint == fingerprint))

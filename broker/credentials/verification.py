@@ -27,6 +27,7 @@ from broker.credentials.missing import note_missing
 from broker.credentials.probe import Answer, Probed, probe, target, verifying
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import apply_move, purge, versions_of
+from broker.formats.ids import CredentialId, OrganizationId
 from broker.keystore.keystore import KeyGone
 from broker.notifications.altered import insist
 from broker.parts import Parts
@@ -62,7 +63,9 @@ class Verification:
 
     parts: Parts
 
-    async def run(self, *, organization: str, credential_id: str, number: int, also: Also) -> Verdict:
+    async def run(
+        self, *, organization: OrganizationId, credential_id: CredentialId, number: int, also: Also
+    ) -> Verdict:
         """Probe a staged version and settle it; ``also`` runs last in that transaction."""
         scope = Scope.of(organization)
         async with self.parts.db.read(scope) as session:

@@ -13,6 +13,7 @@ from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
 from broker.credentials.tables import CredentialRow, FingerprintRow, VersionRow
+from broker.formats.ids import CredentialId, OrganizationId
 from broker.keystore import orphans
 from broker.providers.definition import Definition
 
@@ -38,7 +39,7 @@ class UnlawfulMove(Conflict):
 class CredentialAddress:
     """Which credential a key is for: there is at most one in force at an address."""
 
-    organization: str
+    organization: OrganizationId
     definition: Definition
     label: str
 
@@ -55,7 +56,7 @@ async def find_credential(session: AsyncSession, address: CredentialAddress) -> 
     )
 
 
-async def get_credential(session: AsyncSession, credential_id: str) -> CredentialRow:
+async def get_credential(session: AsyncSession, credential_id: CredentialId) -> CredentialRow:
     """The credential of that id.
 
     Raises:
@@ -67,7 +68,7 @@ async def get_credential(session: AsyncSession, credential_id: str) -> Credentia
     return row
 
 
-async def versions_of(session: AsyncSession, credential_id: str) -> dict[int, VersionRow]:
+async def versions_of(session: AsyncSession, credential_id: CredentialId) -> dict[int, VersionRow]:
     """Every version of a credential by number, as they are now, locked.
 
     Nobody else changes them until the transaction ends.
@@ -121,7 +122,7 @@ async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) ->
         )
 
 
-async def holds_key(session: AsyncSession, *, organization: str, provider: str, label: str) -> bool:
+async def holds_key(session: AsyncSession, *, organization: OrganizationId, provider: str, label: str) -> bool:
     """Whether a key is in use there, or on its way in."""
     query = (
         select(VersionRow.number)

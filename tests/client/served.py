@@ -10,6 +10,7 @@ from typing import Any
 
 from broker.client.client import Client
 from broker.client.identity import Identity
+from broker.formats.ids import CredentialId
 from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
 from tests.support.lab import KEY, Lab, lab_upstream
@@ -28,7 +29,7 @@ class ClientBench:
     lab: Lab
     url: str
     identity: Identity
-    credentials: dict[str, str]
+    credentials: dict[str, CredentialId]
     clients: list[Client] = field(default_factory=list)
 
     def client(self) -> Client:

@@ -12,6 +12,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.care.health import SUSPECT, HealthCheck, suspicion
 from broker.credentials import due
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats.ids import CredentialId
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.rotations.revocation_check import RevocationCheck

@@ -10,6 +10,7 @@ from broker.base.db import EVERY_TENANT
 from broker.care.health import HealthCheck, spread
 from broker.credentials import pausing
 from broker.credentials.tables import VersionRow
+from broker.formats.ids import CredentialId
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
@@ -18,7 +19,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
-async def acme(world: World) -> str:
+async def acme(world: World) -> CredentialId:
     return await world.key_for("acme")
 
 
@@ -31,7 +32,7 @@ async def told(world: World) -> list[str]:
 
 
 async def test_a_key_that_the_customer_revoked_by_themselves_is_noticed_and_everybody_told_once(
-    world: World, acme: str
+    world: World, acme: CredentialId
 ) -> None:
     job = await world.job()
     await world.grant(job, "acme")
@@ -48,7 +49,7 @@ async def test_a_key_that_the_customer_revoked_by_themselves_is_noticed_and_ever
     assert listed["id"] == acme
 
 
-async def test_an_outage_is_not_a_bad_key(world: World, acme: str) -> None:
+async def test_an_outage_is_not_a_bad_key(world: World, acme: CredentialId) -> None:
     job = await world.job()
     await world.grant(job, "acme")
     lease = await job.lease("acme")
@@ -83,7 +84,7 @@ async def test_an_outage_is_one_notice_however_many_keys_meet_it_and_the_next_on
     assert await told(world) == ["key_unreachable"] * 2
 
 
-async def test_an_upstream_that_answers_now_and_then_is_not_told_of_each_time(world: World, acme: str) -> None:
+async def test_an_upstream_that_answers_now_and_then_is_not_told_of_each_time(world: World, acme: CredentialId) -> None:
     for outage in (True, False) * 3:
         world.upstream.faults = Faults(outage=outage)
         async with world.services.parts.db.write(EVERY_TENANT) as session:
@@ -94,7 +95,7 @@ async def test_an_upstream_that_answers_now_and_then_is_not_told_of_each_time(wo
 
 
 async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soon_as_upstream_says_so(
-    world: World, acme: str
+    world: World, acme: CredentialId
 ) -> None:
     # given a job that holds a lease and works, while the checks meet an outage
     job = await world.job()
@@ -120,7 +121,7 @@ async def test_a_key_that_was_revoked_during_an_outage_is_refused_to_jobs_as_soo
     assert list(world.upstream.requests) == []
 
 
-async def test_a_bad_key_stays_one_through_an_outage(world: World, acme: str) -> None:
+async def test_a_bad_key_stays_one_through_an_outage(world: World, acme: CredentialId) -> None:
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=30)
     world.upstream.faults = Faults(outage=True)
@@ -150,7 +151,7 @@ async def test_one_round_asks_about_a_few_keys_of_a_provider_only(world: World) 
     assert len(world.upstream.requests) == 8
 
 
-async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(world: World, acme: str) -> None:
+async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(world: World, acme: CredentialId) -> None:
     job = await world.job()
     await world.grant(job, "acme")
     lease = await job.lease("acme", ttl=3600)
@@ -167,7 +168,7 @@ async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(worl
 
 
 async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_from_what_jobs_are_answered(
-    world: World, acme: str
+    world: World, acme: CredentialId
 ) -> None:
     # given a key that was checked, and a clock that then steps back by a day
     await world.work(hours=30)
@@ -188,7 +189,7 @@ async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_fro
     assert await health(world, acme) == "failing"
 
 
-async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str) -> None:
+async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: CredentialId) -> None:
     await world.work(hours=30)
     world.clock.back(world.broker, hours=24)
     world.upstream.requests.clear()
@@ -202,7 +203,7 @@ async def test_checks_go_on_after_the_clock_stepped_back(world: World, acme: str
     assert await health(world, acme) == "failing"
 
 
-async def test_nobody_asks_about_a_key_that_is_paused_until_it_is_resumed(world: World, acme: str) -> None:
+async def test_nobody_asks_about_a_key_that_is_paused_until_it_is_resumed(world: World, acme: CredentialId) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.pause(session, BROKER, acme, now=world.clock())
     world.upstream.requests.clear()

@@ -15,6 +15,7 @@ from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
 from broker.credentials import cooldown, pausing
 from broker.credentials.verification import Verification
+from broker.formats.ids import CredentialId
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.sandbox.state import Faults
@@ -126,12 +127,12 @@ async def test_no_key_is_made_while_the_customer_pauses_theirs(world: World) -> 
     await finished(world, credential)
 
 
-async def pause(world: World, credential: str) -> None:
+async def pause(world: World, credential: CredentialId) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.pause(session, BROKER, credential, now=world.clock())
 
 
-async def resume(world: World, credential: str) -> None:
+async def resume(world: World, credential: CredentialId) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await pausing.resume(session, BROKER, credential, now=world.clock())
 

@@ -17,12 +17,13 @@ from broker.credentials import revocation
 from broker.credentials.staging import Received, Sealing, stage
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
+from broker.formats.ids import CredentialId
 from broker.sandbox.state import Faults
 from tests.support.world import World
 
 
 @pytest.fixture
-async def acme(world: World) -> str:
+async def acme(world: World) -> CredentialId:
     """A customer with a key in use; the credential's id."""
     return await world.key_for("acme")
 
@@ -48,7 +49,9 @@ async def probe_at(world: World, credential: str, number: int, at: int) -> None:
         )
 
 
-async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_done(world: World, acme: str) -> None:
+async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_done(
+    world: World, acme: CredentialId
+) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await revocation.revoke_credential(session, BROKER, acme, reason="", now=world.clock())
         waiting = asyncio.create_task(rotate(world, acme))
@@ -59,7 +62,7 @@ async def test_a_rotation_that_waits_for_a_revocation_is_refused_once_that_is_do
     assert (await world.call("GET", "/v1/rotations"))["items"] == []
 
 
-async def test_revoking_again_cuts_off_what_an_earlier_revocation_left(world: World, acme: str) -> None:
+async def test_revoking_again_cuts_off_what_an_earlier_revocation_left(world: World, acme: CredentialId) -> None:
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(CredentialRow).values(state="revoked", revoked_at=1))
     assert await world.states(acme) == ["active"]
@@ -82,7 +85,9 @@ async def test_a_key_that_is_on_its_way_in_is_settled_before_another_is_asked_fo
     assert (await rotate(world, acme)).status_code == 201
 
 
-async def test_an_old_key_retires_also_where_none_was_in_use_when_its_rotation_began(world: World, acme: str) -> None:
+async def test_an_old_key_retires_also_where_none_was_in_use_when_its_rotation_began(
+    world: World, acme: CredentialId
+) -> None:
     # given a rotation that began with no key in use, and a key that came another way meanwhile
     await world.call("POST", f"/v1/credentials/{acme}/versions/1/revoke", json={})
     rotation, intake, secret = await world.rotate(acme)
@@ -97,7 +102,9 @@ async def test_an_old_key_retires_also_where_none_was_in_use_when_its_rotation_b
     assert (await world.rotation(rotation))["state"] == "completed"
 
 
-async def test_a_first_key_that_is_verified_late_does_not_take_over_from_one_in_use(world: World, acme: str) -> None:
+async def test_a_first_key_that_is_verified_late_does_not_take_over_from_one_in_use(
+    world: World, acme: CredentialId
+) -> None:
     # given a pasted key and a rotation's key, both received in an outage
     await world.call("POST", f"/v1/credentials/{acme}/versions/1/revoke", json={})
     _, intake, secret = await world.rotate(acme)
@@ -119,7 +126,7 @@ async def test_a_first_key_that_is_verified_late_does_not_take_over_from_one_in_
     assert (await rotate(world, acme)).status_code == 201
 
 
-async def test_a_key_of_the_customers_other_tenant_is_held(world: World, acme: str) -> None:
+async def test_a_key_of_the_customers_other_tenant_is_held(world: World, acme: CredentialId) -> None:
     # given a customer with two tenants upstream, a credential for each
     other = world.upstream.add_organization("acme-eu")
     eu = (await pasted(world, world.upstream.add_key(other)[1], "eu"))["credential"]
@@ -137,7 +144,7 @@ async def test_a_key_of_the_customers_other_tenant_is_held(world: World, acme: s
 
 
 async def test_where_the_key_before_showed_nothing_what_other_credentials_showed_proves_nothing(
-    world: World, acme: str
+    world: World, acme: CredentialId
 ) -> None:
     empty = world.upstream.add_organization("acme-empty", facilities=0)
     second = (await pasted(world, world.upstream.add_key(empty)[1], "second"))["credential"]
@@ -149,7 +156,9 @@ async def test_where_the_key_before_showed_nothing_what_other_credentials_showed
     assert (shown["ids_of_new_key"], shown["ids_known_before"], shown["ids_in_both"]) == (3, 0, 0)
 
 
-async def test_after_an_operator_decided_for_a_key_the_next_is_compared_with_that(world: World, acme: str) -> None:
+async def test_after_an_operator_decided_for_a_key_the_next_is_compared_with_that(
+    world: World, acme: CredentialId
+) -> None:
     other = world.upstream.add_organization("acme-eu")
     rotation, intake, secret = await world.rotate(acme)
     assert (await world.submit(intake, secret, world.upstream.add_key(other)[1])).json()["state"] == "held"
@@ -164,7 +173,7 @@ async def test_after_an_operator_decided_for_a_key_the_next_is_compared_with_tha
 
 
 async def test_a_key_that_was_never_verified_can_be_submitted_again_after_a_cancellation(
-    world: World, acme: str
+    world: World, acme: CredentialId
 ) -> None:
     rotation, intake, secret = await world.rotate(acme)
     world.upstream.faults = Faults(outage=True)
@@ -177,7 +186,9 @@ async def test_a_key_that_was_never_verified_can_be_submitted_again_after_a_canc
     assert await world.states(acme) == ["retiring", "destroyed", "active"]
 
 
-async def test_going_back_to_a_key_that_died_upstream_meanwhile_is_noticed_at_once(world: World, acme: str) -> None:
+async def test_going_back_to_a_key_that_died_upstream_meanwhile_is_noticed_at_once(
+    world: World, acme: CredentialId
+) -> None:
     rotation, intake, secret = await world.rotate(acme)
     await world.submit(intake, secret, world.new_key("acme"))
     world.revoke_upstream(world.upstream_keys["acme"])
@@ -187,7 +198,7 @@ async def test_going_back_to_a_key_that_died_upstream_meanwhile_is_noticed_at_on
 
 
 async def test_keys_that_jobs_hold_for_long_keep_no_other_from_retiring(
-    world: World, acme: str, monkeypatch: pytest.MonkeyPatch
+    world: World, acme: CredentialId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given more held keys than one round looks at, whose grace windows ended first
     from broker.rotations import duties
@@ -215,7 +226,7 @@ async def test_keys_that_jobs_hold_for_long_keep_no_other_from_retiring(
     assert await world.states(acme) == ["revoked", "active"]
 
 
-async def test_who_was_shown_the_key_is_told_also_after_their_lease(world: World, acme: str) -> None:
+async def test_who_was_shown_the_key_is_told_also_after_their_lease(world: World, acme: CredentialId) -> None:
     job = await world.job("sync")
     await world.grant(job, "acme", modes=("reveal",))
     await job.lease("acme", mode="reveal", ttl=300)
@@ -225,13 +236,15 @@ async def test_who_was_shown_the_key_is_told_also_after_their_lease(world: World
     assert holder["last_revealed"] is not None
 
 
-async def test_a_rotations_key_goes_to_the_host_of_the_old_one_whatever_comes_with_it(world: World, acme: str) -> None:
+async def test_a_rotations_key_goes_to_the_host_of_the_old_one_whatever_comes_with_it(
+    world: World, acme: CredentialId
+) -> None:
     _, intake, secret = await world.rotate(acme)
     answer = await world.submit(intake, secret, world.new_key("acme"), variables={"subdomain": "elsewhere"})
     assert answer.json()["state"] == "accepted"
 
 
-async def test_a_rotations_key_for_another_host_is_not_staged(world: World, acme: str) -> None:
+async def test_a_rotations_key_for_another_host_is_not_staged(world: World, acme: CredentialId) -> None:
     rotation, _, _ = await world.rotate(acme)
     services = world.services
     address = CredentialAddress(rotation["organization"], services.parts.catalog.get("raptor-comply"), "default")

@@ -26,6 +26,7 @@ from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
 from broker.formats import base64url, intake_seal, link_proof, link_secret
+from broker.formats.ids import CredentialId, IntakeId, WorkloadId
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -122,7 +123,7 @@ class World:
         self.upstream_keys[slug] = self.upstream.add_key(there)[1]
         return made
 
-    async def request_key(self, slug: str, **more: Any) -> tuple[str, str]:
+    async def request_key(self, slug: str, **more: Any) -> tuple[IntakeId, str]:
         """An intake's id and the secret of its link."""
         wanted = {"organization": slug, "provider": "raptor-comply", "contact": f"admin@{slug}.example", **more}
         made = await self.call("POST", "/v1/intakes", status=201, json=wanted)
@@ -203,13 +204,13 @@ class World:
                 await self.proxied(lease, "/facilities")
                 await self.work()
 
-    async def key_for(self, slug: str, *, label: str = "default") -> str:
+    async def key_for(self, slug: str, *, label: str = "default") -> CredentialId:
         """Have a customer whose key is active; the credential's id."""
         await self.organization(slug)
         wanted = {"organization": slug, "provider": "raptor-comply", "label": label, "key": self.upstream_keys[slug]}
         made = await self.call("POST", "/v1/credentials", status=201, json=wanted)
         assert made["verdict"] == "active"
-        return str(made["credential"])
+        return CredentialId(made["credential"])
 
     async def job(self, name: str = "sync") -> Job:
         """A registered workload."""
@@ -257,8 +258,8 @@ class Job:
     _at: int = 0
 
     @property
-    def id(self) -> str:
-        return self.identity.client_id
+    def id(self) -> WorkloadId:
+        return WorkloadId(self.identity.client_id)
 
     def assertion(self) -> str:
         """An assertion that is dated by the world's time."""
