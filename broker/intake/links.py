@@ -22,6 +22,7 @@ from broker.base.secret import Secret
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, refuse_if_in_use
 from broker.formats import ids, intake_seal, link_proof, link_secret
+from broker.formats.ids import CredentialId, IntakeId
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.refusals import LinkCancelled, LinkSpent
 from broker.intake.tables import IntakeRow
@@ -43,10 +44,10 @@ class Wanted:
 
 
 # Makes the secret part of a link, for the request of that id, to that recipient.
-Draw = Callable[[str, bytes], str]
+Draw = Callable[[IntakeId, bytes], str]
 
 
-def at_random(_intake: str, recipient: bytes) -> str:
+def at_random(_intake: IntakeId, recipient: bytes) -> str:
     """As almost all links' secrets are made."""
     return link_secret.link_to(recipient)
 
@@ -99,7 +100,7 @@ async def replace(
     session: AsyncSession,
     parts: Parts,
     actor: Actor,
-    intake_id: str,
+    intake_id: IntakeId,
     *,
     hours: int = DEFAULT_HOURS,
     now: int,
@@ -192,7 +193,7 @@ async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[
     return [] if row.rotation_id is not None else list(await session.scalars(query.order_by(IntakeRow.id)))
 
 
-async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> IntakeRow:
+async def get(session: AsyncSession, intake_id: IntakeId, *, lock: bool = False) -> IntakeRow:
     """The intake of that id.  ``lock`` keeps it until the transaction ends.
 
     Raises:
@@ -205,7 +206,7 @@ async def get(session: AsyncSession, intake_id: str, *, lock: bool = False) -> I
     return row
 
 
-async def cancel(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> IntakeRow:
+async def cancel(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: int) -> IntakeRow:
     """Take an open request back.  Idempotent: one that is spent or has ended stays as it is."""
     row = await get(session, intake_id, lock=True)
     if can(row, IntakeStep.CANCEL):

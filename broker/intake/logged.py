@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.credentials.tables import VersionRow
+from broker.formats.ids import IntakeId
 from broker.intake.lifecycle import SPENT
 from broker.intake.links import get
 from broker.intake.tables import IntakeRow
 from broker.notifications.notices import notify
 
 
-async def link_logged(session: AsyncSession, actor: Actor, intake_id: str, *, now: int) -> None:
+async def link_logged(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: int) -> None:
     """Notify operators of a one-time link that came so, unless it is spent."""
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:

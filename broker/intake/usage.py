@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS
+from broker.formats.ids import CredentialId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow
@@ -32,7 +33,7 @@ class Usage:
     days: Mapping[int, int]
 
 
-async def usage(session: AsyncSession, credential_id: str, since: int) -> Usage:
+async def usage(session: AsyncSession, credential_id: CredentialId, since: int) -> Usage:
     """The use of every version of a credential since then (milliseconds)."""
     calls_of = (UseRow.credential_id == credential_id, UseRow.authorized_at >= since)
     called = await session.execute(
