@@ -24,6 +24,7 @@ from broker.credentials.staging import Received
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict
 from broker.credentials.versions import CredentialAddress, find_credential, versions_of
+from broker.formats.ids import CredentialId, OrganizationId
 from broker.formats.kv_reference import Reference, is_reference
 from broker.keystore.orphans import OrphanRow
 from broker.keystore.vault.values import Values
@@ -42,9 +43,9 @@ class Orphan(NamedTuple):
 
     path: str
     number: int
-    organization: str
+    organization: OrganizationId
     provider: str
-    credential: str
+    credential: CredentialId
     label: str
     customer: str
 
@@ -68,9 +69,9 @@ async def orphans(db: Database, values: Values, listing: Values) -> AsyncIterato
             yield Orphan(
                 path,
                 number,
-                organization,
+                OrganizationId(organization),
                 provider,
-                credential,
+                CredentialId(credential),
                 label=about.get("label", ""),
                 customer=about.get("organization", ""),
             )

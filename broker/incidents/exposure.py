@@ -24,6 +24,7 @@ from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import get_credential, serves, versions_of
 from broker.formats import ids
+from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.tables import ExposureRow
 from broker.leases.tables import LeaseRow
 from broker.parts import Parts
@@ -57,7 +58,14 @@ class Exposed:
 
 
 async def expose(
-    session: AsyncSession, parts: Parts, rotating: Rotating, actor: Actor, credential_id: str, found: Found, *, now: int
+    session: AsyncSession,
+    parts: Parts,
+    rotating: Rotating,
+    actor: Actor,
+    credential_id: CredentialId,
+    found: Found,
+    *,
+    now: int,
 ) -> Exposed:
     """Cut an exposed key off.  Idempotent.
 
@@ -224,7 +232,7 @@ async def _notify(
     )
 
 
-async def find(session: AsyncSession, exposure_id: str) -> ExposureRow:
+async def find(session: AsyncSession, exposure_id: ExposureId) -> ExposureRow:
     """The exposure of that id; raises NotFound."""
     row = await session.scalar(select(ExposureRow).where(ExposureRow.id == exposure_id))
     if row is None:

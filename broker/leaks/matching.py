@@ -23,6 +23,7 @@ from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.formats import ids
+from broker.formats.ids import CredentialId
 from broker.keystore.internal import InternalKeys
 from broker.leaks.tables import FindingRow
 from broker.notifications.notices import Kind, notify
@@ -67,7 +68,7 @@ async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen
     They go on the record, and operators are notified.  A key in the text of a location is masked.
     """
     versions = {(one.version.credential_id, one.version.number): one.version for one in seen}
-    locations: dict[tuple[str, int], Counter[str]] = {which: Counter() for which in versions}
+    locations: dict[tuple[CredentialId, int], Counter[str]] = {which: Counter() for which in versions}
     for one in seen:
         clean = masking.masked(one.location, versions.values())
         locations[one.version.credential_id, one.version.number][clean] += one.times

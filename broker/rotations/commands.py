@@ -25,6 +25,7 @@ from broker.credentials.versions import (
     revoke_or_purge,
     versions_of,
 )
+from broker.formats.ids import CredentialId, RotationId
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
 
@@ -34,7 +35,7 @@ CUT_OFF = "cut_off"
 _SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 
 
-async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now: int) -> RotationRow:
+async def promote(session: AsyncSession, actor: Actor, rotation_id: RotationId, *, now: int) -> RotationRow:
     """An operator's step ahead.
 
     A held key comes into use, or the grace window ends and the old key retires.
@@ -60,7 +61,9 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: str, *, now:
     return row
 
 
-async def activate(session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int) -> VersionRow:
+async def activate(
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: int
+) -> VersionRow:
     """Use a held version.  Within a rotation that is its promotion.
 
     Raises:
@@ -88,7 +91,7 @@ async def activate(session: AsyncSession, actor: Actor, credential_id: str, numb
     return versions[number]
 
 
-async def _held(session: AsyncSession, credential_id: str, number: int | None) -> IntakeRow | None:
+async def _held(session: AsyncSession, credential_id: CredentialId, number: int | None) -> IntakeRow | None:
     """The request that a held key came over, locked."""
     return await session.scalar(
         select(IntakeRow)
@@ -121,7 +124,9 @@ async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str
     await record(session, retired, await rotation.end(session, row, RotationStep.COMPLETE, why, now=now, actor=actor))
 
 
-async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
+async def roll_back(
+    session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: int
+) -> RotationRow:
     """Go back to the old key.
 
     Nobody uses the new one from the commit on; it awaits its revocation upstream.
@@ -145,7 +150,7 @@ async def roll_back(session: AsyncSession, actor: Actor, rotation_id: str, *, re
     return row
 
 
-async def cancel(session: AsyncSession, actor: Actor, rotation_id: str, *, reason: str, now: int) -> RotationRow:
+async def cancel(session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: int) -> RotationRow:
     """Give a rotation up, with its link, before its key was in use.  Idempotent.
 
     Raises:
@@ -174,7 +179,7 @@ async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason:
 
 
 async def revoke_version(
-    session: AsyncSession, actor: Actor, credential_id: str, number: int, *, reason: str, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, reason: str, now: int
 ) -> VersionRow:
     """Revoke one version.  Idempotent.  The previous key serves again if it is still retiring.
 
@@ -218,7 +223,7 @@ async def revoke(
 
 
 async def destroy_version(
-    session: AsyncSession, actor: Actor, credential_id: str, number: int, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: int
 ) -> VersionRow:
     """Destroy the key material of a version that is not in use.  Idempotent.
 

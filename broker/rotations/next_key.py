@@ -14,6 +14,7 @@ from broker.credentials.lifecycle import Health, State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
+from broker.formats.ids import CredentialId
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
 from broker.rotations import commands
@@ -65,7 +66,9 @@ def following(
     return Next.ANSWER if changing.state == RotationState.REQUESTED else Next.WAITS
 
 
-async def first_request(session: AsyncSession, credential_id: str, versions: Iterable[VersionRow]) -> IntakeRow | None:
+async def first_request(
+    session: AsyncSession, credential_id: CredentialId, versions: Iterable[VersionRow]
+) -> IntakeRow | None:
     """The open request for a first key, if the earlier submission over it was in vain."""
     if any(version.state not in {State.REVOKED, State.DESTROYED} for version in versions):
         return None

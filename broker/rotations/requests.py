@@ -17,6 +17,7 @@ from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, versions_of
 from broker.formats import link_proof, link_secret
+from broker.formats.ids import IntakeId
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.links import Draw
@@ -141,7 +142,7 @@ class Rotating:
             UnlawfulMove: the credential was revoked.
         """
 
-        def derived(intake: str, recipient: bytes) -> str:
+        def derived(intake: IntakeId, recipient: bytes) -> str:
             return link_secret.link(link_proof.next_secret(status_key, intake, recipient), recipient)
 
         drawing = replace(self, draw=derived)
@@ -160,5 +161,7 @@ class Rotating:
             await next_key.give_up(session, actor, row, now=now)
         return (await drawing.ask(session, actor, credential, Plan("customer"), Asking(), now=now))[1]
 
-    async def _replace(self, session: AsyncSession, actor: Actor, intake_id: str, now: int) -> tuple[IntakeRow, str]:
+    async def _replace(
+        self, session: AsyncSession, actor: Actor, intake_id: IntakeId, now: int
+    ) -> tuple[IntakeRow, str]:
         return await links.replace(session, self.parts, actor, intake_id, now=now, draw=self.draw)

@@ -14,6 +14,7 @@ from broker.credentials import rotation
 from broker.credentials.lifecycle import State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow, VersionRow
+from broker.formats.ids import CredentialId
 from broker.grants.policy import Mode
 from broker.leases.access_holders import stands
 from broker.leases.tables import LeaseRow, UseRow
@@ -51,7 +52,7 @@ async def retire(db: Database, clock: Clock, known: RotationRow) -> None:
             await commands.retire(session, BROKER, row, "not_held", now=now)
 
 
-async def _is_held(session: AsyncSession, credential_id: str, now: int) -> bool:
+async def _is_held(session: AsyncSession, credential_id: CredentialId, now: int) -> bool:
     old = VersionRow.credential_id == credential_id, VersionRow.state == State.RETIRING
     return await session.scalar(select(VersionRow.number).where(*old, _held(now))) is not None
 
