@@ -15,6 +15,7 @@ from broker.base import validity
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
+from broker.formats.ids import GrantId
 from broker.grants.policy import Grant, Mode, Rate
 from broker.grants.tables import GrantRow
 from broker.identity.approval import APPROVAL_MS, approved, in_force
@@ -125,7 +126,7 @@ def waits(now: int) -> tuple[ColumnElement[bool], ...]:
     return GrantRow.state == Validity.ACTIVE, *missing, GrantRow.created_at > now - APPROVAL_MS
 
 
-async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: int) -> GrantRow:
+async def approve(session: AsyncSession, actor: Actor, grant_id: GrantId, *, now: int) -> GrantRow:
     """Approve a grant that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
@@ -139,7 +140,7 @@ async def approve(session: AsyncSession, actor: Actor, grant_id: str, *, now: in
     return row
 
 
-async def find(session: AsyncSession, grant_id: str) -> GrantRow:
+async def find(session: AsyncSession, grant_id: GrantId) -> GrantRow:
     """The grant of that id.
 
     Raises:
@@ -151,7 +152,7 @@ async def find(session: AsyncSession, grant_id: str) -> GrantRow:
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, grant_id: str, *, note: str, now: int) -> GrantRow:
+async def revoke(session: AsyncSession, actor: Actor, grant_id: GrantId, *, note: str, now: int) -> GrantRow:
     """Take a grant back: there is no lease or use under it from the commit on.  Idempotent."""
     row = await find(session, grant_id)
     if validity.revoke(row, now):

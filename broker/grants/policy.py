@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from broker.base.parameters import read
+from broker.formats.ids import GrantId
 from broker.providers.rule import Rule
 
 DEFAULT_TTL_S = 300
@@ -59,7 +60,7 @@ class Grant:
     sends no call a second time.
     """
 
-    id: str
+    id: GrantId
     provider: str
     label: str | None
     modes: frozenset[Mode]
@@ -121,7 +122,7 @@ class AccessRequest:
 class Allowed:
     """Yes, under this grant, for this many seconds and never beyond ``until`` (milliseconds)."""
 
-    grant: str
+    grant: GrantId
     ttl: int
     until: int | None
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from broker.formats.ids import GrantId
 from broker.grants.policy import (
     DEFAULT_TTL_S,
     AccessRequest,
@@ -22,7 +23,7 @@ from broker.grants.policy import (
 from broker.providers.rule import Rule
 
 NOW = 1_000_000
-GRANT = Grant("grt_1", "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
+GRANT = Grant(GrantId("grt_1"), "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
 INPUT = PolicyInput(True, True, True, 1, (GRANT,))
 REQUEST = AccessRequest(AccessTarget("wkl_1", "acme", "raptor-comply", "default"), Mode.USE)
 
@@ -128,8 +129,8 @@ def test_without_a_grant_an_unknown_organization_looks_like_a_known_one() -> Non
 
 
 def test_time_is_capped_by_the_grant() -> None:
-    assert decide(replace(REQUEST, ttl=7200), INPUT, NOW) == Allowed("grt_1", 900, None)
-    assert decide(REQUEST, INPUT, NOW) == Allowed("grt_1", 300, None)
+    assert decide(replace(REQUEST, ttl=7200), INPUT, NOW) == Allowed(GrantId("grt_1"), 900, None)
+    assert decide(REQUEST, INPUT, NOW) == Allowed(GrantId("grt_1"), 300, None)
 
 
 def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.formats.ids import GrantId
 from broker.grants.policy import Denied, Grant, Mode, refuse_call
 from broker.providers.rule import Rule
 from broker.proxy.path import PathRefused, judged
@@ -90,9 +91,11 @@ def test_a_long_path_does_not_take_the_matcher_for_ever() -> None:
 
 
 def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowed() -> None:
-    grant = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True)
+    grant = Grant(GrantId("grt_1"), "lab", None, frozenset({Mode.USE}), 60, False, None, True)
     assert refuse_call(grant, Call("DELETE", "/a", "_method=x")) is None
-    limited = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"), rule("/b")))
+    limited = Grant(
+        GrantId("grt_1"), "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"), rule("/b"))
+    )
     denied = refuse_call(limited, Call("POST", "/a"))
     assert isinstance(denied, Denied)
     assert denied.allowed == ("GET /a", "GET /b")
@@ -117,7 +120,7 @@ def test_a_grant_without_rules_allows_everything_and_refusals_say_what_is_allowe
     ],
 )
 def test_where_a_grant_limits_methods_no_parameter_names_another_one(query: str) -> None:
-    limited = Grant("grt_1", "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"),))
+    limited = Grant(GrantId("grt_1"), "lab", None, frozenset({Mode.USE}), 60, False, None, True, (rule("/a"),))
     denied = refuse_call(limited, Call("GET", "/a", query))
     assert isinstance(denied, Denied)
     assert denied.reason == "rule_refused"
