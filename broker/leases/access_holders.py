@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.formats.ids import CredentialId, WorkloadId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow
@@ -22,7 +23,7 @@ class AccessHolder:
     last was: a copy outlives its lease.
     """
 
-    workload: str
+    workload: WorkloadId
     name: str
     open_leases: int
     open_reveals: int
@@ -34,7 +35,9 @@ class AccessHolder:
     last_use: int | None
 
 
-async def in_use_by(session: AsyncSession, credential_id: str, number: int, *, now: int) -> Sequence[AccessHolder]:
+async def in_use_by(
+    session: AsyncSession, credential_id: CredentialId, number: int, *, now: int
+) -> Sequence[AccessHolder]:
     """Every workload that ever leased or used this version, those that still hold it first."""
     open_ones = stands(now)
     reveals = LeaseRow.mode == Mode.REVEAL

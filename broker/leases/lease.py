@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from broker.audit.events import Fields
+from broker.formats.ids import CredentialId, GrantId, LeaseId, OrganizationId, WorkloadId
 from broker.grants.policy import AccessTarget, Mode
 from broker.keystore.genuine import row_mac
 from broker.leases.tables import LeaseRow
@@ -17,11 +18,11 @@ class Lease(NamedTuple):
     Its fields are its row's columns.  Times are milliseconds since the epoch.
     """
 
-    id: str
-    organization_id: str
-    workload_id: str
-    grant_id: str
-    credential_id: str
+    id: LeaseId
+    organization_id: OrganizationId
+    workload_id: WorkloadId
+    grant_id: GrantId
+    credential_id: CredentialId
     version: int
     provider: str
     label: str

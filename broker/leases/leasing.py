@@ -24,6 +24,7 @@ from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailab
 from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.formats import ids, token
+from broker.formats.ids import LeaseId, OrganizationId, Reference, WorkloadId
 from broker.grants.policy import (
     DEFAULT_TTL_S,
     AccessRequest,
@@ -111,7 +112,7 @@ class Leasing:
         self._token_key, self._id_key, self._row_key = parts.keys.lease_token, parts.keys.lease_id, parts.keys.rows
         self._snapshots, self._opening = snapshots, opening
         # Hints as well: what a lease lets through is confirmed by its guards.
-        self.remembered = Recent[str, Lease](REMEMBERED)
+        self.remembered = Recent[LeaseId, Lease](REMEMBERED)
         self._confirmed = False
 
     async def issue(self, actor: Actor, request: AccessRequest, *, idempotency_key: str = "") -> Issued:
@@ -227,14 +228,16 @@ class Leasing:
             raise LeaseOver("That lease was cut off; ask for a new one with a new Idempotency-Key.") from None
         return await self._issued(lease, snapshot, lease.target)
 
-    def id_of(self, unverified_token: str) -> str:
+    def id_of(self, unverified_token: str) -> LeaseId:
         """The lease that a token speaks for; raises NoSuchLease."""
         lease_id = token.lease_id_of(self._token_key, unverified_token)
         if lease_id is None:
             raise NoSuchLease
         return lease_id
 
-    async def find(self, lease_id: str, *, scope: Scope = EVERY_TENANT, workload_id: str | None = None) -> Lease:
+    async def find(
+        self, lease_id: LeaseId, *, scope: Scope = EVERY_TENANT, workload_id: WorkloadId | None = None
+    ) -> Lease:
         """The lease of that id; ``workload_id`` limits it to that workload's own.
 
         Raises:
@@ -280,7 +283,7 @@ class Leasing:
         """What a use of this lease relies on; a lease's own epoch is 0 until it is ended."""
         return snapshot.guards(lease) | {lease.id: 0}
 
-    async def known(self, lease_id: str) -> Lease:
+    async def known(self, lease_id: LeaseId) -> Lease:
         """The lease, from memory if possible, for uses, which are guarded; raises NoSuchLease."""
         lease = self.remembered.get(lease_id)
         if lease is None or not self.counted(lease).stands(self._clock()):
@@ -337,7 +340,13 @@ class Leasing:
         return ended
 
     async def page(
-        self, scope: Scope, *, workload_id: str | None, organization_reference: str | None, after: str, limit: int
+        self,
+        scope: Scope,
+        *,
+        workload_id: WorkloadId | None,
+        organization_reference: Reference | OrganizationId | None,
+        after: str,
+        limit: int,
     ) -> list[Lease]:
         """Leases by id after ``after``, newest last.
 
@@ -352,7 +361,7 @@ class Leasing:
         async with self._db.read(scope) as session:
             return [self.counted(lease_of(row)) for row in await session.scalars(query)]
 
-    async def _stored(self, lease_id: str) -> Lease | None:
+    async def _stored(self, lease_id: LeaseId) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:
             row = await session.get(LeaseRow, lease_id)
         return await self._read(row)
@@ -374,7 +383,7 @@ class Leasing:
         return None if row is None else self.counted(lease_of(row))
 
 
-def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> ids.LeaseId:
+def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> LeaseId:
     text = f"lease-id\0{actor.id}\0{idempotency_key}".encode()
     return ids.of(ids.LeaseId, hmac.digest(key, text, hashlib.sha256)[:16])
 

@@ -21,6 +21,7 @@ from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
+from broker.formats.ids import CredentialId, GrantId, NoId, OrganizationId, Reference, WorkloadId
 from broker.grants.commands import grant_of
 from broker.grants.policy import AccessTarget, Grant, PolicyInput
 from broker.grants.tables import GrantRow
@@ -39,7 +40,8 @@ FRESH_MS = 60_000
 class SealedKey:
     """A usable version, still sealed."""
 
-    credential: str
+    organization: OrganizationId
+    credential: CredentialId
     number: int
     sealed: bytes
     binding: Binding
@@ -94,7 +96,7 @@ class AccessSnapshot:
         """The key that new leases and uses take."""
         return self.keys.current
 
-    def grant(self, grant_id: str) -> Grant | None:
+    def grant(self, grant_id: GrantId) -> Grant | None:
         """The grant of that id, if it is one of those that were read."""
         return next((found for found in self.policy_input.grants if found.id == grant_id), None)
 
@@ -179,12 +181,14 @@ class SnapshotCache:
         async with self._db.read(Scope.of(organization_id)) as session:
             return await self._snapshot(session, target, organization_id)
 
-    async def resolve(self, reference: str) -> str | None:
+    async def resolve(self, reference: Reference | OrganizationId) -> OrganizationId | None:
         """The id of the organization of that id or slug; None if there is none."""
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
-    async def _snapshot(self, session: AsyncSession, target: AccessTarget, organization_id: str) -> AccessSnapshot:
+    async def _snapshot(
+        self, session: AsyncSession, target: AccessTarget, organization_id: OrganizationId
+    ) -> AccessSnapshot:
         workload = await session.get(WorkloadRow, target.workload_id)
         organization = await session.get(OrganizationRow, organization_id)
         given = await _grants(session, target)
@@ -276,6 +280,7 @@ def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | No
     if row is None or row.sealed is None:
         return None
     return SealedKey(
+        credential.organization_id,
         credential.id,
         row.number,
         row.sealed,
