@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker.base.clock import Clock
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
+from broker.formats.ids import Reference, WorkloadId
 from broker.grants.policy import AccessRequest, AccessTarget, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing

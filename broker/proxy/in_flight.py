@@ -27,6 +27,7 @@ from sqlalchemy import or_, select
 from broker.audit.guards import epochs_of
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import BrokerError, TooLarge, Unavailable
+from broker.formats.ids import WorkloadId
 from broker.leases.lease import Lease
 from broker.leases.leasing import KEY_REVOKED, LeaseDenied, Leasing
 from broker.leases.snapshot import SnapshotCache
@@ -140,7 +141,7 @@ class InFlightCalls:
         self._leasing, self._snapshots = leasing, snapshots
         self.limits = limits
         self._open: set[InFlightCall] = set()
-        self.of_workload: Counter[str] = Counter()
+        self.of_workload: Counter[WorkloadId] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
         self._ended = False

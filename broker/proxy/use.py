@@ -13,6 +13,7 @@ from broker.audit.log import Write
 from broker.audit.quota import GIVE_BACK
 from broker.base.db import table
 from broker.formats import ids
+from broker.formats.ids import Reference, RequestId
 from broker.identity.principal import Workload
 from broker.leases.snapshot import SealedKey
 from broker.leases.tables import UseRow
@@ -84,7 +85,7 @@ class ProxiedCall:
     caller: LeaseToken | WorkloadCaller
     address: str
     agent: str
-    organization: str
+    organization: Reference
     provider: str
     method: str
     path: str
@@ -92,7 +93,7 @@ class ProxiedCall:
     headers: Sequence[tuple[str, str]]
     body: Body
     proxy_url: str
-    id: str
+    id: RequestId
     once: bool = False
     tries: Tries = field(default_factory=Tries)
 

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
+from broker.formats.ids import Reference
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.request_headers import Headers
 from broker.proxy.use import Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
@@ -99,7 +100,7 @@ class Forwarding:
         return ProxiedCall(
             address=scope["client"][0],
             agent=given.get("user-agent", ""),
-            organization=organization,
+            organization=Reference(organization),
             provider=provider,
             method=scope["method"],
             path="".join(f"/{rest}" for rest in segments[_PREFIX_SEGMENTS:]),
