@@ -21,6 +21,7 @@ from broker.base.errors import BrokerError, TooLarge
 from broker.base.strangers import Pace, address
 from broker.base.tracing import failed, served
 from broker.formats import ids
+from broker.formats.ids import RequestId
 from broker.web.errors import problem, render
 from broker.web.metrics import Metrics
 
@@ -107,7 +108,7 @@ class Edge:
             await self._answer(scope, receive, send, request_id, traced)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, request_id: str, traced: Callable[[], Span]
+        self, scope: Scope, receive: Receive, send: Send, request_id: RequestId, traced: Callable[[], Span]
     ) -> None:
         started, status = time.perf_counter(), 500
         proxied = scope["path"].startswith(PROXY)
@@ -142,7 +143,7 @@ class Edge:
             status = _JOB_LEFT if scope.get("job_left") else status
             self._note(scope, status, time.perf_counter() - started, request_id, traced())
 
-    def _note(self, scope: Scope, status: int, seconds: float, request_id: str, traced: Span) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: RequestId, traced: Span) -> None:
         route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))
         asked = scope.get("asked", scope["method"])
         method = asked if asked in _METHODS else "other"

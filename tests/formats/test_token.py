@@ -14,7 +14,7 @@ from broker.formats import ids, token
 PREFIXES = ("kbo", "kbb", "kbc")
 ALPHABET = string.ascii_letters + string.digits + "-_"
 KEYS = st.binary(min_size=32, max_size=32)
-LEASES = st.uuids().map(lambda value: "lse_" + value.hex)
+LEASES = st.uuids().map(lambda value: ids.of(ids.LeaseId, value.bytes))
 
 
 def another(letter: str) -> str:
@@ -65,7 +65,7 @@ def test_what_is_stored_depends_on_the_whole_token_and_the_key() -> None:
 
 
 @given(KEYS, LEASES)
-def test_a_lease_token_names_its_lease(key: bytes, lease: str) -> None:
+def test_a_lease_token_names_its_lease(key: bytes, lease: ids.LeaseId) -> None:
     made = token.lease_token(key, lease)
     assert made.startswith("kbl_")
     assert len(made) == len("kbl_") + 54
@@ -81,13 +81,13 @@ def test_a_lease_token_fits_the_ids_that_are_made() -> None:
 
 
 @given(KEYS, KEYS, LEASES)
-def test_a_lease_token_made_under_another_key_is_refused(key: bytes, other: bytes, lease: str) -> None:
+def test_a_lease_token_made_under_another_key_is_refused(key: bytes, other: bytes, lease: ids.LeaseId) -> None:
     named = token.lease_id_of(other, token.lease_token(key, lease))
     assert named == (lease if key == other else None)
 
 
 @given(KEYS, LEASES, st.integers(0, 39), st.integers(0, 7))
-def test_a_lease_token_with_any_bit_flipped_is_refused(key: bytes, lease: str, place: int, bit: int) -> None:
+def test_a_lease_token_with_any_bit_flipped_is_refused(key: bytes, lease: ids.LeaseId, place: int, bit: int) -> None:
     data = bytearray(base64.urlsafe_b64decode(token.lease_token(key, lease)[4:] + "=="))
     data[place] ^= 1 << bit
     forged = "kbl_" + base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -95,13 +95,13 @@ def test_a_lease_token_with_any_bit_flipped_is_refused(key: bytes, lease: str, p
 
 
 @given(LEASES, st.binary(min_size=24, max_size=24))
-def test_a_lease_id_with_a_guessed_tag_is_refused(lease: str, tag: bytes) -> None:
+def test_a_lease_id_with_a_guessed_tag_is_refused(lease: ids.LeaseId, tag: bytes) -> None:
     forged = "kbl_" + base64.urlsafe_b64encode(bytes.fromhex(lease[4:]) + tag).rstrip(b"=").decode()
     assert token.lease_id_of(b"k" * 32, forged) is None
 
 
 @given(KEYS, LEASES)
-def test_a_lease_token_has_one_spelling(key: bytes, lease: str) -> None:
+def test_a_lease_token_has_one_spelling(key: bytes, lease: ids.LeaseId) -> None:
     made = token.lease_token(key, lease)
     # given: letters whose spare bits differ, so they decode to the same bytes
     spellings = [made[:-1] + letter for letter in ALPHABET]

@@ -11,8 +11,21 @@ from broker.audit.events import Event
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
+from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Cursor, Limit, Moment, Page, Reference, View, after, milliseconds, page
+from broker.web.api.fields import (
+    Cursor,
+    IdSought,
+    Limit,
+    Moment,
+    Name,
+    Page,
+    Reference,
+    View,
+    after,
+    milliseconds,
+    page,
+)
 from broker.web.callers import SECURED, BySecurityRole
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=SECURED)
@@ -57,9 +70,9 @@ async def events(
     kind: Annotated[
         str | None, Query(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", max_length=60, description="Or a group: `lease.*`.")
     ] = None,
-    actor: Annotated[Reference | None, Query(description="The actor's id.")] = None,
-    credential: Annotated[Reference | None, Query()] = None,
-    lease: Annotated[Reference | None, Query()] = None,
+    actor: Annotated[Name | None, Query(description="The actor's id.")] = None,
+    credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
+    lease: Annotated[IdSought[LeaseId] | None, Query()] = None,
     decision: Annotated[Literal["allowed", "denied"] | None, Query()] = None,
     since: Annotated[Moment | None, Query()] = None,
     until: Annotated[Moment | None, Query()] = None,
@@ -67,11 +80,12 @@ async def events(
 ) -> Page[EventView]:
     """Search the record."""
     wired = call.services
+    whose: OrganizationId | NoId = ""
     if organization is not None:
         async with wired.parts.db.read(call.scope) as session:
-            organization = (await organizations.find(session, organization)).id
+            whose = (await organizations.find(session, organization)).id
     wanted = Filter(
-        organization=organization or "",
+        organization=whose,
         kind=kind or "",
         actor=actor or "",
         credential=credential or "",

@@ -20,6 +20,7 @@ from broker.credentials.manual_entry import add
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
+from broker.formats.ids import CredentialId
 from broker.intake.status_codes import replace_status_codes
 from broker.leases.attention import Selection, selected
 from broker.organizations import commands as organizations
@@ -170,7 +171,7 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], n
         .where(VersionRow.credential_id.in_([row.id for row in rows]))
         .order_by(VersionRow.credential_id, VersionRow.number)
     )
-    held: dict[str, list[VersionRow]] = {row.id: [] for row in rows}
+    held: dict[CredentialId, list[VersionRow]] = {row.id: [] for row in rows}
     for version in found:
         held[version.credential_id].append(version)
     return [show(row, held[row.id], now) for row in rows]
@@ -217,20 +218,20 @@ async def listed(
 
 
 @router.get("/{credential_id}")
-async def one(credential_id: IdPath, call: ByAnyRole) -> CredentialView:
+async def one(credential_id: IdPath[CredentialId], call: ByAnyRole) -> CredentialView:
     """One credential."""
     async with call.services.parts.db.read(call.scope) as session:
         return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
 @router.get("/{credential_id}/versions")
-async def its_versions(credential_id: IdPath, call: ByAnyRole) -> Page[VersionView]:
+async def its_versions(credential_id: IdPath[CredentialId], call: ByAnyRole) -> Page[VersionView]:
     """The versions of one credential."""
     return Page(items=(await one(credential_id, call)).versions, next=None)
 
 
 @router.post("/{credential_id}/revoke", response_model=CredentialView)
-async def revoke(credential_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
+async def revoke(credential_id: IdPath[CredentialId], body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut a credential off for good: no lease or use of any version once this is answered."""
 
     async def work(session: AsyncSession) -> CredentialView:
@@ -242,7 +243,7 @@ async def revoke(credential_id: IdPath, body: Reason, call: ByOperatorOrSecurity
 
 @router.post("/{credential_id}/versions/{number}/revoke", response_model=VersionView)
 async def revoke_version(
-    credential_id: IdPath, number: NumberPath, body: Reason, call: ByOperatorOrSecurityRole
+    credential_id: IdPath[CredentialId], number: NumberPath, body: Reason, call: ByOperatorOrSecurityRole
 ) -> Response:
     """Cut one version off: no lease or use of it once this is answered."""
 
@@ -256,7 +257,7 @@ async def revoke_version(
 
 
 @router.post("/{credential_id}/versions/{number}/activate", response_model=VersionView)
-async def activate(credential_id: IdPath, number: NumberPath, call: ByOperatorRole) -> Response:
+async def activate(credential_id: IdPath[CredentialId], number: NumberPath, call: ByOperatorRole) -> Response:
     """Decide that a held version (its organization was unproven) may be used."""
 
     async def work(session: AsyncSession) -> VersionView:
@@ -267,7 +268,7 @@ async def activate(credential_id: IdPath, number: NumberPath, call: ByOperatorRo
 
 
 @router.post("/{credential_id}/versions/{number}/destroy", response_model=VersionView)
-async def destroy(credential_id: IdPath, number: NumberPath, call: ByOperatorOrSecurityRole) -> Response:
+async def destroy(credential_id: IdPath[CredentialId], number: NumberPath, call: ByOperatorOrSecurityRole) -> Response:
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
@@ -285,7 +286,7 @@ class StatusCode(View):
 
 
 @router.post("/{credential_id}/status-link", response_model=StatusCode)
-async def replace_status_code(credential_id: IdPath, call: ByOperatorRole) -> Response:
+async def replace_status_code(credential_id: IdPath[CredentialId], call: ByOperatorRole) -> Response:
     """Make a new status code for the customer; every code and status link before stops working."""
     wired = call.services
 
@@ -309,7 +310,7 @@ class Policy(Body):
 
 
 @router.post("/{credential_id}/policy", response_model=CredentialView)
-async def policy(credential_id: IdPath, body: Policy, call: ByOperatorRole) -> Response:
+async def policy(credential_id: IdPath[CredentialId], body: Policy, call: ByOperatorRole) -> Response:
     """Decide how old the credential's keys may become."""
 
     async def work(session: AsyncSession) -> CredentialView:

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
+from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.exposure import Found, expose, find
 from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
@@ -77,7 +78,7 @@ def show(row: ExposureRow) -> ExposureView:
 
 
 @router.post("/credentials/{credential_id}/exposure", response_model=ExposureReported)
-async def report(credential_id: IdPath, body: NewExposure, call: ByOperatorOrSecurityRole) -> Response:
+async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
     wired = call.services
     found = Found(body.version, body.found_by, body.where, milliseconds(body.since), body.note)
@@ -99,14 +100,14 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 
 
 @router.get("/exposures/{exposure_id}")
-async def one(exposure_id: IdPath, call: ByAnyRole) -> ExposureView:
+async def one(exposure_id: IdPath[ExposureId], call: ByAnyRole) -> ExposureView:
     """One exposure."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await find(session, exposure_id))
 
 
 @router.get("/exposures/{exposure_id}/timeline", response_class=StreamingResponse)
-async def export(exposure_id: IdPath, call: ByOperatorOrSecurityRole) -> StreamingResponse:
+async def export(exposure_id: IdPath[ExposureId], call: ByOperatorOrSecurityRole) -> StreamingResponse:
     """The incident's timeline, one JSON value a line: who could have used the key, and every use since."""
     wired = call.services
     async with wired.parts.db.read(call.scope) as session:

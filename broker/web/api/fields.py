@@ -24,7 +24,7 @@ from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
 from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
-from broker.formats import base64url
+from broker.formats import base64url, ids
 
 # The first and last time that both forms hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -70,15 +70,19 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
 _note: TypeAdapter[str] = TypeAdapter(Note)
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-ReferencePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
-IdPath = Annotated[str, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Reference = Annotated[ids.Reference, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+ReferencePath = Annotated[ids.Reference, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
+# By whose id a list is narrowed.
+IdSought = Annotated[ids.Id, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+# What is asked for as one, and has the form of an id; whether there is such a thing is the look-up's to say.
+IdPath = Annotated[ids.Id, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
 Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
 Contact = Annotated[
     str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$"), AfterValidator(mailbox)
 ]
 Moment = Annotated[AwareDatetime, AfterValidator(_within_years)]
-Variables = Annotated[dict[Reference, Line], Field(max_length=8)]
+Variables = Annotated[dict[Name, Line], Field(max_length=8)]
 Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
 Cursor = Annotated[str, Query(max_length=120, pattern=r"^[A-Za-z0-9_=-]*$", description="`next` of the page before.")]
 

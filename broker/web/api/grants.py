@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Invalid
 from broker.base.validity import Validity
+from broker.formats.ids import GrantId
 from broker.grants import commands, jobs
 from broker.grants.policy import Mode, Rate
 from broker.grants.tables import GrantRow
@@ -231,14 +232,14 @@ async def listed(
 
 
 @router.get("/{grant_id}")
-async def one(grant_id: IdPath, call: ByAnyRole) -> GrantView:
+async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> GrantView:
     """One grant."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await commands.find(session, grant_id), call.now)
 
 
 @router.post("/{grant_id}/approve", response_model=GrantView)
-async def approve(grant_id: IdPath, call: BySecurityRole) -> Response:
+async def approve(grant_id: IdPath[GrantId], call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> GrantView:
@@ -248,7 +249,7 @@ async def approve(grant_id: IdPath, call: BySecurityRole) -> Response:
 
 
 @router.post("/{grant_id}/revoke", response_model=GrantView)
-async def revoke(grant_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
+async def revoke(grant_id: IdPath[GrantId], body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Take a grant back: no lease or use under it once this is answered."""
 
     async def work(session: AsyncSession) -> GrantView:

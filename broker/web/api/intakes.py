@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials.versions import CredentialAddress
+from broker.formats.ids import IntakeId
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
@@ -147,14 +148,14 @@ async def listed(
 
 
 @router.get("/{intake_id}")
-async def one(intake_id: IdPath, call: ByAnyRole) -> IntakeView:
+async def one(intake_id: IdPath[IntakeId], call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await links.get(session, intake_id))
 
 
 @router.post("/{intake_id}/cancel", response_model=IntakeView)
-async def cancel(intake_id: IdPath, call: ByOperatorRole) -> Response:
+async def cancel(intake_id: IdPath[IntakeId], call: ByOperatorRole) -> Response:
     """Take an open request back; its link stops working with the answer."""
 
     async def work(session: AsyncSession) -> IntakeView:
@@ -168,7 +169,7 @@ async def cancel(intake_id: IdPath, call: ByOperatorRole) -> Response:
 
 
 @router.post("/{intake_id}/link", response_model=IntakeCreated)
-async def replace_link(intake_id: IdPath, body: Again, call: ByOperatorRole) -> Response:
+async def replace_link(intake_id: IdPath[IntakeId], body: Again, call: ByOperatorRole) -> Response:
     """Make a new link for a request that still waits, also if its link has expired; the previous one stops working."""
     wired = call.services
 

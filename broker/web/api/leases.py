@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from broker.base.db import EVERY_TENANT
+from broker.formats.ids import LeaseId, OrganizationId, WorkloadId
 from broker.grants.commands import LONGEST_TTL_S
 from broker.grants.policy import AccessRequest, AccessTarget, Mode
 from broker.leases.lease import Lease
@@ -175,32 +176,33 @@ async def listed(
     """A job's own leases, or for an operator those of the organizations they see."""
     # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
     scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
+    whose: Reference | OrganizationId | None = organization
     if organization is not None and isinstance(caller, Call):
         # An operator is told of a misspelt organization. A job just has no lease of one that isn't there.
         async with wired.parts.db.read(scope) as session:
-            organization = (await organizations.find(session, organization)).id
+            whose = (await organizations.find(session, organization)).id
     rows = await wired.leasing.page(
-        scope, workload_id=_own(caller), organization_reference=organization, after=after(cursor), limit=limit + 1
+        scope, workload_id=_own(caller), organization_reference=whose, after=after(cursor), limit=limit + 1
     )
     now = wired.parts.clock()
     return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
 
 
 @router.get("/{lease_id}")
-async def one(lease_id: IdPath, caller: ByWorkloadOrAnyOperator, wired: Wired) -> LeaseView:
+async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyOperator, wired: Wired) -> LeaseView:
     """One lease."""
     return show(await _find(lease_id, caller, wired), wired.parts.clock())
 
 
 @router.post("/{lease_id}/renew")
-async def renew(lease_id: IdPath, body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
+async def renew(lease_id: IdPath[LeaseId], body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
     lease = await _find(lease_id, caller, wired)
     return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.parts.clock())
 
 
 @router.post("/{lease_id}/end")
-async def end(lease_id: IdPath, caller: ByWorkload, wired: Wired) -> LeaseView:
+async def end(lease_id: IdPath[LeaseId], caller: ByWorkload, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
     lease = await _find(lease_id, caller, wired)
     ended = await wired.leasing.end(caller.actor, lease, kind="lease.ended", reason="")
@@ -209,7 +211,7 @@ async def end(lease_id: IdPath, caller: ByWorkload, wired: Wired) -> LeaseView:
 
 
 @router.post("/{lease_id}/revoke")
-async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole) -> LeaseView:
+async def revoke(lease_id: IdPath[LeaseId], body: Reason, call: ByOperatorOrSecurityRole) -> LeaseView:
     """Cut one lease off; its token stops working with the answer."""
     wired = call.services
     lease = await _find(lease_id, call, wired)
@@ -218,11 +220,11 @@ async def revoke(lease_id: IdPath, body: Reason, call: ByOperatorOrSecurityRole)
     return show(ended, wired.parts.clock())
 
 
-def _own(caller: WorkloadCall | Call) -> str | None:
+def _own(caller: WorkloadCall | Call) -> WorkloadId | None:
     return caller.workload.id if isinstance(caller, WorkloadCall) else None
 
 
-async def _find(lease_id: str, caller: WorkloadCall | Call, wired: Services) -> Lease:
+async def _find(lease_id: LeaseId, caller: WorkloadCall | Call, wired: Services) -> Lease:
     if isinstance(caller, WorkloadCall):
         return await wired.leasing.find(lease_id, workload_id=caller.workload.id)
     return await wired.leasing.find(lease_id, scope=caller.scope)

@@ -10,6 +10,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.formats.ids import DeliveryId
 from broker.notifications import outbox
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
@@ -103,7 +104,7 @@ async def deliveries(
 
 
 @router.post("/deliveries/{delivery_id}/resend", response_model=DeliveryView)
-async def resend(delivery_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
+async def resend(delivery_id: IdPath[DeliveryId], call: ByOperatorOrSecurityRole) -> Response:
     """Try a dead delivery again."""
 
     async def work(session: AsyncSession) -> DeliveryView:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
+from broker.formats.ids import OperatorId
 from broker.identity import accounts, operators
 from broker.identity.approval import shown_state
 from broker.identity.principal import Role
@@ -145,7 +146,7 @@ async def me(call: ByAnyRole) -> OperatorView:
 
 
 @router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)
-async def approve(operator_id: IdPath, call: BySecurityRole) -> Response:
+async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> OperatorView:
@@ -155,7 +156,7 @@ async def approve(operator_id: IdPath, call: BySecurityRole) -> Response:
 
 
 @router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
-async def revoke(operator_id: IdPath, call: ByAdminRole) -> Response:
+async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
     """End an account; its token stops working with the answer."""
 
     async def work(session: AsyncSession) -> OperatorView:

@@ -13,12 +13,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.tables import RotationRow
+from broker.formats.ids import CredentialId, RotationId
 from broker.intake import links
 from broker.leases.access_holders import AccessHolder, in_use_by
 from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.rotations.requests import Asking
-from broker.web.api.fields import Body, Contact, Cursor, IdPath, Limit, Note, Page, Reason, Reference, View, page, when
+from broker.web.api.fields import (
+    Body,
+    Contact,
+    Cursor,
+    IdPath,
+    IdSought,
+    Limit,
+    Note,
+    Page,
+    Reason,
+    Reference,
+    View,
+    page,
+    when,
+)
 from broker.web.api.listing import rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole
 
@@ -129,7 +144,7 @@ def show(row: RotationRow) -> RotationView:
 
 
 @router.post("/credentials/{credential_id}/rotate", status_code=201, response_model=RotationOpened)
-async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole) -> Response:
+async def rotate(credential_id: IdPath[CredentialId], body: NewRotation, call: ByOperatorRole) -> Response:
     """Ask the customer for a new key, or make one where the provider's API can.
 
     The present one stays in use until the new one has proved itself.
@@ -152,7 +167,7 @@ async def rotate(credential_id: IdPath, body: NewRotation, call: ByOperatorRole)
 
 
 @router.get("/credentials/{credential_id}/versions/{number}/holders")
-async def held_by(credential_id: IdPath, number: NumberPath, call: ByAnyRole) -> Holders:
+async def held_by(credential_id: IdPath[CredentialId], number: NumberPath, call: ByAnyRole) -> Holders:
     """Who still holds this version of the key, and who used it."""
     async with call.services.parts.db.read(call.scope) as session:
         await versions.get_credential(session, credential_id)
@@ -181,7 +196,7 @@ async def listed(
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
-    credential: Annotated[Reference | None, Query()] = None,
+    credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
     ended: Annotated[bool | None, Query(description="Only those that are over, or only those that are not.")] = None,
 ) -> Page[RotationView]:
     """Rotations, oldest first."""
@@ -198,14 +213,14 @@ async def listed(
 
 
 @router.get("/rotations/{rotation_id}")
-async def one(rotation_id: IdPath, call: ByAnyRole) -> RotationView:
+async def one(rotation_id: IdPath[RotationId], call: ByAnyRole) -> RotationView:
     """One rotation."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await rotation.find(session, rotation_id, lock=False))
 
 
 @router.post("/rotations/{rotation_id}/promote", response_model=RotationView)
-async def promote(rotation_id: IdPath, call: ByOperatorRole) -> Response:
+async def promote(rotation_id: IdPath[RotationId], call: ByOperatorRole) -> Response:
     """Take the next step: use a held key, or retire the old one before its time."""
     wired = call.services
 
@@ -218,7 +233,7 @@ async def promote(rotation_id: IdPath, call: ByOperatorRole) -> Response:
 
 
 @router.post("/rotations/{rotation_id}/rollback", response_model=RotationView)
-async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Response:
+async def roll_back(rotation_id: IdPath[RotationId], body: Reason, call: ByOperatorRole) -> Response:
     """Go back to the old key; nothing uses the new one once this is answered."""
 
     async def work(session: AsyncSession) -> RotationView:
@@ -228,7 +243,7 @@ async def roll_back(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> 
 
 
 @router.post("/rotations/{rotation_id}/cancel", response_model=RotationView)
-async def cancel(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Response:
+async def cancel(rotation_id: IdPath[RotationId], body: Reason, call: ByOperatorRole) -> Response:
     """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
 
     async def work(session: AsyncSession) -> RotationView:
@@ -237,6 +252,6 @@ async def cancel(rotation_id: IdPath, body: Reason, call: ByOperatorRole) -> Res
     return await call.change(body, work)
 
 
-async def _credential_of(call: ByAnyRole, rotation_id: str) -> str:
+async def _credential_of(call: ByAnyRole, rotation_id: RotationId) -> CredentialId:
     async with call.services.parts.db.read(call.scope) as session:
         return (await rotation.find(session, rotation_id, lock=False)).credential_id

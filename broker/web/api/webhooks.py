@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
 from broker.formats import ids
+from broker.formats.ids import NoId, OrganizationId, WebhookId
 from broker.notifications import webhooks
 from broker.notifications.tables import NoticeRow, WebhookRow
 from broker.notifications.webhooks import Endpoint
@@ -82,7 +83,9 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
         raise Forbidden("organization: your account is limited to some organizations; name one of them.")
 
     async def work(session: AsyncSession) -> WebhookMade:
-        organization = (await organizations.find(session, body.organization)).id if body.organization else ""
+        organization: OrganizationId | NoId = ""
+        if body.organization:
+            organization = (await organizations.find(session, body.organization)).id
         wanted = Endpoint(organization, body.url, body.format, body.kinds)
         row, secret = await webhooks.create(
             session, wired.parts.keystore, call.actor, wanted, now=call.now, plain=wired.options.private_webhooks
@@ -101,7 +104,7 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 
 
 @router.post("/{webhook_id}/revoke", response_model=WebhookView)
-async def revoke(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
+async def revoke(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Response:
     """Post nothing there any more."""
 
     async def work(session: AsyncSession) -> WebhookView:
@@ -111,7 +114,7 @@ async def revoke(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response
 
 
 @router.post("/{webhook_id}/rotate-secret", response_model=WebhookMade)
-async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Response:
+async def rotate_secret(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Response:
     """Sign with a new secret; the previous one signs too for a day."""
     wired = call.services
 
@@ -123,7 +126,7 @@ async def rotate_secret(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> R
 
 
 @router.post("/{webhook_id}/test")
-async def test(webhook_id: IdPath, call: ByOperatorOrSecurityRole) -> Tested:
+async def test(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Tested:
     """Post a notice that nothing happened, now; what the receiver answered."""
     async with call.services.parts.db.read(call.scope) as session:
         row = await webhooks.find(session, webhook_id, lock=False)

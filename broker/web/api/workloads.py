@@ -15,7 +15,7 @@ from broker.base.errors import Forbidden
 from broker.grants import jobs
 from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
-from broker.web.api.fields import Body, Cursor, Limit, Page, Reason, Reference, ReferencePath, View, page, when
+from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, page, when
 from broker.web.api.listing import rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECU
 class NewWorkload(Body):
     """A job: a JWK Set of public keys, or a client secret where this deployment allows them (development)."""
 
-    name: Reference
+    name: Name
     jwks: Annotated[dict[str, Any], Field(max_length=8)] | None = None
     client_secret: bool = False
 

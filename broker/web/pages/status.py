@@ -24,6 +24,7 @@ from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
 from broker.formats import base64url, link_proof, link_secret
+from broker.formats.ids import CredentialId
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
@@ -121,7 +122,9 @@ async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -
 class _Decision(Protocol):
     """What a customer decides about a credential, by its id, within a transaction."""
 
-    async def __call__(self, session: AsyncSession, actor: Actor, credential_id: str, *, now: int) -> object: ...
+    async def __call__(
+        self, session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int
+    ) -> object: ...
 
 
 async def _act(
