@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NewType
 
-Clock = Callable[[], int]
+# A point in time: milliseconds since 1970-01-01T00:00:00Z.  How long something takes is an int.
+Millis = NewType("Millis", int)
+Clock = Callable[[], Millis]
 
 DAY_MS = 86_400_000
 
@@ -18,9 +21,19 @@ _AHEAD_MS = 300_000
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def now_ms() -> int:
+def now_ms() -> Millis:
     """Milliseconds since 1970-01-01T00:00:00Z."""
-    return time.time_ns() // 1_000_000
+    return Millis(time.time_ns() // 1_000_000)
+
+
+def later(than: Millis, ms: int) -> Millis:
+    """The point in time so many milliseconds after another."""
+    return Millis(than + ms)
+
+
+def of_seconds(since_epoch: int) -> Millis:
+    """The point in time that a JWT or a header names in whole seconds."""
+    return Millis(since_epoch * 1000)
 
 
 def steady_ms() -> int:
@@ -36,17 +49,17 @@ class Timepiece:
     back.
     """
 
-    def __init__(self, system: Clock = now_ms, steady: Clock = steady_ms) -> None:
+    def __init__(self, system: Clock = now_ms, steady: Callable[[], int] = steady_ms) -> None:
         self._system = system
         self.steady = steady
         self._latest = self._moment = system()
         self._at = steady()
         self._counts_from = 0
 
-    def __call__(self) -> int:
+    def __call__(self) -> Millis:
         """Milliseconds since 1970-01-01T00:00:00Z."""
         system, steady = self._system(), self.steady()
-        due = self._moment + steady - self._at
+        due = later(self._moment, steady - self._at)
         if abs(system - due) <= APART_MS:
             due = self._moment = system
             self._at = steady
@@ -58,7 +71,7 @@ class Timepiece:
         """How far the system's clock is ahead of the time that the process goes by."""
         return self._system() - self()
 
-    def set(self, to: int) -> None:
+    def set(self, to: Millis) -> None:
         """Go on from ``to``; if that is back in time, also :meth:`void`."""
         back = to < self()
         self._latest = self._moment = to
@@ -73,7 +86,7 @@ class Timepiece:
         """
         self._counts_from = self()
 
-    def counts(self, moment: int) -> bool:
+    def counts(self, moment: Millis) -> bool:
         """Whether what is dated so counts.
 
         It doesn't if it is from before the time was set back, or from a time that never came.
@@ -87,7 +100,7 @@ def rfc3339(ms: int) -> str:
     return f"{whole[:-6]}.{ms % 1000:03d}Z"
 
 
-def parse_rfc3339(text: str) -> int:
+def parse_rfc3339(text: str) -> Millis:
     """Milliseconds since the epoch of an RFC 3339 time that names its offset.
 
     Raises:
@@ -96,4 +109,4 @@ def parse_rfc3339(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset, for example 2026-11-23T09:00:00Z")
-    return int(moment.timestamp() * 1000)
+    return Millis(int(moment.timestamp() * 1000))

@@ -33,6 +33,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import QueuePool
 
 from broker.base.address import for_driver, for_pool
+from broker.base.clock import Millis
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
 from broker.base.outage import end_useless_connections
@@ -96,7 +97,11 @@ class Table(DeclarativeBase):
             "ck": "ck_%(table_name)s_%(constraint_name)s",
         }
     )
-    type_annotation_map: ClassVar[Mapping[Any, Any]] = {int: BigInteger, **dict.fromkeys(PREFIXES, String)}
+    type_annotation_map: ClassVar[Mapping[Any, Any]] = {
+        int: BigInteger,
+        Millis: BigInteger,
+        **dict.fromkeys(PREFIXES, String),
+    }
 
 
 def table(row: type[Table]) -> sqlalchemy.Table:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Protocol
 
+from broker.base.clock import Millis
+
 
 class Validity(StrEnum):
     """Where an organization, operator, workload, grant or credential stands."""
@@ -23,7 +25,7 @@ class Revocable(Protocol):
     revoked_at: Any
 
 
-def revoke(row: Revocable, now: int) -> bool:
+def revoke(row: Revocable, now: Millis) -> bool:
     """End a row at ``now``, in milliseconds.
 
     False if it had ended already; it then keeps its time.

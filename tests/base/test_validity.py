@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.base.clock import Millis
 from broker.base.validity import Validity, revoke
 
 
@@ -15,11 +16,11 @@ class Row:
     """What is active or revoked."""
 
     state: str = Validity.ACTIVE
-    revoked_at: int | None = None
+    revoked_at: Millis | None = None
 
 
-@given(st.lists(st.integers(min_value=0), min_size=1))
-def test_a_revocation_is_for_good_and_keeps_its_time(times: list[int]) -> None:
+@given(st.lists(st.integers(min_value=0).map(Millis), min_size=1))
+def test_a_revocation_is_for_good_and_keeps_its_time(times: list[Millis]) -> None:
     row = Row()
     assert [revoke(row, now) for now in times] == [True, *[False] * (len(times) - 1)]
     assert (row.state, row.revoked_at) == (Validity.REVOKED, times[0])

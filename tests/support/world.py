@@ -21,7 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from broker import app as composition
 from broker.audit.timekeeping import Clocks, database_now
-from broker.base.clock import now_ms, steady_ms
+from broker.base.clock import Millis, later, now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
 from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
 from broker.config import Settings
@@ -47,8 +47,8 @@ class WorldClock:
     def __init__(self) -> None:
         self.offset = self.wrong = self.database_wrong = 0
 
-    def __call__(self) -> int:
-        return now_ms() + self.offset
+    def __call__(self) -> Millis:
+        return later(now_ms(), self.offset)
 
     def forward(self, *, seconds: float = 0, hours: float = 0) -> None:
         """Let time pass."""
@@ -65,11 +65,11 @@ class WorldClock:
 
     def clocks(self) -> Clocks:
         """Where a broker's time comes from."""
-        return Clocks(lambda: self() + self.wrong, lambda: steady_ms() + self.offset, self._database)
+        return Clocks(lambda: later(self(), self.wrong), lambda: steady_ms() + self.offset, self._database)
 
-    async def _database(self, session: AsyncSession) -> int | None:
+    async def _database(self, session: AsyncSession) -> Millis | None:
         shown = await database_now(session)
-        return None if shown is None else shown + self.offset + self.database_wrong
+        return None if shown is None else later(shown, self.offset + self.database_wrong)
 
 
 @dataclass
