@@ -15,6 +15,7 @@ import string
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypedDict, Unpack
 
+from broker.base.clock import Millis
 from broker.base.shown import shown
 from broker.formats import ids
 from broker.formats.audit_event import Committed, Json, commit
@@ -239,7 +240,7 @@ class Event:
     """
 
     kind: str
-    time: int
+    time: Millis
     actor: Actor
     organization: OrganizationId | NoId = ""
     subject: str = ""
@@ -262,7 +263,7 @@ class Event:
     id: AuditEventId = field(default_factory=lambda: ids.new(ids.AuditEventId))
 
     @classmethod
-    def about(cls, what: OnRecord, kind: str, actor: Actor, time: int, **more: Unpack[Fields]) -> Event:
+    def about(cls, what: OnRecord, kind: str, actor: Actor, time: Millis, **more: Unpack[Fields]) -> Event:
         """An event about ``what``, as it is now.
 
         ``more`` adds to its fields, or takes their place.

@@ -27,7 +27,7 @@ from broker.audit.quota import Exhausted, Quota, keep, numbers
 from broker.audit.record import Receipt, insert_events, lock_head
 from broker.audit.tables import BatchRow
 from broker.base import storable
-from broker.base.clock import Clock, now_ms
+from broker.base.clock import Clock, Millis, now_ms
 from broker.base.db import Database, table
 from broker.base.errors import Unavailable
 from broker.base.faults import is_away, is_contradiction, is_refused_value
@@ -293,7 +293,7 @@ class AuditLog:
 class _Attempt:
     """One batch on its way, and what it decided when it last reached its COMMIT."""
 
-    def __init__(self, batch: list[_Waiting], batch_id: str, time: int, floor: int) -> None:
+    def __init__(self, batch: list[_Waiting], batch_id: str, time: Millis, floor: int) -> None:
         self.repeated = False
         self.size = 0
         self._floor = floor

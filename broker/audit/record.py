@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, HeadRow
+from broker.base.clock import Millis
 from broker.base.db import table
 from broker.base.statements import OnConnection, Transaction, execute_many
 from broker.formats.audit_event import Committed
@@ -39,7 +40,7 @@ class Head:
     """
 
     size: int
-    latest: int
+    latest: Millis
 
 
 _LOCK_HEAD = {

@@ -10,6 +10,7 @@ from sqlalchemy import Select, select
 
 from broker.audit.series import known
 from broker.audit.tables import EventRow
+from broker.base.clock import Millis
 from broker.base.db import Database, Scope
 from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
 
@@ -28,8 +29,8 @@ class Filter:
     credential: CredentialId | NoId = ""
     lease: LeaseId | NoId = ""
     decision: str = ""
-    since: int | None = None
-    until: int | None = None
+    since: Millis | None = None
+    until: Millis | None = None
     after: int | None = None
     newest: bool = False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.base.clock import Millis
 from broker.base.db import Table
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
 
@@ -23,8 +24,8 @@ class HeadRow(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int]
-    latest: Mapped[int] = mapped_column(server_default=text("0"))
-    believed: Mapped[int] = mapped_column(server_default=text("0"))
+    latest: Mapped[Millis] = mapped_column(server_default=text("0"))
+    believed: Mapped[Millis] = mapped_column(server_default=text("0"))
 
 
 class EventRow(Table):
@@ -46,7 +47,7 @@ class EventRow(Table):
 
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     id: Mapped[AuditEventId]
-    time: Mapped[int]
+    time: Mapped[Millis]
     kind: Mapped[str]
     decision: Mapped[str]
     organization_id: Mapped[OrganizationId]
@@ -71,7 +72,7 @@ class BatchRow(Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     base: Mapped[int]
     count: Mapped[int]
-    time: Mapped[int]
+    time: Mapped[Millis]
 
 
 class GuardRow(Table):
@@ -106,8 +107,8 @@ class SeriesRow(Table):
 
     __tablename__ = "audit_series"
 
-    began_at: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    began_at: Mapped[Millis] = mapped_column(primary_key=True, autoincrement=False)
     base: Mapped[int]
     lost_to: Mapped[int | None]
-    since: Mapped[int]
-    confirmed_at: Mapped[int | None]
+    since: Mapped[Millis]
+    confirmed_at: Mapped[Millis | None]

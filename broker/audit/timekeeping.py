@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.durability import ASKED
 from broker.audit.tables import HeadRow
-from broker.base.clock import APART_MS, Clock, Timepiece, now_ms, steady_ms
+from broker.base.clock import APART_MS, Clock, Millis, Timepiece, later, now_ms, steady_ms
 from broker.base.db import EVERY_TENANT, Database
 
 _log = structlog.get_logger()
@@ -52,11 +52,11 @@ _KEPT_MS = 60_000
 _DATABASE_NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
 
-async def database_now(session: AsyncSession) -> int | None:
+async def database_now(session: AsyncSession) -> Millis | None:
     """What the database's own clock shows; None if it has none."""
     if session.get_bind().dialect.name != "postgresql":
         return None
-    shown: int | None = await session.scalar(_DATABASE_NOW)
+    shown: Millis | None = await session.scalar(_DATABASE_NOW)
     return shown
 
 
@@ -65,8 +65,8 @@ class Clocks:
     """Where time comes from."""
 
     system: Clock = now_ms
-    steady: Clock = steady_ms
-    database: Callable[[AsyncSession], Awaitable[int | None]] = database_now
+    steady: Callable[[], int] = steady_ms
+    database: Callable[[AsyncSession], Awaitable[Millis | None]] = database_now
 
 
 REAL = Clocks()
@@ -78,8 +78,8 @@ class _Others(NamedTuple):
     The database's clock is ahead by so much for sure.
     """
 
-    latest: int
-    believed: int
+    latest: Millis
+    believed: Millis
     ahead: int | None
 
 
@@ -110,7 +110,7 @@ class Timekeeping:
         """
         latest, believed, ahead = await self._others()
         if ahead is not None and abs(ahead) > APART_MS:
-            self._time.set(self._time() + ahead)
+            self._time.set(later(self._time(), ahead))
         now = self._time()
         if latest > now + APART_MS:
             self._time.void()
@@ -163,7 +163,7 @@ class Timekeeping:
         ahead = database - middle
         return _Others(latest, believed, max(ahead - doubt, 0) if ahead > 0 else min(ahead + doubt, 0))
 
-    def _judge(self, latest: int, ahead: int | None) -> str:
+    def _judge(self, latest: Millis, ahead: int | None) -> str:
         steady = self._time.steady()
         if not self._followed(steady, ahead):
             return "system"
@@ -190,7 +190,7 @@ class Timekeeping:
         wait = _ALONE_MS if ahead is None else _SECONDED_MS
         seconded = ahead is None or abs(ahead - apart) <= APART_MS
         if seconded and steady - self._jump.at >= wait:
-            self._time.set(self._time() + apart)
+            self._time.set(later(self._time(), apart))
             self._jump, self._proven_at = None, steady + _PROVEN_MS
         # Also if it was followed just now: what the database said was compared with the previous time.
         return False

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import broker
 from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Fields, Outcome, word
+from broker.base.clock import Millis
 from broker.formats.audit_event import MAX_BYTES
 from broker.formats.ids import CredentialId, OrganizationId
 
@@ -73,7 +74,7 @@ def test_no_free_text_gets_into_the_core(name: str, text: str) -> None:
 )
 def test_nor_does_it_as_the_target_of_a_call(target: AuditTarget) -> None:
     with pytest.raises(ValueError, match="core of an event"):
-        Event(kind="use.authorized", time=1, actor=BROKER, target=target)
+        Event(kind="use.authorized", time=Millis(1), actor=BROKER, target=target)
 
 
 @pytest.mark.parametrize("number", [-1, 2**53, 2**63])
@@ -94,7 +95,7 @@ class Thing:
 
 
 def test_an_event_about_a_thing_says_which_it_is_and_whatever_more_there_is_to_say() -> None:
-    event = Event.about(Thing(), "credential.exposed", BROKER, 7, reason="exposed", version=4)
+    event = Event.about(Thing(), "credential.exposed", BROKER, Millis(7), reason="exposed", version=4)
     assert (event.kind, event.time, event.actor) == ("credential.exposed", 7, BROKER)
     assert (event.organization, event.credential, event.version) == ("org_1", "crd_1", 4)
     assert (event.reason, event.decision) == ("exposed", "allowed")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
 from broker.audit.quota import GIVE_BACK, Cooldown, Exhausted, Quota, Rate, Total
+from broker.base.clock import Millis
 from broker.base.db import Database
 
 NOW = 1_795_000_000_000
@@ -26,7 +27,7 @@ def wait_of(quota: Quota, value: int, now: int) -> int:
 
 
 def events(count: int) -> list[Event]:
-    return [Event(kind="use.authorized", time=NOW, actor=BROKER) for _ in range(count)]
+    return [Event(kind="use.authorized", time=Millis(NOW), actor=BROKER) for _ in range(count)]
 
 
 @given(

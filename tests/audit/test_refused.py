@@ -17,7 +17,7 @@ from broker.audit.log import AuditLog, AuditUnavailable, RowRefused
 from broker.audit.quota import Total
 from broker.audit.search import Filter, search
 from broker.base import storable
-from broker.base.clock import now_ms
+from broker.base.clock import later, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.storable import Unstorable
 from tests.audit.test_log import INSERT_USE, event, indices, use_row
@@ -163,5 +163,5 @@ async def test_whatever_was_posted_goes_with_the_others(db: Database, log: Audit
         return len(await indices(db)) == 2
 
     await eventually(both)
-    found = await search(db, EVERY_TENANT, Filter(kind="use.completed", until=now_ms() + 1), 1)
+    found = await search(db, EVERY_TENANT, Filter(kind="use.completed", until=later(now_ms(), 1)), 1)
     assert found[0].personal["note"] == "é" * 1_000

@@ -7,7 +7,7 @@ import pytest
 from broker.audit.events import BROKER, Event
 from broker.audit.log import AuditLog
 from broker.audit.timekeeping import Timekeeping
-from broker.base.clock import Timepiece
+from broker.base.clock import Millis, Timepiece, later
 from broker.base.db import Database
 from tests.support.world import WorldClock
 
@@ -32,7 +32,7 @@ class Process:
         return await self.keeping.look()
 
 
-async def recorded(log: AuditLog, time: int) -> None:
+async def recorded(log: AuditLog, time: Millis) -> None:
     await log.append(Event(kind="audit.read", time=time, actor=BROKER))
 
 
@@ -108,14 +108,14 @@ async def test_a_process_that_begins_with_a_wrong_clock_goes_by_the_databases(po
 
 async def test_a_record_that_is_ahead_counts_no_more_once_it_has_stood_for_an_hour(db: Database, log: AuditLog) -> None:
     process = Process(db)
-    await recorded(log, process.time() + 50_000)
+    await recorded(log, later(process.time(), 50_000))
     await process.keeping.begin()
     assert process.keeping.state == "ok"
     day = 86_400_000
-    await recorded(log, process.time() + 9 * day)
+    await recorded(log, later(process.time(), 9 * day))
     assert (await process.after(), await process.after(hours=0.9)) == ("record", "record")
     # somebody still writes what is ahead
-    await recorded(log, process.time() + 10 * day)
+    await recorded(log, later(process.time(), 10 * day))
     assert await process.after(hours=0.2) == "record"
     # what is written now doesn't move it back, and needn't
     await recorded(log, process.time())
@@ -126,7 +126,7 @@ async def test_a_process_that_begins_behind_the_record_lets_nothing_from_before_
     db: Database, log: AuditLog
 ) -> None:
     process = Process(db)
-    await recorded(log, process.time() + 7_200_000)
+    await recorded(log, later(process.time(), 7_200_000))
     issued = process.time()
     process.clock.forward(seconds=1)
     await process.keeping.begin()
