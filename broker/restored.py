@@ -20,7 +20,7 @@ from broker.audit.events import BROKER, Event
 from broker.audit.guards import drawn_epoch
 from broker.audit.record import record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
-from broker.base.clock import rfc3339
+from broker.base.clock import Millis, rfc3339
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Invalid
 from broker.base.validity import Validity
@@ -43,7 +43,7 @@ class Restored:
     ``lost_to`` is None if nothing told it.
     """
 
-    began_at: int
+    began_at: Millis
     base: int
     lost_to: int | None
     leases: int
@@ -56,7 +56,7 @@ async def size(db: Database) -> int:
         return await session.scalar(select(HeadRow.size)) or 0
 
 
-async def go_on(broker: Broker, base: int, since: int) -> Restored:
+async def go_on(broker: Broker, base: int, since: Millis) -> Restored:
     """Begin a new series at ``base``, the number of events that the backup held.
 
     The backup was made at ``since`` (ms).
@@ -72,7 +72,7 @@ async def go_on(broker: Broker, base: int, since: int) -> Restored:
         before = await series.latest(session)
         # A clock that was ahead may have named a series that began later than now, in this history or in a lost one.
         known = (before.began_at if before is not None else 0, kept.series if kept is not None else 0)
-        began_at = max(now, *(name + 1 for name in known))
+        began_at = Millis(max(now, *(name + 1 for name in known)))
         session.add(SeriesRow(began_at=began_at, base=base, lost_to=lost_to, since=since, confirmed_at=None))
         leases = await _end_leases(session, now)
         links = await _close_links(session, now)
@@ -149,7 +149,7 @@ async def to_confirm(db: Database) -> AsyncIterator[dict[str, str]]:
             yield {"what": f"{version.state} key", "id": credential.id, "name": f"…{version.last4}", "of": place}
 
 
-async def _refuse_wrong_time(session: AsyncSession, base: int, since: int, now: int) -> None:
+async def _refuse_wrong_time(session: AsyncSession, base: int, since: Millis, now: Millis) -> None:
     last = await session.scalar(select(EventRow.time).where(EventRow.idx == base - 1))
     # RFC 3339 as people write it has no milliseconds.  A later time than now is of a clock that was ahead.
     if last is not None and since + 1000 <= last <= now:
@@ -162,14 +162,14 @@ async def _refuse_wrong_time(session: AsyncSession, base: int, since: int, now: 
         )
 
 
-async def _end_leases(session: AsyncSession, now: int) -> int:
+async def _end_leases(session: AsyncSession, now: Millis) -> int:
     ended = update(LeaseRow).where(LeaseRow.ended_at.is_(None)).values(ended_at=now, end_reason=_WHY)
     standing = await session.scalar(select(func.count()).where(LeaseRow.ended_at.is_(None), LeaseRow.expires_at > now))
     await session.execute(ended)
     return standing or 0
 
 
-async def _close_links(session: AsyncSession, now: int) -> list[Event]:
+async def _close_links(session: AsyncSession, now: Millis) -> list[Event]:
     events = []
     for row in await session.scalars(select(IntakeRow).where(IntakeRow.state == IntakeState.OPEN).with_for_update()):
         close(row, IntakeStep.EXPIRE, now)

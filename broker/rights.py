@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import NoId, OrganizationId
@@ -43,7 +44,7 @@ class Altered(NamedTuple):
     organization: OrganizationId | NoId
 
 
-async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
+async def altered(db: Database, now: Millis) -> AsyncIterator[Altered]:
     """Each such row; of leases only those that have not ended at ``now`` (milliseconds)."""
     async for rows in _pages(db, now):
         for row in rows:
@@ -51,7 +52,7 @@ async def altered(db: Database, now: int) -> AsyncIterator[Altered]:
                 yield Altered(row.table_name, row.id, getattr(row, "organization_id", ""))
 
 
-async def authenticate_again(db: Database, now: int) -> None:
+async def authenticate_again(db: Database, now: Millis) -> None:
     """Make the authenticators of all genuine rows again, in the newest form.
 
     The other rows stay as they are.
@@ -65,7 +66,7 @@ async def authenticate_again(db: Database, now: int) -> None:
                     row.authenticate(db.row_key)
 
 
-async def _pages(db: Database, now: int) -> AsyncIterator[Sequence[GivesRights]]:
+async def _pages(db: Database, now: Millis) -> AsyncIterator[Sequence[GivesRights]]:
     for table in _TABLES:
         after = ""
         while True:

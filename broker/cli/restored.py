@@ -9,7 +9,7 @@ import typer
 
 from broker import app as composition
 from broker import database, restored
-from broker.base.clock import parse_rfc3339, rfc3339
+from broker.base.clock import Millis, parse_rfc3339, rfc3339
 from broker.cli.api import fail
 from broker.cli.output import AsJson, listing
 from broker.cli.process import run_or_fail, settings_of_process
@@ -50,14 +50,14 @@ def run(
         run_or_fail(_go_on(settings, _moment(since), yes=yes, as_json=as_json))
 
 
-def _moment(text: str) -> int:
+def _moment(text: str) -> Millis:
     try:
         return parse_rfc3339(text)
     except ValueError:
         fail(f"--since: {text!r} is no time with its offset; write it as 2026-11-23T09:00:00Z.")
 
 
-async def _go_on(settings: Settings, since: int, *, yes: bool, as_json: bool) -> None:
+async def _go_on(settings: Settings, since: Millis, *, yes: bool, as_json: bool) -> None:
     if not yes:
         typer.confirm(
             "Every lease ends, open links close, nobody is shown a key until you confirm, and the record begins a new "

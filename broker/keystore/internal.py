@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
@@ -37,7 +38,7 @@ class InternalKeyRow(Table):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     sealed: Mapped[bytes] = sealed_column(lambda _row: ROOT)
-    created_at: Mapped[int]
+    created_at: Mapped[Millis]
 
 
 class InternalKeys:
@@ -112,7 +113,7 @@ class _RootWrapper:
         return await self._local.unwrap("root", wrapped, binding)
 
 
-async def load(db: Database, keystore: Keystore, now: int) -> InternalKeys:
+async def load(db: Database, keystore: Keystore, now: Millis) -> InternalKeys:
     """The internal keys, made on the first start.
 
     From here on ``db`` knows which of its rows the broker wrote.

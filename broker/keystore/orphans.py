@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import ColumnElement, and_, delete, false, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.errors import Unavailable
 from broker.formats.kv_reference import Reference, is_reference
@@ -41,9 +41,9 @@ class OrphanRow(Table):
     __tablename__ = "keystore_strays"
 
     reference: Mapped[bytes] = mapped_column(primary_key=True)
-    due_at: Mapped[int] = mapped_column(index=True)
+    due_at: Mapped[Millis] = mapped_column(index=True)
     stored: Mapped[bool] = mapped_column(default=False, server_default=false())
-    retry_at: Mapped[int] = mapped_column(default=0, server_default="0")
+    retry_at: Mapped[Millis] = mapped_column(default=0, server_default="0")
 
 
 class Swept(Unavailable):
@@ -74,7 +74,7 @@ def keep(session: Session, sealed: bytes) -> None:
         raise Swept
 
 
-def discard(session: Session, sealed: bytes | None, now: int) -> None:
+def discard(session: Session, sealed: bytes | None, now: Millis) -> None:
     """Note that the session's transaction drops ``sealed``.
 
     What of it is elsewhere is destroyed after the commit.
@@ -83,7 +83,7 @@ def discard(session: Session, sealed: bytes | None, now: int) -> None:
         session.add(OrphanRow(reference=sealed, due_at=now, stored=True))
 
 
-def replace(session: Session, old: bytes, fresh: bytes, now: int) -> None:
+def replace(session: Session, old: bytes, fresh: bytes, now: Millis) -> None:
     """Note that the session's transaction stores ``fresh`` instead of ``old``.
 
     Raises as :func:`keep`.
@@ -106,7 +106,7 @@ async def waiting(db: Database) -> int:
         return await session.scalar(select(func.count()).select_from(OrphanRow)) or 0
 
 
-async def due(db: Database, now: int) -> int:
+async def due(db: Database, now: Millis) -> int:
     """How many values should be destroyed by now and are not.
 
     Those that could not be destroyed are among them.
@@ -115,7 +115,7 @@ async def due(db: Database, now: int) -> int:
         return await session.scalar(select(func.count()).where(OrphanRow.due_at <= now)) or 0
 
 
-async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) -> int:
+async def sweep(db: Database, keystore: Keystore, now: Millis, limit: int = 100) -> int:
     """Destroy what is due; returns how many notes are left.
 
     Notes that are not due yet are among those.  It is committed first that a value is being destroyed.  So a
@@ -135,7 +135,7 @@ async def sweep(db: Database, keystore: Keystore, now: int, limit: int = 100) ->
     return await waiting(db)
 
 
-async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: int) -> None:
+async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: Millis) -> None:
     note = OrphanRow.reference == reference
     if not await _changed(db, note, due_at=0):
         return

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.recent import Recent
 from broker.formats.ids import NoId, OrganizationId
@@ -18,7 +18,7 @@ _REMEMBERED = 10_000
 _reported: WeakKeyDictionary[Database, Recent[tuple[str, str, int], bool]] = WeakKeyDictionary()
 
 
-async def report(db: Database, row: GivesRights, now: int) -> None:
+async def report(db: Database, row: GivesRights, now: Millis) -> None:
     """Put such a row on the record and notify operators.
 
     That is once a day in each process, for as long as somebody meets the row.
@@ -43,7 +43,7 @@ async def report(db: Database, row: GivesRights, now: int) -> None:
     met[table, name, day] = True
 
 
-async def insist(db: Database, row: GivesRights, now: int) -> None:
+async def insist(db: Database, row: GivesRights, now: Millis) -> None:
     """Go on with a genuine row only: any other one is reported.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.base.db import upsert
 from broker.formats import ids
 from broker.formats.ids import CredentialId, NoId, OrganizationId
@@ -26,7 +27,7 @@ async def notify(
     provider: str,
     credential: CredentialId | NoId = "",
     version: int = 0,
-    now: int,
+    now: Millis,
     contact: str = "",
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,

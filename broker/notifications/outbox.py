@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS, Clock
+from broker.base.clock import DAY_MS, Clock, Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict, NotFound
 from broker.base.moments import seconds_asked
@@ -116,7 +116,7 @@ class Outbox:
         return len(notices)
 
     def _deliveries(
-        self, notice: NoticeRow, hooks: Iterable[WebhookRow], resting: Mapping[str, int], now: int
+        self, notice: NoticeRow, hooks: Iterable[WebhookRow], resting: Mapping[str, int], now: Millis
     ) -> list[DeliveryRow]:
         to: list[tuple[str, str, str]] = [
             ("webhook", hook.id, "operator")
@@ -171,7 +171,7 @@ class Outbox:
                 )
             )
             for row in rows:
-                row.next_try_at, row.tries = now + _CLAIM_MS, row.tries + 1
+                row.next_try_at, row.tries = later(now, _CLAIM_MS), row.tries + 1
             found = await session.scalars(select(NoticeRow).where(NoticeRow.id.in_([row.notice_id for row in rows])))
             notices = {notice.id: notice for notice in found}
             await session.flush()
@@ -274,7 +274,7 @@ class Outbox:
         return _Result(sent=True)
 
 
-def _wait(delivery: DeliveryRow, result: _Result, now: int) -> int:
+def _wait(delivery: DeliveryRow, result: _Result, now: Millis) -> int:
     """Milliseconds until the next try.
 
     One try falls on the end of the first day, when people are notified.
@@ -307,7 +307,7 @@ def _first(due: ColumnElement[bool]) -> Select[str]:
     return select(ranked.c.id).where(ranked.c.place <= _TO_ONE).order_by(*turn).limit(_TOGETHER)
 
 
-async def resend(session: AsyncSession, actor: Actor, delivery_id: DeliveryId, *, now: int) -> DeliveryRow:
+async def resend(session: AsyncSession, actor: Actor, delivery_id: DeliveryId, *, now: Millis) -> DeliveryRow:
     """Try a dead delivery again, from the beginning.
 
     Raises:

@@ -6,6 +6,7 @@ from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.ids import CredentialId, DeliveryId, NoticeId, WebhookId
@@ -30,8 +31,8 @@ class NoticeRow(TenantOwned, Table):
     contact: Mapped[str] = mapped_column(server_default="")
     dedup: Mapped[str]
     facts: Mapped[dict[str, str | int]] = mapped_column(JSON, server_default="{}")
-    fanned_out_at: Mapped[int | None]
-    created_at: Mapped[int]
+    fanned_out_at: Mapped[Millis | None]
+    created_at: Mapped[Millis]
 
 
 class WebhookRow(TenantOwned, Table):
@@ -49,12 +50,12 @@ class WebhookRow(TenantOwned, Table):
     url_sealed: Mapped[bytes] = sealed_column(lambda row: row.url_binding)
     secret_sealed: Mapped[bytes] = sealed_column(lambda row: row.secret_binding)
     previous_sealed: Mapped[bytes | None] = sealed_column(lambda row: row.secret_binding)
-    previous_until: Mapped[int | None]
+    previous_until: Mapped[Millis | None]
     kinds: Mapped[list[str]] = mapped_column(JSON)
     state: Mapped[str]
     created_by: Mapped[str]
-    created_at: Mapped[int]
-    ended_at: Mapped[int | None]
+    created_at: Mapped[Millis]
+    ended_at: Mapped[Millis | None]
 
     @property
     def url_binding(self) -> Binding:
@@ -95,11 +96,11 @@ class DeliveryRow(TenantOwned, Table):
     audience: Mapped[str]
     state: Mapped[str]
     tries: Mapped[int]
-    next_try_at: Mapped[int]
+    next_try_at: Mapped[Millis]
     last_status: Mapped[int | None]
     last_error: Mapped[str]
-    created_at: Mapped[int]
-    settled_at: Mapped[int | None]
+    created_at: Mapped[Millis]
+    settled_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {"organization": self.organization_id, "subject": self.id}

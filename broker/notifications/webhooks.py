@@ -21,7 +21,7 @@ from standardwebhooks import Webhook
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS, rfc3339
+from broker.base.clock import DAY_MS, Millis, later, rfc3339
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.secret import Secret
 from broker.formats import ids
@@ -59,7 +59,7 @@ class Endpoint:
 
 
 async def create(
-    session: AsyncSession, keystore: Keystore, actor: Actor, wanted: Endpoint, *, now: int, plain: bool
+    session: AsyncSession, keystore: Keystore, actor: Actor, wanted: Endpoint, *, now: Millis, plain: bool
 ) -> tuple[WebhookRow, str]:
     """An endpoint, and the secret that its receiver verifies signatures with, shown this once.
 
@@ -108,7 +108,7 @@ async def find(session: AsyncSession, webhook_id: WebhookId, *, lock: bool = Tru
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: int) -> WebhookRow:
+async def revoke(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: Millis) -> WebhookRow:
     """Post nothing there any more.  Idempotent."""
     row = await find(session, webhook_id)
     if _end(row, WebhookStep.REVOKE, now):
@@ -116,7 +116,7 @@ async def revoke(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, 
     return row
 
 
-async def disable(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: int) -> None:
+async def disable(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *, now: Millis) -> None:
     """Post nothing more to a receiver that said that it is gone, and notify operators."""
     row = await find(session, webhook_id)
     if not _end(row, WebhookStep.DISABLE, now):
@@ -133,7 +133,7 @@ async def disable(session: AsyncSession, actor: Actor, webhook_id: WebhookId, *,
     await record(session, Event.about(row, "webhook.disabled", actor, now))
 
 
-def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
+def _end(row: WebhookRow, step: WebhookStep, now: Millis) -> bool:
     """Take an endpoint out of use by this step.
 
     False, with no change, if its state doesn't have the step.
@@ -145,7 +145,7 @@ def _end(row: WebhookRow, step: WebhookStep, now: int) -> bool:
     return True
 
 
-async def failing(session: AsyncSession, webhook_id: WebhookId, *, since: int, now: int) -> None:
+async def failing(session: AsyncSession, webhook_id: WebhookId, *, since: Millis, now: Millis) -> None:
     """Notify operators that the receiver has taken nothing since ``since``.
 
     They hear of it by other channels, once until it takes something.
@@ -172,7 +172,7 @@ async def failing(session: AsyncSession, webhook_id: WebhookId, *, since: int, n
 
 
 async def rotate_secret(
-    session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: WebhookId, *, now: int
+    session: AsyncSession, keystore: Keystore, actor: Actor, webhook_id: WebhookId, *, now: Millis
 ) -> tuple[WebhookRow, str]:
     """A new signing secret, shown this once; the previous one signs too for a day.
 
@@ -183,13 +183,13 @@ async def rotate_secret(
     if row.state != WebhookState.ACTIVE:
         raise Conflict(f"The webhook is {row.state}; add a new one.")
     secret = _new_secret()
-    row.previous_sealed, row.previous_until = row.secret_sealed, now + _OVERLAP_MS
+    row.previous_sealed, row.previous_until = row.secret_sealed, later(now, _OVERLAP_MS)
     row.secret_sealed = await keystore.seal(Secret(secret.encode()), row.secret_binding)
     await record(session, Event.about(row, "webhook.secret_rotated", actor, now))
     return row, secret
 
 
-async def message(keystore: Keystore, row: WebhookRow, notice: NoticeRow, now: int) -> Message:
+async def message(keystore: Keystore, row: WebhookRow, notice: NoticeRow, now: Millis) -> Message:
     """The request that posts a notice.
 
     A repeat has the same ``webhook-id``, so receivers can tell.

@@ -12,6 +12,7 @@ from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base import validity
+from broker.base.clock import Millis
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
@@ -27,7 +28,7 @@ class UnknownOrganization(NotFound):
     code = "unknown_organization"
 
 
-async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, now: int) -> OrganizationRow:
+async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, now: Millis) -> OrganizationRow:
     """A new organization.
 
     Raises:
@@ -88,7 +89,7 @@ async def find_active(session: AsyncSession, reference: Reference) -> Organizati
 
 
 async def set_policy(
-    session: AsyncSession, actor: Actor, reference: Reference, *, rotation_days: int | None, now: int
+    session: AsyncSession, actor: Actor, reference: Reference, *, rotation_days: int | None, now: Millis
 ) -> OrganizationRow:
     """Decide after how many days an organization's keys have to be replaced.
 
@@ -102,7 +103,7 @@ async def set_policy(
 
 
 async def revoke(
-    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int, also: Sequence[Event] = ()
+    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: Millis, also: Sequence[Event] = ()
 ) -> OrganizationRow:
     """Cut an organization off.  Idempotent.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantRoot
 from broker.keystore.genuine import GivesRights
 
@@ -22,8 +23,8 @@ class OrganizationRow(TenantRoot, GivesRights, Table):
     name: Mapped[str]
     state: Mapped[str]
     rotation_days: Mapped[int | None]
-    created_at: Mapped[int]
-    revoked_at: Mapped[int | None]
+    created_at: Mapped[Millis]
+    revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {"organization": self.id}

@@ -18,7 +18,7 @@ from broker.audit.events import BROKER, Event
 from broker.audit.guards import epochs_of
 from broker.audit.log import DatabaseBehind
 from broker.audit.timekeeping import REAL, Clocks
-from broker.base.clock import now_ms
+from broker.base.clock import Millis, later, now_ms
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid
 from broker.client.identity import Identity
@@ -72,7 +72,7 @@ class Before:
     credential: str
     intake: tuple[str, str]
     lease: dict[str, Any]
-    time: int
+    time: Millis
 
 
 async def lived(deployment: Deployment) -> Before:
@@ -101,7 +101,7 @@ def organization_of(world: World, slug: str) -> Any:
     return next(one for one in world.upstream.organizations.values() if one.name == slug)
 
 
-async def go_on(settings: Settings, since: int, clocks: Clocks = REAL) -> restored.Restored:
+async def go_on(settings: Settings, since: Millis, clocks: Clocks = REAL) -> restored.Restored:
     """What ``broker restored --since`` does."""
     db = database.open_database(settings)
     base = await restored.size(db)
@@ -187,9 +187,9 @@ async def test_the_time_of_the_backup_is_checked(deployment: Deployment) -> None
     before = await lived(deployment)
     back = deployment.over(before.backup)
     with pytest.raises(Invalid, match="holds events until"):
-        await go_on(back, before.time - 3_600_000)
+        await go_on(back, later(before.time, -3_600_000))
     with pytest.raises(Invalid, match="still to come"):
-        await go_on(back, now_ms() + 60_000)
+        await go_on(back, later(now_ms(), 60_000))
 
 
 async def test_a_second_restore_of_the_same_backup_is_noticed_too(deployment: Deployment) -> None:
@@ -227,10 +227,12 @@ async def test_a_restore_under_a_clock_that_was_ahead_is_no_dead_end_for_the_nex
     before = await lived(deployment)
     again = await deployment.copy(before.backup)
     back = deployment.over(before.backup)
-    ahead = await go_on(back, before.time, Clocks(system=lambda: now_ms() + 7_200_000))
+    ahead = await go_on(back, before.time, Clocks(system=lambda: later(now_ms(), 7_200_000)))
     next_one = back if known_to == "the record" else deployment.over(again)
     async with composition.running(back) as broker:
-        await broker.services.parts.audit.append(Event(kind="audit.read", time=now_ms() + 3_600_000, actor=BROKER))
+        await broker.services.parts.audit.append(
+            Event(kind="audit.read", time=later(now_ms(), 3_600_000), actor=BROKER)
+        )
         await broker.heads.look(broker.services.parts.audit, broker.worker.election)
     # What that clock dated, and is still to come, is not taken for when the backup ended.
     assert (await go_on(next_one, before.time)).began_at > ahead.began_at

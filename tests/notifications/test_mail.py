@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 from sqlalchemy import update
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow
 from broker.intake.tables import IntakeRow
@@ -84,7 +85,7 @@ async def test_contacts_from_before_they_were_checked_are_mailed_to_nobody_else_
                 organization=rotation["organization"],
                 provider="raptor-comply",
                 contact=contact,
-                now=0,
+                now=Millis(0),
                 dedup=f"n{number}",
             )
     assert (await world.call("GET", f"/v1/credentials/{credential}"))["contact"] == NONE[0]

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.notifications.notices import notify
 from broker.notifications.outbox import Answer, Outbox
@@ -304,7 +305,7 @@ async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
     slow, other = [(await notifying.webhook())["webhook"]["id"] for _ in range(2)]
     async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
         for number in range(100):
-            await notify(session, "key_resumed", organization="", provider="x", now=0, dedup=f"n{number}")
+            await notify(session, "key_resumed", organization="", provider="x", now=Millis(0), dedup=f"n{number}")
     while await outbox(notifying).fan_out():
         pass
     await notifying.happen()
