@@ -13,7 +13,7 @@ from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from broker.base.clock import Clock, Timepiece
+from broker.base.clock import Clock, Millis, Timepiece, later, of_seconds
 from broker.base.errors import InvalidToken
 from broker.base.recent import Recent
 from broker.formats.ids import WorkloadId, is_id
@@ -69,8 +69,8 @@ class Client(Protocol):
 
 class _Verified(NamedTuple):
     workload: Workload
-    expires_at: int
-    issued_by: int
+    expires_at: Millis
+    issued_by: Millis
 
 
 class AccessTokens:
@@ -123,7 +123,9 @@ class AccessTokens:
             raise AccessTokenRefused
         workload = Workload(subject, str(token.claims.get("name", "")))
         # Dated in whole seconds: issued within that one.
-        return _Verified(workload, int(token.claims["exp"]) * 1000, int(token.claims["iat"]) * 1000 + 999)
+        return _Verified(
+            workload, of_seconds(int(token.claims["exp"])), later(of_seconds(int(token.claims["iat"])), 999)
+        )
 
     async def _look_for(self, kid: str) -> None:
         await self._keys.look_again()

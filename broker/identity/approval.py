@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.base.clock import Millis
 from broker.base.errors import Conflict, Forbidden
 from broker.base.validity import Validity
 from broker.identity.tables import AccountRow
@@ -61,14 +62,14 @@ def in_force(row: Approvable) -> bool:
     return row.state == Validity.ACTIVE and (not row.needs_approval or row.approved_by is not None)
 
 
-def shown_state(row: Approvable, now: int) -> str:
+def shown_state(row: Approvable, now: Millis) -> str:
     """``active``, ``revoked``, or while the approval is missing ``waiting`` or ``expired``."""
     if row.state != Validity.ACTIVE or in_force(row):
         return row.state
     return Unapproved.WAITING if now < row.created_at + APPROVAL_MS else Unapproved.EXPIRED
 
 
-async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: int) -> str:
+async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Millis) -> str:
     """Put ``actor``'s approval on a row that waits, as a second person's.
 
     Returns:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Forbidden
 from broker.base.recent import Recent
@@ -34,7 +34,7 @@ class JobRevoked(Forbidden):
 
 class _Known(NamedTuple):
     active: bool
-    at: int
+    at: Millis
 
 
 class Jobs:

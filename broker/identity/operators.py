@@ -12,7 +12,7 @@ from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
 from broker.base import validity
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
@@ -57,7 +57,7 @@ async def _were_there(session: AsyncSession) -> bool:
     return await session.scalar(made) is not None
 
 
-async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, replace: bool = False) -> str | None:
+async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: Millis, *, replace: bool = False) -> str | None:
     """A one-time token while there is no operator.
 
     None once there is one, or if a token was given out already.  However many replicas start at once, one of them has
@@ -67,7 +67,8 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, r
     if not replace and (await are_there(session) or await _were_there(session)):
         return None
     fresh = token.new("kbb")
-    given = {"token_hash": _one_time(hash_key, fresh, now + BOOTSTRAP_MS), "expires_at": now + BOOTSTRAP_MS}
+    expires_at = later(now, BOOTSTRAP_MS)
+    given = {"token_hash": _one_time(hash_key, fresh, expires_at), "expires_at": expires_at}
     stored = await session.execute(
         upsert(session, BootstrapRow)
         .values(id=1, **given)
@@ -79,17 +80,17 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: int, *, r
     return fresh if stored.first() is not None else None
 
 
-def _one_time(hash_key: bytes, one_time: str, expires_at: int) -> bytes:
+def _one_time(hash_key: bytes, one_time: str, expires_at: Millis) -> bytes:
     # The time is within the hash: whoever can write the database can't lengthen it.
     return token.keyed_hash(hash_key, f"{expires_at}.{one_time}")
 
 
-async def awaits_bootstrap(session: AsyncSession, now: int) -> bool:
+async def awaits_bootstrap(session: AsyncSession, now: Millis) -> bool:
     """Whether a one-time token is out there that makes the first operator."""
     return bool(await session.scalar(select(BootstrapRow.id).where(BootstrapRow.expires_at > now)))
 
 
-async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> None:
+async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> None:
     """Look whether this is the one-time token; raises TokenRefused.
 
     So whoever has another one takes no writer.
@@ -97,7 +98,7 @@ async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_tok
     await _offered(session, hash_key, unverified_token, now)
 
 
-async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> BootstrapRow:
+async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> BootstrapRow:
     row = await session.scalar(select(BootstrapRow).where(BootstrapRow.expires_at > now))
     if (
         row is None
@@ -109,7 +110,7 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
 
 
 async def bootstrap(
-    session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: int
+    session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: Millis
 ) -> tuple[AccountRow, str]:
     """An admin whom nobody made, and their token, for the one-time token.
 
@@ -145,7 +146,7 @@ async def create(
     roles: Sequence[Role],
     organizations: Sequence[OrganizationId] | None,
     approval: bool,
-    now: int,
+    now: Millis,
 ) -> tuple[AccountRow, str]:
     """A named account and its token, shown this once.
 
@@ -183,7 +184,7 @@ def _check_name(name: str) -> None:
         raise Invalid("name: has the form of an id; choose another.")
 
 
-async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
+async def _refuse_taken(session: AsyncSession, name: str, now: Millis) -> None:
     """Free a name that only an account has that nobody approved in time.
 
     Raises:
@@ -199,7 +200,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: int) -> None:
 
 
 async def approve(
-    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: int
+    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: Millis
 ) -> AccountRow:
     """Approve an account that waits, as a second person (``actor``).  Idempotent.
 
@@ -221,7 +222,7 @@ def _new(
     organizations: Sequence[OrganizationId] | None,
     created_by: str = "",
     needs_approval: bool = False,
-    now: int,
+    now: Millis,
 ) -> tuple[AccountRow, str]:
     operator_token = token.new("kbo")
     row = AccountRow(
@@ -242,7 +243,7 @@ def _new(
     return row, operator_token
 
 
-async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token: str, now: int) -> Account:
+async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> Account:
     """The operator whose token this is.
 
     Raises:

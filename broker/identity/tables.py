@@ -8,6 +8,7 @@ from sqlalchemy import JSON, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table
 from broker.formats.envelope import Binding
 from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
@@ -43,13 +44,13 @@ class AccountRow(GivesRights, Table):
     organizations: Mapped[list[OrganizationId] | None] = mapped_column(JSON(none_as_null=True))
     token_hash: Mapped[bytes] = mapped_column(unique=True)
     state: Mapped[str]
-    created_at: Mapped[int]
-    expires_at: Mapped[int]
+    created_at: Mapped[Millis]
+    expires_at: Mapped[Millis]
     created_by: Mapped[str] = mapped_column(server_default="")
     needs_approval: Mapped[bool] = mapped_column(server_default=false())
     approved_by: Mapped[str | None]
-    approved_at: Mapped[int | None]
-    revoked_at: Mapped[int | None]
+    approved_at: Mapped[Millis | None]
+    revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {"subject": self.id}
@@ -62,7 +63,7 @@ class BootstrapRow(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     token_hash: Mapped[bytes]
-    expires_at: Mapped[int]
+    expires_at: Mapped[Millis]
 
 
 class WorkloadRow(GivesRights, Table):
@@ -76,9 +77,9 @@ class WorkloadRow(GivesRights, Table):
     jwks: Mapped[dict[str, Any]] = mapped_column(JSON)
     secret_hash: Mapped[bytes | None]
     state: Mapped[str]
-    created_at: Mapped[int]
+    created_at: Mapped[Millis]
     created_by: Mapped[str]
-    revoked_at: Mapped[int | None]
+    revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {"workload": self.id}
@@ -91,7 +92,7 @@ class AssertionRow(Table):
 
     workload_id: Mapped[WorkloadId] = mapped_column(primary_key=True)
     jti: Mapped[str] = mapped_column(primary_key=True)
-    expires_at: Mapped[int] = mapped_column(index=True)
+    expires_at: Mapped[Millis] = mapped_column(index=True)
 
 
 def signing_binding(kid: str) -> Binding:
@@ -106,4 +107,4 @@ class SigningKeyRow(Table):
 
     kid: Mapped[str] = mapped_column(primary_key=True)
     sealed: Mapped[bytes] = sealed_column(lambda row: signing_binding(row.kid))
-    created_at: Mapped[int]
+    created_at: Mapped[Millis]

@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import rfc3339
-from broker.base.db import EVERY_TENANT
+from broker.base.clock import Clock, Millis, of_seconds, rfc3339
+from broker.base.db import EVERY_TENANT, Database
 from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity
@@ -133,7 +133,7 @@ class TokenEndpoint:
         secret_hash = secrets.token_bytes(32) if self._allow_client_secrets else None
         return WorkloadRow(id=client_id, name="", jwks=self._nobodys, secret_hash=secret_hash, state=Validity.REVOKED)
 
-    async def _spent(self, workload: WorkloadId, actor: Actor, jti: str, expires_ms: int) -> bool:
+    async def _spent(self, workload: WorkloadId, actor: Actor, jti: str, expires_ms: Millis) -> bool:
         """Put the token on the record with the assertion that it was given for.
 
         False if that was used already.
@@ -153,7 +153,7 @@ class TokenEndpoint:
         return fresh
 
     async def _commit(
-        self, session: AsyncSession, workload: WorkloadId, actor: Actor, jti: str, expires_ms: int
+        self, session: AsyncSession, workload: WorkloadId, actor: Actor, jti: str, expires_ms: Millis
     ) -> None:
         if jti:
             session.add(AssertionRow(workload_id=workload, jti=jti, expires_at=expires_ms))
@@ -265,7 +265,7 @@ class _Exchange(AuthorizationServer):  # type: ignore[misc]  # authlib has no ty
         self._row = row
         self.why = self.detail = ""
         self.jti = ""
-        self.jti_expires_ms = 0
+        self.jti_expires_ms = of_seconds(0)
         self.register_grant(_Grant)
         self.register_client_auth_method(JWTBearerClientAssertion.CLIENT_AUTH_METHOD, _Assertion(self, endpoint))
         self.register_token_generator(
@@ -364,5 +364,5 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
         if not isinstance(jti, str) or not 0 < len(jti) <= _JTI_MAX:
             return False
         self._exchange.jti = jti
-        self._exchange.jti_expires_ms = (expires_s + LEEWAY_S) * 1000
+        self._exchange.jti_expires_ms = of_seconds(expires_s + LEEWAY_S)
         return True

@@ -16,6 +16,7 @@ from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base import validity
+from broker.base.clock import Millis
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids, token
@@ -39,7 +40,7 @@ async def create(
     name: str,
     jwks: dict[str, Any] | None,
     secret_hash_key: bytes | None,
-    now: int,
+    now: Millis,
 ) -> tuple[WorkloadRow, str | None]:
     """Register a job under public keys, or with a development client secret.
 
@@ -124,7 +125,7 @@ async def find(session: AsyncSession, reference: Reference) -> WorkloadRow:
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int) -> WorkloadRow:
+async def revoke(session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: Millis) -> WorkloadRow:
     """End a workload: it gets no token, lease or use from the commit on.  Idempotent."""
     row = await find(session, reference)
     if validity.revoke(row, now):

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from broker import app as composition
+from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.formats import token as tokens
 from broker.identity import operators
@@ -15,7 +16,7 @@ from broker.identity.tables import AccountRow, BootstrapRow
 from tests.support.world import World
 
 KEY = bytes(32)
-NOW = 1_800_000_000_000
+NOW = Millis(1_800_000_000_000)
 
 
 async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operator(world: World) -> None:
@@ -30,11 +31,11 @@ async def test_the_bootstrap_token_works_once_and_only_while_there_is_no_operato
 async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db: Database) -> None:
     db.row_key = KEY
 
-    async def start(*, at: int = NOW, replace: bool = False) -> str | None:
+    async def start(*, at: Millis = NOW, replace: bool = False) -> str | None:
         async with db.write(EVERY_TENANT) as session:
             return await operators.offer_bootstrap(session, KEY, at, replace=replace)
 
-    async def made_with(token: str, *, at: int = NOW) -> bool:
+    async def made_with(token: str, *, at: Millis = NOW) -> bool:
         async with db.write(EVERY_TENANT) as session:
             try:
                 await operators.bootstrap(session, KEY, "", bootstrap_token=token, name="ada", now=at)
@@ -51,8 +52,8 @@ async def test_of_several_starts_at_once_one_has_the_token_and_it_stays_good(db:
     assert second is not None
     assert (await made_with(first), await made_with(second)) == (False, True)
     # so does its time, when there is another again
-    late = NOW + operators.BOOTSTRAP_MS
-    assert (await made_with(second, at=late - 1), await made_with(second, at=late)) == (True, False)
+    late = later(NOW, operators.BOOTSTRAP_MS)
+    assert (await made_with(second, at=later(late, -1)), await made_with(second, at=late)) == (True, False)
     assert await start(at=late)
 
 
