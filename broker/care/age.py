@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
 
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -27,14 +27,14 @@ def interval_days(catalog: Catalog) -> ColumnElement[int]:
     return func.coalesce(CredentialRow.rotation_days, OrganizationRow.rotation_days, of_provider)
 
 
-def due_at(catalog: Catalog) -> ColumnElement[int]:
+def due_at(catalog: Catalog) -> ColumnElement[Millis]:
     """When the active key has to be replaced, in milliseconds; NULL if nothing limits its age."""
     interval, most = interval_days(catalog), CredentialRow.max_age_days
     first = case((or_(most.is_(None), interval <= most), interval), else_=most)
     return VersionRow.staged_at + first * DAY_MS
 
 
-def too_old_at() -> ColumnElement[int]:
+def too_old_at() -> ColumnElement[Millis]:
     """When the active key reaches its maximum age, in milliseconds; NULL if there is none."""
     return VersionRow.staged_at + CredentialRow.max_age_days * DAY_MS
 

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.base.db import EVERY_TENANT, Scope, table
+from broker.base.clock import Clock, Millis, later
+from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation
@@ -66,7 +67,7 @@ SUSPECT = (
 )
 
 
-def suspicion(credential: CredentialId, number: int, now: int) -> dict[str, object]:
+def suspicion(credential: CredentialId, number: int, now: Millis) -> dict[str, object]:
     """The parameters of :data:`SUSPECT`, which belongs to the event of the bad-key answer."""
     return {
         "suspect": credential,
@@ -188,7 +189,7 @@ class HealthCheck:
                 await self._notify(session, credential, row, changed, now)
         await record(session, *events)
 
-    def _note(self, row: VersionRow, probed: Probed, now: int) -> tuple[Health, Health] | None:
+    def _note(self, row: VersionRow, probed: Probed, now: Millis) -> tuple[Health, Health] | None:
         """Note what the upstream said, and when to ask again.
 
         Returns:
@@ -205,9 +206,9 @@ class HealthCheck:
         if probed.answer is Answer.GOOD:
             hours = self.parts.catalog.get(row.provider).verify.every_hours
             row.probes = 0
-            row.next_probe_at = now + spread(row.credential_id, hours) if row.state == State.ACTIVE else None
+            row.next_probe_at = later(now, spread(row.credential_id, hours)) if row.state == State.ACTIVE else None
         else:
-            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.cooldown * 1000))
+            row.next_probe_at = later(now, max(retry_ms(row.probes), int(probed.cooldown * 1000)))
             row.probes += 1
         row.health, row.health_at = found, now
         return (before, found) if found is not before else None
@@ -218,7 +219,7 @@ class HealthCheck:
         credential: CredentialRow,
         row: VersionRow,
         changed: tuple[Health, Health],
-        now: int,
+        now: Millis,
     ) -> None:
         before, found = changed
         if found is Health.UNREACHABLE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.credentials.lifecycle import Health
 from broker.credentials.tables import VersionRow
 from broker.notifications.notices import notify
@@ -14,7 +15,7 @@ from broker.notifications.tables import NoticeRow
 _APART_MS = 3_600_000
 
 
-async def notify_outage(session: AsyncSession, row: VersionRow, *, now: int) -> None:
+async def notify_outage(session: AsyncSession, row: VersionRow, *, now: Millis) -> None:
     """Notify operators of an outage, unless they know of it already.
 
     An upstream did not answer about the key of ``row``.

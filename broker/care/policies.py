@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.errors import Invalid
 from broker.credentials.tables import CredentialRow
 from broker.credentials.versions import get_credential
@@ -27,7 +28,7 @@ class Age(NamedTuple):
 
 
 async def of_credential(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, age: Age, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, age: Age, *, now: Millis
 ) -> CredentialRow:
     """Set a credential's own policy.
 

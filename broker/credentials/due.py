@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -21,7 +22,7 @@ _MOST = 200
 _ONE_IN = 12
 
 
-def is_due(at: int | None, now: int, window: int) -> bool:
+def is_due(at: Millis | None, now: Millis, window: int) -> bool:
     """Whether a moment has come (all in milliseconds).
 
     The moment was set at most ``window`` ahead.  None never comes.
@@ -31,7 +32,7 @@ def is_due(at: int | None, now: int, window: int) -> bool:
     return at is not None and not now < at <= now + window
 
 
-def where_due(at: SQLColumnExpression[int | None], now: int, window: int) -> ColumnElement[bool]:
+def where_due(at: SQLColumnExpression[int | None], now: Millis, window: int) -> ColumnElement[bool]:
     """As :func:`is_due`, of a column."""
     return or_(at <= now, at > now + window)
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.credentials.lifecycle import Health
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -21,7 +22,7 @@ from broker.formats.ids import CredentialId
 _AGAIN_MS = 60_000
 
 
-async def note_missing(session: AsyncSession, credential_id: CredentialId, number: int, *, now: int) -> None:
+async def note_missing(session: AsyncSession, credential_id: CredentialId, number: int, *, now: Millis) -> None:
     """Note that a version's material is not where it was put.  Idempotent until it is found."""
     of_it = VersionRow.credential_id == credential_id, VersionRow.number == number
     known = VersionRow.health == Health.GONE

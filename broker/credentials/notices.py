@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.credentials.tables import CredentialRow
 from broker.notifications.notices import Kind, notify
 
@@ -16,7 +17,7 @@ async def notify_of(
     credential: CredentialRow,
     *,
     version: int = 0,
-    now: int,
+    now: Millis,
     dedup: str = "",
     facts: Mapping[str, str | int] | None = None,
 ) -> None:

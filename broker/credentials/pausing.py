@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.validity import Validity
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
@@ -14,7 +15,7 @@ from broker.credentials.versions import UnlawfulMove, get_credential, versions_o
 from broker.formats.ids import CredentialId
 
 
-async def pause(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
+async def pause(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: Millis) -> CredentialRow:
     """Let nobody lease or use any version, from the commit on until resumed.  Idempotent.
 
     Raises:
@@ -23,7 +24,7 @@ async def pause(session: AsyncSession, actor: Actor, credential_id: CredentialId
     return await _set(session, actor, credential_id, "paused", now)
 
 
-async def resume(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
+async def resume(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: Millis) -> CredentialRow:
     """Let leases and uses be possible again.  Idempotent.
 
     Raises:
@@ -32,7 +33,9 @@ async def resume(session: AsyncSession, actor: Actor, credential_id: CredentialI
     return await _set(session, actor, credential_id, "resumed", now)
 
 
-async def _set(session: AsyncSession, actor: Actor, credential_id: CredentialId, done: str, now: int) -> CredentialRow:
+async def _set(
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, done: str, now: Millis
+) -> CredentialRow:
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)
     if credential.state != Validity.ACTIVE:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import structlog
 
 from broker.audit.events import AuditTarget, Outcome
+from broker.base.clock import Millis
 from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.base.secret import Secret
 from broker.providers.definition import Definition
@@ -99,7 +100,7 @@ async def exchange(
     key: Secret,
     request: Request,
     *,
-    now: int,
+    now: Millis,
 ) -> Exchange:
     """One small request with ``key``.  Its event must be durable before this is called."""
     placement = definition.place(key)
@@ -129,7 +130,7 @@ async def exchange(
 
 
 async def probe(
-    outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: int
+    outbound: Outbound, definition: Definition, variables: Mapping[str, str], key: Secret, now: Millis
 ) -> Probed:
     """Send the verification request with ``key``; its event must be durable before."""
     # submission (12) the upstream is asked

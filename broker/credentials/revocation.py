@@ -9,7 +9,7 @@ from broker.audit.events import BROKER, Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base import validity
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.validity import Validity
 from broker.credentials import rotation
@@ -27,7 +27,7 @@ from broker.organizations.tables import OrganizationRow
 
 
 async def revoke_credential(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, reason: str, now: int, why: str = ""
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, reason: str, now: Millis, why: str = ""
 ) -> CredentialRow:
     """Revoke a credential and all its versions, for good.  Idempotent.
 
@@ -40,7 +40,7 @@ async def revoke_credential(
 
 
 async def _end(
-    session: AsyncSession, actor: Actor, credential: CredentialRow, *, reason: str, why: str, now: int
+    session: AsyncSession, actor: Actor, credential: CredentialRow, *, reason: str, why: str, now: Millis
 ) -> list[Event]:
     versions = await versions_of(session, credential.id)
     left = [number for number, row in versions.items() if row.state not in {State.REVOKED, State.DESTROYED}]
@@ -56,7 +56,7 @@ async def _end(
 
 
 async def revoke_organization(
-    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: int
+    session: AsyncSession, actor: Actor, reference: Reference, *, reason: str, now: Millis
 ) -> OrganizationRow:
     """Revoke an organization, for good, and every credential of it.  Idempotent."""
     row = await organizations.find(session, reference)
@@ -84,7 +84,7 @@ async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:
                 await record(session, *ended)
 
 
-async def _end_all(session: AsyncSession, actor: Actor, organization: OrganizationId, now: int) -> list[Event]:
+async def _end_all(session: AsyncSession, actor: Actor, organization: OrganizationId, now: Millis) -> list[Event]:
     query = select(CredentialRow).where(
         CredentialRow.organization_id == organization, CredentialRow.state == Validity.ACTIVE
     )
@@ -94,7 +94,7 @@ async def _end_all(session: AsyncSession, actor: Actor, organization: Organizati
     return events
 
 
-async def withdraw(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int) -> CredentialRow:
+async def withdraw(session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: Millis) -> CredentialRow:
     """The customer takes their key back: a revocation, recorded as theirs.  Idempotent."""
     credential = await get_credential(session, credential_id)
     await versions_of(session, credential_id)

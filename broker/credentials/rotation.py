@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
-from broker.base.clock import rfc3339
+from broker.base.clock import Millis, later, rfc3339
 from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.evidence import Assessment
@@ -62,7 +62,9 @@ class Plan:
     deadline_hours: int = DEADLINE_HOURS
 
 
-async def begin(session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int) -> RotationRow:
+async def begin(
+    session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: Millis
+) -> RotationRow:
     """Open a rotation.
 
     The caller records its event, as the last of the transaction.
@@ -152,7 +154,7 @@ def refused(row: RotationRow) -> None:
     row.state, row.to_version = require(row, RotationStep.REFUSE), None
 
 
-async def held(session: AsyncSession, row: RotationRow, assessment: Assessment, *, now: int) -> None:
+async def held(session: AsyncSession, row: RotationRow, assessment: Assessment, *, now: Millis) -> None:
     """The new key works, but may be another tenant's: an operator decides."""
     row.state = require(row, RotationStep.HOLD)
     note_facts(row, assessment)
@@ -165,7 +167,7 @@ def note_facts(row: RotationRow, assessment: Assessment) -> None:
 
 
 async def activated(
-    session: AsyncSession, actor: Actor, row: RotationRow, versions: dict[int, VersionRow], *, now: int
+    session: AsyncSession, actor: Actor, row: RotationRow, versions: dict[int, VersionRow], *, now: Millis
 ) -> list[Event]:
     """The new key is in use: the grace window begins.
 
@@ -177,14 +179,14 @@ async def activated(
         return [await end(session, row, RotationStep.COMPLETE, "nothing_to_retire", now=now, actor=actor)]
     # rotation (9) the grace window begins
     row.state, row.from_version = require(row, RotationStep.ACTIVATE), old.number
-    row.grace_until = now + row.grace_minutes * 60_000
-    row.retire_by = max(row.grace_until, now + row.deadline_hours * 3_600_000)
+    row.grace_until = later(now, row.grace_minutes * 60_000)
+    row.retire_by = max(row.grace_until, later(now, row.deadline_hours * 3_600_000))
     await notify(session, row, "rotation_started", now, deadline=rfc3339(row.retire_by))
     return []
 
 
 async def reconciled(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, versions: dict[int, VersionRow], *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, versions: dict[int, VersionRow], *, now: Millis
 ) -> list[Event]:
     """Bring an open rotation in line after its versions were moved; what happened to it.
 
@@ -206,7 +208,7 @@ async def reconciled(
 
 
 async def cancelled_with_credential(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: Millis
 ) -> list[Event]:
     """End an open rotation whose whole credential was revoked; what happened to it."""
     row = await open_of(session, credential_id)
@@ -216,7 +218,7 @@ async def cancelled_with_credential(
 
 
 async def judged_by_upstream(
-    session: AsyncSession, actor: Actor, version: VersionRow, *, failing: bool, now: int
+    session: AsyncSession, actor: Actor, version: VersionRow, *, failing: bool, now: Millis
 ) -> list[Event]:
     """The upstream refused the new key within its grace window, or took it again.
 
@@ -235,7 +237,7 @@ async def judged_by_upstream(
     return [Event.about(row, "rotation.failing" if failing else "rotation.recovered", actor, now)]
 
 
-async def notify(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: int, **facts: str | int) -> None:
+async def notify(session: AsyncSession, row: RotationRow, kind: NoticeKind, now: Millis, **facts: str | int) -> None:
     """Notify people of a rotation, once for each of its steps."""
     credential = await session.get_one(CredentialRow, row.credential_id)
     await notify_of(
@@ -255,7 +257,7 @@ async def end(
     step: RotationStep,
     reason: str,
     *,
-    now: int,
+    now: Millis,
     actor: Actor,
     note: str = "",
 ) -> Event:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.db import Database, Scope, upsert
 from broker.base.errors import Conflict, Invalid, Unavailable
 from broker.base.secret import Secret
@@ -148,7 +149,7 @@ async def stage(
     received: Received,
     sealing: Sealing,
     *,
-    now: int,
+    now: Millis,
 ) -> VersionRow:
     """Keep a received key as the next version, ``staged``, and record it.
 
@@ -194,7 +195,7 @@ async def stage(
 
 
 async def _where(
-    session: AsyncSession, address: CredentialAddress, received: Received, sealing: Sealing, now: int
+    session: AsyncSession, address: CredentialAddress, received: Received, sealing: Sealing, now: Millis
 ) -> tuple[CredentialRow, RotationRow | None]:
     """The credential that the key is for, and the rotation that it answers."""
     if received.rotation is None:
@@ -243,7 +244,7 @@ def _text(key: Secret, definition: Definition) -> str:
 
 
 def _new_credential(
-    session: AsyncSession, address: CredentialAddress, credential_id: CredentialId, now: int
+    session: AsyncSession, address: CredentialAddress, credential_id: CredentialId, now: Millis
 ) -> CredentialRow:
     row = CredentialRow(
         id=credential_id,

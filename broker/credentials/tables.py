@@ -6,6 +6,7 @@ from sqlalchemy import JSON, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.ids import CredentialId, IntakeId, OrganizationId, RotationId
@@ -42,12 +43,12 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     state: Mapped[str]
     variables: Mapped[dict[str, str]] = mapped_column(JSON)
     contact: Mapped[str] = mapped_column(server_default="")
-    paused_at: Mapped[int | None]
+    paused_at: Mapped[Millis | None]
     rotation_days: Mapped[int | None]
     max_age_days: Mapped[int | None]
     on_max_age: Mapped[str] = mapped_column(server_default="warn")
-    created_at: Mapped[int]
-    revoked_at: Mapped[int | None]
+    created_at: Mapped[Millis]
+    revoked_at: Mapped[Millis | None]
 
     @property
     def host_parts(self) -> dict[str, str]:
@@ -87,16 +88,16 @@ class VersionRow(TenantOwned, Table):
     intake_id: Mapped[IntakeId | None]
     verdict: Mapped[str]
     health: Mapped[str] = mapped_column(server_default="healthy")
-    health_at: Mapped[int | None]
+    health_at: Mapped[Millis | None]
     probes: Mapped[int]
-    next_probe_at: Mapped[int | None]
-    staged_at: Mapped[int]
-    verified_at: Mapped[int | None]
-    activated_at: Mapped[int | None]
-    retired_at: Mapped[int | None]
-    revoked_at: Mapped[int | None]
-    confirmed_at: Mapped[int | None]
-    destroyed_at: Mapped[int | None]
+    next_probe_at: Mapped[Millis | None]
+    staged_at: Mapped[Millis]
+    verified_at: Mapped[Millis | None]
+    activated_at: Mapped[Millis | None]
+    retired_at: Mapped[Millis | None]
+    revoked_at: Mapped[Millis | None]
+    confirmed_at: Mapped[Millis | None]
+    destroyed_at: Mapped[Millis | None]
     reminders: Mapped[int] = mapped_column(server_default="0")
     upstream_id: Mapped[str] = mapped_column(server_default="")
     leak_fingerprint: Mapped[str | None] = mapped_column("leak_mark", index=True)
@@ -153,14 +154,14 @@ class RotationRow(TenantOwned, Table):
     shared_ids: Mapped[int | None]
     grace_minutes: Mapped[int]
     deadline_hours: Mapped[int]
-    opened_at: Mapped[int]
-    activated_at: Mapped[int | None]
-    grace_until: Mapped[int | None]
-    retire_by: Mapped[int | None]
-    failing_at: Mapped[int | None]
+    opened_at: Mapped[Millis]
+    activated_at: Mapped[Millis | None]
+    grace_until: Mapped[Millis | None]
+    retire_by: Mapped[Millis | None]
+    failing_at: Mapped[Millis | None]
     tries: Mapped[int] = mapped_column(server_default="0")
-    next_try_at: Mapped[int | None]
-    ended_at: Mapped[int | None]
+    next_try_at: Mapped[Millis | None]
+    ended_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {

@@ -18,7 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.clock import Clock, Millis, later
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.outbound import Outbound
 from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
@@ -150,7 +152,7 @@ class Verification:
         row.verdict = verdict
         await cool_down(session, row.credential_id, probed.cooldown, now)
         if verdict is Verdict.UNREACHABLE:
-            row.next_probe_at = now + max(retry_ms(row.probes), int(probed.cooldown * 1000))
+            row.next_probe_at = later(now, max(retry_ms(row.probes), int(probed.cooldown * 1000)))
             row.probes += 1
         elif verdict in {Verdict.ACTIVE, Verdict.PENDING_REVIEW}:
             row.next_probe_at = None
@@ -203,7 +205,7 @@ class Verification:
             return list(rows)
 
 
-def _outcomes(row: VersionRow, verdict: Verdict, now: int) -> list[Event]:
+def _outcomes(row: VersionRow, verdict: Verdict, now: Millis) -> list[Event]:
     kinds = {
         Verdict.ACTIVE: ("credential.version.verified", "credential.version.activated"),
         Verdict.PENDING_REVIEW: ("credential.version.verified", "credential.version.held"),
@@ -219,7 +221,7 @@ async def _rotate(
     versions: dict[int, VersionRow],
     verdict: Verdict,
     assessment: Assessment,
-    now: int,
+    now: Millis,
 ) -> list[Event]:
     """What the verdict on a rotation's new key means for the rotation."""
     if verdict is Verdict.ACTIVE:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import object_session
 
+from broker.base.clock import Millis, later
 from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, Move, State, Unlawful, move
@@ -143,7 +144,7 @@ def serves(versions: Iterable[VersionRow]) -> bool:
     return any(row.state in USABLE and row.health != Health.FAILING for row in versions)
 
 
-def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: int) -> None:
+def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: Millis) -> None:
     """Carry a lawful move out on the rows.
 
     Raises:
@@ -162,13 +163,13 @@ def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: in
         versions[number].retired_at = now
 
 
-def _date(row: VersionRow, state: State, now: int) -> None:
+def _date(row: VersionRow, state: State, now: Millis) -> None:
     """Note when a state began, and when the upstream is asked about the key next."""
     if state is State.VERIFIED:
         row.verified_at = now
     elif state is State.ACTIVE:
         # The upstream was not asked about one that serves again for a while.
-        row.next_probe_at, row.probes = now if row.activated_at else now + FIRST_CHECK_MS, 0
+        row.next_probe_at, row.probes = now if row.activated_at else later(now, FIRST_CHECK_MS), 0
         row.activated_at = row.activated_at or now
     elif state is State.RETIRING:
         row.next_probe_at = None
@@ -179,7 +180,7 @@ def _date(row: VersionRow, state: State, now: int) -> None:
         destroy(row, now)
 
 
-async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
+async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: Millis) -> None:
     """Take a version out of use for good.
 
     A key that was never verified is of no more use: it is destroyed at once.
@@ -194,7 +195,7 @@ async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow]
         apply_move(versions, number, Move.REVOKE, now)
 
 
-async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: int) -> None:
+async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: Millis) -> None:
     """Destroy a key that was never verified, and forget whose it is.
 
     It may be submitted again, wherever it belongs.
@@ -211,7 +212,7 @@ async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: 
     )
 
 
-def destroy(row: VersionRow, now: int) -> None:
+def destroy(row: VersionRow, now: Millis) -> None:
     """Destroy the key material.
 
     The row's goes with the commit.  What of it lies elsewhere goes right after it.

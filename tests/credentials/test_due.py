@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import literal, select, update
 
+from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.care.health import SUSPECT, HealthCheck, suspicion
 from broker.credentials import due
