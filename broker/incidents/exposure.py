@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.errors import Invalid, NotFound
 from broker.base.validity import Validity
 from broker.credentials import rotation
@@ -42,7 +43,7 @@ class Found:
     version: int | None
     found_by: str
     where: str
-    since: int | None = None
+    since: Millis | None = None
     note: str = ""
 
 
@@ -119,7 +120,7 @@ def _which(versions: dict[int, VersionRow], number: int | None) -> VersionRow:
     return found
 
 
-def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: int) -> None:
+def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: Millis) -> None:
     if found.since is not None and found.since > now:
         raise Invalid("since: lies ahead; name the time from which the key may have been out.")
     said = f"{found.found_by} {found.where} {found.note}"
@@ -128,7 +129,7 @@ def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: int)
 
 
 async def _revoke(
-    session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: int
+    session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: Millis
 ) -> list[Event]:
     """Cut the version off; its request can take another key.
 
@@ -145,7 +146,7 @@ async def _revoke(
     return await commands.revoke(session, actor, versions, row.number, reason="exposed", now=now)
 
 
-async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
+async def _end_leases(session: AsyncSession, row: VersionRow, now: Millis) -> None:
     """End the open leases.
 
     The raised epochs make every call look again, and find its lease ended.
@@ -154,7 +155,7 @@ async def _end_leases(session: AsyncSession, row: VersionRow, now: int) -> None:
     await session.execute(update(LeaseRow).where(_is_open(row, now)).values(ended))
 
 
-def _is_open(row: VersionRow, now: int) -> ColumnElement[bool]:
+def _is_open(row: VersionRow, now: Millis) -> ColumnElement[bool]:
     return and_(
         LeaseRow.credential_id == row.credential_id,
         LeaseRow.version == row.number,
@@ -163,7 +164,7 @@ def _is_open(row: VersionRow, now: int) -> ColumnElement[bool]:
     )
 
 
-def _row(row: VersionRow, actor: Actor, found: Found, now: int) -> ExposureRow:
+def _row(row: VersionRow, actor: Actor, found: Found, now: Millis) -> ExposureRow:
     return ExposureRow(
         id=ids.new(ids.ExposureId),
         organization_id=row.organization_id,
@@ -186,7 +187,7 @@ async def _ask_for_a_new_key(
     actor: Actor,
     credential: CredentialRow,
     exposure: ExposureRow,
-    now: int,
+    now: Millis,
 ) -> tuple[str, str] | None:
     """Begin an urgent rotation; the intake and secret of its link, if a new one was made.
 
@@ -215,7 +216,7 @@ async def _notify(
     credential: CredentialRow,
     row: VersionRow,
     exposure: ExposureRow,
-    now: int,
+    now: Millis,
 ) -> None:
     await notify_of(
         session,

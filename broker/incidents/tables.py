@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.ids import CredentialId, ExposureId, RotationId
 
@@ -26,9 +27,9 @@ class ExposureRow(TenantOwned, Table):
     found_by: Mapped[str]
     found_where: Mapped[str]
     note: Mapped[str]
-    since: Mapped[int]
+    since: Mapped[Millis]
     reported_by: Mapped[str]
-    reported_at: Mapped[int]
+    reported_at: Mapped[Millis]
     rotation_id: Mapped[RotationId | None]
 
     def event_fields(self) -> Fields:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from broker.base.clock import Millis
 from broker.intake.tables import IntakeRow
 
 
@@ -76,12 +77,12 @@ def can(row: IntakeRow, step: IntakeStep) -> bool:
     return next_state(IntakeState(row.state), step) is not None
 
 
-def submitted(row: IntakeRow, now: int) -> None:
+def submitted(row: IntakeRow, now: Millis) -> None:
     """A key came over its link; raises ValueError if it is not open."""
     row.state, row.submitted_at, row.refusal = _after(row, IntakeStep.SUBMIT), now, ""
 
 
-def close(row: IntakeRow, step: IntakeStep, now: int) -> None:
+def close(row: IntakeRow, step: IntakeStep, now: Millis) -> None:
     """Settle a request by this step.
 
     No submission can be opened any more, as its private key is erased.

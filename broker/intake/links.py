@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import NotFound
 from broker.base.secret import Secret
@@ -58,7 +58,7 @@ async def request(
     actor: Actor,
     wanted: Wanted,
     *,
-    now: int,
+    now: Millis,
     rotation: RotationRow | None = None,
     draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
@@ -90,7 +90,7 @@ async def request(
         settled_at=None,
     )
     row.self_issued_at = _self_issued(actor, now)
-    secret = await _new_link(row, parts, draw, now + wanted.hours * 3_600_000)
+    secret = await _new_link(row, parts, draw, later(now, wanted.hours * 3_600_000))
     session.add(row)
     await record(session, Event.about(row, "intake.requested", actor, now, note=wanted.contact))
     return row, secret
@@ -123,7 +123,7 @@ async def replace(
         or await is_superseded(session, row)
     ):
         raise LinkCancelled
-    secret = await _new_link(row, parts, draw, now + hours * 3_600_000)
+    secret = await _new_link(row, parts, draw, later(now, hours * 3_600_000))
     reopen(row, IntakeStep.REPLACE_LINK)
     row.self_issued_at = _self_issued(actor, now)
     await record(session, Event.about(row, "intake.link_replaced", actor, now))
@@ -134,7 +134,7 @@ def _self_issued(actor: Actor, now: int) -> int | None:
     return now if actor.type == "customer" else None
 
 
-async def _new_link(row: IntakeRow, parts: Parts, draw: Draw, expires_at: int) -> str:
+async def _new_link(row: IntakeRow, parts: Parts, draw: Draw, expires_at: Millis) -> str:
     """Give the row a new key pair; the link's secret."""
     # rotation (4) the one-time link is made
     private, row.public_key = intake_seal.generate()
@@ -178,7 +178,7 @@ _SUPERSEDED = and_(
 )
 
 
-async def also_open(session: AsyncSession, row: IntakeRow, *, now: int) -> list[IntakeRow]:
+async def also_open(session: AsyncSession, row: IntakeRow, *, now: Millis) -> list[IntakeRow]:
     """The other open requests for a first key of the same credential, oldest first."""
     query = select(IntakeRow).where(
         IntakeRow.organization_id == row.organization_id,
@@ -206,7 +206,7 @@ async def get(session: AsyncSession, intake_id: IntakeId, *, lock: bool = False)
     return row
 
 
-async def cancel(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: int) -> IntakeRow:
+async def cancel(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: Millis) -> IntakeRow:
     """Take an open request back.  Idempotent: one that is spent or has ended stays as it is."""
     row = await get(session, intake_id, lock=True)
     if can(row, IntakeStep.CANCEL):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.credentials.tables import VersionRow
 from broker.formats.ids import IntakeId
 from broker.intake.lifecycle import SPENT
@@ -19,7 +20,7 @@ from broker.intake.tables import IntakeRow
 from broker.notifications.notices import notify
 
 
-async def link_logged(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: int) -> None:
+async def link_logged(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, now: Millis) -> None:
     """Notify operators of a one-time link that came so, unless it is spent."""
     row = await get(session, intake_id, lock=True)
     if row.state in SPENT:
@@ -38,7 +39,7 @@ async def link_logged(session: AsyncSession, actor: Actor, intake_id: IntakeId, 
         await record(session, Event.about(row, "intake.link_logged", actor, now))
 
 
-async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: int) -> None:
+async def status_link_logged(session: AsyncSession, actor: Actor, row: IntakeRow, *, now: Millis) -> None:
     """Notify operators of a status link that came so."""
     version = await session.get_one(VersionRow, (row.credential_id, row.version))
     notified = await notify(

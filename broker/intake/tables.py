@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
 from broker.formats.ids import CredentialId, IntakeId, RotationId
@@ -61,11 +62,11 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     credential_id: Mapped[CredentialId | None]
     version: Mapped[int | None]
     refusal: Mapped[str]
-    created_at: Mapped[int]
-    expires_at: Mapped[int]
-    self_issued_at: Mapped[int | None] = mapped_column("drawn_at")
-    submitted_at: Mapped[int | None]
-    settled_at: Mapped[int | None]
+    created_at: Mapped[Millis]
+    expires_at: Mapped[Millis]
+    self_issued_at: Mapped[Millis | None] = mapped_column("drawn_at")
+    submitted_at: Mapped[Millis | None]
+    settled_at: Mapped[Millis | None]
 
     @property
     def binding(self) -> Binding:
@@ -103,7 +104,7 @@ class UsedChallengeRow(Table):
     __tablename__ = "used_challenges"
 
     nonce: Mapped[str] = mapped_column(primary_key=True)
-    used_at: Mapped[int] = mapped_column(index=True)
+    used_at: Mapped[Millis] = mapped_column(index=True)
 
 
 class ThrottleRow(Table):

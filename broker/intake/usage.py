@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.formats.ids import CredentialId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
@@ -33,7 +33,7 @@ class Usage:
     days: Mapping[int, int]
 
 
-async def usage(session: AsyncSession, credential_id: CredentialId, since: int) -> Usage:
+async def usage(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Usage:
     """The use of every version of a credential since then (milliseconds)."""
     calls_of = (UseRow.credential_id == credential_id, UseRow.authorized_at >= since)
     called = await session.execute(

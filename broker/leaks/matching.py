@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.db import EVERY_TENANT, Database, Scope, upsert
 from broker.credentials.lifecycle import State
 from broker.credentials.masking import Masking
@@ -62,7 +62,9 @@ async def recognised(db: Database, keys: InternalKeys, digests: Sequence[str]) -
     return found
 
 
-async def note(db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: int) -> None:
+async def note(
+    db: Database, masking: Masking, actor: Actor, seen: Sequence[Seen], found_by: str, *, now: Millis
+) -> None:
     """Keep findings: each key at each location once.
 
     They go on the record, and operators are notified.  A key in the text of a location is masked.
@@ -93,7 +95,7 @@ def _often(location: str, count: int) -> str:
     return location if count == 1 else f"{location} ({count} times)"
 
 
-async def _keep(session: AsyncSession, version: VersionRow, location: str, found_by: str, now: int) -> bool:
+async def _keep(session: AsyncSession, version: VersionRow, location: str, found_by: str, now: Millis) -> bool:
     """Keep one finding; False if it was known that the key is there."""
     made = await session.execute(
         upsert(session, FindingRow)
@@ -114,7 +116,7 @@ async def _keep(session: AsyncSession, version: VersionRow, location: str, found
     return made.first() is not None
 
 
-async def _notify(session: AsyncSession, version: VersionRow, locations: Sequence[str], now: int) -> None:
+async def _notify(session: AsyncSession, version: VersionRow, locations: Sequence[str], now: Millis) -> None:
     """Notify operators, once a day for each key.
 
     So a scan that finds a key everywhere, or again in every checkout, is one alarm.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.ids import CredentialId, FindingId
 
@@ -25,4 +26,4 @@ class FindingRow(TenantOwned, Table):
     location: Mapped[str] = mapped_column("place")
     location_hash: Mapped[str] = mapped_column("place_hash")
     found_by: Mapped[str]
-    found_at: Mapped[int]
+    found_at: Mapped[Millis]

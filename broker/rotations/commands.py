@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.validity import Validity
-from broker.credentials import rotation
+from broker.credentials import rotation, steps
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
@@ -35,7 +36,7 @@ CUT_OFF = "cut_off"
 _SUBMITTED = frozenset({RotationState.VERIFYING, RotationState.PENDING_REVIEW})
 
 
-async def promote(session: AsyncSession, actor: Actor, rotation_id: RotationId, *, now: int) -> RotationRow:
+async def promote(session: AsyncSession, actor: Actor, rotation_id: RotationId, *, now: Millis) -> RotationRow:
     """An operator's step ahead.
 
     A held key comes into use, or the grace window ends and the old key retires.
@@ -62,7 +63,7 @@ async def promote(session: AsyncSession, actor: Actor, rotation_id: RotationId, 
 
 
 async def activate(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: Millis
 ) -> VersionRow:
     """Use a held version.  Within a rotation that is its promotion.
 
@@ -104,7 +105,7 @@ async def _held(session: AsyncSession, credential_id: CredentialId, number: int 
     )
 
 
-async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, now: int) -> None:
+async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, now: Millis) -> None:
     if held is not None:
         close(held, IntakeStep.ACCEPT, now)
         await record(session, Event.about(held, "intake.accepted", actor, now, reason="decided"))
@@ -125,7 +126,7 @@ async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str
 
 
 async def roll_back(
-    session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: int
+    session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: Millis
 ) -> RotationRow:
     """Go back to the old key.
 
@@ -150,7 +151,9 @@ async def roll_back(
     return row
 
 
-async def cancel(session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: int) -> RotationRow:
+async def cancel(
+    session: AsyncSession, actor: Actor, rotation_id: RotationId, *, reason: str, now: Millis
+) -> RotationRow:
     """Give a rotation up, with its link, before its key was in use.  Idempotent.
 
     Raises:
@@ -179,7 +182,7 @@ async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason:
 
 
 async def revoke_version(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, reason: str, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, reason: str, now: Millis
 ) -> VersionRow:
     """Revoke one version.  Idempotent.  The previous key serves again if it is still retiring.
 
@@ -254,7 +257,7 @@ async def _request_of(session: AsyncSession, versions: dict[int, VersionRow], nu
     return await session.scalar(select(IntakeRow).where(IntakeRow.id == changing.intake_id).with_for_update())
 
 
-def _reopened(request: IntakeRow | None, actor: Actor, now: int) -> list[Event]:
+def _reopened(request: IntakeRow | None, actor: Actor, now: Millis) -> list[Event]:
     """Let a request take another key after its version was cut off.
 
     Its link works again if a submission could still be opened and the link has not expired.  Otherwise the request

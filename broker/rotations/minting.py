@@ -15,6 +15,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
+from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import BrokerError
 from broker.base.following import found_in
@@ -141,9 +142,9 @@ class Minting:
             active = await self._key_in_force(session, credential)
             until = await not_before(session, credential, parts.catalog, now)
             if active is None or until is not None:  # nothing to make or delete keys with, for now
-                present.next_try_at = until or now + due.HOUR_MS
+                present.next_try_at = until or later(now, due.HOUR_MS)
                 return None
-            present.tries, present.next_try_at = present.tries + 1, now + _CLAIM_MS
+            present.tries, present.next_try_at = present.tries + 1, later(now, _CLAIM_MS)
             await session.flush()
             session.expunge_all()
         return _Try(present, credential, active, api)
@@ -290,17 +291,17 @@ class Minting:
             row = await rotation.find(session, claimed.rotation.id)
             if row.tries != claimed.rotation.tries or row.state not in _WORKED_ON:
                 return
-            row.next_try_at = now + max(retry_ms(row.tries - 1), int(failed.cooldown * 1000))
+            row.next_try_at = later(now, max(retry_ms(row.tries - 1), int(failed.cooldown * 1000)))
             await cool_down(session, row.credential_id, failed.cooldown, now)
             if not failed.too_fast:
                 await _notify(session, row, failed, now)
 
 
-async def _notify(session: AsyncSession, row: RotationRow, failed: _Failed, now: int) -> None:
+async def _notify(session: AsyncSession, row: RotationRow, failed: _Failed, now: Millis) -> None:
     await rotation.notify(session, row, "mint_failed", now, status=failed.status or failed.step)
 
 
-async def _leave_to_people(session: AsyncSession, row: RotationRow, now: int) -> None:
+async def _leave_to_people(session: AsyncSession, row: RotationRow, now: Millis) -> None:
     """The broker can make and delete nothing any more.
 
     People delete a key that a cancelled rotation may have left.

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.base.clock import Millis
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.rotation_lifecycle import RotationState
@@ -78,7 +79,7 @@ async def first_request(
     return await session.scalar(query.order_by(IntakeRow.id.desc()).limit(1))
 
 
-async def give_up(session: AsyncSession, actor: Actor, changing: RotationRow, *, now: int) -> None:
+async def give_up(session: AsyncSession, actor: Actor, changing: RotationRow, *, now: Millis) -> None:
     """End a rotation whose new key fails: back to the old key if that serves, else without it."""
     versions = await versions_of(session, changing.credential_id)
     old = next(version for version in versions.values() if version.state == State.RETIRING)

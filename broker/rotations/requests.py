@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.errors import Invalid
 from broker.credentials import rotation
 from broker.credentials.rotation import Plan, RotationOpen
@@ -59,7 +59,7 @@ class Rotating:
         plan: Plan,
         asking: Asking,
         *,
-        now: int,
+        now: Millis,
         notified: bool = True,
     ) -> tuple[RotationRow, IntakeRow, str]:
         """Open a rotation and its link; the rows, and the link's secret part, shown this once.
@@ -98,7 +98,7 @@ class Rotating:
         return row, intake, secret
 
     async def mint(
-        self, session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: int
+        self, session: AsyncSession, actor: Actor, credential: CredentialRow, plan: Plan, *, now: Millis
     ) -> RotationRow:
         """Open a rotation whose key the broker makes by the provider's API; no customer is asked.
 
@@ -114,7 +114,7 @@ class Rotating:
         return self.parts.catalog.get(credential.provider).rotate is not None
 
     async def link_again(
-        self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: int
+        self, session: AsyncSession, actor: Actor, row: RotationRow, *, now: Millis
     ) -> tuple[str, str] | None:
         """Replace the link of a rotation's request, if the present one doesn't work any more.
 
@@ -130,7 +130,7 @@ class Rotating:
         return intake.id, secret
 
     async def by_customer(
-        self, session: AsyncSession, actor: Actor, credential: CredentialRow, status_key: bytes, *, now: int
+        self, session: AsyncSession, actor: Actor, credential: CredentialRow, status_key: bytes, *, now: Millis
     ) -> IntakeRow:
         """The customer wants to submit a new key now.
 
@@ -162,6 +162,6 @@ class Rotating:
         return (await drawing.ask(session, actor, credential, Plan("customer"), Asking(), now=now))[1]
 
     async def _replace(
-        self, session: AsyncSession, actor: Actor, intake_id: IntakeId, now: int
+        self, session: AsyncSession, actor: Actor, intake_id: IntakeId, now: Millis
     ) -> tuple[IntakeRow, str]:
         return await links.replace(session, self.parts, actor, intake_id, now=now, draw=self.draw)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER
-from broker.base.clock import Clock
+from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
@@ -52,12 +52,12 @@ async def retire(db: Database, clock: Clock, known: RotationRow) -> None:
             await commands.retire(session, BROKER, row, "not_held", now=now)
 
 
-async def _is_held(session: AsyncSession, credential_id: CredentialId, now: int) -> bool:
+async def _is_held(session: AsyncSession, credential_id: CredentialId, now: Millis) -> bool:
     old = VersionRow.credential_id == credential_id, VersionRow.state == State.RETIRING
     return await session.scalar(select(VersionRow.number).where(*old, _held(now))) is not None
 
 
-def _held(now: int) -> ColumnElement[bool]:
+def _held(now: Millis) -> ColumnElement[bool]:
     """Whether a job may still have a version's key, or a call with it is under way."""
     shown = select(LeaseRow.id).where(
         LeaseRow.credential_id == VersionRow.credential_id,

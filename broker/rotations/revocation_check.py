@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.clock import DAY_MS, Clock, Millis, later
+from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
 from broker.credentials.notices import notify_of
@@ -91,13 +91,14 @@ class RevocationCheck:
             events.append(Event.about(row, "credential.version.revocation_confirmed", BROKER, now))
             await self._notify(session, credential, row, "revocation_confirmed", now)
         else:
-            row.next_probe_at = now + max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.cooldown * 1000))
+            wait = max(_PROBE_MS[min(row.probes, len(_PROBE_MS) - 1)], int(probed.cooldown * 1000))
+            row.next_probe_at = later(now, wait)
             row.probes += 1
             await self._ask_the_customer(session, credential, row, probed.answer, now)
         await record(session, *events)
 
     async def _ask_the_customer(
-        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, answer: Answer, now: int
+        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, answer: Answer, now: Millis
     ) -> None:
         """Ask or remind the customer when it is time to.
 
@@ -116,7 +117,7 @@ class RevocationCheck:
         row.reminders = stage
 
     async def _notify(
-        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: int
+        self, session: AsyncSession, credential: CredentialRow, row: VersionRow, kind: NoticeKind, now: Millis
     ) -> None:
         steps = self.parts.catalog.get(row.provider).admin.revoke
         await notify_of(

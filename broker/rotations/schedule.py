@@ -6,8 +6,8 @@ import structlog
 from sqlalchemy import String, and_, case, cast, select
 
 from broker.audit.events import BROKER
-from broker.base.clock import DAY_MS
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.clock import DAY_MS, Clock, Millis
+from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.care import age
 from broker.credentials.due import declared
 from broker.credentials.notices import notify_of
@@ -55,7 +55,7 @@ async def ask_for_due(parts: Parts, rotating: Rotating, *, ahead_days: int, limi
     return asked
 
 
-async def _ask_for(parts: Parts, rotating: Rotating, known: CredentialRow, now: int) -> None:
+async def _ask_for(parts: Parts, rotating: Rotating, known: CredentialRow, now: Millis) -> None:
     async with parts.db.write(Scope.of(known.organization_id)) as session:
         credential = await session.get_one(CredentialRow, known.id)
         plan = Plan("automatic", "the key's time has come")

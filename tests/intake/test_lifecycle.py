@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.base.clock import Millis
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, next_state, reopen, submitted
 from broker.intake.tables import IntakeRow
 
@@ -63,10 +64,11 @@ def test_a_spent_link_is_one_over_which_a_key_came() -> None:
 def test_a_private_key_is_there_just_while_a_submission_may_have_to_be_opened(taken: list[IntakeStep]) -> None:
     row = IntakeRow(id="int_1", state=IntakeState.OPEN, private_sealed=b"sealed", refusal="")
     for now, step in enumerate(taken):
+        at = Millis(now)
         if not can(row, step):
             continue
         if step is IntakeStep.SUBMIT:
-            submitted(row, now)
+            submitted(row, at)
             assert (row.submitted_at, row.refusal) == (now, "")
         elif step in REOPENS:
             if step is IntakeStep.REPLACE_LINK:
@@ -74,7 +76,7 @@ def test_a_private_key_is_there_just_while_a_submission_may_have_to_be_opened(ta
             reopen(row, step)
             assert row.settled_at is None
         else:
-            close(row, step, now)
+            close(row, step, at)
             assert row.settled_at == now
         assert (row.private_sealed is not None) == (row.state in {IntakeState.OPEN, IntakeState.VERIFYING})
 
@@ -84,7 +86,7 @@ def test_a_step_that_the_state_lacks_changes_nothing(state: IntakeState, step: I
     row = IntakeRow(id="int_1", state=state, private_sealed=b"sealed", settled_at=1)
     if not can(row, step):
         with pytest.raises(ValueError, match=f"a request that is {state} has no step {step}"):
-            close(row, step, 2)
+            close(row, step, Millis(2))
         with pytest.raises(ValueError, match=f"a request that is {state} has no step {step}"):
             reopen(row, step)
         assert (row.state, row.private_sealed, row.settled_at) == (state, b"sealed", 1)
@@ -95,5 +97,5 @@ def test_only_an_open_request_takes_a_key(state: IntakeState) -> None:
     row = IntakeRow(id="int_1", state=state, refusal="bad_key")
     if state is not IntakeState.OPEN:
         with pytest.raises(ValueError, match=f"a request that is {state} has no step submit"):
-            submitted(row, 2)
+            submitted(row, Millis(2))
         assert (row.state, row.submitted_at, row.refusal) == (state, None, "bad_key")

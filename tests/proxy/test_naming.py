@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.audit.events import BROKER, AuditTarget, Event
+from broker.base.clock import Millis
 from broker.providers.catalog import load
 from broker.proxy.naming import Names, names
 from tests.proxy.conftest import Bench
@@ -49,7 +50,7 @@ def test_other_text_is_for_the_personal_part() -> None:
 @given(st.text(max_size=200))
 def test_an_event_can_be_made_of_every_query(text: str) -> None:
     plain, other = read(quote(text, safe="&=;[]$", errors="replace"))
-    made = Event(kind="use.authorized", time=1, actor=BROKER, target=AuditTarget("h", "GET", "/", plain, other))
+    made = Event(kind="use.authorized", time=Millis(1), actor=BROKER, target=AuditTarget("h", "GET", "/", plain, other))
     assert made.committed().core.isascii()
 
 
