@@ -12,6 +12,7 @@ from broker.audit.events import Actor, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base import validity
+from broker.base.clock import Millis
 from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
@@ -53,10 +54,10 @@ async def create(
     modes: Sequence[Mode],
     max_ttl: int,
     purpose_required: bool,
-    expires_at: int | None,
+    expires_at: Millis | None,
     limits: GrantLimits,
     approval: bool,
-    now: int,
+    now: Millis,
 ) -> list[GrantRow]:
     """One grant for each organization, all or none.
 
@@ -120,13 +121,13 @@ def _reason(row: GrantRow) -> str:
     return ",".join([*row.modes, *(["awaits_approval"] if row.needs_approval else [])])
 
 
-def waits(now: int) -> tuple[ColumnElement[bool], ...]:
+def waits(now: Millis) -> tuple[ColumnElement[bool], ...]:
     """The conditions of the rows whose shown state is ``waiting``."""
     missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
     return GrantRow.state == Validity.ACTIVE, *missing, GrantRow.created_at > now - APPROVAL_MS
 
 
-async def approve(session: AsyncSession, actor: Actor, grant_id: GrantId, *, now: int) -> GrantRow:
+async def approve(session: AsyncSession, actor: Actor, grant_id: GrantId, *, now: Millis) -> GrantRow:
     """Approve a grant that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
@@ -152,7 +153,7 @@ async def find(session: AsyncSession, grant_id: GrantId) -> GrantRow:
     return row
 
 
-async def revoke(session: AsyncSession, actor: Actor, grant_id: GrantId, *, note: str, now: int) -> GrantRow:
+async def revoke(session: AsyncSession, actor: Actor, grant_id: GrantId, *, note: str, now: Millis) -> GrantRow:
     """Take a grant back: there is no lease or use under it from the commit on.  Idempotent."""
     row = await find(session, grant_id)
     if validity.revoke(row, now):

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.base.clock import Millis
 from broker.base.errors import Forbidden
 from broker.base.validity import Validity
 from broker.formats.ids import Reference
@@ -33,7 +34,7 @@ class WorksForOthers(Forbidden):
         )
 
 
-def within(query: Select[WorkloadRow], by: Account, now: int) -> Select[WorkloadRow]:
+def within(query: Select[WorkloadRow], by: Account, now: Millis) -> Select[WorkloadRow]:
     """Only the jobs of ``query`` within the limits of ``by``.
 
     It is for a session over every tenant.
@@ -45,7 +46,7 @@ def within(query: Select[WorkloadRow], by: Account, now: int) -> Select[Workload
     return query.where(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside))
 
 
-async def find(session: AsyncSession, by: Account, reference: Reference, *, now: int) -> WorkloadRow:
+async def find(session: AsyncSession, by: Account, reference: Reference, *, now: Millis) -> WorkloadRow:
     """The job of that id or name, in a session over every tenant.
 
     Raises:
@@ -74,7 +75,7 @@ async def known(session: AsyncSession, by: Account, reference: Reference) -> Wor
 
 
 async def end(
-    session: AsyncSession, by: Account, actor: Actor, reference: Reference, *, reason: str, now: int
+    session: AsyncSession, by: Account, actor: Actor, reference: Reference, *, reason: str, now: Millis
 ) -> WorkloadRow:
     """End a job (:func:`broker.identity.workloads.revoke`), in a session over every tenant.
 
@@ -86,7 +87,7 @@ async def end(
     return row
 
 
-async def _refuse_beyond(session: AsyncSession, by: Account, row: WorkloadRow, now: int) -> None:
+async def _refuse_beyond(session: AsyncSession, by: Account, row: WorkloadRow, now: Millis) -> None:
     if by.organizations is None:
         return
     held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id, *_standing(now)))
@@ -97,5 +98,5 @@ async def _refuse_beyond(session: AsyncSession, by: Account, row: WorkloadRow, n
         raise WorksForOthers
 
 
-def _standing(now: int) -> tuple[ColumnElement[bool], ...]:
+def _standing(now: Millis) -> tuple[ColumnElement[bool], ...]:
     return GrantRow.state == Validity.ACTIVE, or_(GrantRow.expires_at.is_(None), GrantRow.expires_at > now)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from broker.base.clock import Millis
 from broker.base.parameters import read
 from broker.formats.ids import GrantId
 from broker.providers.rule import Rule
@@ -66,7 +67,7 @@ class Grant:
     modes: frozenset[Mode]
     max_ttl: int
     purpose_required: bool
-    expires_at: int | None
+    expires_at: Millis | None
     active: bool
     rules: tuple[Rule, ...] = ()
     rate: Rate | None = None
@@ -91,7 +92,7 @@ class PolicyInput:
     altered: bool = False
     key_failing: bool = False
     paused: bool = False
-    key_until: int | None = None
+    key_until: Millis | None = None
 
 
 class AccessTarget(NamedTuple):
@@ -124,7 +125,7 @@ class Allowed:
 
     grant: GrantId
     ttl: int
-    until: int | None
+    until: Millis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ RIGHTS_ALTERED = Denied(
 )
 
 
-def decide(request: AccessRequest, policy_input: PolicyInput, now: int) -> Allowed | Denied:
+def decide(request: AccessRequest, policy_input: PolicyInput, now: Millis) -> Allowed | Denied:
     """Whether the workload may have this lease at ``now`` (milliseconds).
 
     Without a standing grant the answer says nothing about the organization: not even whether it exists.
@@ -153,7 +154,7 @@ def decide(request: AccessRequest, policy_input: PolicyInput, now: int) -> Allow
     return RIGHTS_ALTERED if isinstance(decision, Denied) and policy_input.altered else decision
 
 
-def _decide(request: AccessRequest, known: PolicyInput, now: int) -> Allowed | Denied:
+def _decide(request: AccessRequest, known: PolicyInput, now: Millis) -> Allowed | Denied:
     if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
     standing = [grant for grant in known.grants if _covers(grant, request, now)]
@@ -173,7 +174,7 @@ def _decide(request: AccessRequest, known: PolicyInput, now: int) -> Allowed | D
     return Allowed(grant.id, min(request.ttl or DEFAULT_TTL_S, grant.max_ttl), grant.expires_at)
 
 
-def refuse_key(known: PolicyInput, now: int) -> Denied | None:
+def refuse_key(known: PolicyInput, now: Millis) -> Denied | None:
     """Why nobody may use the key at ``now`` although it is there; None if it may be used."""
     if known.paused:
         return Denied("key_paused", "The customer paused the use of this key; it works again once they resume it.")
@@ -238,7 +239,7 @@ def refuse_call(grant: Grant, call: Call) -> Denied | None:
     )
 
 
-def _covers(grant: Grant, request: AccessRequest, now: int) -> bool:
+def _covers(grant: Grant, request: AccessRequest, now: Millis) -> bool:
     return (
         grant.active
         and grant.provider == request.target.provider

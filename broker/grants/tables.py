@@ -6,6 +6,7 @@ from sqlalchemy import JSON, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.ids import GrantId, WorkloadId
 from broker.keystore.genuine import GivesRights
@@ -57,14 +58,14 @@ class GrantRow(GivesRights, TenantOwned, Table):
     max_uses: Mapped[int | None]
     implicit: Mapped[bool] = mapped_column(server_default=false())
     retries: Mapped[bool] = mapped_column(server_default=true())
-    expires_at: Mapped[int | None]
+    expires_at: Mapped[Millis | None]
     state: Mapped[str]
-    created_at: Mapped[int]
+    created_at: Mapped[Millis]
     created_by: Mapped[str]
     needs_approval: Mapped[bool] = mapped_column(server_default=false())
     approved_by: Mapped[str | None]
-    approved_at: Mapped[int | None]
-    revoked_at: Mapped[int | None]
+    approved_at: Mapped[Millis | None]
+    revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.formats.ids import CredentialId, WorkloadId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
@@ -27,16 +28,16 @@ class AccessHolder:
     name: str
     open_leases: int
     open_reveals: int
-    holds_until: int | None
+    holds_until: Millis | None
     reveals: int
-    last_revealed: int | None
+    last_revealed: Millis | None
     open_uses: int
     uses: int
-    last_use: int | None
+    last_use: Millis | None
 
 
 async def in_use_by(
-    session: AsyncSession, credential_id: CredentialId, number: int, *, now: int
+    session: AsyncSession, credential_id: CredentialId, number: int, *, now: Millis
 ) -> Sequence[AccessHolder]:
     """Every workload that ever leased or used this version, those that still hold it first."""
     open_ones = stands(now)
@@ -87,6 +88,6 @@ _NO_LEASE = (0, 0, None, 0, None)
 _NO_USE = (0, 0, None)
 
 
-def stands(now: int) -> ColumnElement[bool]:
+def stands(now: Millis) -> ColumnElement[bool]:
     """Whether a lease is neither ended nor expired at ``now`` (milliseconds)."""
     return LeaseRow.ended_at.is_(None) & (LeaseRow.expires_at > now)

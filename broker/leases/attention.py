@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Select, select
 
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.validity import Validity
 from broker.care import age
 from broker.credentials.lifecycle import Health, State
@@ -29,7 +29,7 @@ class Selection(StrEnum):
     AWAITING_REVOCATION = "awaiting_revocation"  # out of use here, perhaps not dead at the upstream
 
 
-def selected(only: Selection, catalog: Catalog, now: int, *, ahead_days: int) -> Select[CredentialRow]:
+def selected(only: Selection, catalog: Catalog, now: Millis, *, ahead_days: int) -> Select[CredentialRow]:
     """The credentials of a selection at ``now`` (milliseconds)."""
     due = age.due_at(catalog)
     active = age.with_active_keys()

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.formats.ids import CredentialId, GrantId, LeaseId, OrganizationId, WorkloadId
 from broker.grants.policy import AccessTarget, Mode
 from broker.keystore.genuine import row_mac
@@ -28,10 +29,10 @@ class Lease(NamedTuple):
     label: str
     mode: Mode
     purpose: str
-    issued_at: int
-    expires_at: int
-    until: int
-    ended_at: int | None = None
+    issued_at: Millis
+    expires_at: Millis
+    until: Millis
+    ended_at: Millis | None = None
     end_reason: str = ""
 
     @property
@@ -39,7 +40,7 @@ class Lease(NamedTuple):
         """Whose request for which key it answers."""
         return AccessTarget(self.workload_id, self.organization_id, self.provider, self.label)
 
-    def stands(self, now: int) -> bool:
+    def stands(self, now: Millis) -> bool:
         """Whether it was neither ended nor has expired; what it relies on is the guards' question."""
         return self.ended_at is None and self.expires_at > now
 

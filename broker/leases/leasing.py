@@ -19,7 +19,8 @@ from broker.audit.events import Actor, Event, word
 from broker.audit.guards import epochs_of
 from broker.audit.log import GuardMoved, RowRefused
 from broker.audit.series import unconfirmed
-from broker.base.db import EVERY_TENANT, Scope, table
+from broker.base.clock import Millis, Timepiece, later
+from broker.base.db import EVERY_TENANT, Database, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.recent import Recent
 from broker.base.secret import Secret
@@ -300,7 +301,7 @@ class Leasing:
         for _ in range(_TRIES):
             lease, snapshot = await self.snapshot_of(lease)
             _refuse_old_copy(lease, snapshot)
-            to = min(self._clock() + (ttl or DEFAULT_TTL_S) * 1000, lease.until)
+            to = min(later(self._clock(), (ttl or DEFAULT_TTL_S) * 1000), lease.until)
             if to <= lease.expires_at:
                 return lease
             renewed = lease._replace(expires_at=to)
@@ -388,7 +389,7 @@ def _id_for(key: bytes, actor: Actor, idempotency_key: str) -> LeaseId:
     return ids.of(ids.LeaseId, hmac.digest(key, text, hashlib.sha256)[:16])
 
 
-def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: int) -> Denied | None:
+def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: Millis) -> Denied | None:
     """Why a standing lease may no longer be used; None if it may."""
     known = snapshot.policy_input
     grant = snapshot.grant(lease.grant_id)
@@ -430,7 +431,7 @@ def _new(
     grant = snapshot.grant(allowed.grant)
     assert grant is not None
     assert snapshot.organization_id is not None
-    until = now + grant.max_ttl * 1000
+    until = later(now, grant.max_ttl * 1000)
     if allowed.until is not None:
         until = min(until, allowed.until)
     return Lease(
@@ -445,6 +446,6 @@ def _new(
         mode=request.mode,
         purpose=request.purpose,
         issued_at=now,
-        expires_at=min(now + allowed.ttl * 1000, until),
+        expires_at=min(later(now, allowed.ttl * 1000), until),
         until=until,
     )

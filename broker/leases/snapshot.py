@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.guards import epochs_of
-from broker.base.clock import DAY_MS, Clock
+from broker.base.clock import DAY_MS, Clock, Millis, later
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.recent import Recent
 from broker.base.validity import Validity
@@ -88,7 +88,7 @@ class AccessSnapshot:
     policy_input: PolicyInput
     keys: UsableKeys
     epochs: Mapping[str, int]
-    loaded_at: int
+    loaded_at: Millis
     altered: tuple[GivesRights, ...] = ()
 
     @property
@@ -292,9 +292,9 @@ def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | No
     )
 
 
-def _until(credential: CredentialRow | None, rows: Sequence[VersionRow], key: SealedKey | None) -> int | None:
+def _until(credential: CredentialRow | None, rows: Sequence[VersionRow], key: SealedKey | None) -> Millis | None:
     """When the key is too old; None if its policy doesn't refuse such keys."""
     if credential is None or key is None or credential.on_max_age != "refuse" or credential.max_age_days is None:
         return None
     staged = next(row.staged_at for row in rows if row.number == key.number)
-    return staged + credential.max_age_days * DAY_MS
+    return later(staged, credential.max_age_days * DAY_MS)

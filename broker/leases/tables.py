@@ -6,6 +6,7 @@ from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
+from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.ids import CredentialId, GrantId, LeaseId, UseId, WorkloadId
 from broker.keystore.genuine import GivesRights
@@ -42,10 +43,10 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     label: Mapped[str]
     mode: Mapped[str]
     purpose: Mapped[str]
-    issued_at: Mapped[int]
-    expires_at: Mapped[int]
-    until: Mapped[int]
-    ended_at: Mapped[int | None]
+    issued_at: Mapped[Millis]
+    expires_at: Mapped[Millis]
+    until: Mapped[Millis]
+    ended_at: Mapped[Millis | None]
     end_reason: Mapped[str]
 
 
@@ -68,8 +69,8 @@ class UseRow(TenantOwned, Table):
     workload_id: Mapped[WorkloadId]
     grant_id: Mapped[GrantId] = mapped_column(server_default="")
     method: Mapped[str]
-    authorized_at: Mapped[int]
-    completed_at: Mapped[int | None]
+    authorized_at: Mapped[Millis]
+    completed_at: Mapped[Millis | None]
     status: Mapped[int | None]
 
     def event_fields(self) -> Fields:

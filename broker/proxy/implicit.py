@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.base.clock import Clock
+from broker.base.clock import Clock, later
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
 from broker.formats.ids import Reference, WorkloadId
@@ -44,7 +44,7 @@ class Implicit:
         return lease
 
     async def _carries(self, lease: Lease, call: ProxiedCall) -> bool:
-        if not lease.stands(self._clock() + _MARGIN_MS):
+        if not lease.stands(later(self._clock(), _MARGIN_MS)):
             return False
         try:
             lease, snapshot = await self._leasing.snapshot_of(await self._leasing.known(lease.id))

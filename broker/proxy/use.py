@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, insert, update
 from broker.audit.events import Actor, Event, Outcome
 from broker.audit.log import Write
 from broker.audit.quota import GIVE_BACK
+from broker.base.clock import Millis
 from broker.base.db import table
 from broker.formats import ids
 from broker.formats.ids import Reference, RequestId
@@ -184,7 +185,7 @@ def given_back(taken: str) -> list[Write]:
     return [(GIVE_BACK, {"taken": taken})] if taken else []
 
 
-def completed(authorized: Event, time: int, *, reason: str, outcome: Outcome | None = None) -> Event:
+def completed(authorized: Event, time: Millis, *, reason: str, outcome: Outcome | None = None) -> Event:
     """The event that closes a use, after the one that authorized it; ``time`` in milliseconds."""
     fresh = ids.new(ids.AuditEventId)
     return replace(authorized, id=fresh, kind="use.completed", time=time, outcome=outcome, reason=reason, target=None)

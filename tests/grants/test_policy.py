@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from broker.base.clock import Millis
 from broker.formats.ids import GrantId
 from broker.grants.policy import (
     DEFAULT_TTL_S,
@@ -22,7 +23,7 @@ from broker.grants.policy import (
 )
 from broker.providers.rule import Rule
 
-NOW = 1_000_000
+NOW = Millis(1_000_000)
 GRANT = Grant(GrantId("grt_1"), "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
 INPUT = PolicyInput(True, True, True, 1, (GRANT,))
 REQUEST = AccessRequest(AccessTarget("wkl_1", "acme", "raptor-comply", "default"), Mode.USE)
