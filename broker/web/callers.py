@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Forbidden, Unauthenticated
 from broker.base.tracing import established
@@ -48,7 +49,7 @@ class Call:
         return self.account.scope
 
     @property
-    def now(self) -> int:
+    def now(self) -> Millis:
         """Milliseconds since the epoch."""
         return self.services.parts.clock()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.base.clock import Millis
 from broker.base.db import Table
 from broker.formats.envelope import Binding
 from broker.keystore.columns import sealed_column
@@ -22,7 +23,7 @@ class IdempotencyRow(Table):
     request_hash: Mapped[str]
     status: Mapped[int]
     answer_sealed: Mapped[bytes] = sealed_column(lambda row: row.binding)
-    expires_at: Mapped[int] = mapped_column(index=True)
+    expires_at: Mapped[Millis] = mapped_column(index=True)
 
     @property
     def binding(self) -> Binding:

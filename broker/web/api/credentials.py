@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis
 from broker.base.secret import Secret
 from broker.care import policies
 from broker.credentials import revocation, versions
@@ -115,7 +115,7 @@ class Added(View):
     version: VersionView
 
 
-def show_version(row: VersionRow, now: int) -> VersionView:
+def show_version(row: VersionRow, now: Millis) -> VersionView:
     awaiting = row.state == State.REVOKED and row.confirmed_at is None
     return VersionView(
         number=row.number,
@@ -145,7 +145,7 @@ def _status(row: VersionRow) -> str:
     return row.state
 
 
-def show(row: CredentialRow, held: list[VersionRow], now: int) -> CredentialView:
+def show(row: CredentialRow, held: list[VersionRow], now: Millis) -> CredentialView:
     """The answer's views of these rows."""
     return CredentialView(
         id=row.id,
@@ -165,7 +165,7 @@ def show(row: CredentialRow, held: list[VersionRow], now: int) -> CredentialView
     )
 
 
-async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: int) -> list[CredentialView]:
+async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: Millis) -> list[CredentialView]:
     found = await session.scalars(
         select(VersionRow)
         .where(VersionRow.credential_id.in_([row.id for row in rows]))

@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from broker.base.clock import rfc3339
+from broker.base.clock import Millis, rfc3339
 from broker.base.errors import Invalid
 from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
@@ -124,9 +124,9 @@ def header_note(value: str, name: str) -> str:
         raise Invalid(f"{name}: {error.errors()[0]['msg']}.") from None
 
 
-def milliseconds(moment: datetime | None) -> int | None:
+def milliseconds(moment: datetime | None) -> Millis | None:
     """A time of a request as it is stored."""
-    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+    return None if moment is None else Millis((moment - _EPOCH) // timedelta(milliseconds=1))
 
 
 def when(ms: int | None) -> str | None:

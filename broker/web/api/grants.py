@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.base.errors import Invalid
 from broker.base.validity import Validity
 from broker.formats.ids import GrantId
@@ -137,7 +138,7 @@ class Granted(View):
     items: list[GrantView]
 
 
-def show(row: GrantRow, now: int) -> GrantView:
+def show(row: GrantRow, now: Millis) -> GrantView:
     """The answer's view of a row; if the broker didn't write it, only whose it says it is."""
     state = shown_state(row, now) if row.genuine or row.state == Validity.REVOKED else "altered"
     return GrantView(

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.formats.ids import LeaseId, OrganizationId, WorkloadId
 from broker.grants.commands import LONGEST_TTL_S
@@ -101,7 +102,7 @@ class LeaseIssued(View):
     key: str | None = None
 
 
-def show(lease: Lease, now: int) -> LeaseView:
+def show(lease: Lease, now: Millis) -> LeaseView:
     state = "active" if lease.stands(now) else "expired"
     if lease.ended_at is not None:
         state = "revoked" if lease.end_reason == "lease.revoked" else "ended"

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
@@ -61,7 +62,7 @@ class OperatorCreated(View):
     token: str
 
 
-def show(row: AccountRow, now: int) -> OperatorView:
+def show(row: AccountRow, now: Millis) -> OperatorView:
     """The answer's view of a row; if the broker didn't write it, the account may do nothing."""
     if not row.genuine:
         state = "revoked" if row.state == Validity.REVOKED else "altered"

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
-from broker.base.clock import DAY_MS
+from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import Scope
 from broker.base.validity import Validity
 from broker.care import age
@@ -74,7 +74,7 @@ async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -
     now = wired.parts.clock()
     assert row.credential_id is not None
     async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
-        found = await usage(session, row.credential_id, now - body.days * DAY_MS)
+        found = await usage(session, row.credential_id, later(now, -body.days * DAY_MS))
     today = now // DAY_MS
     return {
         "days": body.days,
@@ -123,7 +123,7 @@ class _Decision(Protocol):
     """What a customer decides about a credential, by its id, within a transaction."""
 
     async def __call__(
-        self, session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: int
+        self, session: AsyncSession, actor: Actor, credential_id: CredentialId, *, now: Millis
     ) -> object: ...
 
 
