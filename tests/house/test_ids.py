@@ -1,4 +1,4 @@
-"""Ids of different kinds don't mix: mypy refuses them, and few modules call text one."""
+"""Ids of different kinds don't mix, nor times and numbers: mypy refuses them; and few modules call text an id."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _GIVEN = """
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
+from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import Scope
+from broker.credentials.due import is_due
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import versions_of
 from broker.formats import ids
@@ -31,7 +33,9 @@ from broker.leases.tables import LeaseRow
 from broker.organizations.commands import find
 
 
-async def called(session: AsyncSession, version: VersionRow, lease: LeaseRow, asked: ids.Reference) -> None:
+async def called(
+    session: AsyncSession, version: VersionRow, lease: LeaseRow, asked: ids.Reference, now: Millis
+) -> None:
 """
 TAKEN = {
     "a row's own id": "await versions_of(session, version.credential_id)",
@@ -40,7 +44,9 @@ TAKEN = {
     "a reference, where one is looked up": "await find(session, asked)",
     "an id, where an id or a name is looked up": "await find(session, lease.organization_id)",
     "an id, where any text will do": "lease.id.upper()",
-    "an event's own": "Event(kind='lease.ended', time=0, actor=BROKER, lease=lease.id, grant=lease.grant_id)",
+    "an event's own": "Event(kind='lease.ended', time=now, actor=BROKER, lease=lease.id, grant=lease.grant_id)",
+    "a later time": "is_due(version.next_probe_at, later(now, DAY_MS), DAY_MS)",
+    "a time where times are compared": "lease.expires_at <= now - DAY_MS",
 }
 REFUSED = {
     "the id beside it": "await versions_of(session, version.organization_id)",
@@ -48,11 +54,14 @@ REFUSED = {
     "another kind's, which may be missing": "await versions_of(session, version.intake_id)",
     "a new one of another kind": "await versions_of(session, ids.new(ids.GrantId))",
     "a name that nobody looked up": "Scope.of(asked)",
-    "an event's, swapped": "Event(kind='lease.ended', time=0, actor=BROKER, lease=lease.grant_id)",
+    "an event's, swapped": "Event(kind='lease.ended', time=now, actor=BROKER, lease=lease.grant_id)",
+    "how long something takes, for a time": "is_due(version.next_probe_at, DAY_MS, DAY_MS)",
+    "a number, for a row's time": "version.retired_at = now + DAY_MS",
+    "a row's, swapped": "lease.grant_id = lease.id",
 }
 
 
-def test_mypy_takes_ids_of_the_kind_that_is_wanted_only(tmp_path: Path) -> None:
+def test_mypy_takes_nothing_but_the_kind_of_id_that_is_wanted_nor_numbers_for_times(tmp_path: Path) -> None:
     calls = {call: what for what, call in (*TAKEN.items(), *REFUSED.items())}
     file = tmp_path / "calls.py"
     file.write_text(_GIVEN + "".join(f"    {call}\n" for call in calls))
@@ -61,7 +70,7 @@ def test_mypy_takes_ids_of_the_kind_that_is_wanted_only(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", *options, str(file)]
     said = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=False).stdout
     lines = file.read_text().splitlines()
-    found = re.findall(r"^\S+/calls\.py:(\d+): error: .*\[arg-type\]$", said, re.MULTILINE)
+    found = re.findall(r"^\S+/calls\.py:(\d+): error: .*\[(?:arg-type|assignment)\]$", said, re.MULTILINE)
     assert {calls[lines[int(number) - 1].strip()] for number in found} == REFUSED.keys(), said
     assert f"Found {len(REFUSED)} errors" in said
 
