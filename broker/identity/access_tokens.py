@@ -114,12 +114,9 @@ class AccessTokens:
             self._claims().validate(token.claims)
         except (JoseError, ValueError, TypeError):
             raise AccessTokenRefused from None
-        subject = str(token.claims["sub"])
-        if (
-            token.header.get("typ") != "at+jwt"
-            or subject != token.claims["client_id"]
-            or not is_id(subject, WorkloadId)
-        ):
+        if token.header.get("typ") != "at+jwt" or token.claims["sub"] != token.claims["client_id"]:
+            raise AccessTokenRefused
+        if not is_id(subject := str(token.claims["sub"]), WorkloadId):
             raise AccessTokenRefused
         workload = Workload(subject, str(token.claims.get("name", "")))
         # Dated in whole seconds: issued within that one.
