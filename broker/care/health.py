@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.base.clock import Clock, Millis, later
-from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.base.clock import Millis, later
+from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation

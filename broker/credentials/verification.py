@@ -18,9 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
-from broker.base.clock import Clock, Millis, later
-from broker.base.db import EVERY_TENANT, Database, Scope
-from broker.base.outbound import Outbound
+from broker.base.clock import Millis, later
+from broker.base.db import EVERY_TENANT, Scope
 from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence

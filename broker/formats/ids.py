@@ -1,9 +1,10 @@
 """Identifiers: a type prefix, an underscore and a UUIDv7 in 32 hexadecimal digits.
 
 The digits are lower case.  The prefix tells a reader (and a log search) what a value names.  UUIDv7 (RFC 9562) makes
-ids sort by creation; the cursors of lists rely on that.  Each kind is a type of its own, so that mypy finds two that are mixed up; at run time all
-are strings.  They are made here, read from columns that have the type, and taken from callers by
-:mod:`broker.web.api.fields`.
+ids sort by creation; the cursors of lists rely on that.
+
+Each kind is a type of its own, so that mypy finds two that are mixed up; at run time all are strings.  They are made
+here, read from columns that have the type, and taken from callers by :mod:`broker.web.api.fields`.
 """
 
 from __future__ import annotations

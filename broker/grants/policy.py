@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from broker.base.clock import Millis
 from broker.base.parameters import read
-from broker.formats.ids import GrantId
+from broker.formats.ids import GrantId, OrganizationId, Reference, WorkloadId
 from broker.providers.rule import Rule
 
 DEFAULT_TTL_S = 300
@@ -98,8 +98,8 @@ class PolicyInput:
 class AccessTarget(NamedTuple):
     """Whose request for which key."""
 
-    workload_id: str
-    organization_reference: str  # id or slug, as the caller wrote it
+    workload_id: WorkloadId
+    organization_reference: Reference | OrganizationId  # id or slug, as the caller wrote it
     provider: str
     label: str
 

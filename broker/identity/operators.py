@@ -262,7 +262,9 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     return Account(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
 
-async def revoke(session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: int) -> AccountRow:
+async def revoke(
+    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: Millis
+) -> AccountRow:
     """End an account.  Idempotent.
 
     Raises:

@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
-from broker.base.clock import Clock, Millis, of_seconds, rfc3339
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.clock import Millis, of_seconds, rfc3339
+from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
 from broker.base.strangers import Tally, network
 from broker.base.validity import Validity

@@ -66,7 +66,7 @@ async def expose(
     credential_id: CredentialId,
     found: Found,
     *,
-    now: int,
+    now: Millis,
 ) -> Exposed:
     """Cut an exposed key off.  Idempotent.
 

@@ -22,7 +22,7 @@ from broker.base.secret import Secret
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, refuse_if_in_use
 from broker.formats import ids, intake_seal, link_proof, link_secret
-from broker.formats.ids import CredentialId, IntakeId
+from broker.formats.ids import IntakeId
 from broker.intake.lifecycle import SPENT, IntakeState, IntakeStep, can, close, reopen
 from broker.intake.refusals import LinkCancelled, LinkSpent
 from broker.intake.tables import IntakeRow
@@ -103,7 +103,7 @@ async def replace(
     intake_id: IntakeId,
     *,
     hours: int = DEFAULT_HOURS,
-    now: int,
+    now: Millis,
     draw: Draw = at_random,
 ) -> tuple[IntakeRow, str]:
     """Make a new link for a request that still waits; the previous one stops working.
@@ -130,7 +130,7 @@ async def replace(
     return row, secret
 
 
-def _self_issued(actor: Actor, now: int) -> int | None:
+def _self_issued(actor: Actor, now: Millis) -> Millis | None:
     return now if actor.type == "customer" else None
 
 

@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
 from broker.audit.record import record
+from broker.base.clock import Millis
 from broker.base.errors import NotFound
 from broker.base.secret import Secret
 from broker.credentials.rotation import open_of
 from broker.credentials.versions import versions_of
 from broker.formats import link_proof, link_secret
+from broker.formats.ids import CredentialId
 from broker.intake.lifecycle import IntakeState, IntakeStep, close
 from broker.intake.tables import IntakeRow
 from broker.keystore.internal import InternalKeys
@@ -30,7 +32,7 @@ def status_secret(link_key: bytes, row: IntakeRow) -> str:
 
 
 async def replace_status_codes(
-    session: AsyncSession, keys: InternalKeys, actor: Actor, credential_id: str, *, now: int
+    session: AsyncSession, keys: InternalKeys, actor: Actor, credential_id: CredentialId, *, now: Millis
 ) -> tuple[IntakeRow, str]:
     """Replace every status code and link of a credential by a new code.
 

@@ -19,8 +19,8 @@ from broker.audit.events import Actor, Event, word
 from broker.audit.guards import epochs_of
 from broker.audit.log import GuardMoved, RowRefused
 from broker.audit.series import unconfirmed
-from broker.base.clock import Millis, Timepiece, later
-from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.base.clock import Millis, later
+from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from broker.base.recent import Recent
 from broker.base.secret import Secret
@@ -426,7 +426,7 @@ def _refuse_old_copy(lease: Lease, snapshot: AccessSnapshot) -> None:
 
 
 def _new(
-    lease_id: str, request: AccessRequest, snapshot: AccessSnapshot, key: SealedKey, allowed: Allowed, now: int
+    lease_id: LeaseId, request: AccessRequest, snapshot: AccessSnapshot, key: SealedKey, allowed: Allowed, now: Millis
 ) -> Lease:
     grant = snapshot.grant(allowed.grant)
     assert grant is not None

@@ -53,7 +53,7 @@ class Opening:
 
     async def _note_missing(self, key: SealedKey) -> None:
         """Tell people; every use meets it, so what is known already takes no writer."""
-        scope = Scope.of(key.binding.organization)
+        scope = Scope.of(key.organization)
         async with self._db.read(scope) as session:
             row = await session.get_one(VersionRow, (key.credential, key.number))
         if row.health != Health.GONE:
@@ -62,7 +62,7 @@ class Opening:
 
     async def _tell_unopenable(self, key: SealedKey, target: AccessTarget) -> None:
         """What is stored is not what was put there: somebody changed a row, or a value in Vault."""
-        now, organization = self._clock(), key.binding.organization
+        now, organization = self._clock(), key.organization
         _log.error("keystore.unopenable", credential=key.credential, version=key.number, organization=organization)
         async with self._db.write(Scope.of(organization)) as session:
             await notify(

@@ -21,7 +21,7 @@ from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.envelope import Binding
-from broker.formats.ids import CredentialId, GrantId, NoId, OrganizationId, Reference, WorkloadId
+from broker.formats.ids import CredentialId, GrantId, OrganizationId, Reference
 from broker.grants.commands import grant_of
 from broker.grants.policy import AccessTarget, Grant, PolicyInput
 from broker.grants.tables import GrantRow
@@ -82,7 +82,7 @@ class AccessSnapshot:
     ``organization_id`` and ``slug`` are None if there is no such organization.
     """
 
-    organization_id: str | None
+    organization_id: OrganizationId | None
     slug: str | None
     workload_name: str
     policy_input: PolicyInput

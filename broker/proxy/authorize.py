@@ -19,7 +19,6 @@ from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
 from broker.credentials.cooldown import cooldown_id
 from broker.formats import ids
-from broker.formats.ids import WorkloadId
 from broker.grants.policy import Denied, Grant, Mode, refuse_call
 from broker.identity.principal import Workload
 from broker.leases.lease import Lease

@@ -5,7 +5,6 @@ from __future__ import annotations
 from broker.base.clock import Clock, later
 from broker.base.errors import BrokerError
 from broker.base.recent import Recent
-from broker.formats.ids import Reference, WorkloadId
 from broker.grants.policy import AccessRequest, AccessTarget, Mode, refuse_call
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
@@ -27,8 +26,8 @@ class Implicit:
     async def lease(self, caller: WorkloadCaller, call: ProxiedCall, *, again: bool = False) -> Lease:
         """A lease that stands and whose grant allows ``call``.
 
-        A new one is on the record as every lease is.  ``caller`` is the one who asks for the call.  ``again`` says that the
-        kept one turned out to have ended.
+        A new one is on the record as every lease is.  ``caller`` is the one who asks for the call.  ``again`` says that
+        the kept one turned out to have ended.
 
         Raises:
             LeaseDenied: no grant allows it; recorded.

@@ -14,7 +14,7 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.validity import Validity
-from broker.credentials import rotation, steps
+from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
@@ -111,7 +111,7 @@ async def _accept(session: AsyncSession, actor: Actor, held: IntakeRow | None, n
         await record(session, Event.about(held, "intake.accepted", actor, now, reason="decided"))
 
 
-async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: int) -> None:
+async def retire(session: AsyncSession, actor: Actor, row: RotationRow, why: str, *, now: Millis) -> None:
     """End the grace window.
 
     Nobody uses the old key from the commit on; it awaits its revocation upstream.
@@ -169,7 +169,7 @@ async def cancel(
     return row
 
 
-async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason: str, now: int) -> None:
+async def _cancel(session: AsyncSession, actor: Actor, row: RotationRow, reason: str, now: Millis) -> None:
     rotation.require(row, RotationStep.CANCEL)
     versions = await versions_of(session, row.credential_id)
     events = []
@@ -206,7 +206,7 @@ async def revoke(
     *,
     reason: str = "",
     note: str = "",
-    now: int,
+    now: Millis,
 ) -> list[Event]:
     """Revoke one of the locked ``versions`` within a larger transaction.
 
@@ -226,7 +226,7 @@ async def revoke(
 
 
 async def destroy_version(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: int
+    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: Millis
 ) -> VersionRow:
     """Destroy the key material of a version that is not in use.  Idempotent.
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
-from broker.base.clock import DAY_MS, Clock, Millis, later
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.clock import DAY_MS, Millis, later
+from broker.base.db import EVERY_TENANT, Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
 from broker.credentials.notices import notify_of

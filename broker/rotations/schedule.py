@@ -6,8 +6,8 @@ import structlog
 from sqlalchemy import String, and_, case, cast, select
 
 from broker.audit.events import BROKER
-from broker.base.clock import DAY_MS, Clock, Millis
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.clock import DAY_MS, Millis
+from broker.base.db import EVERY_TENANT, Scope
 from broker.care import age
 from broker.credentials.due import declared
 from broker.credentials.notices import notify_of

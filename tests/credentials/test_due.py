@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import literal, select, update
 
-from broker.base.clock import Millis, later
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.care.health import SUSPECT, HealthCheck, suspicion
 from broker.credentials import due
@@ -25,12 +25,12 @@ HOUR_MS = 3_600_000
 CROWDED, QUIET, GONE = "raptor-comply", "stripe", "gone"
 
 
-async def keys(world: World, provider: str, times: Iterable[int], *, state: str = "active") -> list[str]:
+async def keys(world: World, provider: str, times: Iterable[int], *, state: str = "active") -> list[CredentialId]:
     """Credentials of one organization, a key each, that are due at these times; their ids."""
     made = []
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         for number, at in enumerate(times):
-            credential = f"crd_{provider}_{number}"
+            credential = CredentialId(f"crd_{provider}_{number}")
             made.append(credential)
             session.add(
                 CredentialRow(
@@ -65,7 +65,7 @@ async def keys(world: World, provider: str, times: Iterable[int], *, state: str 
     return made
 
 
-async def suspect(world: World, *credentials: str) -> None:
+async def suspect(world: World, *credentials: CredentialId) -> None:
     """A job's call met a bad-key answer with each of these, whose last check was some minutes ago."""
     now = world.clock()
     checked = update(VersionRow).where(VersionRow.credential_id.in_(credentials))
@@ -99,7 +99,7 @@ async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
 async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
     now = world.clock()
     await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
-    await suspect(world, f"crd_{CROWDED}_100")
+    await suspect(world, CredentialId(f"crd_{CROWDED}_100"))
     found = [row.credential_id for row in await health(world).due()]
     assert f"crd_{CROWDED}_100" in found
     assert len(found) > 1, "and the others keep their share"
@@ -151,15 +151,15 @@ async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_another
 @pytest.mark.parametrize(
     ("at", "now", "over"),
     [
-        (10 * HOUR_MS, 9 * HOUR_MS, False),
-        (10 * HOUR_MS, 10 * HOUR_MS, True),
-        (10 * HOUR_MS, 8 * HOUR_MS, True),
-        (None, 10 * HOUR_MS, False),
+        (Millis(10 * HOUR_MS), Millis(9 * HOUR_MS), False),
+        (Millis(10 * HOUR_MS), Millis(10 * HOUR_MS), True),
+        (Millis(10 * HOUR_MS), Millis(8 * HOUR_MS), True),
+        (None, Millis(10 * HOUR_MS), False),
     ],
     ids=["ahead", "has come", "the clock stepped back", "none was set"],
 )
 async def test_a_wait_that_was_set_before_the_clock_stepped_back_is_over(
-    sqlite_url: str, at: int | None, now: int, over: bool
+    sqlite_url: str, at: Millis | None, now: Millis, over: bool
 ) -> None:
     assert due.is_due(at, now, HOUR_MS) is over
     db = Database(sqlite_url)

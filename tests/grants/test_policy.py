@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from broker.base.clock import Millis
-from broker.formats.ids import GrantId
+from broker.formats.ids import GrantId, Reference, WorkloadId
 from broker.grants.policy import (
     DEFAULT_TTL_S,
     AccessRequest,
@@ -26,7 +26,7 @@ from broker.providers.rule import Rule
 NOW = Millis(1_000_000)
 GRANT = Grant(GrantId("grt_1"), "raptor-comply", None, frozenset({Mode.USE}), 900, False, None, True)
 INPUT = PolicyInput(True, True, True, 1, (GRANT,))
-REQUEST = AccessRequest(AccessTarget("wkl_1", "acme", "raptor-comply", "default"), Mode.USE)
+REQUEST = AccessRequest(AccessTarget(WorkloadId("wkl_1"), Reference("acme"), "raptor-comply", "default"), Mode.USE)
 
 grants = st.builds(
     Grant,
@@ -137,13 +137,13 @@ def test_time_is_capped_by_the_grant() -> None:
 def test_of_several_grants_the_least_restricted_counts_and_then_the_longest() -> None:
     rules = (Rule(methods=("GET",), paths=("/**",)),)
     grants = (
-        replace(GRANT, id="grt_1", max_ttl=60),
-        replace(GRANT, id="grt_2", max_ttl=600),
-        replace(GRANT, id="grt_3", max_ttl=60),
-        replace(GRANT, id="grt_4", max_ttl=6_000, rules=rules),
+        replace(GRANT, id=GrantId("grt_1"), max_ttl=60),
+        replace(GRANT, id=GrantId("grt_2"), max_ttl=600),
+        replace(GRANT, id=GrantId("grt_3"), max_ttl=60),
+        replace(GRANT, id=GrantId("grt_4"), max_ttl=6_000, rules=rules),
     )
     for known in (grants, grants[::-1]):
-        assert decide(REQUEST, replace(INPUT, grants=known), NOW) == Allowed("grt_2", DEFAULT_TTL_S, None)
+        assert decide(REQUEST, replace(INPUT, grants=known), NOW) == Allowed(GrantId("grt_2"), DEFAULT_TTL_S, None)
 
 
 class Granting(RuleBasedStateMachine):

@@ -13,6 +13,7 @@ from broker.base.db import EVERY_TENANT, Database, OutOfScope, Scope
 from broker.base.errors import BrokerError
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats import ids, link_secret
+from broker.formats.ids import CredentialId
 from broker.grants.tables import GrantRow
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow, UseRow
@@ -200,7 +201,7 @@ async def test_a_sealed_key_that_is_moved_to_another_tenant_does_not_open(world:
     job, foreign = await two_tenants(world)
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         rows = {row.credential_id: row for row in await session.scalars(select(VersionRow))}
-        source = rows[foreign["credential_id"]]
+        source = rows[CredentialId(foreign["credential_id"])]
         target = next(row for row in rows.values() if row.credential_id != source.credential_id)
         target.sealed = source.sealed
     world.clock.forward(seconds=120)  # past every memory of the old row

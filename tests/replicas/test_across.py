@@ -13,6 +13,7 @@ from sqlalchemy import text, update
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.base.clock import later
 from broker.base.db import EVERY_TENANT
 from broker.care.health import SUSPECT, suspicion
 from broker.client.identity import ASSERTION_TYPE
@@ -269,7 +270,7 @@ async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_ver
     """Who moves them waits for the record's head next, which the batch holds: each would wait for the other."""
     one, two, _ = replicas
     credential = await one.key_for("acme")
-    late = one.services.parts.clock() + 60_000
+    late = later(one.services.parts.clock(), 60_000)
     suspect = (SUSPECT, suspicion(credential, 1, late))
     event = Event(kind="use.completed", time=late, actor=BROKER, credential=credential)
     async with one.services.parts.db.write(EVERY_TENANT) as session:
