@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,7 +117,7 @@ async def test_a_use_for_which_no_key_was_opened_is_given_back(
 ) -> None:
     """The keystore is away, the key can't be opened, or the job leaves (None) while it is waited for."""
     lease = await either.lease(max_uses=3)
-    leasing, waiting = either.world.services.leasing, asyncio.Event()
+    waiting = asyncio.Event()
 
     async def closed(*_: Any) -> None:
         if away is not None:
@@ -127,7 +126,7 @@ async def test_a_use_for_which_no_key_was_opened_is_given_back(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(leasing, "_keystore", SimpleNamespace(open=closed))
+        patched.setattr(either.world.services.parts.keystore, "open", closed)
         for _ in range(7):
             if away is not None:
                 assert (await either.call(lease, "/x")).status_code == 503
