@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.proxy.retry import ATTEMPTS, FIRST, PATIENCE_S, Again, Attempt, HandOver, next_step
@@ -74,6 +74,7 @@ def test_a_lost_answer_to_the_previous_key_is_asked_for_with_it_again() -> None:
     assert step.fall_back
 
 
+@example(came=[Answer(429, asked=8.0)] * ATTEMPTS, repeatable=True, fallback=False)
 @given(st.lists(answers, min_size=ATTEMPTS, max_size=ATTEMPTS), st.booleans(), st.booleans())
 def test_tries_are_few_and_waits_together_are_no_longer_than_a_job_is_held(
     came: list[Answer | None], repeatable: bool, fallback: bool
