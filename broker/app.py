@@ -353,6 +353,12 @@ async def has_operators(services: Services) -> bool:
         return await operators.are_there(session)
 
 
+async def admins(services: Services) -> int:
+    """How many admins of every customer can sign in."""
+    async with services.db.read(EVERY_TENANT) as session:
+        return await operators.admins(session, services.clock())
+
+
 async def awaits_bootstrap(services: Services) -> bool:
     """Whether a one-time token that was given out waits to be used."""
     async with services.parts.db.read(EVERY_TENANT) as session:

@@ -36,6 +36,23 @@ def account_file() -> Path:
     return base / "keybroker" / "account.json"
 
 
+def insist_on_a_place() -> None:
+    """Refuse to go on if no account can be stored here: what it would hold is given out once.
+
+    Raises:
+        AccountUnusable: the file can't be written.
+    """
+    path = account_file().with_suffix(".try")
+    try:
+        closed.replace(path, b"")
+        path.unlink()
+    except OSError as error:
+        raise AccountUnusable(
+            f"{path.parent}: can't be written ({error.strerror}), so the account's token could not be kept. Nothing "
+            "was sent. Make it writable, name another folder (XDG_CONFIG_HOME), or add --print."
+        ) from None
+
+
 def remember(url: str, token: str) -> Path:
     """Store the account in a file that only its owner can read.
 
@@ -45,6 +62,18 @@ def remember(url: str, token: str) -> Path:
     path = account_file()
     closed.replace(path, json.dumps({"url": url, "token": token}).encode())
     return path
+
+
+def remember_or_show(url: str, token: str, *, show_it: bool) -> str:
+    """Store the account; where that fails or ``show_it``, what is to be printed is the token itself."""
+    if not show_it:
+        try:
+            return f"Token kept in {remember(url, token)}."
+        except OSError as error:
+            failed = f"{account_file()}: can't be written ({error.strerror}). "
+    else:
+        failed = ""
+    return f"{failed}The token, printed this once; set BROKER_TOKEN to it, or give it to `broker login`:\n\n{token}\n"
 
 
 def stored() -> Account | None:

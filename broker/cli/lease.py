@@ -16,7 +16,7 @@ from broker.cli.output import AsJson, listing, show
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
-from broker.client.identity import IdentityUnusable, read
+from broker.client.identity import Identity, IdentityUnusable, read
 
 app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 
@@ -34,14 +34,23 @@ Grant = Annotated[str, typer.Option(help="One of several grants; left out, the b
 _COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_at", "expires_at"]
 
 
-def _as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+    """What ``work`` returns for the job's client; ends the command, and says why, if it can't."""
     try:
-        with Client(read(identity), proxy=proxy) as client:
+        with Client(usable(identity), proxy=proxy) as client:
             return work(client)
-    except (IdentityUnusable, ProxyUnusable) as error:
+    except ProxyUnusable as error:
         fail(str(error))
     except CallFailed as error:
         fail_call(error)
+
+
+def usable(identity: Path) -> Identity:
+    """The identity in that file; ends the command if it is not usable."""
+    try:
+        return read(identity)
+    except IdentityUnusable as error:
+        fail(str(error))
 
 
 @app.command()
@@ -59,7 +68,7 @@ def issue(
 ) -> None:
     """Lease a key; prints the lease's token and proxy address, for `reveal` the key."""
     wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
-    issued = _as_job(identity, proxy, lambda job: job.lease(org, provider, **wanted))
+    issued = as_job(identity, proxy, lambda job: job.lease(org, provider, **wanted))
     if as_json:
         show(issued, as_json)
         return
@@ -77,7 +86,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Leases: a job's own, or as an operator those of the organizations you see."""
-    items = _as_job(identity, proxy, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
+    items = as_job(identity, proxy, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
     listing(items, _COLUMNS, as_json)
 
 
@@ -90,13 +99,13 @@ def show_(lease_id: str, as_json: AsJson = False) -> None:
 @app.command()
 def renew(lease_id: str, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Extend a lease."""
-    show(_as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)), as_json)
+    show(as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)), as_json)
 
 
 @app.command()
 def end(lease_id: str, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Give a lease back."""
-    show(_as_job(identity, proxy, lambda job: job.end(lease_id)), as_json)
+    show(as_job(identity, proxy, lambda job: job.end(lease_id)), as_json)
 
 
 @app.command()

@@ -13,15 +13,27 @@ import typer
 from broker import app as composition
 from broker.app import Broker
 from broker.base import closed
+from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 
 _FIRST = "There is no operator yet. Within 24 hours, make the first admin"
-_SECOND = "Within 24 hours, somebody else becomes an admin, and can approve what you ask for,"
+_SECOND = "Every operator is told.  Within 24 hours, somebody becomes an admin, whom no account made,"
 _GIVEN_OUT = (
     "\nThere is no operator yet. The one-time token for the first admin was given out by an earlier start or "
-    "`broker migrate`,\npossibly on another replica; `broker migrate --new-token` gives out a new one, which ends "
+    "`broker migrate`,\npossibly on another replica; `broker operator recover` gives out a new one, which ends "
     "that one.\n"
 )
+
+
+def recover() -> None:
+    """``broker operator recover``: give one out, whoever has an account."""
+    settings = settings_of_process()
+
+    async def run() -> None:
+        async with composition.running(settings) as broker:
+            await offer(broker, settings, replace=True)
+
+    run_or_fail(run())
 
 
 async def offer(broker: Broker, settings: Settings, *, replace: bool = False) -> None:
@@ -51,7 +63,7 @@ def _give(token: str, settings: Settings, who: str) -> None:
         typer.echo(f"\n{who} with this one-time token:\n\n  {token}\n\n  {begin}   (and paste the token)\n")
         return
     file = settings.one_time_token_file()
-    again = "`broker migrate --new-token`, on a terminal, prints another one instead.\n"
+    again = "`broker operator recover`, on a terminal, prints another one instead.\n"
     try:
         closed.replace(file, f"{token}\n".encode())
     except OSError as error:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 import typer
 
-from broker.cli.account import remember
+from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember, remember_or_show
 from broker.cli.api import broker_url, call, fail, fail_call, pages, send
 from broker.cli.output import AsJson, listing, say, show
 from broker.client.connecting import refuse_in_clear
 from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
+
+Shown = Annotated[bool, typer.Option("--print", help="Print the token instead of keeping it on this machine.")]
 
 
 def read_secret(what: str) -> str:
@@ -30,6 +34,7 @@ def bootstrap(
     for_: Annotated[
         str, typer.Option("--for", help="Keep the account for this address, where BROKER_URL is only a way to it.")
     ] = "",
+    print_: Shown = False,
 ) -> None:
     """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
     if for_ and not for_.startswith(("https://", "http://")):
@@ -38,17 +43,56 @@ def bootstrap(
         refuse_in_clear(for_)
     except CallFailed as error:
         fail_call(error)
+    _insist_on_a_place(print_)
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
-    path = remember(for_.rstrip("/") or broker_url(), made["token"])
-    say(f"You are {made['operator']['name']} ({', '.join(made['operator']['roles'])}). Token kept in {path}.")
+    _greet(made, remember_or_show(for_.rstrip("/") or broker_url(), made["token"], show_it=print_))
+
+
+@app.command()
+def recover() -> None:
+    """On the server, at any time: give out a one-time token for an admin.  All operators are told.
+
+    It needs the broker's settings, database and master key, and no account.
+    """
+    if find_spec("fastapi") is None:
+        fail("This needs the broker's server, its database and its master key: run it there.")
+    from broker.cli import onetime  # noqa: PLC0415 - the server's imports, which no other of these commands needs
+
+    onetime.recover()
+
+
+@app.command()
+def renew(print_: Shown = False) -> None:
+    """Make a new token for your own account; the previous one works for an hour more."""
+    from_environment = bool(os.environ.get("BROKER_TOKEN"))
+    _insist_on_a_place(print_ or from_environment)
+    made = call("POST", "/v1/operators/me/renew")
+    _greet(made, remember_or_show(broker_url(), made["token"], show_it=print_ or from_environment))
+
+
+def _insist_on_a_place(print_: bool) -> None:
+    try:
+        if not print_:
+            insist_on_a_place()
+    except AccountUnusable as error:
+        fail(str(error))
+
+
+def _greet(made: dict[str, Any], kept: str) -> None:
+    operator = made["operator"]
+    say(f"You are {operator['name']} ({', '.join(operator['roles'])}), until {operator['expires_at']}. {kept}")
 
 
 def login() -> None:
     """Keep the address (BROKER_URL) and an operator's token (from standard input) for later commands."""
     token = read_secret("Operator token")
     me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
-    say(f"You are {me['name']} ({', '.join(me['roles'])}). Token kept in {remember(broker_url(), token)}.")
+    try:
+        path = remember(broker_url(), token)
+    except OSError as error:
+        fail(f"{account_file()}: can't be written ({error.strerror}). Make it writable, or set BROKER_TOKEN instead.")
+    say(f"You are {me['name']} ({', '.join(me['roles'])}), until {me['expires_at']}. Token kept in {path}.")
 
 
 @app.command()

@@ -192,9 +192,7 @@ def migrate(
     down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
     new_token: Annotated[
         bool,
-        typer.Option(
-            "--new-token", help="Give out a new one-time token, also for a second person; the previous one ends."
-        ),
+        typer.Option("--new-token", help="Give out a new one-time token, as `broker operator recover` does."),
     ] = False,
 ) -> None:
     """Bring the database to this version's schema; gives out the one-time token where there is no operator.
@@ -247,6 +245,7 @@ def doctor(
                 },
                 {"part": "public address", "state": "ok", "what": services.options.public_url},
                 await _head_kept(broker),
+                await _admins(broker),
                 {
                     "part": "second person",
                     "state": settings.reveal_approval,
@@ -264,6 +263,16 @@ def doctor(
             listing(rows, ["part", "state", "what"], as_json)
 
     run_or_fail(run())
+
+
+async def _admins(broker: composition.Broker) -> dict[str, str]:
+    count = await composition.admins(broker.services)
+    nobody = "nobody can sign in who administers every customer; `broker operator recover` lets somebody in"
+    return {
+        "part": "admins",
+        "state": "ok" if count else "missing",
+        "what": f"{count} can sign in" if count else nobody,
+    }
 
 
 async def _head_kept(broker: composition.Broker) -> dict[str, str]:

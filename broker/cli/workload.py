@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from broker.cli.api import broker_url, call, fail, pages
-from broker.cli.output import AsJson, listing, show
+from broker.cli.lease import as_job, usable
+from broker.cli.output import AsJson, listing, say, show
 from broker.client.identity import Identity, generate, public
 
 app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")
@@ -34,12 +38,90 @@ def add(
 ) -> None:
     """Make a key pair here, register its public half, and keep the private half in a file for the job."""
     path = key_out or Path(f"{name}.identity.json")
-    if path.exists():
-        fail(f"{path} exists already; move it away or name another file with --key-out.")
     private = generate(alg.value)
-    made = call("POST", "/v1/workloads", json={"name": name, "jwks": public(private)})
-    Identity(broker_url(), made["id"], private).write(path)
+    with _unwritable(path):
+        try:  # before the call: what is registered can't be without its private half
+            Identity(broker_url(), "", private).write(path)
+        except FileExistsError:
+            fail(f"{path} exists already; move it away or name another file with --key-out.")
+    try:
+        made = call("POST", "/v1/workloads", json={"name": name, "jwks": public(private)})
+    except typer.Exit:
+        path.unlink()
+        raise
+    with _unwritable(path):
+        Identity(broker_url(), made["id"], private).replace(path)
     show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+@app.command("rotate-key")
+def rotate_key(
+    workload: Annotated[str, typer.Argument(help="The job's name or id; with --identity, left out.")] = "",
+    identity: Annotated[
+        Path | None, typer.Option("--identity", help="The job's own file: its present key proves who asks.")
+    ] = None,
+    key_out: Annotated[
+        Path | None, typer.Option(help="Where the new identity is written; default NAME.identity.json.")
+    ] = None,
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, max=720, help="How long the keys from before still work; 0 if others know one.")
+    ] = 24,
+    alg: Annotated[Algorithm, typer.Option(help="Signature algorithm.")] = Algorithm.EDDSA,
+    as_json: AsJson = False,
+) -> None:
+    """Give a job a new key pair under its grants; the key from before works on for a day, or --overlap-hours.
+
+    A command that was interrupted is run again: it goes on with the key pair that it had made.
+    """
+    if (not workload) == (identity is None):
+        fail("Name the workload, or the job's own file with --identity.")
+    seconds = overlap_hours * 3600
+    if identity is not None:
+        mine = usable(identity)
+        path = key_out or identity
+        fresh = _staged(path, mine.broker, mine.client_id, alg)
+        send = partial(as_job, identity, None, lambda job: job.rotate_key(fresh.public_jwk, overlap_seconds=seconds))
+    else:
+        known = call("GET", f"/v1/workloads/{workload}")
+        path = key_out or Path(f"{known['name']}.identity.json")
+        if path.exists() and usable(path).client_id != known["id"]:
+            fail(f"{path} is another job's; name another file with --key-out.")
+        fresh = _staged(path, broker_url(), known["id"], alg)
+        body = {"jwk": fresh.public_jwk, "overlap_seconds": seconds}
+        send = partial(call, "POST", f"/v1/workloads/{known['id']}/keys", json=body)
+    made = send()
+    with _unwritable(path):
+        _next_to(path).replace(path)
+    ended = f"for {overlap_hours} hours more" if overlap_hours else "no longer"
+    say(f"The new identity is in {path}; the keys from before work {ended}.", err=True)
+    show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+def _staged(path: Path, broker: str, client_id: str, alg: Algorithm) -> Identity:
+    """The new identity, on the disk before anything is sent; one that an interrupted run left there is taken."""
+    fresh = Identity(broker, client_id, generate(alg.value))
+    beside = _next_to(path)
+    with _unwritable(beside):
+        try:
+            fresh.write(beside)
+        except FileExistsError:
+            fresh = usable(beside)
+            if fresh.client_id != client_id:
+                fail(f"{beside} is another job's; move it away.")
+    return fresh
+
+
+def _next_to(path: Path) -> Path:
+    return path.with_name(path.name + ".next")
+
+
+@contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """End the command, and say why, where the file can't be written."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"{path}: can't be written ({error.strerror}); make its folder writable, or name another with --key-out.")
 
 
 @app.command("list")

@@ -145,6 +145,15 @@ class Client:
         """Give a lease back; raises CallFailed."""
         return self._of_lease("POST", lease_id, "/end")
 
+    def rotate_key(self, public_jwk: dict[str, Any], *, overlap_seconds: int) -> dict[str, Any]:
+        """Register another public key of this job; the present one works for ``overlap_seconds`` more.
+
+        Raises:
+            CallFailed: the broker said no, or didn't answer.  The same key may then be sent again.
+        """
+        body = {"jwk": public_jwk, "overlap_seconds": overlap_seconds}
+        return self._session().authorized("POST", f"/v1/workloads/{self._identity.client_id}/keys", json=body)
+
     def close(self) -> None:
         """Close this process's connections."""
         if session := self._session.made:

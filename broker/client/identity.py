@@ -58,6 +58,11 @@ class Identity:
     client_id: str
     private_jwk: dict[str, Any]
 
+    @property
+    def public_jwk(self) -> dict[str, Any]:
+        """The public half, to register."""
+        return dict(public(self.private_jwk)["keys"][0])
+
     def assertion(self) -> str:
         """A fresh assertion for the broker's token endpoint; it is good once.
 
@@ -81,8 +86,15 @@ class Identity:
 
     def write(self, path: Path) -> None:
         """Store the identity, readable by its owner only; refuses to replace a file."""
+        closed.create(path, self._document())
+
+    def replace(self, path: Path) -> None:
+        """Store the identity in the place of the one that is there, in one step."""
+        closed.replace(path, self._document())
+
+    def _document(self) -> bytes:
         document = {"broker": self.broker, "client_id": self.client_id, "jwk": self.private_jwk}
-        closed.create(path, json.dumps(document, indent=2).encode() + b"\n")
+        return json.dumps(document, indent=2).encode() + b"\n"
 
 
 def read(path: Path) -> Identity:
@@ -93,7 +105,10 @@ def read(path: Path) -> Identity:
     """
     try:
         document = json.loads(closed.read(path))
-        return Identity(document["broker"], document["client_id"], document["jwk"])
+        jwk = document["jwk"]
+        if not document["client_id"] or not {"alg", "kid"} <= set(jwk):
+            raise IdentityUnusable(f"{path}: is not complete; make another one with `broker workload add`.")
+        return Identity(document["broker"], document["client_id"], jwk)
     except OSError as error:
         raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
     except closed.OpenToOthers as error:

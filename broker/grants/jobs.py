@@ -8,12 +8,15 @@ who may decide for them.  For its own customers the account takes the grants bac
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
+from broker.audit.guards import raise_epoch
 from broker.base.clock import Millis
-from broker.base.errors import Forbidden
+from broker.base.errors import Conflict, Forbidden
 from broker.base.validity import Validity
 from broker.formats.ids import Reference
 from broker.grants.tables import GrantRow
@@ -84,6 +87,40 @@ async def end(
     row = await workloads.revoke(session, actor, reference, reason=reason, now=now)
     # Only now: giving a grant raises the job's epoch, too. So one that was under way is committed by here, and seen.
     await _refuse_beyond(session, by, row, now)
+    return row
+
+
+class SeesKeys(Conflict):
+    """The job may see keys, as a second person approved: whoever gives it a key pair could see them."""
+
+    code = "job_sees_keys"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This job holds a grant to see keys, which whoever made the new key pair could use. Let the job itself "
+            "replace its key (`broker workload rotate-key --identity FILE`), or end that grant first."
+        )
+
+
+async def rotate_key(
+    session: AsyncSession, by: Account, actor: Actor, reference: str, jwk: dict[str, Any], *, overlap_s: int, now: int
+) -> WorkloadRow:
+    """Register another key of a job for an operator (:func:`broker.identity.workloads.add_key`).
+
+    The session is over every tenant.
+
+    Raises:
+        SeesKeys: it holds a grant to see keys. And as :func:`find` and ``add_key``.
+    """
+    row = await workloads.find(session, reference)
+    await session.refresh(row, with_for_update=True)
+    await workloads.add_key(session, actor, row, jwk, overlap_s=overlap_s, now=now)
+    # A grant raises its job's epoch: one that is given meanwhile is committed before this, and seen, or after it.
+    await raise_epoch(session, row.id)
+    await _refuse_beyond(session, by, row, now)
+    held = await session.scalars(select(GrantRow).where(GrantRow.workload_id == row.id, *_standing(now)))
+    if any(grant.needs_approval and grant.approved_by is not None for grant in held):
+        raise SeesKeys
     return row
 
 

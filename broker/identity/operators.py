@@ -5,14 +5,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import Actor, Event
+from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
 from broker.base import validity
-from broker.base.clock import DAY_MS, Millis, later
+from broker.base.clock import DAY_MS, Millis, later, rfc3339
 from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
@@ -26,6 +26,10 @@ from broker.notifications.notices import notify
 
 TOKEN_DAYS = 90
 BOOTSTRAP_MS = DAY_MS
+# How long the previous token of a renewed account still works: the answer with the new one can be lost.
+OVERLAP_MS = 3_600_000
+# So many days before its token ends, the operators are notified of an account.
+REMINDED_DAYS = (14, 2)
 
 
 class TokenRefused(InvalidToken):
@@ -35,7 +39,20 @@ class TokenRefused(InvalidToken):
     """
 
     def __init__(self) -> None:
-        super().__init__("The token is not valid. Ask an admin for a new one, or sign in again.")
+        super().__init__(
+            "The token is not valid: it has expired, was revoked, or is none of this broker. Ask an admin for a new "
+            "account; if there is no admin left, `broker operator recover` on the server makes one."
+        )
+
+
+class OneTimeTokenRefused(InvalidToken):
+    """The one-time token is not the one that was given out last, has expired, or was used."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The one-time token is not valid: it was used, is older than a day, or another one took its place. "
+            "`broker operator recover`, on the server, gives out a new one."
+        )
 
 
 class AccountAltered(TokenRefused):
@@ -60,9 +77,9 @@ async def _were_there(session: AsyncSession) -> bool:
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: Millis, *, replace: bool = False) -> str | None:
     """A one-time token while there is no operator.
 
-    None once there is one, or if a token was given out already.  However many replicas start at once, one of them has
-    the token.  ``replace`` puts a fresh one in its place, also if there are operators: for a second person, whose
-    account none of them made.
+    None once there is one, or if a token was given out already.  However many replicas start at once, one of them has the token.  ``replace`` puts a fresh one in its place, also if
+    there are operators: for a second person, whose account none of them made, or if no admin gets in any more.  They
+    are notified.
     """
     if not replace and (await are_there(session) or await _were_there(session)):
         return None
@@ -77,7 +94,12 @@ async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: Millis, *
         )
         .returning(BootstrapRow.id)
     )
-    return fresh if stored.first() is not None else None
+    if stored.first() is None:
+        return None
+    if replace and await are_there(session):
+        await record(session, Event(kind="operator.recovery_offered", time=now, actor=BROKER))
+        await notify(session, "recovery_offered", organization="", provider="", now=now)
+    return fresh
 
 
 def _one_time(hash_key: bytes, one_time: str, expires_at: Millis) -> bytes:
@@ -91,9 +113,10 @@ async def awaits_bootstrap(session: AsyncSession, now: Millis) -> bool:
 
 
 async def check_bootstrap(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> None:
-    """Look whether this is the one-time token; raises TokenRefused.
+    """Look whether this is the one-time token, so that nobody with another one takes a writer.
 
-    So whoever has another one takes no writer.
+    Raises:
+        OneTimeTokenRefused: it is not.
     """
     await _offered(session, hash_key, unverified_token, now)
 
@@ -105,31 +128,29 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
         or not token.is_token(unverified_token, "kbb")
         or not hmac.compare_digest(row.token_hash, _one_time(hash_key, unverified_token, row.expires_at))
     ):
-        raise TokenRefused
+        raise OneTimeTokenRefused
     return row
 
 
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: Millis
 ) -> tuple[AccountRow, str]:
-    """An admin whom nobody made, and their token, for the one-time token.
-
-    That was given out on the server.
+    """An admin whom nobody made, and their token, for the one-time token from the server.
 
     Raises:
-        TokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.
+        OneTimeTokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.
     """
     _check_name(name)
     offered = await _offered(session, hash_key, bootstrap_token, now)
     await _refuse_taken(session, name, now)
     spent = delete(BootstrapRow).where(BootstrapRow.token_hash == offered.token_hash).returning(BootstrapRow.id)
     if (await session.execute(spent)).first() is None:  # somebody else was faster
-        raise TokenRefused
+        raise OneTimeTokenRefused
     row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
     # The id is made of the token, so that whoever brings a spent one back is still the account that it made.
     row.id = ids.of(ids.OperatorId, token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16])
     if await session.get(AccountRow, row.id) is not None:
-        raise TokenRefused
+        raise OneTimeTokenRefused
     session.add(row)
     actor = Actor("operator", row.id, row.name, address)
     await record(session, Event.about(row, "operator.bootstrapped", actor, now, note=name))
@@ -185,18 +206,29 @@ def _check_name(name: str) -> None:
 
 
 async def _refuse_taken(session: AsyncSession, name: str, now: Millis) -> None:
-    """Free a name that only an account has that nobody approved in time.
+    """Free a name whose account has ended, or was not approved in time.
 
     Raises:
         Conflict: another account has it.
     """
-    row = await session.scalar(select(AccountRow).where(AccountRow.name == name))
+    row = await session.scalar(
+        select(AccountRow).where(AccountRow.name == name, AccountRow.state == Validity.ACTIVE).with_for_update()
+    )
     if row is None:
         return
-    if shown_state(row, now) != Unapproved.EXPIRED:
+    if shown_state(row, now) == Unapproved.EXPIRED:
+        await session.delete(row)
+    elif row.expires_at <= now:
+        await _end(session, BROKER, row, now, reason="token_expired")
+    else:
         raise Conflict(f"name: an operator {name!r} exists already; choose another.")
-    await session.delete(row)
     await session.flush()
+
+
+async def _end(session: AsyncSession, actor: Actor, row: AccountRow, now: int, *, reason: str = "") -> None:
+    validity.revoke(row, now)
+    event = Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, reason=reason, note=row.name)
+    await record(session, event)
 
 
 async def approve(
@@ -238,6 +270,8 @@ def _new(
         needs_approval=needs_approval,
         approved_by=None,
         approved_at=None,
+        previous_token_hash=None,
+        previous_until=None,
         revoked_at=None,
     )
     return row, operator_token
@@ -251,15 +285,59 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     """
     if not token.is_token(unverified_token, "kbo"):
         raise TokenRefused
+    mine = token.keyed_hash(hash_key, unverified_token)
     row = await session.scalar(
-        select(AccountRow).where(AccountRow.token_hash == token.keyed_hash(hash_key, unverified_token))
+        select(AccountRow).where(or_(AccountRow.token_hash == mine, AccountRow.previous_token_hash == mine))
     )
-    if row is None or not in_force(row) or row.expires_at <= now:
+    if row is None or not in_force(row) or _ends_at(row, mine) <= now:
         raise TokenRefused
     if not row.genuine:
         raise AccountAltered(row)
     organizations = None if row.organizations is None else frozenset(row.organizations)
     return Account(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
+
+
+def _ends_at(row: AccountRow, hashed: bytes) -> int:
+    """When a token of the account ends: the one of today, or until then the previous one."""
+    if hmac.compare_digest(row.token_hash, hashed):
+        return row.expires_at
+    return min(row.previous_until or 0, row.expires_at)
+
+
+async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: int) -> tuple[AccountRow, str]:
+    """A new token for the account of ``actor``, for as long as a new account's; the previous one ends within the hour.
+
+    What was done with a token that others know goes on with its successor, so an exposed account is ended instead.
+    """
+    row = await session.get_one(AccountRow, actor.id, with_for_update=True)
+    row.vouched_for()
+    fresh = token.new("kbo")
+    row.previous_token_hash, row.previous_until = row.token_hash, min(row.expires_at, now + OVERLAP_MS)
+    row.token_hash, row.expires_at = token.keyed_hash(hash_key, fresh), now + TOKEN_DAYS * DAY_MS
+    await record(session, Event(kind="operator.renewed", time=now, actor=actor, subject=row.id, note=row.name))
+    return row, fresh
+
+
+async def remind(session: AsyncSession, now: int) -> None:
+    """Notify the operators, once for each of :data:`REMINDED_DAYS`, of accounts whose tokens end."""
+    ending = select(AccountRow).where(
+        AccountRow.state == Validity.ACTIVE,
+        AccountRow.expires_at > now,
+        AccountRow.expires_at <= now + max(REMINDED_DAYS) * DAY_MS,
+    )
+    for row in await session.scalars(ending.order_by(AccountRow.expires_at)):
+        if not in_force(row):
+            continue
+        days = min(days for days in REMINDED_DAYS if row.expires_at <= now + days * DAY_MS)
+        facts = {"account": row.name, "deadline": rfc3339(row.expires_at)}
+        dedup = f"{row.id}/{row.expires_at}/{days}"
+        await notify(session, "account_ends", organization="", provider="", now=now, dedup=dedup, facts=facts)
+
+
+async def admins(session: AsyncSession, now: int) -> int:
+    """How many admins of every customer can sign in."""
+    rows = await session.scalars(select(AccountRow).where(AccountRow.state == Validity.ACTIVE))
+    return sum(_administers_all(row, now) for row in rows)
 
 
 async def revoke(
@@ -268,7 +346,7 @@ async def revoke(
     """End an account.  Idempotent.
 
     Raises:
-        NotFound: no such operator inside ``scope``. Conflict: it is the last active admin of every customer.
+        NotFound: no such operator inside ``scope``. Conflict: nobody else who can sign in administers every customer.
     """
     row = await accounts.find(session, scope, operator_id)
     if row.state == Validity.ACTIVE:
@@ -280,5 +358,11 @@ async def revoke(
     return row
 
 
-def _administers_all(row: AccountRow) -> bool:
-    return row.genuine and in_force(row) and Role.ADMIN in row.roles and row.organizations is None
+def _administers_all(row: AccountRow, now: int) -> bool:
+    lasts = row.expires_at > now
+    return row.genuine and lasts and in_force(row) and Role.ADMIN in row.roles and row.organizations is None
+
+
+def state_of(row: AccountRow, now: int) -> str:
+    """What the account shows: as :func:`shown_state`, and ``expired`` once its token has."""
+    return "expired" if in_force(row) and row.expires_at <= now else shown_state(row, now)

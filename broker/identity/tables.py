@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, false
+from sqlalchemy import JSON, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
@@ -16,14 +16,22 @@ from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 
+def _active_names(table: str) -> Index:
+    """Of several rows with one name at most one is active: a name is free again once its holder has ended."""
+    active = text("state = 'active'")
+    return Index(f"uq_{table}_active", "name", unique=True, sqlite_where=active, postgresql_where=active)
+
+
 class AccountRow(GivesRights, Table):
     """A person's account.  Only the keyed hash of the token is kept.
 
     ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval`` it may
-    do nothing until a second person sets ``approved_by``.
+    do nothing until a second person sets ``approved_by``.  Once the token was
+    renewed, the previous one holds until ``previous_until``.
     """
 
     __tablename__ = "operators"
+    __table_args__ = (_active_names("operators"),)
     AUTHENTICATED = (
         "id",
         "name",
@@ -36,10 +44,13 @@ class AccountRow(GivesRights, Table):
         "needs_approval",
         "approved_by",
         "approved_at",
+        "previous_token_hash",
+        "previous_until",
     )
+    ADDED = frozenset({"previous_token_hash", "previous_until"})
 
     id: Mapped[OperatorId] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(index=True)
     roles: Mapped[list[str]] = mapped_column(JSON)
     organizations: Mapped[list[OrganizationId] | None] = mapped_column(JSON(none_as_null=True))
     token_hash: Mapped[bytes] = mapped_column(unique=True)
@@ -50,6 +61,8 @@ class AccountRow(GivesRights, Table):
     needs_approval: Mapped[bool] = mapped_column(server_default=false())
     approved_by: Mapped[str | None]
     approved_at: Mapped[Millis | None]
+    previous_token_hash: Mapped[bytes | None] = mapped_column(unique=True, index=True)
+    previous_until: Mapped[int | None]
     revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
@@ -67,13 +80,17 @@ class BootstrapRow(Table):
 
 
 class WorkloadRow(GivesRights, Table):
-    """A job: its public keys, and in development a keyed hash of a client secret."""
+    """A job: its public keys, and in development a keyed hash of a client secret.
+
+    A key with ``exp`` (seconds since the epoch) proves nothing from then on: the job has another one.
+    """
 
     __tablename__ = "workloads"
+    __table_args__ = (_active_names("workloads"),)
     AUTHENTICATED = ("id", "name", "jwks", "secret_hash", "created_at", "created_by")
 
     id: Mapped[WorkloadId] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(index=True)
     jwks: Mapped[dict[str, Any]] = mapped_column(JSON)
     secret_hash: Mapped[bytes | None]
     state: Mapped[str]

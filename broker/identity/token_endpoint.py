@@ -38,6 +38,7 @@ from broker.identity.access_tokens import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.identity.unverified import peek
+from broker.identity.workloads import keys_at
 from broker.notifications.altered import report
 from broker.parts import Parts
 
@@ -306,9 +307,9 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]  # authlib has
         return [issuer, f"{issuer}/oauth/token"]
 
     def resolve_client_public_key(self, client: _Client) -> KeySet:
-        if not client.row.jwks["keys"]:
-            self._exchange.why = "no_public_key"
-        known = client.row.jwks if client.row.jwks["keys"] else self._endpoint._nobodys  # noqa: SLF001 - one unit
+        known = keys_at(client.row, self._endpoint._clock())  # noqa: SLF001 - one unit
+        if not known["keys"]:
+            self._exchange.why, known = "no_public_key", self._endpoint._nobodys  # noqa: SLF001 - one unit
         return KeySet.import_key_set(known)  # type: ignore[arg-type]  # stored JSON
 
     def process_assertion_claims(self, assertion: str, resolve_key: KeySet) -> dict[str, Any]:

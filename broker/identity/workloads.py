@@ -5,6 +5,7 @@ The private key is made and stays on the job's side.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from joserfc.errors import JoseError
@@ -56,7 +57,8 @@ async def create(
         raise Invalid("jwks: register public keys, or ask for a development client secret, not both and not neither.")
     if ids.is_like_an_id(name):
         raise Invalid("name: has the form of an id; choose another.")
-    if await session.scalar(select(WorkloadRow.id).where(WorkloadRow.name == name)):
+    taken = select(WorkloadRow.id).where(WorkloadRow.name == name, WorkloadRow.state == Validity.ACTIVE)
+    if await session.scalar(taken):
         raise Conflict(f"name: a workload {name!r} exists already; choose another.")
     secret = token.new("kbc") if secret_hash_key is not None else None
     row = WorkloadRow(
@@ -72,6 +74,50 @@ async def create(
     session.add(row)
     await record(session, Event.about(row, "workload.created", actor, now, note=name))
     return row, secret
+
+
+async def add_key(
+    session: AsyncSession, actor: Actor, row: WorkloadRow, unverified_jwk: dict[str, Any], *, overlap_s: int, now: int
+) -> None:
+    """Register another public key of a job; those from before prove nothing once ``overlap_s`` seconds are over.
+
+    Idempotent: a key that is registered already is not added again, nor does it end any.
+
+    Raises:
+        Invalid: the key is not usable. RowAltered. Conflict: the job has ended, or too many keys overlap.
+    """
+    row.vouched_for()
+    if row.state != Validity.ACTIVE:
+        raise Conflict("This workload has ended; register a new one with `broker workload add`.")
+    (fresh,) = public_key_set({"keys": [unverified_jwk]})["keys"]
+    if any(key["kid"] == fresh["kid"] for key in row.jwks["keys"]):
+        return
+    ends = now // 1000 + overlap_s
+    kept = [{**key, "exp": min(ends, key.get("exp", ends))} for key in keys_at(row, now)["keys"]] if overlap_s else []
+    if len(kept) >= _MAX_KEYS:
+        raise Conflict(f"{_MAX_KEYS} keys of this workload overlap; wait until one has expired, or name no overlap.")
+    row.jwks = {"keys": [*kept, fresh]}
+    await record(session, Event(kind="workload.key_added", time=now, actor=actor, workload=row.id, note=fresh["kid"]))
+
+
+async def rotate_own(
+    session: AsyncSession, actor: Actor, reference: str, unverified_jwk: dict[str, Any], *, overlap_s: int, now: int
+) -> WorkloadRow:
+    """As :func:`add_key`, by the job itself (``actor``).
+
+    Raises:
+        NoSuchWorkload: ``reference`` is not its own. And as ``add_key``.
+    """
+    if reference not in {actor.id, actor.name}:
+        raise NoSuchWorkload
+    row = await session.get_one(WorkloadRow, actor.id, with_for_update=True)
+    await add_key(session, actor, row, unverified_jwk, overlap_s=overlap_s, now=now)
+    return row
+
+
+def keys_at(row: WorkloadRow, now: int) -> dict[str, Any]:
+    """The job's public keys that prove something at ``now``, a JWK Set."""
+    return {"keys": [key for key in row.jwks["keys"] if key.get("exp", math.inf) * 1000 > now]}
 
 
 def public_key_set(unverified: dict[str, Any]) -> dict[str, Any]:
@@ -109,17 +155,20 @@ def _public_key(unverified: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 
     if not strong:
         raise Invalid(f"jwks.keys[{index}]: use Ed25519 (EdDSA), P-256 (ES256) or RSA of at least 2048 bits (RS256).")
     key.ensure_kid()
-    return dict(key.as_dict(private=False))
+    return {name: value for name, value in key.as_dict(private=False).items() if name != "exp"}  # ours to set
 
 
 async def find(session: AsyncSession, reference: Reference) -> WorkloadRow:
     """The workload of that id or name.  What has the form of an id is never a name.
 
+    Of several with one name it is the active one, else the last that ended.
+
     Raises:
         NoSuchWorkload: there is none.
     """
     column = WorkloadRow.id if ids.is_id(reference, ids.WorkloadId) else WorkloadRow.name
-    row = await session.scalar(select(WorkloadRow).where(column == reference))
+    newest = (WorkloadRow.state != Validity.ACTIVE, WorkloadRow.created_at.desc(), WorkloadRow.id.desc())
+    row = await session.scalar(select(WorkloadRow).where(column == reference).order_by(*newest).limit(1))
     if row is None:
         raise NoSuchWorkload
     return row

@@ -37,6 +37,8 @@ Kind = Literal[
     "database_restored",
     "grant_waits",
     "account_waits",
+    "account_ends",
+    "recovery_offered",
     "key_exposed",
     "key_overdue",
     "key_too_old",
@@ -160,6 +162,19 @@ WORDS: Mapping[Kind, Words] = {
         "An admin's account waits for a second person",
         "Look at it (`broker operator list`), then approve it (`broker operator approve {account}`) or refuse it "
         "(`broker operator revoke {account}`). It ends unanswered after 72 hours.",
+    ),
+    "account_ends": Words(
+        "warning",
+        "An operator's token ends soon",
+        "The token of {account} ends at {deadline}. `broker operator renew`, run with it, makes a new one; after that "
+        "an admin has to make a new account.",
+    ),
+    "recovery_offered": Words(
+        "urgent",
+        "A one-time token for an admin was made on the server",
+        "Somebody who has the database and the master key ran `broker operator recover` (or `broker migrate "
+        "--new-token`): within a day, whoever holds what it printed becomes an admin. If none of you did, look at "
+        "`broker operator list`, revoke what nobody knows, and find out who reaches the server.",
     ),
     "rotation_requested": Words(
         "info",

@@ -131,16 +131,19 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
     """A dependency: the call of an operator with one of ``roles``, or any if none is named."""
 
     async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> Call:
-        key = checked_key(idempotency_key)
-        account, actor = await _account(request, wired)
-        route = f"{request.method} {request.url.path}"
-        if roles and not account.may(*roles):
-            await _deny(wired, actor, route)
-            wanted = " or ".join(sorted({*roles, Role.ADMIN}))
-            raise Forbidden(f"This needs the role {wanted}; ask an admin.")
-        return Call(wired, account, actor, route, key)
+        return await _operators_call(request, wired, checked_key(idempotency_key), roles)
 
     return Depends(establish, scope="function")
+
+
+async def _operators_call(request: Request, wired: Services, key: str, roles: tuple[Role, ...]) -> Call:
+    account, actor = await _account(request, wired)
+    route = f"{request.method} {request.url.path}"
+    if roles and not account.may(*roles):
+        await _deny(wired, actor, route)
+        wanted = " or ".join(sorted({*roles, Role.ADMIN}))
+        raise Forbidden(f"This needs the role {wanted}; ask an admin.")
+    return Call(wired, account, actor, route, key)
 
 
 async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
@@ -227,4 +230,5 @@ BySecurityRole = Annotated[Call, operator_call(Role.SECURITY)]
 ByOperatorOrSecurityRole = Annotated[Call, operator_call(Role.OPERATOR, Role.SECURITY)]
 ByAdminRole = Annotated[Call, operator_call(Role.ADMIN)]
 ByWorkload = Annotated[WorkloadCall, Depends(establish_workload)]
-ByWorkloadOrAnyOperator = Annotated[WorkloadCall | Call, Depends(establish_any)]
+ByWorkloadOrAnyRole = Annotated[WorkloadCall | Call, workload_or_operator_call()]
+ByWorkloadOrOperatorRole = Annotated[WorkloadCall | Call, workload_or_operator_call(Role.OPERATOR)]

@@ -58,7 +58,7 @@ def test_where_no_terminal_is_the_token_is_in_a_file_of_its_owners_and_not_in_th
     (first,) = tokens(file.read_text())
     # a later start says that one was given out, and leaves it
     again = migrate(tmp_path)
-    assert "`broker migrate --new-token` gives out a new one" in again
+    assert "`broker operator recover` gives out a new one" in again
     assert tokens(file.read_text()) == [first]
     # one that is asked for by hand takes its place, and is in no output either
     assert "kbb_" not in migrate(tmp_path, "--new-token")
@@ -75,7 +75,7 @@ def test_where_nothing_can_be_written_the_way_by_hand_is_told(tmp_path: Path) ->
     (tmp_path / "first-admin-token").mkdir()
     said = migrate(tmp_path)
     assert "first-admin-token can't be written" in said
-    assert "`broker migrate --new-token`, on a terminal" in said
+    assert "`broker operator recover`, on a terminal" in said
     assert "kbb_" not in said
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker import app as composition
+from broker.client.identity import generate, public
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 
@@ -41,7 +42,8 @@ async def test_a_grant_to_see_a_key_gives_nothing_until_a_second_person_approves
     for who in (world.admin, bea):
         (waiting,) = (await world.call("GET", "/v1/grants", as_=who, params={"waiting": "true"}))["items"]
         assert (waiting["id"], waiting["state"]) == (grant, "waiting")
-    assert [one["kind"] for one in (await world.call("GET", "/v1/notices", as_=bea))["items"]] == ["grant_waits"]
+    noticed = [one["kind"] for one in (await world.call("GET", "/v1/notices", as_=bea))["items"]]
+    assert sorted(noticed) == ["grant_waits", "recovery_offered"]
     for mode in ("use", "reveal"):
         assert (await job.ask("acme", mode=mode)).json()["code"] == "no_grant"
     # when she approves it, then it gives what it says
@@ -149,4 +151,18 @@ async def test_an_unapproved_admin_is_not_the_one_who_is_left(world: World) -> N
     await world.call("POST", "/v1/operators", status=201, json={"name": "cyd", "roles": ["admin"]})
     me = (await world.call("GET", "/v1/operators/me"))["id"]
     refused = await world.call("POST", f"/v1/operators/{me}/revoke", status=409)
-    assert "last active admin" in refused["detail"]
+    assert "last admin" in refused["detail"]
+
+
+async def test_no_operator_makes_a_key_pair_for_a_job_that_may_see_keys(world: World) -> None:
+    """Whoever made it could see them; the job itself is who was approved."""
+    job, grant = await asked(world)
+    private = generate()
+    (jwk,) = public(private)["keys"]
+    body = {"jwk": jwk, "overlap_seconds": 0}
+    await world.call("POST", f"/v1/grants/{grant}/approve", as_=await second(world))
+    refused = await world.call("POST", f"/v1/workloads/{job.id}/keys", status=409, json=body)
+    assert refused["code"] == "job_sees_keys"
+    assert (await job.token()).status_code == 200
+    await world.call("POST", f"/v1/workloads/{job.id}/keys", as_=await job.headers(), json=body)
+    assert (await job.token()).status_code == 401

@@ -15,7 +15,7 @@ from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByWorkloadOrAnyOperator, Call, WorkloadCall
+from broker.web.callers import SECURED, ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
@@ -82,7 +82,7 @@ def show(row: FindingRow) -> FindingView:
 
 
 @router.post("/check", dependencies=SECURED)
-async def check(body: Check, caller: ByWorkloadOrAnyOperator, wired: Wired) -> CheckedAll:
+async def check(body: Check, caller: ByWorkloadOrAnyRole, wired: Wired) -> CheckedAll:
     """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
     found = await recognised(wired.parts.db, wired.parts.keys, [one.digest for one in body.candidates])
     now = wired.parts.clock()

@@ -36,7 +36,7 @@ from broker.web.callers import (
     SECURED,
     ByOperatorOrSecurityRole,
     ByWorkload,
-    ByWorkloadOrAnyOperator,
+    ByWorkloadOrAnyRole,
     Call,
     WorkloadCall,
     workload_of_token,
@@ -168,7 +168,7 @@ async def issue(request: Request) -> Response:
 
 @router.get("")
 async def listed(
-    caller: ByWorkloadOrAnyOperator,
+    caller: ByWorkloadOrAnyRole,
     wired: Wired,
     limit: Limit = 100,
     cursor: Cursor = "",
@@ -190,7 +190,7 @@ async def listed(
 
 
 @router.get("/{lease_id}")
-async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyOperator, wired: Wired) -> LeaseView:
+async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyRole, wired: Wired) -> LeaseView:
     """One lease."""
     return show(await _find(lease_id, caller, wired), wired.parts.clock())
 

@@ -15,7 +15,6 @@ from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
 from broker.identity import accounts, operators
-from broker.identity.approval import shown_state
 from broker.identity.principal import Role
 from broker.identity.tables import AccountRow
 from broker.organizations import commands as organizations
@@ -79,7 +78,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
         name=row.name,
         roles=row.roles,
         organizations=row.organizations,
-        state=shown_state(row, now),
+        state=operators.state_of(row, now),
         created_by=row.created_by,
         approved_by=row.approved_by,
         created_at=when(row.created_at),
@@ -144,6 +143,17 @@ async def me(call: ByAnyRole) -> OperatorView:
     """The account whose token this is."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         return show(await session.get_one(AccountRow, call.account.id), call.now)
+
+
+@router.post("/operators/me/renew", response_model=OperatorCreated, dependencies=SECURED)
+async def renew(call: ByAnyRole) -> Response:
+    """Make a new token for your own account, shown this once; the previous one works for an hour more."""
+
+    async def work(session: AsyncSession) -> OperatorCreated:
+        row, token = await operators.renew(session, call.services.keys.token_hash, call.actor, call.now)
+        return OperatorCreated(operator=show(row, call.now), token=token)
+
+    return await call.change(None, work, scope=EVERY_TENANT)
 
 
 @router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)

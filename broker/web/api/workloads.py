@@ -17,7 +17,16 @@ from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, page, when
 from broker.web.api.listing import rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import (
+    SECURED,
+    ByAnyRole,
+    ByOperatorOrSecurityRole,
+    ByOperatorRole,
+    ByWorkloadOrOperatorRole,
+    WorkloadCall,
+)
+from broker.web.idempotency import answer
+from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
 
@@ -30,8 +39,15 @@ class NewWorkload(Body):
     client_secret: bool = False
 
 
+class NewKey(Body):
+    """Another public key of a job (a JWK); its keys from before work for ``overlap_seconds`` more."""
+
+    jwk: Annotated[dict[str, Any], Field(max_length=16)]
+    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
+
+
 class WorkloadView(View):
-    """A job."""
+    """A job.  ``key_ids`` are those of its keys that prove something now."""
 
     id: str
     name: str
@@ -48,11 +64,11 @@ class WorkloadCreated(WorkloadView):
     client_secret: str | None
 
 
-def _members(row: WorkloadRow) -> dict[str, Any]:
+def _members(row: WorkloadRow, now: int) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
-        "key_ids": [str(key.get("kid")) for key in row.jwks["keys"]],
+        "key_ids": [str(key.get("kid")) for key in workloads.keys_at(row, now)["keys"]],
         "has_client_secret": row.secret_hash is not None,
         "state": row.state,
         "created_at": when(row.created_at),
@@ -60,8 +76,8 @@ def _members(row: WorkloadRow) -> dict[str, Any]:
     }
 
 
-def show(row: WorkloadRow) -> WorkloadView:
-    return WorkloadView(**_members(row))
+def show(row: WorkloadRow, now: int) -> WorkloadView:
+    return WorkloadView(**_members(row, now))
 
 
 @router.post("", status_code=201, response_model=WorkloadCreated)
@@ -81,7 +97,7 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
             secret_hash_key=call.services.parts.keys.token_hash if body.client_secret else None,
             now=call.now,
         )
-        return WorkloadCreated(**_members(row), client_secret=secret)
+        return WorkloadCreated(**_members(row, call.now), client_secret=secret)
 
     return await call.change(body, work, 201, scope=EVERY_TENANT)
 
@@ -92,14 +108,44 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
     query = jobs.within(select(WorkloadRow), call.account, call.now)
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
 @router.get("/{workload}")
 async def one(workload: ReferencePath, call: ByAnyRole) -> WorkloadView:
     """One job, by id or name."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        return show(await jobs.find(session, call.account, workload, now=call.now))
+        return show(await jobs.find(session, call.account, workload, now=call.now), call.now)
+
+
+@router.post("/{workload}/keys", response_model=WorkloadView)
+async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOperatorRole, wired: Wired) -> Response:
+    """Give a job another key pair under its grants: the job itself, by its id, or an operator.
+
+    An operator can't where a second person approved that the job sees keys.
+    """
+    if isinstance(call, WorkloadCall):
+        async with wired.db.write(EVERY_TENANT) as session:
+            now = wired.clock()
+            row = await workloads.rotate_own(
+                session, call.actor, workload, body.jwk, overlap_s=body.overlap_seconds, now=now
+            )
+            return answer(show(row, now), 200)
+    operator = call
+
+    async def work(session: AsyncSession) -> WorkloadView:
+        row = await jobs.rotate_key(
+            session,
+            operator.account,
+            operator.actor,
+            workload,
+            body.jwk,
+            overlap_s=body.overlap_seconds,
+            now=operator.now,
+        )
+        return show(row, operator.now)
+
+    return await operator.change(body, work, scope=EVERY_TENANT)
 
 
 @router.post("/{workload}/revoke", response_model=WorkloadView)
@@ -108,6 +154,6 @@ async def revoke(workload: ReferencePath, body: Reason, call: ByOperatorOrSecuri
 
     async def work(session: AsyncSession) -> WorkloadView:
         row = await jobs.end(session, call.account, call.actor, workload, reason=body.reason, now=call.now)
-        return show(row)
+        return show(row, call.now)
 
     return await call.cut(body, work, scope=EVERY_TENANT)
