@@ -91,7 +91,7 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
     if mine is None or theirs is None or mine == theirs:
         raise NotASecondPerson(
             "Your account and the one that asked go back to the same person, who could be both. Somebody whose account "
-            "was made apart has to approve it: `broker migrate --new-token`, on the server, gives out a one-time token "
+            "was made apart has to approve it: `broker operator recover`, on the server, gives out a one-time token "
             "for such a person."
         )
     row.approved_by, row.approved_at = actor.id, now

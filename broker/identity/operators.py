@@ -77,9 +77,9 @@ async def _were_there(session: AsyncSession) -> bool:
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: Millis, *, replace: bool = False) -> str | None:
     """A one-time token while there is no operator.
 
-    None once there is one, or if a token was given out already.  However many replicas start at once, one of them has the token.  ``replace`` puts a fresh one in its place, also if
-    there are operators: for a second person, whose account none of them made, or if no admin gets in any more.  They
-    are notified.
+    None once there is one, or if a token was given out already.  However many replicas start at once, one of them has
+    the token.  ``replace`` puts a fresh one in its place, also if there are operators: for a second person, whose
+    account none of them made, or if no admin gets in any more.  They are notified.
     """
     if not replace and (await are_there(session) or await _were_there(session)):
         return None

@@ -88,7 +88,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
 
 @router.post("/bootstrap", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
-    """Make an admin with the one-time token that the first start, or `broker migrate --new-token`, gave out."""
+    """Make an admin with the one-time token that the first start, or `broker operator recover`, gave out."""
     async with wired.parts.db.read(EVERY_TENANT) as session:
         await operators.check_bootstrap(session, wired.parts.keys.token_hash, body.token, wired.parts.clock())
     async with wired.parts.db.write(EVERY_TENANT) as session:
