@@ -7,15 +7,25 @@ from sqlalchemy import delete
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
+from broker.identity import operators
 from broker.identity.tables import AssertionRow
+
+_HOUR_MS = 3_600_000
 
 
 def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
-    """The duties about workloads."""
+    """The duties about accounts and workloads."""
 
     async def forget() -> None:
         """A day late, so that no clock makes an assertion fresh again."""
         async with db.write(EVERY_TENANT) as session:
             await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < clock() - DAY_MS))
 
-    return (Duty("forget_assertions", forget, final=True),)  # what was used once could be used again
+    async def remind() -> None:
+        async with db.write(EVERY_TENANT) as session:
+            await operators.remind(session, clock())
+
+    return (
+        Duty("forget_assertions", forget, final=True),  # what was used once could be used again
+        Duty("remind_of_accounts", remind, every=_HOUR_MS, final=True),  # operators are told once
+    )

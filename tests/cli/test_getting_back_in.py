@@ -9,25 +9,25 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cli.test_commands import Desk, Shell, desk
+from tests.cli.test_commands import CliBench, CliRunner, bench
 from tests.support.commands import MINIMAL
 
-__all__ = ["desk"]
+__all__ = ["bench"]
 
 
-def beside_the_broker(test: Callable[[Desk], None]) -> Callable[[Desk], Awaitable[None]]:
+def beside_the_broker(test: Callable[[CliBench], None]) -> Callable[[CliBench], Awaitable[None]]:
     """Run a test in a thread: the broker serves in the tests' own loop."""
 
     @functools.wraps(test)
-    async def run(desk: Desk) -> None:
-        await asyncio.to_thread(test, desk)
+    async def run(bench: CliBench) -> None:
+        await asyncio.to_thread(test, bench)
 
     return run
 
 
-def begin(desk: Desk, **environment: str) -> Shell:
+def begin(bench: CliBench, **environment: str) -> CliRunner:
     """A shell with what ``environment`` adds, whose admin is made with what the token gave."""
-    return Shell({**desk.shell.environment, **environment}, desk.shell.directory)
+    return CliRunner({**bench.shell.environment, **environment}, bench.shell.directory)
 
 
 def printed(said: str) -> str:
@@ -37,41 +37,41 @@ def printed(said: str) -> str:
 
 
 @beside_the_broker
-def test_a_one_time_token_is_not_spent_where_the_account_cannot_be_kept(desk: Desk) -> None:
-    closed = begin(desk, XDG_CONFIG_HOME="/proc/nowhere")
-    refused = closed.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap, status=1)
+def test_a_one_time_token_is_not_spent_where_the_account_cannot_be_kept(bench: CliBench) -> None:
+    closed = begin(bench, XDG_CONFIG_HOME="/proc/nowhere")
+    refused = closed.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap, status=1)
     assert "Nothing was sent" in refused
     assert "--print" in refused
     # the same token works, and what it gave is printed
-    said = closed.run("operator", "bootstrap", "--name", "ada", "--print", given=desk.bootstrap)
-    used = begin(desk, BROKER_TOKEN=printed(said))
+    said = closed.run("operator", "bootstrap", "--name", "ada", "--print", given=bench.bootstrap)
+    used = begin(bench, BROKER_TOKEN=printed(said))
     assert used.json("operator", "list")[0]["name"] == "ada"
 
 
 @beside_the_broker
-def test_an_operator_renews_their_own_token(desk: Desk) -> None:
-    desk.shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap)
-    account = desk.shell.directory / ".config/keybroker/account.json"
+def test_an_operator_renews_their_own_token(bench: CliBench) -> None:
+    bench.shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
+    account = bench.shell.directory / ".config/keybroker/account.json"
     first = json.loads(account.read_text())["token"]
-    assert "You are ada (admin), until 20" in desk.shell.run("operator", "renew")
+    assert "You are ada (admin), until 20" in bench.shell.run("operator", "renew")
     second = json.loads(account.read_text())["token"]
     assert second != first
     # one that came by the environment is printed, and the file is left alone
-    given = begin(desk, BROKER_TOKEN=second)
+    given = begin(bench, BROKER_TOKEN=second)
     third = printed(given.run("operator", "renew"))
     assert json.loads(account.read_text())["token"] == second
-    assert begin(desk, BROKER_TOKEN=third).json("operator", "list")[0]["state"] == "active"
+    assert begin(bench, BROKER_TOKEN=third).json("operator", "list")[0]["state"] == "active"
 
 
 @beside_the_broker
-def test_login_says_why_the_account_is_not_kept(desk: Desk) -> None:
-    said = desk.shell.run("operator", "bootstrap", "--name", "ada", "--print", given=desk.bootstrap)
-    closed = begin(desk, XDG_CONFIG_HOME="/proc/nowhere")
+def test_login_says_why_the_account_is_not_kept(bench: CliBench) -> None:
+    said = bench.shell.run("operator", "bootstrap", "--name", "ada", "--print", given=bench.bootstrap)
+    closed = begin(bench, XDG_CONFIG_HOME="/proc/nowhere")
     assert "BROKER_TOKEN" in closed.run("login", given=printed(said), status=1)
 
 
 def test_whoever_has_the_server_gives_out_a_token_at_any_time(tmp_path: Path) -> None:
-    shell = Shell({**MINIMAL, "BROKER_STATE_DIR": str(tmp_path)}, tmp_path)
+    shell = CliRunner({**MINIMAL, "BROKER_STATE_DIR": str(tmp_path)}, tmp_path)
     shell.run("migrate")
     file = tmp_path / "first-admin-token"
     first = file.read_text()
@@ -83,9 +83,9 @@ def test_whoever_has_the_server_gives_out_a_token_at_any_time(tmp_path: Path) ->
 
 
 @beside_the_broker
-def test_a_workload_is_registered_only_where_its_identity_can_be_kept(desk: Desk) -> None:
-    shell = desk.shell
-    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap)
+def test_a_workload_is_registered_only_where_its_identity_can_be_kept(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
     assert "can't be written" in shell.run("workload", "add", "ok", "--key-out", "/nonexistent/x.json", status=1)
     assert shell.json("workload", "list") == []
     # nor does a refused one leave a file
@@ -95,9 +95,9 @@ def test_a_workload_is_registered_only_where_its_identity_can_be_kept(desk: Desk
 
 
 @beside_the_broker
-def test_a_job_gets_a_new_key_pair_from_an_operator_or_by_its_own(desk: Desk) -> None:
-    shell = desk.shell
-    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap)
+def test_a_job_gets_a_new_key_pair_from_an_operator_or_by_its_own(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
     made = shell.json("workload", "add", "nightly")
     file = shell.directory / "nightly.identity.json"
 
@@ -115,11 +115,11 @@ def test_a_job_gets_a_new_key_pair_from_an_operator_or_by_its_own(desk: Desk) ->
 
 
 @beside_the_broker
-def test_a_rotation_that_was_interrupted_goes_on_with_the_key_that_it_had_made(desk: Desk) -> None:
-    shell = desk.shell
-    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap)
+def test_a_rotation_that_was_interrupted_goes_on_with_the_key_that_it_had_made(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
     shell.run("workload", "add", "nightly")
-    away = begin(desk, BROKER_URL="http://127.0.0.1:9", BROKER_TOKEN="kbo_x")
+    away = begin(bench, BROKER_URL="http://127.0.0.1:9", BROKER_TOKEN="kbo_x")
     file = shell.directory / "nightly.identity.json"
     document = json.loads(file.read_text())
     file.write_text(json.dumps({**document, "broker": "http://127.0.0.1:9"}))
@@ -130,9 +130,9 @@ def test_a_rotation_that_was_interrupted_goes_on_with_the_key_that_it_had_made(d
 
 
 @beside_the_broker
-def test_another_jobs_file_is_not_replaced(desk: Desk) -> None:
-    shell = desk.shell
-    shell.run("operator", "bootstrap", "--name", "ada", given=desk.bootstrap)
+def test_another_jobs_file_is_not_replaced(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
     for name in ("one", "two"):
         shell.run("workload", "add", name)
     other = shell.directory / "two.identity.json"

@@ -19,7 +19,7 @@ async def renewed(world: World, by: dict[str, str]) -> dict[str, str]:
 
 
 async def notices(world: World, kind: str) -> list[NoticeRow]:
-    async with world.services.db.read(EVERY_TENANT) as session:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
         return list(await session.scalars(select(NoticeRow).where(NoticeRow.kind == kind).order_by(NoticeRow.id)))
 
 
@@ -124,8 +124,8 @@ async def test_operators_are_notified_14_and_2_days_before_a_token_ends_once_eac
     async def days_later(days: float) -> list[Any]:
         world.clock.forward(hours=24 * days)
         for _ in range(2):
-            async with world.services.db.write(EVERY_TENANT) as session:
-                await operators.remind(session, world.services.clock())
+            async with world.services.parts.db.write(EVERY_TENANT) as session:
+                await operators.remind(session, world.services.parts.clock())
         return [notice.facts["account"] for notice in await notices(world, "account_ends")]
 
     assert await days_later(75) == []

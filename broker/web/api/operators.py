@@ -150,7 +150,7 @@ async def renew(call: ByAnyRole) -> Response:
     """Make a new token for your own account, shown this once; the previous one works for an hour more."""
 
     async def work(session: AsyncSession) -> OperatorCreated:
-        row, token = await operators.renew(session, call.services.keys.token_hash, call.actor, call.now)
+        row, token = await operators.renew(session, call.services.parts.keys.token_hash, call.actor, call.now)
         return OperatorCreated(operator=show(row, call.now), token=token)
 
     return await call.change(None, work, scope=EVERY_TENANT)

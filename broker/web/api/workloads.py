@@ -125,8 +125,8 @@ async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOp
     An operator can't where a second person approved that the job sees keys.
     """
     if isinstance(call, WorkloadCall):
-        async with wired.db.write(EVERY_TENANT) as session:
-            now = wired.clock()
+        async with wired.parts.db.write(EVERY_TENANT) as session:
+            now = wired.parts.clock()
             row = await workloads.rotate_own(
                 session, call.actor, workload, body.jwk, overlap_s=body.overlap_seconds, now=now
             )
