@@ -355,8 +355,8 @@ async def has_operators(services: Services) -> bool:
 
 async def admins(services: Services) -> int:
     """How many admins of every customer can sign in."""
-    async with services.db.read(EVERY_TENANT) as session:
-        return await operators.admins(session, services.clock())
+    async with services.parts.db.read(EVERY_TENANT) as session:
+        return await operators.admins(session, services.parts.clock())
 
 
 async def awaits_bootstrap(services: Services) -> bool:
