@@ -65,7 +65,10 @@ def remember(url: str, token: str) -> Path:
 
 
 def remember_or_show(url: str, token: str, *, show_it: bool) -> str:
-    """Store the account; where that fails or ``show_it``, what is to be printed is the token itself."""
+    """Store the account; what to say of it.
+
+    If it can't be stored, or ``show_it``, the text has the token itself.
+    """
     if not show_it:
         try:
             return f"Token kept in {remember(url, token)}."

@@ -98,7 +98,10 @@ def rotate_key(
 
 
 def _staged(path: Path, broker: str, client_id: str, alg: Algorithm) -> Identity:
-    """The new identity, on the disk before anything is sent; one that an interrupted run left there is taken."""
+    """The new identity, which is on the disk before anything is sent.
+
+    If an interrupted run left one there, that one is taken.
+    """
     fresh = Identity(broker, client_id, generate(alg.value))
     beside = _next_to(path)
     with _unwritable(beside):

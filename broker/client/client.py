@@ -146,7 +146,9 @@ class Client:
         return self._of_lease("POST", lease_id, "/end")
 
     def rotate_key(self, public_jwk: dict[str, Any], *, overlap_seconds: int) -> dict[str, Any]:
-        """Register another public key of this job; the present one works for ``overlap_seconds`` more.
+        """Register another public key of this job.
+
+        The present one works for ``overlap_seconds`` more.
 
         Raises:
             CallFailed: the broker said no, or didn't answer.  The same key may then be sent again.

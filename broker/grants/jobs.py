@@ -91,7 +91,10 @@ async def end(
 
 
 class SeesKeys(Conflict):
-    """The job may see keys, as a second person approved: whoever gives it a key pair could see them."""
+    """The job may see keys, as a second person approved.
+
+    Whoever gives it a key pair could see them.
+    """
 
     code = "job_sees_keys"
 
@@ -103,7 +106,14 @@ class SeesKeys(Conflict):
 
 
 async def rotate_key(
-    session: AsyncSession, by: Account, actor: Actor, reference: str, jwk: dict[str, Any], *, overlap_s: int, now: int
+    session: AsyncSession,
+    by: Account,
+    actor: Actor,
+    reference: Reference,
+    jwk: dict[str, Any],
+    *,
+    overlap_s: int,
+    now: Millis,
 ) -> WorkloadRow:
     """Register another key of a job for an operator (:func:`broker.identity.workloads.add_key`).
 

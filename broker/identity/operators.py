@@ -225,10 +225,9 @@ async def _refuse_taken(session: AsyncSession, name: str, now: Millis) -> None:
     await session.flush()
 
 
-async def _end(session: AsyncSession, actor: Actor, row: AccountRow, now: int, *, reason: str = "") -> None:
+async def _end(session: AsyncSession, actor: Actor, row: AccountRow, now: Millis, *, reason: str = "") -> None:
     validity.revoke(row, now)
-    event = Event(kind="operator.revoked", time=now, actor=actor, subject=row.id, reason=reason, note=row.name)
-    await record(session, event)
+    await record(session, Event.about(row, "operator.revoked", actor, now, reason=reason, note=row.name))
 
 
 async def approve(
@@ -297,29 +296,29 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
     return Account(row.id, row.name, frozenset(Role(role) for role in row.roles), organizations)
 
 
-def _ends_at(row: AccountRow, hashed: bytes) -> int:
+def _ends_at(row: AccountRow, hashed: bytes) -> Millis:
     """When a token of the account ends: the one of today, or until then the previous one."""
     if hmac.compare_digest(row.token_hash, hashed):
         return row.expires_at
-    return min(row.previous_until or 0, row.expires_at)
+    return row.expires_at if row.previous_until is None else min(row.previous_until, row.expires_at)
 
 
-async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: int) -> tuple[AccountRow, str]:
-    """A new token for the account of ``actor``, for as long as a new account's; the previous one ends within the hour.
+async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Millis) -> tuple[AccountRow, str]:
+    """A new token for the account of ``actor``, which lasts as long as a new account's.
 
-    What was done with a token that others know goes on with its successor, so an exposed account is ended instead.
+    The previous one ends within the hour.  Others who know a token can renew it, too: then end the account instead.
     """
     row = await session.get_one(AccountRow, actor.id, with_for_update=True)
     row.vouched_for()
     fresh = token.new("kbo")
-    row.previous_token_hash, row.previous_until = row.token_hash, min(row.expires_at, now + OVERLAP_MS)
-    row.token_hash, row.expires_at = token.keyed_hash(hash_key, fresh), now + TOKEN_DAYS * DAY_MS
-    await record(session, Event(kind="operator.renewed", time=now, actor=actor, subject=row.id, note=row.name))
+    row.previous_token_hash, row.previous_until = row.token_hash, min(row.expires_at, later(now, OVERLAP_MS))
+    row.token_hash, row.expires_at = token.keyed_hash(hash_key, fresh), later(now, TOKEN_DAYS * DAY_MS)
+    await record(session, Event.about(row, "operator.renewed", actor, now, note=row.name))
     return row, fresh
 
 
-async def remind(session: AsyncSession, now: int) -> None:
-    """Notify the operators, once for each of :data:`REMINDED_DAYS`, of accounts whose tokens end."""
+async def remind(session: AsyncSession, now: Millis) -> None:
+    """Notify the operators of accounts whose tokens end, once for each of ``REMINDED_DAYS``."""
     ending = select(AccountRow).where(
         AccountRow.state == Validity.ACTIVE,
         AccountRow.expires_at > now,
@@ -334,7 +333,7 @@ async def remind(session: AsyncSession, now: int) -> None:
         await notify(session, "account_ends", organization="", provider="", now=now, dedup=dedup, facts=facts)
 
 
-async def admins(session: AsyncSession, now: int) -> int:
+async def admins(session: AsyncSession, now: Millis) -> int:
     """How many admins of every customer can sign in."""
     rows = await session.scalars(select(AccountRow).where(AccountRow.state == Validity.ACTIVE))
     return sum(_administers_all(row, now) for row in rows)
@@ -350,19 +349,17 @@ async def revoke(
     """
     row = await accounts.find(session, scope, operator_id)
     if row.state == Validity.ACTIVE:
-        active = (await session.scalars(select(AccountRow).where(AccountRow.state == Validity.ACTIVE))).all()
-        if not any(_administers_all(other) for other in active if other.id != row.id):
-            raise Conflict("This is the last active admin without limits; make another one first.")
-        validity.revoke(row, now)
-        await record(session, Event.about(row, "operator.revoked", actor, now, note=row.name))
+        if not await admins(session, now) - _administers_all(row, now):
+            raise Conflict("This is the last admin without limits who can sign in; make another one first.")
+        await _end(session, actor, row, now)
     return row
 
 
-def _administers_all(row: AccountRow, now: int) -> bool:
+def _administers_all(row: AccountRow, now: Millis) -> bool:
     lasts = row.expires_at > now
     return row.genuine and lasts and in_force(row) and Role.ADMIN in row.roles and row.organizations is None
 
 
-def state_of(row: AccountRow, now: int) -> str:
+def state_of(row: AccountRow, now: Millis) -> str:
     """What the account shows: as :func:`shown_state`, and ``expired`` once its token has."""
     return "expired" if in_force(row) and row.expires_at <= now else shown_state(row, now)

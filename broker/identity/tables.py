@@ -17,7 +17,10 @@ from broker.keystore.genuine import GivesRights
 
 
 def _active_names(table: str) -> Index:
-    """Of several rows with one name at most one is active: a name is free again once its holder has ended."""
+    """Of several rows with one name at most one is active.
+
+    So a name is free again once its holder has ended.
+    """
     active = text("state = 'active'")
     return Index(f"uq_{table}_active", "name", unique=True, sqlite_where=active, postgresql_where=active)
 
@@ -62,7 +65,7 @@ class AccountRow(GivesRights, Table):
     approved_by: Mapped[str | None]
     approved_at: Mapped[Millis | None]
     previous_token_hash: Mapped[bytes | None] = mapped_column(unique=True, index=True)
-    previous_until: Mapped[int | None]
+    previous_until: Mapped[Millis | None]
     revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:

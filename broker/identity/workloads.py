@@ -77,11 +77,18 @@ async def create(
 
 
 async def add_key(
-    session: AsyncSession, actor: Actor, row: WorkloadRow, unverified_jwk: dict[str, Any], *, overlap_s: int, now: int
+    session: AsyncSession,
+    actor: Actor,
+    row: WorkloadRow,
+    unverified_jwk: dict[str, Any],
+    *,
+    overlap_s: int,
+    now: Millis,
 ) -> None:
-    """Register another public key of a job; those from before prove nothing once ``overlap_s`` seconds are over.
+    """Register another public key of a job.  Idempotent.
 
-    Idempotent: a key that is registered already is not added again, nor does it end any.
+    The previous ones prove nothing once ``overlap_s`` seconds have passed.  If this key is registered already, it ends
+    none of them.
 
     Raises:
         Invalid: the key is not usable. RowAltered. Conflict: the job has ended, or too many keys overlap.
@@ -97,11 +104,11 @@ async def add_key(
     if len(kept) >= _MAX_KEYS:
         raise Conflict(f"{_MAX_KEYS} keys of this workload overlap; wait until one has expired, or name no overlap.")
     row.jwks = {"keys": [*kept, fresh]}
-    await record(session, Event(kind="workload.key_added", time=now, actor=actor, workload=row.id, note=fresh["kid"]))
+    await record(session, Event.about(row, "workload.key_added", actor, now, note=fresh["kid"]))
 
 
 async def rotate_own(
-    session: AsyncSession, actor: Actor, reference: str, unverified_jwk: dict[str, Any], *, overlap_s: int, now: int
+    session: AsyncSession, actor: Actor, reference: str, unverified_jwk: dict[str, Any], *, overlap_s: int, now: Millis
 ) -> WorkloadRow:
     """As :func:`add_key`, by the job itself (``actor``).
 
@@ -115,7 +122,7 @@ async def rotate_own(
     return row
 
 
-def keys_at(row: WorkloadRow, now: int) -> dict[str, Any]:
+def keys_at(row: WorkloadRow, now: Millis) -> dict[str, Any]:
     """The job's public keys that prove something at ``now``, a JWK Set."""
     return {"keys": [key for key in row.jwks["keys"] if key.get("exp", math.inf) * 1000 > now]}
 

@@ -211,15 +211,18 @@ async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
     return caller
 
 
-async def establish_any(request: Request, wired: Wired) -> WorkloadCall | Call:
-    """A dependency: an operator or a workload, told apart by the token's prefix.
+def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any
+    """A dependency: a workload's call, or an operator's as :func:`operator_call` has it.
 
-    It raises what the dependencies for these two raise.
+    The token's prefix tells which.
     """
-    if bearer(request).startswith("kbo_"):
-        account, actor = await _account(request, wired)
-        return Call(wired, account, actor, f"{request.method} {request.url.path}", "")
-    return await establish_workload(request, wired)
+
+    async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> WorkloadCall | Call:
+        if bearer(request).startswith("kbo_"):
+            return await _operators_call(request, wired, checked_key(idempotency_key), roles)
+        return await establish_workload(request, wired)
+
+    return Depends(establish, scope="function")
 
 
 SECURED = [Depends(_bearer)]

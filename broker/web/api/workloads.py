@@ -10,6 +10,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
 from broker.grants import jobs
@@ -64,7 +65,7 @@ class WorkloadCreated(WorkloadView):
     client_secret: str | None
 
 
-def _members(row: WorkloadRow, now: int) -> dict[str, Any]:
+def _members(row: WorkloadRow, now: Millis) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
@@ -76,7 +77,7 @@ def _members(row: WorkloadRow, now: int) -> dict[str, Any]:
     }
 
 
-def show(row: WorkloadRow, now: int) -> WorkloadView:
+def show(row: WorkloadRow, now: Millis) -> WorkloadView:
     return WorkloadView(**_members(row, now))
 
 
