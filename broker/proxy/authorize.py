@@ -242,7 +242,7 @@ class Authorizer:
             name = (await self._snapshots.get(whose.target)).workload_name
             event = Event.about(whose, "use.denied", call.actor(whose.workload_id, name), self._clock(), **asked)
         else:
-            actor = call.actor(whose.id)
+            actor = call.actor(whose.id, whose.name)
             asked["workload"] = whose.id
             event = Event(kind="use.denied", time=self._clock(), actor=actor, **asked)
         await self._audit.append(event)

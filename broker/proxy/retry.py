@@ -88,7 +88,7 @@ def next_step(answer: Answered | None, attempt: Attempt, may_repeat: Callable[[]
         step = Again(0.0, fall_back=True)
     elif (answer is None or is_transient(answer.status, answer.asked)) and may_repeat():
         pause = 0.0 if answer is None else answer.asked or 0.0
-        step = Again(backoff(attempt.number, pause), fall_back=attempt.fall_back and answer is None)
+        step = Again(backoff(attempt.number, pause), fall_back=attempt.fall_back)
     else:
         return HandOver()
     return step if step.wait <= attempt.patience else HandOver()

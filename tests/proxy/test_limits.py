@@ -187,6 +187,7 @@ async def test_a_call_without_a_lease_gets_one_where_the_grant_allows_it(either:
     await either.world.call("POST", f"/v1/grants/{grant}/revoke", json={})
     assert (await call("/facilities/1", **{"X-Broker-Purpose": "nightly"})).status_code == 403
     assert problem(await call("/x%2fy"))[1] == "path_refused"
+    assert (await either.world.events(kind="use.denied"))[-1]["personal"]["actor_name"] == "sync"
     assert problem(await call("/x", **{"X-Broker-Label": "NOT A LABEL"}))[1] == "invalid"
 
 

@@ -68,8 +68,10 @@ def test_a_refused_key_is_replaced_by_the_previous_one_at_once_whatever_the_call
     assert next_step(BAD_KEY, LAST, never, fallback=True) == HandOver()
 
 
-def test_a_lost_answer_to_the_previous_key_is_asked_for_with_it_again() -> None:
-    step = next_step(None, WITH_PREVIOUS_KEY, lambda: True, fallback=False)
+@pytest.mark.parametrize("answer", [None, BUSY, LIMITED])
+def test_a_call_that_fell_back_to_the_previous_key_is_made_again_with_it(answer: Answer | None) -> None:
+    """The present one was refused a moment before."""
+    step = next_step(answer, WITH_PREVIOUS_KEY, lambda: True, fallback=False)
     assert isinstance(step, Again)
     assert step.fall_back
 
