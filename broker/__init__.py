@@ -130,7 +130,7 @@ If a process ends after step 10, the worker goes on with step 11.
     5   intake/submission           takes the new key over the link: the submission
     6   credentials/staging         keeps the key; the rotation is ``verifying``
     7   credentials/verification    compares the new key's ids with the old one's: the same tenant's, or held
-    8   credentials/versions        moves both at once: the new key is active, the old one retiring
+    8   credentials/moves           moves both at once: the new key is active, the old one retiring
     9   credentials/rotation        begins the grace window, in which the old key can be fallen back to
     10  care/health                 notes if the upstream refuses the new key meanwhile, or takes it again
     11  rotations/commands          lets an operator promote, roll back or cancel, in any state that allows it

@@ -9,9 +9,10 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.validity import Validity
+from broker.credentials.moves import UnlawfulMove
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
-from broker.credentials.versions import UnlawfulMove, get_credential, versions_of
+from broker.credentials.versions import get_credential, versions_of
 from broker.formats.ids import CredentialId
 
 

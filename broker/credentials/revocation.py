@@ -14,13 +14,10 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
+from broker.credentials.moves import revoke_or_purge
 from broker.credentials.notices import notify_of
 from broker.credentials.tables import CredentialRow
-from broker.credentials.versions import (
-    get_credential,
-    revoke_or_purge,
-    versions_of,
-)
+from broker.credentials.versions import get_credential, versions_of
 from broker.formats.ids import CredentialId, OrganizationId, Reference
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow

@@ -22,10 +22,11 @@ from broker.base.errors import Conflict, NotFound
 from broker.base.validity import Validity
 from broker.credentials.evidence import Assessment
 from broker.credentials.lifecycle import State, Unlawful
+from broker.credentials.moves import UnlawfulMove
 from broker.credentials.notices import notify_of
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep, next_state
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import UnlawfulMove, versions_of
+from broker.credentials.versions import versions_of
 from broker.formats import ids
 from broker.formats.ids import CredentialId, RotationId
 from broker.notifications.notices import Kind as NoticeKind

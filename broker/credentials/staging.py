@@ -19,10 +19,10 @@ from broker.base.secret import Secret
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
+from broker.credentials.moves import UnlawfulMove
 from broker.credentials.tables import CredentialRow, FingerprintRow, RotationRow, VersionRow
 from broker.credentials.versions import (
     CredentialAddress,
-    UnlawfulMove,
     find_credential,
     get_credential,
     refuse_if_in_use,

@@ -25,9 +25,10 @@ from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.missing import note_missing
+from broker.credentials.moves import apply_move, purge
 from broker.credentials.probe import Answer, Probed, probe, target, verifying
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import apply_move, purge, versions_of
+from broker.credentials.versions import versions_of
 from broker.formats.ids import CredentialId, OrganizationId
 from broker.keystore.keystore import KeyGone
 from broker.notifications.altered import insist

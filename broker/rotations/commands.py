@@ -16,16 +16,10 @@ from broker.base.clock import Millis
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import Move, State
+from broker.credentials.moves import UnlawfulMove, apply_move, purge, revoke_or_purge
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
-from broker.credentials.versions import (
-    UnlawfulMove,
-    apply_move,
-    get_credential,
-    purge,
-    revoke_or_purge,
-    versions_of,
-)
+from broker.credentials.versions import get_credential, versions_of
 from broker.formats.ids import CredentialId, RotationId
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
@@ -214,7 +208,7 @@ async def revoke(
         What happened, for the caller to record, last of all.
 
     Raises:
-        UnlawfulMove, NotFound: as :func:`~broker.credentials.versions.apply_move`.
+        UnlawfulMove, NotFound: as :func:`~broker.credentials.moves.apply_move`.
     """
     request = await _request_of(session, versions, number)
     await revoke_or_purge(session, versions, number, now=now)

@@ -18,11 +18,12 @@ from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import EVERY_TENANT, Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
+from broker.credentials.moves import destroy
 from broker.credentials.notices import notify_of
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verification
-from broker.credentials.versions import destroy, versions_of
+from broker.credentials.versions import versions_of
 from broker.notifications.notices import Kind as NoticeKind
 from broker.parts import Parts
 from broker.rotations.minting import Minting

@@ -10,10 +10,10 @@ from broker.base.clock import DAY_MS, Millis
 from broker.base.db import EVERY_TENANT, Scope
 from broker.care import age
 from broker.credentials.due import declared
+from broker.credentials.moves import UnlawfulMove
 from broker.credentials.notices import notify_of
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
-from broker.credentials.versions import UnlawfulMove
 from broker.intake import links
 from broker.notifications.tables import NoticeRow
 from broker.parts import Parts
