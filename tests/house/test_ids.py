@@ -16,7 +16,6 @@ KINDS = {getattr(kind, "__name__", "") for kind in ids.PREFIXES}
 # Who calls text an id, and why.  Rows have columns of the types, the edge has fields of them, formats/ids mints them.
 MAKERS = {
     "notifications/tables.py": "a delivery's destination is an address or a webhook's id",
-    "proxy/authorize.py": "an actor that is a workload",
     "kv_audit.py": "paths in Vault are made of ids",
 }
 _GIVEN = """

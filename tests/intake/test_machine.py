@@ -58,6 +58,8 @@ class Intake(RuleBasedStateMachine):
         if answer.status_code == 200 and body.get("state") == "accepted":
             assert good or self.accepted
             self.accepted = True
+        elif not self.accepted and body.get("state") == "spent":
+            assert self.row().state == "verifying", "a link whose key waits to be verified takes no other"
         elif not self.accepted:
             assert body.get("state") == "verifying" or body["code"] in {
                 "key_refused_upstream",

@@ -238,7 +238,7 @@ class World:
 
     async def events(self, **wanted: Any) -> list[dict[str, Any]]:
         """The record, oldest first."""
-        return await self.items("/v1/audit/events", limit=500, **wanted)
+        return await self.items("/v1/audit/events", **{"limit": 500, **wanted})
 
     async def proxied(self, lease: dict[str, Any], path: str, method: str = "GET", **options: Any) -> httpx2.Response:
         """A call through the broker under a lease."""
