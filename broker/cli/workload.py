@@ -83,12 +83,12 @@ def rotate_key(
         send = partial(as_job, identity, None, lambda job: job.rotate_key(fresh.public_jwk, overlap_seconds=seconds))
     else:
         known = call("GET", f"/v1/workloads/{workload}")
-        path = key_out or Path(f"{known['name']}.identity.json")
+        path = key_out or Path(f"{workload}.identity.json")
         if path.exists() and usable(path).client_id != known["id"]:
             fail(f"{path} is another job's; name another file with --key-out.")
         fresh = _staged(path, broker_url(), known["id"], alg)
         body = {"jwk": fresh.public_jwk, "overlap_seconds": seconds}
-        send = partial(call, "POST", f"/v1/workloads/{known['id']}/keys", json=body)
+        send = partial(call, "POST", f"/v1/workloads/{workload}/keys", json=body)
     made = send()
     with _unwritable(path):
         _next_to(path).replace(path)

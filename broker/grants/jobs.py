@@ -122,7 +122,7 @@ async def rotate_key(
     Raises:
         SeesKeys: it holds a grant to see keys. And as :func:`find` and ``add_key``.
     """
-    row = await workloads.find(session, reference)
+    row = await find(session, by, reference, now=now)
     await session.refresh(row, with_for_update=True)
     await workloads.add_key(session, actor, row, jwk, overlap_s=overlap_s, now=now)
     # A grant raises its job's epoch: one that is given meanwhile is committed before this, and seen, or after it.

@@ -79,8 +79,8 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
     assert "sync\ufffd" in text
 
 
-# Whose words are their own, or an upstream's that is being run.
-_ELSEWHERE = {"login", "exec", "scan", "check", "bootstrap", "timeline"}
+# Whose words are their own, or an upstream's that is being run; `recover` is the server's.
+_ELSEWHERE = {"login", "exec", "scan", "check", "bootstrap", "timeline", "recover"}
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -100,7 +100,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 def given_to(command: Any) -> Iterator[str]:
     for parameter in command.params:
-        if parameter.required:
+        if parameter.required or parameter.name == "workload":
             value = {"version": "1", "role": "security"}.get(parameter.name, "x")
             yield from (value,) if parameter.param_type_name == "argument" else (parameter.opts[0], value)
 
@@ -143,7 +143,7 @@ def answers(text: str) -> Callable[..., dict[str, Any]]:
 def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     send = answers(" ".join(["\x9b31m\u202e\u2028\ud800\ue000", *MARKUP]))
     monkeypatch.setattr(api, "send", send)
-    monkeypatch.setattr(lease, "_as_job", lambda *_: send("POST", "/v1/leases"))
+    monkeypatch.setattr(lease, "as_job", lambda *_: send("POST", "/v1/leases"))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)
     app, every = build(["org"]), list(commands())

@@ -24,6 +24,7 @@ _NOT_SEALED = {
     "intakes.proof_hash",
     "intakes.public_key",
     "keystore_strays.reference",
+    "operators.previous_token_hash",
     "operators.token_hash",
     "workloads.secret_hash",
 }

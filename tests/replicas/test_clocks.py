@@ -25,6 +25,7 @@ FINAL = {
     "sweep_orphans",
     "forget_proofs",
     "forget_assertions",
+    "remind_of_accounts",
     "forget_answers",
     "forget_batches",
 }

@@ -12,7 +12,7 @@ from tests.support.world import World
 BY = sorted(name for name in vars(callers) if name.startswith("By"))
 OF_OPERATORS = {"ByAnyRole", "ByOperatorRole", "BySecurityRole", "ByOperatorOrSecurityRole", "ByAdminRole"}
 OF_WORKLOADS = {"ByWorkload"}
-OF_BOTH = {"ByWorkloadOrAnyRole"}
+OF_BOTH = {"ByWorkloadOrAnyRole", "ByWorkloadOrOperatorRole"}
 
 
 @pytest.mark.parametrize("name", BY)
