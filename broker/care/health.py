@@ -10,7 +10,7 @@ The previous key serves meanwhile if it is still retiring.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -172,8 +172,7 @@ class HealthCheck:
         now = self.parts.clock()
         changed = self._note(row, probed, now)
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
-        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
+        events = [Event.about(row, "credential.probe.completed", BROKER, now, **probed.event_fields())]
         await cool_down(session, row.credential_id, probed.cooldown, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))

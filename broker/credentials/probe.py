@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import structlog
 
-from broker.audit.events import AuditTarget, Outcome
+from broker.audit.events import AuditTarget, Fields, Outcome
 from broker.base.clock import Millis
 from broker.base.outbound import Outbound, Unreachable, Untrusted
 from broker.base.secret import Secret
@@ -52,6 +52,10 @@ class Probed:
     distrust: str = ""
     leak_fingerprint: str = ""
     whole: bool = True
+
+    def event_fields(self) -> Fields:
+        """What the event that closes the probe says of it."""
+        return {"reason": self.answer, "outcome": self.outcome, "note": self.distrust}
 
 
 class Request(NamedTuple):

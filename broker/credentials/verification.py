@@ -115,12 +115,9 @@ class Verification:
         await insist(self.parts.db, credential, self.parts.clock())
         definition = self.parts.catalog.get(row.provider)
         # submission (11) that the key will be used is on the record before it is opened
-        intent = Event.about(row, "credential.probe.authorized", BROKER, self.parts.clock())
+        asked = target(definition, credential.host_parts, verifying(definition))
         await self.parts.audit.append(
-            replace(
-                intent,
-                target=target(definition, credential.host_parts, verifying(definition)),
-            )
+            Event.about(row, "credential.probe.authorized", BROKER, self.parts.clock(), target=asked)
         )
         try:
             key = await self.parts.keystore.open(row.sealed, row.binding)
@@ -163,8 +160,8 @@ class Verification:
                 await raise_epoch(session, row.credential_id)
         else:
             await purge(session, versions, row.number, now=now)
-        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        events = [replace(completed, outcome=probed.outcome, note=probed.distrust), *_outcomes(row, verdict, now)]
+        completed = Event.about(row, "credential.probe.completed", BROKER, now, **probed.event_fields())
+        events = [completed, *_outcomes(row, verdict, now)]
         if changing is not None:
             events += await _rotate(session, changing, versions, verdict, assessment, now)
         await record(session, *events)

@@ -8,7 +8,7 @@ one rotation leaves one new key.  The old one is deleted upstream once it has re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import or_, select
@@ -271,13 +271,16 @@ class Minting:
         parts = self.parts
         await insist(parts.db, credential, parts.clock())
         definition = parts.catalog.get(credential.provider)
-        intent = Event.about(active, "rotation.call.authorized", BROKER, parts.clock(), reason=step)
-        await parts.audit.append(replace(intent, target=target(definition, credential.host_parts, request)))
+        asked = target(definition, credential.host_parts, request)
+        await parts.audit.append(
+            Event.about(active, "rotation.call.authorized", BROKER, parts.clock(), reason=step, target=asked)
+        )
         assert active.sealed is not None
         key = await parts.keystore.open(active.sealed, active.binding)
         done = await exchange(parts.outbound, definition, credential.host_parts, key, request, now=parts.clock())
-        completed = Event.about(active, "rotation.call.completed", BROKER, parts.clock(), reason=step)
-        await parts.audit.append(replace(completed, outcome=done.outcome))
+        await parts.audit.append(
+            Event.about(active, "rotation.call.completed", BROKER, parts.clock(), reason=step, outcome=done.outcome)
+        )
         return done._replace(body=masked(done.body, found_in(done.body, Spellings(key.reveal()))))
 
     async def _cleared(self, claimed: _Try) -> None:

@@ -7,7 +7,7 @@ Until then the customer is asked and reminded, and operators learn if it takes t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -82,8 +82,7 @@ class RevocationCheck:
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.parts.clock()
-        completed = Event.about(row, "credential.probe.completed", BROKER, now, reason=probed.answer)
-        events = [replace(completed, outcome=probed.outcome, note=probed.distrust)]
+        events = [Event.about(row, "credential.probe.completed", BROKER, now, **probed.event_fields())]
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
         # rotation (14) the old key is dead upstream and is destroyed, or the upstream is asked again later
         if probed.answer is Answer.BAD_KEY:
