@@ -264,7 +264,7 @@ def _new(
         token_hash=token.keyed_hash(hash_key, operator_token),
         state=Validity.ACTIVE,
         created_at=now,
-        expires_at=now + TOKEN_DAYS * DAY_MS,
+        expires_at=later(now, TOKEN_DAYS * DAY_MS),
         created_by=created_by,
         needs_approval=needs_approval,
         approved_by=None,
@@ -297,10 +297,10 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
 
 
 def _ends_at(row: AccountRow, hashed: bytes) -> Millis:
-    """When a token of the account ends: the one of today, or until then the previous one."""
+    """When that token of the account ends: the present one, or the one before its renewal."""
     if hmac.compare_digest(row.token_hash, hashed):
         return row.expires_at
-    return row.expires_at if row.previous_until is None else min(row.previous_until, row.expires_at)
+    return row.previous_until or Millis(0)
 
 
 async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Millis) -> tuple[AccountRow, str]:

@@ -87,18 +87,22 @@ async def add_key(
 ) -> None:
     """Register another public key of a job.  Idempotent.
 
-    The previous ones prove nothing once ``overlap_s`` seconds have passed.  If this key is registered already, it ends
-    none of them.
+    The previous ones prove nothing once ``overlap_s`` seconds have passed.  If this key is the present one already, it
+    ends none of them.
 
     Raises:
-        Invalid: the key is not usable. RowAltered. Conflict: the job has ended, or too many keys overlap.
+        Invalid: the key is not usable. RowAltered.
+        Conflict: the job has ended, too many keys overlap, or the id is that of another key or of a previous one.
     """
     row.vouched_for()
     if row.state != Validity.ACTIVE:
         raise Conflict("This workload has ended; register a new one with `broker workload add`.")
     (fresh,) = public_key_set({"keys": [unverified_jwk]})["keys"]
-    if any(key["kid"] == fresh["kid"] for key in row.jwks["keys"]):
+    named = [key for key in row.jwks["keys"] if key["kid"] == fresh["kid"]]
+    if named == [fresh]:
         return
+    if named:
+        raise Conflict("This workload has, or had, a key of that id; make a new key pair.")
     ends = now // 1000 + overlap_s
     kept = [{**key, "exp": min(ends, key.get("exp", ends))} for key in keys_at(row, now)["keys"]] if overlap_s else []
     if len(kept) >= _MAX_KEYS:

@@ -75,6 +75,19 @@ async def test_a_key_says_itself_never_how_long_it_lasts(world: World) -> None:
     assert await may_sign_in(fresh)
 
 
+async def test_a_key_under_the_id_of_another_one_or_of_a_previous_one_is_refused(world: World) -> None:
+    """Else a success would be answered, and the job could not sign in."""
+    job = await world.job()
+    fresh, jwk = key(job)
+    (first,) = public(job.identity.private_jwk)["keys"]
+    path = f"/v1/workloads/{job.id}/keys"
+    refused = await world.call("POST", path, status=409, json={"jwk": {**jwk, "kid": first["kid"]}})
+    assert "make a new key pair" in refused["detail"]
+    await world.call("POST", path, json={"jwk": jwk, "overlap_seconds": 3600})
+    await world.call("POST", path, status=409, json={"jwk": first})
+    assert await may_sign_in(fresh)
+
+
 async def test_many_keys_at_once_are_refused(world: World) -> None:
     job = await world.job()
     for status in (200, 200, 200, 200, 409):
