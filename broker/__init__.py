@@ -52,7 +52,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     proxy | intake        one proxied call | receiving a key
     leases                short rights to use
     grants                who may use what, and how; policy is a pure function
-    care                  keys in use: whether upstream takes them, their age, policies
+    care                  keys in use: whether the upstream takes them, their age, policies
     credentials           what a key is: versions and their lawful moves; lifecycle is a pure function
     identity              who calls: workloads, operators
     organizations         the upstream's customers, and their end
@@ -95,7 +95,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     7   leases/leasing          puts a refusal on the record, then tells it
     8   leases/lease            makes the row of the lease, authenticated
     9   audit/log               makes event and row durable if no epoch has moved; if one has, it goes on from 5
-    10  keystore/keyring        opens the key, only where it is to be revealed
+    10  keystore/keyring        opens the key, only if it is to be revealed
     11  leases/leasing          refuses after all what was cut off while the key was opened
     12  formats/token           makes the lease's token, which can't be made from anything in the database
     13  web/api/leases          answers

@@ -34,7 +34,7 @@ RequestId = NewType("RequestId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
-# In place of an id where there is none.
+# In place of an id if there is none.
 NoId = Literal[""]
 
 PREFIXES: Final[Mapping[Callable[[str], str], str]] = {

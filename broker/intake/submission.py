@@ -8,7 +8,7 @@ because no Vault and no upstream may be asked while locks of the database are he
   has to paste again.
 - :meth:`~broker.credentials.verification.Verification.run` asks the upstream, then calls :meth:`Submissions.settle`
   back, as the last of the transaction that decides about the key.  So the link and its key never disagree: if the
-  upstream says that the key is bad, the link works again.
+  the upstream says that the key is bad, the link works again.
 """
 
 from __future__ import annotations

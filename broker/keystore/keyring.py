@@ -39,7 +39,7 @@ class Keyring:
         return await self._sealer(binding).seal(value, binding, about)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
-        # lease (10) the key itself, where it is to be revealed
+        # lease (10) the key itself, if it is to be revealed
         return await self._holder(sealed).open(sealed, binding)
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:

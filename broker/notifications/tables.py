@@ -107,5 +107,5 @@ class DeliveryRow(TenantOwned, Table):
 
     @property
     def webhook_id(self) -> WebhookId | None:
-        """The webhook that it goes to; None where it goes elsewhere."""
+        """The webhook that it goes to; None if it goes elsewhere."""
         return WebhookId(self.destination) if self.channel == "webhook" else None

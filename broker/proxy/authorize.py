@@ -255,7 +255,7 @@ def _refused(grant: Grant, call: ProxiedCall) -> Denied | None:
 
 
 def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]:
-    """What a use takes from: upstream's patience, and the grant's rate and number of uses."""
+    """What a use takes from: the upstream's patience, and the grant's rate and number of uses."""
     quotas: list[Quota] = [quota.Cooldown(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
     if grant.rate is not None:
         quotas.append(quota.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
@@ -265,7 +265,7 @@ def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]
 
 
 def _uses_of(grant: Grant) -> str:
-    """The id of the grant's number of uses; "" where it has none."""
+    """The id of the grant's number of uses; "" if it has none."""
     return f"{grant.id}/uses" if grant.max_uses is not None else ""
 
 

@@ -45,11 +45,11 @@ class Proxy:
     async def call(self, call: ProxiedCall) -> AsyncIterator[Answer]:
         """Forward one call; the answer streams while the context is open.
 
-        ``call.tries`` counts how often it was sent, also where this raises.
+        ``call.tries`` counts how often it was sent, also if this raises.
 
         Raises:
             LeaseTokenRefused, LeaseOver, LeaseDenied, WrongTarget, PathRefused, QueryRefused, GrantRateLimited,
-            UpstreamRateLimited: refused before the key was opened; recorded where the lease is known.
+            UpstreamRateLimited: refused before the key was opened; recorded if the lease is known.
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
         lease = await self._authorizer.admitted(call)  # (3), (4)

@@ -1,4 +1,4 @@
-"""The lease of a call that came with an access token alone, where the grant allows that."""
+"""The lease of a call that came with an access token alone, if the grant allows that."""
 
 from __future__ import annotations
 

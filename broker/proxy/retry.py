@@ -26,8 +26,8 @@ _CAP_S = 5.0
 class Answered(Protocol):
     """What an answer says about trying again.
 
-    ``asked`` is the seconds for which upstream wants no more calls, None if the answer isn't about its rate;
-    ``bad_key`` says that upstream refuses the key.
+    ``asked`` is the seconds for which the upstream wants no more calls, None if the answer isn't about its rate;
+    ``bad_key`` says that the upstream refuses the key.
     """
 
     @property

@@ -121,11 +121,10 @@ class ProxiedCall:
 class Use:
     """A use that is on the record, and what comes of it.
 
-    ``fallback`` is the previous key, where a rotation's grace window still holds it.  ``taken`` is the number of
-    uses that this one was taken from, "" where the grant has none; ``opened`` says that it can't be given back.
-    ``retries`` says whether grant and provider let a call be tried again.
-    ``asked`` is for how many seconds upstream wants no more calls, None where its answer isn't about its rate; nobody
-    calls it for ``pause`` of them.
+    ``fallback`` is the previous key, if a rotation's grace window still holds it.  ``taken`` is the number of uses that
+    this one was taken from, "" if the grant has none.  ``opened`` says that the use can't be given back.  ``retries``
+    says whether grant and provider let a call be tried again.  ``asked`` is for how many seconds the upstream wants no
+    more calls, None if its answer isn't about its rate.  Nobody calls it for ``pause`` of them.
     """
 
     authorized: Event
@@ -146,7 +145,7 @@ class Use:
 
     @property
     def refused(self) -> bool:
-        """Whether upstream refused the key; an answer about its rate says nothing of the key."""
+        """Whether the upstream refused the key; an answer about its rate says nothing of the key."""
         return self.asked is None and self.status in self.definition.verify.bad_key
 
     def outcome(self) -> Outcome:

@@ -70,11 +70,12 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
 _note: TypeAdapter[str] = TypeAdapter(Note)
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Reference = Annotated[ids.Reference, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-ReferencePath = Annotated[ids.Reference, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Id or name.")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Reference = Annotated[ids.Reference, StringConstraints(pattern=_NAME)]
+ReferencePath = Annotated[ids.Reference, Path(pattern=_NAME, description="Id or name.")]
 # By whose id a list is narrowed.
-IdSought = Annotated[ids.Id, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+IdSought = Annotated[ids.Id, StringConstraints(pattern=_NAME)]
 # What is asked for as one, and has the form of an id; whether there is such a thing is the look-up's to say.
 IdPath = Annotated[ids.Id, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
 Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
