@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx2
-import typer
 
-from broker.base.shown import shown
+from broker.cli import running
 from broker.cli.account import Account, AccountUnusable, stored
-from broker.cli.output import say
+from broker.cli.failing import fail, fail_call
 from broker.client.connecting import ProxyUnusable, caller
 from broker.client.errors import CallFailed, answer, unreachable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PROXY = "BROKER_CLIENT_PROXY"
+_PAGE = 500
 
 
 def broker_url() -> str:
@@ -43,7 +43,8 @@ def client_proxy() -> str | None:
 
 def call(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call as the operator; if it fails, this ends the command with a plain text."""
-    return send(method, path, headers=_authorization(), **options)
+    headers = {**_authorization(), **options.pop("headers", {})}
+    return send(method, path, headers=headers, **options)
 
 
 def download(path: str, take: Callable[[str], object]) -> None:
@@ -94,25 +95,13 @@ def send(method: str, path: str, **options: Any) -> dict[str, Any]:
         return answer(http.request(method, path, **options))
 
 
-def pages(path: str, **params: Any) -> list[dict[str, Any]]:
-    """Every item of a list, page by page."""
-    items: list[dict[str, Any]] = []
-    cursor = ""
+def pages(path: str, **params: Any) -> Iterator[dict[str, Any]]:
+    """The items of a list, asked for page by page as they are taken."""
+    wanted = {name: value for name, value in params.items() if value is not None}
+    size, cursor = min(_PAGE, running.limit() or _PAGE), ""
     while True:
-        wanted = {name: value for name, value in params.items() if value is not None}
-        found = call("GET", path, params={**wanted, "limit": 500, "cursor": cursor})
-        items += found["items"]
+        found = call("GET", path, params={**wanted, "limit": size, "cursor": cursor})
+        yield from found["items"]
         if not found["next"]:
-            return items
+            return
         cursor = found["next"]
-
-
-def fail_call(error: CallFailed) -> NoReturn:
-    """End the command with what the broker said."""
-    fail(shown(f"{error} [{error.code}]"))
-
-
-def fail(text: str) -> NoReturn:
-    """End the command with ``text`` on standard error and status 1."""
-    say(f"error: {text}", err=True, fg="red")
-    raise typer.Exit(1)

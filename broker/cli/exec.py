@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from broker.cli.ambient import without_identity
-from broker.cli.api import fail, fail_call
+from broker.cli.failing import fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
 from broker.cli.output import say
 from broker.client.client import Client

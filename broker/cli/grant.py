@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from broker.cli.api import call, fail, pages
-from broker.cli.output import AsJson, listing, show
+from broker.cli.api import call, pages
+from broker.cli.asking import Yes, insist
+from broker.cli.failing import Status, fail
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, listing, show
 
 app = typer.Typer(no_args_is_help=True, help="Who may use what.")
 
-_COLUMNS = ["id", "workload", "organization", "provider", "label", "modes", "limits", "max_ttl", "expires_at", "state"]
+Grant = Annotated[str, typer.Argument(help="Its id, grt_…; `broker grant list` shows it.")]
+
+_COLUMNS = Columns("workload organization provider id", "state modes limits label expires_at max_ttl")
+# So many are named in a question.
+_NAMED = 10
 _RATES = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 
 
@@ -56,7 +64,7 @@ def add(
         "expires_at": expires,
     }
     made = call("POST", "/v1/grants", json=wanted)["items"]
-    _listing(made, as_json)
+    listing(made if as_json else map(_row, made), _COLUMNS, as_json)
     for grant in made:
         if grant["state"] == "waiting":
             typer.echo(
@@ -80,11 +88,17 @@ def _rate(text: str) -> dict[str, int]:
     return {"uses": int(uses), "seconds": _RATES[unit]}
 
 
-def _listing(items: list[dict[str, Any]], as_json: bool) -> None:
-    listing(items if as_json else [{**item, "limits": _limits(item)} for item in items], _COLUMNS, as_json)
+def _row(grant: Item) -> Item:
+    """A grant as people read it."""
+    return {
+        **grant,
+        "organization": grant["organization_slug"],
+        "workload": grant["workload_name"],
+        "limits": _limits(grant),
+    }
 
 
-def _limits(grant: dict[str, Any]) -> str:
+def _limits(grant: Item) -> str:
     """What the grant limits, in a cell."""
     words = [f"{','.join(rule['methods'])} {','.join(rule['paths'])}" for rule in grant["rules"]]
     if grant["presets"]:
@@ -99,25 +113,73 @@ def _limits(grant: dict[str, Any]) -> str:
 
 
 @app.command("list")
+@prints_list(_COLUMNS, _row)
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
     workload: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only this label.")] = None,
+    state: Annotated[str | None, typer.Option(help="active, waiting, expired or revoked.")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a second person.")] = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Iterable[Item]:
     """Grants."""
-    _listing(pages("/v1/grants", organization=org, workload=workload, waiting=waiting or None), as_json)
+    return pages(
+        "/v1/grants",
+        organization=org,
+        workload=workload,
+        provider=provider,
+        label=label,
+        state=state,
+        waiting=waiting or None,
+    )
+
+
+@app.command("show")
+def show_(grant: Grant, as_json: AsJson = False) -> None:
+    """One grant."""
+    found = call("GET", f"/v1/grants/{grant}")
+    show(found if as_json else {**found, "rules": _limits({**found, "presets": []})}, as_json)
 
 
 @app.command()
-def approve(grant_id: str, as_json: AsJson = False) -> None:
+def approve(grant: Grant, as_json: AsJson = False) -> None:
     """Let a job see keys, as the second person that this needs (role security or admin)."""
-    show(call("POST", f"/v1/grants/{grant_id}/approve"), as_json)
+    show(call("POST", f"/v1/grants/{grant}/approve"), as_json)
 
 
 @app.command()
 def revoke(
-    grant_id: str, reason: Annotated[str, typer.Option(help="For the record.")] = "", as_json: AsJson = False
+    grant: Annotated[str, typer.Argument(help="Its id, grt_…; with --all, left out.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="All grants of --workload, --org and --provider.")] = False,
+    workload: Annotated[str | None, typer.Option(help="With --all: of this job.")] = None,
+    org: Annotated[str | None, typer.Option("--org", help="With --all: over this organization.")] = None,
+    provider: Annotated[str | None, typer.Option(help="With --all: over this provider's keys.")] = None,
+    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Take a grant back: no lease or use under it from now on."""
-    show(call("POST", f"/v1/grants/{grant_id}/revoke", json={"reason": reason}), as_json)
+    """Take a grant back, or all that fit: no lease or use under them from now on."""
+    body = {"reason": reason}
+    if not every:
+        if not grant or workload or org or provider:
+            fail("Name one grant by its id, or add --all with --workload, --org or --provider.", Status.USAGE, "usage")
+        show(call("POST", f"/v1/grants/{grant}/revoke", json=body), as_json)
+        return
+    if grant or not (workload or org or provider):
+        fail("--all takes back what --workload, --org and --provider name; give one of them.", Status.USAGE, "usage")
+    found = list(pages("/v1/grants", organization=org, workload=workload, provider=provider, state="active"))
+    found += pages("/v1/grants", organization=org, workload=workload, provider=provider, state="waiting")
+    if found:
+        insist("Revoking them", _what_ends(found), yes=yes)
+    revoked = [call("POST", f"/v1/grants/{one['id']}/revoke", json=body) for one in found]
+    listing(revoked if as_json else map(_row, revoked), _COLUMNS, as_json)
+
+
+def _what_ends(grants: list[dict[str, Any]]) -> str:
+    jobs, slugs = _named(grants, "workload_name"), _named(grants, "organization_slug")
+    return f"It ends {len(grants)} grants, of {jobs} over {slugs}."
+
+
+def _named(grants: list[dict[str, Any]], field: str) -> str:
+    names = sorted({grant[field] for grant in grants})
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broker.cli.api import download, fail, pages
-from broker.cli.output import AsJson, listing, say
+from broker.cli.api import call, download, pages
+from broker.cli.failing import Status, fail
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were exposed.")
 
 
+Incident = Annotated[str, typer.Argument(help="Its id, exp_…; `broker incident list` shows it.")]
+
+
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Exposures, oldest first."""
-    columns = ["id", "organization", "credential", "version", "found_by", "where", "since", "reported_at", "rotation"]
-    listing(pages("/v1/exposures"), columns, as_json)
+@prints_list(
+    Columns("organization provider id", "reported_at version found_by since where credential rotation"),
+    lambda row: {**row, "organization": row["organization_slug"]},
+)
+def list_(
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
+) -> Iterable[Item]:
+    """Exposures, newest first."""
+    return pages("/v1/exposures", organization=org, order="newest")
+
+
+@app.command("show")
+def show_(exposure_id: Incident, as_json: AsJson = False) -> None:
+    """One exposure."""
+    show(call("GET", f"/v1/exposures/{exposure_id}"), as_json)
 
 
 @app.command()
 def timeline(
-    exposure_id: str,
+    exposure_id: Incident,
     out: Annotated[Path | None, typer.Option(help="File to write; left out, standard output.")] = None,
+    _as_json: AsJson = False,
 ) -> None:
-    """Export who could have used the key and every use since, one JSON value a line."""
+    """Export who could have used the key and every use since, one JSON value a line, with and without --json."""
     path = f"/v1/exposures/{exposure_id}/timeline"
     if out is None:
         download(path, say)
@@ -34,4 +52,6 @@ def timeline(
         with out.open("x", encoding="utf-8") as file:
             download(path, lambda line: file.write(line + "\n"))
     except FileExistsError:
-        fail(f"{out} exists already; name another file.")
+        fail(f"{out} exists already; name another file.", Status.CONFLICT)
+    except OSError as error:
+        fail(f"{out}: can't be written ({error.strerror}); name another file with --out.")

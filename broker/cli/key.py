@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from broker.cli.api import call, fail, pages
+from broker.cli.api import call, pages
+from broker.cli.asking import Yes, insist_on_ending
+from broker.cli.credential import about_a_credential, about_a_request, newest_version
+from broker.cli.failing import fail
+from broker.cli.lists import prints_list
 from broker.cli.operator import read_secret
-from broker.cli.output import AsJson, listing, say, show
+from broker.cli.output import AsJson, Columns, Item, Wide, listing, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Customers' keys.")
 
@@ -16,6 +21,32 @@ Org = Annotated[str, typer.Option("--org", help="Organization: slug or id.")]
 Provider = Annotated[str, typer.Option(help="Provider id; `broker provider list` shows them.")]
 Label = Annotated[str, typer.Option(help="Tells several keys of one organization apart.")]
 Reason = Annotated[str, typer.Option(help="For the record.")]
+Version = Annotated[int, typer.Option("--version", help="Its number, as `broker key list` shows it.")]
+
+_COLUMNS = Columns("organization provider label version status", "credential health last4 awaiting_days staged_at")
+_VERSIONS = Columns("version status health last4 fingerprint", "awaiting_days staged_at activated_at")
+_HOLDERS = Columns(
+    "name holds_until open_leases open_reveals", "uses last_use reveals last_revealed open_uses workload"
+)
+# A key in one of these states isn't used any more, nor will it be.
+_OVER = frozenset({"revoked", "destroyed"})
+_OF_VERSIONS = (
+    "version",
+    "state",
+    "status",
+    "verdict",
+    "health",
+    "last4",
+    "fingerprint",
+    "staged_at",
+    "verified_at",
+    "activated_at",
+    "retired_at",
+    "revoked_at",
+    "revocation_confirmed_at",
+    "awaiting_days",
+    "destroyed_at",
+)
 
 
 @app.command()
@@ -72,62 +103,84 @@ def add(
 
 
 @app.command("list")
+@prints_list(_COLUMNS, lambda row: {**row, "credential": row["credential"] or row["intake"]})
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only this label.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only versions in this state: staged, verified, active, retiring, revoked or destroyed."),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(
             help="due_soon, overdue, never_used, failing, unreachable, paused, rotating or awaiting_revocation."
         ),
     ] = None,
-    as_json: AsJson = False,
-) -> None:
+    ended: Annotated[bool, typer.Option("--ended", help="Also revoked and destroyed versions.")] = False,
+) -> Iterable[Item]:
     """Keys that are held, and requests that wait for a customer."""
-    slugs = {item["id"]: item["slug"] for item in pages("/v1/organizations")}
-    rows = [
-        {
-            **credential,
-            **version,
-            "organization": slugs.get(credential["organization"], ""),
-            "credential": credential["id"],
-        }
-        for credential in pages("/v1/credentials", organization=org, only=only)
-        for version in credential["versions"]
-    ]
-    if only is None:
-        open_ = [intake for intake in pages("/v1/intakes", organization=org) if intake["state"] == "open"]
-        rows += [_waiting(intake, slugs) for intake in open_]
-    columns = [
-        "organization",
-        "provider",
-        "label",
-        "number",
-        "status",
-        "awaiting_days",
-        "health",
-        "last4",
-        "fingerprint",
-        "staged_at",
-        "credential",
-    ]
-    listing(rows, columns, as_json)
+    narrowed = {"organization": org, "provider": provider, "label": label}
+    for credential in pages("/v1/credentials", only=only, **narrowed):
+        for version in credential["versions"]:
+            if _wanted(version, state, ended=ended or only is not None):
+                yield _held(credential, version)
+    if only is None and state is None:
+        for intake in pages("/v1/intakes", state="open", **narrowed):
+            yield _awaited(intake)
 
 
-def _waiting(intake: dict[str, Any], slugs: dict[str, str]) -> dict[str, Any]:
+def _wanted(version: Item, state: str | None, *, ended: bool) -> bool:
+    if state is not None:
+        return bool(version["state"] == state)
+    # What upstream may still take is not over yet.
+    return ended or version["state"] not in _OVER or version["awaiting_days"] is not None
+
+
+def _held(credential: Item, version: Item) -> Item:
+    about = {name: value for name, value in version.items() if name not in {"number", "intake"}}
+    return {**_row(credential, "key", credential["id"], version["intake"]), **about, "version": version["number"]}
+
+
+def _awaited(intake: Item) -> Item:
+    row = _row(intake, "request", intake["credential"], intake["id"])
+    status = "rotation requested" if intake["rotation"] else "requested"
+    return {**row, "state": "requested", "status": status, "staged_at": intake["created_at"]}
+
+
+def _row(of: Item, kind: str, credential: str | None, intake: str | None) -> dict[str, Any]:
+    """What a held key and a request have in common; every row has the same fields."""
     return {
-        "organization": slugs.get(intake["organization"], ""),
-        "provider": intake["provider"],
-        "label": intake["label"],
-        "state": "requested",
-        "status": "rotation requested" if intake["rotation"] else "requested",
-        "staged_at": intake["created_at"],
-        "credential": intake["id"],
+        "kind": kind,
+        "organization": of["organization_slug"],
+        "organization_id": of["organization"],
+        "provider": of["provider"],
+        "label": of["label"],
+        "credential": credential,
+        "intake": intake,
+        "contact": of["contact"],
+        **dict.fromkeys(_OF_VERSIONS),
     }
 
 
+@app.command("show")
+@about_a_credential
+def show_(_credential_id: str, as_json: AsJson = False) -> None:
+    """One credential, and every version of it."""
+    found = call("GET", f"/v1/credentials/{_credential_id}")
+    if as_json:
+        show(found, as_json)
+        return
+    show({name: value for name, value in found.items() if name != "versions"}, as_json)
+    say("")
+    listing([{**held, "version": held["number"]} for held in found["versions"]], _VERSIONS, as_json)
+
+
 @app.command()
+@about_a_credential
 def rotate(
-    credential_id: str,
+    _credential_id: str,
     contact: Annotated[
         str | None, typer.Option("--from", help="The Organization Admin's e-mail address; left out, who gave the key.")
     ] = None,
@@ -147,7 +200,7 @@ def rotate(
         "grace_minutes": grace_minutes,
         "deadline_hours": deadline_hours,
     }
-    made = call("POST", f"/v1/credentials/{credential_id}/rotate", json=wanted)
+    made = call("POST", f"/v1/credentials/{_credential_id}/rotate", json=wanted)
     if as_json:
         show(made, as_json)
         return
@@ -158,13 +211,14 @@ def rotate(
 
 
 @app.command()
+@about_a_request
 def link(
-    intake_id: str,
+    _intake_id: str,
     hours: Annotated[int, typer.Option(help="How long the link lasts.")] = 72,
     as_json: AsJson = False,
 ) -> None:
     """Make a new link for a request that still waits; the previous one stops working."""
-    made = call("POST", f"/v1/intakes/{intake_id}/link", json={"hours": hours})
+    made = call("POST", f"/v1/intakes/{_intake_id}/link", json={"hours": hours})
     if as_json:
         show(made, as_json)
         return
@@ -182,9 +236,10 @@ def _say_also_open(made: dict[str, Any]) -> None:
 
 
 @app.command()
-def status_link(credential_id: str, as_json: AsJson = False) -> None:
+@about_a_credential
+def status_link(_credential_id: str, as_json: AsJson = False) -> None:
     """Make a new status code for the customer; every code and status link before stops working."""
-    made = call("POST", f"/v1/credentials/{credential_id}/status-link")
+    made = call("POST", f"/v1/credentials/{_credential_id}/status-link")
     if as_json:
         show(made, as_json)
         return
@@ -193,37 +248,26 @@ def status_link(credential_id: str, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@about_a_credential
 def holders(
-    credential_id: str,
-    version: Annotated[int | None, typer.Option(help="Left out, the newest.")] = None,
+    _credential_id: str,
+    version: Annotated[int | None, typer.Option("--version", help="Left out, the newest.")] = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Who still holds a version of the key, and who used it."""
-    number = version or max(
-        (found["number"] for found in call("GET", f"/v1/credentials/{credential_id}")["versions"]), default=1
-    )
-    found = call("GET", f"/v1/credentials/{credential_id}/versions/{number}/holders")
+    number = version or newest_version(_credential_id)
+    found = call("GET", f"/v1/credentials/{_credential_id}/versions/{number}/holders")
     if as_json:
         show(found, as_json)
         return
-    columns = [
-        "name",
-        "workload",
-        "open_leases",
-        "open_reveals",
-        "holds_until",
-        "reveals",
-        "last_revealed",
-        "open_uses",
-        "uses",
-        "last_use",
-    ]
-    listing(found["items"], columns, as_json)
+    listing(found["items"], _HOLDERS, as_json, wide=wide)
 
 
 @app.command()
+@about_a_credential
 def policy(
-    credential_id: str,
+    _credential_id: str,
     rotation_days: Annotated[int | None, typer.Option(help="Left out, the organization's or provider's.")] = None,
     max_age_days: Annotated[int | None, typer.Option(help="From this age on a key is over its time.")] = None,
     on_max_age: Annotated[str, typer.Option(help="warn or refuse.")] = "warn",
@@ -231,12 +275,13 @@ def policy(
 ) -> None:
     """Decide how old the credential's keys may become."""
     wanted = {"rotation_days": rotation_days, "max_age_days": max_age_days, "on_max_age": on_max_age}
-    show(_flat(call("POST", f"/v1/credentials/{credential_id}/policy", json=wanted)), as_json)
+    show(_flat(call("POST", f"/v1/credentials/{_credential_id}/policy", json=wanted)), as_json)
 
 
 @app.command()
+@about_a_credential
 def exposed(
-    credential_id: str,
+    _credential_id: str,
     found_by: Annotated[str, typer.Option(help="Who found it.")],
     where: Annotated[str, typer.Option(help="Where it was found; never the key itself.")],
     version: Annotated[int | None, typer.Option(help="Left out, the one in use.")] = None,
@@ -244,9 +289,12 @@ def exposed(
     note: Annotated[str, typer.Option(help="For the record.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """An exposed key: cut it off now, ask the customer for a new one, watch the old one die."""
+    """An exposed key: cut it off now, ask the customer for a new one, watch the old one die.
+
+    This asks nothing, as every second counts.  It can't be undone.
+    """
     wanted = {"version": version, "found_by": found_by, "where": where, "since": since, "note": note}
-    made = call("POST", f"/v1/credentials/{credential_id}/exposure", json=wanted)
+    made = call("POST", f"/v1/credentials/{_credential_id}/exposure", json=wanted)
     if as_json:
         show(made, as_json)
         return
@@ -261,33 +309,46 @@ def exposed(
 
 
 @app.command()
-def cancel(intake_id: str, as_json: AsJson = False) -> None:
+@about_a_request
+def cancel(_intake_id: str, as_json: AsJson = False) -> None:
     """Take an open request back."""
-    show(call("POST", f"/v1/intakes/{intake_id}/cancel"), as_json)
+    show(call("POST", f"/v1/intakes/{_intake_id}/cancel"), as_json)
 
 
 @app.command()
+@about_a_credential
 def revoke(
-    credential_id: str,
-    version: Annotated[int | None, typer.Option(help="Only this version; left out, the whole credential.")] = None,
+    _credential_id: str,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Only this version; left out, the whole credential.")
+    ] = None,
     reason: Reason = "",
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cut a credential (or one version of it) off: no lease or use from now on."""
-    path = f"/v1/credentials/{credential_id}" + (f"/versions/{version}" if version else "")
+    """Cut a credential (or one version of it) off: no lease or use from now on.
+
+    To replace a key that works, use `broker key rotate`: nothing stops then.
+    """
+    path = f"/v1/credentials/{_credential_id}"
+    what = f"Revoking version {version} of {_credential_id}" if version else f"Revoking the key {_credential_id}"
+    insist_on_ending(what, path, yes=yes)
+    path += f"/versions/{version}" if version else ""
     show(_flat(call("POST", f"{path}/revoke", json={"reason": reason})), as_json)
 
 
 @app.command()
-def activate(credential_id: str, version: int, as_json: AsJson = False) -> None:
+@about_a_credential
+def activate(_credential_id: str, version: Version, as_json: AsJson = False) -> None:
     """Decide that a held version, whose organization was unproven, may be used."""
-    show(call("POST", f"/v1/credentials/{credential_id}/versions/{version}/activate"), as_json)
+    show(call("POST", f"/v1/credentials/{_credential_id}/versions/{version}/activate"), as_json)
 
 
 @app.command()
-def destroy(credential_id: str, version: int, as_json: AsJson = False) -> None:
+@about_a_credential
+def destroy(_credential_id: str, version: Version, as_json: AsJson = False) -> None:
     """Erase the key material of a version that is not in use."""
-    show(call("POST", f"/v1/credentials/{credential_id}/versions/{version}/destroy"), as_json)
+    show(call("POST", f"/v1/credentials/{_credential_id}/versions/{version}/destroy"), as_json)
 
 
 def _flat(item: dict[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from broker import app as composition
 from broker import database, keystore_setup, kv_audit, schema
 from broker.app import Broker
 from broker.base.errors import BrokerError
-from broker.cli.api import fail
+from broker.cli.failing import fail
 from broker.cli.keystore_move import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
-from broker.cli.output import AsJson, listing
+from broker.cli.output import AsJson, Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.keystore.keyring import name_of
@@ -252,7 +252,7 @@ def audit(
                 told = f"{act.value.capitalize()} {len(chosen)} of the {len(found)} values that no row refers to?"
                 typer.confirm(told, abort=True, err=True)
             rows = [await _done(broker, values, one, act if one in chosen else None) for one in found]
-        listing(rows, ["value", "customer", "provider", "label", "state"], as_json)
+        listing(rows, Columns("customer provider label state value"), as_json)
         return sum(row["state"] not in _SETTLED for row in rows)
 
     if run_or_fail(run()):
@@ -311,7 +311,7 @@ def _lines(what: str) -> Advance:
 
 def _show(held: Mapping[str, int], as_json: bool) -> None:
     rows = [
-        {"master key": kek_id, "keystore": name_of(kek_id), "sealed values": count}
+        {"master_key": kek_id, "keystore": name_of(kek_id), "sealed_values": count}
         for kek_id, count in sorted(held.items())
     ]
-    listing(rows, ["master key", "keystore", "sealed values"], as_json)
+    listing(rows, Columns("master_key keystore sealed_values"), as_json)

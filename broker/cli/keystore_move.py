@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from broker import keystore_setup
 from broker.app import Broker
-from broker.cli.api import fail
+from broker.cli.failing import fail
 from broker.config import Settings
 from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keyring import name_of

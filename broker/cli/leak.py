@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Annotated
+
 import typer
 
 from broker.cli.api import pages
-from broker.cli.output import AsJson, listing
+from broker.cli.lists import prints_list
+from broker.cli.output import Columns, Item
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were found outside.")
 
 
+@app.callback()
+def _group() -> None:
+    """Keys that were found outside."""
+
+
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Every place where one was found, oldest first."""
-    columns = ["found_at", "organization", "provider", "credential", "version", "place", "found_by"]
-    listing(pages("/v1/leaks/findings"), columns, as_json)
+@prints_list(
+    Columns("organization provider version found_at", "place found_by credential"),
+    lambda row: {**row, "organization": row["organization_slug"]},
+)
+def list_(
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
+) -> Iterable[Item]:
+    """Every place where one was found, newest first."""
+    return pages("/v1/leaks/findings", organization=org, order="newest")

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from broker.cli.api import PROXY, call, fail, fail_call, pages
-from broker.cli.output import AsJson, listing, show
+from broker.cli.api import PROXY, call, pages
+from broker.cli.failing import fail, fail_call
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, show
 from broker.client.client import Client
 from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
@@ -31,7 +33,7 @@ Proxy = Annotated[
 ]
 Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
 Grant = Annotated[str, typer.Option(help="One of several grants; left out, the broadest.")]
-_COLUMNS = ["id", "organization", "provider", "label", "mode", "state", "issued_at", "expires_at"]
+LeaseId = Annotated[str, typer.Argument(help="The lease's id, lse_…")]
 
 
 def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
@@ -45,10 +47,10 @@ def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str,
         fail_call(error)
 
 
-def usable(identity: Path) -> Identity:
+def usable(identity: Path, *, registered: bool = True) -> Identity:
     """The identity in that file; ends the command if it is not usable."""
     try:
-        return read(identity)
+        return read(identity, registered=registered)
     except IdentityUnusable as error:
         fail(str(error))
 
@@ -73,44 +75,60 @@ def issue(
         show(issued, as_json)
         return
     shown = {name: issued[name] for name in ("token", "proxy_url", "expires_at", "last4", "key") if issued[name]}
-    show({"lease": issued["lease"]["id"], **shown}, as_json)
+    show({"lease": issued["lease"]["id"], **shown}, as_json, alone=("token", "key"))
+
+
+def _row(lease: Item) -> Item:
+    """A lease as people read it; a job isn't told names."""
+    return {
+        **lease,
+        "organization": lease.get("organization_slug") or lease["organization"],
+        "workload": lease.get("workload_name") or lease["workload"],
+    }
 
 
 @app.command("list")
+@prints_list(Columns("organization provider state id", "workload mode expires_at label issued_at"), _row)
 def list_(
     identity: Annotated[
-        Path | None, typer.Option("--identity", envvar="BROKER_IDENTITY", help="Only this job's.")
+        Path | None, typer.Option("--identity", envvar="BROKER_IDENTITY", help="Only this job's, as the job.")
     ] = None,
     org: Annotated[str | None, typer.Option("--org", help="Only this organization (as an operator).")] = None,
+    workload: Annotated[str | None, typer.Option(help="Only this job's (as an operator).")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider's (as an operator).")] = None,
+    state: Annotated[str | None, typer.Option(help="active, expired, ended or revoked (as an operator).")] = None,
     proxy: Proxy = None,
-    as_json: AsJson = False,
-) -> None:
-    """Leases: a job's own, or as an operator those of the organizations you see."""
-    items = as_job(identity, proxy, Client.leases)["items"] if identity else pages("/v1/leases", organization=org)
-    listing(items, _COLUMNS, as_json)
+) -> Iterable[Item]:
+    """Leases, newest first: a job's own, or as an operator those of the organizations you see."""
+    if identity:
+        items: Iterable[Item] = as_job(identity, proxy, Client.leases)["items"]
+        return items
+    return pages("/v1/leases", organization=org, workload=workload, provider=provider, state=state, order="newest")
 
 
 @app.command("show")
-def show_(lease_id: str, as_json: AsJson = False) -> None:
+def show_(lease_id: LeaseId, as_json: AsJson = False) -> None:
     """One lease, as an operator."""
     show(call("GET", f"/v1/leases/{lease_id}"), as_json)
 
 
 @app.command()
-def renew(lease_id: str, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False) -> None:
+def renew(
+    lease_id: LeaseId, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False
+) -> None:
     """Extend a lease."""
     show(as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)), as_json)
 
 
 @app.command()
-def end(lease_id: str, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
+def end(lease_id: LeaseId, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Give a lease back."""
     show(as_job(identity, proxy, lambda job: job.end(lease_id)), as_json)
 
 
 @app.command()
 def revoke(
-    lease_id: str, reason: Annotated[str, typer.Option(help="For the record.")] = "", as_json: AsJson = False
+    lease_id: LeaseId, reason: Annotated[str, typer.Option(help="For the record.")] = "", as_json: AsJson = False
 ) -> None:
     """Cut a lease off, as an operator."""
     show(call("POST", f"/v1/leases/{lease_id}/revoke", json={"reason": reason}), as_json)

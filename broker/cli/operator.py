@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
 from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember, remember_or_show
-from broker.cli.api import broker_url, call, fail, fail_call, pages, send
-from broker.cli.output import AsJson, listing, say, show
+from broker.cli.api import broker_url, call, pages, send
+from broker.cli.failing import fail, fail_call
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, say, show
 from broker.client.connecting import refuse_in_clear
 from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
 
+OperatorId = Annotated[str, typer.Argument(help="Its id, opr_…; `broker operator list` shows it.")]
 Shown = Annotated[bool, typer.Option("--print", help="Print the token instead of keeping it on this machine.")]
 
 
@@ -97,14 +101,14 @@ def login() -> None:
 
 @app.command()
 def add(
-    name: str,
+    name: Annotated[str, typer.Argument(help="Whose account it is.")],
     role: Annotated[list[str], typer.Option(help="operator, security or admin; may be repeated.")],
     org: Annotated[list[str] | None, typer.Option(help="Only these customers; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a named account; its token is printed this once."""
     made = call("POST", "/v1/operators", json={"name": name, "roles": role, "organizations": org or None})
-    show({**made["operator"], "token": made["token"]}, as_json)
+    show({**made["operator"], "token": made["token"]}, as_json, alone=("token",))
     if made["operator"]["state"] == "waiting":
         typer.echo(
             "The token does nothing yet: within 72 hours, somebody else with the role security or admin has to run "
@@ -114,18 +118,22 @@ def add(
 
 
 @app.command()
-def approve(operator_id: str, as_json: AsJson = False) -> None:
+def approve(operator_id: OperatorId, as_json: AsJson = False) -> None:
     """Let an admin's account work, as the second person that this needs (role security or admin)."""
     show(call("POST", f"/v1/operators/{operator_id}/approve"), as_json)
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Every account."""
-    listing(pages("/v1/operators"), ["id", "name", "roles", "organizations", "state", "expires_at"], as_json)
+@prints_list(Columns("name roles state id", "expires_at organizations"))
+def list_(
+    state: Annotated[str | None, typer.Option(help="active, waiting, expired or revoked.")] = None,
+    name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+) -> Iterable[Item]:
+    """Accounts."""
+    return pages("/v1/operators", state=state, name=name)
 
 
 @app.command()
-def revoke(operator_id: str, as_json: AsJson = False) -> None:
+def revoke(operator_id: OperatorId, as_json: AsJson = False) -> None:
     """End an account."""
     show(call("POST", f"/v1/operators/{operator_id}/revoke"), as_json)

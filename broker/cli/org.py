@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from broker.cli.api import call, pages
-from broker.cli.output import AsJson, listing, show
+from broker.cli.asking import Yes, insist_on_ending
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, show
 
 app = typer.Typer(no_args_is_help=True, help="Customer organizations.")
+
+Organization = Annotated[str, typer.Argument(help="Slug or id.")]
 
 
 @app.command()
 def add(
-    slug: str,
+    slug: Annotated[str, typer.Argument(help="Small letters, digits and hyphens, such as acme-power.")],
     name: Annotated[str | None, typer.Option(help="As the customer writes it.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -23,14 +28,24 @@ def add(
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+@prints_list(Columns("slug name state id", "rotation_days created_at"))
+def list_(
+    state: Annotated[str | None, typer.Option(help="active or revoked.")] = None,
+    name: Annotated[str | None, typer.Option(help="Part of the slug or the name.")] = None,
+) -> Iterable[Item]:
     """The organizations that you may see."""
-    listing(pages("/v1/organizations"), ["id", "slug", "name", "state", "created_at"], as_json)
+    return pages("/v1/organizations", state=state, name=name)
+
+
+@app.command("show")
+def show_(organization: Organization, as_json: AsJson = False) -> None:
+    """One organization."""
+    show(call("GET", f"/v1/organizations/{organization}"), as_json)
 
 
 @app.command()
 def policy(
-    organization: str,
+    organization: Organization,
     rotation_days: Annotated[int | None, typer.Option(help="Left out, each provider's own interval.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,9 +55,12 @@ def policy(
 
 @app.command()
 def revoke(
-    organization: str,
+    organization: Organization,
     reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Cut an organization and its credentials off, for good: no lease, use or submission under it from now on."""
-    show(call("POST", f"/v1/organizations/{organization}/revoke", json={"reason": reason}), as_json)
+    path = f"/v1/organizations/{organization}"
+    insist_on_ending(f"Revoking the organization {organization}", path, yes=yes)
+    show(call("POST", f"{path}/revoke", json={"reason": reason}), as_json)

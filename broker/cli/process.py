@@ -11,7 +11,7 @@ import uvloop
 from broker import schema
 from broker.base.errors import BrokerError
 from broker.base.logs import configure
-from broker.cli.api import fail
+from broker.cli.failing import fail
 from broker.config import Settings, SettingsUnusable, load
 from broker.formats.head import Unreadable
 from broker.keystore.keystore import CannotOpen

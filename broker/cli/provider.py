@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from broker.cli.api import fail, pages
-from broker.cli.output import AsJson, listing, say
+from broker.cli.api import call, pages
+from broker.cli.failing import fail
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, say, show
 
 if TYPE_CHECKING:
     from broker.providers.definition import Definition
@@ -20,14 +22,23 @@ app = typer.Typer(no_args_is_help=True, help="Upstreams, declared in TOML.")
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+@prints_list(Columns("id title", "base_url placement rotation_days"))
+def list_() -> Iterable[Item]:
     """The upstreams that the broker knows."""
-    listing(pages("/v1/providers"), ["id", "title", "base_url", "placement", "rotation_days"], as_json)
+    return pages("/v1/providers")
+
+
+@app.command("show")
+def show_(
+    provider: Annotated[str, typer.Argument(help="Its id; `broker provider list` shows it.")], as_json: AsJson = False
+) -> None:
+    """One upstream."""
+    show(call("GET", f"/v1/providers/{provider}"), as_json)
 
 
 @app.command()
 def check(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="The provider file, in TOML.")],
     offline: Annotated[bool, typer.Option("--offline", help="Don't ask the host for its certificate.")] = False,
     variable: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of a part of the host, to ask a customer's; may be repeated.")

@@ -10,12 +10,12 @@ import typer
 from broker import app as composition
 from broker import database, restored
 from broker.base.clock import Millis, parse_rfc3339, rfc3339
-from broker.cli.api import fail
-from broker.cli.output import AsJson, listing
+from broker.cli.failing import fail
+from broker.cli.output import AsJson, Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 
-_COLUMNS = ("what", "id", "name", "of")
+_COLUMNS = Columns("what id name of")
 
 
 def register(app: typer.Typer) -> None:

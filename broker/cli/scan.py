@@ -16,7 +16,7 @@ from rich.console import Console
 
 from broker.base.shown import shown
 from broker.cli.api import call, client_proxy, send
-from broker.cli.output import AsJson, listing, say
+from broker.cli.output import AsJson, Columns, listing, say
 from broker.cli.unfailing import unfailing
 from broker.client.client import Client
 from broker.client.errors import CallFailed
@@ -34,6 +34,7 @@ _PLACE_MAX = 200
 _TROUBLE = 2
 # So many candidates are kept, and one file may fill half of the room that is left. No file system has longer names.
 _KEPT_MAX = 200_000
+_COLUMNS = Columns("where provider ours organization", "count key credential version state")
 _NAME_MAX = 4_096
 
 
@@ -285,13 +286,10 @@ def _confirmed(question: str) -> bool:
 
 def _print(found: list[_Found], whole: bool, as_json: bool) -> None:
     if as_json:
-        for one in found:
-            typer.echo(json.dumps(one.shown()))
+        listing([one.shown() for one in found], _COLUMNS, as_json)
         return
     if not found:
         typer.echo("No key was found." if whole else "No key was found in what could be read.")
         return
     rows = [{**one.shown(), "where": f"{one.where}:{one.hit.line}:{one.hit.column}"} for one in found]
-    listing(
-        rows, ["where", "count", "provider", "key", "ours", "organization", "credential", "version", "state"], False
-    )
+    listing(rows, _COLUMNS, as_json)

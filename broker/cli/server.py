@@ -19,9 +19,9 @@ from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
 from broker.cli import onetime
-from broker.cli.api import fail
 from broker.cli.demo.story import play
-from broker.cli.output import AsJson, listing
+from broker.cli.failing import fail
+from broker.cli.output import AsJson, Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.credentials.due import undeclared
@@ -223,7 +223,7 @@ def doctor(
             {"setting": f"BROKER_{name.upper()}", "default": str(field.default), "meaning": field.description}
             for name, field in Settings.model_fields.items()
         ]
-        listing(rows, ["setting", "default", "meaning"], as_json)
+        listing(rows, Columns("setting default meaning"), as_json)
         return
     settings = settings_of_process()
     if all_rights:
@@ -260,7 +260,7 @@ def doctor(
                 }
                 for provider, count in (await undeclared(services.parts.db, services.parts.catalog)).items()
             ]
-            listing(rows, ["part", "state", "what"], as_json)
+            listing(rows, Columns("part state what"), as_json)
 
     run_or_fail(run())
 
@@ -303,7 +303,7 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
     if not found and not as_json:
         typer.echo("Every right is as the broker gave it.")
         return
-    listing(found, ["table", "id", "organization"], as_json)
+    listing(found, Columns("table id", "organization"), as_json)
     if found:
         typer.echo(
             "Something else than the broker wrote these rows; they give nobody anything. Find out who did it, then "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from broker.cli.api import call, pages
+from broker.cli.lists import prints_list
 from broker.cli.operator import read_secret
-from broker.cli.output import AsJson, listing, say, show
+from broker.cli.output import AsJson, Columns, Item, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Where notices are posted.")
+
+Webhook = Annotated[str, typer.Argument(help="Its id, whk_…; `broker webhook list` shows it.")]
 
 
 @app.command()
@@ -33,25 +37,28 @@ def add(
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+@prints_list(Columns("id state format", "organization url kinds created_at"))
+def list_(
+    state: Annotated[str | None, typer.Option(help="active, disabled or revoked.")] = None,
+) -> Iterable[Item]:
     """Webhooks."""
-    listing(pages("/v1/webhooks"), ["id", "organization", "url", "format", "kinds", "state", "created_at"], as_json)
+    return pages("/v1/webhooks", state=state)
 
 
 @app.command()
-def revoke(webhook_id: str, as_json: AsJson = False) -> None:
+def revoke(webhook_id: Webhook, as_json: AsJson = False) -> None:
     """Post nothing there any more."""
     show(call("POST", f"/v1/webhooks/{webhook_id}/revoke"), as_json)
 
 
 @app.command()
-def rotate_secret(webhook_id: str, as_json: AsJson = False) -> None:
+def rotate_secret(webhook_id: Webhook, as_json: AsJson = False) -> None:
     """Sign with a new secret; the previous one signs too for a day."""
     made = call("POST", f"/v1/webhooks/{webhook_id}/rotate-secret")
-    show(made if as_json else {"id": made["webhook"]["id"], "secret": made["secret"]}, as_json)
+    show(made if as_json else {"id": made["webhook"]["id"], "secret": made["secret"]}, as_json, alone=("secret",))
 
 
 @app.command("test")
-def try_out(webhook_id: str, as_json: AsJson = False) -> None:
+def try_out(webhook_id: Webhook, as_json: AsJson = False) -> None:
     """Post a notice that nothing happened; what the receiver answered."""
     show(call("POST", f"/v1/webhooks/{webhook_id}/test"), as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -11,12 +11,17 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.api import broker_url, call, fail, pages
+from broker.cli.api import broker_url, call, pages
+from broker.cli.asking import Yes, insist_on_ending
+from broker.cli.failing import Status, fail
 from broker.cli.lease import as_job, usable
-from broker.cli.output import AsJson, listing, say, show
-from broker.client.identity import Identity, generate, public
+from broker.cli.lists import prints_list
+from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.client.identity import Identity, generate
 
 app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")
+
+Workload = Annotated[str, typer.Argument(help="The job's name or id.")]
 
 
 class Algorithm(StrEnum):
@@ -29,7 +34,7 @@ class Algorithm(StrEnum):
 
 @app.command()
 def add(
-    name: str,
+    name: Annotated[str, typer.Argument(help="What the job is called, such as nightly-sync.")],
     key_out: Annotated[
         Path | None, typer.Option(help="Where the identity is written (mode 0600); default NAME.identity.json.")
     ] = None,
@@ -38,20 +43,40 @@ def add(
 ) -> None:
     """Make a key pair here, register its public half, and keep the private half in a file for the job."""
     path = key_out or Path(f"{name}.identity.json")
-    private = generate(alg.value)
-    with _unwritable(path):
-        try:  # before the call: what is registered can't be without its private half
-            Identity(broker_url(), "", private).write(path)
-        except FileExistsError:
-            fail(f"{path} exists already; move it away or name another file with --key-out.")
-    try:
-        made = call("POST", "/v1/workloads", json={"name": name, "jwks": public(private)})
-    except typer.Exit:
-        path.unlink()
+    again = path.exists()
+    mine = _to_register(path, alg)
+    try:  # a second try with the same key pair gets the first one's answer
+        made = call(
+            "POST",
+            "/v1/workloads",
+            json={"name": name, "jwks": {"keys": [mine.public_jwk]}},
+            headers={"Idempotency-Key": f"workload-{mine.public_jwk['kid']}"},
+        )
+    except typer.Exit as ended:
+        if ended.exit_code == Status.UNREACHABLE:
+            say(f"Whether the job is registered isn't known. Run this again: {path} keeps its key pair.", err=True)
+        elif not again:
+            path.unlink()
         raise
     with _unwritable(path):
-        Identity(broker_url(), made["id"], private).replace(path)
+        Identity(mine.broker, made["id"], mine.private_jwk).replace(path)
     show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+def _to_register(path: Path, alg: Algorithm) -> Identity:
+    """A new key pair in its file, before anything is sent: what is registered can't be without its private half.
+
+    If a run before this one got no answer, its key pair is taken.
+    """
+    fresh = Identity(broker_url(), "", generate(alg.value))
+    with _unwritable(path):
+        try:
+            fresh.write(path)
+        except FileExistsError:
+            fresh = usable(path, registered=False)
+            if fresh.client_id:
+                fail(f"{path} exists already; move it away or name another file with --key-out.", Status.CONFLICT)
+    return fresh
 
 
 @app.command("rotate-key")
@@ -128,14 +153,29 @@ def _unwritable(path: Path) -> Iterator[None]:
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Every job."""
-    listing(pages("/v1/workloads"), ["id", "name", "key_ids", "state", "created_at"], as_json)
+@prints_list(Columns("name state id", "created_at key_ids"))
+def list_(
+    state: Annotated[str | None, typer.Option(help="active or revoked.")] = None,
+    name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+) -> Iterable[Item]:
+    """Jobs."""
+    return pages("/v1/workloads", state=state, name=name)
+
+
+@app.command("show")
+def show_(workload: Workload, as_json: AsJson = False) -> None:
+    """One job."""
+    show(call("GET", f"/v1/workloads/{workload}"), as_json)
 
 
 @app.command()
 def revoke(
-    workload: str, reason: Annotated[str, typer.Option(help="For the record.")] = "", as_json: AsJson = False
+    workload: Workload,
+    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """End a job: no token, lease or use by it from now on."""
-    show(call("POST", f"/v1/workloads/{workload}/revoke", json={"reason": reason}), as_json)
+    path = f"/v1/workloads/{workload}"
+    insist_on_ending(f"Revoking the job {workload}", path, yes=yes)
+    show(call("POST", f"{path}/revoke", json={"reason": reason}), as_json)

@@ -97,8 +97,12 @@ class Identity:
         return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def read(path: Path) -> Identity:
+def read(path: Path, *, registered: bool = True) -> Identity:
     """The identity that :meth:`Identity.write` stored.
+
+    Args:
+        path: the file.
+        registered: whether the job must have its id already, which the broker gives it.
 
     Raises:
         IdentityUnusable: missing, open to others, or not such a file.
@@ -106,7 +110,7 @@ def read(path: Path) -> Identity:
     try:
         document = json.loads(closed.read(path))
         jwk = document["jwk"]
-        if not document["client_id"] or not {"alg", "kid"} <= set(jwk):
+        if (registered and not document["client_id"]) or not {"alg", "kid"} <= set(jwk):
             raise IdentityUnusable(f"{path}: is not complete; make another one with `broker workload add`.")
         return Identity(document["broker"], document["client_id"], jwk)
     except OSError as error:

@@ -25,6 +25,7 @@ ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
 MARKUP = ["/\\[/x]", "[link=https://evil.example]x[/link]", "[/]", "[bold", "\\", "\\[", ":smile:", "[red]denied[/red]"]
 TEXTS = ANYTHING | st.sampled_from(MARKUP)
 NAMES = ["organization", "state", "health", "decision", "who", "what", "name", "versions"]
+COLUMNS = output.Columns(" ".join(NAMES))
 ITEMS = st.fixed_dictionaries({name: TEXTS | st.lists(TEXTS, max_size=3) for name in NAMES})
 
 
@@ -42,7 +43,7 @@ def safe(text: str) -> bool:
 @given(st.lists(ITEMS, min_size=1, max_size=3))
 @example([dict.fromkeys(NAMES, "/\\[/x]")])
 def test_a_table_of_any_text_is_safe(items: list[dict[str, Any]]) -> None:
-    assert safe(printed(output.listing, items, NAMES, False))
+    assert safe(printed(output.listing, items, COLUMNS, False))
 
 
 @given(ITEMS, TEXTS)
@@ -52,7 +53,7 @@ def test_one_thing_of_any_text_is_safe(item: dict[str, Any], name: str) -> None:
 
 @given(ITEMS)
 def test_json_is_ascii_and_holds_it_all(item: dict[str, Any]) -> None:
-    for what in (output.show, lambda one, _: output.listing([one], NAMES, True)):
+    for what in (output.show, lambda one, _: output.listing([one], COLUMNS, True)):
         text = printed(what, item, True)
         assert text.isascii()
         assert json.loads(text) in (item, [item])
@@ -60,7 +61,7 @@ def test_json_is_ascii_and_holds_it_all(item: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_markup_in_data_is_text(text: str) -> None:
-    assert text in printed(output.listing, [{"what": text}], ["what"], False)
+    assert text in printed(output.listing, [{"what": text}], output.Columns("what"), False)
     assert text in printed(output.show, {"what": text}, False)
     assert text in printed(output.say, text)
 
@@ -74,7 +75,7 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
         "core": {"actor": {"id": "wkl_1"}, "target": {"method": "GET", "host": ""}},
         "personal": {"path": "/\\[/x]\x9b31m[link=https://evil.example]", "actor_name": "sync\u202e"},
     }
-    text = printed(output.print_table, [audit.row(event)], audit.COLUMNS)
+    text = printed(output.listing, [audit.row(event)], audit.COLUMNS, False)
     assert "/\\[/x]\ufffd31m[link=https://evil.example]" in text
     assert "sync\ufffd" in text
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
 from broker.cli.audit import row as audit_row
 from broker.cli.demo.stage import DemoStage, stage
-from broker.cli.output import print_table
+from broker.cli.output import listing
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate, public
@@ -299,7 +299,7 @@ class Story:
         found = await self._call("GET", "/v1/audit/events", params={"limit": 500})
         events = found["items"]
         expect([event["index"] for event in events] == list(range(len(events))), "the index is dense")
-        print_table([audit_row(event) for event in events], AUDIT_COLUMNS)
+        listing([audit_row(event) for event in events], AUDIT_COLUMNS, False, wide=True)
         return (
             f"{len(events)} events, indices 0 to {len(events) - 1} without a gap, each durable before what it allows."
         )
