@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from broker.cli.ambient import without_identity
-from broker.cli.failing import fail, fail_call
+from broker.cli.failing import Status, fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
 from broker.cli.output import say
 from broker.client.client import Client
@@ -112,7 +112,7 @@ def run(
     except (IdentityUnusable, ProxyUnusable) as error:
         fail(str(error))
     except CallFailed as error:
-        fail_call(error)
+        fail_call(error, Status.REFUSED)  # other statuses are the command's own
     raise typer.Exit(status)
 
 

@@ -36,9 +36,9 @@ EXIT_STATUSES = (
 )
 
 
-def fail_call(error: CallFailed) -> NoReturn:
+def fail_call(error: CallFailed, status: Status | None = None) -> NoReturn:
     """End the command with what the broker said, or that it said nothing."""
-    status = status_of(error)
+    status = status or status_of(error)
     if running.prints_json():
         _problem(error.problem or {"status": error.status}, error.code, str(error), status)
     else:

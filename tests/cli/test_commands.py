@@ -113,7 +113,7 @@ def tour(bench: CliBench) -> None:
     made = shell.json("workload", "add", "nightly")
     identity = shell.directory / made["identity"]
     assert stat.S_IMODE(identity.stat().st_mode) == 0o600
-    assert "exists already" in shell.run("workload", "add", "nightly", status=1)
+    assert "exists already" in shell.run("workload", "add", "nightly", status=5)
     grant = shell.json("grant", "add", "--workload", "nightly", "--org", "acme", "--provider", "raptor-comply")[0]
     assert grant["retries"]
     wanted = ("--workload", "nightly", "--org", "acme", "--provider", "raptor-comply", "--no-retries")
@@ -135,14 +135,14 @@ def tour(bench: CliBench) -> None:
     for words, state_ in (
         (("lease", "revoke", lease_id), "revoked"),
         (("grant", "revoke", grant["id"]), "revoked"),
-        (("workload", "revoke", "nightly"), "revoked"),
-        (("key", "revoke", held["credential"], "--version", "1"), "revoked"),
-        (("key", "destroy", held["credential"], "1"), "destroyed"),
-        (("key", "revoke", held["credential"]), "revoked"),
-        (("org", "revoke", "acme"), "revoked"),
+        (("workload", "revoke", "nightly", "--yes"), "revoked"),
+        (("key", "revoke", held["credential"], "--version", "1", "--yes"), "revoked"),
+        (("key", "destroy", held["credential"], "--version", "1"), "destroyed"),
+        (("key", "revoke", held["credential"], "--yes"), "revoked"),
+        (("org", "revoke", "acme", "--yes"), "revoked"),
     ):
         assert shell.json(*words)["state"] == shell.json(*words)["state"] == state_
-    assert "[unknown_organization]" in shell.run("org", "revoke", "nobody", status=1)
+    assert "[unknown_organization]" in shell.run("org", "revoke", "nobody", "--yes", status=4)
 
     kinds = [event["kind"] for event in shell.json("audit", "search", "--limit", "500")]
     assert {"organization.revoked", "lease.issued", "lease.denied", "credential.version.destroyed"} <= set(kinds)
@@ -168,14 +168,14 @@ def life(bench: CliBench) -> None:
     link = shell.json("key", "request", *place, "--from", "admin@acme.example")["link"]
     assert submit_key(link, state.add_key(there)[1].encode())["state"] == "accepted"
     credential = shell.json("key", "list")[0]["credential"]
-    assert f"`broker key rotate {credential}`" in shell.run("key", "request", *place, "--from", "a@b.example", status=1)
+    assert f"`broker key rotate {credential}`" in shell.run("key", "request", *place, "--from", "a@b.example", status=5)
 
     # two requests for one key
     twice = (*place, "--label", "twice", "--from", "admin@acme.example")
     first = shell.json("key", "request", *twice)["intake"]["id"]
     assert f"broker key cancel {first}" in shell.hinted("key", "request", *twice)
     shell.run("key", "cancel", first)
-    assert shell.hinted("key", "link", shell.json("key", "list")[-1]["credential"]) == ""
+    assert shell.hinted("key", "link", shell.json("key", "list")[-1]["intake"]) == ""
 
     # policies and views
     assert shell.json("org", "policy", "acme", "--rotation-days", "20")["rotation_days"] == 20
@@ -186,10 +186,10 @@ def life(bench: CliBench) -> None:
 
     # rotate
     opened = shell.json("key", "rotate", credential, "--reason", "yearly")
-    assert "[rotation_open]" in shell.run("key", "rotate", credential, status=1)
+    assert "[rotation_open]" in shell.run("key", "rotate", credential, status=5)
     rotation = opened["rotation"]["id"]
     assert [one["id"] for one in shell.json("rotation", "list")] == [rotation]
-    assert "[unlawful_move]" in shell.run("rotation", "promote", rotation, status=1)
+    assert "[unlawful_move]" in shell.run("rotation", "promote", rotation, status=5)
     again = shell.json("key", "link", opened["rotation"]["intake"])["link"]
     new = state.add_key(there)[1]
     assert submit_key(again, new.encode())["state"] == "accepted"
@@ -223,7 +223,7 @@ def life(bench: CliBench) -> None:
     out = shell.directory / "timeline.ndjson"
     shell.run("incident", "timeline", exposure["id"], "--out", str(out))
     assert next(json.loads(line)["type"] for line in out.read_text().splitlines()) == "exposure"
-    assert "exists already" in shell.run("incident", "timeline", exposure["id"], "--out", str(out), status=1)
+    assert "exists already" in shell.run("incident", "timeline", exposure["id"], "--out", str(out), status=5)
     reported = shell.run("key", "exposed", credential, "--version", "1", "--found-by", "me", "--where", "a log")
     assert "no lease or use of it" in reported
 
@@ -397,9 +397,9 @@ def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
     shell.run("migrate")
     (old,) = shell.json("keystore", "status")
     shell.run("keystore", "rotate")
-    assert "still need" in shell.run("keystore", "drop", old["master key"], status=1)
-    assert old["master key"] not in shell.run("keystore", "rewrap")
-    assert "Removed" in shell.run("keystore", "drop", old["master key"], "--settle", "0")
+    assert "still need" in shell.run("keystore", "drop", old["master_key"], status=1)
+    assert old["master_key"] not in shell.run("keystore", "rewrap")
+    assert "Removed" in shell.run("keystore", "drop", old["master_key"], "--settle", "0")
     # and: each is on the record, that it begins before anything is opened
     with closing(sqlite3.connect(tmp_path / "var/broker.db")) as db:
         kinds = [kind for (kind,) in db.execute("SELECT kind FROM audit_events ORDER BY idx")]

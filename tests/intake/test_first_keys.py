@@ -37,7 +37,7 @@ async def test_who_asks_for_a_key_that_waits_for_a_decision_is_told_how_to_decid
     credential = (await world.call("GET", f"/v1/intakes/{intake}"))["credential"]
     # then
     refused = await world.call("POST", "/v1/intakes", status=409, json={**ASKED, "label": "two"})
-    assert f"`broker key activate {credential} 1`" in refused["detail"]
+    assert f"`broker key activate {credential} --version 1`" in refused["detail"]
     assert f"`broker key revoke {credential} --version 1`" in refused["detail"]
 
 
