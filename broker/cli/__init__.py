@@ -2,72 +2,68 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
-
 import typer
 
-from broker.cli import (
-    audit,
-    grant,
-    incident,
-    key,
-    leak,
-    lease,
-    notice,
-    operator,
-    org,
-    provider,
-    rotation,
-    webhook,
-    workload,
-)
-from broker.cli import exec as exec_
-from broker.cli import scan as scan_
+from broker.cli.lazily import Entry, Lazily
 
-# The imports of these take a second, and the other commands need not wait for it.
-_SERVER_COMMANDS = frozenset({"serve", "worker", "migrate", "doctor", "demo", "keystore", "restored"})
+_KEYS = "Customers and their keys"
+_JOBS = "Jobs"
+_WATCH = "What happened"
+_ACCOUNTS = "Accounts"
 
 
-def build(words: Sequence[str]) -> typer.Typer:
-    """The command, with those subcommands that its arguments ``words`` can mean.
+def _hosting(about: str) -> Entry:
+    return Entry("broker.cli.hosting", about, "The server", server=True)
 
-    If the arguments ask for help, every subcommand is there.
-    """
+
+TABLE = {
+    "org": Entry("broker.cli.org", "Customer organizations.", _KEYS),
+    "key": Entry("broker.cli.key", "Customers' keys.", _KEYS),
+    "rotation": Entry("broker.cli.rotation", "Keys that are being replaced.", _KEYS),
+    "incident": Entry("broker.cli.incident", "Keys that were exposed.", _KEYS),
+    "leak": Entry("broker.cli.leak", "Keys that were found outside.", _KEYS),
+    "scan": Entry("broker.cli.scan", "Find our keys where they should not be.", _KEYS),
+    "provider": Entry("broker.cli.provider", "Upstreams, declared in TOML.", _KEYS),
+    "workload": Entry("broker.cli.workload", "Jobs and their identities.", _JOBS),
+    "grant": Entry("broker.cli.grant", "Who may use what.", _JOBS),
+    "lease": Entry("broker.cli.lease", "Short-lived access.", _JOBS),
+    "exec": Entry("broker.cli.exec", "Run a command with leased access in its environment.", _JOBS),
+    "audit": Entry("broker.cli.audit", "What happened.", _WATCH),
+    "notice": Entry("broker.cli.notice", "What operators were told.", _WATCH),
+    "webhook": Entry("broker.cli.webhook", "Where notices are posted.", _WATCH),
+    "login": Entry("broker.cli.session", "Keep the address and an operator's token for later commands.", _ACCOUNTS),
+    "operator": Entry("broker.cli.operator", "People's accounts.", _ACCOUNTS),
+    "serve": _hosting("Run the broker."),
+    "worker": _hosting("Do the periodic work in a process of its own."),
+    "migrate": _hosting("Bring the database to this version's schema."),
+    "doctor": _hosting("Check settings, database, schema, keystore and providers."),
+    "keystore": _hosting("Master keys, and where they or the keys themselves are kept."),
+    "restored": _hosting("Go on with a database that was restored from a backup."),
+    "demo": _hosting("Play the whole story against the bundled sandbox, then keep serving."),
+}
+
+
+class _Broker(Lazily):
+    table = TABLE
+
+
+def build() -> typer.Typer:
+    """The command; each subcommand is imported when it is looked up."""
     app = typer.Typer(
+        cls=_Broker,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
         help="Keybroker: short-lived, audited access to the API keys that customers share.",
     )
-    app.add_typer(operator.app, name="operator")
-    app.command("login")(operator.login)
-    app.command("exec", context_settings=exec_.SETTINGS)(exec_.run)
-    app.command("scan")(scan_.run)
-    for name, group in (
-        ("org", org.app),
-        ("key", key.app),
-        ("rotation", rotation.app),
-        ("incident", incident.app),
-        ("leak", leak.app),
-        ("workload", workload.app),
-        ("grant", grant.app),
-        ("lease", lease.app),
-        ("audit", audit.app),
-        ("notice", notice.app),
-        ("webhook", webhook.app),
-        ("provider", provider.app),
-    ):
-        app.add_typer(group, name=name)
-    # A job installs the package without the server's parts. The commands that need these parts are then absent.
-    asked = not words or words[0].startswith("-") or words[0] in _SERVER_COMMANDS
-    if asked and find_spec("fastapi") is not None:
-        for part in ("server", "keystore", "restored"):
-            import_module(f"broker.cli.{part}").register(app)
+    app.callback()(_everywhere)
     return app
+
+
+def _everywhere() -> None:
+    """Keybroker: short-lived, audited access to the API keys that customers share."""
 
 
 def main() -> None:
     """The entry point."""
-    build(sys.argv[1:])()
+    build()()

@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
-
 from broker.base import closed
 
 _PORTS = {"https": 443, "http": 80}
@@ -118,6 +116,8 @@ def _insist_on_ours(path: Path) -> None:
 
 def _origin(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port, as the HTTP client reads them."""
+    import httpx2  # noqa: PLC0415 - help and completion need no HTTP client
+
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from broker.cli import running
 from broker.cli.account import Account, AccountUnusable, stored
 from broker.cli.failing import fail, fail_call
-from broker.client.connecting import ProxyUnusable, caller
 from broker.client.errors import CallFailed, answer, unreachable
+
+if TYPE_CHECKING:
+    import httpx2
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PROXY = "BROKER_CLIENT_PROXY"
@@ -60,6 +60,11 @@ def download(path: str, take: Callable[[str], object]) -> None:
 @contextmanager
 def _asking() -> Iterator[httpx2.Client]:
     """A client for calls of the broker; ends the command if one fails."""
+    # Help and completion need no HTTP client.
+    import httpx2  # noqa: PLC0415 - see above
+
+    from broker.client.connecting import ProxyUnusable, caller  # noqa: PLC0415 - see above
+
     url, proxy = broker_url(), client_proxy()
     try:
         with caller(url, timeout=60, proxy=proxy) as http:

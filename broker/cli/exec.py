@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,14 +17,14 @@ from broker.cli.ambient import without_identity
 from broker.cli.failing import Status, fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
 from broker.cli.output import say
-from broker.client.client import Client
-from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
-from broker.client.identity import IdentityUnusable, read
-from broker.client.upstream import Upstream
+
+if TYPE_CHECKING:
+    from broker.client.client import Client
+    from broker.client.upstream import Upstream
 
 # Our options end at the command's first word, with or without `--` before it.
-SETTINGS = {"allow_interspersed_args": False}
+_SETTINGS = {"allow_interspersed_args": False}
 
 _PASSED_ON = frozenset(
     {
@@ -43,6 +43,11 @@ _BY_SIGNAL = 128
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _LOOK_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("exec", context_settings=_SETTINGS)(run)
 
 
 def _variable(name: str) -> str:
@@ -83,6 +88,11 @@ def run(
     Absolute URLs in the bodies of answers (a `next` link) lead past the broker: a command that follows them sends the
     token to the upstream.
     """
+    # Help and completion need no client.
+    from broker.client.client import Client  # noqa: PLC0415 - see above
+    from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
+    from broker.client.identity import IdentityUnusable, read  # noqa: PLC0415 - see above
+
     if not hasattr(signal, "sigtimedwait"):  # nothing else tells who sent a signal
         fail("`broker exec` runs on Linux only; elsewhere issue a lease and hand its token on yourself.")
     # Signals are blocked before a thread starts, so that no thread takes one. They wait until there is a command, and

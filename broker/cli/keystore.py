@@ -1,14 +1,12 @@
-"""``broker keystore``: look after master keys, and move everything to another keystore."""
+"""What ``broker keystore`` does; ``cli/hosting`` has what it can be told."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,8 +17,9 @@ from broker import database, keystore_setup, kv_audit, schema
 from broker.app import Broker
 from broker.base.errors import BrokerError
 from broker.cli.failing import fail
-from broker.cli.keystore_move import SETTLE_S, Name, Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
-from broker.cli.output import AsJson, Columns, listing
+from broker.cli.keystore_move import Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
+from broker.cli.keystore_names import Act, Name
+from broker.cli.output import Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.keystore.keyring import name_of
@@ -30,25 +29,11 @@ from broker.keystore.vault.values import Values
 from broker.kv_audit import Orphan
 from broker.rewrap import Advance, Moved, held_by, note, rewrap_all
 
-keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
-
 _TOLD_EVERY_S = 10.0
-Settle = Annotated[
-    float,
-    typer.Option(
-        min=0, help="Seconds to wait, before keys are destroyed, for what is being stored; 0 only while no broker runs."
-    ),
-]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to ``app``."""
-    app.add_typer(keystore, name="keystore")
-
-
-@keystore.command("status")
-def status(as_json: AsJson = False) -> None:
-    """Master keys by id, how many sealed values each still holds, and values in Vault that are yet to be destroyed."""
+def status(as_json: bool) -> None:
+    """``broker keystore status``."""
     settings = settings_of_process()
 
     async def run() -> None:
@@ -60,9 +45,8 @@ def status(as_json: AsJson = False) -> None:
     run_or_fail(run())
 
 
-@keystore.command("init")
 def init() -> None:
-    """Make the first master key file of a new deployment; where anything was ever sealed, none is made."""
+    """``broker keystore init``."""
     settings = settings_of_process()
     path = settings.key_file()
     if Name(settings.keystore) is not Name.LOCAL or settings.master_keys is not None:
@@ -84,9 +68,8 @@ def init() -> None:
     run_or_fail(run())
 
 
-@keystore.command("rotate")
 def rotate() -> None:
-    """Add a fresh master key and make it the active one; running brokers take it up by themselves."""
+    """``broker keystore rotate``."""
     settings = settings_of_process()
     chosen = Name(settings.keystore)
     if chosen is Name.TRANSIT:
@@ -117,9 +100,8 @@ def rotate() -> None:
     run_or_fail(run())
 
 
-@keystore.command("rewrap")
 def rewrap() -> None:
-    """Move every sealed value to the active master key, online; can be stopped and run again."""
+    """``broker keystore rewrap``."""
     settings = settings_of_process()
 
     async def run() -> None:
@@ -132,18 +114,8 @@ def rewrap() -> None:
     run_or_fail(run())
 
 
-@keystore.command("migrate")
-def migrate(
-    to: Annotated[Name, typer.Option(help="Keystore that everything is moved to.")],
-    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old keystore's master keys.")] = False,
-    settle: Settle = SETTLE_S,
-    as_json: AsJson = False,
-) -> None:
-    """Move every sealed value to another keystore, online, each opened again before its old form goes.
-
-    First give every broker the settings of both keystores and restart it; then set BROKER_KEYSTORE to the new one on
-    every broker and restart each again. Can be stopped and run again.
-    """
+def migrate(to: Name, *, keep_old: bool, settle: float, as_json: bool) -> None:
+    """``broker keystore migrate``."""
     settings = settings_of_process()
     opened_with = settings
     if to is Name.LOCAL and settings.vault_url and settings.master_keys is None and not settings.key_file().exists():
@@ -190,9 +162,8 @@ def _tell_what_left(done: Moved, settings: Settings, tell: Tell) -> None:
         )
 
 
-@keystore.command("drop")
-def drop(kek_id: str, settle: Settle = SETTLE_S) -> None:
-    """Remove a master key that no sealed value needs any more."""
+def drop(kek_id: str, settle: float) -> None:
+    """``broker keystore drop``."""
     settings = settings_of_process()
 
     async def run() -> None:
@@ -214,27 +185,8 @@ def drop(kek_id: str, settle: Settle = SETTLE_S) -> None:
     run_or_fail(run())
 
 
-class _Act(StrEnum):
-    DESTROY = "destroy"
-    ATTACH = "attach"
-
-
-@keystore.command("audit")
-def audit(
-    token_file: Annotated[
-        Path, typer.Option(help="File with a token of Vault's that may list (deploy/vault/keybroker-audit.hcl).")
-    ],
-    act: Annotated[
-        _Act | None, typer.Option("--do", help="Destroy what is found, or take it as a key that was given.")
-    ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="PATH:NUMBER of what to do it with; repeat.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List customers' keys in Vault that no row refers to, as a restored backup leaves them.
-
-    Ends with 1 where any is left. The broker itself may list nothing in Vault, so this needs somebody's token.
-    """
+def audit(token_file: Path, *, act: Act | None, only: list[str] | None, yes: bool, as_json: bool) -> None:
+    """``broker keystore audit``."""
     settings = settings_of_process()
     if not settings.vault_url:
         fail("BROKER_VAULT_URL is not set, so no customer's key is in Vault.")
@@ -262,14 +214,14 @@ def audit(
 _SETTLED = {"destroyed", "attached: active", "attached: held", "attached: unreachable"}
 
 
-async def _done(broker: Broker, values: Values, one: Orphan, act: _Act | None) -> dict[str, str]:
+async def _done(broker: Broker, values: Values, one: Orphan, act: Act | None) -> dict[str, str]:
     """Do what ``act`` says with a value; returns a line about both."""
     state = "left"
     try:
-        if act is _Act.DESTROY:
+        if act is Act.DESTROY:
             await kv_audit.destroy(broker, values, one)
             state = "destroyed"
-        elif act is _Act.ATTACH:
+        elif act is Act.ATTACH:
             state = f"attached: {await kv_audit.attach(broker, values, one)}"
     except BrokerError as refused:
         state = f"left: {refused.public}"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import NoReturn
 
 from broker import keystore_setup
 from broker.app import Broker
 from broker.cli.failing import fail
+from broker.cli.keystore_names import Name
 from broker.config import Settings
 from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keyring import name_of
@@ -23,17 +23,7 @@ from broker.rewrap import Moved, held_by, note, used
 
 Tell = Callable[[str], None]
 
-# Sealing a value and the transaction that stores it take less.
-SETTLE_S = 60.0
 _NAMED = 20
-
-
-class Name(StrEnum):
-    """Keystores by name."""
-
-    LOCAL = "local"
-    TRANSIT = "vault-transit"
-    KV = "vault-kv"
 
 
 def refuse_if_stuck(done: Moved) -> None:

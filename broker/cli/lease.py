@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +15,11 @@ from broker.cli.api import PROXY, call, pages
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show
-from broker.client.client import Client
-from broker.client.connecting import ProxyUnusable
 from broker.client.errors import CallFailed
-from broker.client.identity import Identity, IdentityUnusable, read
+
+if TYPE_CHECKING:
+    from broker.client.client import Client
+    from broker.client.identity import Identity
 
 app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 
@@ -38,6 +39,10 @@ LeaseId = Annotated[str, typer.Argument(help="The lease's id, lse_…")]
 
 def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
     """What ``work`` returns for the job's client; ends the command, and says why, if it can't."""
+    # Help and completion need no client.
+    from broker.client.client import Client  # noqa: PLC0415 - see above
+    from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
+
     try:
         with Client(usable(identity), proxy=proxy) as client:
             return work(client)
@@ -49,6 +54,8 @@ def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str,
 
 def usable(identity: Path, *, registered: bool = True) -> Identity:
     """The identity in that file; ends the command if it is not usable."""
+    from broker.client.identity import IdentityUnusable, read  # noqa: PLC0415 - as in `as_job`
+
     try:
         return read(identity, registered=registered)
     except IdentityUnusable as error:
@@ -101,7 +108,7 @@ def list_(
 ) -> Iterable[Item]:
     """Leases, newest first: a job's own, or as an operator those of the organizations you see."""
     if identity:
-        items: Iterable[Item] = as_job(identity, proxy, Client.leases)["items"]
+        items: Iterable[Item] = as_job(identity, proxy, lambda job: job.leases())["items"]
         return items
     return pages("/v1/leases", organization=org, workload=workload, provider=provider, state=state, order="newest")
 

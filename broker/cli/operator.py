@@ -15,7 +15,6 @@ from broker.cli.api import broker_url, call, pages, send
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
-from broker.client.connecting import refuse_in_clear
 from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
@@ -41,6 +40,8 @@ def bootstrap(
     print_: Shown = False,
 ) -> None:
     """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
+    from broker.client.connecting import refuse_in_clear  # noqa: PLC0415 - help needs no HTTP client
+
     if for_ and not for_.startswith(("https://", "http://")):
         fail("--for: write the broker's address, such as https://keys.vendor.example")
     try:
@@ -89,7 +90,7 @@ def _greet(made: dict[str, Any], kept: str) -> None:
 
 
 def login() -> None:
-    """Keep the address (BROKER_URL) and an operator's token (from standard input) for later commands."""
+    """Keep the address and an operator's token for later commands: BROKER_URL, and one line of standard input."""
     token = read_secret("Operator token")
     me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
     try:

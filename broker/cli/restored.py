@@ -1,9 +1,8 @@
-"""``broker restored``: go on with a database that was restored from a backup."""
+"""What ``broker restored`` does; ``cli/hosting`` has what it can be told."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
 
@@ -11,33 +10,15 @@ from broker import app as composition
 from broker import database, restored
 from broker.base.clock import Millis, parse_rfc3339, rfc3339
 from broker.cli.failing import fail
-from broker.cli.output import AsJson, Columns, listing
+from broker.cli.output import Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 
 _COLUMNS = Columns("what id name of")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("restored")(run)
-
-
-def run(
-    since: Annotated[str | None, typer.Option(help="When the backup was made, such as 2026-11-23T09:00:00Z.")] = None,
-    list_: Annotated[
-        bool, typer.Option("--list", help="List what the backup brought back, and change nothing.")
-    ] = False,
-    confirm: Annotated[
-        bool, typer.Option("--confirm", help="Let keys be shown again: all that is listed was looked at.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Go on with a database that was restored from a backup: end what was under way, and list what to look through.
-
-    Stop every broker first, and start them again afterwards.
-    """
+def run(*, since: str | None, list_: bool, confirm: bool, yes: bool, as_json: bool) -> None:
+    """``broker restored``."""
     if [since is not None, list_, confirm].count(True) != 1:
         fail("Name one of --since TIME (after a restore), --list and --confirm.")
     settings = settings_of_process()

@@ -18,9 +18,7 @@ from broker.base.shown import shown
 from broker.cli.api import call, client_proxy, send
 from broker.cli.output import AsJson, Columns, listing, say
 from broker.cli.unfailing import unfailing
-from broker.client.client import Client
 from broker.client.errors import CallFailed
-from broker.client.identity import IdentityUnusable, read
 from broker.leaks import patterns, repository, sources
 from broker.leaks.candidates import Finder, Hit, scan
 from broker.leaks.kept import GitFailed
@@ -128,6 +126,11 @@ class _Scan:
         return self.masked(shown(text))
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("scan")(run)
+
+
 def run(
     path: Annotated[str, typer.Argument(help="A file or folder; - for standard input.")] = ".",
     history: Annotated[bool, typer.Option(help="Every object of the Git repository at PATH, also deleted.")] = False,
@@ -146,6 +149,8 @@ def run(
     Ends with 1 where one is found; with 2 where none is but something could not be read, or the scan failed, or not
     all could be shown.
     """
+    from broker.client.identity import IdentityUnusable  # noqa: PLC0415 - help and completion need no cryptography
+
     with unfailing() as streams:
         if expose and (offline or identity is not None):
             _fail("--expose needs an operator's account: leave out --offline and --identity.")
@@ -243,6 +248,9 @@ def _parts(found: list[_Found], foreign: Container[str]) -> Iterator[list[_Asked
 def _ask(body: dict[str, Any], identity: Path | None) -> dict[str, Any]:
     if identity is None:
         return call("POST", "/v1/leaks/check", json=body)
+    from broker.client.client import Client  # noqa: PLC0415 - as in `run`
+    from broker.client.identity import read  # noqa: PLC0415 - as in `run`
+
     with Client(read(identity), proxy=client_proxy()) as job:
         return send("POST", "/v1/leaks/check", json=body, headers={"Authorization": f"Bearer {job.token()}"})
 

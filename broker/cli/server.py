@@ -1,4 +1,4 @@
-"""Commands that run the server: ``serve``, ``worker``, ``migrate``, ``doctor``, ``demo``."""
+"""What the commands do that run the server; ``cli/hosting`` has what they can be told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 import uvicorn
@@ -21,7 +21,7 @@ from broker.base.logs import configure
 from broker.cli import onetime
 from broker.cli.demo.story import play
 from broker.cli.failing import fail
-from broker.cli.output import AsJson, Columns, listing
+from broker.cli.output import Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.credentials.due import undeclared
@@ -31,20 +31,8 @@ from broker.credentials.due import undeclared
 _GARBAGE = 2_000
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to ``app``."""
-    app.command()(serve)
-    app.command()(worker)
-    app.command()(migrate)
-    app.command()(doctor)
-    app.command()(demo)
-
-
-def serve(
-    with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
-) -> None:
-    """Run the broker."""
+def serve(*, with_worker: bool, workers: int) -> None:
+    """``broker serve``."""
     settings = settings_of_process()
     if workers > 1 and settings.metrics_port:
         fail("BROKER_METRICS_PORT: several processes can't share one; leave it out, or run brokers without --workers.")
@@ -146,7 +134,7 @@ _WORKS = "Keybroker's worker runs; Ctrl-C ends it."
 
 
 def worker() -> None:
-    """Do the periodic work in a process of its own (beside ``serve --no-worker``)."""
+    """``broker worker``."""
     settings = settings_of_process()
 
     async def run() -> None:
@@ -187,18 +175,8 @@ async def _work_and_show(broker: composition.Broker, settings: Settings) -> None
             await working
 
 
-def migrate(
-    revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
-    down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
-    new_token: Annotated[
-        bool,
-        typer.Option("--new-token", help="Give out a new one-time token, as `broker operator recover` does."),
-    ] = False,
-) -> None:
-    """Bring the database to this version's schema; gives out the one-time token where there is no operator.
-
-    On a terminal it is printed, else put into the file first-admin-token in BROKER_STATE_DIR.
-    """
+def migrate(revision: str, *, down: bool, new_token: bool) -> None:
+    """``broker migrate``."""
     settings = settings_of_process()
 
     async def run() -> None:
@@ -212,12 +190,8 @@ def migrate(
     run_or_fail(run())
 
 
-def doctor(
-    settings_only: Annotated[bool, typer.Option("--settings", help="Only list the settings.")] = False,
-    all_rights: Annotated[bool, typer.Option("--rights", help="List rights that the broker didn't give.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check settings, database, schema, keystore and providers, each with its fix."""
+def doctor(*, settings_only: bool, all_rights: bool, as_json: bool) -> None:
+    """``broker doctor``."""
     if settings_only:
         rows = [
             {"setting": f"BROKER_{name.upper()}", "default": str(field.default), "meaning": field.description}
@@ -313,13 +287,8 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def demo(
-    exit_: Annotated[
-        bool, typer.Option("--exit", help="End after the story, status 0 only if every step held.")
-    ] = False,
-    port: Annotated[int, typer.Option(help="Port of the demo's broker; 0 for any free one.")] = 8080,
-) -> None:
-    """Play the whole story against the bundled sandbox, then keep serving."""
+def demo(*, exit_: bool, port: int) -> None:
+    """``broker demo``."""
     configure("error")
     if not asyncio.run(play(port=port, stay=not exit_)):
         raise typer.Exit(1)

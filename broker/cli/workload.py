@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,9 @@ from broker.cli.failing import Status, fail
 from broker.cli.lease import as_job, usable
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
-from broker.client.identity import Identity, generate
+
+if TYPE_CHECKING:
+    from broker.client.identity import Identity
 
 app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")
 
@@ -42,6 +44,8 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a key pair here, register its public half, and keep the private half in a file for the job."""
+    from broker.client.identity import Identity  # noqa: PLC0415 - help needs no cryptography
+
     path = key_out or Path(f"{name}.identity.json")
     again = path.exists()
     mine = _to_register(path, alg)
@@ -68,6 +72,8 @@ def _to_register(path: Path, alg: Algorithm) -> Identity:
 
     If a run before this one got no answer, its key pair is taken.
     """
+    from broker.client.identity import Identity, generate  # noqa: PLC0415 - as above
+
     fresh = Identity(broker_url(), "", generate(alg.value))
     with _unwritable(path):
         try:
@@ -127,6 +133,8 @@ def _staged(path: Path, broker: str, client_id: str, alg: Algorithm) -> Identity
 
     If an interrupted run left one there, that one is taken.
     """
+    from broker.client.identity import Identity, generate  # noqa: PLC0415 - as in `add`
+
     fresh = Identity(broker, client_id, generate(alg.value))
     beside = _next_to(path)
     with _unwritable(beside):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx2
+if TYPE_CHECKING:
+    import httpx2
 
 _CUT_OFF = frozenset(
     {"grant_revoked", "key_revoked", "lease_over", "organization_revoked", "unknown_lease", "workload_revoked"}

@@ -109,7 +109,8 @@ async def refuse_if_in_use(session: AsyncSession, address: CredentialAddress) ->
     if given is not None:
         raise ActiveKeyExists(
             "A key was given already: it is being checked, or waits for your decision. Use it (`broker key activate "
-            f"{credential.id} --version {given}`) or revoke it (`broker key revoke {credential.id} --version {given}`) first.",
+            f"{credential.id} --version {given}`) or revoke it (`broker key revoke {credential.id} --version {given}`) "
+            "first.",
             credential=credential.id,
         )
 

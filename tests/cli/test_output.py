@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from broker.base.shown import is_shown
-from broker.cli import api, audit, build, lease, output
+from broker.cli import TABLE, api, audit, build, lease, output
 from broker.web.api import ROUTERS
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
@@ -80,8 +80,9 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
     assert "sync\ufffd" in text
 
 
-# Whose words are their own, or an upstream's that is being run; `recover` is the server's.
+# Whose words are their own, or an upstream's that is being run; `recover` is the server's, as others are.
 _ELSEWHERE = {"login", "exec", "scan", "check", "bootstrap", "timeline", "recover"}
+_ELSEWHERE |= {name for name, entry in TABLE.items() if entry.server}
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -91,11 +92,12 @@ def commands() -> Iterator[tuple[str, ...]]:
     def walk(words: tuple[str, ...], command: Any) -> None:
         if hasattr(command, "commands"):
             for name, inner in command.commands.items():
-                walk((*words, name), inner)
-        elif words[-1] not in _ELSEWHERE:
+                if name not in _ELSEWHERE:
+                    walk((*words, name), inner)
+        else:
             found.append(words + tuple(given_to(command)))
 
-    walk((), typer.main.get_command(build(["org"])))
+    walk((), typer.main.get_command(build()))
     yield from found
 
 
@@ -147,7 +149,7 @@ def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(lease, "as_job", lambda *_: send("POST", "/v1/leases"))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)
-    app, every = build(["org"]), list(commands())
+    app, every = build(), list(commands())
     assert len(every) > 40
     for words in every:
         done = CliRunner().invoke(app, words, input="kbo_x\n")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.cli import TABLE
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {"broker", "migrations", "tests"}
@@ -86,7 +88,8 @@ def reached(roots: Iterable[str]) -> Iterator[Path]:
 
 def test_the_jobs_side_needs_what_it_declares_alone() -> None:
     client = [f"broker.client.{source.stem}" for source in (ROOT / "broker/client").glob("*.py")]
-    sources = list(reached(["broker.__main__", "broker.client", *client]))
+    commands = [entry.module for entry in TABLE.values() if not entry.server]
+    sources = list(reached(["broker.__main__", "broker.client", *client, *commands]))
     assert len(sources) > 40
     assert undeclared(sources, names(JOBS_SIDE), lazily=False) == set()
 

@@ -32,7 +32,7 @@ def test_every_command_of_the_documents_exists() -> None:
 
     from broker.cli import build
 
-    program = get_command(build([]))
+    program = get_command(build())
     assert isinstance(program, TyperGroup)
     commands = program.commands
     for group, command in set(re.findall(r"\bbroker ([a-z]+)(?: ([a-z-]+))?", "\n".join(DOCUMENTS.values()))):

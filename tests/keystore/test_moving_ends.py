@@ -11,7 +11,8 @@ import typer
 from sqlalchemy import select, update
 
 from broker.base.db import EVERY_TENANT
-from broker.cli.keystore_move import Name, destroy_old_keys, open_local, refuse_if_stuck
+from broker.cli.keystore_move import destroy_old_keys, open_local, refuse_if_stuck
+from broker.cli.keystore_names import Name
 from broker.credentials.tables import VersionRow
 from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys

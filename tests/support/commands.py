@@ -107,10 +107,15 @@ def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
 
 def _copy(control: socket.socket) -> NoReturn:
     """Run each command that is asked for in a copy of this process, until nobody asks any more."""
-    from broker.cli import build
-
-    build(())  # what every command imports
-    for late in ("httpcore2", "typer.rich_utils", "sqlalchemy.dialects.sqlite.aiosqlite"):
+    # What commands import when they run.
+    for late in (
+        *(f"broker.cli.{source.stem}" for source in (_ROOT / "broker/cli").glob("*.py")),
+        "broker.client.client",
+        "httpcore2",
+        "typer._adapters",
+        "typer.rich_utils",
+        "sqlalchemy.dialects.sqlite.aiosqlite",
+    ):
         import_module(late)
     gc.collect()
     gc.freeze()

@@ -1,0 +1,193 @@
+"""Commands for whoever runs the server: what they can be told.
+
+What they do is imported when one of them runs, as that takes seconds: help and completion need none of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli.keystore_names import SETTLE_S, Act, Name
+from broker.cli.output import AsJson
+
+_keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
+
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Settle = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Seconds to wait, before keys are destroyed, for what is being stored; 0 only while no broker runs."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to ``app``."""
+    app.command()(serve)
+    app.command()(worker)
+    app.command()(migrate)
+    app.command()(doctor)
+    app.command()(demo)
+    app.command()(restored)
+    app.add_typer(_keystore, name="keystore")
+
+
+def serve(
+    with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
+) -> None:
+    """Run the broker."""
+    from broker.cli import server
+
+    server.serve(with_worker=with_worker, workers=workers)
+
+
+def worker() -> None:
+    """Do the periodic work in a process of its own (beside `broker serve --no-worker`)."""
+    from broker.cli import server
+
+    server.worker()
+
+
+def migrate(
+    revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
+    down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
+    new_token: Annotated[
+        bool,
+        typer.Option("--new-token", help="Give out a new one-time token, as `broker operator recover` does."),
+    ] = False,
+) -> None:
+    """Bring the database to this version's schema; gives out the one-time token where there is no operator.
+
+    On a terminal it is printed, else put into the file first-admin-token in BROKER_STATE_DIR.
+    """
+    from broker.cli import server
+
+    server.migrate(revision, down=down, new_token=new_token)
+
+
+def doctor(
+    settings_only: Annotated[bool, typer.Option("--settings", help="Only list the settings.")] = False,
+    all_rights: Annotated[bool, typer.Option("--rights", help="List rights that the broker didn't give.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, database, schema, keystore and providers, each with its fix."""
+    from broker.cli import server
+
+    server.doctor(settings_only=settings_only, all_rights=all_rights, as_json=as_json)
+
+
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="End after the story, status 0 only if every step held.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the demo's broker; 0 for any free one.")] = 8080,
+) -> None:
+    """Play the whole story against the bundled sandbox, then keep serving."""
+    from broker.cli import server
+
+    server.demo(exit_=exit_, port=port)
+
+
+def restored(
+    since: Annotated[str | None, typer.Option(help="When the backup was made, such as 2026-11-23T09:00:00Z.")] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List what the backup brought back, and change nothing.")
+    ] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Let keys be shown again: all that is listed was looked at.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a database that was restored from a backup: end what was under way, and list what to look through.
+
+    Stop every broker first, and start them again afterwards.
+    """
+    from broker.cli import restored
+
+    restored.run(since=since, list_=list_, confirm=confirm, yes=yes, as_json=as_json)
+
+
+@_keystore.command("status")
+def keystore_status(as_json: AsJson = False) -> None:
+    """Master keys by id, how many sealed values each still holds, and values in Vault that are yet to be destroyed."""
+    from broker.cli import keystore
+
+    keystore.status(as_json)
+
+
+@_keystore.command("init")
+def keystore_init() -> None:
+    """Make the first master key file of a new deployment; where anything was ever sealed, none is made."""
+    from broker.cli import keystore
+
+    keystore.init()
+
+
+@_keystore.command("rotate")
+def keystore_rotate() -> None:
+    """Add a fresh master key and make it the active one; running brokers take it up by themselves."""
+    from broker.cli import keystore
+
+    keystore.rotate()
+
+
+@_keystore.command("rewrap")
+def keystore_rewrap() -> None:
+    """Move every sealed value to the active master key, online; can be stopped and run again."""
+    from broker.cli import keystore
+
+    keystore.rewrap()
+
+
+@_keystore.command("migrate")
+def keystore_migrate(
+    to: Annotated[Name, typer.Option(help="Keystore that everything is moved to.")],
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old keystore's master keys.")] = False,
+    settle: Settle = SETTLE_S,
+    as_json: AsJson = False,
+) -> None:
+    """Move every sealed value to another keystore, online, each opened again before its old form goes.
+
+    First give every broker the settings of both keystores and restart it; then set BROKER_KEYSTORE to the new one on
+    every broker and restart each again. Can be stopped and run again.
+    """
+    from broker.cli import keystore
+
+    keystore.migrate(to, keep_old=keep_old, settle=settle, as_json=as_json)
+
+
+@_keystore.command("drop")
+def keystore_drop(
+    kek_id: Annotated[str, typer.Argument(help="The master key's id; `broker keystore status` lists them.")],
+    settle: Settle = SETTLE_S,
+) -> None:
+    """Remove a master key that no sealed value needs any more."""
+    from broker.cli import keystore
+
+    keystore.drop(kek_id, settle)
+
+
+@_keystore.command("audit")
+def keystore_audit(
+    token_file: Annotated[
+        Path, typer.Option(help="File with a token of Vault's that may list (deploy/vault/keybroker-audit.hcl).")
+    ],
+    act: Annotated[
+        Act | None, typer.Option("--do", help="Destroy what is found, or take it as a key that was given.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="PATH:NUMBER of what to do it with; repeat.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """List customers' keys in Vault that no row refers to, as a restored backup leaves them.
+
+    Ends with 1 where any is left. The broker itself may list nothing in Vault, so this needs somebody's token.
+    """
+    from broker.cli import keystore
+
+    keystore.audit(token_file, act=act, only=only, yes=yes, as_json=as_json)

@@ -1,0 +1,98 @@
+"""A group of commands that imports only the one that runs.
+
+Their names and a line of help each are in a table: that is all that ``broker --help`` and a shell's completion need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+
+
+class Entry(NamedTuple):
+    """A command before it is imported.
+
+    ``module`` offers it, by ``register(app)`` or as the group ``app``.  ``about`` is the first sentence of its help.
+    ``panel`` is the heading that it stands under.  ``server`` if it needs the server's parts.
+    """
+
+    module: str
+    about: str
+    panel: str
+    server: bool = False
+
+
+class Lazily(TyperGroup):
+    """The group.  A subclass names its ``table``."""
+
+    table: Mapping[str, Entry]
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Imported(self.table)
+
+    def list_commands(self, _ctx: Context) -> list[str]:
+        """The commands' names, in the order of the table."""
+        return list(self.table)
+
+    def get_command(self, _ctx: Context, cmd_name: str) -> Command | None:
+        """What help and completion show of a command."""
+        entry = self.table.get(cmd_name)
+        return entry and TyperCommand(cmd_name, help=entry.about, rich_help_panel=entry.panel)
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """The command that runs, imported.
+
+        Raises:
+            UsageError: there is none of that name, or not here.
+        """
+        name, found, rest = super().resolve_command(ctx, args)
+        if name is None or found is None:
+            return name, found, rest
+        # A job installs the package without the server's parts.
+        if self.table[name].server and find_spec("fastapi") is None:
+            ctx.fail(f"`broker {name}` needs the server's parts: install keybroker[server].")
+        return name, self.commands[name], rest
+
+
+class _Imported(MutableMapping[str, "Command"]):
+    """The commands by name; each is imported when it is looked up."""
+
+    def __init__(self, table: Mapping[str, Entry]) -> None:
+        self._table = table
+
+    def __getitem__(self, name: str) -> Command:
+        return _imported(name, self._table[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __setitem__(self, name: str, command: Command) -> None:
+        raise TypeError("commands stand in the table")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("commands stand in the table")
+
+
+@cache
+def _imported(name: str, entry: Entry) -> Command:
+    app = typer.Typer()
+    module = import_module(entry.module)
+    if hasattr(module, "register"):
+        module.register(app)
+    else:
+        app.add_typer(module.app, name=name)
+    return get_group(app).commands[name]
