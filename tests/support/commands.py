@@ -15,6 +15,7 @@ import atexit
 import gc
 import json
 import os
+import pty
 import runpy
 import signal
 import socket
@@ -41,9 +42,13 @@ _one_at_a_time = threading.Lock()
 
 
 def run(
-    *words: str, environment: Mapping[str, str] | None = None, directory: Path | None = None, given: bytes = b""
+    *words: str,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    given: bytes = b"",
+    typed: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
-    """``broker WORDS`` to its end; ``given`` is its standard input, a pipe."""
+    """``broker WORDS`` to its end; ``given`` is its standard input: a pipe, or a terminal if it is ``typed``."""
     assert len(given) <= _LARGEST_INPUT
     request = {
         "words": words,
@@ -51,13 +56,16 @@ def run(
         "directory": str(directory or Path.cwd()),
     }
     with _one_at_a_time, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        reading, writing = os.pipe()
+        writing, reading = pty.openpty() if typed else reversed(os.pipe())
         try:
             os.write(writing, given)
-            os.close(writing)
+            if not typed:  # a terminal that is closed would hang up
+                os.close(writing)
             status = _served(json.dumps(request).encode(), [reading, output.fileno(), errors.fileno()])
         finally:
             os.close(reading)
+            if typed:
+                os.close(writing)
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(words, status, output.read(), errors.read())

@@ -69,7 +69,7 @@ class VersionView(View):
         str,
         Field(
             description="`healthy`, `failing` (upstream refuses the key), `unreachable` (it did not answer) or `gone` "
-            "(the key is not in Vault any more)."
+            "(the key is not in Vault any more); empty once the key is revoked or destroyed."
         ),
     ]
     status: Annotated[
@@ -115,13 +115,17 @@ class Added(View):
     version: VersionView
 
 
+# What such a key's health was says nothing any more.
+_OVER = frozenset({State.REVOKED, State.DESTROYED})
+
+
 def show_version(row: VersionRow, now: Millis) -> VersionView:
     awaiting = row.state == State.REVOKED and row.confirmed_at is None
     return VersionView(
         number=row.number,
         state=row.state,
         verdict=row.verdict,
-        health=row.health,
+        health="" if row.state in _OVER else row.health,
         last4=row.last4,
         fingerprint=row.fingerprint,
         intake=row.intake_id,
