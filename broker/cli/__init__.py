@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from broker.cli.lazily import Entry, Lazily
+from broker.cli.plainly import plainly
 
 _KEYS = "Customers and their keys"
 _JOBS = "Jobs"
@@ -66,4 +67,5 @@ def _everywhere() -> None:
 
 def main() -> None:
     """The entry point."""
-    build()()
+    with plainly():
+        build()()

@@ -19,8 +19,8 @@ def plainly() -> Iterator[None]:
     What can't be written because its reader went away is nobody's loss, and nothing is said of it.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the encoding lacks is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
+        with suppress(AttributeError, OSError):  # a name that the encoding lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         yield
         sys.stdout.flush()

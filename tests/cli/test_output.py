@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from fastapi.routing import APIRoute
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from broker.base.shown import is_shown
-from broker.cli import TABLE, api, audit, build, lease, output
-from broker.web.api import ROUTERS
+from broker.cli import api, audit, build, lease, output
+from tests.cli.every_command import SERVERS, answers, commands
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
 MARKUP = ["/\\[/x]", "[link=https://evil.example]x[/link]", "[/]", "[bold", "\\", "\\[", ":smile:", "[red]denied[/red]"]
@@ -80,67 +76,8 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
     assert "sync\ufffd" in text
 
 
-# Whose words are their own, or an upstream's that is being run; `recover` is the server's, as others are.
-_ELSEWHERE = {"login", "exec", "scan", "check", "bootstrap", "timeline", "recover"}
-_ELSEWHERE |= {name for name, entry in TABLE.items() if entry.server}
-
-
-def commands() -> Iterator[tuple[str, ...]]:
-    """Every command of an operator's with what it needs, in the order that it takes it."""
-    found: list[tuple[str, ...]] = []
-
-    def walk(words: tuple[str, ...], command: Any) -> None:
-        if hasattr(command, "commands"):
-            for name, inner in command.commands.items():
-                if name not in _ELSEWHERE:
-                    walk((*words, name), inner)
-        else:
-            found.append(words + tuple(given_to(command)))
-
-    walk((), typer.main.get_command(build()))
-    yield from found
-
-
-def given_to(command: Any) -> Iterator[str]:
-    for parameter in command.params:
-        if parameter.required or parameter.name == "workload":
-            value = {"version": "1", "role": "security"}.get(parameter.name, "x")
-            yield from (value,) if parameter.param_type_name == "argument" else (parameter.opts[0], value)
-
-
-def odd(schema: dict[str, Any], text: str, defs: dict[str, Any]) -> Any:
-    """A value of a JSON schema whose every text is ``text``."""
-    if "$ref" in schema:
-        return odd(defs[schema["$ref"].rpartition("/")[2]], text, defs)
-    if "anyOf" in schema:
-        return odd(schema["anyOf"][0], text, defs)
-    match schema.get("type"):
-        case "object" if "properties" in schema:
-            return {name: odd(inner, text, defs) for name, inner in schema["properties"].items()}
-        case "array":
-            return [odd(schema["items"], text, defs)] * 2
-        case "integer" | "number":
-            return 1
-        case "boolean":
-            return True
-        case "string":
-            return text
-        case _:
-            return {"actor": {"id": text}, "target": {"method": text, "host": text}, "reason": text, "path": text}
-
-
-def answers(text: str) -> Callable[..., dict[str, Any]]:
-    """A broker whose every answer has the right form, and this text wherever there is one."""
-    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-
-    def send(method: str, path: str, **_options: Any) -> dict[str, Any]:
-        route = next(one for one in routes if method in (one.methods or ()) and one.path_regex.fullmatch(path))
-        schema = TypeAdapter(route.response_model).json_schema(mode="serialization")
-        answer = odd(schema, text, schema.get("$defs", {}))
-        assert isinstance(answer, dict)
-        return answer | ({"next": None} if "next" in answer else {})
-
-    return send
+# Whose words are their own, or an upstream's that is being run; `recover` is the server's.
+_ELSEWHERE = frozenset({"login", "exec", "scan", "check", "bootstrap", "timeline", "recover"})
 
 
 def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +86,7 @@ def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(lease, "as_job", lambda *_: send("POST", "/v1/leases"))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)
-    app, every = build(), list(commands())
+    app, every = build(), list(commands(_ELSEWHERE | SERVERS))
     assert len(every) > 40
     for words in every:
         done = CliRunner().invoke(app, words, input="kbo_x\n")

@@ -47,8 +47,13 @@ def run(
     directory: Path | None = None,
     given: bytes = b"",
     typed: bool = False,
+    into: int | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """``broker WORDS`` to its end; ``given`` is its standard input: a pipe, or a terminal if it is ``typed``."""
+    """``broker WORDS`` to its end.
+
+    ``given`` is its standard input: a pipe, or a terminal if it is ``typed``.  Its standard output is kept, or is
+    ``into``.
+    """
     assert len(given) <= _LARGEST_INPUT
     request = {
         "words": words,
@@ -61,7 +66,9 @@ def run(
             os.write(writing, given)
             if not typed:  # a terminal that is closed would hang up
                 os.close(writing)
-            status = _served(json.dumps(request).encode(), [reading, output.fileno(), errors.fileno()])
+            status = _served(
+                json.dumps(request).encode(), [reading, output.fileno() if into is None else into, errors.fileno()]
+            )
         finally:
             os.close(reading)
             if typed:
