@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
@@ -138,6 +140,7 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
 async def _operators_call(request: Request, wired: Services, key: str, roles: tuple[Role, ...]) -> Call:
     account, actor = await _account(request, wired)
+    _refuse_unknown_parameters(request)
     route = f"{request.method} {request.url.path}"
     if roles and not account.may(*roles):
         await _deny(wired, actor, route)
@@ -207,8 +210,26 @@ async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
         Unauthenticated: there is no such token. JobRevoked: the workload stands no more.
     """
     caller = await workload_of_token(request, wired)
+    _refuse_unknown_parameters(request)
     await wired.jobs.check(caller.workload.id)
     return caller
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route doesn't have, or that stands there twice.
+
+    A misspelt filter would be none, and an answer about everything be taken for one about little.
+
+    Raises:
+        RequestValidationError: names it.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    unknown = f"there is no such parameter here; there are: {', '.join(known)}" if known else "nothing is asked so here"
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    refused = {name: "stands there twice" if name in known else unknown for name in given}
+    refused = {name: why for name, why in refused.items() if name not in known or given[name] > 1}
+    if refused:
+        raise RequestValidationError([{"loc": ("query", name), "msg": why} for name, why in refused.items()])
 
 
 def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any

@@ -247,3 +247,39 @@ async def test_a_time_that_no_answer_can_show_is_refused(world: World, moment: s
     latest = {**grant, "expires_at": "9999-12-31T23:59:59.999999Z"}
     made = await world.call("POST", "/v1/grants", status=201, json=latest)
     assert made["items"][0]["expires_at"] == "9999-12-31T23:59:59.999Z"
+
+
+async def test_a_parameter_that_an_address_does_not_have_is_refused_by_name(world: World) -> None:
+    await world.organization("acme")
+    lists = [
+        path
+        for path, methods in world.app.openapi()["paths"].items()
+        if path.startswith("/v1/") and "get" in methods and "{" not in path
+    ]
+    assert len(lists) >= 13
+    for path in lists:
+        refused = await world.call("GET", path, status=422, params={"stat": "active"})
+        assert refused["code"] == "invalid"
+        assert refused["detail"].startswith("query.stat: "), path
+    # a reader who is told what there is finds what was meant
+    assert (
+        "there are: limit, cursor"
+        in (await world.call("GET", "/v1/grants", status=422, params={"orgs": "x"}))["detail"]
+    )
+    # and so is one that is given twice, of which one would be forgotten, also where nothing is listed, and of a job
+    await world.call("GET", "/v1/grants?organization=acme&organization=globex", status=422)
+    await world.call("GET", "/v1/organizations/acme?state=active", status=422)
+    await world.call("POST", "/v1/organizations/acme/revoke?dry_run=true", status=422, json={})
+    assert (await world.call("GET", "/v1/organizations/acme"))["state"] == "active"
+    job = await (await world.job()).headers()
+    await world.call("GET", "/v1/leases?stat=active", status=422, as_=job)
+
+
+async def test_a_key_that_stands_in_a_parameters_place_is_not_repeated(world: World) -> None:
+    key = "rc_live_" + "S" * 64
+    refused = await world.call("GET", "/v1/credentials", status=422, params={key: key})
+    assert "SSSS" not in str(refused)
+
+
+async def test_a_stranger_is_asked_for_a_token_before_parameters_are_looked_at(world: World) -> None:
+    await world.call("GET", "/v1/grants?stat=active", status=401, as_={})
