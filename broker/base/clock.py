@@ -54,7 +54,7 @@ class Timepiece:
         self.steady = steady
         self._latest = self._moment = system()
         self._at = steady()
-        self._counts_from = 0
+        self._counts_from = Millis(0)
 
     def __call__(self) -> Millis:
         """Milliseconds since 1970-01-01T00:00:00Z."""
@@ -91,7 +91,13 @@ class Timepiece:
 
         It doesn't if it is from before the time was set back, or from a time that never came.
         """
-        return self._counts_from <= moment <= self() + _AHEAD_MS
+        since, until = self.counted
+        return since <= moment <= until
+
+    @property
+    def counted(self) -> tuple[Millis, Millis]:
+        """The first and the last moment of those that :meth:`counts` says count."""
+        return self._counts_from, later(self(), _AHEAD_MS)
 
 
 def rfc3339(ms: int) -> str:

@@ -93,7 +93,13 @@ def keep_private(file: Path) -> None:
 def _prepare(connection: DBAPIConnection, _record: object) -> None:
     # The driver's implicit BEGIN is switched off so that ours decides between reading and writing.
     connection.isolation_level = None
+    # Its own knows the letters of ASCII only. PostgreSQL's knows all, so a name is found by the same words on both.
+    connection.create_function("lower", 1, _lower, deterministic=True)
     _set_pragmas(connection)
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _set_pragmas(connection: DBAPIConnection | sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event
@@ -19,7 +19,7 @@ from broker.formats import ids
 from broker.formats.ids import GrantId
 from broker.grants.policy import Grant, Mode, Rate
 from broker.grants.tables import GrantRow
-from broker.identity.approval import APPROVAL_MS, approved, in_force
+from broker.identity.approval import approved, in_force
 from broker.identity.tables import WorkloadRow
 from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
@@ -119,12 +119,6 @@ async def create(
 
 def _reason(row: GrantRow) -> str:
     return ",".join([*row.modes, *(["awaits_approval"] if row.needs_approval else [])])
-
-
-def waits(now: Millis) -> tuple[ColumnElement[bool], ...]:
-    """The conditions of the rows whose shown state is ``waiting``."""
-    missing = GrantRow.needs_approval.is_(True), GrantRow.approved_by.is_(None)
-    return GrantRow.state == Validity.ACTIVE, *missing, GrantRow.created_at > now - APPROVAL_MS
 
 
 async def approve(session: AsyncSession, actor: Actor, grant_id: GrantId, *, now: Millis) -> GrantRow:

@@ -27,14 +27,14 @@ def refuse_beyond(scope: Scope, organizations: Sequence[OrganizationId] | None) 
         raise Forbidden("organizations: your account is limited to some organizations; name one or more of them.")
 
 
-async def listed(session: AsyncSession, scope: Scope, *, after: str, limit: int) -> Sequence[AccountRow]:
-    """The accounts inside ``scope``, by id, ``limit`` at most.
+async def listed(session: AsyncSession, scope: Scope, *, after: str) -> Sequence[AccountRow]:
+    """The accounts inside ``scope``, by id.
 
     The first is the one whose id comes next after ``after``.
     """
     # Accounts are people, a few hundred at most. Each database has its own way to ask for a list within a column.
     rows = await session.scalars(select(AccountRow).where(AccountRow.id > after).order_by(AccountRow.id))
-    return [row for row in rows if scope.covers(_scope_of(row))][:limit]
+    return [row for row in rows if scope.covers(_scope_of(row))]
 
 
 async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> AccountRow:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import structlog
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event, word
 from broker.audit.guards import epochs_of
@@ -25,7 +26,7 @@ from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailab
 from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.formats import ids, token
-from broker.formats.ids import LeaseId, OrganizationId, Reference, WorkloadId
+from broker.formats.ids import LeaseId, WorkloadId
 from broker.grants.policy import (
     DEFAULT_TTL_S,
     AccessRequest,
@@ -37,12 +38,11 @@ from broker.grants.policy import (
     refuse_key,
 )
 from broker.leases.lease import Lease, lease_of
+from broker.leases.listing import Sought, sought
 from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
 from broker.notifications.altered import report
-from broker.organizations.commands import referred
-from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 
 _log = structlog.get_logger()
@@ -340,27 +340,13 @@ class Leasing:
         self.remembered.pop(lease.id)
         return ended
 
-    async def page(
-        self,
-        scope: Scope,
-        *,
-        workload_id: WorkloadId | None,
-        organization_reference: Reference | OrganizationId | None,
-        after: str,
-        limit: int,
-    ) -> list[Lease]:
-        """Leases by id after ``after``, newest last.
+    async def page(self, session: AsyncSession, wanted: Sought, *, now: Millis, limit: int) -> list[Lease]:
+        """The leases that are wanted at ``now``, ``limit`` at most, as far as the session may see them.
 
         There are none for an organization (id or slug) that isn't there.
         """
-        query = select(LeaseRow).where(LeaseRow.id > after).order_by(LeaseRow.id).limit(limit)
-        if workload_id is not None:
-            query = query.where(LeaseRow.workload_id == workload_id)
-        if organization_reference is not None:
-            named = select(OrganizationRow.id).where(referred(organization_reference))
-            query = query.where(LeaseRow.organization_id.in_(named))
-        async with self._db.read(scope) as session:
-            return [self.counted(lease_of(row)) for row in await session.scalars(query)]
+        rows = await session.scalars(sought(wanted, self._clock, now).limit(limit))
+        return [self.counted(lease_of(row)) for row in rows]
 
     async def _stored(self, lease_id: LeaseId) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:

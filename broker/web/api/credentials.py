@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS, Millis
 from broker.base.secret import Secret
+from broker.base.validity import Validity
 from broker.care import policies
 from broker.credentials import revocation, versions
 from broker.credentials.lifecycle import State
@@ -37,10 +38,11 @@ from broker.web.api.fields import (
     Reference,
     Variables,
     View,
+    after,
     page,
     when,
 )
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=SECURED)
@@ -205,14 +207,24 @@ async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
+    provider: ProviderSought = None,
+    label: LabelSought = None,
+    state: Annotated[Validity | None, Query()] = None,
     only: Annotated[Selection | None, Query(description="Only those that need something: see the names.")] = None,
 ) -> Page[CredentialView]:
-    """Credentials, of one organization where named."""
+    """Credentials, of one organization where named.
+
+    A key that is known by its organization, provider and label is found by these three and ``state=active``: there is
+    at most one.  A revoked one leaves its label to the next, so without ``state`` its predecessors are there too,
+    oldest first.
+    """
     wired = call.services
     query = select(CredentialRow)
     if only is not None:
         query = selected(only, wired.parts.catalog, call.now, ahead_days=wired.options.rotation_ahead_days)
+    row = CredentialRow
+    query = narrowed(query, (row.provider, provider), (row.label, label), (row.state, state))
     async with wired.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(CredentialRow.organization_id == (await organizations.find(session, organization)).id)
@@ -229,9 +241,17 @@ async def one(credential_id: IdPath[CredentialId], call: ByAnyRole) -> Credentia
 
 
 @router.get("/{credential_id}/versions")
-async def its_versions(credential_id: IdPath[CredentialId], call: ByAnyRole) -> Page[VersionView]:
-    """The versions of one credential."""
-    return Page(items=(await one(credential_id, call)).versions, next=None)
+async def its_versions(
+    credential_id: IdPath[CredentialId], call: ByAnyRole, limit: Limit = 100, cursor: Cursor = ""
+) -> Page[VersionView]:
+    """The versions of one credential, oldest first."""
+    position = after(cursor)
+    held = [version for version in (await one(credential_id, call)).versions if _place(version) > position]
+    return page(held, limit, lambda version: version, _place)
+
+
+def _place(version: VersionView) -> str:
+    return f"{version.number:07}"
 
 
 @router.post("/{credential_id}/revoke", response_model=CredentialView)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 from sqlalchemy import select
@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Event
 from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.exposure import Found, expose, find
+from broker.incidents.shown import IncidentState, over, states_of
 from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import Order, OrganizationSought, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1", tags=["exposures"], dependencies=SECURED)
@@ -40,6 +42,13 @@ class ExposureView(View):
     """An exposed key, and the rotation that replaces it."""
 
     id: str
+    state: Annotated[
+        str,
+        Field(
+            description="`open`, or `closed`: upstream refuses the key, or it was destroyed, and its replacement is "
+            "over. Here it is cut off either way."
+        ),
+    ]
     organization: str
     credential: str
     version: int
@@ -60,9 +69,10 @@ class ExposureReported(View):
     link: str | None
 
 
-def show(row: ExposureRow) -> ExposureView:
+def show(row: ExposureRow, states: Mapping[ExposureId, IncidentState]) -> ExposureView:
     return ExposureView(
         id=row.id,
+        state=states[row.id],
         organization=row.organization_id,
         credential=row.credential_id,
         version=row.version,
@@ -86,24 +96,39 @@ async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: B
     async def work(session: AsyncSession) -> ExposureReported:
         done = await expose(session, wired.parts, wired.rotating, call.actor, credential_id, found, now=call.now)
         link = f"{wired.options.public_url}/intake/{done.link[0]}#{done.link[1]}" if done.link else None
-        return ExposureReported(exposure=show(done.exposure), link=link)
+        states = await states_of(session, [done.exposure])
+        return ExposureReported(exposure=show(done.exposure, states), link=link)
 
     return await call.cut(body, work, credential_id)
 
 
 @router.get("/exposures")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[ExposureView]:
-    """Exposures, oldest first."""
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: OrganizationSought = None,
+    state: Annotated[IncidentState | None, Query()] = None,
+    order: Order = "oldest",
+) -> Page[ExposureView]:
+    """Exposures, of one organization where named."""
+    query = select(ExposureRow)
+    if state is not None:
+        query = query.where(over() if state is IncidentState.CLOSED else ~over())
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, select(ExposureRow), ExposureRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+        if organization is not None:
+            query = query.where(ExposureRow.organization_id == (await organizations.find(session, organization)).id)
+        rows = await rows_of(session, query, ExposureRow.id, limit, cursor, order)
+        states = await states_of(session, rows)
+    return page(rows, limit, lambda row: show(row, states), lambda row: row.id)
 
 
 @router.get("/exposures/{exposure_id}")
 async def one(exposure_id: IdPath[ExposureId], call: ByAnyRole) -> ExposureView:
     """One exposure."""
     async with call.services.parts.db.read(call.scope) as session:
-        return show(await find(session, exposure_id))
+        row = await find(session, exposure_id)
+        return show(row, await states_of(session, [row]))
 
 
 @router.get("/exposures/{exposure_id}/timeline", response_class=StreamingResponse)

@@ -8,17 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field, ValidationError
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
 from broker.base.errors import Invalid
-from broker.base.validity import Validity
 from broker.formats.ids import GrantId
 from broker.grants import commands, jobs
 from broker.grants.policy import Mode, Rate
+from broker.grants.shown import GrantState, showing, state_of
 from broker.grants.tables import GrantRow
-from broker.identity.approval import shown_state
 from broker.organizations import commands as organizations
 from broker.providers import faults
 from broker.providers.definition import Definition
@@ -38,7 +37,7 @@ from broker.web.api.fields import (
     page,
     when,
 )
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import OrganizationSought, ProviderSought, WorkloadSought, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
@@ -140,7 +139,6 @@ class Granted(View):
 
 def show(row: GrantRow, now: Millis) -> GrantView:
     """The answer's view of a row; if the broker didn't write it, only whose it says it is."""
-    state = shown_state(row, now) if row.genuine or row.state == Validity.REVOKED else "altered"
     return GrantView(
         id=row.id,
         organization=row.organization_id,
@@ -148,7 +146,7 @@ def show(row: GrantRow, now: Millis) -> GrantView:
         provider=row.provider,
         label=row.label,
         created_by=row.created_by,
-        state=state,
+        state=state_of(row, now),
         **(_given(row) if row.genuine else _NOTHING),
     )
 
@@ -215,21 +213,33 @@ async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
-    workload: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
+    workload: WorkloadSought = None,
+    provider: ProviderSought = None,
+    label: Annotated[
+        Label | None, Query(description="Only those that name this label, or none: they cover it.")
+    ] = None,
+    state: Annotated[GrantState | None, Query()] = None,
     waiting: Annotated[bool, Query(description="Only those that wait for a second person.")] = False,
 ) -> Page[GrantView]:
-    """Grants, of one organization or job where named."""
-    query = select(GrantRow)
-    if waiting:
-        query = query.where(*commands.waits(call.now))
+    """Grants, of one organization or job where named.
+
+    With ``state``, a page may have fewer than ``limit`` although there is a next one.
+    """
+    now = call.now
+    shown = {wanted for wanted in (state, GrantState.WAITING if waiting else None) if wanted is not None}
+    query = narrowed(select(GrantRow), (GrantRow.provider, provider)).where(*(showing(wanted, now) for wanted in shown))
+    if label is not None:
+        query = query.where(or_(GrantRow.label == label, GrantRow.label.is_(None)))
     async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
         if workload is not None:
             query = query.where(GrantRow.workload_id == (await jobs.known(session, call.account, workload)).id)
         rows = await rows_of(session, query, GrantRow.id, limit, cursor)
-    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
+    found = page(rows, limit, lambda row: show(row, now), lambda row: row.id)
+    # The database can't tell which of them were altered.
+    return Page(items=[one for one in found.items if not shown or one.state in shown], next=found.next)
 
 
 @router.get("/{grant_id}")

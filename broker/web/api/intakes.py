@@ -10,10 +10,12 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.credentials.versions import CredentialAddress
 from broker.formats.ids import IntakeId
 from broker.intake import links
 from broker.intake.lifecycle import IntakeState
+from broker.intake.shown import showing, state_of
 from broker.intake.tables import IntakeRow
 from broker.organizations import commands as organizations
 from broker.rotations import commands
@@ -31,7 +33,7 @@ from broker.web.api.fields import (
     page,
     when,
 )
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole, Call
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
@@ -88,7 +90,7 @@ class IntakeCreated(View):
     ]
 
 
-def show(row: IntakeRow) -> IntakeView:
+def show(row: IntakeRow, now: Millis) -> IntakeView:
     return IntakeView(
         id=row.id,
         organization=row.organization_id,
@@ -97,7 +99,7 @@ def show(row: IntakeRow) -> IntakeView:
         contact=row.contact,
         purpose=row.purpose,
         requested_by=row.requested_by,
-        state=row.state,
+        state=state_of(row, now),
         link_version=1 if row.link_key is None else 2,
         refusal=row.refusal,
         rotation=row.rotation_id,
@@ -136,22 +138,28 @@ async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
+    provider: ProviderSought = None,
+    label: LabelSought = None,
+    state: Annotated[IntakeState | None, Query()] = None,
 ) -> Page[IntakeView]:
     """Requests, of one organization where named."""
-    query = select(IntakeRow)
+    now = call.now
+    query = narrowed(select(IntakeRow), (IntakeRow.provider, provider), (IntakeRow.label, label))
+    if state is not None:
+        query = query.where(showing(state, now))
     async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(IntakeRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+    return page(rows, limit, lambda row: show(row, now), lambda row: row.id)
 
 
 @router.get("/{intake_id}")
 async def one(intake_id: IdPath[IntakeId], call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.parts.db.read(call.scope) as session:
-        return show(await links.get(session, intake_id))
+        return show(await links.get(session, intake_id), call.now)
 
 
 @router.post("/{intake_id}/cancel", response_model=IntakeView)
@@ -162,8 +170,8 @@ async def cancel(intake_id: IdPath[IntakeId], call: ByOperatorRole) -> Response:
         row = await links.get(session, intake_id)
         if row.rotation_id is not None and row.state == IntakeState.OPEN:
             await commands.cancel(session, call.actor, row.rotation_id, reason="", now=call.now)
-            return show(await links.get(session, intake_id))
-        return show(await links.cancel(session, call.actor, intake_id, now=call.now))
+            return show(await links.get(session, intake_id), call.now)
+        return show(await links.cancel(session, call.actor, intake_id, now=call.now), call.now)
 
     return await call.change(None, work)
 
@@ -182,7 +190,7 @@ async def replace_link(intake_id: IdPath[IntakeId], body: Again, call: ByOperato
 
 async def _created(session: AsyncSession, call: Call, row: IntakeRow, secret: str) -> IntakeCreated:
     return IntakeCreated(
-        intake=show(row),
+        intake=show(row, call.now),
         link=f"{call.services.options.public_url}/intake/{row.id}#{secret}",
-        also_open=[show(other) for other in await links.also_open(session, row, now=call.now)],
+        also_open=[show(other, call.now) for other in await links.also_open(session, row, now=call.now)],
     )

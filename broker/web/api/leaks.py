@@ -13,8 +13,9 @@ from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import Order, OrganizationSought, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
 from broker.web.services import Wired
 
@@ -108,10 +109,19 @@ def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Cal
 
 
 @router.get("/findings", dependencies=SECURED)
-async def findings(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[FindingView]:
+async def findings(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: OrganizationSought = None,
+    order: Order = "oldest",
+) -> Page[FindingView]:
     """Keys of the organizations that you see, where they should not be."""
+    query = select(FindingRow)
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, select(FindingRow), FindingRow.id, limit, cursor)
+        if organization is not None:
+            query = query.where(FindingRow.organization_id == (await organizations.find(session, organization)).id)
+        rows = await rows_of(session, query, FindingRow.id, limit, cursor, order)
     return page(rows, limit, show, lambda row: row.id)
 
 

@@ -7,14 +7,18 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.formats.ids import LeaseId, OrganizationId, WorkloadId
+from broker.grants import jobs
 from broker.grants.commands import LONGEST_TTL_S
 from broker.grants.policy import AccessRequest, AccessTarget, Mode
+from broker.identity.workloads import NoSuchWorkload
 from broker.leases.lease import Lease
 from broker.leases.leasing import Issued
+from broker.leases.listing import LeaseState, Sought, state_of
 from broker.organizations import commands as organizations
 from broker.web.api.fields import (
     Body,
@@ -32,6 +36,7 @@ from broker.web.api.fields import (
     parsed,
     when,
 )
+from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought
 from broker.web.callers import (
     SECURED,
     ByOperatorOrSecurityRole,
@@ -103,9 +108,6 @@ class LeaseIssued(View):
 
 
 def show(lease: Lease, now: Millis) -> LeaseView:
-    state = "active" if lease.stands(now) else "expired"
-    if lease.ended_at is not None:
-        state = "revoked" if lease.end_reason == "lease.revoked" else "ended"
     return LeaseView(
         id=lease.id,
         organization=lease.organization_id,
@@ -117,7 +119,7 @@ def show(lease: Lease, now: Millis) -> LeaseView:
         label=lease.label,
         mode=lease.mode,
         purpose=lease.purpose,
-        state=state,
+        state=state_of(lease, now),
         issued_at=when(lease.issued_at),
         expires_at=when(lease.expires_at),
         renewable_until=when(lease.until),
@@ -172,21 +174,43 @@ async def listed(
     wired: Wired,
     limit: Limit = 100,
     cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
+    workload: WorkloadSought = None,
+    provider: ProviderSought = None,
+    state: Annotated[LeaseState | None, Query()] = None,
+    order: Order = "oldest",
 ) -> Page[LeaseView]:
-    """A job's own leases, or for an operator those of the organizations they see."""
+    """A job's own leases, or for an operator those of the organizations they see.
+
+    The oldest come in the order of their ids.  Those that were asked for with an idempotency key stand anywhere in it;
+    for the newest it is the time that counts.
+    """
     # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
     scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
-    whose: Reference | OrganizationId | None = organization
-    if organization is not None and isinstance(caller, Call):
-        # An operator is told of a misspelt organization. A job just has no lease of one that isn't there.
-        async with wired.parts.db.read(scope) as session:
-            whose = (await organizations.find(session, organization)).id
-    rows = await wired.leasing.page(
-        scope, workload_id=_own(caller), organization_reference=whose, after=after(cursor), limit=limit + 1
-    )
     now = wired.parts.clock()
+    async with wired.parts.db.read(scope) as session:
+        whose, by = await _named(session, caller, organization, workload)
+        wanted = Sought(by, whose, provider, state, after(cursor), order == "newest")
+        rows = await wired.leasing.page(session, wanted, now=now, limit=limit + 1)
     return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
+
+
+async def _named(
+    session: AsyncSession, caller: WorkloadCall | Call, organization: Reference | None, workload: Reference | None
+) -> tuple[Reference | OrganizationId | None, WorkloadId | None]:
+    """Whose leases are asked for, and by which job.
+
+    An operator is told of a misspelt name.  A job just has no lease of an organization that isn't there.
+
+    Raises:
+        UnknownOrganization, NoSuchWorkload: there is none for the caller; for a job, it isn't itself.
+    """
+    if isinstance(caller, WorkloadCall):
+        if workload not in {None, caller.workload.id, caller.workload.name}:
+            raise NoSuchWorkload
+        return organization, caller.workload.id
+    whose = None if organization is None else (await organizations.find(session, organization)).id
+    return whose, None if workload is None else (await jobs.known(session, caller.account, workload)).id
 
 
 @router.get("/{lease_id}")
@@ -219,10 +243,6 @@ async def revoke(lease_id: IdPath[LeaseId], body: Reason, call: ByOperatorOrSecu
     ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
     await wired.in_flight.drained(lease.id)
     return show(ended, wired.parts.clock())
-
-
-def _own(caller: WorkloadCall | Call) -> WorkloadId | None:
-    return caller.workload.id if isinstance(caller, WorkloadCall) else None
 
 
 async def _find(lease_id: LeaseId, caller: WorkloadCall | Call, wired: Services) -> Lease:

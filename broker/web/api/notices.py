@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -15,8 +15,9 @@ from broker.notifications import outbox
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
+from broker.organizations import commands as organizations
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import Order, OrganizationSought, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"], dependencies=SECURED)
@@ -92,14 +93,13 @@ async def deliveries(
     call: ByOperatorOrSecurityRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    state: Annotated[Literal["pending", "sent", "dead"] | None, Query()] = None,
+    state: Annotated[DeliveryState | None, Query()] = None,
+    order: Order = "oldest",
 ) -> Page[DeliveryView]:
     """Who was told, or could not be."""
-    query = select(DeliveryRow)
-    if state is not None:
-        query = query.where(DeliveryRow.state == state)
+    query = narrowed(select(DeliveryRow), (DeliveryRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, query, DeliveryRow.id, limit, cursor)
+        rows = await rows_of(session, query, DeliveryRow.id, limit, cursor, order)
     return page(rows, limit, show_delivery, lambda row: row.id)
 
 
@@ -114,8 +114,18 @@ async def resend(delivery_id: IdPath[DeliveryId], call: ByOperatorOrSecurityRole
 
 
 @router.get("")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[NoticeView]:
-    """Notices about the organizations that you see, oldest first."""
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    organization: OrganizationSought = None,
+    kind: Annotated[Kind | None, Query()] = None,
+    order: Order = "oldest",
+) -> Page[NoticeView]:
+    """Notices about the organizations that you see."""
+    query = narrowed(select(NoticeRow), (NoticeRow.kind, kind))
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, select(NoticeRow), NoticeRow.id, limit, cursor)
+        if organization is not None:
+            query = query.where(NoticeRow.organization_id == (await organizations.find(session, organization)).id)
+        rows = await rows_of(session, query, NoticeRow.id, limit, cursor, order)
     return page(rows, limit, show, lambda row: row.id)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +19,7 @@ from broker.identity.principal import Role
 from broker.identity.tables import AccountRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
+from broker.web.api.listing import NameSought
 from broker.web.callers import SECURED, ByAdminRole, ByAnyRole, BySecurityRole, address
 from broker.web.services import Wired
 
@@ -131,11 +132,20 @@ async def create(body: NewOperator, call: ByAdminRole) -> Response:
 
 
 @router.get("/operators", dependencies=SECURED)
-async def listed(call: ByAdminRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OperatorView]:
+async def listed(
+    call: ByAdminRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    state: Annotated[Literal["active", "waiting", "expired", "revoked", "altered"] | None, Query()] = None,
+    name: NameSought = None,
+) -> Page[OperatorView]:
     """Every account within your own limits."""
+    now = call.now
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await accounts.listed(session, call.scope, after=after(cursor), limit=limit + 1)
-    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
+        rows = await accounts.listed(session, call.scope, after=after(cursor))
+    shown = [show(row, now) for row in rows if name is None or name.lower() in row.name.lower()]
+    found = [one for one in shown if state in {None, one.state}]
+    return page(found, limit, lambda one: one, lambda one: one.id)
 
 
 @router.get("/operators/me", dependencies=SECURED)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
+from broker.base.validity import Validity
 from broker.credentials import revocation
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
@@ -27,7 +28,7 @@ from broker.web.api.fields import (
     page,
     when,
 )
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import NameSought, named, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
@@ -77,10 +78,19 @@ async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[OrganizationView]:
-    """The organizations that you may see."""
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    state: Annotated[Validity | None, Query()] = None,
+    name: NameSought = None,
+) -> Page[OrganizationView]:
+    """The organizations that you may see; ``name`` is looked for in slugs too."""
+    query = narrowed(select(OrganizationRow), (OrganizationRow.state, state))
+    if name is not None:
+        query = query.where(named(name, OrganizationRow.slug, OrganizationRow.name))
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, select(OrganizationRow), OrganizationRow.id, limit, cursor)
+        rows = await rows_of(session, query, OrganizationRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from broker.providers.definition import Definition
-from broker.web.api.fields import Page, ReferencePath, View
+from broker.web.api.fields import Cursor, Limit, Page, ReferencePath, View, after, page
 from broker.web.callers import SECURED, ByAnyRole
 
 router = APIRouter(prefix="/v1/providers", tags=["providers"], dependencies=SECURED)
@@ -36,9 +36,11 @@ def show(definition: Definition) -> ProviderView:
 
 
 @router.get("")
-async def listed(call: ByAnyRole) -> Page[ProviderView]:
-    """Every declared upstream."""
-    return Page(items=[show(definition) for definition in call.services.parts.catalog], next=None)
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[ProviderView]:
+    """Every declared upstream, by its id."""
+    position = after(cursor)
+    rest = [definition for definition in call.services.parts.catalog if definition.id > position]
+    return page(rest, limit, show, lambda definition: definition.id)
 
 
 @router.get("/{provider}")

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
+from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import RotationRow
 from broker.formats.ids import CredentialId, RotationId
 from broker.intake import links
@@ -29,12 +30,11 @@ from broker.web.api.fields import (
     Note,
     Page,
     Reason,
-    Reference,
     View,
     page,
     when,
 )
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import Order, OrganizationSought, ProviderSought, narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1", tags=["rotations"], dependencies=SECURED)
@@ -195,20 +195,22 @@ async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
     credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
+    provider: ProviderSought = None,
+    state: Annotated[RotationState | None, Query()] = None,
     ended: Annotated[bool | None, Query(description="Only those that are over, or only those that are not.")] = None,
+    order: Order = "oldest",
 ) -> Page[RotationView]:
-    """Rotations, oldest first."""
-    query = select(RotationRow)
-    if credential is not None:
-        query = query.where(RotationRow.credential_id == credential)
+    """Rotations, of one organization, credential or provider where named."""
+    row = RotationRow
+    query = narrowed(select(row), (row.credential_id, credential), (row.provider, provider), (row.state, state))
     if ended is not None:
         query = query.where(RotationRow.ended_at.is_not(None) if ended else RotationRow.ended_at.is_(None))
     async with call.services.parts.db.read(call.scope) as session:
         if organization is not None:
             query = query.where(RotationRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, RotationRow.id, limit, cursor)
+        rows = await rows_of(session, query, RotationRow.id, limit, cursor, order)
     return page(rows, limit, show, lambda row: row.id)
 
 

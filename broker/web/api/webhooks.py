@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field, StringConstraints
 from sqlalchemy import select
@@ -14,12 +14,13 @@ from broker.base.errors import Forbidden
 from broker.formats import ids
 from broker.formats.ids import NoId, OrganizationId, WebhookId
 from broker.notifications import webhooks
+from broker.notifications.lifecycle import WebhookState
 from broker.notifications.tables import NoticeRow, WebhookRow
 from broker.notifications.webhooks import Endpoint
 from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import narrowed, rows_of
 from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=SECURED)
@@ -96,10 +97,16 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WebhookView]:
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    state: Annotated[WebhookState | None, Query()] = None,
+) -> Page[WebhookView]:
     """Webhooks of the organizations that you see."""
+    query = narrowed(select(WebhookRow), (WebhookRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, select(WebhookRow), WebhookRow.id, limit, cursor)
+        rows = await rows_of(session, query, WebhookRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy import select
@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
+from broker.base.validity import Validity
 from broker.grants import jobs
 from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, page, when
-from broker.web.api.listing import rows_of
+from broker.web.api.listing import NameSought, named, narrowed, rows_of
 from broker.web.callers import (
     SECURED,
     ByAnyRole,
@@ -104,9 +105,17 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
 
 
 @router.get("")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[WorkloadView]:
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    state: Annotated[Validity | None, Query()] = None,
+    name: NameSought = None,
+) -> Page[WorkloadView]:
     """Every job; for an account that is limited to some customers, those that work for no others."""
-    query = jobs.within(select(WorkloadRow), call.account, call.now)
+    query = narrowed(jobs.within(select(WorkloadRow), call.account, call.now), (WorkloadRow.state, state))
+    if name is not None:
+        query = query.where(named(name, WorkloadRow.name))
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
