@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import ssl
@@ -23,8 +24,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from broker.base import address, closed
+from broker.base import address, closed, variables
 from broker.base.mailbox import NotAMailbox, mailbox
+
+_PREFIX = "BROKER_"
+# Where settings are.
+_SOURCES = frozenset({"BROKER_CONFIG", "BROKER_SECRETS_DIR"})
 
 
 class SettingsUnusable(Exception):
@@ -38,7 +43,7 @@ class Settings(BaseSettings):
     the file (``BROKER_CONFIG``, TOML, same names).
     """
 
-    model_config = SettingsConfigDict(env_prefix="BROKER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     state_dir: Path = Field(Path("var"), description="Where the embedded default keeps all its state.")
     database_url: SecretStr | None = Field(
@@ -310,6 +315,7 @@ def load(**given: object) -> Settings:
         SettingsUnusable: names each wrong setting and its fix.
     """
     try:
+        _look_at_environment()
         _look_at_sources()
         return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
@@ -331,6 +337,24 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, tomllib.TOMLDecodeError):
         return f"BROKER_CONFIG: {config} is not TOML: {error}."
     return f"BROKER_CONFIG ({config}) or a file in BROKER_SECRETS_DIR is not UTF-8 text; mend the file."
+
+
+def _look_at_environment() -> None:
+    """Refuse a variable that begins as ours do and is none, as a file's misspelt setting is refused."""
+    ours = [name for name in sorted(os.environ) if name.upper().startswith(_PREFIX)]
+    if unknown := [name for name in ours if name.upper() not in _variables()]:
+        raise SettingsUnusable("\n".join(map(_no_such, unknown)))
+
+
+def _variables() -> frozenset[str]:
+    """What may begin as our settings do: they, where they are, and what commands read."""
+    return _SOURCES | variables.OF_COMMANDS | {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+def _no_such(name: str) -> str:
+    near = difflib.get_close_matches(name.upper(), sorted(_variables()), 1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    return f"{name}: there is no such setting.{meant} `broker doctor --settings` lists them."
 
 
 def _look_at_sources() -> None:
@@ -361,8 +385,8 @@ def _secrets() -> frozenset[str]:
 
 
 def _fix(field: str, kind: str, message: str) -> str:
-    name = f"BROKER_{field.upper()}"
+    name = f"{_PREFIX}{field.upper()}"
     if kind == "extra_forbidden":
-        return f"{name}: there is no such setting; `broker doctor --settings` lists them."
+        return _no_such(name)
     description = Settings.model_fields[field].description if field in Settings.model_fields else ""
     return f"{name}: {message.removeprefix('Value error, ')} ({description})"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from broker.base import variables
 from broker.cli import running
 from broker.cli.account import Account, AccountUnusable, stored
 from broker.cli.failing import fail, fail_call
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     import httpx2
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-PROXY = "BROKER_CLIENT_PROXY"
+PROXY = variables.CLIENT_PROXY
 _PAGE = 500
 
 
 def broker_url() -> str:
     """The broker's address: BROKER_URL, the stored account's, or this machine's default."""
-    url = os.environ.get("BROKER_URL")
+    url = os.environ.get(variables.URL)
     if not url:
         account = _stored()
         url = account.url if account else DEFAULT_URL
@@ -78,7 +79,7 @@ def _asking() -> Iterator[httpx2.Client]:
 
 
 def _authorization() -> dict[str, str]:
-    return {"Authorization": f"Bearer {os.environ.get('BROKER_TOKEN') or _stored_token()}"}
+    return {"Authorization": f"Bearer {os.environ.get(variables.TOKEN) or _stored_token()}"}
 
 
 def _stored_token() -> str:

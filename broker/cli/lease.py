@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broker.base import variables
 from broker.cli.api import PROXY, call, pages
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Short-lived access.")
 
 IdentityFile = Annotated[
-    Path, typer.Option("--identity", envvar="BROKER_IDENTITY", help="The job's file from `broker workload add`.")
+    Path, typer.Option("--identity", envvar=variables.IDENTITY, help="The job's file from `broker workload add`.")
 ]
 Proxy = Annotated[
     str | None,
@@ -98,7 +99,7 @@ def _row(lease: Item) -> Item:
 @prints_list(Columns("organization provider state id", "workload mode expires_at label issued_at"), _row)
 def list_(
     identity: Annotated[
-        Path | None, typer.Option("--identity", envvar="BROKER_IDENTITY", help="Only this job's, as the job.")
+        Path | None, typer.Option("--identity", envvar=variables.IDENTITY, help="Only this job's, as the job.")
     ] = None,
     org: Annotated[str | None, typer.Option("--org", help="Only this organization (as an operator).")] = None,
     workload: Annotated[str | None, typer.Option(help="Only this job's (as an operator).")] = None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from broker.base import variables
 from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember, remember_or_show
 from broker.cli.api import broker_url, call, pages, send
 from broker.cli.failing import fail, fail_call
@@ -70,7 +71,7 @@ def recover() -> None:
 @app.command()
 def renew(print_: Shown = False) -> None:
     """Make a new token for your own account; the previous one works for an hour more."""
-    from_environment = bool(os.environ.get("BROKER_TOKEN"))
+    from_environment = bool(os.environ.get(variables.TOKEN))
     _insist_on_a_place(print_ or from_environment)
     made = call("POST", "/v1/operators/me/renew")
     _greet(made, remember_or_show(broker_url(), made["token"], show_it=print_ or from_environment))

@@ -89,6 +89,7 @@ def test_there_is_each_kind_that_a_deployment_needs() -> None:
 def test_pods_are_as_small_a_target_as_they_can_be() -> None:
     for pod in pods():
         assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False, "a Service called broker would set BROKER_PORT and more"
         assert pod["securityContext"]["runAsNonRoot"] is True
         for container in pod["containers"]:
             context = container["securityContext"]

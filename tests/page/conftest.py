@@ -16,7 +16,7 @@ from broker.wire.server import Connection
 from tests.support.world import World, running_world, settings_for, upstream
 
 # Where pictures are kept for people to look at, when they ask for them.
-SHOTS = os.environ.get("BROKER_SHOTS")
+SHOTS = os.environ.get("KEYBROKER_SHOTS")
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
