@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import typer
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from broker import app as composition
 from broker import database, rights, serving
 from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
-from broker.cli import onetime
+from broker.cli import listening, onetime
 from broker.cli.demo.story import play
 from broker.cli.failing import fail
 from broker.cli.output import Columns, listing
@@ -37,25 +40,40 @@ def serve(*, with_worker: bool, workers: int) -> None:
     if workers > 1 and settings.metrics_port:
         fail("BROKER_METRICS_PORT: several processes can't share one; leave it out, or run brokers without --workers.")
 
-    async def run() -> None:
+    says = f"Keybroker serves {settings.public_url}; Ctrl-C ends it."
+
+    async def run() -> list[socket.socket]:
         async with composition.running(settings) as broker:
             if workers > 1 and broker.services.parts.db.dialect == "sqlite":
                 fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
             _, edge = serving.asgi(broker, with_worker=with_worker)
             _collect_seldom()
+            sockets = _taken("BROKER_PORT", settings.host, settings.port)
+            shown = _taken("BROKER_METRICS_PORT", settings.host, settings.metrics_port) if settings.metrics_port else []
             await onetime.offer(broker, settings)
             if settings.reveal_approval == "off":
                 typer.echo(_APPROVAL["off"] + ".", err=True)
-            typer.echo(f"Keybroker serves {settings.public_url}; Ctrl-C ends it.")
-            if workers == 1 and settings.metrics_port:
-                await _serve_and_show(broker, edge, settings)
-            elif workers == 1:
-                await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
+            if workers == 1:
+                server = _Server(uvicorn.Config(edge, **_uvicorn(settings)), says)
+                await _serve_and_show(broker, server, settings, sockets, shown)
+            return sockets
 
-    run_or_fail(run())
+    sockets = run_or_fail(run())
     if workers > 1:
         factory = f"{__name__}:{(served if with_worker else served_without_worker).__name__}"
-        uvicorn.run(factory, factory=True, workers=workers, **_uvicorn(settings))
+        config = uvicorn.Config(factory, factory=True, workers=workers, **_uvicorn(settings))
+        several = _Several(config, sockets, says)
+        several.run()
+        if several.never_started:
+            raise typer.Exit(1)
+
+
+def _taken(setting: str, host: str, port: int) -> list[socket.socket]:
+    """The sockets of a port; ends the command if something else has it."""
+    try:
+        return listening.taken(setting, host, port)
+    except listening.PortUnusable as error:
+        fail(str(error))
 
 
 def served() -> ASGIApp:
@@ -84,8 +102,6 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
     """How uvicorn runs the broker; its access log is off, as it would write query strings."""
     return {
         "http": serving.protocol(settings),
-        "host": settings.host,
-        "port": settings.port,
         "access_log": False,
         "log_config": None,  # its log lines go through the one pipeline
         "log_level": "warning",
@@ -99,15 +115,42 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
 
 
 class _Server(uvicorn.Server):
-    """A server that returns when it is told to end.
+    """A server that says when it serves, and returns when it is told to end.
 
     Uvicorn's own raises the signal again, and then the broker would close nothing.
     """
+
+    def __init__(self, config: uvicorn.Config, says: str) -> None:
+        super().__init__(config)
+        self._says = says
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        typer.echo(self._says)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         with handling(self.handle_exit):
             yield
+
+
+class _Several(Multiprocess):
+    """Several processes on one port, of which it is said that they serve once one does."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], says: str) -> None:
+        super().__init__(config, sockets)
+        self._says: str | None = says
+
+    @property
+    def never_started(self) -> bool:
+        """Whether a process could not serve at all, which ended them all."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        if self._says is not None and any(process.is_ready() for process in self.processes):
+            typer.echo(self._says)
+            self._says = None
 
 
 class _Beside(uvicorn.Server):
@@ -118,13 +161,21 @@ class _Beside(uvicorn.Server):
         yield
 
 
-async def _serve_and_show(broker: composition.Broker, edge: ASGIApp, settings: Settings) -> None:
-    """Serve, and probes and metrics on a port of their own until the last call has ended."""
-    shown = {**_uvicorn(settings), "port": settings.metrics_port}
-    beside = _Beside(uvicorn.Config(serving.probes(broker), **shown))
-    showing = asyncio.create_task(beside.serve(), name="metrics")
+async def _serve_and_show(
+    broker: composition.Broker,
+    server: _Server,
+    settings: Settings,
+    sockets: list[socket.socket],
+    shown: list[socket.socket],
+) -> None:
+    """Serve, and probes and metrics on ``shown`` sockets, if there are any, until the last call has ended."""
+    if not shown:
+        await server.serve(sockets)
+        return
+    beside = _Beside(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)))
+    showing = asyncio.create_task(beside.serve(shown), name="metrics")
     try:
-        await _Server(uvicorn.Config(edge, **_uvicorn(settings))).serve()
+        await server.serve(sockets)
     finally:
         beside.should_exit = True
         await showing
@@ -158,17 +209,16 @@ async def _work(broker: composition.Broker) -> None:
 
 async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
     """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
-    shown = {**_uvicorn(settings), "port": settings.worker_port}
-    server = _Server(uvicorn.Config(serving.probes(broker), **shown))
+    sockets = _taken("BROKER_WORKER_PORT", settings.host, settings.worker_port)
+    server = _Server(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)), _WORKS)
 
     def end(_work: asyncio.Task[None]) -> None:
         server.should_exit = True
 
     working = asyncio.create_task(broker.worker.run(), name="worker")
     working.add_done_callback(end)
-    typer.echo(_WORKS)
     try:
-        await server.serve()
+        await server.serve(sockets)
     finally:
         working.cancel()
         with suppress(asyncio.CancelledError):

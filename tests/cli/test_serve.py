@@ -169,7 +169,7 @@ TOLD = """
 import gc
 from broker.cli import server
 
-async def told(_server):
+async def told(_server, _sockets=None):
     print("frozen", gc.get_freeze_count(), *gc.get_threshold())
 
 server._Server.serve = told
