@@ -25,6 +25,12 @@ _WITHIN: Final = frozenset(
         *("krbsrvname", "gsslib", "application_name", "options"),
     }
 )
+# What the driver takes for them; it would say only that it took no other.
+_VALUES: Final = {
+    **dict.fromkeys(("ssl", "sslmode"), ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")),
+    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+}
+_FILES: Final = frozenset({"sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile"})
 _FORMS: Final = "postgresql://USER:PASSWORD@HOST:5432/NAME, or sqlite+aiosqlite:///PATH"
 
 
@@ -39,22 +45,42 @@ def usable(address: str) -> str:
         given = scheme if rest and scheme.replace("+", "").isalnum() else "what is given"
         raise ValueError(f"{given} is not a database that the broker works with; write {_FORMS}")
     if scheme == _SQLITE:
-        if not rest.startswith("/") or rest == "/":
-            raise ValueError(f"must name a file: {_SQLITE}:///PATH")
+        if not rest.startswith("/") or rest in {"/", "/:memory:"} or "?" in rest:
+            raise ValueError(f"must name a file, and nothing after it: {_SQLITE}:///PATH")
         return address
     address = f"{_POSTGRES[0]}://{rest}"
+    _look_at(_read(address))
+    return address
+
+
+def _read(address: str) -> URL:
     try:
-        names = set(make_url(address).query)
+        url = make_url(address)
+        for_driver(address)  # ports that are numbers, one for each host
+        ports = [url.port, *url.normalized_query.get("port", ())]
+        if not all(1 <= int(port) <= 65_535 for port in ports if port is not None):
+            raise ValueError(ports)
     except (ArgumentError, ValueError):
         raise ValueError(
             f"can't be read; write {_FORMS}. Within a password, % is %25, @ is %40, / is %2F, : is %3A"
         ) from None
-    if unknown := sorted(names - _GIVEN - _WITHIN):
+    return url
+
+
+def _look_at(url: URL) -> None:
+    if unknown := sorted(set(url.query) - _GIVEN - _WITHIN):
         raise ValueError(
             f"{', '.join(unknown)}: the driver knows no such parameter of an address; take it out. To be sure of the "
             "server, write sslmode=verify-full (and sslrootcert=FILE where its authority is private)"
         )
-    return address
+    for name, known in _VALUES.items():
+        if url.query.get(name, known[0]) not in known:
+            raise ValueError(f"{name}: write {', '.join(known[:-1])} or {known[-1]}")
+    for name in _FILES & set(url.query):
+        if not Path(str(url.query[name])).is_file():
+            raise ValueError(f"{name}: {url.query[name]} is no file that the broker can see")
+    if not url.database or not (url.host or url.query.get("host")):
+        raise ValueError(f"names no host or no database; write {_FORMS}")  # the driver would take others'
 
 
 def client_key(address: str) -> Path | None:

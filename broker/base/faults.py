@@ -58,6 +58,11 @@ def is_refused_value(error: BaseException) -> bool:
     return isinstance(cause, (sqlite3.DataError, UnicodeEncodeError, OverflowError))
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the database's role may not do this."""
+    return code(error) == "42501"
+
+
 def is_contradiction(error: BaseException) -> bool:
     """Whether a row contradicts stored ones, such as an id that is in use."""
     return isinstance(error, (IntegrityError, sqlite3.IntegrityError))
@@ -68,6 +73,11 @@ def _driver_error(error: BaseException) -> BaseException:
     inner = error.orig if isinstance(error, DBAPIError) else error
     assert inner is not None
     return inner.__cause__ if isinstance(inner.__cause__, _ASYNCPG) else inner
+
+
+def said(error: BaseException) -> str:
+    """The driver's or the server's own words, of which there is one line."""
+    return (str(_driver_error(error)).splitlines() or [type(error).__name__])[0]
 
 
 def code(error: BaseException) -> str | int:

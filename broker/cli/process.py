@@ -9,6 +9,7 @@ import typer
 import uvloop
 
 from broker import schema
+from broker.base import faults
 from broker.base.errors import BrokerError
 from broker.base.logs import configure
 from broker.cli.failing import fail
@@ -47,5 +48,12 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
         if error.filename:
             fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
         fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")
+    except Exception as error:
+        if faults.is_forbidden(error):
+            fix = "name a role that may, such as the schema's owner for `broker migrate`"
+            fail(f"BROKER_DATABASE_URL: this role may not do that ({faults.said(error)}); {fix}.")
+        if faults.is_away(error):
+            fail(f"BROKER_DATABASE_URL: the database can't be used: {faults.said(error)}.")
+        raise
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
