@@ -340,7 +340,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _look_at_environment() -> None:
-    """Refuse a variable that begins as ours do and is none, as a file's misspelt setting is refused."""
+    """Refuse a variable that begins as ours do and is none, as a misspelt one of a file is."""
     ours = [name for name in sorted(os.environ) if name.upper().startswith(_PREFIX)]
     if unknown := [name for name in ours if name.upper() not in _variables()]:
         raise SettingsUnusable("\n".join(map(_no_such, unknown)))

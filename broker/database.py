@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import ColumnElement, column, func, select, table
 
 from broker import keystore_setup, schema
 from broker.audit.events import BROKER, Event
@@ -31,6 +36,48 @@ def open_database(settings: Settings) -> Database:
     if db.file is not None:
         keep_private(db.file)
     return db
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """What a way down to an older schema would take.
+
+    Attributes:
+        name: the database's.
+        revisions: those that are undone, in order, each with what it brought.
+        held: how many organizations, keys, jobs and events are in the database.
+    """
+
+    name: str
+    revisions: Mapping[str, str]
+    held: Mapping[str, int]
+
+
+_HELD: Final = {"organizations": "organizations", "keys": "credential_versions", "jobs": "workloads"}
+
+
+async def descent(settings: Settings, revision: str) -> Descent:
+    """What ``migrate`` down to ``revision`` would take; changes nothing.
+
+    Raises:
+        SchemaUnusable: there is no such way.
+    """
+    db = open_database(settings)
+    try:
+        brought = schema.revisions()
+        steps = {step: brought[step] for step in await schema.course(db, revision, down=True)}
+        held = {what: await _count(db, name, func.count()) for what, name in _HELD.items()}
+        held["events"] = await _count(db, "audit_head", func.max(column("size")))
+        return Descent(Path(db.engine.url.database or "").name, steps, held)
+    finally:
+        await db.close()
+
+
+async def _count(db: Database, name: str, number: ColumnElement[int]) -> int:
+    if not await schema.has(db, name):
+        return 0
+    async with db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(number).select_from(table(name))) or 0
 
 
 async def migrate(settings: Settings, revision: str = "head", *, down: bool = False, restored: bool = False) -> None:

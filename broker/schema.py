@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,48 @@ def _config() -> Config:
     return config
 
 
+@cache
+def revisions() -> Mapping[str, str]:
+    """This version's revisions, first to last, each with what it brings."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return {script.revision: (script.doc or "").splitlines()[0] for script in reversed(list(scripts))}
+
+
+async def current(db: Database) -> str | None:
+    """The revision that the database is at; None if no migration ever ran here.
+
+    Raises:
+        SchemaUnusable: this version doesn't know it.
+    """
+    async with db.engine.connect() as connection:
+        at = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if at is not None and at not in revisions():
+        raise SchemaUnusable(
+            f"The database is at revision {at}, which this version doesn't know, as a newer one made it: run that one."
+        )
+    return at
+
+
+async def course(db: Database, revision: str = "head", *, down: bool = False) -> tuple[str, ...]:
+    """The revisions on the way from where the database is to ``revision``; none if it is there.
+
+    Raises:
+        SchemaUnusable: there is no such revision, or it lies the other way.
+    """
+    marks = ["base", *revisions()]
+    wanted = marks[-1] if revision == "head" else revision
+    if wanted not in marks:
+        raise SchemaUnusable(
+            f"{revision}: there is no such revision; write head, base, or one from {marks[1]} to {marks[-1]}."
+        )
+    at, to = marks.index(await current(db) or "base"), marks.index(wanted)
+    if not down and to < at:
+        raise SchemaUnusable(f"The database is at {marks[at]}, which is beyond {revision}; --down goes down to it.")
+    if down and to > at:
+        raise SchemaUnusable(f"The database is at {marks[at]}, which is below {revision}; leave --down out.")
+    return tuple(reversed(marks[to + 1 : at + 1])) if down else tuple(marks[at + 1 : to + 1])
+
+
 async def upgrade(db: Database, revision: str = "head", *, row_key: bytes | None = None) -> int:
     """Run the migrations up to ``revision``.
 
@@ -50,13 +93,22 @@ async def upgrade(db: Database, revision: str = "head", *, row_key: bytes | None
 
     Returns:
         How many rows were authenticated on the way.
+
+    Raises:
+        SchemaUnusable: there is no such way.
     """
+    await course(db, revision)
     attributes = await _run(db, lambda config: command.upgrade(config, revision), row_key)
     return int(attributes.get("authenticated", 0))
 
 
 async def downgrade(db: Database, revision: str) -> None:
-    """Run the migrations down to ``revision`` (``base`` for none)."""
+    """Run the migrations down to ``revision`` (``base`` for none).
+
+    Raises:
+        SchemaUnusable: there is no such way.
+    """
+    await course(db, revision, down=True)
     await _run(db, lambda config: command.downgrade(config, revision))
 
 
@@ -142,22 +194,20 @@ async def check(db: Database) -> None:
         SchemaUnusable: names the fix.
     """
     await check_encoding(db)
-    async with db.engine.connect() as connection:
-        current = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-        head = ScriptDirectory.from_config(_config()).get_current_head()
-        if current != head:
-            raise SchemaUnusable(
-                f"The database is at revision {current}, this version needs {head}: run `broker migrate`."
-            )
-        if db.dialect == "postgresql":
+    if missing := await course(db):
+        raise SchemaUnusable(
+            f"The database is at revision {await current(db)}, this version needs {missing[-1]}: run `broker migrate`."
+        )
+    if db.dialect == "postgresql":
+        async with db.engine.connect() as connection:
             exempt = await connection.scalar(
                 text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
             )
-            if exempt:
-                raise SchemaUnusable(
-                    "BROKER_DATABASE_URL: this role bypasses row-level security, the second fence between tenants; "
-                    "use a role that is neither superuser nor BYPASSRLS."
-                )
+        if exempt:
+            raise SchemaUnusable(
+                "BROKER_DATABASE_URL: this role bypasses row-level security, the second fence between tenants; "
+                "use a role that is neither superuser nor BYPASSRLS."
+            )
 
 
 async def has(db: Database, table: str) -> bool:

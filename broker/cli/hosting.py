@@ -15,6 +15,7 @@ from broker.cli.output import AsJson
 
 _keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
 
+DESTROY = "--yes-destroy-the-record"
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Settle = Annotated[
     float,
@@ -54,19 +55,25 @@ def worker() -> None:
 
 def migrate(
     revision: Annotated[str, typer.Argument(help="Revision to go to.")] = "head",
-    down: Annotated[bool, typer.Option("--down", help="Go down to the revision; loses what it drops.")] = False,
+    down: Annotated[
+        bool, typer.Option("--down", help="Go down to the revision; loses what it drops, and asks before.")
+    ] = False,
     new_token: Annotated[
         bool,
         typer.Option("--new-token", help="Give out a new one-time token, as `broker operator recover` does."),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --down, of a database without events: don't ask.")] = False,
+    destroy: Annotated[
+        str, typer.Option(DESTROY, metavar="NAME", help="With --down, of the database NAME: don't ask.")
+    ] = "",
 ) -> None:
     """Bring the database to this version's schema; gives out the one-time token where there is no operator.
 
     On a terminal it is printed, else put into the file first-admin-token in BROKER_STATE_DIR.
     """
-    from broker.cli import server
+    from broker.cli import migrate
 
-    server.migrate(revision, down=down, new_token=new_token)
+    migrate.run(revision, down=down, new_token=new_token, yes=yes, destroy=destroy)
 
 
 def doctor(

@@ -17,7 +17,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from broker import app as composition
-from broker import database, rights, serving
+from broker import rights, serving
 from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
@@ -168,7 +168,7 @@ async def _serve_and_show(
     sockets: list[socket.socket],
     shown: list[socket.socket],
 ) -> None:
-    """Serve, and probes and metrics on ``shown`` sockets, if there are any, until the last call has ended."""
+    """Serve; if there are ``shown`` sockets, probes and metrics on them until the last call ended."""
     if not shown:
         await server.serve(sockets)
         return
@@ -223,21 +223,6 @@ async def _work_and_show(broker: composition.Broker, settings: Settings) -> None
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
-
-
-def migrate(revision: str, *, down: bool, new_token: bool) -> None:
-    """``broker migrate``."""
-    settings = settings_of_process()
-
-    async def run() -> None:
-        await database.migrate(settings, revision, down=down)
-        typer.echo(f"The database is at {revision}.")
-        if down:
-            return
-        async with composition.running(settings) as broker:
-            await onetime.offer(broker, settings, replace=new_token)
-
-    run_or_fail(run())
 
 
 def doctor(*, settings_only: bool, all_rights: bool, as_json: bool) -> None:

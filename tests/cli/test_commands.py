@@ -389,7 +389,7 @@ def test_migrate_makes_the_embedded_default_and_goes_down_again(tmp_path: Path) 
     shell = CliRunner(MINIMAL, tmp_path)
     shell.run("migrate")
     assert stat.S_IMODE((tmp_path / "var/master-keys.toml").stat().st_mode) == 0o600
-    assert "at base" in shell.run("migrate", "base", "--down")
+    assert "at base" in shell.run("migrate", "base", "--down", "--yes")
 
 
 def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""``broker migrate``: a way that isn't there is a message; the way down asks, and the record needs a word."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from broker import schema
+from broker.audit.events import BROKER, Event
+from broker.audit.record import record
+from broker.base.clock import now_ms
+from broker.base.db import EVERY_TENANT, Database
+from broker.keystore.local import MasterKeys
+from tests.support.commands import MINIMAL, run
+
+
+class Deployment:
+    """A database, and its commands."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        MasterKeys({}, "").with_new_key().write_file(directory / "master-keys.toml")
+        self.url = url
+        self.environment = {**MINIMAL, "BROKER_STATE_DIR": str(directory), "BROKER_DATABASE_URL": url}
+
+    async def name(self) -> str:
+        async with self.opened() as db:
+            return Path(db.engine.url.database or "").name
+
+    def opened(self) -> _Opened:
+        return _Opened(self.url)
+
+    async def keep_an_event(self) -> None:
+        async with self.opened() as db, db.write(EVERY_TENANT) as session:
+            await record(session, Event(kind="rights.authenticated", time=now_ms(), actor=BROKER))
+
+    async def at(self) -> str | None:
+        async with self.opened() as db:
+            return await schema.current(db)
+
+    def migrate(self, *words: str) -> tuple[int, str]:
+        """The status, and what was written, with nobody to ask."""
+        done = run("migrate", *words, environment=self.environment)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    def on_a_terminal(self, *words: str, typed: str) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
+        command = [sys.executable, "-m", "broker", "migrate", *words]
+        with subprocess.Popen(command, env=self.environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            said = b""
+            with suppress(OSError):  # how a terminal says that nobody writes any more
+                while part := os.read(ours, 4096):
+                    said += part
+        os.close(ours)
+        return process.returncode, said.decode()
+
+
+class _Opened:
+    def __init__(self, url: str) -> None:
+        self._db = Database(url)
+
+    async def __aenter__(self) -> Database:
+        return self._db
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._db.close()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, database_url: str) -> Deployment:
+    return Deployment(tmp_path, database_url)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, sqlite_url: str) -> Deployment:
+    return Deployment(tmp_path, sqlite_url)
+
+
+NEWEST = [*schema.revisions()][-1]
+
+
+@pytest.mark.parametrize("words", [("nosuchrev",), ("nosuchrev", "--down"), ("+1",), ("00",)], ids=" ".join)
+async def test_a_revision_that_is_none_is_refused_with_those_there_are(
+    embedded: Deployment, words: tuple[str, ...]
+) -> None:
+    status, said = embedded.migrate(*words)
+    assert status == 1
+    assert said == f"error: {words[0]}: there is no such revision; write head, base, or one from 0001 to {NEWEST}.\n"
+
+
+async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embedded: Deployment) -> None:
+    status, said = embedded.migrate("0003")
+    assert (status, f"is at {NEWEST}, which is beyond 0003; --down goes" in said) == (1, True)
+    assert embedded.migrate("0012", "--down", "--yes")[0] == 0
+    assert await embedded.at() == "0012"
+    status, said = embedded.migrate("head", "--down", "--yes")
+    assert (status, "is at 0012, which is below head; leave --down out" in said) == (1, True)
+    # going up half the way goes no further
+    assert embedded.migrate("0013") == (0, "The database is at 0013.\n")
+    assert await embedded.at() == "0013"
+
+
+@pytest.mark.parametrize("words", [("serve",), ("doctor",), ("migrate",), ("migrate", "base", "--down", "--yes")])
+async def test_a_database_of_a_newer_version_is_said_to_be_one(deployment: Deployment, words: tuple[str, ...]) -> None:
+    async with deployment.opened() as db, db.write_connection() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    refused = run(*words, environment=deployment.environment)
+    assert refused.returncode == 1
+    assert refused.stderr.decode() == (
+        "error: The database is at revision 9999, which this version doesn't know, as a newer one made it: run that "
+        "one.\n"
+    )
+
+
+async def test_where_nobody_can_be_asked_the_way_down_is_refused_and_what_would_stop_is_named(
+    deployment: Deployment,
+) -> None:
+    status, said = deployment.migrate("0013", "--down")
+    assert status == 1
+    assert f"The database {await deployment.name()} goes down to 0013." in said
+    assert "every job's access stops" in said
+    for undone in ("0014", "0015"):
+        assert f"{undone}  {schema.revisions()[undone]}" in said
+    assert "Nothing was changed" in said
+    assert "Add --yes if you mean it" in said
+    assert "[y/N]" not in said
+    assert await deployment.at() == NEWEST
+
+
+async def test_a_database_with_a_record_goes_down_only_by_its_name(deployment: Deployment) -> None:
+    await deployment.keep_an_event()
+    name = await deployment.name()
+    for words in (("--yes",), ("--yes-destroy-the-record", "another"), ("--yes", "--yes-destroy-the-record", "")):
+        status, said = deployment.migrate("base", "--down", *words)
+        assert (status, "Nothing was changed" in said) == (1, True), said
+        assert name in said
+        assert await deployment.at() == NEWEST
+    assert "events: 1." in deployment.migrate("base", "--down")[1]
+    assert deployment.migrate("base", "--down", "--yes-destroy-the-record", name) == (0, "The database is at base.\n")
+    assert await deployment.at() is None
+    assert deployment.migrate("base", "--down") == (0, "The database is at base.\n"), "there is nothing to ask"
+
+
+async def test_at_a_terminal_the_name_of_a_database_with_a_record_is_typed(embedded: Deployment) -> None:
+    await embedded.keep_an_event()
+    for typed in ("y\n", "yes\n", "\n\n\x04"):
+        assert embedded.on_a_terminal("0014", "--down", typed=typed)[0] == 1
+        assert await embedded.at() == NEWEST
+    status, said = embedded.on_a_terminal("0014", "--down", typed=f"{await embedded.name()}\n")
+    assert (status, "The database is at 0014." in said) == (0, True)
+    assert await embedded.at() == "0014"
+
+
+@pytest.mark.parametrize(("typed", "stands"), [("\n", NEWEST), ("n\n", NEWEST), ("y\n", "0014")])
+async def test_at_a_terminal_a_database_without_a_record_is_asked_for_in_a_word(
+    embedded: Deployment, typed: str, stands: str
+) -> None:
+    embedded.on_a_terminal("0014", "--down", typed=typed)
+    assert await embedded.at() == stands
