@@ -81,7 +81,7 @@ def doctor(
     all_rights: Annotated[bool, typer.Option("--rights", help="List rights that the broker didn't give.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, database, schema, keystore and providers, each with its fix."""
+    """Check settings, database, schema, keystore, providers and who answers at the address, each with its fix."""
     from broker.cli import server
 
     server.doctor(settings_only=settings_only, all_rights=all_rights, as_json=as_json)

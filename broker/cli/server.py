@@ -26,6 +26,7 @@ from broker.cli.demo.story import play
 from broker.cli.failing import fail
 from broker.cli.output import Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
+from broker.cli.public_address import answers
 from broker.config import Settings
 from broker.credentials.due import undeclared
 
@@ -168,7 +169,7 @@ async def _serve_and_show(
     sockets: list[socket.socket],
     shown: list[socket.socket],
 ) -> None:
-    """Serve; if there are ``shown`` sockets, probes and metrics on them until the last call ended."""
+    """Serve; if there are ``shown`` sockets, probes and metrics on them to the last call's end."""
     if not shown:
         await server.serve(sockets)
         return
@@ -252,7 +253,7 @@ def doctor(*, settings_only: bool, all_rights: bool, as_json: bool) -> None:
                     "state": services.timekeeping.state,
                     "what": CAUSES.get(services.timekeeping.state, "goes with the record's and the database's"),
                 },
-                {"part": "public address", "state": "ok", "what": services.options.public_url},
+                await _public_address(broker),
                 await _head_kept(broker),
                 await _admins(broker),
                 {
@@ -282,6 +283,12 @@ async def _admins(broker: composition.Broker) -> dict[str, str]:
         "state": "ok" if count else "missing",
         "what": f"{count} can sign in" if count else nobody,
     }
+
+
+async def _public_address(broker: composition.Broker) -> dict[str, str]:
+    services = broker.services
+    state, what = await asyncio.to_thread(answers, services.options.public_url, services.signing.public())
+    return {"part": "public address", "state": state, "what": what}
 
 
 async def _head_kept(broker: composition.Broker) -> dict[str, str]:

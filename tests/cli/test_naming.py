@@ -67,7 +67,7 @@ async def test_a_list_of_keys_has_one_shape_and_leaves_out_what_is_over(bench: C
         shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
         shell.run("org", "add", "acme")
         there = state.add_organization("acme")
-        number, key = state.add_key(there)
+        at_upstream, key = state.add_key(there)
         held = shell.json("key", "add", *PLACE, given=key)["credential"]
         shell.run("key", "request", *PLACE, "--label", "other", "--from", "admin@acme.example")
         rows = shell.json("key", "list")
@@ -78,7 +78,7 @@ async def test_a_list_of_keys_has_one_shape_and_leaves_out_what_is_over(bench: C
         assert rows[0].keys() == rows[1].keys()
         assert len(shell.json("key", "list", "--label", "other")) == 1
         # the upstream has taken it, too: then it is over, and healthy no more
-        state.revoke_key(number)
+        at_upstream.state = "revoked"
         shell.run("key", "revoke", *PLACE, "--version", "1", "--yes")
         shell.run("key", "destroy", *PLACE, "--version", "1")
         assert [row["kind"] for row in shell.json("key", "list")] == ["request"]
