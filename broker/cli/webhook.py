@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.api import call, pages
+from broker.cli.failing import fail
 from broker.cli.lists import prints_list
 from broker.cli.operator import read_secret
 from broker.cli.output import AsJson, Columns, Item, say, show
@@ -60,5 +61,9 @@ def rotate_secret(webhook_id: Webhook, as_json: AsJson = False) -> None:
 
 @app.command("test")
 def try_out(webhook_id: Webhook, as_json: AsJson = False) -> None:
-    """Post a notice that nothing happened; what the receiver answered."""
-    show(call("POST", f"/v1/webhooks/{webhook_id}/test"), as_json)
+    """Post a notice that nothing happened; what the receiver answered.  Ends with 1 if it did not take the notice."""
+    tested = call("POST", f"/v1/webhooks/{webhook_id}/test")
+    if as_json or not tested["reason"]:
+        show(tested, as_json)
+    if tested["reason"]:
+        fail(f"The webhook took nothing: {tested['reason']}.")

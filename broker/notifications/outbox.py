@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
@@ -64,14 +64,32 @@ class _Result:
     asked_ms: int = 0
 
 
+# What the way to a receiver says, in words of people.
+_WHY: Final[Mapping[str, str]] = {
+    "gaierror": "its name has no address",
+    "ConnectionRefusedError": "nothing listens there (the connection was refused)",
+    "TimeoutError": "it did not come in time",
+}
+
+
 class Answer(NamedTuple):
-    """What a receiver answered, None if it didn't.
+    """What a receiver answered, None if it didn't, and ``why`` not.
 
     It also has for how many milliseconds the receiver asked to be left alone.
     """
 
     status: int | None
     asked_ms: int = 0
+    why: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why a notice was not taken; empty if it was."""
+        if self.status is None:
+            return f"no answer: {_WHY.get(self.why, self.why)}"
+        if 200 <= self.status < 300:
+            return ""
+        return f"answered {self.status}; a notice is taken by 200 to 299, and redirects are not followed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +255,15 @@ class Outbox:
             row = await session.get(WebhookRow, delivery.destination)
         if row is None or row.state != WebhookState.ACTIVE:
             return _Result(final=True, error="webhook_not_active")
-        status, asked_ms = await self.post(row, notice)
+        answer = await self.post(row, notice)
+        status, asked_ms = answer.status, answer.asked_ms
         if status == 410:  # Standard Webhooks: the receiver wants no more
             async with self.db.write(EVERY_TENANT) as session:
                 await webhooks.disable(session, BROKER, row.id, now=self.clock())
             return _Result(final=True, status=status, error="gone")
         if status is None:
             return _Result(error="unreachable")
-        sent = 200 <= status < 300
+        sent = not answer.refusal
         error = "" if sent else _ASKED if asked_ms else "refused"
         return _Result(sent=sent, status=status, error=error, asked_ms=asked_ms)
 
@@ -252,13 +271,15 @@ class Outbox:
         """Post a notice to an endpoint."""
         try:
             url, headers, body = await webhooks.message(self.keystore, row, notice, self.clock())
-        except (CannotOpen, KeystoreUnavailable):
-            return Answer(None)
+        except CannotOpen:
+            return Answer(None, why="the webhook's address was sealed with a master key that is not loaded")
+        except KeystoreUnavailable:
+            return Answer(None, why="the keystore is away, and has to open the webhook's address")
         try:
             async with self.outbound.call("POST", url, headers=headers, body=body, private=self.private) as response:
                 status, value = response.status, response.headers.get("Retry-After", "")
-        except (Unreachable, Unreadable):
-            return Answer(None)
+        except (Unreachable, Unreadable) as error:
+            return Answer(None, why=str(error))
         asked_s = seconds_asked(value, self.clock() / 1000) if status in _ASKING else None
         return Answer(status, int(min(max(asked_s or 0.0, 0.0), DAY_MS / 1000) * 1000))
 

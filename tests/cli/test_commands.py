@@ -233,6 +233,10 @@ def life(bench: CliBench) -> None:
     hook = made["webhook"]["id"]
     assert made["secret"] != shell.json("webhook", "rotate-secret", hook)["secret"]
     assert shell.json("webhook", "revoke", hook)["state"] == "revoked"
+    away = json.loads(shell.run("webhook", "add", "--json", given="https://localhost:1/hook\n"))["webhook"]["id"]
+    assert "The webhook took nothing: no answer: the host has no public address." in shell.run(
+        "webhook", "test", away, status=1
+    )
     assert "[invalid]" in shell.run("webhook", "add", given="http://127.0.0.1/hook\n", status=1)
     assert "key_exposed" in [one["kind"] for one in shell.json("notice", "list")]
     assert shell.json("notice", "deliveries", "--state", "dead") == []

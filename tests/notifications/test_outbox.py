@@ -13,6 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
+from broker.keystore.keystore import KeystoreUnavailable
+from broker.notifications import webhooks
 from broker.notifications.notices import notify
 from broker.notifications.outbox import Answer, Outbox
 from broker.notifications.tables import NoticeRow
@@ -397,8 +399,39 @@ async def test_a_test_notice_says_what_the_receiver_answered(notifying: Notifyin
     made = await notifying.webhook()
     notifying.receiver.status = 202
     tested = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
-    assert tested == {"status": 202}
+    assert tested == {"status": 202, "reason": None}
     Webhook(made["secret"]).verify(notifying.receiver.came[0][1], notifying.receiver.came[0][0])
+    for status in (302, 404, 500):
+        notifying.receiver.status = status
+        tested = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
+        assert tested["status"] == status
+        assert f"answered {status}; a notice is taken by 200 to 299" in tested["reason"]
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:1/hook", "no answer: nothing listens there (the connection was refused)"),
+        ("https://receiver.invalid/hook", "no answer: its name has no address"),
+    ],
+)
+async def test_a_test_notice_that_nobody_takes_says_why(notifying: Notifying, url: str, why: str) -> None:
+    made = await notifying.world.call("POST", "/v1/webhooks", status=201, json={"url": url})
+    tested = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
+    assert tested == {"status": None, "reason": why}
+
+
+async def test_a_test_notice_says_that_the_keystore_is_away(
+    notifying: Notifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await notifying.webhook()
+
+    async def away(*_: object) -> None:
+        raise KeystoreUnavailable("Vault is sealed.")
+
+    monkeypatch.setattr(webhooks, "message", away)
+    tested = await notifying.world.call("POST", f"/v1/webhooks/{made['webhook']['id']}/test")
+    assert "no answer: the keystore is away" in tested["reason"]
 
 
 @pytest.mark.parametrize(

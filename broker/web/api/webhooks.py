@@ -58,9 +58,10 @@ class WebhookMade(View):
 
 
 class Tested(View):
-    """What the receiver answered to a test notice; None if it gave no answer."""
+    """What the receiver answered to a test notice."""
 
-    status: int | None
+    status: Annotated[int | None, Field(description="Left empty if it gave no answer.")]
+    reason: Annotated[str | None, Field(description="Why the notice was not taken; empty if it was.")]
 
 
 def show(row: WebhookRow) -> WebhookView:
@@ -149,4 +150,5 @@ async def test(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) ->
         facts={},
         created_at=call.now,
     )
-    return Tested(status=(await call.services.outbox.post(row, nothing)).status)
+    answer = await call.services.outbox.post(row, nothing)
+    return Tested(status=answer.status, reason=answer.refusal or None)
