@@ -15,7 +15,7 @@ from broker.base.ending import told
 from broker.config import Settings
 from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
-from broker.web.api import ROUTERS, health, leases
+from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
 from broker.web.pages import intake as intake_pages
 from broker.web.pages import status as status_pages
@@ -78,8 +78,10 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, Edge]:
 
     app = FastAPI(
         title="Keybroker",
-        version="1",
+        version=description.VERSION,
         summary="Short-lived, audited access to the API keys that customers share.",
+        description=description.WHOLE,
+        openapi_tags=description.tags(),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # it would lead to wherever the request's Host header says

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
@@ -119,6 +119,17 @@ class Call:
 
 
 _bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")
+WORKLOAD = "workload"
+
+
+def _known_to_the_api(*callers: str) -> Any:  # noqa: ANN401 - FastAPI's Security is Any
+    """What lets a dependency's callers stand in the API's description; it checks nothing."""
+    return Security(_bearer, scopes=[*callers])
+
+
+def _with(*roles: Role) -> tuple[str, ...]:
+    """Every role that may do what is for ``roles``, or for any if none is named."""
+    return tuple(sorted({*roles, Role.ADMIN} if roles else Role))
 
 
 def bearer(request: Request) -> str:
@@ -132,7 +143,12 @@ def bearer(request: Request) -> str:
 def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any
     """A dependency: the call of an operator with one of ``roles``, or any if none is named."""
 
-    async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> Call:
+    async def establish(
+        request: Request,
+        wired: Wired,
+        idempotency_key: IdempotencyKey = None,
+        _token: object = _known_to_the_api(*_with(*roles)),
+    ) -> Call:
         return await _operators_call(request, wired, checked_key(idempotency_key), roles)
 
     return Depends(establish, scope="function")
@@ -144,7 +160,7 @@ async def _operators_call(request: Request, wired: Services, key: str, roles: tu
     route = f"{request.method} {request.url.path}"
     if roles and not account.may(*roles):
         await _deny(wired, actor, route)
-        wanted = " or ".join(sorted({*roles, Role.ADMIN}))
+        wanted = " or ".join(_with(*roles))
         raise Forbidden(f"This needs the role {wanted}; ask an admin.")
     return Call(wired, account, actor, route, key)
 
@@ -203,7 +219,9 @@ async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
     return WorkloadCall(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
 
 
-async def establish_workload(request: Request, wired: Wired) -> WorkloadCall:
+async def establish_workload(
+    request: Request, wired: Wired, _token: object = _known_to_the_api(WORKLOAD)
+) -> WorkloadCall:
     """A dependency: the workload whose access token came along.
 
     Raises:
@@ -238,7 +256,12 @@ def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's 
     The token's prefix tells which.
     """
 
-    async def establish(request: Request, wired: Wired, idempotency_key: IdempotencyKey = None) -> WorkloadCall | Call:
+    async def establish(
+        request: Request,
+        wired: Wired,
+        idempotency_key: IdempotencyKey = None,
+        _token: object = _known_to_the_api(*_with(*roles), WORKLOAD),
+    ) -> WorkloadCall | Call:
         if bearer(request).startswith("kbo_"):
             return await _operators_call(request, wired, checked_key(idempotency_key), roles)
         return await establish_workload(request, wired)
@@ -246,7 +269,6 @@ def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's 
     return Depends(establish, scope="function")
 
 
-SECURED = [Depends(_bearer)]
 # A route's parameter says by its type who may call. No stranger passes any of these, and an admin passes every role's.
 ByAnyRole = Annotated[Call, operator_call()]
 ByOperatorRole = Annotated[Call, operator_call(Role.OPERATOR)]

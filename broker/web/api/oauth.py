@@ -37,7 +37,7 @@ _FORM = {
 }
 
 
-@router.post("/oauth/token", openapi_extra=_FORM, responses={400: {}, 401: {}})
+@router.post("/oauth/token", summary="Get an access token", openapi_extra=_FORM, responses={400: {}, 401: {}})
 async def token(request: Request, wired: Wired) -> JSONResponse:
     """An access token for a workload that proves itself with ``private_key_jwt`` (RFC 6749 §4.4, RFC 7523)."""
     fields = parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True)
@@ -52,7 +52,7 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
     return JSONResponse(answer.body, answer.status, extra)
 
 
-@router.get("/.well-known/oauth-authorization-server")
+@router.get("/.well-known/oauth-authorization-server", summary="Read the authorization server's metadata")
 async def metadata(wired: Wired) -> dict[str, Any]:
     """Authorization server metadata (RFC 8414)."""
     return {
@@ -66,7 +66,7 @@ async def metadata(wired: Wired) -> dict[str, Any]:
     }
 
 
-@router.get("/.well-known/jwks.json")
+@router.get("/.well-known/jwks.json", summary="Read the keys that verify access tokens")
 async def jwks(wired: Wired) -> dict[str, Any]:
     """The public keys that verify access tokens (RFC 7517)."""
     return wired.signing.public()

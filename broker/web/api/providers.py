@@ -6,9 +6,9 @@ from fastapi import APIRouter
 
 from broker.providers.definition import Definition
 from broker.web.api.fields import Cursor, Limit, Page, ReferencePath, View, after, page
-from broker.web.callers import SECURED, ByAnyRole
+from broker.web.callers import ByAnyRole
 
-router = APIRouter(prefix="/v1/providers", tags=["providers"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/providers", tags=["providers"])
 
 
 class ProviderView(View):
@@ -35,15 +35,15 @@ def show(definition: Definition) -> ProviderView:
     )
 
 
-@router.get("")
+@router.get("", summary="List providers")
 async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[ProviderView]:
-    """Every declared upstream, by its id."""
+    """Every upstream that is declared by a provider file, bundled or your own."""
     position = after(cursor)
     rest = [definition for definition in call.services.parts.catalog if definition.id > position]
     return page(rest, limit, show, lambda definition: definition.id)
 
 
-@router.get("/{provider}")
+@router.get("/{provider}", summary="Show a provider")
 async def one(provider: ReferencePath, call: ByAnyRole) -> ProviderView:
-    """One declared upstream."""
+    """One declared upstream: its address, where its keys go in a call, and how often they are replaced."""
     return show(call.services.parts.catalog.get(provider))

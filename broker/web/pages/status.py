@@ -51,13 +51,13 @@ async def status_page() -> HTMLResponse:
     return page("status.html")
 
 
-@router.post("/status/{intake_id}/challenge")
+@router.post("/status/{intake_id}/challenge", summary="Get a nonce for a status code's proof")
 async def challenge(intake_id: str, wired: Wired) -> dict[str, str]:
     """A nonce for the next call's proof: the same kind of answer for every id."""
     return {"nonce": wired.links.challenge("status", intake_id)}
 
 
-@router.post("/status/{intake_id}/open")
+@router.post("/status/{intake_id}/open", summary="Show a key's status")
 async def open_status(intake_id: str, body: Arrival, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """What became of the key, for who holds the status code."""
     row, _ = await wired.links.status_proved(intake_id, known)
@@ -67,7 +67,7 @@ async def open_status(intake_id: str, body: Arrival, known: Shown, request: Requ
     return await _status(wired, row)
 
 
-@router.post("/status/{intake_id}/usage")
+@router.post("/status/{intake_id}/usage", summary="Show who used the key")
 async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -> dict[str, Any]:
     """Which jobs used the key, how often, and on which days."""
     row, _ = await wired.links.status_proved(intake_id, known)
@@ -88,25 +88,25 @@ async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -
     }
 
 
-@router.post("/status/{intake_id}/pause")
+@router.post("/status/{intake_id}/pause", summary="Pause a key")
 async def pause(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Let nobody use the key until it is resumed; answered once no call with it can go on."""
     return await _act(wired, intake_id, known, request, pausing.pause)
 
 
-@router.post("/status/{intake_id}/resume")
+@router.post("/status/{intake_id}/resume", summary="Resume a key")
 async def resume(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
-    """Let it be used again."""
+    """Let a paused key be used again."""
     return await _act(wired, intake_id, known, request, pausing.resume)
 
 
-@router.post("/status/{intake_id}/withdraw")
+@router.post("/status/{intake_id}/withdraw", summary="Withdraw a key")
 async def withdraw(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """Take the key back for good: cut off like a revocation, and recorded as the customer's own."""
     return await _act(wired, intake_id, known, request, revocation.withdraw)
 
 
-@router.post("/status/{intake_id}/rotate")
+@router.post("/status/{intake_id}/rotate", summary="Open the form for the next key")
 async def rotate(intake_id: str, known: Shown, request: Request, wired: Wired) -> dict[str, Any]:
     """The request over which the customer submits the next key, now; they make its link's secret of their code."""
     row, key = await wired.links.status_proved(intake_id, known)
