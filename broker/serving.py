@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from broker.app import Broker, running
 from broker.base.ending import told
@@ -18,6 +18,7 @@ from broker.web import errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
 from broker.web.pages import intake as intake_pages
+from broker.web.pages import reference
 from broker.web.pages import status as status_pages
 from broker.web.proxy import Forwarding
 from broker.web.services import Services
@@ -76,6 +77,14 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, Edge]:
             with suppress(asyncio.CancelledError):
                 await working
 
+    app = api(lifespan)
+    app.state.services = services
+    direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
+    return app, _edge(direct, services)
+
+
+def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The API without what answers it: enough to be described."""
     app = FastAPI(
         title="Keybroker",
         version=description.VERSION,
@@ -94,12 +103,10 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, Edge]:
             for code in ("4XX", "5XX")
         },
     )
-    app.state.services = services
     errors.install(app)
-    for router in (*ROUTERS, intake_pages.router, status_pages.router):
+    for router in (*ROUTERS, intake_pages.router, status_pages.router, reference.router):
         app.include_router(router)
-    direct = Direct(app, {("POST", "/v1/leases"): leases.issue}, Forwarding(services))
-    return app, _edge(direct, services)
+    return app
 
 
 @contextmanager

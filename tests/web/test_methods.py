@@ -15,6 +15,8 @@ from tests.support.world import World
 
 UNDOCUMENTED = [
     "/openapi.json",
+    "/docs",
+    "/docs/reference.css",
     "/static/intake.js",
     "/static/page.css",
     "/static/licences.txt",

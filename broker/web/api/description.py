@@ -23,7 +23,7 @@ change nothing a second time.
 what to fix; the token endpoint alone refuses as OAuth does (RFC 6749). The answer's `X-Request-Id` is in the broker's
 log.
 
-The number after `/v1/` changes when an operation's meaning does. The version above is the software's.
+The number in `/v1/` changes when an operation's meaning does. `info.version` is the version of the software.
 """
 
 TAGS = {
