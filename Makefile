@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench torture mutants lock page clean browser
+.PHONY: help demo test check serve bench torture mutants lock page reference docs clean browser
 
 # Tests run in so many processes beside each other: they also wait, for servers and clocks.
 PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
@@ -77,6 +77,9 @@ lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without 
 
 page: ## rebuild the intake page's script and its licences (needs Node; running the broker does not)
 	cd broker/web/pages/script && npm ci --ignore-scripts --silent && npm run --silent build
+
+reference: $(VENV)/.dev ## make docs/reference again from the code
+	$(BIN)/python -m tests.reference
 
 clean: ## remove the virtual environment and all local state
 	rm -rf $(VENV) var
