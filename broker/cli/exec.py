@@ -134,10 +134,10 @@ def _revealed(client: Client, lease: Mapping[str, Any]) -> Iterator[str]:
     """
     issued = client.lease(**lease, mode="reveal")
     try:
-        yield issued["key"]
+        yield issued.key or ""
     finally:
         with suppress(CallFailed):
-            client.end(issued["lease"]["id"])
+            client.end(issued.id)
 
 
 def _run(command: list[str], environment: Mapping[str, str], mask: set[int], look: Callable[[], None]) -> int:

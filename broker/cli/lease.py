@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -36,9 +36,10 @@ Proxy = Annotated[
 Ttl = Annotated[int | None, typer.Option(help="Seconds; default 300, capped by the grant.")]
 Grant = Annotated[str, typer.Option(help="One of several grants; left out, the broadest.")]
 LeaseId = Annotated[str, typer.Argument(help="The lease's id, lse_…")]
+Told = TypeVar("Told")
 
 
-def as_job(identity: Path, proxy: str | None, work: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+def as_job(identity: Path, proxy: str | None, work: Callable[[Client], Told]) -> Told:
     """What ``work`` returns for the job's client; ends the command, and says why, if it can't."""
     # Help and completion need no client.
     from broker.client.client import Client  # noqa: PLC0415 - see above
@@ -80,14 +81,15 @@ def issue(
     wanted: dict[str, Any] = {"label": label, "mode": mode, "purpose": purpose, "ttl": ttl, "grant": grant}
     issued = as_job(identity, proxy, lambda job: job.lease(org, provider, **wanted))
     if as_json:
-        show(issued, as_json)
+        show(issued.answer, as_json)
         return
-    shown = {name: issued[name] for name in ("token", "proxy_url", "expires_at", "last4", "key") if issued[name]}
-    show({"lease": issued["lease"]["id"], **shown}, as_json, alone=("token", "key"))
+    told = {name: issued.answer.get(name) for name in ("token", "proxy_url", "expires_at", "last4", "key")}
+    given = {name: value for name, value in told.items() if value}
+    show({"lease": issued.id, **given}, as_json, alone=("token", "key"))
 
 
 def _row(lease: Item) -> Item:
-    """A lease as people read it; a job isn't told names."""
+    """A lease as people read it; a job is told no names."""
     return {
         **lease,
         "organization": lease.get("organization_slug") or lease["organization"],
@@ -109,8 +111,7 @@ def list_(
 ) -> Iterable[Item]:
     """Leases, newest first: a job's own, or as an operator those of the organizations you see."""
     if identity:
-        items: Iterable[Item] = as_job(identity, proxy, lambda job: job.leases())["items"]
-        return items
+        return [one.answer for one in as_job(identity, proxy, lambda job: job.leases())]
     return pages("/v1/leases", organization=org, workload=workload, provider=provider, state=state, order="newest")
 
 
@@ -125,13 +126,13 @@ def renew(
     lease_id: LeaseId, identity: IdentityFile, ttl: Ttl = None, proxy: Proxy = None, as_json: AsJson = False
 ) -> None:
     """Extend a lease."""
-    show(as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)), as_json)
+    show(as_job(identity, proxy, lambda job: job.renew(lease_id, ttl)).answer, as_json)
 
 
 @app.command()
 def end(lease_id: LeaseId, identity: IdentityFile, proxy: Proxy = None, as_json: AsJson = False) -> None:
     """Give a lease back."""
-    show(as_job(identity, proxy, lambda job: job.end(lease_id)), as_json)
+    show(as_job(identity, proxy, lambda job: job.end(lease_id)).answer, as_json)
 
 
 @app.command()

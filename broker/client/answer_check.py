@@ -64,7 +64,9 @@ def own_leases(answer: Mapping[str, Any], identity: Identity) -> None:
     if not isinstance(items, list):
         raise another_answer("items")
     for lease in items:
-        _same("workload", lease.get("workload") if isinstance(lease, dict) else None, identity.client_id)
+        if not isinstance(lease, dict):
+            raise another_answer("items")
+        _lease(lease, identity)
 
 
 def _lease(lease: Mapping[str, Any], identity: Identity) -> None:

@@ -16,11 +16,14 @@ import httpx2
 
 from broker.client import answer_check
 from broker.client.connecting import caller
-from broker.client.errors import Answer, CallFailed, answer, token_answer, unreachable
+from broker.client.errors import Answer, CallFailed, another_answer, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
 from broker.client.identity import ASSERTION_TYPE, Identity
+from broker.client.leases import IssuedLease, Lease
 from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
+
+_PAGE = 500
 
 
 class Client:
@@ -107,7 +110,7 @@ class Client:
         ttl: int | None = None,
         grant: str = "",
         idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> IssuedLease:
         """A lease (``POST /v1/leases``): its token, expiry and proxy address, or the key to see.
 
         Raises:
@@ -125,23 +128,31 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         issued = self._session().authorized("POST", "/v1/leases", json=wanted, headers=headers)
         answer_check.issued(issued, wanted, self._identity)
-        return issued
+        return IssuedLease.of(issued)
 
-    def leases(self) -> dict[str, Any]:
-        """The job's own leases, a page."""
-        page = self._session().authorized("GET", "/v1/leases")
-        answer_check.own_leases(page, self._identity)
-        return page
+    def leases(self) -> list[Lease]:
+        """The job's own leases, oldest first; raises CallFailed."""
+        found: list[Lease] = []
+        cursor = ""
+        while True:
+            page = self._session().authorized("GET", "/v1/leases", params={"limit": _PAGE, "cursor": cursor})
+            answer_check.own_leases(page, self._identity)
+            found += map(Lease.of, page["items"])
+            if not page.get("next"):
+                return found
+            if page["next"] == cursor:  # an answer that was kept on the way would be read without an end
+                raise another_answer("next")
+            cursor = page["next"]
 
-    def find(self, lease_id: str) -> dict[str, Any]:
+    def find(self, lease_id: str) -> Lease:
         """One of the job's own leases; raises CallFailed."""
         return self._of_lease("GET", lease_id, "")
 
-    def renew(self, lease_id: str, ttl: int | None = None) -> dict[str, Any]:
+    def renew(self, lease_id: str, ttl: int | None = None) -> Lease:
         """Extend a lease; raises CallFailed."""
         return self._of_lease("POST", lease_id, "/renew", json={"ttl": ttl})
 
-    def end(self, lease_id: str) -> dict[str, Any]:
+    def end(self, lease_id: str) -> Lease:
         """Give a lease back; raises CallFailed."""
         return self._of_lease("POST", lease_id, "/end")
 
@@ -161,10 +172,10 @@ class Client:
         if session := self._session.made:
             session.close()
 
-    def _of_lease(self, method: str, lease_id: str, what: str, **options: Any) -> dict[str, Any]:
+    def _of_lease(self, method: str, lease_id: str, what: str, **options: Any) -> Lease:
         lease = self._session().authorized(method, f"/v1/leases/{lease_id}{what}", **options)
         answer_check.same_lease(lease, lease_id, self._identity)
-        return lease
+        return Lease.of(lease)
 
 
 class _Session:

@@ -13,7 +13,6 @@ import time
 import weakref
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,10 @@ from broker.client.errors import AccessDenied, AccessEnded, CallFailed
 from broker.client.forks import PerProcess
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from broker.client.client import Client
+    from broker.client.leases import Lease
 
 # This part of the time that is left passes before a renewal. The rest is for trying again.
 EARLY = 2 / 3
@@ -33,7 +35,7 @@ _GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Lease:
+class _TimedLease:
     """A lease, timed by this machine's monotonic clock; its wall clock doesn't matter."""
 
     id: str
@@ -42,7 +44,7 @@ class _Lease:
     asked_at: float
     expires_at: float
     final: bool  # no renewal makes it last longer
-    renewable_until: str
+    renewable_until: datetime
 
     @property
     def left(self) -> float:
@@ -195,7 +197,7 @@ class _ProcessLease:
         backoff = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads callers, guards nothing
         return max(backoff, min(failure.retry_after, _RETRY_AFTER_CAP_S))
 
-    def _go_on(self, lease: _Lease) -> None:
+    def _go_on(self, lease: _TimedLease) -> None:
         if not self._keep_token and (lease.final or lease.left <= 0):
             self._replace(lease)
             return
@@ -209,45 +211,45 @@ class _ProcessLease:
             except AccessDenied:
                 raise ended from None
 
-    def _replaceable(self, lease: _Lease, ended: AccessEnded) -> bool:
+    def _replaceable(self, lease: _TimedLease, ended: AccessEnded) -> bool:
         """Whether a new lease may well be had.
 
         It may if a new key took the old one's place, or if this machine's clock stood still.
         """
         if ended.code == "lease_over":
-            return bool(self._client.find(lease.id)["state"] == "expired")
+            return self._client.find(lease.id).state == "expired"
         return ended.code == "key_revoked"
 
-    def _replace(self, old: _Lease) -> None:
+    def _replace(self, old: _TimedLease) -> None:
         self._lease = self._taken()
         # Calls under the old lease may finish. close() doesn't wait for them.
         self._stop.wait(min(max(old.left, 0) / 2, _GRACE_S))
         self._give_back(old)
 
-    def _taken(self) -> _Lease:
+    def _taken(self) -> _TimedLease:
         asked_at = time.monotonic()
         issued = self._client.lease(**self._wanted)
-        return _lease(issued["lease"], issued["proxy_url"], issued["token"], asked_at)
+        return _timed(issued, issued.proxy_url, issued.token, asked_at)
 
-    def _renewed(self, lease: _Lease) -> _Lease:
+    def _renewed(self, lease: _TimedLease) -> _TimedLease:
         renewed = self._client.renew(lease.id, self._wanted["ttl"])
-        return _lease(renewed, lease.url, lease.token, lease.asked_at)
+        return _timed(renewed, lease.url, lease.token, lease.asked_at)
 
-    def _give_back(self, lease: _Lease) -> None:
+    def _give_back(self, lease: _TimedLease) -> None:
         with contextlib.suppress(CallFailed):
             self._client.end(lease.id)
 
 
-def _lease(view: dict[str, Any], url: str, token: str, asked_at: float) -> _Lease:
-    lasts = datetime.fromisoformat(view["expires_at"]) - datetime.fromisoformat(view["issued_at"])
-    return _Lease(
-        id=view["id"],
+def _timed(told: Lease, url: str, token: str, asked_at: float) -> _TimedLease:
+    return _TimedLease(
+        id=told.id,
         url=url,
         token=token,
         asked_at=asked_at,
-        expires_at=asked_at + lasts.total_seconds(),  # counted from the question, so rather too short
-        final=view["expires_at"] == view["renewable_until"],
-        renewable_until=view["renewable_until"],
+        # Counted from the question, so rather too short.
+        expires_at=asked_at + (told.expires_at - told.issued_at).total_seconds(),
+        final=told.expires_at == told.renewable_until,
+        renewable_until=told.renewable_until,
     )
 
 

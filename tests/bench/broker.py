@@ -130,4 +130,4 @@ def _prepare(url: str, bootstrap: str, key: str) -> tuple[str, str, str, Identit
     job = Identity(url, str(workload["id"]), private)
     with Client(job) as client:
         lease = client.lease("acme", "raptor-comply", ttl=3600)
-        return str(made["token"]), client.token(), str(lease["token"]), job
+        return str(made["token"]), client.token(), lease.token, job

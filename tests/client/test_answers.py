@@ -95,8 +95,8 @@ async def test_an_organization_is_known_by_the_name_that_was_asked_for(
 ) -> None:
     client = closed_bench.client()
     lease = await asyncio.to_thread(client.lease, "acme", RAPTOR)
-    organization = lease["lease"]["organization"]
-    assert (await asyncio.to_thread(client.lease, organization, RAPTOR))["lease"]["organization"] == organization
+    organization = lease.organization
+    assert (await asyncio.to_thread(client.lease, organization, RAPTOR)).organization == organization
     # Somebody else's whole lease: nothing in it disagrees with the rest, but it is another customer's.
     between.changes["/v1/leases"] = setting("organization_slug", "beta")
     with pytest.raises(CallFailed, match="organization"):
@@ -118,7 +118,7 @@ async def test_an_answer_about_another_lease_is_not_used(
     closed_bench: ClientBench, between: Between, call: str, name: str, value: str | None
 ) -> None:
     client = closed_bench.client()
-    lease = (await asyncio.to_thread(client.lease, "acme", RAPTOR))["lease"]["id"]
+    lease = (await asyncio.to_thread(client.lease, "acme", RAPTOR)).id
     between.changes[f"/{lease}" + ("" if call == "find" else f"/{call}")] = setting(name, value)
     with pytest.raises(CallFailed, match=f"its {name} is missing or another's"):
         await asyncio.to_thread(getattr(client, call), lease)
@@ -134,6 +134,14 @@ async def test_a_page_of_another_jobs_leases_is_not_shown(closed_bench: ClientBe
         await asyncio.to_thread(client.leases)
 
 
+async def test_a_page_that_leads_to_itself_is_not_read_without_an_end(
+    closed_bench: ClientBench, between: Between
+) -> None:
+    between.changes["/v1/leases"] = lambda page: {**page, "next": "bHNl"}
+    with pytest.raises(CallFailed, match="next"):
+        await asyncio.to_thread(closed_bench.client().leases)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("token_type", "mac"), ("access_token", None), ("access_token", ""), ("expires_in", "long")]
 )
@@ -145,7 +153,7 @@ async def test_an_access_token_that_cannot_be_used_is_not_kept(
     with pytest.raises(CallFailed, match=name):
         await asyncio.to_thread(client.leases)
     between.changes.clear()
-    assert await asyncio.to_thread(client.leases)
+    assert await asyncio.to_thread(client.leases) == []
 
 
 async def test_a_renewal_that_answers_for_another_lease_is_asked_for_again(

@@ -169,10 +169,10 @@ async def test_locks_that_a_thread_holds_while_its_process_forks_do_not_stop_the
 thread = threading.Thread(target=client.token)
 thread.start()
 input()
-wait(forked(lambda: say(child=len(client.leases()["items"]))))
+wait(forked(lambda: say(child=len(client.leases()))))
 say(done=True)
 thread.join()
-say(parent=len(client.leases()["items"]))
+say(parent=len(client.leases()))
 """)
     await asked.wait()
     # When it forks, then the child calls the broker, and the parent does once it may

@@ -190,10 +190,10 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     access_token = client.token()
     lease = client.lease("globex", "raptor-comply", purpose="canary")
     revealed = client.lease("globex", "raptor-comply", mode="reveal")
-    assert revealed["key"] == keys["globex"]
-    under = {"Authorization": f"Bearer {lease['token']}"}
+    assert revealed.key == keys["globex"]
+    under = {"Authorization": f"Bearer {lease.token}"}
     call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
-    call("GET", "/proxy/globex/raptor-comply/facilities", headers={"Authorization": "", "X-API-Key": lease["token"]})
+    call("GET", "/proxy/globex/raptor-comply/facilities", headers={"Authorization": "", "X-API-Key": lease.token})
     call("GET", "/proxy/globex/raptor-comply/facilities", headers={"Authorization": "", "X-API-Key": keys["globex"]})
     call("GET", f"/proxy/globex/raptor-comply/facilities?key={keys['globex']}", headers=under)
     call("POST", "/proxy/globex/raptor-comply/cyber-assets", headers=under, content=b"{not json")
@@ -201,7 +201,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
     call("GET", "/proxy/acme/raptor-comply/facilities", headers=under)
     call("POST", "/v1/credentials", json={"organization": "globex", "provider": "lab", "key": LAB_KEY})
     call("POST", "/v1/grants", json={**grant, "provider": "lab", "modes": ["use"]})
-    in_lab = {"Authorization": f"Bearer {client.lease('globex', 'lab')['token']}", "X-Broker-Retry": "off"}
+    in_lab = {"Authorization": f"Bearer {client.lease('globex', 'lab').token}", "X-Broker-Retry": "off"}
     answered = []
     for path, _ in echoes():
         try:
@@ -210,7 +210,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
             assert path == "/unreadable-chunk"
     assert Counter(answered)[502] == 2
     assert set(answered) == {200, 302, 500, 502}
-    call("POST", f"/v1/leases/{lease['lease']['id']}/revoke", json={})
+    call("POST", f"/v1/leases/{lease.id}/revoke", json={})
     call("GET", "/proxy/globex/raptor-comply/facilities", headers=under)
     client.close()
     for path in (
@@ -238,7 +238,7 @@ def live(program: Program, state: State) -> tuple[dict[str, bytes], list[tuple[s
         "revealed key": keys["globex"],
         "echoed key": LAB_KEY,
         "refused key": never,
-        "lease token": lease["token"],
+        "lease token": lease.token,
         "access token": access_token,
         "operator token": operator_token,
         "bootstrap token": program.bootstrap,

@@ -71,7 +71,7 @@ async def a_call_under_way(directory: Path, database_url: str, **how: Any) -> As
                 grant = {"workload": "sync", "organizations": ["acme"], "provider": "lab", "modes": ["use"]}
                 http.post("/v1/grants", json=grant)
             with Client(Identity(program.url, job["id"], private)) as client:
-                lease = client.lease("acme", "lab")["token"]
+                lease = client.lease("acme", "lab").token
             return {"Authorization": f"Bearer {made['token']}"}, f"Bearer {lease}"
 
         async def call(lease: str) -> httpx2.Response:

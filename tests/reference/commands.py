@@ -26,7 +26,7 @@ def made() -> str:
 
 def walked() -> Iterator[tuple[str, Command, Any]]:
     """Every command with its name and its context, groups before what is in them."""
-    program: Command = get_command(build([]))
+    program: Command = get_command(build())
     yield from _below("broker", program, program.make_context("broker", [], resilient_parsing=True))
 
 

@@ -18,6 +18,7 @@ from broker.cli.output import listing
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate, public
+from broker.client.leases import IssuedLease
 from broker.client.submission import submit_key
 
 _console = Console()
@@ -57,7 +58,7 @@ class Story:
         self._key_ids: dict[str, str] = {}
         self._rotation = ""
         self._job: Client | None = None
-        self._lease: dict[str, Any] = {}
+        self._lease: IssuedLease
         self._credential = ""
 
     async def run(self) -> bool:
@@ -199,12 +200,12 @@ class Story:
     async def lease(self) -> str:
         assert self._job is not None
         self._lease = await asyncio.to_thread(self._job.lease, "acme", "raptor-comply", purpose="nightly sync")
-        expect(self._lease["key"] is None, "the lease holds no key")
-        self._credential = self._lease["lease"]["credential"]
-        return f"private_key_jwt → access token → {self._lease['lease']['id']}, until {self._lease['expires_at']}."
+        expect(self._lease.key is None, "the lease holds no key")
+        self._credential = self._lease.credential
+        return f"private_key_jwt → access token → {self._lease.id}, until {self._lease.answer['expires_at']}."
 
     async def _proxied(self, path: str, organization: str = "acme") -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {self._lease['token']}"}
+        headers = {"Authorization": f"Bearer {self._lease.token}"}
         return await self._http.get(f"/proxy/{organization}/raptor-comply{path}", headers=headers)
 
     async def use(self) -> str:
@@ -215,14 +216,12 @@ class Story:
         return f"GET /facilities → 200: {names}"
 
     async def own_example(self) -> str:
-        answer = await self._http.get(
-            f"{self._lease['proxy_url']}/facilities", headers={"X-API-Key": self._lease["token"]}
-        )
+        answer = await self._http.get(f"{self._lease.proxy_url}/facilities", headers={"X-API-Key": self._lease.token})
         expect(answer.status_code == 200, f"GET /facilities answered {answer.status_code}")
         return "X-API-Key: kbl_… instead of rc_live_…; the broker puts the real one in."
 
     async def rules(self) -> str:
-        headers = {"Authorization": f"Bearer {self._lease['token']}"}
+        headers = {"Authorization": f"Bearer {self._lease.token}"}
         answer = await self._http.post(
             "/proxy/acme/raptor-comply/cyber-assets", headers=headers, json={"name": "RTU 9"}
         )
