@@ -71,7 +71,7 @@ def _asking() -> Iterator[httpx2.Client]:
         with caller(url, timeout=60, proxy=proxy) as http:
             yield http
     except httpx2.HTTPError as error:
-        fail_call(unreachable(url, error, proxy))
+        fail_call(unreachable(url, error, proxy, named_by="BROKER_URL names another place."))
     except CallFailed as error:
         fail_call(error)
     except ProxyUnusable as error:

@@ -15,7 +15,7 @@ import typer
 
 from broker.cli.ambient import without_identity
 from broker.cli.failing import Status, fail, fail_call
-from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl
+from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl, usable
 from broker.cli.output import say
 from broker.client.errors import CallFailed
 
@@ -91,7 +91,6 @@ def run(
     # Help and completion need no client.
     from broker.client.client import Client  # noqa: PLC0415 - see above
     from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
-    from broker.client.identity import IdentityUnusable, read  # noqa: PLC0415 - see above
 
     if not hasattr(signal, "sigtimedwait"):  # nothing else tells who sent a signal
         fail("`broker exec` runs on Linux only; elsewhere issue a lease and hand its token on yourself.")
@@ -108,8 +107,10 @@ def run(
         "grant": grant,
     }
     try:
-        who = read(identity)
+        who = usable(identity)
         kept = without_identity(os.environ, who.broker, keep_env or ())
+        if who.moved_from:
+            kept = without_identity(kept, who.moved_from, keep_env or ())
         with Client(who, proxy=proxy) as client:
             if reveal:
                 with _revealed(client, lease) as key:
@@ -119,7 +120,7 @@ def run(
                     _warn(url_env, token_env)
                     given = {url_env: upstream.url, token_env: upstream.token}
                     status = _run(command, {**kept, **given}, mask, _Watch(upstream).look)
-    except (IdentityUnusable, ProxyUnusable) as error:
+    except ProxyUnusable as error:
         fail(str(error))
     except CallFailed as error:
         fail_call(error, Status.REFUSED)  # other statuses are the command's own

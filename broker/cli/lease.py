@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -55,11 +56,14 @@ def as_job(identity: Path, proxy: str | None, work: Callable[[Client], Told]) ->
 
 
 def usable(identity: Path, *, registered: bool = True) -> Identity:
-    """The identity in that file; ends the command if it is not usable."""
+    """The identity in that file, at BROKER_URL if that is set.
+
+    Ends the command if it cannot be used.  ``registered`` is False for one that has no id yet.
+    """
     from broker.client.identity import IdentityUnusable, read  # noqa: PLC0415 - as in `as_job`
 
     try:
-        return read(identity, registered=registered)
+        return read(identity, broker=os.environ.get(variables.URL) or None, registered=registered)
     except IdentityUnusable as error:
         fail(str(error))
 

@@ -72,15 +72,15 @@ def _to_register(path: Path, alg: Algorithm) -> Identity:
 
     If a run before this one got no answer, its key pair is taken.
     """
-    from broker.client.identity import Identity, generate  # noqa: PLC0415 - as above
+    from broker.client.identity import UNREGISTERED, Identity, generate  # noqa: PLC0415 - as above
 
-    fresh = Identity(broker_url(), "", generate(alg.value))
+    fresh = Identity(broker_url(), UNREGISTERED, generate(alg.value))
     with _unwritable(path):
         try:
             fresh.write(path)
         except FileExistsError:
             fresh = usable(path, registered=False)
-            if fresh.client_id:
+            if fresh.client_id != UNREGISTERED:
                 fail(f"{path} exists already; move it away or name another file with --key-out.", Status.CONFLICT)
     return fresh
 

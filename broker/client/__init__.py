@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
     from broker.client.identity import Identity, IdentityUnusable
     from broker.client.identity import read as read_identity
-    from broker.client.leases import IssuedLease, Lease
+    from broker.client.leases import IssuedLease, Lease, LeaseState
     from broker.client.submission import AnswerLost, submit_key
     from broker.client.upstream import Upstream
 
@@ -33,6 +33,7 @@ _FROM = {
     "IdentityUnusable": "identity",
     "IssuedLease": "leases",
     "Lease": "leases",
+    "LeaseState": "leases",
     "OutsideUpstream": "errors",
     "ProxyUnusable": "connecting",
     "Upstream": "upstream",
@@ -52,6 +53,7 @@ __all__ = [
     "IdentityUnusable",
     "IssuedLease",
     "Lease",
+    "LeaseState",
     "OutsideUpstream",
     "ProxyUnusable",
     "Upstream",

@@ -5,6 +5,7 @@ It may also use an upstream under a lease that renews itself.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,15 +16,17 @@ from typing import Any, Self
 import httpx2
 
 from broker.client import answer_check
-from broker.client.connecting import caller
+from broker.client.connecting import PROXY, caller
 from broker.client.errors import Answer, CallFailed, another_answer, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
-from broker.client.identity import ASSERTION_TYPE, Identity
+from broker.client.identity import Identity, from_environment
 from broker.client.leases import IssuedLease, Lease
 from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
+from broker.formats.assertion import ASSERTION_TYPE
 
-_PAGE = 500
+# So many leases are asked for at once; the broker gives no more.
+PAGE = 500
 
 
 class Client:
@@ -50,6 +53,17 @@ class Client:
         self._proxy = proxy
         self._session = PerProcess(partial(_Session, identity, timeout, proxy))
         self._session()
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The client that the environment names, as it does for commands.
+
+        BROKER_IDENTITY names the file, BROKER_URL a broker that moved, BROKER_CLIENT_PROXY the proxy that leads there.
+
+        Raises:
+            IdentityUnusable: there is no such identity. Others as for a client that is made otherwise.
+        """
+        return cls(from_environment(), proxy=os.environ.get(PROXY) or None)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +149,7 @@ class Client:
         found: list[Lease] = []
         cursor = ""
         while True:
-            page = self._session().authorized("GET", "/v1/leases", params={"limit": _PAGE, "cursor": cursor})
+            page = self._session().authorized("GET", "/v1/leases", params={"limit": PAGE, "cursor": cursor})
             answer_check.own_leases(page, self._identity)
             found += map(Lease.of, page["items"])
             if not page.get("next"):
@@ -192,17 +206,26 @@ class _Session:
     def token(self) -> str:
         with self._renewing:
             if time.monotonic() >= self._renew_at:
-                form = {
-                    "grant_type": "client_credentials",
-                    "client_assertion_type": ASSERTION_TYPE,
-                    "client_assertion": self._identity.assertion(),
-                }
                 asked_at = time.monotonic()
-                granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
-                answer_check.token(granted)
+                granted = self._granted()
                 self._token = granted["access_token"]
                 self._renew_at = asked_at + granted["expires_in"] * EARLY
             return self._token
+
+    def _granted(self) -> dict[str, Any]:
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": self._identity.assertion(),
+        }
+        try:
+            granted = self._send("POST", "/oauth/token", read=token_answer, data=form)
+        except CallFailed as refused:
+            if refused.code == "invalid_client" and self._identity.moved_from:
+                refused.args = (f"{refused} {self._identity.named_by}",)
+            raise
+        answer_check.token(granted)
+        return granted
 
     def authorized(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         given, token = options.pop("headers", {}), self.token()
@@ -229,4 +252,4 @@ class _Session:
         try:
             return read(self._http.request(method, path, **options))
         except httpx2.HTTPError as error:
-            raise unreachable(self._identity.broker, error, self._proxy) from None
+            raise unreachable(self._identity.broker, error, self._proxy, named_by=self._identity.named_by) from None

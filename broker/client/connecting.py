@@ -11,8 +11,11 @@ import ipaddress
 
 import httpx2
 
+from broker.base import variables
 from broker.client.errors import CallFailed
 
+# The variable that names the HTTP proxy to the broker, where somebody asks for the environment's word.
+PROXY = variables.CLIENT_PROXY
 # A server may close an idle connection at the moment when a call goes out over it. Nothing tells if the call was
 # received. So an idle connection is used again only for less time than servers and proxies keep it (the shortest
 # default known is gunicorn's, 2 s; Apache's is 5 s, nginx's and the broker's 75 s).

@@ -134,11 +134,14 @@ def another_answer(what: str) -> CallFailed:
     )
 
 
-def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None) -> CallFailed:
-    """The error if no answer came from ``url``, asked by way of ``proxy``."""
+def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None, *, named_by: str) -> CallFailed:
+    """The error if no answer came from ``url``, asked by way of ``proxy``.
+
+    ``named_by`` is a sentence that says who named that address.
+    """
     cause = _printable(str(error)) or type(error).__name__
     if proxy is None:
-        text = f"No answer from {url} ({cause}); does it run there? BROKER_URL names another place."
+        text = f"No answer from {url} ({cause}); does it run there? {named_by}"
     else:
         text = f"No answer from {url} by way of the proxy {_place(proxy)} ({cause}); does the proxy let this pass?"
     return CallFailed(text, code="unreachable")

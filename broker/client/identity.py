@@ -5,26 +5,29 @@ The pair is made and kept on the job's side.
 
 from __future__ import annotations
 
-import json
+import os
 import secrets
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
 
-from broker.base import closed
+from broker.base import closed, variables
+from broker.formats import assertion as assertions
+from broker.formats.identity_file import IdentityFile, Unreadable, is_address
 
 # RFC 9864 renames the algorithm to Ed25519. Deployed libraries still write and expect RFC 8037's name, EdDSA.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated via RFC 9864")
 
 Algorithm = Literal["EdDSA", "ES256", "RS256"]
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# An assertion holds for so long before and after now: the broker's clock may be that far off this machine's.
-_SPAN_S = 60
+# The name of a job that the broker hasn't given one yet: its key pair is kept before it is registered.
+UNREGISTERED = "unregistered"
 
 
 class IdentityUnusable(Exception):
@@ -52,35 +55,38 @@ def public(private_jwk: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity:
-    """Who a job is and the key it proves that with."""
+    """Who a job is and the key it proves that with.
+
+    ``broker`` is both the address that the job calls and the only audience of what it signs, so what was sent to one
+    address is worth nothing at another.  ``moved_from`` is the file's address where ``BROKER_URL`` named this one.
+    """
 
     broker: str
     client_id: str
     private_jwk: dict[str, Any]
+    moved_from: str = ""
 
     @property
     def public_jwk(self) -> dict[str, Any]:
         """The public half, to register."""
         return dict(public(self.private_jwk)["keys"][0])
 
+    @property
+    def named_by(self) -> str:
+        """Who names the broker's address: a sentence for errors."""
+        if self.moved_from:
+            return f"The address is {variables.URL}'s; the identity file names {self.moved_from}."
+        return f"The address is the identity file's; {variables.URL} names the one of a broker that moved."
+
     def assertion(self) -> str:
         """A fresh assertion for the broker's token endpoint; it is good once.
 
-        Its form is RFC 7523 §2.2's, as RFC 7523bis has it.  It is dated a minute back and lasts for a minute.  So the
-        broker's clock may be off this machine's by a minute and the broker's own leeway.
+        It is dated a minute back and lasts for a minute.  So the broker's clock may be off this machine's by a minute
+        and the broker's own leeway.
         """
-        now = int(time.time())
         algorithm = str(self.private_jwk["alg"])
-        claims = {
-            "iss": self.client_id,
-            "sub": self.client_id,
-            "aud": self.broker,
-            "iat": now - _SPAN_S,
-            "nbf": now - _SPAN_S,
-            "exp": now + _SPAN_S,
-            "jti": secrets.token_urlsafe(16),
-        }
-        header = {"typ": "client-authentication+jwt", "alg": algorithm, "kid": self.private_jwk["kid"]}
+        header = assertions.header(algorithm, str(self.private_jwk["kid"]))
+        claims = assertions.claims(self.client_id, self.broker, now=int(time.time()), jti=secrets.token_urlsafe(16))
         keys = KeySet.import_key_set({"keys": [self.private_jwk]})
         return jwt.encode(header, claims, keys, algorithms=[algorithm])
 
@@ -93,29 +99,55 @@ class Identity:
         closed.replace(path, self._document())
 
     def _document(self) -> bytes:
-        document = {"broker": self.broker, "client_id": self.client_id, "jwk": self.private_jwk}
-        return json.dumps(document, indent=2).encode() + b"\n"
+        return IdentityFile(self.broker, self.client_id, self.private_jwk).encode()
 
 
-def read(path: Path, *, registered: bool = True) -> Identity:
+def read(path: Path, *, broker: str | None = None, registered: bool = True) -> Identity:
     """The identity that :meth:`Identity.write` stored.
 
     Args:
         path: the file.
+        broker: where the broker is now, if the file names an older address.
         registered: whether the job must have its id already, which the broker gives it.
 
     Raises:
-        IdentityUnusable: missing, open to others, or not such a file.
+        IdentityUnusable: missing, open to others, or not such a file; or ``broker`` is no address.
     """
     try:
-        document = json.loads(closed.read(path))
-        jwk = document["jwk"]
-        if (registered and not document["client_id"]) or not {"alg", "kid"} <= set(jwk):
-            raise IdentityUnusable(f"{path}: is not complete; make another one with `broker workload add`.")
-        return Identity(document["broker"], document["client_id"], jwk)
+        found = IdentityFile.decode(closed.read(path))
+        KeySet.import_key_set({"keys": [dict(found.jwk)]})
     except OSError as error:
         raise IdentityUnusable(f"{path}: {error.strerror}; make one with `broker workload add`.") from None
     except closed.OpenToOthers as error:
         raise IdentityUnusable(str(error)) from None
-    except (ValueError, KeyError, TypeError):
-        raise IdentityUnusable(f"{path}: is not an identity file; make one with `broker workload add`.") from None
+    except Unreadable as error:
+        raise IdentityUnusable(
+            f"{path}: is not an identity file: {error}; make one with `broker workload add`."
+        ) from None
+    except (JoseError, ValueError):  # the text may show a part of the key
+        raise IdentityUnusable(
+            f"{path}: the numbers in `jwk` are no key; make another one with `broker workload add`."
+        ) from None
+    if registered and found.client_id == UNREGISTERED:
+        raise IdentityUnusable(f"{path}: its job isn't registered yet; run the same `broker workload add` again.")
+    jwk, theirs = dict(found.jwk), found.broker.rstrip("/")
+    if broker is None or broker.rstrip("/") == theirs:
+        return Identity(theirs, found.client_id, jwk)
+    if not is_address(broker):
+        raise IdentityUnusable(
+            f"{variables.URL}: is not the address of a broker: that begins with https:// (http:// on this machine), has "
+            "no user, query or fragment, and is the one that the broker calls its own (BROKER_PUBLIC_URL there)."
+        )
+    return Identity(broker.rstrip("/"), found.client_id, jwk, moved_from=theirs)
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Identity:
+    """The identity in the file that ``BROKER_IDENTITY`` names, at ``BROKER_URL`` if that is set.
+
+    Raises:
+        IdentityUnusable: as :func:`read`, or no file is named.
+    """
+    given = os.environ if environment is None else environment
+    if not given.get(variables.IDENTITY):
+        raise IdentityUnusable(f"{variables.IDENTITY}: is not set; it names the file from `broker workload add`.")
+    return read(Path(given[variables.IDENTITY]), broker=given.get(variables.URL) or None)

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Self
+
+
+class LeaseState(StrEnum):
+    """How a lease stands; a cut-off above it shows there, and not here."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """Minutes of a grant, as they stood when the broker answered.
 
-    ``organization``, ``workload``, ``grant`` and ``credential`` are ids.  ``state`` is ``active``, ``expired``,
-    ``ended`` or ``revoked``.  A renewal can put ``expires_at`` off as far as ``renewable_until``.  ``answer`` is all
-    that the broker said, also what this client has no name for.
+    ``organization``, ``workload``, ``grant`` and ``credential`` are ids.  ``state`` is one of :class:`LeaseState`.  A
+    renewal can put ``expires_at`` off as far as ``renewable_until``.  ``answer`` is all that the broker said, also what
+    this client has no name for.
     """
 
     id: str

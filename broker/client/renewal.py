@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed
 from broker.client.forks import PerProcess
+from broker.client.leases import Lease, LeaseState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from broker.client.client import Client
-    from broker.client.leases import Lease
 
 # This part of the time that is left passes before a renewal. The rest is for trying again.
 EARLY = 2 / 3
@@ -217,7 +217,7 @@ class _ProcessLease:
         It may if a new key took the old one's place, or if this machine's clock stood still.
         """
         if ended.code == "lease_over":
-            return self._client.find(lease.id).state == "expired"
+            return self._client.find(lease.id).state == LeaseState.EXPIRED
         return ended.code == "key_revoked"
 
     def _replace(self, old: _TimedLease) -> None:

@@ -123,7 +123,7 @@ class _Page:
         try:
             return answer(self.http.post(route, content=body, headers={"Content-Type": "application/json", **proof}))
         except httpx2.HTTPError as error:
-            raise unreachable(self.url, error, self.proxy) from None
+            raise unreachable(self.url, error, self.proxy, named_by="The address is the link's.") from None
 
 
 def _submitted(page: _Page, status: _Page, **said: Any) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx2
 
-from broker.client.identity import ASSERTION_TYPE
 from broker.formats import ids
+from broker.formats.assertion import ASSERTION_TYPE
 from tests.bench import broker, proxy, upstream
 from tests.bench.load import Measured, http, run
 from tests.bench.rounds import Figure, Spread

@@ -55,7 +55,7 @@ async def test_every_answer_about_a_lease_is_one(bench: ClientBench) -> None:
 
 
 async def test_a_job_sees_all_its_leases_page_by_page(bench: ClientBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.client.client._PAGE", 2)
+    monkeypatch.setattr("broker.client.client.PAGE", 2)
     await bench.grant()
     client = bench.client()
     issued = [(await asyncio.to_thread(client.lease, "acme", RAPTOR)).id for _ in range(5)]

@@ -16,9 +16,9 @@ from broker.audit.record import record
 from broker.base.clock import later
 from broker.base.db import EVERY_TENANT
 from broker.care.health import SUSPECT, suspicion
-from broker.client.identity import ASSERTION_TYPE
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import versions_of
+from broker.formats.assertion import ASSERTION_TYPE
 from broker.leases.tables import LeaseRow
 from tests.support.databases import Postgres
 from tests.support.waiting import eventually

@@ -23,9 +23,10 @@ from broker import app as composition
 from broker.audit.timekeeping import Clocks, database_now
 from broker.base.clock import Millis, later, now_ms, steady_ms
 from broker.cli.demo.stage import sandbox_provider
-from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
+from broker.client.identity import Identity, generate, public
 from broker.config import Settings
 from broker.formats import base64url, intake_seal, link_proof, link_secret
+from broker.formats.assertion import ASSERTION_TYPE
 from broker.formats.ids import CredentialId, IntakeId, WorkloadId
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox

@@ -13,8 +13,9 @@ from unittest import mock
 
 import httpx2
 
-from broker.client.identity import ASSERTION_TYPE, Identity, generate, public
+from broker.client.identity import Identity, generate, public
 from broker.formats import base64url, intake_seal, link_proof, link_secret
+from broker.formats.assertion import ASSERTION_TYPE
 from tests.torture.cluster import Cluster
 from tests.torture.history import Op, Outcome
 
