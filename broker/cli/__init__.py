@@ -29,6 +29,7 @@ TABLE = {
     "grant": Entry("broker.cli.grant", "Who may use what.", _JOBS),
     "lease": Entry("broker.cli.lease", "Short-lived access.", _JOBS),
     "exec": Entry("broker.cli.exec", "Run a command with leased access in its environment.", _JOBS),
+    "token": Entry("broker.cli.token", "Print a job's access token, for programs in other languages.", _JOBS),
     "audit": Entry("broker.cli.audit", "What happened.", _WATCH),
     "notice": Entry("broker.cli.notice", "What operators were told.", _WATCH),
     "webhook": Entry("broker.cli.webhook", "Where notices are posted.", _WATCH),

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from broker.client.client import Client
+    from broker.client.client import AccessToken, Client
     from broker.client.connecting import ProxyUnusable
     from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
     from broker.client.identity import Identity, IdentityUnusable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FROM = {
     "AccessDenied": "errors",
     "AccessEnded": "errors",
+    "AccessToken": "client",
     "AnswerLost": "submission",
     "CallFailed": "errors",
     "Client": "client",
@@ -46,6 +47,7 @@ _CALLED_THERE = {"read_identity": "read"}
 __all__ = [
     "AccessDenied",
     "AccessEnded",
+    "AccessToken",
     "AnswerLost",
     "CallFailed",
     "Client",

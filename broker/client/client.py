@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
@@ -27,6 +28,14 @@ from broker.formats.assertion import ASSERTION_TYPE
 
 # So many leases are asked for at once; the broker gives no more.
 PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """What opens the broker's own API to a job, for ``expires_in`` seconds more."""
+
+    token: str = field(repr=False)
+    expires_in: int
 
 
 class Client:
@@ -74,6 +83,10 @@ class Client:
     def token(self) -> str:
         """An access token that still lasts a while; raises CallFailed."""
         return self._session().token()
+
+    def access_token(self) -> AccessToken:
+        """The same, with how long it lasts; raises CallFailed."""
+        return self._session().access_token()
 
     def upstream(
         self,
@@ -201,16 +214,20 @@ class _Session:
         self._http = caller(identity.broker, timeout=timeout, proxy=proxy)
         self._renewing = threading.Lock()
         self._token = ""
-        self._renew_at = 0.0
+        self._renew_at = self._ends_at = 0.0
 
     def token(self) -> str:
+        return self.access_token().token
+
+    def access_token(self) -> AccessToken:
         with self._renewing:
             if time.monotonic() >= self._renew_at:
                 asked_at = time.monotonic()
                 granted = self._granted()
                 self._token = granted["access_token"]
                 self._renew_at = asked_at + granted["expires_in"] * EARLY
-            return self._token
+                self._ends_at = asked_at + granted["expires_in"]
+            return AccessToken(self._token, int(self._ends_at - time.monotonic()))
 
     def _granted(self) -> dict[str, Any]:
         form = {

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,13 +78,14 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
 
 
 # Whose words are their own, or an upstream's that is being run; `recover` is the server's.
-_ELSEWHERE = frozenset({"login", "exec", "scan", "check", "bootstrap", "timeline", "recover"})
+_ELSEWHERE = frozenset({"login", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token"})
 
 
 def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     send = answers(" ".join(["\x9b31m\u202e\u2028\ud800\ue000", *MARKUP]))
     monkeypatch.setattr(api, "send", send)
-    monkeypatch.setattr(lease, "as_job", lambda *_: send("POST", "/v1/leases"))
+    issued = send("POST", "/v1/leases")
+    monkeypatch.setattr(lease, "as_job", lambda *_: SimpleNamespace(answer=issued, id=issued["lease"]["id"]))
     monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
     monkeypatch.chdir(tmp_path)
     app, every = build(), list(commands(_ELSEWHERE | SERVERS))
