@@ -135,8 +135,8 @@ def read(path: Path, *, broker: str | None = None, registered: bool = True) -> I
         return Identity(theirs, found.client_id, jwk)
     if not is_address(broker):
         raise IdentityUnusable(
-            f"{variables.URL}: is not the address of a broker: that begins with https:// (http:// on this machine), has "
-            "no user, query or fragment, and is the one that the broker calls its own (BROKER_PUBLIC_URL there)."
+            f"{variables.URL}: is not the address of a broker: that begins with https:// (http:// on this machine), "
+            "has no user, query or fragment, and is the one that the broker calls its own (BROKER_PUBLIC_URL there)."
         )
     return Identity(broker.rstrip("/"), found.client_id, jwk, moved_from=theirs)
 
