@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from broker.base.clock import rfc3339
+from broker.base.clock import DAY_MS, later, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.grants.tables import GrantRow
 from broker.identity.tables import AccountRow
@@ -137,17 +137,21 @@ async def test_requests_are_found_by_the_state_that_they_show_also_before_the_wo
 async def test_grants_are_found_by_the_state_that_they_show(world: World) -> None:
     await world.key_for("acme")
     job = await world.job()
-    made = [
-        await world.grant(job, "acme", **more)
-        for more in ({}, {"label": "second"}, {"expires_at": "9999-01-01T00:00:00Z"}, {"label": "third"}, {})
+    limits: list[dict[str, Any]] = [
+        {},
+        {"label": "second"},
+        {"expires_at": "9999-01-01T00:00:00Z"},
+        {"label": "third"},
+        {},
     ]
+    made = [await world.grant(job, "acme", **more) for more in limits]
     over = await world.grant(job, "acme", expires_at=rfc3339(world.clock() + 1_800_000))
     await world.call("POST", f"/v1/grants/{made[3]}/revoke", json={})
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         await session.execute(update(GrantRow).where(GrantRow.id == made[4]).values(max_ttl=1))
         for days, waits in ((0, made[0]), (4, made[1])):
             row = await session.get_one(GrantRow, waits)
-            row.needs_approval, row.created_at = True, row.created_at - days * 86_400_000
+            row.needs_approval, row.created_at = True, later(row.created_at, -days * DAY_MS)
     await _agrees(world, "/v1/grants", {"active", "waiting", "expired", "revoked", "altered"})
     assert await _shown(world, "/v1/grants", waiting=True) == [made[0]]
     assert await _shown(world, "/v1/grants", waiting=True, state="active") == []

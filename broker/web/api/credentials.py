@@ -43,6 +43,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"])
@@ -95,6 +96,7 @@ class CredentialView(View):
 
     id: str
     organization: str
+    organization_slug: Slug
     provider: str
     label: str
     state: str
@@ -151,11 +153,12 @@ def _status(row: VersionRow) -> str:
     return row.state
 
 
-def show(row: CredentialRow, held: list[VersionRow], now: Millis) -> CredentialView:
+def show(row: CredentialRow, held: list[VersionRow], slugs: Names, now: Millis) -> CredentialView:
     """The answer's views of these rows."""
     return CredentialView(
         id=row.id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         provider=row.provider,
         label=row.label,
         state=row.state,
@@ -172,6 +175,9 @@ def show(row: CredentialRow, held: list[VersionRow], now: Millis) -> CredentialV
 
 
 async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: Millis) -> list[CredentialView]:
+    if not rows:
+        return []
+    slugs = await slugs_of(session, rows)
     found = await session.scalars(
         select(VersionRow)
         .where(VersionRow.credential_id.in_([row.id for row in rows]))
@@ -180,7 +186,7 @@ async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], n
     held: dict[CredentialId, list[VersionRow]] = {row.id: [] for row in rows}
     for version in found:
         held[version.credential_id].append(version)
-    return [show(row, held[row.id], now) for row in rows]
+    return [show(row, held[row.id], slugs, now) for row in rows]
 
 
 @router.post("", summary="Add a key that came another way", status_code=201, response_model=Added)

@@ -21,6 +21,7 @@ from broker.incidents.timeline import timeline
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
 from broker.web.api.listing import Order, OrganizationSought, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1", tags=["exposures"])
@@ -50,6 +51,7 @@ class ExposureView(View):
         ),
     ]
     organization: str
+    organization_slug: Slug
     credential: str
     version: int
     provider: str
@@ -69,11 +71,12 @@ class ExposureReported(View):
     link: str | None
 
 
-def show(row: ExposureRow, states: Mapping[ExposureId, IncidentState]) -> ExposureView:
+def show(row: ExposureRow, slugs: Names, states: Mapping[ExposureId, IncidentState]) -> ExposureView:
     return ExposureView(
         id=row.id,
         state=states[row.id],
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         credential=row.credential_id,
         version=row.version,
         provider=row.provider,
@@ -87,6 +90,10 @@ def show(row: ExposureRow, states: Mapping[ExposureId, IncidentState]) -> Exposu
     )
 
 
+async def _view(session: AsyncSession, row: ExposureRow) -> ExposureView:
+    return show(row, await slugs_of(session, [row]), await states_of(session, [row]))
+
+
 @router.post("/credentials/{credential_id}/exposure", summary="Report an exposed key", response_model=ExposureReported)
 async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an exposed key off: no lease or use of it once this is answered.  The customer is asked for a new one."""
@@ -96,8 +103,7 @@ async def report(credential_id: IdPath[CredentialId], body: NewExposure, call: B
     async def work(session: AsyncSession) -> ExposureReported:
         done = await expose(session, wired.parts, wired.rotating, call.actor, credential_id, found, now=call.now)
         link = f"{wired.options.public_url}/intake/{done.link[0]}#{done.link[1]}" if done.link else None
-        states = await states_of(session, [done.exposure])
-        return ExposureReported(exposure=show(done.exposure, states), link=link)
+        return ExposureReported(exposure=await _view(session, done.exposure), link=link)
 
     return await call.cut(body, work, credential_id)
 
@@ -119,16 +125,15 @@ async def listed(
         if organization is not None:
             query = query.where(ExposureRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, ExposureRow.id, limit, cursor, order)
-        states = await states_of(session, rows)
-    return page(rows, limit, lambda row: show(row, states), lambda row: row.id)
+        slugs, states = await slugs_of(session, rows), await states_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs, states), lambda row: row.id)
 
 
 @router.get("/exposures/{exposure_id}", summary="Show an exposure")
 async def one(exposure_id: IdPath[ExposureId], call: ByAnyRole) -> ExposureView:
     """One report of an exposed key, and how far it is dealt with."""
     async with call.services.parts.db.read(call.scope) as session:
-        row = await find(session, exposure_id)
-        return show(row, await states_of(session, [row]))
+        return await _view(session, await find(session, exposure_id))
 
 
 @router.get(

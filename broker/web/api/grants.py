@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -38,6 +38,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import OrganizationSought, ProviderSought, WorkloadSought, narrowed, rows_of
+from broker.web.api.names import JobName, Names, Slug, job_names, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"])
@@ -111,7 +112,9 @@ class GrantView(View):
 
     id: str
     organization: str
+    organization_slug: Slug
     workload: str
+    workload_name: JobName
     provider: str
     label: str | None
     modes: list[str]
@@ -137,18 +140,26 @@ class Granted(View):
     items: list[GrantView]
 
 
-def show(row: GrantRow, now: Millis) -> GrantView:
+def show(row: GrantRow, slugs: Names, names: Names, now: Millis) -> GrantView:
     """The answer's view of a row; if the broker didn't write it, only whose it says it is."""
     return GrantView(
         id=row.id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         workload=row.workload_id,
+        workload_name=names[row.workload_id],
         provider=row.provider,
         label=row.label,
         created_by=row.created_by,
         state=state_of(row, now),
         **(_given(row) if row.genuine else _NOTHING),
     )
+
+
+async def _views(session: AsyncSession, rows: Sequence[GrantRow], now: Millis) -> list[GrantView]:
+    slugs = await slugs_of(session, rows)
+    names = await job_names(session, (row.workload_id for row in rows))
+    return [show(row, slugs, names, now) for row in rows]
 
 
 def _given(row: GrantRow) -> Mapping[str, Any]:
@@ -203,7 +214,7 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
             approval=call.services.options.approval,
             now=call.now,
         )
-        return Granted(items=[show(row, call.now) for row in rows])
+        return Granted(items=await _views(session, rows, call.now))
 
     return await call.change(body, work, 201)
 
@@ -236,8 +247,8 @@ async def listed(
             query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
         if workload is not None:
             query = query.where(GrantRow.workload_id == (await jobs.known(session, call.account, workload)).id)
-        rows = await rows_of(session, query, GrantRow.id, limit, cursor)
-    found = page(rows, limit, lambda row: show(row, now), lambda row: row.id)
+        views = await _views(session, await rows_of(session, query, GrantRow.id, limit, cursor), now)
+    found = page(views, limit, lambda view: view, lambda view: view.id)
     # The database can't tell which of them were altered.
     return Page(items=[one for one in found.items if not shown or one.state in shown], next=found.next)
 
@@ -246,7 +257,7 @@ async def listed(
 async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> GrantView:
     """One grant: which job may reach which keys, how, and within which limits."""
     async with call.services.parts.db.read(call.scope) as session:
-        return show(await commands.find(session, grant_id), call.now)
+        return (await _views(session, [await commands.find(session, grant_id)], call.now))[0]
 
 
 @router.post("/{grant_id}/approve", summary="Approve a grant to see keys", response_model=GrantView)
@@ -254,7 +265,8 @@ async def approve(grant_id: IdPath[GrantId], call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
     async def work(session: AsyncSession) -> GrantView:
-        return show(await commands.approve(session, call.actor, grant_id, now=call.now), call.now)
+        row = await commands.approve(session, call.actor, grant_id, now=call.now)
+        return (await _views(session, [row], call.now))[0]
 
     return await call.change(None, work)
 
@@ -264,6 +276,7 @@ async def revoke(grant_id: IdPath[GrantId], body: Reason, call: ByOperatorOrSecu
     """Take a grant back: no lease or use under it once this is answered."""
 
     async def work(session: AsyncSession) -> GrantView:
-        return show(await commands.revoke(session, call.actor, grant_id, note=body.reason, now=call.now), call.now)
+        row = await commands.revoke(session, call.actor, grant_id, note=body.reason, now=call.now)
+        return (await _views(session, [row], call.now))[0]
 
     return await call.cut(body, work)

@@ -34,6 +34,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorRole, Call
 
 router = APIRouter(prefix="/v1/intakes", tags=["intakes"])
@@ -57,6 +58,7 @@ class IntakeView(View):
 
     id: str
     organization: str
+    organization_slug: Slug
     provider: str
     label: str
     contact: str
@@ -90,10 +92,11 @@ class IntakeCreated(View):
     ]
 
 
-def show(row: IntakeRow, now: Millis) -> IntakeView:
+def show(row: IntakeRow, slugs: Names, now: Millis) -> IntakeView:
     return IntakeView(
         id=row.id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         provider=row.provider,
         label=row.label,
         contact=row.contact,
@@ -152,14 +155,15 @@ async def listed(
         if organization is not None:
             query = query.where(IntakeRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
-    return page(rows, limit, lambda row: show(row, now), lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs, now), lambda row: row.id)
 
 
 @router.get("/{intake_id}", summary="Show a request for a key")
 async def one(intake_id: IdPath[IntakeId], call: ByAnyRole) -> IntakeView:
     """One request; its link is not shown again."""
     async with call.services.parts.db.read(call.scope) as session:
-        return show(await links.get(session, intake_id), call.now)
+        return await _one(session, call, await links.get(session, intake_id))
 
 
 @router.post("/{intake_id}/cancel", summary="Cancel a request for a key", response_model=IntakeView)
@@ -170,8 +174,8 @@ async def cancel(intake_id: IdPath[IntakeId], call: ByOperatorRole) -> Response:
         row = await links.get(session, intake_id)
         if row.rotation_id is not None and row.state == IntakeState.OPEN:
             await commands.cancel(session, call.actor, row.rotation_id, reason="", now=call.now)
-            return show(await links.get(session, intake_id), call.now)
-        return show(await links.cancel(session, call.actor, intake_id, now=call.now), call.now)
+            return await _one(session, call, await links.get(session, intake_id))
+        return await _one(session, call, await links.cancel(session, call.actor, intake_id, now=call.now))
 
     return await call.change(None, work)
 
@@ -188,9 +192,14 @@ async def replace_link(intake_id: IdPath[IntakeId], body: Again, call: ByOperato
     return await call.change(body, work)
 
 
+async def _one(session: AsyncSession, call: Call, row: IntakeRow) -> IntakeView:
+    return show(row, await slugs_of(session, [row]), call.now)
+
+
 async def _created(session: AsyncSession, call: Call, row: IntakeRow, secret: str) -> IntakeCreated:
+    slugs = await slugs_of(session, [row])
     return IntakeCreated(
-        intake=show(row, call.now),
+        intake=show(row, slugs, call.now),
         link=f"{call.services.options.public_url}/intake/{row.id}#{secret}",
-        also_open=[show(other, call.now) for other in await links.also_open(session, row, now=call.now)],
+        also_open=[show(other, slugs, call.now) for other in await links.also_open(session, row, now=call.now)],
     )

@@ -16,6 +16,7 @@ from broker.leaks.tables import FindingRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
 from broker.web.api.listing import Order, OrganizationSought, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
 from broker.web.services import Wired
 
@@ -44,6 +45,7 @@ class Checked(View):
     digest: str
     ours: bool
     organization: str | None = None
+    organization_slug: Slug = ""
     credential: str | None = None
     version: int | None = None
     provider: str | None = None
@@ -61,6 +63,7 @@ class FindingView(View):
 
     id: str
     organization: str
+    organization_slug: Slug
     credential: str
     version: int
     provider: str
@@ -69,10 +72,11 @@ class FindingView(View):
     found_at: str | None
 
 
-def show(row: FindingRow) -> FindingView:
+def show(row: FindingRow, slugs: Names) -> FindingView:
     return FindingView(
         id=row.id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         credential=row.credential_id,
         version=row.version,
         provider=row.provider,
@@ -91,16 +95,21 @@ async def check(body: Check, caller: ByWorkloadOrAnyRole, wired: Wired) -> Check
     await wired.parts.audit.append(Event(kind="leak.checked", time=now, actor=caller.actor, note=summary))
     seen = [Seen(found[one.digest], one.place, one.count) for one in body.candidates if one.digest in found]
     await note(wired.parts.db, Masking(wired.parts.catalog, wired.parts.keys), caller.actor, seen, "scan", now=now)
-    return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller) for one in body.candidates])
+    slugs = Names()
+    if isinstance(caller, Call):
+        async with wired.parts.db.read(caller.scope) as session:
+            slugs = await slugs_of(session, found.values())
+    return CheckedAll(items=[_checked(one.digest, found.get(one.digest), caller, slugs) for one in body.candidates])
 
 
-def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Call) -> Checked:
+def _checked(digest: str, version: VersionRow | None, caller: WorkloadCall | Call, slugs: Names) -> Checked:
     if version is None or not isinstance(caller, Call) or not caller.scope.holds(version.organization_id):
         return Checked(digest=digest, ours=version is not None)
     return Checked(
         digest=digest,
         ours=True,
         organization=version.organization_id,
+        organization_slug=slugs[version.organization_id],
         credential=version.credential_id,
         version=version.number,
         provider=version.provider,
@@ -122,7 +131,8 @@ async def findings(
         if organization is not None:
             query = query.where(FindingRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, FindingRow.id, limit, cursor, order)
-    return page(rows, limit, show, lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
 
 
 @router.post("/reports/github", summary="Take a leak report from GitHub")

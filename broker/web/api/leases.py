@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Scope
 from broker.formats.ids import LeaseId, OrganizationId, WorkloadId
 from broker.grants import jobs
 from broker.grants.commands import LONGEST_TTL_S
@@ -37,6 +38,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought
+from broker.web.api.names import JobName, Slug, job_names, slugs_of
 from broker.web.callers import (
     WORKLOAD,
     ByOperatorOrSecurityRole,
@@ -92,6 +94,13 @@ class LeaseView(View):
     expires_at: str | None
     renewable_until: str | None
     ended_at: str | None
+
+
+class NamedLease(LeaseView):
+    """A lease with the names of its organization and job."""
+
+    organization_slug: Slug
+    workload_name: JobName
 
 
 class LeaseIssued(View):
@@ -180,20 +189,41 @@ async def listed(
     provider: ProviderSought = None,
     state: Annotated[LeaseState | None, Query()] = None,
     order: Order = "oldest",
-) -> Page[LeaseView]:
+) -> Page[NamedLease]:
     """A job's own leases, or for an operator those of the organizations they see.
 
     The oldest come in the order of their ids.  Those that were asked for with an idempotency key stand anywhere in it;
     for the newest it is the time that counts.
     """
-    # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
-    scope = caller.scope if isinstance(caller, Call) else EVERY_TENANT
     now = wired.parts.clock()
-    async with wired.parts.db.read(scope) as session:
+    async with wired.parts.db.read(_scope(caller)) as session:
         whose, by = await _named(session, caller, organization, workload)
         wanted = Sought(by, whose, provider, state, after(cursor), order == "newest")
-        rows = await wired.leasing.page(session, wanted, now=now, limit=limit + 1)
-    return page(rows, limit, lambda lease: show(lease, now), lambda lease: lease.id)
+        views = await _with_names(session, await wired.leasing.page(session, wanted, now=now, limit=limit + 1), now)
+    return page(views, limit, lambda view: view, lambda view: view.id)
+
+
+async def _with_names(session: AsyncSession, leases: Sequence[Lease], now: Millis) -> list[NamedLease]:
+    # A job that reads this named these organizations itself: it was told their slugs with the leases.
+    slugs, names = await slugs_of(session, leases), await job_names(session, (lease.workload_id for lease in leases))
+    return [
+        NamedLease(
+            **dict(show(lease, now)),
+            organization_slug=slugs[lease.organization_id],
+            workload_name=names[lease.workload_id],
+        )
+        for lease in leases
+    ]
+
+
+async def _named_one(caller: WorkloadCall | Call, wired: Services, lease: Lease) -> NamedLease:
+    async with wired.parts.db.read(_scope(caller)) as session:
+        return (await _with_names(session, [lease], wired.parts.clock()))[0]
+
+
+def _scope(caller: WorkloadCall | Call) -> Scope:
+    # A job sees its own leases, of whichever tenants its grants covered: limited by workload, not by tenant.
+    return caller.scope if isinstance(caller, Call) else EVERY_TENANT
 
 
 async def _named(
@@ -215,9 +245,9 @@ async def _named(
 
 
 @router.get("/{lease_id}", summary="Show a lease")
-async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyRole, wired: Wired) -> LeaseView:
+async def one(lease_id: IdPath[LeaseId], caller: ByWorkloadOrAnyRole, wired: Wired) -> NamedLease:
     """One lease, for the job that has it, or for an operator who sees its organization."""
-    return show(await _find(lease_id, caller, wired), wired.parts.clock())
+    return await _named_one(caller, wired, await _find(lease_id, caller, wired))
 
 
 @router.post("/{lease_id}/renew", summary="Renew a lease")
@@ -237,13 +267,13 @@ async def end(lease_id: IdPath[LeaseId], caller: ByWorkload, wired: Wired) -> Le
 
 
 @router.post("/{lease_id}/revoke", summary="Revoke a lease")
-async def revoke(lease_id: IdPath[LeaseId], body: Reason, call: ByOperatorOrSecurityRole) -> LeaseView:
+async def revoke(lease_id: IdPath[LeaseId], body: Reason, call: ByOperatorOrSecurityRole) -> NamedLease:
     """Cut one lease off; its token stops working with the answer."""
     wired = call.services
     lease = await _find(lease_id, call, wired)
     ended = await wired.leasing.end(call.actor, lease, kind="lease.revoked", reason=body.reason)
     await wired.in_flight.drained(lease.id)
-    return show(ended, wired.parts.clock())
+    return await _named_one(call, wired, ended)
 
 
 async def _find(lease_id: LeaseId, caller: WorkloadCall | Call, wired: Services) -> Lease:

@@ -24,7 +24,8 @@ JobName = Annotated[str, Field(description="The job's name; empty if there is no
 class Owned(Protocol):
     """A row of one organization's; of none's if the id is empty."""
 
-    organization_id: OrganizationId
+    @property
+    def organization_id(self) -> OrganizationId: ...
 
 
 class Names(dict[str, str]):

@@ -18,6 +18,7 @@ from broker.notifications.words import WORDS, Kind, filled
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
 from broker.web.api.listing import Order, OrganizationSought, narrowed, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/notices", tags=["notices"])
@@ -32,13 +33,14 @@ class NoticeView(View):
     title: str
     text: str
     organization: str
+    organization_slug: Slug
     provider: str
     credential: str
     version: int
     created_at: str | None
 
 
-def show(row: NoticeRow) -> NoticeView:
+def show(row: NoticeRow, slugs: Names) -> NoticeView:
     words = WORDS[cast("Kind", row.kind)]
     return NoticeView(
         id=row.id,
@@ -47,6 +49,7 @@ def show(row: NoticeRow) -> NoticeView:
         title=words.title,
         text=filled(words.operator, row.facts),
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         provider=row.provider,
         credential=row.credential_id,
         version=row.version,
@@ -60,6 +63,7 @@ class DeliveryView(View):
     id: str
     notice: str
     organization: str
+    organization_slug: Slug
     channel: str
     destination: str
     state: Annotated[str, Field(description="`pending`, `sent`, or `dead`: given up; it can be sent again.")]
@@ -71,11 +75,12 @@ class DeliveryView(View):
     settled_at: str | None
 
 
-def show_delivery(row: DeliveryRow) -> DeliveryView:
+def show_delivery(row: DeliveryRow, slugs: Names) -> DeliveryView:
     return DeliveryView(
         id=row.id,
         notice=row.notice_id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         channel=row.channel,
         destination=row.destination,
         state=row.state,
@@ -100,7 +105,8 @@ async def deliveries(
     query = narrowed(select(DeliveryRow), (DeliveryRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, query, DeliveryRow.id, limit, cursor, order)
-    return page(rows, limit, show_delivery, lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show_delivery(row, slugs), lambda row: row.id)
 
 
 @router.post("/deliveries/{delivery_id}/resend", summary="Send a dead delivery again", response_model=DeliveryView)
@@ -108,7 +114,8 @@ async def resend(delivery_id: IdPath[DeliveryId], call: ByOperatorOrSecurityRole
     """Try a delivery again that was given up."""
 
     async def work(session: AsyncSession) -> DeliveryView:
-        return show_delivery(await outbox.resend(session, call.actor, delivery_id, now=call.now))
+        row = await outbox.resend(session, call.actor, delivery_id, now=call.now)
+        return show_delivery(row, await slugs_of(session, [row]))
 
     return await call.change(None, work)
 
@@ -128,4 +135,5 @@ async def listed(
         if organization is not None:
             query = query.where(NoticeRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, NoticeRow.id, limit, cursor, order)
-    return page(rows, limit, show, lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)

@@ -35,6 +35,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.names import JobName, Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1", tags=["rotations"])
@@ -64,6 +65,7 @@ class RotationView(View):
 
     id: str
     organization: str
+    organization_slug: Slug
     credential: str
     provider: str
     kind: str
@@ -99,7 +101,8 @@ class HolderView(View):
     """A workload that has or had this version: what it still holds, and when it last used it."""
 
     workload: str
-    name: str
+    workload_name: JobName
+    name: Annotated[str, Field(description="As `workload_name`.", deprecated=True)]
     open_leases: int
     open_reveals: Annotated[int, Field(description="Open leases that showed the key: a copy may be in the job.")]
     holds_until: str | None
@@ -117,10 +120,11 @@ class Holders(View):
     held: bool
 
 
-def show(row: RotationRow) -> RotationView:
+def show(row: RotationRow, slugs: Names) -> RotationView:
     return RotationView(
         id=row.id,
         organization=row.organization_id,
+        organization_slug=slugs[row.organization_id],
         credential=row.credential_id,
         provider=row.provider,
         kind=row.kind,
@@ -158,12 +162,12 @@ async def rotate(credential_id: IdPath[CredentialId], body: NewRotation, call: B
         # rotation (1) an operator wants a new key
         plan = Plan("routine", body.reason, body.grace_minutes, body.deadline_hours)
         if wired.rotating.mints(credential):
-            return RotationOpened(
-                rotation=show(await wired.rotating.mint(session, call.actor, credential, plan, now=call.now)), link=None
-            )
+            row = await wired.rotating.mint(session, call.actor, credential, plan, now=call.now)
+            return RotationOpened(rotation=await _view(session, row), link=None)
         asking = Asking(body.contact or "", body.purpose, body.hours)
         row, intake, secret = await wired.rotating.ask(session, call.actor, credential, plan, asking, now=call.now)
-        return RotationOpened(rotation=show(row), link=f"{wired.options.public_url}/intake/{intake.id}#{secret}")
+        link = f"{wired.options.public_url}/intake/{intake.id}#{secret}"
+        return RotationOpened(rotation=await _view(session, row), link=link)
 
     return await call.change(body, work, 201)
 
@@ -180,6 +184,7 @@ async def held_by(credential_id: IdPath[CredentialId], number: NumberPath, call:
 def _holder(one: AccessHolder) -> HolderView:
     return HolderView(
         workload=one.workload,
+        workload_name=one.name,
         name=one.name,
         open_leases=one.open_leases,
         open_reveals=one.open_reveals,
@@ -213,14 +218,15 @@ async def listed(
         if organization is not None:
             query = query.where(RotationRow.organization_id == (await organizations.find(session, organization)).id)
         rows = await rows_of(session, query, RotationRow.id, limit, cursor, order)
-    return page(rows, limit, show, lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
 
 
 @router.get("/rotations/{rotation_id}", summary="Show a rotation")
 async def one(rotation_id: IdPath[RotationId], call: ByAnyRole) -> RotationView:
     """One change of a key: its state, and the facts by which the two keys are compared."""
     async with call.services.parts.db.read(call.scope) as session:
-        return show(await rotation.find(session, rotation_id, lock=False))
+        return await _view(session, await rotation.find(session, rotation_id, lock=False))
 
 
 @router.post("/rotations/{rotation_id}/promote", summary="Take a rotation's next step", response_model=RotationView)
@@ -229,7 +235,7 @@ async def promote(rotation_id: IdPath[RotationId], call: ByOperatorRole) -> Resp
     wired = call.services
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await commands.promote(session, call.actor, rotation_id, now=call.now))
+        return await _view(session, await commands.promote(session, call.actor, rotation_id, now=call.now))
 
     response = await call.change(None, work)
     await wired.in_flight.drained(await _credential_of(call, rotation_id))
@@ -241,7 +247,8 @@ async def roll_back(rotation_id: IdPath[RotationId], body: Reason, call: ByOpera
     """Go back to the old key; nothing uses the new one once this is answered."""
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await commands.roll_back(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+        row = await commands.roll_back(session, call.actor, rotation_id, reason=body.reason, now=call.now)
+        return await _view(session, row)
 
     return await call.cut(body, work, await _credential_of(call, rotation_id))
 
@@ -251,9 +258,14 @@ async def cancel(rotation_id: IdPath[RotationId], body: Reason, call: ByOperator
     """Give a rotation up before its key was in use; the customer's link stops working with the answer."""
 
     async def work(session: AsyncSession) -> RotationView:
-        return show(await commands.cancel(session, call.actor, rotation_id, reason=body.reason, now=call.now))
+        row = await commands.cancel(session, call.actor, rotation_id, reason=body.reason, now=call.now)
+        return await _view(session, row)
 
     return await call.change(body, work)
+
+
+async def _view(session: AsyncSession, row: RotationRow) -> RotationView:
+    return show(row, await slugs_of(session, [row]))
 
 
 async def _credential_of(call: ByAnyRole, rotation_id: RotationId) -> CredentialId:

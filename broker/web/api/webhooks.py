@@ -21,6 +21,7 @@ from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
 from broker.web.api.listing import narrowed, rows_of
+from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
@@ -42,6 +43,7 @@ class WebhookView(View):
 
     id: str
     organization: str | None
+    organization_slug: Slug
     url: str
     format: str
     kinds: list[str]
@@ -64,10 +66,11 @@ class Tested(View):
     reason: Annotated[str | None, Field(description="Why the notice was not taken; empty if it was.")]
 
 
-def show(row: WebhookRow) -> WebhookView:
+def show(row: WebhookRow, slugs: Names) -> WebhookView:
     return WebhookView(
         id=row.id,
         organization=row.organization_id or None,
+        organization_slug=slugs[row.organization_id],
         url=row.shown,
         format=row.format,
         kinds=row.kinds,
@@ -75,6 +78,10 @@ def show(row: WebhookRow) -> WebhookView:
         created_at=when(row.created_at),
         ended_at=when(row.ended_at),
     )
+
+
+async def _view(session: AsyncSession, row: WebhookRow) -> WebhookView:
+    return show(row, await slugs_of(session, [row]))
 
 
 @router.post("", summary="Add a webhook", status_code=201, response_model=WebhookMade)
@@ -92,7 +99,7 @@ async def create(body: NewWebhook, call: ByOperatorOrSecurityRole) -> Response:
         row, secret = await webhooks.create(
             session, wired.parts.keystore, call.actor, wanted, now=call.now, plain=wired.options.private_webhooks
         )
-        return WebhookMade(webhook=show(row), secret=secret)
+        return WebhookMade(webhook=await _view(session, row), secret=secret)
 
     return await call.change(body, work, 201)
 
@@ -108,7 +115,8 @@ async def listed(
     query = narrowed(select(WebhookRow), (WebhookRow.state, state))
     async with call.services.parts.db.read(call.scope) as session:
         rows = await rows_of(session, query, WebhookRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+        slugs = await slugs_of(session, rows)
+    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
 
 
 @router.post("/{webhook_id}/revoke", summary="Revoke a webhook", response_model=WebhookView)
@@ -116,7 +124,7 @@ async def revoke(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurityRole) 
     """Post nothing to the webhook's address any more."""
 
     async def work(session: AsyncSession) -> WebhookView:
-        return show(await webhooks.revoke(session, call.actor, webhook_id, now=call.now))
+        return await _view(session, await webhooks.revoke(session, call.actor, webhook_id, now=call.now))
 
     return await call.change(None, work)
 
@@ -128,7 +136,7 @@ async def rotate_secret(webhook_id: IdPath[WebhookId], call: ByOperatorOrSecurit
 
     async def work(session: AsyncSession) -> WebhookMade:
         row, secret = await webhooks.rotate_secret(session, wired.parts.keystore, call.actor, webhook_id, now=call.now)
-        return WebhookMade(webhook=show(row), secret=secret)
+        return WebhookMade(webhook=await _view(session, row), secret=secret)
 
     return await call.change(None, work)
 
