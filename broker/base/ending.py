@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -49,3 +50,10 @@ def told(then: Callable[[], object]) -> Iterator[None]:
 
     with handling(hand_on):
         yield
+
+
+async def until_told() -> None:
+    """Wait until the process is told to end; what the signal would have done is not done."""
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    with handling(lambda _number, _frame: loop.call_soon_threadsafe(end.set)):
+        await end.wait()

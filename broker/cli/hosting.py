@@ -15,6 +15,8 @@ from broker.cli.output import AsJson
 
 _keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
 
+SANDBOX_FOLDER = Path("var/sandbox")
+SANDBOX_PORT = 8090
 DESTROY = "--yes-destroy-the-record"
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Settle = Annotated[
@@ -31,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command()(worker)
     app.command()(migrate)
     app.command()(doctor)
+    app.command()(sandbox)
     app.command()(demo)
     app.command()(restored)
     app.add_typer(_keystore, name="keystore")
@@ -85,6 +88,32 @@ def doctor(
     from broker.cli import server
 
     server.doctor(settings_only=settings_only, all_rights=all_rights, as_json=as_json)
+
+
+def sandbox(
+    mint: Annotated[
+        str | None, typer.Option("--mint", metavar="ORG", help="Print a new key of that organization, and end.")
+    ] = None,
+    providers: Annotated[
+        bool, typer.Option("--providers", help="Print the folder of its provider file, and end.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help=f"Port; left out, the one before, at first {SANDBOX_PORT}. 0: any."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Where it keeps what it knows, and its provider file.")
+    ] = SANDBOX_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a stand-in for the upstream Raptor Comply, with an organization and a key to try the broker with.
+
+    A broker uses it with BROKER_PROVIDERS_DIR set to the folder that is printed.  Organizations and keys outlive the
+    process, which may serve or not when --mint makes a key.
+    """
+    from broker.cli import sandbox
+
+    sandbox.run(mint=mint, providers=providers, port=port, folder=folder, as_json=as_json)
 
 
 def demo(

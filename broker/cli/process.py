@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 import uvloop
 
 from broker import schema
-from broker.base import faults
 from broker.base.errors import BrokerError
 from broker.base.logs import configure
 from broker.cli.failing import fail
@@ -19,6 +19,8 @@ from broker.keystore.keystore import CannotOpen
 from broker.keystore.local import MasterKeysUnusable
 
 T = TypeVar("T")
+# What standard output says if its disk is full or its reader has gone; a database says neither so.
+_OF_STREAMS = frozenset({errno.ENOSPC, errno.EPIPE})
 
 
 def settings_of_process() -> Settings:
@@ -45,15 +47,15 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
     except CannotOpen:
         fail("The master keys that are loaded did not seal this database; restore the right master key file.")
     except OSError as error:
-        if error.filename:
-            fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
-        fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")
-    except Exception as error:
-        if faults.is_forbidden(error):
-            fix = "name a role that may, such as the schema's owner for `broker migrate`"
-            fail(f"BROKER_DATABASE_URL: this role may not do that ({faults.said(error)}); {fix}.")
-        if faults.is_away(error):
-            fail(f"BROKER_DATABASE_URL: the database can't be used: {faults.said(error)}.")
-        raise
+        _fail_of_machine(error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _fail_of_machine(error: OSError) -> NoReturn:
+    """End the command with what failed: a file, the database, or what the command itself prints to."""
+    if error.filename:
+        fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
+    if error.errno in _OF_STREAMS:
+        raise error
+    fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")

@@ -24,6 +24,7 @@ def admin_routes(state: State, token: str) -> Mount:
     calls: list[tuple[str, Handler, str]] = [
         ("/organizations", admin.add_organization, "POST"),
         ("/organizations/{id}/keys", admin.add_key, "POST"),
+        ("/keys", admin.mint_key, "POST"),
         ("/keys/{id}", admin.revoke_key, "DELETE"),
         ("/keys/{id}/expire", admin.expire_key, "POST"),
         ("/faults", admin.set_faults, "PUT"),
@@ -62,6 +63,15 @@ class _Admin:
             raise Refused(404, "Resource not found")
         key, text = self._state.add_key(organization)
         return JSONResponse({"id": key.id, "key": text}, 201)
+
+    async def mint_key(self, request: Request) -> Response:
+        """A key of the organization of that name, which is made if there is none."""
+        name = (await fields_of(request)).get("organization")
+        if not is_text(name):
+            raise Refused(422, "Field required: organization")
+        organization = self._state.organization_named(str(name))
+        key, text = self._state.add_key(organization)
+        return JSONResponse({"organization": organization.name, "id": key.id, "key": text}, 201)
 
     async def revoke_key(self, request: Request) -> Response:
         return self._end(request, "revoked")

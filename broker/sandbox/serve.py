@@ -18,8 +18,8 @@ _NOT_STARTED = "the application did not start"
 async def running(
     app: ASGIApp,
     *,
-    host: str = "127.0.0.1",
     port: int = 0,
+    bound: socket.socket | None = None,
     lifespan: Literal["on", "off"] = "off",
     protocol: Callable[..., asyncio.Protocol] | None = None,
 ) -> AsyncIterator[str]:
@@ -27,8 +27,8 @@ async def running(
 
     Args:
         app: the application.
-        host: the address to listen on.
-        port: 0 takes any free one.
+        port: of 127.0.0.1; 0 takes any free one.
+        bound: a socket that listens already, in place of ``port``; it is closed with the context.
         lifespan: whether ``app`` is told of its beginning and end.
         protocol: speaks HTTP in place of uvicorn's own.
 
@@ -36,8 +36,8 @@ async def running(
         OSError: the port is taken.
         RuntimeError: the application did not start.
     """
-    with socket.create_server((host, port)) as bound:
-        address = f"http://{host}:{bound.getsockname()[1]}"
+    with bound or socket.create_server(("127.0.0.1", port)) as listening:
+        host, number = listening.getsockname()
         more: dict[str, Any] = {"http": protocol} if protocol is not None else {}
         config = uvicorn.Config(
             app,
@@ -49,14 +49,14 @@ async def running(
             **more,
         )
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(_serve(server, bound))
+        serving = asyncio.create_task(_serve(server, listening))
         try:
             while not server.started:
                 await asyncio.wait({serving}, timeout=0.005)
                 if serving.done() and not server.started:
                     await serving
                     raise RuntimeError(_NOT_STARTED)
-            yield address
+            yield f"http://{host}:{number}"
         finally:
             server.should_exit = True
             await serving
@@ -66,9 +66,9 @@ async def running(
 _ENDS_WITHIN_S = 5
 
 
-async def _serve(server: uvicorn.Server, bound: socket.socket) -> None:
+async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
     try:
-        await server.serve(sockets=[bound])
+        await server.serve(sockets=[listening])
     except SystemExit:
         # If it left a task, it would end the whole event loop, past every handler of the caller.
         raise RuntimeError(_NOT_STARTED) from None

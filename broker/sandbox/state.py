@@ -7,6 +7,7 @@ import itertools
 import secrets
 import string
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,11 @@ class State:
         self.organizations[organization.id] = organization
         return organization
 
+    def organization_named(self, name: str) -> Organization:
+        """The tenant of that name, in whatever case; it is added if there is none."""
+        found = (one for one in self.organizations.values() if one.name.casefold() == name.casefold())
+        return next(found, None) or self.add_organization(name)
+
     def add_key(self, organization: Organization, name: str = "") -> tuple[Key, str]:
         """Add a key; returns it and its text, which is shown this once.  Older keys stay valid."""
         text = "rc_live_" + "".join(secrets.choice(_ALPHABET) for _ in range(64))
@@ -84,6 +90,44 @@ class State:
     def key_of(self, text: str) -> Key | None:
         """The key with that text, whatever its state."""
         return self._by_digest.get(_digest(text))
+
+    def document(self) -> dict[str, Any]:
+        """What outlives the process, as JSON: tenants, what they own, and their keys' digests."""
+        return {
+            "organizations": [
+                {"id": one.id, "name": one.name, "owned": one.owned} for one in self.organizations.values()
+            ],
+            "keys": [
+                {
+                    "id": key.id,
+                    "organization": key.organization.id,
+                    "name": key.name,
+                    "last4": key.last4,
+                    "state": key.state,
+                    "sha256": digest.hex(),
+                }
+                for digest, key in self._by_digest.items()
+            ],
+        }
+
+    @classmethod
+    def restored(cls, document: Mapping[str, Any]) -> State:
+        """The state that :meth:`document` described.
+
+        Raises:
+            LookupError, TypeError or ValueError: it is no such document.
+        """
+        state = cls()
+        for one in document["organizations"]:
+            state.organizations[one["id"]] = Organization(one["id"], one["name"], one["owned"])
+        for one in document["keys"]:
+            organization = state.organizations[one["organization"]]
+            key = Key(one["id"], organization, one["name"], one["last4"], one["state"])
+            state.keys[key.id] = key
+            state._by_digest[bytes.fromhex(one["sha256"])] = key
+        owned = (items for one in state.organizations.values() for items in one.owned.values())
+        state._count = itertools.count(1 + len(state.organizations) + len(state.keys) + sum(map(len, owned)))
+        return state
 
 
 def _digest(text: str) -> bytes:

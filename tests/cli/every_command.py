@@ -38,14 +38,18 @@ def commands(leave_out: frozenset[str] = frozenset()) -> Iterator[tuple[str, ...
 
 def _given_to(command: Any) -> Iterator[str]:
     for parameter in command.params:
-        if parameter.required or parameter.name in {"workload", "credential", "request", "yes"}:
-            value = _VALUES.get(parameter.name, "x")
-            if parameter.param_type_name == "argument":
+        value = _VALUES.get(parameter.name, "x")
+        if parameter.param_type_name == "argument":
+            if parameter.required or parameter.name in _NAMED:
                 yield value
-            else:
-                yield from (parameter.opts[0],) if parameter.is_flag else (parameter.opts[0], value)
+        elif parameter.name == "yes":
+            yield "--yes"
+        elif parameter.required:
+            yield from (parameter.opts[0], value)
 
 
+# Arguments that may be left out where something else is said instead.
+_NAMED = frozenset({"workload", "credential", "request", "grant"})
 _VALUES = {"version": "1", "role": "security"}
 
 

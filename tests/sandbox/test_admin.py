@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
+from broker.sandbox.app import create_sandbox
 from broker.sandbox.state import State
 from tests.sandbox.conftest import TOKEN, Sandbox
 
@@ -15,6 +18,7 @@ CALLS = [
     ("POST", "/_admin/organizations/x/keys"),
     ("DELETE", "/_admin/keys/x"),
     ("POST", "/_admin/keys/x/expire"),
+    ("POST", "/_admin/keys"),
     ("PUT", "/_admin/faults"),
     ("GET", "/_admin/requests"),
 ]
@@ -169,3 +173,31 @@ async def test_the_sandbox_keeps_digests_of_keys_and_not_the_keys(sandbox: Sandb
     assert text not in kept
     assert text[8:] not in kept
     assert sandbox.state.key_of(text) is not None
+
+
+async def test_a_key_is_minted_by_the_name_of_its_organization_which_is_made_if_need_be(sandbox: Sandbox) -> None:
+    acme = await sandbox.organization("acme")
+    for name in ("acme", "ACME", "globex"):
+        made = await sandbox.admin.post("/_admin/keys", json={"organization": name})
+        assert made.status_code == 201
+        assert made.json()["organization"] == name.lower()
+        seen = await sandbox.http.get("/facilities", headers={"X-API-Key": made.json()["key"]})
+        assert ([one["id"] for one in seen.json()] == acme["facilities"]) == (name != "globex")
+    for wrong in ({}, {"organization": " "}, {"organization": 7}):
+        assert (await sandbox.admin.post("/_admin/keys", json=wrong)).status_code == 422
+    assert (await sandbox.http.post("/_admin/keys", json={"organization": "acme"})).status_code == 401
+
+
+async def test_all_that_it_knows_outlives_it_as_json_without_a_key(sandbox: Sandbox) -> None:
+    organization, headers = await sandbox.customer("acme")
+    asset = (await sandbox.http.post("/cyber-assets", headers=headers, json={"name": "RTU 9"})).json()
+    revoked, gone = await sandbox.key(organization)
+    await sandbox.admin.delete(f"/_admin/keys/{revoked}")
+    kept = json.dumps(sandbox.state.document())
+    assert headers["X-API-Key"] not in kept
+    restored = create_sandbox(TOKEN, State.restored(json.loads(kept)))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=restored), base_url="http://sandbox") as http:
+        assert asset in (await http.get("/cyber-assets", headers=headers)).json()
+        assert (await http.get("/facilities", headers=gone)).status_code == 401
+        new = (await http.post("/cyber-assets", headers=headers, json={"name": "RTU 10"})).json()
+    assert new["id"] not in kept
