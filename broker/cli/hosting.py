@@ -120,7 +120,9 @@ def demo(
     exit_: Annotated[
         bool, typer.Option("--exit", help="End after the story, status 0 only if every step held.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of the demo's broker; 0 for any free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the demo's broker; another one if it is taken.")
+    ] = 8080,
 ) -> None:
     """Play the whole story against the bundled sandbox, then keep serving."""
     from broker.cli import server

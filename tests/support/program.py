@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from broker.cli.demo.stage import sandbox_provider
+from broker.cli.sandbox_folder import sandbox_provider
 from tests.support.processes import listens
 
 # Several start at once on a slow machine.

@@ -22,7 +22,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from broker import app as composition
 from broker.audit.timekeeping import Clocks, database_now
 from broker.base.clock import Millis, later, now_ms, steady_ms
-from broker.cli.demo.stage import sandbox_provider
+from broker.cli.sandbox_folder import sandbox_provider
 from broker.client.identity import Identity, generate, public
 from broker.config import Settings
 from broker.formats import base64url, intake_seal, link_proof, link_secret

@@ -5,25 +5,29 @@ Both are served for real.
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
 from broker import app as composition
+from broker.cli import sandbox
+from broker.cli.alone import InUse, alone_in
+from broker.cli.sandbox_folder import FolderUnusable
 from broker.config import Settings
-from broker.providers import catalog
-from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
 from broker.serving import asgi, protocol
 
 STATE = Path("var/demo")
-_BUNDLED = Path(catalog.__file__).parent / "definitions" / "raptor-comply.toml"
+
+
+class StageUnusable(Exception):
+    """The demo can't be played here; the text names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +39,89 @@ class DemoStage:
     upstream_admin: httpx2.AsyncClient
     bootstrap: str
 
+    @property
+    def sandbox(self) -> Path:
+        """The sandbox's folder, for ``broker sandbox --dir``."""
+        return STATE / "sandbox"
 
-def _free(port: int) -> int:
-    """``port`` if nobody listens there, else any free one."""
-    for wanted in (port, 0):
-        try:
-            with socket.create_server(("127.0.0.1", wanted)) as probe:
-                return int(probe.getsockname()[1])
-        except OSError:
-            continue
-    raise OSError("there is no free port")
+    @property
+    def identity(self) -> Path:
+        """Where the job's identity is kept, for its owner alone."""
+        return STATE / "nightly-sync.identity.json"
+
+    @property
+    def token(self) -> Path:
+        """Where the operator's token is kept, for its owner alone."""
+        return STATE / "operator-token"
 
 
-def sandbox_provider(directory: Path, upstream: str) -> Path:
-    """The bundled Raptor Comply file, in which only the address is the sandbox's."""
-    directory.mkdir(parents=True, exist_ok=True)
-    text = _BUNDLED.read_text().replace(
-        'base_url = "https://api.raptormaps.com"', f'base_url = "{upstream}"\nprivate = true'
-    )
-    path = directory / _BUNDLED.name
-    path.write_text(text)
-    return path
+def _bound(port: int) -> socket.socket:
+    """A socket that listens on ``port``, or on any free one if somebody else does.
+
+    It is the one that serves, so nobody can come between.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
 
 
 @asynccontextmanager
 async def stage(port: int) -> AsyncIterator[DemoStage]:
-    """Run everything, on fresh state under ``var/demo``."""
-    shutil.rmtree(STATE, ignore_errors=True)
-    admin_token = secrets.token_urlsafe(24)
-    async with serving(create_sandbox(admin_token)) as upstream:
-        sandbox_provider(STATE / "providers", upstream)
-        address = f"http://127.0.0.1:{_free(port)}"
-        settings = Settings(
-            state_dir=STATE,
-            providers_dir=STATE / "providers",
-            public_url=address,
-            vendor_name="Gridwise Compliance",
-            vendor_contact="keys@gridwise.example",
-        )
-        async with (
-            composition.running(settings) as broker,
-            serving(
-                asgi(broker, with_worker=True)[1],
-                port=int(address.rsplit(":", 1)[1]),
-                lifespan="on",
-                protocol=protocol(settings),
-            ) as url,
-            httpx2.AsyncClient(base_url=upstream, headers={"X-Admin-Token": admin_token}) as upstream_admin,
-        ):
-            token = await composition.bootstrap_token(broker.services)
-            assert token is not None
-            yield DemoStage(url, upstream, upstream_admin, token)
+    """Run everything, on fresh state under ``var/demo``.
+
+    Raises:
+        StageUnusable: another demo runs there, or the folder can't be used.
+    """
+    async with AsyncExitStack() as having:
+        try:
+            having.enter_context(alone_in(STATE))
+            _empty(STATE)
+            scene = await having.enter_async_context(_served(port))
+        except InUse:
+            raise StageUnusable(f"{STATE}: another demo runs here; end it, or run this one elsewhere.") from None
+        except FolderUnusable as error:
+            raise StageUnusable(str(error)) from None
+        except OSError as error:
+            raise StageUnusable(f"{error.filename or STATE}: {error.strerror}; run the demo elsewhere.") from None
+        yield scene
+
+
+def _empty(folder: Path) -> None:
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one)
+        else:
+            one.unlink()
+
+
+@asynccontextmanager
+async def _served(port: int) -> AsyncIterator[DemoStage]:
+    with _bound(port) as bound:
+        async with sandbox.serving(STATE / "sandbox", 0) as upstream:
+            settings = _settings(f"http://127.0.0.1:{bound.getsockname()[1]}", upstream.providers)
+            async with (
+                composition.running(settings) as broker,
+                serving(
+                    asgi(broker, with_worker=True)[1], bound=bound, lifespan="on", protocol=protocol(settings)
+                ) as url,
+                httpx2.AsyncClient(
+                    base_url=upstream.url, headers={"X-Admin-Token": upstream.admin_token}
+                ) as upstream_admin,
+            ):
+                token = await composition.bootstrap_token(broker.services)
+                assert token is not None
+                yield DemoStage(url, upstream.url, upstream_admin, token)
+
+
+def _settings(address: str, providers: Path) -> Settings:
+    """The demo's own settings: those of the environment are another broker's."""
+    for name in [name for name in os.environ if name.startswith("BROKER_")]:
+        del os.environ[name]
+    return Settings(
+        state_dir=STATE,
+        providers_dir=providers,
+        public_url=address,
+        vendor_name="Gridwise Compliance",
+        vendor_contact="keys@gridwise.example",
+    )

@@ -11,9 +11,12 @@ import httpx2
 from rich.console import Console
 from rich.text import Text
 
+from broker.base import closed
+from broker.base.ending import until_told
 from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
 from broker.cli.audit import row as audit_row
 from broker.cli.demo.stage import DemoStage, stage
+from broker.cli.demo.what_next import CUSTOMER, commands
 from broker.cli.output import listing
 from broker.client.client import Client
 from broker.client.errors import CallFailed
@@ -22,6 +25,7 @@ from broker.client.leases import IssuedLease
 from broker.client.submission import submit_key
 
 _console = Console()
+_CUSTOMERS = {"acme": "Acme Power", "globex": "Globex Energy", "initech": "Initech Grid"}
 
 
 class StepFailed(Exception):
@@ -35,13 +39,19 @@ def expect(truth: bool, what: str) -> None:
 
 
 async def play(*, port: int, stay: bool) -> bool:
-    """Play the story; True if every step held.  ``stay`` then keeps serving until interrupted."""
+    """Play the story; True if every step held.  ``stay`` then keeps serving until told to end.
+
+    Raises:
+        StageUnusable: there is no place for it.
+    """
     async with stage(port) as scene:
+        if port and not scene.broker.endswith(f":{port}"):
+            _console.print(f"Port {port} is taken; the demo's broker serves {scene.broker}.", soft_wrap=True)
         story = Story(scene)
         held = await story.run()
         if stay and held:
             await story.show_what_is_left()
-            await asyncio.Event().wait()
+            await until_told()
     return held
 
 
@@ -134,10 +144,11 @@ class Story:
         again = await self._http.post("/v1/bootstrap", json={"token": self._scene.bootstrap, "name": "eve"})
         expect(again.status_code == 401, "the token works once")
         self._operator = {"Authorization": f"Bearer {made['token']}"}
+        closed.create(self._scene.token, f"{made['token']}\n".encode())
         return "ada is admin; the same token a second time is refused."
 
     async def organizations(self) -> str:
-        for slug, name in (("acme", "Acme Power"), ("globex", "Globex Energy"), ("initech", "Initech Grid")):
+        for slug, name in _CUSTOMERS.items():
             await self._call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": name})
             upstream = await self._scene.upstream_admin.post("/_admin/organizations", json={"name": name})
             self._upstream_ids[slug] = upstream.json()["id"]
@@ -182,7 +193,9 @@ class Story:
         made = await self._call(
             "POST", "/v1/workloads", status=201, json={"name": "nightly-sync", "jwks": public(private)}
         )
-        self._job = Client(Identity(self._scene.broker, made["id"], private))
+        identity = Identity(self._scene.broker, made["id"], private)
+        identity.write(self._scene.identity)
+        self._job = Client(identity)
         return f"nightly-sync is {made['id']}; its private key never left it."
 
     async def grant(self) -> str:
@@ -323,10 +336,10 @@ class Story:
                 (f"\nKeybroker serves {self._scene.broker}", "bold"),
                 f" (API description: {self._scene.broker}/openapi.json)\n"
                 f"Open the customer's page:   {fresh['link']}\n"
-                f"with a key of the sandbox:  {another_key}\n"
-                f"As operator on the CLI:     export BROKER_URL={self._scene.broker} "
-                f"BROKER_TOKEN={self._operator['Authorization'].removeprefix('Bearer ')}\n"
-                "Ctrl-C ends it.",
+                f"with a key of the sandbox:  {another_key}\n\n"
+                "Or go on in another shell, where these lines run as they are:\n\n",
+                "".join(f"    {line}\n" for line in commands(self._scene, _CUSTOMERS[CUSTOMER])),
+                "\nCtrl-C ends it.",
             ),
             soft_wrap=True,
         )
