@@ -16,7 +16,6 @@ from broker.cli.output import AsJson
 _keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
 
 SANDBOX_FOLDER = Path("var/sandbox")
-SANDBOX_PORT = 8090
 DESTROY = "--yes-destroy-the-record"
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Settle = Annotated[
@@ -99,7 +98,7 @@ def sandbox(
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help=f"Port; left out, the one before, at first {SANDBOX_PORT}. 0: any."),
+        typer.Option(min=0, max=65535, help="Port; left out, the one before, at first 8090. 0: any."),
     ] = None,
     folder: Annotated[
         Path, typer.Option("--dir", help="Where it keeps what it knows, and its provider file.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx2
 import typer
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broker.base.ending import until_told
 from broker.cli.alone import InUse
 from broker.cli.failing import fail
-from broker.cli.hosting import SANDBOX_FOLDER, SANDBOX_PORT
+from broker.cli.hosting import SANDBOX_FOLDER
 from broker.cli.output import say
 from broker.cli.sandbox_folder import FolderUnusable, SandboxFolder, opened, read
 from broker.sandbox.app import create_sandbox
@@ -31,7 +31,7 @@ _AGAIN_S = 0.05
 
 
 class PortTaken(Exception):
-    """Somebody else listens there; the text is the address."""
+    """Nobody can listen there, as somebody else does, or it isn't allowed; the text says which."""
 
 
 def run(*, mint: str | None, providers: bool, port: int | None, folder: Path, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def run(*, mint: str | None, providers: bool, port: int | None, folder: Path, as
     except FolderUnusable as error:
         fail(str(error))
     except PortTaken as error:
-        fail(f"{error} is taken; stop what listens there, or name another port with --port.")
+        fail(f"{error}. Stop what listens there, or name another port with --port.")
     except InUse:
         found_there = read(folder)
         where = f", {found_there.url}" if found_there else ""
@@ -62,8 +62,8 @@ async def serving(folder: Path, port: int | None) -> AsyncIterator[SandboxFolder
         InUse: another process serves it.
         PortTaken, FolderUnusable: the port or the folder can't be used.
     """
-    with opened(folder, patience=_PATIENCE_S) as kept, _bound(_port(kept, port)) as bound:
-        kept.lead_to(_address(bound.getsockname()[1]))
+    with opened(folder, patience=_PATIENCE_S) as kept, _bound(kept.port if port is None else port) as bound:
+        kept.lead_to(bound.getsockname()[1])
         app = _Keeping(create_sandbox(kept.admin_token, kept.state), kept.keep)
         async with running(app, bound=bound):
             yield kept
@@ -167,22 +167,14 @@ def _provided(folder: Path, port: int | None) -> Path:
         fail("--providers: name the port that the sandbox will have.")
     try:
         with opened(folder) as kept:
-            kept.lead_to(_address(_port(kept, port)))
+            kept.lead_to(port or kept.port)
             return kept.providers
     except InUse:
         return folder.absolute() / "providers"
 
 
-def _port(kept: SandboxFolder, port: int | None) -> int:
-    return (urlsplit(kept.url).port or SANDBOX_PORT) if port is None else port
-
-
-def _address(port: int) -> str:
-    return f"http://127.0.0.1:{port}"
-
-
 def _bound(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
-    except OSError:
-        raise PortTaken(_address(port)) from None
+    except OSError as error:
+        raise PortTaken(f"http://127.0.0.1:{port}: {os.strerror(error.errno or 0)}") from None

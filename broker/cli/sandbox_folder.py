@@ -14,6 +14,7 @@ from broker.base import closed
 from broker.cli.alone import alone_in
 from broker.sandbox.state import State
 
+_PORT = 8090
 _NAME = "sandbox.json"
 _PROVIDER = "raptor-comply.toml"
 
@@ -37,29 +38,34 @@ def sandbox_provider(directory: Path, upstream: str) -> Path:
 class SandboxFolder:
     """What a sandbox knows, and where it is kept.
 
-    ``url`` is where it serves, or did last; ``admin_token`` opens its ``/_admin``.
+    ``port`` is where it serves, or did last; ``admin_token`` opens its ``/_admin``.
     """
 
     path: Path
-    url: str
+    port: int
     admin_token: str
     state: State
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def providers(self) -> Path:
         """The folder for BROKER_PROVIDERS_DIR."""
         return self.path.absolute() / "providers"
 
-    def lead_to(self, url: str) -> None:
-        """Let the provider file lead to ``url``, and keep everything; raises FolderUnusable."""
-        self.url = url
+    def lead_to(self, port: int) -> None:
+        """Let the provider file lead to ``port``, and keep everything; raises FolderUnusable."""
+        self.port = port
         with _usable(self.path):
-            sandbox_provider(self.providers, url)
+            sandbox_provider(self.providers, self.url)
         self.keep()
 
     def keep(self) -> None:
         """Keep everything, in one step; raises FolderUnusable."""
-        document = {"url": self.url, "admin_token": self.admin_token, **self.state.document()}
+        document = {"port": self.port, "admin_token": self.admin_token, **self.state.document()}
         with _usable(self.path):
             closed.replace(self.path / _NAME, json.dumps(document).encode())
 
@@ -85,7 +91,7 @@ def read(path: Path) -> SandboxFolder | None:
             return None
     try:
         document = json.loads(text)
-        return SandboxFolder(path, str(document["url"]), str(document["admin_token"]), State.restored(document))
+        return SandboxFolder(path, int(document["port"]), str(document["admin_token"]), State.restored(document))
     except (ValueError, LookupError, TypeError, AttributeError):
         raise FolderUnusable(f"{file}: is not a sandbox's; move it away, or name another folder.") from None
 
@@ -105,7 +111,7 @@ def opened(path: Path, *, patience: float = 0) -> Iterator[SandboxFolder]:
     with ExitStack() as having:
         with _usable(path):
             having.enter_context(alone_in(path, patience=patience))
-        yield read(path) or SandboxFolder(path, "", secrets.token_urlsafe(24), State())
+        yield read(path) or SandboxFolder(path, _PORT, secrets.token_urlsafe(24), State())
 
 
 @contextmanager

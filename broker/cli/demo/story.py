@@ -46,7 +46,7 @@ async def play(*, port: int, stay: bool) -> bool:
     """
     async with stage(port) as scene:
         if port and not scene.broker.endswith(f":{port}"):
-            _console.print(f"Port {port} is taken; the demo's broker serves {scene.broker}.", soft_wrap=True)
+            _console.print(f"Port {port} can't be had; the demo's broker serves {scene.broker}.", soft_wrap=True)
         story = Story(scene)
         held = await story.run()
         if stay and held:
