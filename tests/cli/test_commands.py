@@ -415,13 +415,6 @@ def test_master_keys_are_rotated_rewrapped_and_dropped(tmp_path: Path) -> None:
     ]
 
 
-def test_the_demo_holds(tmp_path: Path) -> None:
-    said = CliRunner(MINIMAL, tmp_path).run("demo", "--exit", "--port", "0")
-    assert said.count("✓") == 22
-    assert "lease.issued" in said
-    assert "credential.revoked" in said
-
-
 async def test_a_second_person_approves_what_the_first_asked_for(tmp_path: Path, sqlite_url: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     async with upstream() as (state, upstream_url):

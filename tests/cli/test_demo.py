@@ -62,6 +62,7 @@ def test_two_that_begin_at_once_on_one_port_both_hold(played: Played) -> None:
     for said in (played.said(), played.second_said):
         assert said.count("✓") == 22, said
         assert "Traceback" not in said
+        assert "lease.issued" in said, "the record"
     assert played.second_status == 0
     taken = f"Port {played.port} can't be had; the demo's broker serves http://127.0.0.1:"
     assert [taken in said for said in (played.said(), played.second_said)].count(True) == 1

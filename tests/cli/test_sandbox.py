@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -75,6 +76,8 @@ def test_keys_and_address_of_the_first_day_are_those_of_the_second(tmp_path: Pat
         assert (seen.status_code, first.facilities(asked.strip()).json()) == (200, seen.json()), "one organization's"
         assert first.facilities(revoked).json() != seen.json()
         first.revoke(revoked)
+        first.process.kill()  # however it ends
+        first.process.wait()
     between = json.loads(said_by(tmp_path, "--mint", "acme", "--json"))
     assert between.keys() == {"organization", "id", "key"}
     with sandbox(tmp_path) as second:
@@ -87,29 +90,6 @@ def test_keys_and_address_of_the_first_day_are_those_of_the_second(tmp_path: Pat
     kept = tmp_path / "var/sandbox/sandbox.json"
     assert minted["key"] not in kept.read_text()
     assert kept.stat().st_mode & 0o777 == 0o600
-
-
-def test_what_a_sandbox_knew_when_it_was_killed_is_there(tmp_path: Path) -> None:
-    with sandbox(tmp_path, "--port", "0") as first:
-        key = said_by(tmp_path, "--mint", "acme").strip()
-        first.process.kill()
-        first.process.wait()
-    with sandbox(tmp_path, "--port", "0") as second:
-        assert second.facilities(key).status_code == 200
-
-
-def test_the_provider_file_is_in_the_folder_that_is_printed(tmp_path: Path) -> None:
-    port = str(free_port())
-    # before it serves for the first time, so that a broker can start beside it
-    folder = Path(said_by(tmp_path, "--providers", "--port", port).strip())
-    assert folder == tmp_path / "var/sandbox/providers"
-    assert f'base_url = "http://127.0.0.1:{port}"' in (folder / "raptor-comply.toml").read_text()
-    with sandbox(tmp_path) as serving:
-        assert serving.said["url"].endswith(f":{port}")
-        assert serving.said["providers_dir"] == str(folder)
-        assert said_by(tmp_path, "--providers").strip() == str(folder)
-        checked = run("provider", "check", str(folder / "raptor-comply.toml"), environment=MINIMAL)
-        assert checked.returncode == 0, checked.stderr
 
 
 def test_a_port_that_is_taken_is_one_message(tmp_path: Path) -> None:
@@ -147,9 +127,13 @@ def test_who_has_the_folder_and_does_not_answer_is_named(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a sandbox that somebody started in a shell; ``said`` has what it said."""
+    """The folder of a sandbox that somebody started in a shell; ``said`` has what it said.
+
+    Before it served for the first time, its provider file was asked for, so that a broker could start beside it.
+    """
     directory = tmp_path_factory.mktemp("shell")
-    command = [sys.executable, "-m", "broker", "sandbox", "--port", "0"]
+    assert said_by(directory, "--providers", "--port", str(free_port())) == f"{directory}/var/sandbox/providers\n"
+    command = [sys.executable, "-m", "broker", "sandbox"]
     with (directory / "said").open("wb") as said:
         process = subprocess.Popen(command, env=MINIMAL, cwd=directory, stdout=said, stderr=subprocess.STDOUT)
     try:
@@ -166,6 +150,16 @@ def test_people_are_told_what_to_run_and_the_key_is_on_a_line_of_its_own(shell: 
     said = (shell / "said").read_text().splitlines()
     assert f"    BROKER_PROVIDERS_DIR={shell}/var/sandbox/providers broker serve" in said
     assert [line for line in said if line.startswith("rc_live_")]
+
+
+def test_the_provider_file_is_in_the_folder_that_is_printed_and_leads_to_it(shell: Path) -> None:
+    assert said_by(shell, "--providers") == f"{shell}/var/sandbox/providers\n"
+    file = shell / "var/sandbox/providers/raptor-comply.toml"
+    address = re.search(r'base_url = "(.*)"', file.read_text())
+    assert address is not None
+    assert f"The sandbox serves {address[1]} " in (shell / "said").read_text()
+    checked = run("provider", "check", str(file), environment=MINIMAL)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_a_second_one_in_the_folder_is_told_where_the_first_one_serves(shell: Path) -> None:
