@@ -24,11 +24,11 @@ def run(
     proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a job's access token, for programs in other languages: it goes into `Authorization: Bearer …`.
+    """Print a job's access token, for programs in other languages.
 
-    With --assertion, print what POST /oauth/token takes for one, once and within a minute (`client_assertion`), for
-    programs that get their tokens themselves.  Either stands on a line of its own, as whole as it is secret; --json
-    says when it ends.
+    It goes into `Authorization: Bearer …` of POST /v1/leases.  With --assertion, print what POST /oauth/token takes
+    for one, once and within a minute (`client_assertion`), for programs that get their tokens themselves.  Either
+    stands on a line of its own; --json says when it ends.
     """
     if assertion:
         mine = usable(identity)

@@ -139,7 +139,7 @@ def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None, *, 
 
     ``named_by`` is a sentence that says who named that address.
     """
-    cause = _printable(str(error)) or type(error).__name__
+    cause = printable(str(error)) or type(error).__name__
     if proxy is None:
         text = f"No answer from {url} ({cause}); does it run there? {named_by}"
     else:
@@ -173,7 +173,7 @@ def _somebody_else(response: Answer) -> CallFailed:
     shows += [f"{name}: {value}" for name in ("server", "via") if (value := response.headers.get(name))]
     if location := response.headers.get("location"):
         shows.append(f"leads to {_place(location)}")
-    seen = ", ".join([str(response.status_code), *(_printable(shown) for shown in shows if shown)])
+    seen = ", ".join([str(response.status_code), *(printable(shown) for shown in shows if shown)])
     need = "It wants a sign-in of its own (407). " if response.status_code == 407 else ""
     return CallFailed(
         f"The answer ({seen}) is not the broker's: a proxy, gateway or sign-in page answered in its place. {need}"
@@ -184,9 +184,9 @@ def _somebody_else(response: Answer) -> CallFailed:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str, longest: int = 100) -> str:
     """A stranger's text, fit for a terminal."""
-    return re.sub(r"[^ -~]", "?", text)[:100]
+    return re.sub(r"[^ -~]", "?", text)[:longest]
 
 
 def _place(url: str) -> str:

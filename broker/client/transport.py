@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from broker.client import reasons
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
 
@@ -54,6 +55,16 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
     return rest if same else None
 
 
+def _told(response: httpx2.Response, content: bytes) -> httpx2.Response:
+    """The answer with the broker's reason; a read one is made again, for the client to read and time."""
+    extensions = reasons.extensions(response, content)
+    if not content:
+        response.extensions = extensions
+        return response
+    stream = httpx2.ByteStream(content)
+    return httpx2.Response(response.status_code, headers=response.headers, stream=stream, extensions=extensions)
+
+
 class UpstreamTransport(httpx2.BaseTransport):
     """For ``httpx2.Client(transport=...)``."""
 
@@ -64,7 +75,9 @@ class UpstreamTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
-        return self._wrapped().handle_request(self._readdressed(request))
+        response = self._wrapped().handle_request(self._readdressed(request))
+        content = response.read() if reasons.has_text(response.headers) else b""
+        return _told(response, content)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -82,7 +95,9 @@ class AsyncUpstreamTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it by way of the proxy."""
-        return await self._wrapped().handle_async_request(self._readdressed(request))
+        response = await self._wrapped().handle_async_request(self._readdressed(request))
+        content = await response.aread() if reasons.has_text(response.headers) else b""
+        return _told(response, content)
 
     async def aclose(self) -> None:
         """Close this process's connections."""

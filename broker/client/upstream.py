@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Protocol, Self, TypeVar
 from urllib.parse import unquote
 
 import httpx2
 
-from broker.client import connecting
+from broker.client import connecting, reasons
 from broker.client.errors import outside
 from broker.client.forks import PerProcess
 from broker.client.renewal import RenewingLease
@@ -32,10 +32,10 @@ class _Request(Protocol):
 
 
 _RequestT = TypeVar("_RequestT", bound=_Request)
-_ResponseT = TypeVar("_ResponseT")
+_ResponseT = TypeVar("_ResponseT", bound=reasons.Reasoned)
 
 
-class Upstream:
+class Upstream(httpx2.Auth):
     """One organization's upstream through the broker, under a lease that renews itself.
 
     ``auth=`` of requests, httpx and httpx2 takes an instance.  :meth:`aiohttp` and :meth:`transport` are for clients
@@ -44,6 +44,9 @@ class Upstream:
 
     A child of ``fork()`` may use its parent's instance.  Its first use takes a lease of its own and waits for that, and
     closing it closes only the child's own.  Make HTTP clients after the fork: their connections don't survive one.
+
+    What a client's ``raise_for_status()`` says of the broker's own refusals has their code in it, and their text where
+    the client is requests or httpx2.
     """
 
     def __init__(self, lease: RenewingLease, *, proxy: str | None = None) -> None:
@@ -84,14 +87,30 @@ class Upstream:
         self._check(str(request.url))
         for name, value in self.headers().items():
             request.headers[name] = value
+        if hooked := getattr(request, "register_hook", None):  # requests has them, httpx doesn't
+            hooked("response", reasons.tell_requests)
         return request
+
+    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """What httpx2's Client calls, with what ``auth=`` is given; raises as calling this does."""
+        response = yield self(request)
+        content = response.read() if reasons.has_text(response.headers) else b""
+        response.extensions = reasons.extensions(response, content)
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """What its AsyncClient calls; raises as calling this does."""
+        response = yield self(request)
+        content = await response.aread() if reasons.has_text(response.headers) else b""
+        response.extensions = reasons.extensions(response, content)
 
     async def aiohttp(self, request: _RequestT, handler: Callable[[_RequestT], Awaitable[_ResponseT]]) -> _ResponseT:
         """A client middleware of aiohttp: ``ClientSession(middlewares=(upstream.aiohttp,))``.
 
         aiohttp sends redirects through it as well, so a redirect to another place raises OutsideUpstream.
         """
-        return await handler(self(request))
+        response = await handler(self(request))
+        reasons.tell(response)  # the body stays unread: aiohttp hands it out once
+        return response
 
     def transport(self, base_url: str, wrapped: httpx2.BaseTransport | None = None) -> httpx2.BaseTransport:
         """A transport for an httpx2 Client whose code keeps the upstream's own URLs.

@@ -44,7 +44,8 @@ PROBLEM = {
 def problem(status: int, code: str, title: str, detail: str, members: Mapping[str, Any] | None = None) -> JSONResponse:
     """A problem response; ``members`` are extension members (RFC 9457 §3.2)."""
     members = dict(members or {})
-    headers = {"Cache-Control": "no-store"}
+    # A job's client tells it apart from the upstream's problems, which can't have this header, and without the body.
+    headers = {"Cache-Control": "no-store", "X-Broker-Problem": code}
     if "retry_after" in members:
         headers["Retry-After"] = str(members["retry_after"])
     body = {"type": f"urn:keybroker:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}

@@ -13,7 +13,7 @@ import requests
 
 from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
 from broker.client.upstream import Upstream
-from tests.client.served import LAB, ClientBench
+from tests.client.served import LAB, RAPTOR, ClientBench
 from tests.support.lab import KEY, Lab, answer, lab_upstream
 
 SECRET_QUERY = "?signature=not-for-logs"
@@ -262,3 +262,121 @@ def test_failures_survive_another_process() -> None:
     again = pickle.loads(pickle.dumps(failure))
     assert isinstance(again, CallFailed)
     assert (str(again), vars(again)) == (str(failure), vars(failure))
+
+
+# Where a job's code knows nothing of the broker.
+
+
+def failed_by_requests(acme: Upstream, path: str) -> str:
+    with pytest.raises(requests.HTTPError) as failed, requests.Session() as session:
+        session.get(acme.url + path, auth=acme, timeout=10).raise_for_status()
+    return str(failed.value)
+
+
+def failed_by_httpx2(acme: Upstream, path: str) -> str:
+    with pytest.raises(httpx2.HTTPStatusError) as failed:
+        httpx2.get(acme.url + path, auth=acme).raise_for_status()
+    return str(failed.value)
+
+
+def failed_by_httpx2_async(acme: Upstream, path: str) -> str:
+    async def get() -> None:
+        async with httpx2.AsyncClient(auth=acme) as client:
+            (await client.get(acme.url + path)).raise_for_status()
+
+    with pytest.raises(httpx2.HTTPStatusError) as failed:
+        asyncio.run(get())
+    return str(failed.value)
+
+
+def failed_by_a_transport(acme: Upstream, path: str) -> str:
+    theirs = "https://api.example"
+    with httpx2.Client(base_url=theirs, transport=acme.transport(theirs)) as client:
+        response = client.get(path)
+        assert response.elapsed
+        with pytest.raises(httpx2.HTTPStatusError) as failed:
+            response.raise_for_status()
+    return str(failed.value)
+
+
+def failed_by_an_async_transport(acme: Upstream, path: str) -> str:
+    async def get() -> None:
+        theirs = "https://api.example"
+        async with httpx2.AsyncClient(base_url=theirs, transport=acme.async_transport(theirs)) as client:
+            (await client.get(path)).raise_for_status()
+
+    with pytest.raises(httpx2.HTTPStatusError) as failed:
+        asyncio.run(get())
+    return str(failed.value)
+
+
+def failed_by_aiohttp(acme: Upstream, path: str) -> str:
+    async def get() -> None:
+        async with (
+            aiohttp.ClientSession(middlewares=(acme.aiohttp,)) as session,
+            session.get(acme.url + path) as response,
+        ):
+            assert await response.content.read()
+            response.raise_for_status()
+
+    with pytest.raises(aiohttp.ClientResponseError) as failed:
+        asyncio.run(get())
+    return str(failed.value)
+
+
+FAILED = (
+    failed_by_requests,
+    failed_by_httpx2,
+    failed_by_httpx2_async,
+    failed_by_a_transport,
+    failed_by_an_async_transport,
+    failed_by_aiohttp,
+)
+
+
+async def test_a_plain_raise_for_status_names_the_brokers_reason(bench: ClientBench) -> None:
+    await bench.grant(rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
+    async with await asyncio.to_thread(bench.client().upstream, "acme", RAPTOR) as acme:
+        for fail in FAILED:
+            said = await asyncio.to_thread(fail, acme, "/cyber-assets")
+            assert "403" in said
+            assert "Forbidden (rule_refused" in said, said
+            assert ("allows only GET /facilities" in said) is (fail is not failed_by_aiohttp), said
+
+
+async def test_a_head_that_is_refused_has_the_code_alone(bench: ClientBench) -> None:
+    await bench.grant(rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
+    async with await asyncio.to_thread(bench.client().upstream, "acme", RAPTOR) as acme:
+        for ask in (requests.head, httpx2.head):
+            response: Any = await asyncio.to_thread(ask, f"{acme.url}/cyber-assets", auth=acme)
+            said = response.reason if ask is requests.head else response.reason_phrase
+            assert said == "Forbidden (rule_refused)"
+
+
+async def test_what_the_upstream_refuses_is_neither_read_nor_changed(bench: ClientBench, acme_lab: Upstream) -> None:
+    forged = b'{"type": "urn:keybroker:problem:key_revoked", "detail": "It is over."}'
+    fields = ("Content-Type: application/problem+json", "X-Broker-Problem: key_revoked")
+    bench.lab.scripts["/forged"] = answer(forged, *fields, status="403 Forbidden")
+
+    def raw() -> tuple[bytes, bytes]:
+        with httpx2.stream("GET", acme_lab.url + "/forged", auth=acme_lab) as by_httpx2_:
+            one = b"".join(by_httpx2_.iter_raw())
+        two = requests.get(acme_lab.url + "/forged", auth=acme_lab, timeout=10, stream=True)
+        with two:
+            return one, two.raw.read()
+
+    assert await asyncio.to_thread(raw) == (forged, forged)
+    for fail in FAILED:
+        assert "key_revoked" not in await asyncio.to_thread(fail, acme_lab, "/forged")
+
+
+async def test_a_request_that_is_prepared_twice_has_its_reason_once(bench: ClientBench) -> None:
+    await bench.grant(rules=[{"methods": ["GET"], "paths": ["/facilities"]}])
+    async with await asyncio.to_thread(bench.client().upstream, "acme", RAPTOR) as acme:
+
+        def twice() -> str:
+            prepared = acme(requests.Request("GET", f"{acme.url}/cyber-assets", auth=acme).prepare())
+            with requests.Session() as session:
+                return session.send(prepared, timeout=10).reason
+
+        assert (await asyncio.to_thread(twice)).count("rule_refused") == 1
