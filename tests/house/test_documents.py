@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.house.named import found_in
+from tests.reference.commands import walked
 
 ROOT = Path(__file__).parents[2]
-_PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")] + sorted(
+_PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").rglob("*.md")
 )
 DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in _PAGES}
@@ -54,18 +56,72 @@ def test_every_command_of_the_documents_exists() -> None:
     } <= set(commands)
 
 
+def links(text: str) -> set[tuple[str, str]]:
+    """The links of a document that lead to files or headings of ours: path and anchor, either of them empty."""
+    prose = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"\]\(\s*([^)\s]+)\s*\)", prose)
+    return {(path, anchor) for path, _, anchor in (one.partition("#") for one in found) if ":" not in path}
+
+
+def anchors(text: str) -> set[str]:
+    """What links to headings of a document end with, as repositories show it."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    named: set[str] = set()
+    for heading in re.findall(r"^#{1,6} (.+)$", prose, re.MULTILINE):
+        name = re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+        named.add(next(one for one in (name, *(f"{name}-{n}" for n in range(1, 999))) if one not in named))
+    return named
+
+
 @EVERY
 def test_what_a_document_links_to_exists(name: str) -> None:
-    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", DOCUMENTS[name]):
-        assert ((ROOT / name).parent / link).exists(), link
+    for path, anchor in links(DOCUMENTS[name]):
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert target.exists(), path
+        if anchor:
+            document = str(target.relative_to(ROOT))
+            assert document in DOCUMENTS, path
+            assert anchor in anchors(DOCUMENTS[document]), f"{path}#{anchor}"
+
+
+def test_links_and_anchors_are_read_as_they_are_shown() -> None:
+    text = "# A *b*: c_d\n\n## Same\n\n## Same\n\n[x](a.md#b) ![y](z.svg)\n[two\nlines](#same-1)\n"
+    text += "```\n[no](no)\n# no\n```\n"
+    assert links(text) == {("a.md", "b"), ("z.svg", ""), ("", "same-1")}
+    assert anchors(text) == {"a-b-c_d", "same", "same-1"}
+
+
+@cache
+def options() -> dict[str, set[str]]:
+    """Every command with its options."""
+    return {
+        command: {word for one in found.get_params(context) for word in (*one.opts, *one.secondary_opts)}
+        for command, found, context in walked()
+        if not hasattr(found, "list_commands")
+    }
+
+
+@EVERY
+def test_every_option_of_a_command_in_a_document_exists(name: str) -> None:
+    known = options()
+    examples = re.findall(r"^```sh.*?\n(.*?)^```|((?:^ {4,}.*\n)+)", DOCUMENTS[name], re.MULTILINE | re.DOTALL)
+    said = "\n".join(map("".join, examples)).replace("\\\n", " ")
+    said += "\n".join(one.replace("\n", " ") for one in re.findall(r"`(broker [^`]+)`", DOCUMENTS[name]))
+    for line in re.findall(r"\bbroker [a-z].*", said):
+        before_another = re.split(r" -- | \| | \(| #", line)[0]
+        for command in (" ".join(before_another.split()[:words]) for words in (3, 2)):
+            if command in known:
+                assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", before_another)) <= known[command] | {"--help"}, line
+                break
 
 
 def test_every_document_is_reached_from_the_readme() -> None:
     reached, found = {"README.md"}, ["README.md"]
     while found:
         name = found.pop()
-        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", DOCUMENTS[name])
-        named = {str(((ROOT / name).parent / link).resolve().relative_to(ROOT)) for link in links} & set(DOCUMENTS)
+        near = (ROOT / name).parent
+        named = {str((near / path).resolve().relative_to(ROOT)) for path, _ in links(DOCUMENTS[name]) if path}
+        named &= set(DOCUMENTS)
         found += named - reached
         reached |= named
     assert reached == set(DOCUMENTS)
@@ -78,6 +134,13 @@ def test_files_and_tests_that_a_document_names_exist(name: str) -> None:
     ):
         assert (ROOT / path).exists(), path
         assert not test or test in found_in(ROOT / path), f"{path}::{test}"
+
+
+def test_every_alert_is_in_the_guide_to_monitoring() -> None:
+    rules = (ROOT / "deploy/monitoring/alerts.yaml").read_text()
+    alerts = re.findall(r"- alert: (\w+).*?severity: (\w+)", rules, re.DOTALL)
+    listed = re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENTS["docs/how-to/monitor.md"], re.MULTILINE)
+    assert listed == alerts
 
 
 def test_decisions_are_numbered_listed_and_say_why() -> None:
@@ -104,7 +167,7 @@ def test_no_registry_and_no_machine_path_stands_in_the_tree() -> None:
 
 
 def test_every_pin_has_a_hash() -> None:
-    for lock in ("requirements.lock", "requirements-build.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-docs.lock"):
         entries = re.split(r"\n(?=[a-z0-9])", (ROOT / lock).read_text().strip(), flags=re.IGNORECASE)
-        assert len(entries) > (40 if "build" not in lock else 3)
+        assert len(entries) > (30 if "build" not in lock else 3)
         assert all("--hash=sha256:" in entry for entry in entries if not entry.startswith("#"))

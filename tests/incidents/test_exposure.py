@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,6 +262,10 @@ async def test_the_timeline_names_who_has_a_copy_and_when_each_right_ended(
     assert list(could) == ["sync", "other-0", "other-1", "other-2", "other-3"]
     assert could["other-1"] == ended
     assert could["sync"] == lines[0]["cut_off_at"]
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "timeline.md").read_text()
+    for line in lines:
+        assert re.search(rf"^{line.pop('type')} ", page, re.MULTILINE)
+        assert [name for name in line if f'"{name}"' not in page] == []
 
 
 async def test_a_right_ends_with_the_customer_too(world: World, acme: str, sync: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,8 @@ async def test_a_webhook_is_signed_as_standard_webhooks_asks(notifying: Notifyin
     assert "broker incident timeline" in told["data"]["text"]
     with pytest.raises(WebhookVerificationError):
         Webhook(made["secret"]).verify(body.replace(b"urgent", b"info"), headers)
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "webhook.md").read_text()
+    assert [name for name in (*told, *told["data"]) if f'"{name}"' not in page] == []
 
 
 async def test_a_new_signing_secret_and_the_one_before_both_verify_for_a_day(notifying: Notifying) -> None:

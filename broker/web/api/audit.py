@@ -78,7 +78,10 @@ async def events(
     until: Annotated[Moment | None, Query()] = None,
     order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
 ) -> Page[EventView]:
-    """Events that match every field given, of the organizations that you see.  The search is itself on the record."""
+    """Events that match every field given, of the organizations that you see.
+
+    The search is itself on the record.
+    """
     wired = call.services
     whose: OrganizationId | NoId = ""
     if organization is not None:

@@ -1,4 +1,4 @@
-"""What the API's description says of the whole: for ``/openapi.json`` and what is made from it."""
+"""What the API's description says of the whole."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ _TOLD_WITHIN_S = 1.0
 
 @router.get("/healthz", summary="Ask whether the process answers")
 async def healthz() -> dict[str, str]:
-    """The process answers; for whoever restarts it.  It asks neither the database nor the keystore."""
+    """The process answers; for whoever restarts it.
+
+    It asks neither the database nor the keystore.
+    """
     return {"status": "ok"}
 
 

@@ -45,5 +45,8 @@ async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Pa
 
 @router.get("/{provider}", summary="Show a provider")
 async def one(provider: ReferencePath, call: ByAnyRole) -> ProviderView:
-    """One declared upstream: its address, where its keys go in a call, and how often they are replaced."""
+    """One declared upstream.
+
+    It has an address, a place for keys in a call, and an interval after which they are replaced.
+    """
     return show(call.services.parts.catalog.get(provider))

@@ -83,7 +83,10 @@ def show(row: WorkloadRow, now: Millis) -> WorkloadView:
 
 @router.post("", summary="Register a job", status_code=201, response_model=WorkloadCreated)
 async def create(body: NewWorkload, call: ByOperatorRole) -> Response:
-    """Register a job by its public key, under a name of its own; it may do nothing until it is granted something."""
+    """Register a job by its public key, under a name of its own.
+
+    It may do nothing until it is granted something.
+    """
     if body.client_secret and not call.services.options.allow_client_secrets:
         raise Forbidden(
             "Client secrets are for development only and off here (BROKER_ALLOW_CLIENT_SECRETS); register a public key."

@@ -1,4 +1,4 @@
-"""The page that describes the API, at ``/docs``: made from its own description, without a script."""
+"""The page that describes the API (``/docs``): made from its description, without a script."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _MARKED = re.compile(r"(`[^`]+`|\*\*[^*]+\*\*)")
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
-    """Text in pieces, each after its element: ``code``, ``b``, or none.  The description has no other Markdown."""
+    """Text in pieces, each after its element: ``code``, ``b``, or none.
+
+    The description has no other Markdown.
+    """
     elements = {"`": "code", "*": "b"}
     return [
         (elements[piece[0]], piece.strip("`*")) if _MARKED.fullmatch(piece) else ("", piece)
