@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -29,13 +30,20 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.server
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The generator of the documents' site shares nothing with the software, so it stands apart.
+$(DOCS)/.docs: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	@echo "Installing the pinned generator of the site into $(DOCS) …"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
 demo: $(VENV)/.server ## play the whole story against the bundled sandbox, then keep serving (ARGS=--exit ends)
 	$(BIN)/broker demo $(ARGS)
 
 serve: $(VENV)/.server ## run the broker on its embedded default (state under ./var)
 	$(BIN)/broker serve $(ARGS)
 
-test: $(VENV)/.dev browser ## check, then every test (ARGS=tests/proxy: only those, in one process)
+test: $(VENV)/.dev $(DOCS)/.docs browser ## check, then every test (ARGS=tests/proxy: only those, in one process)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest $(or $(ARGS),-n $(PROCESSES) --dist worksteal --durations 20)
 
@@ -73,13 +81,18 @@ lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without 
 	$(PIN) -c requirements.lock pyproject.toml -o requirements-client.lock
 	$(PIN) --group build -c requirements.lock -o requirements-build.lock
 	$(PIN) --group lock -o requirements-uv.lock
+	$(PIN) --group docs -c requirements.lock -o requirements-docs.lock
 	$(PIN) --extra server --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 page: ## rebuild the intake page's script and its licences (needs Node; running the broker does not)
 	cd broker/web/pages/script && npm ci --ignore-scripts --silent && npm run --silent build
 
+docs: $(DOCS)/.docs ## build the documents into ./site, searchable, with every link checked
+	$(DOCS)/bin/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs . site
+	@echo "The site begins at site/index.html, and needs no server."
+
 reference: $(VENV)/.dev ## make docs/reference again from the code
 	$(BIN)/python -m tests.reference
 
 clean: ## remove the virtual environment and all local state
-	rm -rf $(VENV) var
+	rm -rf $(VENV) $(DOCS) site var
