@@ -23,7 +23,7 @@ from broker.base.listen import Listener
 from broker.base.outbound import Outbound
 from broker.base.secret import Secret
 from broker.care import duties as care_duties
-from broker.config import Settings
+from broker.config import Settings, SettingsUnusable
 from broker.credentials import duties as credentials_duties
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
@@ -59,6 +59,7 @@ from broker.proxy.in_flight import CallLimits, InFlightCalls
 from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
 from broker.web import duties as web_duties
+from broker.web import logo, texts
 from broker.web.metrics import Metrics
 from broker.web.services import Options, Services
 from broker.wire.framing import Bounds
@@ -200,6 +201,9 @@ def _options(settings: Settings) -> Options:
         public_url=settings.public_url,
         vendor_name=settings.vendor_name,
         vendor_contact=settings.vendor_contact,
+        vendor_logo=_logo(settings),
+        vendor_privacy=settings.vendor_privacy,
+        texts=_texts(settings),
         rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
         approval=settings.reveal_approval == "on",
@@ -207,6 +211,23 @@ def _options(settings: Settings) -> Options:
         private_webhooks=settings.private_webhooks,
         one_time_token_file=settings.one_time_token_file(),
     )
+
+
+def _logo(settings: Settings) -> logo.Logo | None:
+    try:
+        return logo.load(settings.vendor_logo) if settings.vendor_logo else None
+    except logo.LogoUnusable as fault:
+        raise SettingsUnusable(f"BROKER_VENDOR_LOGO: {fault}") from None
+
+
+def _texts(settings: Settings) -> texts.Texts:
+    try:
+        loaded = texts.load(settings.texts_dir)
+    except texts.TextsUnusable as fault:
+        raise SettingsUnusable(f"BROKER_TEXTS_DIR: {fault}") from None
+    for file, names in loaded.missing.items():
+        _log.warning("texts.incomplete", file=file, shown_in_english=list(names))
+    return loaded
 
 
 def _limits(settings: Settings) -> CallLimits:

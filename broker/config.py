@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     )
     vendor_name: str = Field("The vendor", min_length=1, max_length=200, description="Named on customers' pages.")
     vendor_contact: str = Field("", max_length=200, description="E-mail or telephone on customers' pages.")
+    vendor_logo: Path | None = Field(None, description="Logo on customers' pages: an .svg, .png or .webp file.")
+    vendor_privacy: str = Field(
+        "", max_length=2000, description="Privacy notice that customers' pages name: an https: or mailto: address."
+    )
+    texts_dir: Path | None = Field(
+        None, description="Folder of more languages of customers' pages (fr.toml); single texts replace shipped ones."
+    )
     providers_dir: Path | None = Field(None, description="More provider files; one with a bundled id replaces it.")
     allow_client_secrets: bool = Field(False, description="Development only: workloads without a key pair.")
     reveal_approval: Literal["on", "off"] = Field(
@@ -189,6 +196,14 @@ class Settings(BaseSettings):
         if url.scheme == "http" and not _is_loopback(url.hostname):
             raise ValueError("must be https: customers seal their keys on a page served from it")
         return value.rstrip("/")
+
+    @field_validator("vendor_privacy")
+    @classmethod
+    def _a_notice(cls, value: str) -> str:
+        url = urlsplit(value or "https://none")
+        if not (url.scheme == "https" and url.hostname) and not (url.scheme == "mailto" and "@" in url.path):
+            raise ValueError("must be such as https://vendor.example/privacy or mailto:privacy@vendor.example")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

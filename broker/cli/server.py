@@ -255,6 +255,7 @@ def doctor(*, settings_only: bool, all_rights: bool, as_json: bool) -> None:
                     "what": CAUSES.get(services.timekeeping.state, "goes with the record's and the database's"),
                 },
                 await _public_address(broker),
+                *_texts(broker),
                 await _head_kept(broker),
                 await _admins(broker),
                 {
@@ -297,6 +298,15 @@ async def _head_kept(broker: composition.Broker) -> dict[str, str]:
     kept = await broker.heads.kept_in()
     nowhere = "nothing outside tells whether the database is restored; make BROKER_STATE_DIR writable, or use Vault"
     return {"part": "head of the record", "state": "ok" if kept else "missing", "what": " and ".join(kept) or nowhere}
+
+
+def _texts(broker: composition.Broker) -> list[dict[str, str]]:
+    texts = broker.services.options.texts
+    whole = [{"part": "page texts", "state": "ok", "what": ", ".join(texts.languages)}]
+    return whole + [
+        {"part": "page texts", "state": "incomplete", "what": f"{file} has no {', '.join(names)}: shown in English"}
+        for file, names in texts.missing.items()
+    ]
 
 
 _APPROVAL = {

@@ -24,7 +24,9 @@ from broker.parts import Parts
 from broker.proxy.call import Proxy
 from broker.proxy.in_flight import InFlightCalls
 from broker.rotations.requests import Rotating
+from broker.web.logo import Logo
 from broker.web.metrics import Metrics
+from broker.web.texts import Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Options:
     public_url: str
     vendor_name: str
     vendor_contact: str
+    vendor_logo: Logo | None
+    vendor_privacy: str
+    texts: Texts
     rotation_ahead_days: int
     allow_client_secrets: bool
     approval: bool

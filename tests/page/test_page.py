@@ -66,15 +66,38 @@ async def test_a_key_is_sealed_in_the_browser_and_received(visit: Visit) -> None
     assert visit.complaints == [], "no policy was violated"
 
 
-async def test_the_fragment_leaves_the_address_bar(visit: Visit) -> None:
+async def test_the_fragment_leaves_the_address_bar_and_is_forgotten_once_a_key_was_submitted(visit: Visit) -> None:
     await visit.world.organization("acme")
     link = await visit.world.request_key("acme")
     await visit.open(link)
     assert visit.page.url == f"{visit.url}/intake/{link[0]}"
-    # a reload can't know the secret any more, and says what to do
+    assert link[1] not in await visit.page.content()
+    await visit.submit(visit.world.upstream_keys["acme"])
+    assert link[1] not in await visit.page.evaluate("JSON.stringify(history.state)")
     await visit.page.reload()
     await visit.page.wait_for_selector("h1")
     assert await visit.title() == "Open your link again"
+    await visit.page.click("text=paste your status code")
+    await visit.page.wait_for_selector("h1:has-text('Paste your status code')")
+
+
+@pytest.mark.parametrize("lost", ["reloaded", "left and come back to"])
+async def test_a_page_that_the_browser_dropped_comes_back_to_the_form(visit: Visit, lost: str) -> None:
+    await visit.world.organization("acme")
+    link = await visit.world.request_key("acme")
+    await visit.open(link)
+    assert "Keep this page open while you fetch the key" in await visit.page.inner_text("#keep-open")
+    if lost == "reloaded":
+        await visit.page.reload()
+    else:
+        await visit.page.goto("about:blank")
+        await visit.page.go_back()
+    await visit.page.wait_for_selector("h1")
+    assert await visit.title() == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert visit.page.url == f"{visit.url}/intake/{link[0]}"
+    await visit.submit(visit.world.upstream_keys["acme"])
+    assert await visit.title() == "Thank you. The key was received and works"
+    assert visit.complaints == []
 
 
 async def test_the_keyboard_alone_is_enough(visit: Visit) -> None:

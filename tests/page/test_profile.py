@@ -50,3 +50,28 @@ async def test_the_history_keeps_the_one_time_link_and_no_code(page_world: tuple
     for kept in (code, second, link[1], world.upstream_keys["acme"], key):
         assert holding(profile, kept) == []
         assert holding(profile, " ".join(kept[start : start + 4] for start in range(0, len(kept), 4))) == []
+
+
+async def test_a_tab_that_the_browser_restores_comes_back_to_the_form(
+    page_world: tuple[World, str], tmp_path: Path
+) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine; `make test` as root on Debian installs it")
+    world, url = page_world
+    await world.organization("acme")
+    link = await world.request_key("acme")
+    async with async_playwright() as playwright:
+        launch = playwright.chromium.launch_persistent_context
+        context = await launch(tmp_path / "profile", executable_path=CHROMIUM, args=ARGUMENTS)
+        visit = Visit(context.pages[0], context, url, world)
+        await visit.open(link)
+        assert visit.page.url == f"{url}/intake/{link[0]}"
+        await context.close()
+        restoring = [*ARGUMENTS, "--restore-last-session"]
+        context = await launch(tmp_path / "profile", executable_path=CHROMIUM, args=restoring)
+        (page,) = [page for page in context.pages if page.url.startswith(url)]
+        visit = Visit(page, context, url, world)
+        await page.wait_for_selector("#key")
+        await visit.submit(world.upstream_keys["acme"])
+        assert await visit.title() == "Thank you. The key was received and works"
+        await context.close()

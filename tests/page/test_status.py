@@ -167,7 +167,7 @@ async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Vis
     await visit.paste(*link)
     await visit.world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
     await visit.page.click("text=Pause the key")
-    await visit.page.wait_for_selector(".progress:has-text('revoked for good')")
+    await visit.page.wait_for_selector(".progress:has-text('The key is used no longer')")
     await visit.context.set_offline(True)
     await visit.page.click("text=Pause the key")
     await visit.page.wait_for_selector(".progress:has-text('Check your internet connection')")

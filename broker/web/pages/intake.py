@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import Field
 from sqlalchemy import select
@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.events import Actor
 from broker.base.clock import rfc3339
 from broker.base.db import Scope
+from broker.base.errors import NotFound
 from broker.base.shown import shown
-from broker.credentials.tables import VersionRow
+from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.versions import serves
 from broker.formats import base64url, link_proof
 from broker.intake.lifecycle import SPENT
@@ -43,11 +44,14 @@ CSP = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+# An image runs nothing where the page shows it; opened by itself, an SVG is a document, which is to run nothing either.
+_LOGO_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"}
 _PAGE_HEADERS = {
     "Content-Security-Policy": CSP,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "clipboard-read=(self), clipboard-write=(self), camera=(), microphone=(), geolocation=()",
     "X-Robots-Tag": "noindex",
+    "Vary": "Accept-Language",
 }
 
 ConstantProof = Annotated[
@@ -78,9 +82,17 @@ class Submission(Body):
 
 
 @router.get("/intake/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
-async def intakepage() -> HTMLResponse:
+async def intakepage(request: Request, wired: Wired) -> HTMLResponse:
     """The same page for every id: it says nothing about what exists, and fetching it spends nothing."""
-    return page("intake.html")
+    return page("intake", request, wired)
+
+
+@router.get("/static/logo", include_in_schema=False)
+async def logo(wired: Wired) -> Response:
+    """The vendor's logo, if there is one."""
+    if (found := wired.options.vendor_logo) is None:
+        raise NotFound("This vendor has no logo.")
+    return Response(found.content, media_type=found.media_type, headers=_LOGO_HEADERS)
 
 
 @router.get("/static/{name}", include_in_schema=False)
@@ -89,9 +101,23 @@ async def static(name: Literal["intake.js", "page.css", "licences.txt"]) -> File
     return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
 
 
-def page(template: str) -> HTMLResponse:
-    """A page that says nothing about what exists."""
-    return HTMLResponse(_TEMPLATES.get_template(template).render(), headers=_PAGE_HEADERS)
+def page(name: str, request: Request, wired: Services) -> HTMLResponse:
+    """One of the two pages, ``intake`` or ``status``, in the language that its address or the browser asks for.
+
+    It says nothing about what exists.
+    """
+    texts, options = wired.options.texts, wired.options
+    language = texts.choose(request.query_params.get("lang", ""), request.headers.get("accept-language", ""))
+    shown = _TEMPLATES.get_template("page.html").render(
+        language=language,
+        languages=list(texts.languages.values()),
+        say=language.words,
+        title=language.words[f"shell.{name}_title"],
+        vendor=options.vendor_name,
+        logo=options.vendor_logo is not None,
+        privacy=options.vendor_privacy,
+    )
+    return HTMLResponse(shown, headers={**_PAGE_HEADERS, "Content-Language": language.tag})
 
 
 async def _shown(request: Request) -> Proof:
@@ -124,6 +150,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
             return {"vendor": shared["vendor"], "state": "spent"}
         versions = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
         present_serves = row.rotation_id is not None and serves(versions)
+        rotation = await session.get(RotationRow, row.rotation_id) if row.rotation_id else None
         also_asked = bool(await also_open(session, row, now=wired.parts.clock()))
     return {
         **shared,
@@ -133,7 +160,8 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
         "purpose": shown(row.purpose) or None,
         # A rotation's new key goes to the host of the old one, so nobody is asked for the host again.
         "variables": [] if row.rotation_id else _variables(wired.parts.catalog.get(row.provider)),
-        "rotation": row.rotation_id is not None,
+        "rotation": rotation is not None,
+        "own_wish": rotation is not None and rotation.kind == "customer",
         "present_serves": present_serves,
         "also_asked": also_asked,
         "expires_at": rfc3339(row.expires_at),

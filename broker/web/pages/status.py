@@ -46,9 +46,9 @@ class Period(Body):
 
 
 @router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
-async def status_page() -> HTMLResponse:
+async def status_page(request: Request, wired: Wired) -> HTMLResponse:
     """The same page for every id."""
-    return page("status.html")
+    return page("status", request, wired)
 
 
 @router.post("/status/{intake_id}/challenge", summary="Get a nonce for a status code's proof")

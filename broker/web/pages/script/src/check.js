@@ -1,5 +1,7 @@
 // What is off with a pasted key, in words: judged here only to help; the broker judges again.
 
+import { say } from "./words.js";
+
 const META = /[\\^$.|?*+()[\]{}]/;
 
 export function literalStart(pattern) {
@@ -13,26 +15,22 @@ function fixedLength(pattern) {
   return match ? match[1].length + Number(match[2]) : null;
 }
 
-function plural(count) {
-  return count === 1 ? "1 character" : `${count} characters`;
-}
-
 // {state: "empty" | "good" | "bad", message}
-export function judge(key, { pattern, example, key_label: label }) {
+export function judge(key, { pattern, example, key_label }) {
   if (key === "") return { state: "empty", message: "" };
-  if (new RegExp(pattern, "u").test(key)) return { state: "good", message: `This looks like a complete ${label}.` };
+  if (new RegExp(pattern, "u").test(key)) return { state: "good", message: say("check.good", { key: key_label }) };
   const start = literalStart(pattern);
   if (start && !key.startsWith(start.slice(0, key.length))) {
-    return { state: "bad", message: `The ${label} begins with “${start}”; this begins differently.` };
+    return { state: "bad", message: say("check.start", { key: key_label, start }) };
   }
   const stray = /[^\x21-\x7e]/u.exec(key);
-  if (stray) return { state: "bad", message: "There is a space or a character in it that can’t be part of a key." };
+  if (stray) return { state: "bad", message: say("check.stray") };
   const length = fixedLength(pattern);
   if (length && key.length < length) {
-    return { state: "bad", message: `It starts right; ${plural(length - key.length)} missing. Copy the whole key.` };
+    return { state: "bad", message: say("check.too_short", { count: length - key.length }) };
   }
   if (length && key.length > length) {
-    return { state: "bad", message: `It is ${plural(key.length - length)} too long. Copy the key alone.` };
+    return { state: "bad", message: say("check.too_long", { count: key.length - length }) };
   }
-  return { state: "bad", message: `This does not look like a ${label}; one looks like ${example}.` };
+  return { state: "bad", message: say("check.unlike", { key: key_label, example }) };
 }

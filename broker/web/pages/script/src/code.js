@@ -2,19 +2,10 @@
 
 import { callout, el, show, UNKEPT } from "./dom.js";
 import { takeCode } from "./link.js";
+import { inLanguage, pieces, say } from "./words.js";
 
-const WRONG = {
-  empty: "Paste the code first.",
-  code_cut_off: "The code is not complete: it has 32 characters. Copy the whole of it.",
-  code_altered: "A character in the code is wrong or missing. Copy it once more from where you keep it.",
-};
-const CAME = {
-  link_cut_off: "The link that you opened is not complete.",
-  link_altered: "The link that you opened was changed on its way.",
-};
-const WORTH = "It shows what becomes of the key and who uses it. Whoever has it can also pause the key, withdraw it for good or submit the next one, so treat it as confidential.";
-const SELECTED = "This browser does not let the page copy. The code is selected: press Ctrl+C (⌘C on a Mac), or hold it and choose Copy.";
-const REMEMBERED = "You opened this page by a link that holds its secret, and your browser’s history keeps such links. On a computer that others use, delete it there. The vendor can give you a code in the link’s place.";
+const WRONG = { empty: "code.empty", code_cut_off: "code.cut_off", code_altered: "code.altered" };
+const CAME = { link_cut_off: "code.came_cut_off", link_altered: "code.came_altered" };
 
 // The part of a page that hands the code over.
 export function keep(holder, what) {
@@ -25,33 +16,33 @@ export function keep(holder, what) {
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(holder.secret);
-      said.textContent = "Copied.";
+      said.textContent = say("code.copied");
     } catch {
       getSelection().selectAllChildren(shown);
-      said.textContent = SELECTED;
+      said.textContent = say("code.selected");
     }
   };
   const save = () => {
-    const lines = [`Status code for ${what}`, "", groups, "", `Paste it at ${address}`, "", WORTH, ""];
+    const lines = [say("code.file_title", { what }), "", groups, "", say("code.file_paste_at", { address }), "", say("code.worth"), ""];
     const url = URL.createObjectURL(new Blob([lines.join("\n")], { type: "text/plain" }));
-    el("a", { href: url, download: "key-status-code.txt" }).click();
+    el("a", { href: url, download: say("code.file_name") }).click();
     URL.revokeObjectURL(url);
   };
   const button = (label, onclick) => el("button", { type: "button", className: "quiet", onclick }, label);
   return el(
     "section",
     {},
-    el("h2", {}, "Your private status code"),
-    el("p", {}, `${WORTH} Keep it now: it is shown this once, and this browser does not keep it.`),
+    el("h2", {}, say("code.title")),
+    el("p", {}, `${say("code.worth")} ${say("code.keep_now")}`),
     el("p", { className: "link" }, shown),
-    el("p", {}, "To be pasted at ", el("code", {}, address)),
-    el("p", { className: "actions wrap noprint" }, button("Copy code", copy), button("Save as a file", save), button("Print", () => print()), said),
+    el("p", {}, pieces("code.paste_at", { address: el("code", {}, address) })),
+    el("p", { className: "actions wrap noprint" }, button(say("code.copy"), copy), button(say("code.save"), save), button(say("code.print"), () => print()), said),
   );
 }
 
 // What a page says that was opened by a link with its secret in it.
 export function byLink() {
-  return callout("wait", el("p", { id: "by-link" }, REMEMBERED));
+  return callout("wait", el("p", { id: "by-link" }, say("code.by_link")));
 }
 
 // Where the code is pasted; `cause` says what was wrong with a link that came instead, and `open` takes the code.
@@ -68,38 +59,38 @@ export function codeForm(cause, open) {
     const { code, cause: wrong } = await takeCode(input.value);
     input.setAttribute("aria-invalid", String(Boolean(wrong)));
     verdict.dataset.state = wrong ? "bad" : "good";
-    verdict.textContent = wrong ? WRONG[wrong] : "";
+    verdict.textContent = wrong ? say(WRONG[wrong]) : "";
     if (wrong) return input.focus();
     input.value = "";
     open(code);
   };
   show(
-    "Paste your status code",
-    CAME[cause] && callout("bad", el("p", {}, `${CAME[cause]} If you have a code, paste it here.`)),
-    el("p", {}, "You got it when you submitted the key, or from the vendor."),
+    say("code.form_title"),
+    CAME[cause] && callout("bad", el("p", {}, say(CAME[cause]))),
+    el("p", {}, say("code.origin")),
     el(
       "form",
       { novalidate: true, onsubmit: submit },
       el(
         "div",
         { className: "field" },
-        el("label", { for: "status-code" }, "Status code"),
-        el("p", { id: "code-hint", className: "hint" }, "32 characters; spaces and line breaks in it do not matter."),
+        el("label", { for: "status-code" }, say("code.label")),
+        el("p", { id: "code-hint", className: "hint" }, say("code.hint")),
         input,
         verdict,
       ),
-      el("p", { className: "actions" }, el("button", { type: "submit" }, "Show the status")),
+      el("p", { className: "actions" }, el("button", { type: "submit" }, say("code.show"))),
     ),
-    el("p", { className: "more" }, "If you no longer have it, ask the vendor for a new one; the old one then stops working."),
+    el("p", { className: "more" }, say("code.lost")),
   );
 }
 
 // A one-time link over which a key was submitted.
 export function spent({ vendor }, id) {
   show(
-    "A key was submitted over this link",
-    callout("over", el("p", {}, "The link works once, and shows nothing any more.")),
-    el("p", {}, "Whoever submitted the key got a status code. Paste it at ", el("a", { href: `/status/${id}` }, "the status page"), " to see what became of the key."),
-    el("p", {}, `If you have no code, ask ${vendor.name} for a new one${vendor.contact ? ` (${vendor.contact})` : ""}.`),
+    say("spent.title"),
+    callout("over", el("p", {}, say("spent.text"))),
+    el("p", {}, pieces("spent.paste", { status_page: el("a", { href: inLanguage(`/status/${id}`) }, say("spent.status_page")) })),
+    el("p", {}, say(vendor.contact ? "spent.lost_contact" : "spent.lost", { vendor: vendor.name, contact: vendor.contact })),
   );
 }

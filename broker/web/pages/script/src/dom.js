@@ -1,5 +1,7 @@
 // Build the page from elements and text only: nothing is ever parsed as HTML.
 
+import { moment } from "./words.js";
+
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -32,9 +34,13 @@ export function facts(pairs) {
   return el("dl", { className: "facts" }, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 
-export function when(moment) {
-  const options = { dateStyle: "long", timeStyle: "short" };
-  return el("time", { datetime: moment }, new Intl.DateTimeFormat(undefined, options).format(new Date(moment)));
+export function when(iso) {
+  return el("time", { datetime: iso }, moment(iso));
+}
+
+// A key's fingerprint, and what that is.
+export function fingerprint(value, explained) {
+  return [el("code", {}, value.match(/.{1,4}/g).join(" ")), el("span", { className: "explained" }, explained)];
 }
 
 // Show a new state and bring keyboard and screen reader to it.
@@ -45,6 +51,38 @@ export function show(title, ...children) {
   heading.focus();
 }
 
+// Once the page holds what no address does, another language would lose it.
+export function keepLanguage() {
+  document.getElementById("languages")?.remove();
+}
+
 export function callout(kind, ...children) {
   return el("div", { className: `callout ${kind}`, role: kind === "bad" ? "alert" : "note" }, ...children);
+}
+
+// Asks once more before what can't be undone (WAI-ARIA APG, alert dialog): the safe answer has the focus and the colour.
+// A key that is held down, or the second half of a double click, is no answer.
+export function askOnce({ title, text, safe, sure, act }) {
+  const keep = el("button", { type: "button", autofocus: true, onclick: () => end() }, safe);
+  const go = el("button", { type: "button", className: "danger" }, sure);
+  const dialog = el(
+    "dialog",
+    { role: "alertdialog", "aria-labelledby": "asked-title", "aria-describedby": "asked-text" },
+    el("h2", { id: "asked-title" }, title),
+    el("p", { id: "asked-text" }, text),
+    el("p", { className: "actions wrap" }, keep, go),
+  );
+  const end = () => {
+    dialog.close();
+    dialog.remove();
+  };
+  go.addEventListener("click", ({ detail }) => {
+    if (detail > 1) return;
+    end();
+    act();
+  });
+  dialog.addEventListener("keydown", (event) => event.repeat && event.key !== "Tab" && event.preventDefault());
+  dialog.addEventListener("close", end);
+  document.getElementById("main").append(dialog);
+  dialog.showModal();
 }

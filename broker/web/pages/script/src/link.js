@@ -5,6 +5,7 @@
 // added.  Both have a checksum, so they are looked for in whatever came.
 
 import { canonical, concat, fromBase64Url, sha256, text, toBase64Url } from "./bytes.js";
+import { inLanguage } from "./words.js";
 
 const CODE = 32;
 const LINK = 54;
@@ -24,10 +25,25 @@ export async function takeLink() {
   const [, path, page, id, rest] = PAGE.exec(pathname) ?? [, pathname, ...pathname.split("/").slice(1, 3), ""];
   // Out of the address bar, so that it is not shown or copied on by accident.  The browser's history keeps the visit all
   // the same: what is to stay secret for long is a code, which is in no address.
-  history.replaceState(null, "", path);
+  const before = history.state?.link;
+  history.replaceState(history.state, "", inLanguage(path));
   const sent = await find(rest + search);
-  const secret = sent || (await find(hash));
-  return { page, id, secret, inAddress: sent !== "", cause: secret ? "" : causeOf(rest, hash) };
+  const found = sent || (await find(hash));
+  const link = found ? { secret: found, inAddress: sent !== "" } : before;
+  if (!link) return { page, id, secret: "", cause: causeOf(rest, hash) };
+  // This entry of the tab's history keeps a one-time link, for when the browser drops the page and loads it again.
+  if (page === "intake") history.replaceState({ link }, "");
+  return { page, id, ...link, cause: "" };
+}
+
+// A key was submitted over the link.
+export function forgetLink() {
+  history.replaceState(null, "");
+}
+
+// The fragment by which the same page opens in another language.
+export function fragment() {
+  return history.state?.link?.secret ?? "";
 }
 
 // A fresh code.

@@ -1,23 +1,26 @@
 // Both pages begin here: take the secret, prove it, show what came back.
 
 import { byLink, codeForm, spent } from "./code.js";
+import { keepLanguage } from "./dom.js";
 import { form } from "./form.js";
-import { takeLink } from "./link.js";
-import { loading, over, wasSent } from "./pages.js";
+import { fragment, takeLink } from "./link.js";
+import { forgotten, insecure, loading, over, wasSent } from "./pages.js";
 import { following, Holder } from "./proof.js";
 import { checkRecipient } from "./seal.js";
 import { status } from "./status.js";
+import { inLanguage } from "./words.js";
 
 async function begin() {
-  if (!globalThis.crypto?.subtle) return over("unavailable", "This page needs a secure connection (https) and a current browser.");
+  if (!globalThis.crypto?.subtle) return insecure();
   const { page, id, secret, inAddress, cause } = await takeLink();
   if (secret) return open(new Holder(page, id, secret), { inAddress, inUrl: true });
   if (page === "status") return codeForm(cause, (code) => open(new Holder("status", id, code), {}));
-  return over(cause);
+  return cause === "link_forgotten" ? forgotten(id) : over(cause);
 }
 
 // `inUrl`: the address held the secret, and the browser's history keeps it.
 async function open(holder, { inAddress = false, inUrl = false }) {
+  if (!inUrl || holder.page === "status") keepLanguage();
   loading();
   try {
     const opened = await holder.call("open", { in_address: inAddress });
@@ -37,7 +40,7 @@ async function asked(opened, holder, inUrl) {
 }
 
 function shows(opened, holder, keep) {
-  history.replaceState(null, "", holder.path);
+  history.replaceState(null, "", inLanguage(holder.path));
   status(opened, holder, { keep, next });
 }
 
@@ -48,4 +51,9 @@ async function next(holder) {
 
 // A link that is pasted over an open page changes the fragment only.
 addEventListener("hashchange", begin);
+for (const language of document.querySelectorAll("#languages a")) {
+  language.addEventListener("click", () => {
+    language.hash = fragment();
+  });
+}
 begin();

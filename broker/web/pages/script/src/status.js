@@ -1,19 +1,20 @@
 // The status page: the state of the key, who used it, and the customer's own decisions.
 
 import { Problem } from "./api.js";
-import { callout, el, facts, show, steps, when } from "./dom.js";
+import { askOnce, callout, el, facts, fingerprint, show, steps, when } from "./dom.js";
 import { chart } from "./usage.js";
+import { knows, pieces, say } from "./words.js";
 
-const STATES = {
-  verifying: ["wait", "The key is sealed and waits to be checked", "The service it belongs to could not be reached yet. The check is repeated by itself."],
-  held: ["wait", "The key works and waits for the vendor", "It could not be matched with your organization automatically, so a person at the vendor decides."],
-  active: ["good", "The key is in use", "Jobs of the vendor use it for minutes at a time, and every use is recorded."],
-  paused: ["wait", "The key is paused", "Nobody can use it until you resume it."],
-  failing: ["bad", "The key no longer works", "The service it belongs to refuses it: it was revoked there, or has expired. If that was not on purpose, submit a new key."],
-  refused: ["bad", "The key was not accepted", "It was refused as not valid, or belongs to another organization. Please submit another one."],
-  revoked: ["over", "The key is no longer used", "Nobody can use it here any more. It still works where you created it: please revoke it there, as described below."],
-  dead: ["over", "The key is revoked", "It no longer works anywhere, and it was destroyed here."],
-  destroyed: ["over", "The key was destroyed", "The vendor no longer holds it."],
+const KINDS = {
+  verifying: "wait",
+  held: "wait",
+  active: "good",
+  paused: "wait",
+  failing: "bad",
+  refused: "bad",
+  revoked: "over",
+  dead: "over",
+  destroyed: "over",
 };
 const WAITING = new Set(["verifying", "held"]);
 const USED = new Set(["active", "paused", "failing", "revoked", "dead"]);
@@ -21,28 +22,29 @@ const USED = new Set(["active", "paused", "failing", "revoked", "dead"]);
 // `keep` is what the page says about the code or link that opened it; `next` opens the form for the next key.
 export function status(opened, holder, { keep, next }) {
   const { key, provider, vendor, organization } = opened;
-  const [kind, title, text] = STATES[key.state] ?? STATES.verifying;
-  const revoke = [el("h2", {}, `To revoke a key in ${provider.title}`), steps(provider.revoke)];
+  const state = key.state in KINDS ? key.state : "verifying";
+  const names = { vendor: vendor.name, provider: provider.title };
+  const revoke = [el("h2", {}, say("status.how_to_revoke", names)), steps(provider.revoke)];
   show(
-    title,
-    callout(kind, el("p", {}, text)),
+    say(`status.${state}_title`),
+    callout(KINDS[state], el("p", {}, say(`status.${state}`, names))),
     keep,
     renewal(opened),
     key.state === "revoked" && revoke,
-    timeline(key),
+    timeline(key, names),
     decisions(opened, holder, { keep, next }),
-    USED.has(key.state) && chart(holder),
-    older(opened.older),
-    el("h2", {}, "About the key"),
+    USED.has(key.state) && chart(holder, names),
+    older(opened.older, names),
+    el("h2", {}, say("status.about")),
     facts([
-      ["Organization", organization.name],
-      ["Held by", vendor.name],
-      ["For", provider.title],
-      ["Key ending in", el("code", {}, key.last4)],
-      ["Fingerprint", el("code", {}, key.fingerprint.match(/.{1,4}/g).join(" "))],
-      ["Last checked", key.checked_at && when(key.checked_at)],
-      ["To be replaced by", key.due_at && when(key.due_at)],
-      ["Questions", opened.contact],
+      [say("key.organization"), organization.name],
+      [say("key.held_by"), vendor.name],
+      [say("key.service"), provider.title],
+      [say("key.last4"), el("code", {}, key.last4)],
+      [say("key.fingerprint"), fingerprint(key.fingerprint, say("key.fingerprint_text"))],
+      [say("key.last_checked"), key.checked_at && when(key.checked_at)],
+      [say("key.due"), key.due_at && when(key.due_at)],
+      [say("form.questions"), opened.contact],
     ]),
     key.state !== "revoked" && key.state !== "dead" && revoke,
   );
@@ -50,21 +52,18 @@ export function status(opened, holder, { keep, next }) {
 
 // How it stands with the next key, and whether the present one goes on until then.
 function renewal({ wanted, waits, serves, key, in_force }) {
-  if (!in_force) return key.state === "dead" && el("p", {}, "Nothing more needs to be done.");
+  if (!in_force) return key.state === "dead" && el("p", {}, say("status.all_done"));
   if (!wanted && !waits) return null;
   const goesOn = serves && !key.paused_at;
-  if (WAITING.has(key.state)) return goesOn && el("p", {}, "The key before it keeps working until this one is in use.");
-  const said = [wanted ? "The vendor asks for a new key." : "A new key was submitted; it waits to be checked, or for the vendor."];
-  if (goesOn) said.push("The present one keeps working until the new one is in use.");
-  if (!serves) said.push("Until it is in use, the vendor has no key that works.");
-  return callout("wait", el("p", {}, said.join(" ")));
+  if (WAITING.has(key.state)) return goesOn && el("p", {}, say("status.before_works"));
+  const until = goesOn ? "_goes_on" : serves ? "" : "_none";
+  return callout("wait", el("p", {}, say(`status.${wanted ? "wanted" : "waits"}${until}`)));
 }
 
 // What the customer may do now: each button says what it does, and waits with its progress beside it.
-function decisions({ key, can }, holder, around) {
+function decisions({ key, can, vendor, provider }, holder, around) {
   if (!can.submit && !can.pause && !can.withdraw) return null;
   const said = el("p", { className: "progress", role: "status" });
-  const asked = el("div");
   const buttons = [];
   const doing = (waiting, work) => async () => {
     for (const button of buttons) button.disabled = true;
@@ -83,75 +82,55 @@ function decisions({ key, can }, holder, around) {
     return made;
   };
   const urgent = key.state === "failing" || !can.pause;
-  const next = can.submit && button("Submit a new key", doing("Opening the form…", () => around.next(holder)), !urgent);
+  const next = can.submit && button(say("decide.next"), doing(say("decide.opening"), () => around.next(holder)), !urgent);
   const pause =
     can.pause &&
     (key.paused_at
-      ? button("Resume the key", act("resume", "Resuming…"), false)
-      : button("Pause the key", act("pause", "Pausing. Calls that are under way are ended…")));
-  const withdraw = can.withdraw && button("Withdraw the key…", () => {
-    const sure = button("Withdraw it for good", act("withdraw", "Withdrawing. Calls that are under way are ended…"), false);
-    const keep = button("Keep it", () => asked.replaceChildren());
-    asked.replaceChildren(
-      callout(
-        "bad",
-        el("h2", {}, "Withdraw the key for good?"),
-        el(
-          "p",
-          {},
-          can.pause ? "Nobody at the vendor can use it any more" : "No other key can take its place here",
-          ", and that can’t be undone. Afterwards revoke it where you created it; this page shows how.",
-        ),
-        el("p", { className: "actions" }, sure, keep),
-      ),
-    );
-    sure.focus();
-  });
-  return [el("h2", {}, "What you can do"), el("div", { className: "actions wrap" }, next, pause, withdraw), said, asked];
+      ? button(say("decide.resume"), act("resume", say("decide.resuming")), false)
+      : button(say("decide.pause"), act("pause", say("decide.pausing"))));
+  const asked = {
+    title: say("decide.sure_title"),
+    text: can.pause ? say("decide.sure", { vendor: vendor.name, provider: provider.title }) : say("decide.sure_unused", { provider: provider.title }),
+    safe: say("decide.keep"),
+    sure: say("decide.withdraw_for_good"),
+    act: act("withdraw", say("decide.withdrawing")),
+  };
+  const withdraw = can.withdraw && button(say("decide.withdraw"), () => askOnce(asked));
+  return [el("h2", {}, say("decide.title")), el("div", { className: "actions wrap" }, next, pause, withdraw), said];
 }
 
 function wrong(problem) {
-  if (problem.code === "recipient_changed") return "The answer was changed on its way, so no form was opened. Tell the vendor, by another way than this page.";
+  if (problem.code === "recipient_changed") return say("decide.recipient_changed");
   if (!(problem instanceof Problem)) throw problem;
-  if (problem.code === "network") return "This page could not reach the service. Check your internet connection, then try again.";
-  return problem.message || "That could not be done just now. Try again in a minute.";
+  if (problem.code === "network") return say("decide.no_connection");
+  if (knows(`undone.${problem.code}`)) return say(`undone.${problem.code}`);
+  return problem.message || say("decide.failed");
 }
 
-function older(keys) {
+function older(keys, names) {
   if (!keys.length) return null;
-  const lines = keys.map((key) => [
-    el("code", {}, key.last4),
-    {
-      retiring: "still kept for a while, until the new one has proved itself",
-      awaiting: "no longer used; please revoke it where you created it",
-      revoked: "revoked and destroyed",
-    }[key.state],
-    when(key.confirmed_at ?? key.since ?? new Date().toISOString()),
-  ]);
-  return [
-    el("h2", {}, "Earlier keys"),
-    el(
-      "ul",
-      { className: "older" },
-      lines.map(([last4, text, moment], index) => el("li", {}, "Ending in ", last4, `: ${text}`, keys[index].since && [" (", moment, ")"])),
-    ),
-  ];
+  const line = (key) => {
+    const since = key.since && when(key.confirmed_at ?? key.since);
+    return el("li", {}, pieces(`older.${key.state}`, { ...names, last4: el("code", {}, key.last4) }), since && [" (", since, ")"]);
+  };
+  return [el("h2", {}, say("older.title")), el("ul", { className: "older" }, keys.map(line))];
 }
 
-function timeline(key) {
+function timeline(key, names) {
+  const revoked = say("timeline.revoked", names);
   const moments = [
-    ["Received", key.received_at],
-    ["In use", key.active_since],
-    key.paused_at && !key.revoked_at && ["Paused", key.paused_at],
-    [key.state === "refused" ? "Refused" : "Cut off", key.revoked_at],
-    ["Revoked at its source", key.confirmed_at],
+    [say("timeline.received"), key.received_at],
+    [say("timeline.in_use"), key.active_since],
+    key.paused_at && !key.revoked_at && [say("timeline.paused"), key.paused_at],
+    [say(key.state === "refused" ? "timeline.refused" : "timeline.ended"), key.revoked_at],
+    [revoked, key.confirmed_at],
   ].filter(Boolean);
-  const reached = moments.filter(([, moment]) => moment);
-  const ahead = key.revoked_at ? (key.state === "revoked" ? [["Revoked at its source", null]] : []) : moments.slice(0, 2).filter(([, moment]) => !moment);
+  const reached = moments.filter(([, at]) => at);
+  const ahead = key.revoked_at ? (key.state === "revoked" ? [[revoked, null]] : []) : moments.slice(0, 2).filter(([, at]) => !at);
   return el(
     "ol",
-    { className: "timeline", "aria-label": "What happened to the key" },
-    reached.map(([name, moment]) => el("li", { className: "reached" }, el("strong", {}, name), el("br"), when(moment))),
-    ahead.map(([name]) => el("li", {}, el("strong", {}, name), el("br"), "not yet")),
+    { className: "timeline", "aria-label": say("timeline.title") },
+    reached.map(([name, at]) => el("li", { className: "reached" }, el("strong", {}, name), el("br"), when(at))),
+    ahead.map(([name]) => el("li", {}, el("strong", {}, name), el("br"), say("timeline.not_yet"))),
   );
 }
