@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
@@ -85,10 +87,18 @@ class Visit:
 
 
 @pytest.fixture
-async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[World, str]]:
+def page_settings() -> dict[str, Any]:
+    """What the broker of the page is set to, beside the usual; a module may have its own."""
+    return {}
+
+
+@pytest.fixture
+async def page_world(
+    tmp_path: Path, sqlite_url: str, page_settings: dict[str, Any]
+) -> AsyncIterator[tuple[World, str]]:
     async with (
         upstream() as (state, upstream_url),
-        running_world(settings_for(tmp_path, sqlite_url, upstream_url), state, upstream_url) as world,
+        running_world(settings_for(tmp_path, sqlite_url, upstream_url, **page_settings), state, upstream_url) as world,
         serving(world.edge, protocol=Connection) as url,
     ):
         yield world, url
@@ -98,13 +108,22 @@ async def page_world(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[Wor
 async def visit(
     request: pytest.FixtureRequest, browser: Browser, page_world: tuple[World, str]
 ) -> AsyncIterator[Visit]:
-    world, url = page_world
     phone = getattr(request, "param", "desktop-light") == "phone-dark"
+    async with visiting(browser, page_world, phone=phone) as made:
+        yield made
+
+
+@asynccontextmanager
+async def visiting(
+    browser: Browser, page_world: tuple[World, str], *, phone: bool = False, locale: str = "en-GB", **more: Any
+) -> AsyncIterator[Visit]:
+    """A customer with a browser of their own; ``more`` are playwright's options of its context."""
+    world, url = page_world
     context = await browser.new_context(
         viewport={"width": 360, "height": 740} if phone else {"width": 1100, "height": 800},
         color_scheme="dark" if phone else "light",
-        locale="en-GB",
-        timezone_id="UTC",
+        locale=locale,
+        **{"timezone_id": "UTC", **more},
     )
     page = await context.new_page()
     made = Visit(page, context, url, world)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from playwright.async_api import Browser
 
-from tests.page.conftest import Visit
+from tests.page.conftest import Visit, visiting
+from tests.support.world import World
 
 
 async def given(visit: Visit) -> tuple[tuple[str, str], str]:
@@ -83,6 +85,8 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert "The vendor asks for a new key" in await visit.page.inner_text("main")
     await visit.page.click("text=Submit a new key")
     await visit.page.wait_for_selector("#key")
+    assert await visit.title() == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert "ada, keys@gridwise.example" in await visit.page.inner_text(".facts"), "the vendor asked, and by whom"
     await visit.shot("rotate-form")
     new = visit.world.new_key("acme")
     await visit.submit(new)
@@ -129,6 +133,22 @@ async def test_after_an_exposure_the_new_key_is_submitted_from_here(visit: Visit
     assert visit.complaints == []
 
 
+async def test_who_wants_to_replace_a_key_is_not_asked_for_one(visit: Visit) -> None:
+    link, credential = await given(visit)
+    await visit.paste(*link)
+    await visit.page.click("text=Submit a new key")
+    await visit.page.wait_for_selector("#key")
+    assert await visit.title() == "You want to replace your Raptor Comply API key"
+    facts = await visit.page.inner_text(".facts")
+    assert "Asked by\nYou, admin@acme.example\n" in facts
+    assert "admin@acme.example, keys@gridwise.example" not in facts
+    assert "Questions\nkeys@gridwise.example" in facts
+    assert "paste your status code once more and choose “Submit a new key”" in await visit.page.inner_text("#keep-open")
+    await visit.shot("own-wish")
+    await visit.submit(visit.world.new_key("acme"))
+    assert await visit.world.states(credential) == ["retiring", "active"]
+
+
 async def test_a_new_key_that_waits_is_told_of_and_can_be_withdrawn(visit: Visit) -> None:
     link, credential = await given(visit)
     rotation = await visit.world.rotate(credential)
@@ -172,3 +192,26 @@ async def test_a_decision_that_can_not_be_carried_out_says_what_to_do(visit: Vis
     await visit.page.click("text=Pause the key")
     await visit.page.wait_for_selector(".progress:has-text('Check your internet connection')")
     assert (await visit.world.call("GET", f"/v1/credentials/{credential}"))["paused_at"] is None
+
+
+async def test_moments_name_the_zone_of_who_reads_them(browser: Browser, page_world: tuple[World, str]) -> None:
+    link: tuple[str, str] | None = None
+    for zone, named in (("UTC", "UTC"), ("Europe/Berlin", "CET"), ("America/New_York", "GMT-5")):
+        async with visiting(browser, page_world, timezone_id=zone) as visit:
+            link = link or (await given(visit))[0]
+            await visit.paste(*link)
+            await visit.page.wait_for_selector("tbody th")
+            moments = await visit.page.locator("time").all_inner_texts()
+            assert len(moments) > 4
+            assert all(moment.endswith(f" {named}") for moment in moments), moments
+            assert "Days go by UTC." in await visit.page.inner_text("main")
+
+
+async def test_what_has_a_word_of_its_own_is_explained(visit: Visit) -> None:
+    link, _ = await given(visit)
+    await visit.paste(*link)
+    said = await visit.page.inner_text("main")
+    assert "A job is a program of Gridwise Compliance’s that runs by itself" in said
+    assert "A short name made from the key, which tells nothing about the key itself" in said
+    await visit.open(await visit.world.request_key("acme", label="second"))
+    assert "Sealing locks the key in this browser, so that only" in await visit.page.inner_text("main")
