@@ -1,0 +1,273 @@
+"""The page speaks the reader's language, and others than the shipped ones are files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser
+
+from broker.web import texts
+from tests.page.conftest import Visit, visiting
+from tests.page.test_status import given
+from tests.support.world import World
+
+NEVER_MINTED = "rc_live_" + "Z" * 64
+SHIPPED = texts.load()
+PAGE = "/intake/int_" + "0" * 32
+# What stands on a page and is no text of ours: names, what the provider's file says, codes.
+VISIBLE = """() => {
+    const copy = document.body.cloneNode(true);
+    for (const one of copy.querySelectorAll("script, code, nav, .steps, time, tbody th")) one.remove();
+    const labels = [...document.querySelectorAll("[aria-label]:not(nav)")].map((one) => one.getAttribute("aria-label"));
+    return [document.title, copy.innerText, ...labels].join(" ");
+}"""
+NAMES = ("Gridwise Compliance", "Raptor Comply", "API key", "Organization Admin", "Acme", "Keybroker", "nightly-sync")
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[a-zäöüß’]{2,}", text.lower()))
+
+
+def english_only() -> set[str]:
+    """The words of the English texts that no German one has."""
+    one, other = (" ".join(SHIPPED.languages[tag].words.values()) for tag in ("en", "de"))
+    return words(re.sub(r"\{\w+\}", " ", one)) - words(re.sub(r"\{\w+\}", " ", other))
+
+
+class German:
+    """A visit of somebody who reads German; each look at a page finds no English word on it."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit = visit
+        self.looks = 0
+
+    async def look(self, title: str) -> None:
+        await self.visit.page.wait_for_selector(f"h1:has-text('{title}')")
+        shown = str(await self.visit.page.evaluate(VISIBLE))
+        for name in NAMES:
+            shown = shown.replace(name, " ")
+        shown = re.sub(r"\S+@\S+|https?://\S+|key-\S+", " ", shown)
+        assert words(shown) & english_only() == set(), title
+        assert len(words(shown)) > 20
+        fits = "document.documentElement.scrollWidth <= innerWidth"
+        assert await self.visit.page.evaluate(fits), f"{title}: nothing is wider than the screen"
+        self.looks += 1
+        await self.visit.shot(f"de-{self.looks}")
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop-light", "phone-dark"])
+async def test_who_reads_german_meets_no_english(browser: Browser, page_world: tuple[World, str], phone: bool) -> None:
+    async with visiting(browser, page_world, phone=phone, locale="de-AT", timezone_id="Europe/Vienna") as visit:
+        german, world, page = German(visit), visit.world, visit.page
+        # opened, refused, submitted
+        await world.organization("acme")
+        link = await world.request_key("acme", purpose="7/24")
+        await visit.open(link)
+        assert await page.get_attribute("html", "lang") == "de"
+        await german.look("Gridwise Compliance bittet um einen Schlüssel für Raptor Comply (API key)")
+        await page.fill("#key", "sk")
+        await german.look("bittet um einen")
+        await visit.submit(NEVER_MINTED)
+        assert "Raptor Comply sagt, dass dieser Schlüssel nicht gültig ist." in await page.inner_text("#trouble")
+        await german.look("bittet um einen")
+        await visit.submit(world.upstream_keys["acme"])
+        await german.look("Vielen Dank. Der Schlüssel ist angekommen und funktioniert")
+        code = await visit.code()
+        # used, paused, replaced
+        job = await world.job("nightly-sync")
+        await world.grant(job, "acme")
+        await world.proxied(await job.lease("acme"), "/facilities")
+        await page.goto(f"{visit.url}/status/{link[0]}")
+        await german.look("Fügen Sie Ihren Statuscode ein")
+        await page.fill("#status-code", code)
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("tbody th")
+        await german.look("Der Schlüssel ist in Gebrauch")
+        assert re.search(r"\d+\. \w+ \d{4} um \d\d:\d\d MEZ", await page.inner_text(".timeline"))
+        await page.click("text=Schlüssel anhalten")
+        await page.wait_for_selector("tbody th")
+        await german.look("Der Schlüssel ist angehalten")
+        await page.click("text=Schlüssel wieder freigeben")
+        await page.click("text=Neuen Schlüssel übergeben")
+        await german.look("Sie möchten Ihren Schlüssel für Raptor Comply ersetzen")
+        await visit.submit(world.new_key("acme"))
+        # withdrawn
+        await page.click("text=Stand des Schlüssels ansehen")
+        await page.wait_for_selector("tbody th")
+        await german.look("Der Schlüssel ist in Gebrauch")
+        await page.get_by_role("button", name="Schlüssel zurückziehen …").click()
+        await page.wait_for_selector("dialog")
+        await german.look("Der Schlüssel ist in Gebrauch")
+        await page.get_by_role("button", name="Endgültig zurückziehen").click()
+        await page.wait_for_selector("tbody th")
+        await german.look("Der Schlüssel wird nicht mehr benutzt")
+        await visit.open(link)
+        await german.look("Über diesen Link wurde ein Schlüssel übergeben")
+        assert german.looks == 12
+        assert [one for one in visit.complaints if not one.startswith("Failed to load resource")] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted", "chosen"),
+    [
+        ("", "de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("", "fr-FR,fr;q=0.9,de;q=0.4,en;q=0.5", "en"),
+        ("", "en;q=0, DE", "de"),
+        ("", "nl", "en"),
+        ("", "*", "en"),
+        ("", "", "en"),
+        ("", "de;q=high, ;;;,en", "en"),
+        ("?lang=de", "en", "de"),
+        ("?lang=xx", "de", "de"),
+        ("?lang=%3Cscript%3E", "en", "en"),
+    ],
+)
+async def test_the_language_is_what_is_asked_for_or_what_the_browser_says(
+    page_world: tuple[World, str], query: str, accepted: str, chosen: str
+) -> None:
+    world, _ = page_world
+    for page in ("intake", "status"):
+        answer = await world.http.get(f"/{page}/int_{'0' * 32}{query}", headers={"Accept-Language": accepted})
+        assert f'<html lang="{chosen}" dir="ltr">' in answer.text
+        assert answer.headers["content-language"] == chosen
+        assert answer.headers["vary"] == "Accept-Language"
+
+
+async def test_another_language_is_chosen_on_the_page_and_keeps_the_link(visit: Visit) -> None:
+    await visit.world.organization("acme")
+    link = await visit.world.request_key("acme")
+    await visit.open(link)
+    await visit.page.click("#languages >> text=Deutsch")
+    await visit.page.wait_for_selector("h1:has-text('bittet um einen Schlüssel')")
+    assert visit.page.url == f"{visit.url}/intake/{link[0]}?lang=de"
+    await visit.page.reload()
+    await visit.page.wait_for_selector("h1:has-text('bittet um einen Schlüssel')")
+    assert await visit.page.get_attribute("#languages [aria-current]", "lang") == "de"
+    await visit.submit(visit.world.upstream_keys["acme"])
+    # what only this page holds can't be lost by choosing another language
+    assert await visit.page.query_selector("#languages") is None
+    await visit.page.click("text=Stand des Schlüssels ansehen")
+    await visit.page.wait_for_selector("h1:has-text('Der Schlüssel ist in Gebrauch')")
+    assert visit.page.url == f"{visit.url}/status/{link[0]}?lang=de"
+    assert not any(link[1] in f"{one.url}{one.headers}{one.post_data}" for one in visit.requests)
+    assert visit.complaints == []
+
+
+async def test_without_a_script_the_language_can_be_chosen_too(browser: Browser, page_world: tuple[World, str]) -> None:
+    async with visiting(browser, page_world, java_script_enabled=False) as visit:
+        await visit.page.goto(f"{visit.url}{PAGE}")
+        assert await visit.title() == "This page needs JavaScript"
+        await visit.page.click("text=Deutsch")
+        assert await visit.title() == "Diese Seite braucht JavaScript"
+
+
+async def test_a_refusal_that_the_page_does_not_know_is_said_in_the_services_words(visit: Visit) -> None:
+    link, _ = await given(visit)
+    await visit.paste(*link)
+    problem = {"code": "new_kind_of_refusal", "detail": "The service says why."}
+    await visit.page.route("**/pause", lambda route: route.fulfill(status=409, json=problem))
+    await visit.page.click("text=Pause the key")
+    await visit.page.wait_for_selector(".progress:has-text('The service says why.')")
+
+
+FRENCH = """
+[language]
+name = "Français"
+
+[form]
+submit = "Sceller et envoyer </script><script>document.title='ran'</script>\u2028"
+
+[check.too_short]
+one = "il manque un caractère"
+many = "il manque {count} de caractères"
+other = "il manque {count} caractères"
+"""
+
+
+class TestFolder:
+    """With a folder of the vendor's own."""
+
+    @pytest.fixture
+    def page_settings(self, tmp_path: Path) -> dict[str, Any]:
+        folder = tmp_path / "texts"
+        folder.mkdir()
+        (folder / "fr.toml").write_text(FRENCH)
+        (folder / "ar.toml").write_text('[language]\nname = "العربية"\ndirection = "rtl"\n')
+        (folder / "en.toml").write_text('[form]\nhide = "Hide again"\n')
+        return {"texts_dir": folder}
+
+    async def test_a_file_is_a_language_and_what_it_lacks_is_english(
+        self, browser: Browser, page_world: tuple[World, str]
+    ) -> None:
+        async with visiting(browser, page_world, locale="fr-CA") as visit:
+            await visit.world.organization("acme")
+            await visit.open(await visit.world.request_key("acme"))
+            assert await visit.page.get_attribute("html", "lang") == "fr"
+            assert "Gridwise Compliance asks for" in await visit.title()
+            # a text is a text, whatever is in it
+            button = await visit.page.text_content("button[type=submit]")
+            assert button == "Sceller et envoyer </script><script>document.title='ran'</script>\u2028"
+            assert "asks for" in await visit.page.title()
+            await visit.page.fill("#key", "rc_live_" + "a" * 63)
+            assert await visit.page.inner_text("#key-verdict") == "il manque un caractère"
+            await visit.page.fill("#key", "rc_live_" + "a" * 60)
+            assert await visit.page.inner_text("#key-verdict") == "il manque 4 caractères"
+            await visit.page.get_by_role("button", name="Show").click()
+            assert await visit.page.query_selector("text=Hide again") is not None, (
+                "a text of a shipped file was changed"
+            )
+            assert visit.complaints == []
+
+    async def test_a_language_may_be_written_from_right_to_left(self, page_world: tuple[World, str]) -> None:
+        answer = await page_world[0].http.get(f"{PAGE}?lang=ar")
+        assert '<html lang="ar" dir="rtl">' in answer.text
+
+    async def test_what_is_missing_is_known_by_file_and_text(self, page_world: tuple[World, str]) -> None:
+        missing = page_world[0].services.options.texts.missing
+        french, arabic = sorted(missing, reverse=True)
+        assert (Path(french).name, Path(arabic).name) == ("fr.toml", "ar.toml"), "a change of a whole one lacks nothing"
+        assert "form.title" in missing[french]
+        assert "form.submit" not in missing[french]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("fr.toml", "[form\n", "fr.toml is not TOML"),
+        ("fr.toml", b"\xff\xfe", "fr.toml is not UTF-8"),
+        ("fr.toml", '[form]\nsubmitt = "x"\n', "fr.toml: form.submitt: there is no such text; is it form.submit?"),
+        ("fr.toml", '[form]\nsubmit = " "\n', "fr.toml: form.submit: it is empty"),
+        ("fr.toml", "[form]\nsubmit = 7\n", "fr.toml: form.submit: it is no text"),
+        (
+            "fr.toml",
+            '[form]\nopen_provider = "Ouvrir"\n',
+            "fr.toml: form.open_provider: braces are for what is filled in",
+        ),
+        ("fr.toml", '[form]\nsubmit = "Envoyer {key}"\n', "fr.toml: form.submit: braces are for what is filled in"),
+        ("fr.toml", '[form]\nsubmit = "Envoyer {"\n', "fr.toml: form.submit: braces are for what is filled in"),
+        ("fr.toml", '[form.submit]\nfew = "x"\n', "fr.toml: form.submit.few: there is no such text"),
+        ("fr.toml", '[form]\nhide = "Cacher"\n', "fr.toml: language.name: it is missing"),
+        ("fr.toml", '[language]\nname = "F"\ndirection = "down"\n', "fr.toml: language.direction: it is ltr or rtl"),
+        ("french.toml", "", "french.toml: the name is no language's"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_text(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(texts.TextsUnusable) as refused:
+        texts.load(tmp_path)
+    assert said in str(refused.value)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(texts.TextsUnusable, match="none can't be read"):
+        texts.load(tmp_path / "none")
+
+
+async def test_the_texts_on_the_page_are_all_that_its_script_needs(page_world: tuple[World, str]) -> None:
+    answer = await page_world[0].http.get(PAGE)
+    (embedded,) = re.findall(r'<script id="texts" type="application/json">(.*?)</script>', answer.text)
+    assert json.loads(embedded) == SHIPPED.languages["en"].words
