@@ -204,7 +204,7 @@ async def test_moments_name_the_zone_of_who_reads_them(browser: Browser, page_wo
             moments = await visit.page.locator("time").all_inner_texts()
             assert len(moments) > 4
             assert all(moment.endswith(f" {named}") for moment in moments), moments
-            assert "Days go by UTC." in await visit.page.inner_text("main")
+            assert "days go by UTC." in await visit.page.inner_text("main")
 
 
 async def test_what_has_a_word_of_its_own_is_explained(visit: Visit) -> None:

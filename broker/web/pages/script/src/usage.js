@@ -55,8 +55,8 @@ function bars(days) {
       return bar;
     }),
   );
-  const ends = [written(days[0].day), say("usage.most", { most }), written(days[days.length - 1].day)].map((text) => el("span", {}, text));
-  return el("div", { className: "bars" }, svg, el("p", { className: "hint ends", "aria-hidden": "true" }, ends), el("p", { className: "hint" }, say("usage.utc")));
+  const ends = [written(days[0].day), written(days[days.length - 1].day)].map((text) => el("span", {}, text));
+  return el("div", { className: "bars" }, svg, el("p", { className: "hint ends", "aria-hidden": "true" }, ends), el("p", { className: "hint" }, say("usage.most", { most })));
 }
 
 function svgElement(name, attributes) {
