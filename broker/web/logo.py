@@ -1,4 +1,7 @@
-"""The vendor's logo on customers' pages: one local file, read once and served from the broker's own origin."""
+"""The vendor's logo on customers' pages.
+
+It is one local file, read once and served from the broker's own origin.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Texts:
     missing: Mapping[str, tuple[str, ...]]
 
     def choose(self, wanted: str, accepted: str) -> Language:
-        """The language to answer in: the one that was ``wanted`` by its tag, else the best that a reader accepts.
+        """The language of the tag ``wanted``, else the one that the reader likes best.
 
         ``accepted`` is their ``Accept-Language`` (RFC 9110 §12.5.4).
         """
@@ -75,7 +75,9 @@ class Texts:
 
 
 def load(folder: Path | None = None) -> Texts:
-    """The shipped languages, and those of ``folder``, whose files may also change single texts of shipped ones.
+    """The shipped languages, and those of ``folder``.
+
+    A file there may also change single texts of a shipped language.
 
     Raises:
         TextsUnusable: a file can't be read, or a text in it is unknown, empty, or filled in otherwise than in English.

@@ -69,19 +69,13 @@ async def test_the_page_is_as_locked_down_with_a_logo(page_world: tuple[World, s
     assert "unsafe" not in page.headers["content-security-policy"]
 
 
-class TestWithout:
-    """Where the vendor has neither."""
-
-    @pytest.fixture
-    def page_settings(self) -> dict[str, Any]:
-        return {}
-
-    async def test_nothing_stands_in_their_place(self, page_world: tuple[World, str]) -> None:
-        world, _ = page_world
-        page = await world.http.get(PAGE)
-        assert "<img" not in page.text
-        assert "privacy" not in page.text.partition('<script id="texts"')[0]
-        assert (await world.http.get("/static/logo")).status_code == 404
+@pytest.mark.parametrize("page_settings", [{}])
+async def test_without_them_nothing_stands_in_their_place(page_world: tuple[World, str]) -> None:
+    world, _ = page_world
+    page = await world.http.get(PAGE)
+    assert "<img" not in page.text
+    assert "privacy" not in page.text.partition('<script id="texts"')[0]
+    assert (await world.http.get("/static/logo")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ async def static(name: Literal["intake.js", "page.css", "licences.txt"]) -> File
 
 
 def page(name: str, request: Request, wired: Services) -> HTMLResponse:
-    """One of the two pages, ``intake`` or ``status``, in the language that its address or the browser asks for.
+    """One of the two pages, ``intake`` or ``status``; it says nothing about what exists.
 
-    It says nothing about what exists.
+    Its language is the one that its address or the browser asks for.
     """
     texts, options = wired.options.texts, wired.options
     language = texts.choose(request.query_params.get("lang", ""), request.headers.get("accept-language", ""))
