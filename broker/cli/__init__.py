@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from broker.cli.lazily import Entry, Lazily
+from broker.cli.options import Profile
 from broker.cli.plainly import plainly
+from broker.cli.version import version
 
 _KEYS = "Customers and their keys"
 _JOBS = "Jobs"
@@ -13,32 +17,40 @@ _WATCH = "What happened"
 _ACCOUNTS = "Accounts"
 
 
+def _asking(module: str, about: str, panel: str) -> Entry:
+    return Entry(f"broker.cli.{module}", about, panel, account=True)
+
+
 def _hosting(about: str) -> Entry:
     return Entry("broker.cli.hosting", about, "The server", server=True)
 
 
 TABLE = {
-    "org": Entry("broker.cli.org", "Customer organizations.", _KEYS),
-    "key": Entry("broker.cli.key", "Customers' keys.", _KEYS),
-    "rotation": Entry("broker.cli.rotation", "Keys that are being replaced.", _KEYS),
-    "incident": Entry("broker.cli.incident", "Keys that were exposed.", _KEYS),
-    "leak": Entry("broker.cli.leak", "Keys that were found outside.", _KEYS),
-    "scan": Entry("broker.cli.scan", "Find our keys where they should not be.", _KEYS),
-    "provider": Entry("broker.cli.provider", "Upstreams, declared in TOML.", _KEYS),
-    "workload": Entry("broker.cli.workload", "Jobs and their identities.", _JOBS),
-    "grant": Entry("broker.cli.grant", "Who may use what.", _JOBS),
-    "lease": Entry("broker.cli.lease", "Short-lived access.", _JOBS),
+    "org": _asking("org", "Customer organizations.", _KEYS),
+    "key": _asking("key", "Customers' keys.", _KEYS),
+    "rotation": _asking("rotation", "Keys that are being replaced.", _KEYS),
+    "incident": _asking("incident", "Keys that were exposed.", _KEYS),
+    "leak": _asking("leak", "Keys that were found outside.", _KEYS),
+    "scan": _asking("scan", "Find our keys where they should not be.", _KEYS),
+    "provider": _asking("provider", "Upstreams, declared in TOML.", _KEYS),
+    "workload": _asking("workload", "Jobs and their identities.", _JOBS),
+    "grant": _asking("grant", "Who may use what.", _JOBS),
+    "lease": _asking("lease", "Short-lived access.", _JOBS),
     "exec": Entry("broker.cli.exec", "Run a command with leased access in its environment.", _JOBS),
     "token": Entry("broker.cli.token", "Print a job's access token, for programs in other languages.", _JOBS),
-    "audit": Entry("broker.cli.audit", "What happened.", _WATCH),
-    "notice": Entry("broker.cli.notice", "What operators were told.", _WATCH),
-    "webhook": Entry("broker.cli.webhook", "Where notices are posted.", _WATCH),
-    "login": Entry("broker.cli.session", "Keep the address and an operator's token for later commands.", _ACCOUNTS),
-    "operator": Entry("broker.cli.operator", "People's accounts.", _ACCOUNTS),
+    "audit": _asking("audit", "What happened.", _WATCH),
+    "notice": _asking("notice", "What operators were told.", _WATCH),
+    "webhook": _asking("webhook", "Where notices are posted.", _WATCH),
+    "login": _asking("session", "Keep the address and an operator's token for later commands.", _ACCOUNTS),
+    "whoami": _asking("session", "Who you are to which broker", _ACCOUNTS),
+    "logout": _asking("session", "Remove your stored account from this machine.", _ACCOUNTS),
+    "profile": Entry("broker.cli.profile", "Accounts at several brokers.", _ACCOUNTS),
+    "operator": _asking("operator", "People's accounts.", _ACCOUNTS),
+    "version": Entry("broker.cli.version", "The version of this program.", _ACCOUNTS),
     "serve": _hosting("Run the broker."),
     "worker": _hosting("Do the periodic work in a process of its own."),
     "migrate": _hosting("Bring the database to this version's schema."),
-    "doctor": _hosting("Check settings, database, schema, keystore and providers."),
+    "doctor": _hosting("Check settings, database, schema, keystore, providers and who answers at the address"),
     "keystore": _hosting("Master keys, and where they or the keys themselves are kept."),
     "restored": _hosting("Go on with a database that was restored from a backup."),
     "sandbox": _hosting("Serve a stand-in for the upstream Raptor Comply, to try the broker with."),
@@ -48,6 +60,20 @@ TABLE = {
 
 class _Broker(Lazily):
     table = TABLE
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"keybroker {version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Show the version and exit.", is_eager=True, callback=_tell_version, expose_value=False
+    ),
+]
 
 
 def build() -> typer.Typer:
@@ -63,7 +89,7 @@ def build() -> typer.Typer:
     return app
 
 
-def _everywhere() -> None:
+def _everywhere(profile: Profile = None, version: Version = False) -> None:
     """Keybroker: short-lived, audited access to the API keys that customers share."""
 
 

@@ -5,34 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from broker.base import variables
-from broker.cli import running
-from broker.cli.account import Account, AccountUnusable, stored
+from broker.cli import running, whose
+from broker.cli.account import Account, AccountUnusable
 from broker.cli.failing import fail, fail_call
 from broker.client.errors import CallFailed, answer, unreachable
 
 if TYPE_CHECKING:
     import httpx2
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 PROXY = variables.CLIENT_PROXY
 _PAGE = 500
+_GLANCE_S = 2.0
 
 
 def broker_url() -> str:
     """The broker's address: BROKER_URL, the stored account's, or this machine's default."""
-    url = os.environ.get(variables.URL)
-    if not url:
-        account = _stored()
-        url = account.url if account else DEFAULT_URL
-    return url.rstrip("/")
-
-
-def _stored() -> Account | None:
     try:
-        return stored()
+        return whose.address()
     except AccountUnusable as error:
         fail(str(error))
 
@@ -79,26 +71,41 @@ def _asking() -> Iterator[httpx2.Client]:
 
 
 def _authorization() -> dict[str, str]:
-    return {"Authorization": f"Bearer {os.environ.get(variables.TOKEN) or _stored_token()}"}
+    try:
+        return {"Authorization": f"Bearer {whose.token()}"}
+    except AccountUnusable as error:
+        fail(str(error))
 
 
-def _stored_token() -> str:
-    """The stored account's token; it goes to no other broker than the account's."""
-    account = _stored()
-    if account is None:
-        fail("There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`.")
-    if not account.is_for(broker_url()):
-        fail(
-            f"The stored token is for {account.url}, and BROKER_URL names another broker, which doesn't get it. Set "
-            "BROKER_TOKEN to a token of that broker, run `broker login` there, or leave BROKER_URL out."
-        )
-    return account.token
+def glance(path: str, who: Account, **params: str) -> dict[str, Any]:
+    """What a GET as ``who`` answers at once.
+
+    Whatever keeps it from that, this is empty, and nothing is said.
+    """
+    import httpx2  # noqa: PLC0415 - as in `_asking`
+
+    from broker.client.connecting import ProxyUnusable, caller  # noqa: PLC0415 - as in `_asking`
+
+    headers = {"Authorization": f"Bearer {who.token}"}
+    try:
+        with caller(who.url, timeout=_GLANCE_S, proxy=client_proxy()) as http:
+            return answer(http.get(path, params=params, headers=headers))
+    except (httpx2.HTTPError, httpx2.InvalidURL, CallFailed, ProxyUnusable, ValueError):
+        return {}
 
 
 def send(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call without an account; ends the command if it fails."""
     with _asking() as http:
-        return answer(http.request(method, path, **options))
+        return _Answered(answer(http.request(method, path, **options)))
+
+
+class _Answered(dict[str, Any]):
+    """An answer.  If it lacks what is asked for, another service gave it, and the command ends."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        text = f"{broker_url()} answers, but not as a Keybroker: {name!r} is missing. Check the address."
+        fail_call(CallFailed(text, code="not_a_broker"))
 
 
 def pages(path: str, **params: Any) -> Iterator[dict[str, Any]]:

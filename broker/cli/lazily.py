@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
+
+from broker.cli.options import ProfileHere
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
@@ -23,12 +25,14 @@ class Entry(NamedTuple):
     """A command before it is imported.
 
     ``module`` offers it, by ``register(app)`` or as the group ``app``.  ``about`` is the first sentence of its help.
-    ``panel`` is the heading that it stands under.  ``server`` if it needs the server's parts.
+    ``panel`` is the heading that it stands under.  ``account`` if it calls a broker with an operator's account.
+    ``server`` if it needs the server's parts.
     """
 
     module: str
     about: str
     panel: str
+    account: bool = False
     server: bool = False
 
 
@@ -95,4 +99,22 @@ def _imported(name: str, entry: Entry) -> Command:
         module.register(app)
     else:
         app.add_typer(module.app, name=name)
-    return get_group(app).commands[name]
+    command = get_group(app).commands[name]
+    if entry.account:
+        _take_profile(command)
+    return command
+
+
+def _take_profile(command: Command) -> None:
+    """Let ``--profile`` stand at the end, too: whoever types a command thinks of it last."""
+    if isinstance(command, TyperGroup):
+        for inner in command.commands.values():
+            _take_profile(inner)
+        return
+
+    def like(_profile: ProfileHere = None) -> None:
+        """Take what every command takes."""
+
+    app = typer.Typer(add_completion=False)
+    app.command()(like)
+    command.params += get_command(app).params

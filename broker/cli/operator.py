@@ -16,6 +16,7 @@ from broker.cli.api import broker_url, call, pages, send
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.cli.whose import fit_to_send
 from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts.")
@@ -92,7 +93,10 @@ def _greet(made: dict[str, Any], kept: str) -> None:
 
 def login() -> None:
     """Keep the address and an operator's token for later commands: BROKER_URL, and one line of standard input."""
-    token = read_secret("Operator token")
+    try:
+        token = fit_to_send(read_secret("Operator token"), "standard input")
+    except AccountUnusable as error:
+        fail(str(error))
     me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
     try:
         path = remember(broker_url(), token)

@@ -1,12 +1,78 @@
-"""``broker login``."""
+"""``broker login``, ``whoami`` and ``logout``: who you are on this machine."""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from typing import Any
+
 import typer
 
+from broker.base import variables
+from broker.cli import account
+from broker.cli.api import broker_url, call, glance
+from broker.cli.failing import fail
 from broker.cli.operator import login
+from broker.cli.output import AsJson, say, show
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
-    app.command("login")(login)
+    app.command()(login)
+    app.command()(whoami)
+    app.command()(logout)
+
+
+def whoami(as_json: AsJson = False) -> None:
+    """Who you are to which broker: your roles and customers, when your token ends, and where it is from."""
+    me = call("GET", "/v1/operators/me")
+    given = bool(os.environ.get(variables.TOKEN))
+    source = {"profile": None if given else account.profile(), "token_from": "BROKER_TOKEN" if given else "profile"}
+    if as_json:
+        show({**me, "broker": broker_url(), **source}, as_json)
+        return
+    show(
+        {
+            "you are": me["name"],
+            "id": me["id"],
+            "roles": me["roles"],
+            "customers": me["organizations"] or "all",
+            "until": me["expires_at"],
+            "broker": broker_url(),
+            "token from": "BROKER_TOKEN" if given else f"profile {source['profile']}: {account.account_file()}",
+        },
+        as_json,
+    )
+
+
+def logout(as_json: AsJson = False) -> None:
+    """Remove your stored account from this machine. It does not end the token: an admin ends the account."""
+    name = _profile()
+    known: dict[str, Any] = {}
+    with suppress(account.AccountUnusable):  # what can't be read can be removed all the same
+        if kept := account.stored():
+            known = glance("/v1/operators/me", kept)
+    try:
+        removed = account.forget(name)
+    except (account.AccountUnusable, OSError) as error:
+        fail(str(error))
+    if not removed:
+        fail(f"There is no account in the profile {name}; `broker profile list` shows where there is one.")
+    until, operator = known.get("expires_at"), known.get("id")
+    if as_json:
+        show({"profile": name, "removed": True, "operator": operator, "token_valid_until": until}, as_json)
+        return
+    ends = f"works until {until}" if until else "works until it ends"
+    say(
+        f"Removed the account of the profile {name}. Copies of the token {ends}, unless an admin ends the account: "
+        f"`broker operator revoke {operator or 'ID'}`."
+    )
+    if os.environ.get(variables.TOKEN):
+        say("BROKER_TOKEN is set, and commands go on using it.", err=True)
+
+
+def _profile() -> str:
+    try:
+        return account.profile()
+    except account.AccountUnusable as error:
+        fail(str(error))

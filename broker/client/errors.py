@@ -140,7 +140,15 @@ def unreachable(url: str, error: httpx2.HTTPError, proxy: str | None = None, *, 
     ``named_by`` is a sentence that says who named that address.
     """
     cause = printable(str(error)) or type(error).__name__
-    if proxy is None:
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
+        text = f"The certificate of {url} is not trusted ({cause}); SSL_CERT_FILE names a private authority's."
+    elif "[SSL" in cause:
+        text = (
+            f"What answers at {url} does not speak TLS as https:// needs it ({cause}); check the address, and its port."
+        )
+    elif url.startswith("http:") and type(error).__name__ in {"ReadError", "RemoteProtocolError"}:
+        text = f"{url} ended the connection without an answer ({cause}); if it speaks TLS, write https:// before it."
+    elif proxy is None:
         text = f"No answer from {url} ({cause}); does it run there? {named_by}"
     else:
         text = f"No answer from {url} by way of the proxy {_place(proxy)} ({cause}); does the proxy let this pass?"
@@ -176,8 +184,8 @@ def _somebody_else(response: Answer) -> CallFailed:
     seen = ", ".join([str(response.status_code), *(printable(shown) for shown in shows if shown)])
     need = "It wants a sign-in of its own (407). " if response.status_code == 407 else ""
     return CallFailed(
-        f"The answer ({seen}) is not the broker's: a proxy, gateway or sign-in page answered in its place. {need}"
-        "Check the address, and what stands on the way to it.",
+        f"The answer ({seen}) is not the broker's: that is no Keybroker, or a proxy, gateway or sign-in page answered "
+        f"in its place. {need}Check the address with its scheme, and what stands on the way to it.",
         code="not_a_broker",
         status=response.status_code,
         retry_after=_retry_after(response.headers),

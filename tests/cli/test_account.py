@@ -12,6 +12,7 @@ import pytest
 
 from broker.cli.account import Account, remember
 from broker.client.identity import Identity, generate
+from tests.support.certificates import certify, serving_tls
 from tests.support.commands import MINIMAL, run
 
 TOKEN = "kbo_" + "t" * 49
@@ -121,7 +122,7 @@ def test_no_assertion_goes_over_http_but_to_this_machine(tmp_path: Path, words: 
     assert (done.returncode, b"[insecure_address]" in done.stderr) == (1, True), done.stderr
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o602, 0o666])
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o602, 0o666])
 def test_an_account_that_others_read_or_write_is_refused(home: Home, mode: int) -> None:
     if mode == 0o640 and os.geteuid() == 0:
         os.chown(home.file, 12345, 12345)
@@ -160,3 +161,61 @@ def test_where_address_and_token_are_given_no_account_is_read(home: Home, listen
     home.file.chmod(0o666)
     home.said(0, BROKER_URL=listener.url, BROKER_TOKEN="named")
     assert listener.tokens == ["Bearer named"]
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("localhost:8080", "http://localhost:8080"),
+        ("keys.vendor.example", "https://keys.vendor.example"),
+        ("http://", ""),
+        ("http:keys.vendor.example", ""),
+        ("ftp://keys.vendor.example", ""),
+    ],
+)
+def test_an_address_without_its_scheme_is_not_called(home: Home, url: str, meant: str) -> None:
+    said = home.said(1, BROKER_URL=url, BROKER_TOKEN="named")
+    assert "BROKER_URL: write the whole address, with https:// before it" in said
+    assert f"Did you mean {meant}?" in said if meant else "mean" not in said
+
+
+@pytest.mark.parametrize("token", ["kb\u00f6", "kbo_x\n", " kbo_x", "kbo_\u200bx", "kbo x", "kbo_\udcff"])
+def test_what_can_be_no_token_is_sent_nowhere_and_said_to_be_none(home: Home, listener: Listener, token: str) -> None:
+    said = home.said(1, BROKER_URL=listener.url, BROKER_TOKEN=token)
+    assert "BROKER_TOKEN: this is no token" in said
+    assert token not in said
+    file = remember(listener.url, token.encode(errors="replace").decode())
+    if "?" not in file.read_text():
+        assert f"{file}: this is no token" in home.said(1)
+    assert listener.tokens == []
+
+
+def test_another_services_good_answer_is_not_taken_for_the_brokers(home: Home, listener: Listener) -> None:
+    answers = run("whoami", environment={**MINIMAL, "BROKER_URL": listener.url, "BROKER_TOKEN": "named"})
+    assert (answers.returncode, b"Traceback" in answers.stderr) == (3, False)
+    assert f"{listener.url} answers, but not as a Keybroker".encode() in answers.stderr
+
+
+def test_tls_where_none_is_spoken_is_named(home: Home, listener: Listener) -> None:
+    url = listener.url.replace("http:", "https:")
+    assert "does not speak TLS" in home.said(3, BROKER_URL=url, BROKER_TOKEN="named")
+
+
+def test_an_untrusted_certificate_and_http_to_a_tls_port_are_named(home: Home, tmp_path: Path) -> None:
+    with Listener() as server:
+        certify(tmp_path)
+        context = serving_tls(tmp_path)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            port = server.server_port
+            said = home.said(3, BROKER_URL=f"http://127.0.0.1:{port}", BROKER_TOKEN="named")
+            assert "if it speaks TLS, write https:// before it" in said
+            said = home.said(3, BROKER_URL=f"https://127.0.0.1:{port}", BROKER_TOKEN="named")
+            assert "The certificate of" in said
+            assert "SSL_CERT_FILE" in said
+        finally:
+            server.shutdown()
+            serving.join()

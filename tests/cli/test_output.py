@@ -77,8 +77,10 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
     assert "sync\ufffd" in text
 
 
-# Whose words are their own, or an upstream's that is being run; `recover` is the server's.
-_ELSEWHERE = frozenset({"login", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token"})
+# Whose words are their own, or an upstream's that is being run, or this machine's; `recover` is the server's.
+_ELSEWHERE = frozenset(
+    {"login", "logout", "profile", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token"}
+)
 
 
 def test_every_command_shows_any_text_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
