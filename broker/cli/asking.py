@@ -15,7 +15,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def insist(act: str, ends: str, *, yes: bool) -> None:
-    """Ask whether to do ``act``, where ``ends`` says what stops and for whom; ends the command on no.
+    """Ask whether to do ``act``; ends the command on no.  ``ends`` says what stops and for whom.
 
     Nothing is asked if ``yes``.  Without a terminal nobody can be asked, and the answer is no.
     """
@@ -29,7 +29,10 @@ def insist(act: str, ends: str, *, yes: bool) -> None:
 
 
 def insist_on_ending(act: str, path: str, *, yes: bool) -> None:
-    """Ask whether to do ``act``, which ends what the resource at ``path`` carries; the broker is asked what that is."""
+    """Ask whether to do ``act``, which ends what the resource at ``path`` carries.
+
+    The broker is asked what that is.
+    """
     if not yes:
         insist(act, _words(call("GET", f"{path}/dependents")), yes=yes)
 

@@ -21,7 +21,10 @@ _PROBLEM = "urn:keybroker:problem:"
 
 
 class Status(IntEnum):
-    """The exit status of every command but ``exec`` (the status of what it ran) and ``scan`` (what was found)."""
+    """The exit status of a command.
+
+    ``exec`` ends with the status of what it ran, and ``scan`` tells what it found.
+    """
 
     REFUSED = 1
     USAGE = 2

@@ -26,7 +26,9 @@ _FORM: Options = {
 def prints_list(
     columns: Columns, row: Callable[[Item], Item] = lambda item: item
 ) -> Callable[[Callable[..., Iterable[Item]]], Callable[..., None]]:
-    """Make a command of a function that returns items: it prints them, and takes --limit, --all, --wide and --json.
+    """Make a command of a function that returns items.
+
+    It prints them, and takes --limit, --all, --wide and --json.
 
     Args:
         columns: of the table.

@@ -48,9 +48,10 @@ _BAD = {"revoked", "destroyed", "expired", "cancelled", "denied", "failing", "go
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a list: those that are always there, then those that are there if the terminal has room.
+    """The columns of a list.
 
-    Both are names with spaces between, in the order of what people need first: what they type comes first.
+    Some are always there; ``more`` are there if the terminal has room.  Both are names with spaces between.
+    What people type comes first.
     """
 
     always: str
@@ -186,7 +187,10 @@ def _print(console: Console, cells: Sequence[Text], widths: Sequence[int]) -> No
 
 
 def _wrapped(text: Text, width: int | None) -> Iterator[Text]:
-    """The text in lines of at most ``width`` cells, broken between words only: a longer word is a line of its own."""
+    """The text in lines of at most ``width`` cells, broken between words only.
+
+    A longer word is a line of its own.
+    """
     line = ""
     for word in text.plain.split(" "):
         if width is not None and line and cell_len(f"{line} {word}") > width:

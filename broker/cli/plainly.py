@@ -1,4 +1,7 @@
-"""How the program ends if something of the machine fails under a command: a full disk, a closed pipe, a folder."""
+"""How the program ends if the machine fails under a command.
+
+That is a full disk, a closed pipe, a folder that can't be written.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from broker.cli.output import say
 
@@ -20,7 +24,7 @@ def plainly() -> Iterator[None]:
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError):  # a name that the encoding lacks is no reason to fail
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of another kind lacks it
     try:
         yield
         sys.stdout.flush()
@@ -37,12 +41,12 @@ def plainly() -> Iterator[None]:
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _drop(stream: object) -> None:
+def _drop(stream: TextIO) -> None:
     """Lose what the stream still holds, which Python would try to write once more at its end."""
     with suppress(OSError, ValueError, AttributeError):
-        stream.flush()  # type: ignore[attr-defined]
+        stream.flush()
         return
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -61,7 +61,7 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _fail_of_machine(error: OSError) -> NoReturn:
-    """End the command with what failed: a file, the database, or what the command itself prints to."""
+    """End the command with what failed: a file, the database, or what it prints to."""
     if error.filename:
         fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
     if error.errno in _OF_STREAMS:

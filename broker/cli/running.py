@@ -13,7 +13,10 @@ _FORM = frozenset({"as_json", "wide", "limit", "every", "proxy", "identity", "pr
 
 
 def begin(context: typer.Context, as_json: bool) -> bool:
-    """Remember the command; the callback of its ``--json``, which is read before every other option."""
+    """Remember the command.
+
+    It is the callback of ``--json``, which is read before every other option.
+    """
     _running.set(context)
     context.meta["json"] = as_json
     return as_json

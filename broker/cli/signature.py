@@ -1,4 +1,4 @@
-"""Options that several commands share, given to each of them: typer reads a function's signature."""
+"""Options that several commands share: typer reads them from a function's signature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Options = Mapping[str, tuple[Any, Any]]
 def take_options(
     command: Callable[..., None], of: Callable[..., Any], *, before: Options | None = None, after: Options | None = None
 ) -> None:
-    """Give ``command`` the options of the function ``of``, with those of ``before`` and ``after`` around them.
+    """Give ``command`` the options of ``of``, between those of ``before`` and ``after``.
 
-    Options of ``of`` that aren't options, as ``before`` decides on them, have an underscore in front.
+    A parameter of ``of`` that begins with an underscore is no option: ``command`` decides on it.
     """
     hints = get_type_hints(of, include_extras=True)
     own = [
@@ -24,7 +24,7 @@ def take_options(
         if not option.name.startswith("_")
     ]
     options = [*_parameters(before or {}), *own, *_parameters(after or {})]
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what inspect looks for first
         [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
     )
     command.__annotations__ = {option.name: option.annotation for option in options} | {"return": None}

@@ -68,9 +68,10 @@ def add(
 
 
 def _to_register(path: Path, alg: Algorithm) -> Identity:
-    """A new key pair in its file, before anything is sent: what is registered can't be without its private half.
+    """A new key pair in its file, before anything is sent.
 
-    If a run before this one got no answer, its key pair is taken.
+    So nothing is registered whose private half isn't kept.  If a run before this one got no answer, its key pair is
+    taken.
     """
     from broker.client.identity import UNREGISTERED, Identity, generate  # noqa: PLC0415 - as above
 

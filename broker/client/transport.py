@@ -56,7 +56,10 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
 
 
 def _told(response: httpx2.Response, content: bytes) -> httpx2.Response:
-    """The answer with the broker's reason; a read one is made again, for the client to read and time."""
+    """The answer with the broker's reason.
+
+    One that was read is made again, for the client to read and time.
+    """
     extensions = reasons.extensions(response, content)
     if not content:
         response.extensions = extensions

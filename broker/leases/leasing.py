@@ -341,7 +341,9 @@ class Leasing:
         return ended
 
     async def page(self, session: AsyncSession, wanted: Sought, *, now: Millis, limit: int) -> list[Lease]:
-        """The leases that are wanted at ``now``, ``limit`` at most, as far as the session may see them.
+        """The leases that are wanted at ``now``, as far as the session may see them.
+
+        There are ``limit`` at most.
 
         There are none for an organization (id or slug) that isn't there.
         """

@@ -56,4 +56,4 @@ def test_every_variable_that_a_command_reads_is_one_that_the_server_knows() -> N
     for path in (*root.glob("cli/**/*.py"), *root.glob("client/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and re.fullmatch("BROKER_[A-Z_]+", repr(node.value)[1:-1]):
-                pytest.fail(f"{path.name}: take {node.value} from broker.base.variables")
+                pytest.fail(f"{path.name}: take {node.value!r} from broker.base.variables")

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import logging
-import socket
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,11 +20,9 @@ from broker.base.db import Database
 from broker.base.logs import configure
 from broker.identity import operators
 from broker.keystore.keystore import KeystoreUnavailable
-from broker.keystore.local import MasterKeys
 from broker.keystore.vault.connection import Address
 from broker.keystore.vault.login import TokenFile
 from broker.keystore.vault.server import Vault
-from tests.support.commands import MINIMAL, run
 from tests.support.world import World
 
 SECRET = "hvs.CAESIJ-planted"
@@ -228,22 +225,3 @@ def test_a_librarys_chatter_is_no_line(lines: Lines) -> None:
     noisy.setLevel(logging.DEBUG)
     noisy.info("header %s", SECRET)
     assert lines() == []
-
-
-@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["one", "two"])
-def test_a_used_port_is_said_in_json(tmp_path: Path, postgres_url: str, more: list[str]) -> None:
-    MasterKeys({}, "").with_new_key().write_file(tmp_path / "master-keys.toml")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        environment = {
-            **MINIMAL,
-            "BROKER_STATE_DIR": str(tmp_path),
-            "BROKER_DATABASE_URL": postgres_url,
-            "BROKER_PUBLIC_URL": f"http://127.0.0.1:{port}",
-            "BROKER_PORT": str(port),
-        }
-        ended = run("serve", *more, environment=environment, directory=tmp_path)
-    assert ended.returncode != 0
-    said = [json.loads(line) for line in ended.stderr.decode().splitlines()]
-    (line,) = [line for line in said if line.get("logger") == "uvicorn.error"]
-    assert "address already in use" in line["event"].lower()

@@ -9,8 +9,8 @@ from pathlib import Path
 import broker
 
 ROOT = Path(broker.__file__).parent
-# It plays somebody else's service, whose words are its own.
-_SOMEBODY_ELSES = "sandbox"
+# The one plays somebody else's service, whose words are its own; the other calls the API, as a program elsewhere does.
+_SOMEBODY_ELSES = frozenset({"sandbox", "cli"})
 
 
 def bare_states(source: str) -> list[int]:
@@ -69,7 +69,7 @@ def test_no_state_is_a_bare_word() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in sorted(ROOT.rglob("*.py"))
-        if path.relative_to(ROOT).parts[0] != _SOMEBODY_ELSES
+        if path.relative_to(ROOT).parts[0] not in _SOMEBODY_ELSES
         for line in bare_states(path.read_text())
     ]
     assert found == []

@@ -24,16 +24,6 @@ ROOT = Path(__file__).parents[2]
 _DONE = "line done: "
 # Every line is a process of its own, and most start Python: a busy machine needs minutes.
 _WITHIN = pytest.mark.timeout(300)
-_PYTHON = "python3 -c 'from broker.client.client import Client; from broker.client.identity import read; "
-_PYTHON += 'from pathlib import Path; job = read(Path("nightly-sync.identity.json")); '
-# Until these commands are there.
-_STANDS_IN = {
-    "broker token --identity nightly-sync.identity.json --assertion": f"{_PYTHON}print(job.assertion())'",
-    "broker token --identity nightly-sync.identity.json": f"{_PYTHON}print(Client(job).token())'",
-    "broker key revoke --org acme --provider raptor-comply": "broker key revoke $(broker key list --org acme --json "
-    """| python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["credential"])')""",
-    " --yes": "",
-}
 
 
 @dataclass
@@ -80,8 +70,6 @@ class PastedShell:
 
     def _on_own_ports(self, text: str) -> str:
         text = re.sub("broker sandbox (?=>|--providers)", f"broker sandbox --port {self.sandbox_port} ", text)
-        for written, stands_in in _STANDS_IN.items():
-            text = text.replace(written, stands_in)
         return text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
 
     def said_by(self, start: str) -> str:

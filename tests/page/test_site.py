@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,12 @@ GENERATOR = ROOT / ".venv-docs" / "bin" / "sphinx-build"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not GENERATOR.exists():
         pytest.skip("no generator of the site here; `make test` and `make docs` install it")
     made = tmp_path_factory.mktemp("site")
-    command = [GENERATOR, "--fail-on-warning", "--quiet", "--conf-dir", "docs", "--doctree-dir", made / "kept", "."]
+    command: list[str | Path] = [GENERATOR, "--fail-on-warning", "--quiet", "--conf-dir", "docs"]
+    command += ["--doctree-dir", made / "kept", "."]
     done = subprocess.run([*command, made / "site"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return (made / "site").as_uri()

@@ -37,7 +37,7 @@ def _below(name: str, command: Command, context: Any) -> Iterator[tuple[str, Com
     if name != "broker":
         yield name, command, context
     for one in command.list_commands(context):
-        inner = command.get_command(context, one)
+        inner = command.commands[one]
         if inner.hidden:
             continue
         below = inner.make_context(one, [], parent=context, resilient_parsing=True)

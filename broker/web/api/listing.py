@@ -1,4 +1,4 @@
-"""Lists: one page by id, the way every list of the API pages, and what all of them are narrowed by."""
+"""Lists: one page by id, as every list of the API pages, and what narrows them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def rows_of(
     cursor: str,
     order: Literal["oldest", "newest"] = "oldest",
 ) -> Sequence[Row]:
-    """The rows of ``query`` after ``cursor``, in the order of ``key``, which is that of their making.
+    """The rows of ``query`` after ``cursor``, in the order of ``key``.
 
-    There is one more than ``limit`` if there is a next page.
+    That is the order of their making.  There is one more than ``limit`` if there is a next page.
 
     Raises:
         Invalid: the cursor is not one of ours.
@@ -46,7 +46,10 @@ async def rows_of(
 
 
 def narrowed(query: Select[Row], *wanted: tuple[InstrumentedAttribute[Any], object]) -> Select[Row]:
-    """Only the rows of ``query`` whose columns have the values that are wanted; None stands for any."""
+    """Only the rows of ``query`` whose columns have the values that are wanted.
+
+    None stands for any.
+    """
     return query.where(*(column == value for column, value in wanted if value is not None))
 
 
