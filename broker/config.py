@@ -14,7 +14,7 @@ from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from broker.base import address, closed, variables
 from broker.base.mailbox import NotAMailbox, mailbox
+from broker.base.wording import wording
 
 _PREFIX = "BROKER_"
 # Where settings are.
@@ -334,9 +335,7 @@ def load(**given: object) -> Settings:
         _look_at_sources()
         return Settings(**given)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
-        # A check of several settings together names, as its type, the one to fix.
-        lines = [_fix(str((*item["loc"], item["type"])[0]), item["type"], item["msg"]) for item in error.errors()]
-        raise SettingsUnusable("\n".join(lines)) from None
+        raise SettingsUnusable("\n".join(map(_fix, error.errors()))) from None
     except (SettingsError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsUnusable(_unreadable(error)) from None
 
@@ -399,9 +398,11 @@ def _secrets() -> frozenset[str]:
     return frozenset(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation))
 
 
-def _fix(field: str, kind: str, message: str) -> str:
+def _fix(item: ErrorDetails) -> str:
+    # A check of several settings together names, as its type, the one to fix.
+    field = str((*item["loc"], item["type"])[0])
     name = f"{_PREFIX}{field.upper()}"
-    if kind == "extra_forbidden":
+    if item["type"] == "extra_forbidden":
         return _no_such(name)
     description = Settings.model_fields[field].description if field in Settings.model_fields else ""
-    return f"{name}: {message.removeprefix('Value error, ')} ({description})"
+    return f"{name}: {wording(item)} ({description})"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from broker.base.wording import wording
 from broker.providers.schema import FAULTS
 
 _KINDS_OF_AUTH = frozenset({"header", "query", "basic"})
@@ -42,11 +43,7 @@ def _faults(item: ErrorDetails) -> Iterator[tuple[str, str]]:
         return
     if kind.startswith("union_tag"):
         where.append("placement")
-    yield _dotted(where), _FIXES.get(kind) or _words(item["msg"])
-
-
-def _words(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    yield _dotted(where), _FIXES.get(kind) or wording(item)
 
 
 def _dotted(where: list[int | str]) -> str:

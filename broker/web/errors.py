@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from broker.base.errors import BrokerError, Conflict, Unauthenticated
 from broker.base.faults import is_away
+from broker.base.wording import wording
 from broker.keystore.genuine import RowAltered
 from broker.keystore.keystore import CannotOpen
 from broker.notifications.altered import report
@@ -26,6 +27,7 @@ from broker.notifications.altered import report
 _log = structlog.get_logger()
 # A field's name can be the caller's own text, even a misplaced key; ours look like this.
 _FIELD = re.compile(r"[a-z_-]{1,30}|[A-Za-z]+(?:-[A-Za-z]+)+|[0-9]{1,6}")
+_PART = re.compile(r"^(path|query|header)\.")
 _CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 PROBLEM = {
@@ -82,12 +84,13 @@ async def _invalid_request(_request: Request | None, error: Exception) -> JSONRe
     # This says only which field and what is wrong: pydantic's own report repeats the input, which may hold a key.
     fields = [
         {
-            "field": ".".join(_name(part) for part in item["loc"] if part != "body") or "body",
-            "problem": str(item["msg"]),
+            "field": ".".join(_name(part) for part in item["loc"] if part not in {"body", "[key]"}) or "body",
+            "problem": wording(item),
         }
         for item in error.errors()
     ]
-    detail = "; ".join(f"{field['field']}: {field['problem']}" for field in fields[:5])
+    # Who reads this knows the fields' names; in which part of the request each is, is for programs.
+    detail = "; ".join(f"{_PART.sub('', field['field'])}: {field['problem']}" for field in fields[:5])
     return problem(422, "invalid", "A field is not valid", detail, {"errors": fields[:20]})
 
 

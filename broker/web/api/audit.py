@@ -26,7 +26,12 @@ from broker.web.api.fields import (
     milliseconds,
     page,
 )
+from broker.web.api.forms import Form
 from broker.web.callers import BySecurityRole
+
+_KIND = Form(
+    r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", "write a kind of events such as lease.issued, or a group such as lease.*", 60
+)
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
@@ -67,9 +72,7 @@ async def events(
     limit: Limit = 100,
     cursor: Cursor = "",
     organization: Annotated[Reference | None, Query()] = None,
-    kind: Annotated[
-        str | None, Query(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", max_length=60, description="Or a group: `lease.*`.")
-    ] = None,
+    kind: Annotated[Annotated[str, _KIND] | None, Query(description="Or a group: `lease.*`.")] = None,
     actor: Annotated[Name | None, Query(description="The actor's id.")] = None,
     credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
     lease: Annotated[IdSought[LeaseId] | None, Query()] = None,

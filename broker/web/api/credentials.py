@@ -28,11 +28,11 @@ from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.web.api.fields import (
     Body,
-    Contact,
     Cursor,
     IdPath,
     Label,
     Limit,
+    MaybeContact,
     Page,
     Reason,
     Reference,
@@ -59,7 +59,7 @@ class NewKey(Body):
     label: Label = "default"
     key: Annotated[SecretStr, Field(min_length=1, max_length=16_384)]
     variables: Annotated[Variables, Field(default_factory=dict)]
-    contact: Annotated[Contact | Literal[""], Field(description="The Organization Admin's e-mail address.")] = ""
+    contact: Annotated[MaybeContact, Field(description="The Organization Admin's e-mail address.")] = ""
 
 
 class VersionView(View):

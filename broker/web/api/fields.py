@@ -24,7 +24,9 @@ from broker.base.clock import Millis, rfc3339
 from broker.base.errors import Invalid
 from broker.base.mailbox import mailbox
 from broker.base.shown import is_shown
+from broker.base.wording import wording
 from broker.formats import base64url, ids
+from broker.web.api.forms import Form, FormOfId
 
 # The first and last time that both forms hold: milliseconds since the epoch, RFC 3339 with a year of four digits.
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -69,23 +71,40 @@ def _within_years(moment: datetime) -> datetime:
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 Note = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_printable)]
 _note: TypeAdapter[str] = TypeAdapter(Note)
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Label = Annotated[
+    str,
+    Form(
+        r"^[a-z0-9][a-z0-9-]{0,62}$",
+        "write small letters, digits and hyphens, such as acme-power: 63 at most, a letter or digit first",
+    ),
+]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
-Reference = Annotated[ids.Reference, StringConstraints(pattern=_NAME)]
-ReferencePath = Annotated[ids.Reference, Path(pattern=_NAME, description="Id or name.")]
+_OF_NAMES = "letters, digits, dots, hyphens and underscores, such as acme-power: 80 at most, a letter or digit first"
+Name = Annotated[str, Form(_NAME, f"write {_OF_NAMES}")]
+_REFERENCE = Form(_NAME, f"write an id, or a name of {_OF_NAMES}")
+Reference = Annotated[ids.Reference, _REFERENCE]
+ReferencePath = Annotated[ids.Reference, _REFERENCE, Path(description="Id or name.")]
 # By whose id a list is narrowed.
-IdSought = Annotated[ids.Id, StringConstraints(pattern=_NAME)]
+IdSought = Annotated[ids.Id, FormOfId(_NAME, "write an id")]
 # What is asked for as one, and has the form of an id; whether there is such a thing is the look-up's to say.
-IdPath = Annotated[ids.Id, Path(pattern=r"^[a-z]{3}_[0-9a-f]{32}$", description="Id.")]
-Base64Url = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=60_000)]
-Contact = Annotated[
-    str, StringConstraints(pattern=r"^[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}$"), AfterValidator(mailbox)
+IdPath = Annotated[ids.Id, FormOfId(r"^[a-z]{3}_[0-9a-f]{32}$", "this is no id"), Path(description="Id.")]
+Base64Url = Annotated[
+    str, Form(r"^[A-Za-z0-9_-]*$", "write base64url without padding, of 60,000 characters at most", 60_000)
+]
+_CONTACT = r"[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,190}"
+_ONE_MAILBOX = "write one e-mail address, such as admin@acme.example"
+Contact = Annotated[str, Form(f"^{_CONTACT}$", _ONE_MAILBOX), AfterValidator(mailbox)]
+MaybeContact = Annotated[
+    str, Form(f"^({_CONTACT})?$", _ONE_MAILBOX), AfterValidator(lambda text: text and mailbox(text))
 ]
 Moment = Annotated[AwareDatetime, AfterValidator(_within_years)]
 Variables = Annotated[dict[Name, Line], Field(max_length=8)]
 Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
-Cursor = Annotated[str, Query(max_length=120, pattern=r"^[A-Za-z0-9_=-]*$", description="`next` of the page before.")]
+Cursor = Annotated[
+    str,
+    Form(r"^[A-Za-z0-9_=-]*$", "is not one of ours; take `next` of the page before", 120),
+    Query(description="`next` of the page before."),
+]
 
 Row = TypeVar("Row")
 Shown = TypeVar("Shown")
@@ -122,7 +141,7 @@ def header_note(value: str, name: str) -> str:
     try:
         return _note.validate_python(value)
     except ValidationError as error:
-        raise Invalid(f"{name}: {error.errors()[0]['msg']}.") from None
+        raise Invalid(f"{name}: {wording(error.errors()[0])}.") from None
 
 
 def milliseconds(moment: datetime | None) -> Millis | None:

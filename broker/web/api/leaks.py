@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from sqlalchemy import select
 
 from broker.audit.events import Event
@@ -15,6 +15,7 @@ from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
+from broker.web.api.forms import Form
 from broker.web.api.listing import Order, OrganizationSought, rows_of
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
@@ -22,7 +23,7 @@ from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1/leaks", tags=["leaks"])
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Form(r"^[0-9a-f]{64}$", "write 64 hexadecimal digits in small letters, a SHA-256 digest")]
 
 
 class CandidateBody(Body):

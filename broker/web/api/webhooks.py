@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +20,7 @@ from broker.notifications.webhooks import Endpoint
 from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
+from broker.web.api.forms import Form
 from broker.web.api.listing import narrowed, rows_of
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
@@ -30,7 +31,10 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 class NewWebhook(Body):
     """Where to post which notices."""
 
-    url: Annotated[str, StringConstraints(min_length=8, max_length=2_000)]
+    url: Annotated[
+        str,
+        Form("^.{8,2000}$", "write an https:// address of 2,000 characters at most, such as https://x.example/keys"),
+    ]
     format: Annotated[
         Literal["standard", "slack"], Field(description="Standard Webhooks, signed; or the JSON that Slack takes.")
     ] = "standard"

@@ -30,6 +30,7 @@ from broker.organizations import commands as organizations
 from broker.providers.definition import Definition
 from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
+from broker.web.api.forms import Form
 from broker.web.callers import address
 from broker.web.services import Services, Wired
 
@@ -55,7 +56,9 @@ _PAGE_HEADERS = {
 }
 
 ConstantProof = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_-]{43}$", description="Of links of version 1: SHA-256 proof of the secret.")
+    str,
+    Form(r"^[A-Za-z0-9_-]{43}$", "write 43 characters of base64url"),
+    Field(description="Of links of version 1: SHA-256 proof of the secret."),
 ]
 
 
