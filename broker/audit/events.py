@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
     "organization.created": "A customer organization was added.",
     "organization.revoked": "A customer organization was cut off, with all its credentials.",
     "organization.policy_changed": "How often an organization's keys are replaced was changed.",
+    "organization.renamed": "A customer organization's name was corrected.",
     "workload.created": "A job was registered.",
     "workload.key_added": "A job got another key pair.",
     "workload.revoked": "A job was ended.",

@@ -54,6 +54,16 @@ def policy(
 
 
 @app.command()
+def rename(
+    organization: Annotated[str, typer.Argument(help="Its slug or id.")],
+    name: Annotated[str, typer.Argument(help="As the customer writes it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Correct an organization's name; the slug stays."""
+    show(call("POST", f"/v1/organizations/{organization}/name", json={"name": name}), as_json)
+
+
+@app.command()
 def revoke(
     organization: Organization,
     reason: Annotated[str, typer.Option(help="For the record.")] = "",

@@ -38,8 +38,7 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     if not _SLUG.fullmatch(slug):
         raise Invalid("slug: use 1 to 63 lower-case letters, digits and inner dashes, for example acme-power.")
     for field, given in (("slug", slug), ("name", name)):
-        if ids.is_like_an_id(given):
-            raise Invalid(f"{field}: has the form of an id; choose another.")
+        _refuse_id(field, given)
     if await session.scalar(select(OrganizationRow.id).where(OrganizationRow.slug == slug)):
         raise Conflict(f"slug: an organization {slug!r} exists already; choose another.")
     row = OrganizationRow(
@@ -48,6 +47,11 @@ async def create(session: AsyncSession, actor: Actor, *, slug: str, name: str, n
     session.add(row)
     await record(session, Event.about(row, "organization.created", actor, now, note=f"{slug}: {name}"))
     return row
+
+
+def _refuse_id(field: str, given: str) -> None:
+    if ids.is_like_an_id(given):
+        raise Invalid(f"{field}: has the form of an id; choose another.")
 
 
 def referred(reference: Reference | OrganizationId) -> ColumnElement[bool]:
@@ -99,6 +103,25 @@ async def set_policy(
     row.rotation_days = rotation_days
     note = f"rotation_days={rotation_days}"
     await record(session, Event.about(row, "organization.policy_changed", actor, now, note=note))
+    return row
+
+
+async def rename(
+    session: AsyncSession, actor: Actor, reference: Reference, *, name: str, now: Millis
+) -> OrganizationRow:
+    """Correct an organization's name, as people read it.  Idempotent.
+
+    The slug stays, as commands and jobs name the organization by it.
+
+    Raises:
+        As :func:`find`. Invalid: the name has the form of an id.
+    """
+    _refuse_id("name", name)
+    row = await find(session, reference)
+    if row.name != name:
+        note = f"{row.name} -> {name}"
+        row.name = name
+        await record(session, Event.about(row, "organization.renamed", actor, now, note=note))
     return row
 
 

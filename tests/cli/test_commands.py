@@ -179,6 +179,7 @@ def life(bench: CliBench) -> None:
 
     # policies and views
     assert shell.json("org", "policy", "acme", "--rotation-days", "20")["rotation_days"] == 20
+    assert shell.json("org", "rename", "acme", "Acme Power Ltd")["name"] == "Acme Power Ltd"
     assert [one["credential"] for one in shell.json("key", "list", "--only", "due_soon")] == [credential]
     assert shell.json("key", "policy", credential, "--rotation-days", "90")["rotation_days"] == 90
     assert shell.json("key", "list", "--only", "due_soon") == []

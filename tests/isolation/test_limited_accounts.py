@@ -66,6 +66,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "revoke": {"reason": "x"},
     "renew": {"ttl": 60},
     "policy": {},
+    "name": {"name": "x"},
     "link": {},
     "rotate": {"contact": "admin@acme.example"},
     "rollback": {},

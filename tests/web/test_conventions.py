@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -48,6 +49,25 @@ async def test_a_key_that_the_release_before_was_given_answers_the_same(
     assert await world.call("POST", "/v1/organizations", status=201, json=body, headers=KEY) == first
     other = await world.call("POST", "/v1/organizations", status=422, json={"slug": "b", "name": "B"}, headers=KEY)
     assert "Idempotency-Key" in other["detail"]
+
+
+async def test_a_customers_name_is_corrected_on_the_record_and_its_slug_stays(world: World) -> None:
+    made = await world.call("POST", "/v1/organizations", status=201, json={"slug": "acme", "name": "Acne Power"})
+    for _ in range(2):  # the second time changes nothing
+        named = await world.call("POST", "/v1/organizations/acme/name", json={"name": "Acme Power"})
+        assert named == {**made, "name": "Acme Power"}
+    (event,) = await world.events(kind="organization.renamed")
+    assert (event["core"]["organization"], event["personal"]["note"]) == (made["id"], "Acne Power -> Acme Power")
+    assert await world.call("GET", "/v1/organizations/acme") == named, "it is still vouched for"
+    refused = await world.call("POST", "/v1/organizations/acme/name", status=422, json={"name": made["id"]})
+    assert refused["detail"] == "name: has the form of an id; choose another."
+    await world.call("POST", "/v1/organizations/nobody/name", status=404, json={"name": "x"})
+
+
+async def test_what_was_looked_for_in_the_record_is_on_it_as_json(world: World) -> None:
+    await world.items("/v1/audit/events", kind="lease.*", decision="denied", limit=10)
+    event = (await world.events(kind="audit.read"))[0]
+    assert json.loads(event["personal"]["note"]) == {"kind": "lease.*", "decision": "denied"}
 
 
 async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> None:

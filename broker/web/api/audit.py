@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -103,10 +105,15 @@ async def events(
         newest=order == "newest",
     )
     await wired.parts.audit.append(
-        Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=repr(wanted))
+        Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=_asked(wanted))
     )
     found = await search(wired.parts.db, call.scope, wanted, limit + 1)
     return page(found, limit, show, lambda recorded: str(recorded.index))
+
+
+def _asked(wanted: Filter) -> str:
+    """What was looked for, as JSON, for the record."""
+    return json.dumps({name: value for name, value in asdict(wanted).items() if value not in {"", None, False}})
 
 
 def _index(cursor: str) -> int | None:

@@ -121,6 +121,22 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole
     return await call.change(body, work)
 
 
+class NewName(Body):
+    """A customer's name, as people read it."""
+
+    name: Line
+
+
+@router.post("/{organization}/name", response_model=OrganizationView)
+async def rename(organization: ReferencePath, body: NewName, call: ByOperatorRole) -> Response:
+    """Correct the organization's name; its slug stays."""
+
+    async def work(session: AsyncSession) -> OrganizationView:
+        return show(await organizations.rename(session, call.actor, organization, name=body.name, now=call.now))
+
+    return await call.change(body, work)
+
+
 @router.post("/{organization}/revoke", summary="Revoke an organization", response_model=OrganizationView)
 async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an organization off, and its credentials: no lease, use or submission under it once this is answered."""
