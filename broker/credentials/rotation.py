@@ -289,8 +289,34 @@ def require(row: RotationRow, step: RotationStep) -> RotationState:
     """Where a step leads; raises RotationRefused if the rotation's state doesn't have it."""
     following = next_state(RotationState(row.state), step)
     if isinstance(following, Unlawful):
-        raise RotationRefused(
-            f"The rotation is '{row.state}', which has no step '{step}'; `broker rotation list` shows where it is.",
-            move=following.name,
-        )
+        raise RotationRefused(f"The rotation is '{row.state}': {_instead(row, step)}.", move=following.name)
     return following
+
+
+# What operators can decide, and the command for it.
+_DECISIONS: Mapping[RotationStep, str] = {
+    RotationStep.PROMOTE: "promote",
+    RotationStep.ROLL_BACK: "rollback",
+    RotationStep.CANCEL: "cancel",
+}
+_AWAITED: Mapping[RotationState, str] = {
+    RotationState.REQUESTED: "wait for the customer's key",
+    RotationState.VERIFYING: "wait until the new key is checked",
+    RotationState.FAILING: "wait until the upstream takes the new key",
+}
+
+
+def _instead(row: RotationRow, step: RotationStep) -> str:
+    """What can be done with a rotation that doesn't have this step in its state."""
+    state = RotationState(row.state)
+    able = [
+        f"`broker rotation {command} {row.id}`"
+        for decision, command in _DECISIONS.items()
+        if not isinstance(next_state(state, decision), Unlawful)
+    ]
+    if not able:
+        return f"it is over. `broker key rotate {row.credential_id}` begins another one"
+    awaited = [_AWAITED[state]] if state in _AWAITED else []
+    return f"it has nothing to {_DECISIONS.get(step, step).replace('rollback', 'roll back')}. Instead, " + ", or ".join(
+        [*awaited, *able]
+    )

@@ -275,6 +275,27 @@ async def test_steps_that_the_state_does_not_have_are_refused_by_name(world: Wor
     assert await refused("cancel") == "cancel_from_completed"
 
 
+async def test_a_refused_step_says_what_can_be_done_instead(world: World, acme: str) -> None:
+    rotation, intake, secret = await world.rotate(acme)
+    to = rotation["id"]
+
+    async def told(step: str) -> str:
+        answer = await world.call(
+            "POST", f"/v1/rotations/{to}/{step}", status=409, json=None if step == "promote" else {}
+        )
+        return str(answer["detail"])
+
+    instead = f"Instead, wait for the customer's key, or `broker rotation cancel {to}`."
+    assert await told("promote") == f"The rotation is 'requested': it has nothing to promote. {instead}"
+    assert await told("rollback") == f"The rotation is 'requested': it has nothing to roll back. {instead}"
+    await world.submit(intake, secret, world.new_key("acme"))
+    assert (await told("cancel")).endswith(
+        f"nothing to cancel. Instead, `broker rotation promote {to}`, or `broker rotation rollback {to}`."
+    )
+    await world.call("POST", f"/v1/rotations/{to}/promote")
+    assert (await told("cancel")).endswith(f"it is over. `broker key rotate {acme}` begins another one.")
+
+
 async def test_a_cancelled_rotation_leaves_the_old_key_and_kills_its_link(world: World, acme: str) -> None:
     rotation, intake, secret = await world.rotate(acme)
     await world.call("POST", f"/v1/rotations/{rotation['id']}/cancel", json={})
