@@ -51,7 +51,16 @@ _TRIES = 4
 REMEMBERED = 20_000
 
 
-KEY_REVOKED = Denied("key_revoked", "The key behind this lease was revoked; ask for a new lease.")
+def key_revoked(snapshot: AccessSnapshot) -> Denied:
+    """The refusal of a lease whose key was revoked; it sends to a new one only if there is a key."""
+    known = snapshot.policy_input
+    another = known.credential_active and known.version is not None
+    fix = (
+        "ask for a new lease, which has the key that is in use now."
+        if another
+        else "no other one is in use, so a new lease would be refused: an operator can request a key from the customer."
+    )
+    return Denied("key_revoked", f"The key behind this lease was revoked; {fix}")
 
 
 REVEAL_SUSPENDED = Denied(
@@ -388,7 +397,7 @@ def _no_longer(lease: Lease, snapshot: AccessSnapshot, now: Millis) -> Denied | 
     if grant is None or not grant.active or (grant.expires_at is not None and grant.expires_at <= now):
         return Denied("grant_revoked", "The grant behind this lease was revoked or has expired.")
     if not known.credential_active or not _carries(lease, snapshot):
-        return KEY_REVOKED
+        return key_revoked(snapshot)
     return refuse_key(known, now)
 
 

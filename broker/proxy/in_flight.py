@@ -29,7 +29,7 @@ from broker.base.db import EVERY_TENANT
 from broker.base.errors import BrokerError, TooLarge, Unavailable
 from broker.formats.ids import WorkloadId
 from broker.leases.lease import Lease
-from broker.leases.leasing import KEY_REVOKED, LeaseDenied, Leasing
+from broker.leases.leasing import LeaseDenied, Leasing, key_revoked
 from broker.leases.snapshot import SnapshotCache
 from broker.leases.tables import UseRow
 from broker.parts import Parts
@@ -279,7 +279,7 @@ class InFlightCalls:
                 lease = await self._leasing.find(lease.id)
             lease, snapshot = await self._leasing.snapshot_of(lease)
             if call.version and call.version not in snapshot.keys.usable:
-                raise LeaseDenied(KEY_REVOKED)
+                raise LeaseDenied(key_revoked(snapshot))
         except BrokerError as reason:
             call.cut(reason)
         else:

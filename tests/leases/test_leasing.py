@@ -347,6 +347,17 @@ async def test_a_lease_of_a_revoked_credential_takes_no_key_of_the_next_one_unde
     assert (await job.ask("acme")).status_code == 201
     refused = await world.proxied(lease, "/facilities")
     assert (refused.status_code, refused.json()["code"]) == (403, "key_revoked")
+    assert "ask for a new lease, which has the key that is in use now" in refused.json()["detail"]
+
+
+async def test_a_job_is_sent_to_no_new_lease_where_there_is_no_key_for_one(world: World) -> None:
+    job, credential, _ = await ready(world)
+    lease = await job.lease("acme")
+    await world.call("POST", f"/v1/credentials/{credential}/revoke", json={})
+    refused = (await world.proxied(lease, "/facilities")).json()
+    assert refused["code"] == "key_revoked"
+    assert "a new lease would be refused: an operator can request a key" in refused["detail"]
+    assert (await job.ask("acme")).json()["code"] == "no_active_key"
 
 
 async def test_a_grant_made_later_helps_at_once(world: World) -> None:
