@@ -8,6 +8,7 @@ and somebody who sets a variable for something else must not get them.  The call
 from __future__ import annotations
 
 import ipaddress
+from importlib import metadata
 
 import httpx2
 
@@ -71,7 +72,16 @@ def caller(base_url: str = "", *, timeout: float, proxy: str | None = None) -> h
     refuse_in_clear(base_url)
     # A client with a transport of its own doesn't take a proxy from the environment.
     sends = httpx2.HTTPTransport(proxy=_proxy(proxy))
-    return httpx2.Client(base_url=base_url, timeout=timeout, headers=_CLOSED, transport=sends)
+    headers = {**_CLOSED, "User-Agent": _agent()}
+    return httpx2.Client(base_url=base_url, timeout=timeout, headers=headers, transport=sends)
+
+
+def _agent() -> str:
+    """How this program names itself on the broker's record."""
+    try:
+        return f"keybroker/{metadata.version('keybroker')}"
+    except metadata.PackageNotFoundError:  # it runs from files that nobody installed
+        return "keybroker"
 
 
 def transport(proxy: str | None) -> httpx2.HTTPTransport:

@@ -52,7 +52,7 @@ REMEMBERED = 20_000
 
 
 def key_revoked(snapshot: AccessSnapshot) -> Denied:
-    """The refusal of a lease whose key was revoked; it sends to a new one only if there is a key."""
+    """The refusal of a lease whose key was revoked; it names a new one only if there is a key."""
     known = snapshot.policy_input
     another = known.credential_active and known.version is not None
     fix = (

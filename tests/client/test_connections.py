@@ -7,8 +7,10 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 
 import httpx2
+import pytest
 
 from broker.client import connecting
 from broker.client.client import Client
@@ -89,3 +91,20 @@ async def test_proxied_calls_in_a_row_share_a_connection() -> None:
             await asyncio.to_thread(lambda: [http.get("/a"), http.post("/b")])
     # and what may have been received isn't sent again
     assert (server.answered, server.dropped) == (["GET /a HTTP/1.1"], ["POST /b HTTP/1.1"])
+
+
+def test_the_record_can_tell_which_version_called() -> None:
+    with connecting.caller(timeout=1) as http:
+        assert http.headers["User-Agent"] == f"keybroker/{metadata.version('keybroker')}"
+
+
+def test_files_that_nobody_installed_have_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with connecting.caller(timeout=1):  # the HTTP library looks its own version up, once
+        pass
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    with connecting.caller(timeout=1) as http:
+        assert http.headers["User-Agent"] == "keybroker"
