@@ -6,7 +6,7 @@ DOCS := .venv-docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench torture mutants lock page reference docs clean browser
+.PHONY: help demo test check serve bench torture mutants wheel lock page reference docs clean browser
 
 # Tests run in so many processes beside each other: they also wait, for servers and clocks.
 PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
@@ -73,12 +73,21 @@ browser:
 	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $${tool#*:} 2>/dev/null || true; }; } \
 	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
 
-# What pins is pinned itself.  requirements-client.lock is for those who install the job's side and the CLI alone.
+# The job's side alone has another name than the whole: `broker` is a package of somebody else's, too.
+WHEEL := $(BIN)/pip wheel --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --wheel-dir dist
+wheel: $(VENV)/.server ## build dist/: the whole (keybroker), and the job's side alone (keybroker-client, imported as keybroker)
+	$(WHEEL) .
+	$(WHEEL) ./client
+	@ls dist/*.whl
+
+# What pins is pinned itself.  requirements-cli.lock is for those who install the commands without the server's parts,
+# requirements-client.lock for those who install keybroker-client.
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: $(VENV)/bin/python ## pin the dependencies again, with hashes and without any registry address
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(PIN) --extra server pyproject.toml -o requirements.lock
-	$(PIN) -c requirements.lock pyproject.toml -o requirements-client.lock
+	$(PIN) -c requirements.lock pyproject.toml -o requirements-cli.lock
+	$(PIN) -c requirements.lock client/pyproject.toml -o requirements-client.lock
 	$(PIN) --group build -c requirements.lock -o requirements-build.lock
 	$(PIN) --group lock -o requirements-uv.lock
 	$(PIN) --group docs -c requirements.lock -o requirements-docs.lock

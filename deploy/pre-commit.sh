@@ -25,7 +25,7 @@ if [ ! -d "$environment" ]; then
   trap 'rm -rf "$fresh"' EXIT
   "$python" -m venv "$fresh"
   pip() { "$fresh/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2; }
-  pip --require-hashes -r "$source/requirements-client.lock" -r "$source/requirements-build.lock"
+  pip --require-hashes -r "$source/requirements-cli.lock" -r "$source/requirements-build.lock"
   pip --no-deps --no-build-isolation "$source"
   mv "$fresh" "$environment"  # whole or not at all; only scripts in it name the folder that it was made in
   trap - EXIT

@@ -58,7 +58,7 @@ def _below(base: httpx2.URL, url: httpx2.URL, target: bytes) -> bytes | None:
 def _told(response: httpx2.Response, content: bytes) -> httpx2.Response:
     """The answer with the broker's reason.
 
-    One that was read is made again, for the client to read and time.
+    One that was read is made again, so that the client can read it and time that.
     """
     extensions = reasons.extensions(response, content)
     if not content:

@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
+LOCKED = [("pyproject.toml", "requirements-cli.lock"), ("client/pyproject.toml", "requirements-client.lock")]
 INSTALLERS = [ROOT / "Makefile", ROOT / "deploy" / "Dockerfile"]
 
 
@@ -31,13 +32,16 @@ def test_every_pin_has_hashes_and_no_registry(lock: Path) -> None:
 
 
 def test_the_locks_of_servers_and_of_clients_pin_the_same() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    servers, clients = pinned(ROOT / "requirements.lock"), pinned(ROOT / "requirements-client.lock")
-    wanted = {re.split(r"[\[><= ]", one)[0] for one in project["project"]["dependencies"]}
-    assert wanted <= clients.keys()
-    version = re.compile(r"^[\w.]+")
-    for name in clients.keys() & servers.keys():
-        assert version.findall(clients[name]) == version.findall(servers[name]) != [], name
+    servers, version = pinned(ROOT / "requirements.lock"), re.compile(r"^[\w.]+")
+    for file, lock in (
+        ("pyproject.toml", "requirements-cli.lock"),
+        ("client/pyproject.toml", "requirements-client.lock"),
+    ):
+        project, pins = tomllib.loads((ROOT / file).read_text()), pinned(ROOT / lock)
+        wanted = {re.split(r"[\[><= ]", one)[0] for one in project["project"]["dependencies"]}
+        assert wanted <= pins.keys()
+        for name in pins.keys() & servers.keys():
+            assert version.findall(pins[name]) == version.findall(servers[name]) != [], name
     assert "uv" in pinned(ROOT / "requirements-uv.lock")
 
 
@@ -87,7 +91,7 @@ def test_the_hook_installs_pins_once_whole_or_not_at_all_and_runs_nothing_of_whe
     broken.unlink()
     status, did = run()
     assert status == 0
-    locks = f"-r {clone}/requirements-client.lock -r {clone}/requirements-build.lock"
+    locks = f"-r {clone}/requirements-cli.lock -r {clone}/requirements-build.lock"
     installed = [
         line.partition(" -m pip install --quiet --disable-pip-version-check ")[2] for line in did if "pip" in line
     ]
