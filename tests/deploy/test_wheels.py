@@ -9,42 +9,19 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from email import message_from_bytes
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
 
-from tests.client.served import ClientBench, client_bench, open_
+from tests.client.served import ClientBench
+from tests.deploy.conftest import built
 
 ROOT = Path(__file__).parents[2]
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-OFFLINE = ["--no-index", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
 PROJECTS = ("pyproject.toml", "client/pyproject.toml")
 FURTHER_PACKAGES = 12
-
-
-def built(source: Path, into: Path) -> Path:
-    """The wheel that a source gives, made as `make wheel` does."""
-    before = set(into.glob("*.whl"))
-    subprocess.run([*PIP, "wheel", *OFFLINE, "--wheel-dir", str(into), str(source)], check=True, timeout=100)
-    (made,) = set(into.glob("*.whl")) - before
-    return made
-
-
-@pytest.fixture(scope="module")
-def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(ROOT / "client", tmp_path_factory.mktemp("client"))
-
-
-@pytest.fixture(scope="module")
-def installed(client_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the job's side is installed, and nothing else."""
-    target = tmp_path_factory.mktemp("installed")
-    options = [*OFFLINE[:2], "--target", str(target)]
-    subprocess.run([*PIP, "install", *options, str(client_wheel)], check=True, timeout=100)
-    return target
 
 
 def files(wheel: Path) -> set[str]:
@@ -125,14 +102,6 @@ for module in pkgutil.walk_packages(keybroker.__path__, "keybroker."):
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"broker", "keybroker", "typer", "fastapi"}))
 """
     assert run_with(installed, code, tmp_path) == "['keybroker']\n"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path, sqlite_url: str) -> AsyncIterator[ClientBench]:
-    async with client_bench(tmp_path, sqlite_url) as made, open_(made):
-        made.identity.write(tmp_path / "nightly-sync.identity.json")
-        await made.grant()
-        yield made
 
 
 def snippets(document: str) -> Sequence[str]:
