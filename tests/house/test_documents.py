@@ -97,7 +97,7 @@ def options() -> dict[str, set[str]]:
     return {
         command: {word for one in found.get_params(context) for word in (*one.opts, *one.secondary_opts)}
         for command, found, context in walked()
-        if not hasattr(found, "list_commands")
+        if not hasattr(found, "commands")
     }
 
 

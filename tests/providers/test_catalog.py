@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_faults_of_all_files_are_listed_together(tmp_path: Path) -> None:
 def test_what_is_not_a_directory_is_refused_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(catalog.ProviderInvalid, match="BROKER_PROVIDERS_DIR"):
         catalog.load(tmp_path / "missing")
+
+
+def test_the_files_of_the_guides_are_right(tmp_path: Path) -> None:
+    guides = Path(__file__).parents[2] / "docs" / "how-to"
+    declared, rotated = (
+        "".join(re.findall(r"^```toml\n(.*?)^```", (guides / name).read_text(), re.MULTILINE | re.DOTALL))
+        for name in ("declare-an-upstream.md", "rotate.md")
+    )
+    file = tmp_path / "gridlog.toml"
+    for text in (declared, declared + rotated):
+        file.write_text(text)
+        assert catalog.check(file).id == "gridlog"
+    assert catalog.check(file).rotate is not None
 
 
 def test_an_unknown_provider_is_not_found() -> None:

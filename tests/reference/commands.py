@@ -31,13 +31,10 @@ def walked() -> Iterator[tuple[str, Command, Any]]:
 
 
 def _below(name: str, command: Command, context: Any) -> Iterator[tuple[str, Command, Any]]:
-    if not hasattr(command, "list_commands"):
-        yield name, command, context
-        return
     if name != "broker":
         yield name, command, context
-    for one in command.list_commands(context):
-        inner = command.commands[one]
+    # What the group lists is less than a command, as that is imported when it runs.
+    for one, inner in getattr(command, "commands", {}).items():
         if inner.hidden:
             continue
         below = inner.make_context(one, [], parent=context, resilient_parsing=True)
@@ -46,7 +43,7 @@ def _below(name: str, command: Command, context: Any) -> Iterator[tuple[str, Com
 
 def _text(name: str, command: Command, context: Any) -> str:
     said = " ".join((command.help or "").replace("``", "`").split())
-    if hasattr(command, "list_commands"):
+    if hasattr(command, "commands"):
         return f"## {name}\n\n{said}"
     level = "##" if name.count(" ") == 1 else "###"
     usage = " ".join((name, *command.collect_usage_pieces(context)))

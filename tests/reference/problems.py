@@ -31,7 +31,8 @@ CLIENT = "client"
 ABOUT = """\
 A refusal of the broker is `application/problem+json` (RFC 9457). Its `code` never changes, so programs can go by it;
 `detail` says what to fix in that very case. The CLI shows the code in brackets at the end of its message. In the record
-it is the `reason` of an event with the decision `denied`.
+it is the `reason` of an event with the decision `denied`. What commands end with stands in [use the command line in
+scripts](../how-to/use-in-scripts.md).
 
 *client* in the place of a status: the code is made by the client or the CLI, without an answer of the broker."""
 

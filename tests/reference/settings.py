@@ -21,7 +21,7 @@ COMMANDS = {
     "BROKER_SECRETS_DIR": "A directory of one file for each setting, named as in the TOML file.",
     "BROKER_URL": "Which broker the commands of operators ask; by default the one that the account is for.",
     "BROKER_TOKEN": "An operator's token, instead of the account that is kept.",
-    "BROKER_PROFILE": "Which of several accounts the commands of operators use; `broker profile list` shows them.",
+    "BROKER_PROFILE": "Whose account to use, where several are kept, instead of `--profile`.",
     "BROKER_IDENTITY": "A job's identity file, instead of `--identity`.",
     "BROKER_CLIENT_PROXY": "An HTTP proxy that leads to the broker; `http_proxy` and its like are not read.",
 }
