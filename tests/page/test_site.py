@@ -19,9 +19,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not GENERATOR.exists():
         pytest.skip("no generator of the site here; `make test` and `make docs` install it")
     made = tmp_path_factory.mktemp("site")
-    command: list[str | Path] = [GENERATOR, "--fail-on-warning", "--quiet", "--conf-dir", "docs"]
-    command += ["--doctree-dir", made / "kept", "."]
-    done = subprocess.run([*command, made / "site"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = f"{GENERATOR} --fail-on-warning --quiet --conf-dir docs --doctree-dir {made}/kept . {made}/site"
+    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return (made / "site").as_uri()
 
