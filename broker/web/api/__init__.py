@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from broker.web.api import (
     audit,
     credentials,
+    dependents,
     exposures,
     grants,
     health,
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     credentials.router,
     rotations.router,
     exposures.router,
+    dependents.router,
     notices.router,
     leaks.router,
     webhooks.router,
