@@ -47,9 +47,9 @@ def _words(stops: dict[str, Any]) -> str:
     carried = ", ".join(thing for thing in things if thing) or "nothing that is in use"
     jobs, total = stops["workloads"], stops["workloads_total"]
     if not total:
-        return f"It ends {carried}; no job used them in the last {stops['days']} days."
+        return f"What stops: {carried}; no job used them in the last {stops['days']} days."
     named = ", ".join(jobs) + (f" and {total - len(jobs)} more" if total > len(jobs) else "")
-    return f"It ends {carried}; {_counted(total, 'job')} used them in the last {stops['days']} days: {named}."
+    return f"What stops: {carried}; {_counted(total, 'job')} used them in the last {stops['days']} days: {named}."
 
 
 def _counted(number: int, what: str) -> str:

@@ -177,7 +177,7 @@ def revoke(
 
 def _what_ends(grants: list[dict[str, Any]]) -> str:
     jobs, slugs = _named(grants, "workload_name"), _named(grants, "organization_slug")
-    return f"It ends {len(grants)} grants, of {jobs} over {slugs}."
+    return f"What stops: {len(grants)} grants, of {jobs} over {slugs}."
 
 
 def _named(grants: list[dict[str, Any]], field: str) -> str:
