@@ -96,4 +96,4 @@ def _everywhere(profile: Profile = None, version: Version = False) -> None:
 def main() -> None:
     """The entry point."""
     with plainly():
-        build()()
+        build()(prog_name="broker")

@@ -115,7 +115,7 @@ def list_(
     only: Annotated[
         str | None,
         typer.Option(
-            help="due_soon, overdue, never_used, failing, unreachable, paused, rotating or awaiting_revocation."
+            help="due_soon, overdue, never_used, failing, unreachable, gone, paused, rotating or awaiting_revocation."
         ),
     ] = None,
     ended: Annotated[bool, typer.Option("--ended", help="Also revoked and destroyed versions.")] = False,

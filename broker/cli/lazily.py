@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from broker.cli.completing import complete
 from broker.cli.options import ProfileHere
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Lazily(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Imported(self.table)
+        for parameter in self.params:
+            complete(parameter, "")
 
     def list_commands(self, _ctx: Context) -> list[str]:
         """The commands' names, in the order of the table."""
@@ -100,17 +103,25 @@ def _imported(name: str, entry: Entry) -> Command:
     else:
         app.add_typer(module.app, name=name)
     command = get_group(app).commands[name]
-    if entry.account:
-        _take_profile(command)
+    for inner in _each(command):
+        if entry.account:
+            _take_profile(inner)
+        for parameter in inner.params:
+            complete(parameter, name)
     return command
+
+
+def _each(command: Command) -> Iterator[Command]:
+    """The command, or those of the group."""
+    if isinstance(command, TyperGroup):
+        for inner in command.commands.values():
+            yield from _each(inner)
+    else:
+        yield command
 
 
 def _take_profile(command: Command) -> None:
     """Let ``--profile`` stand at the end, too: whoever types a command thinks of it last."""
-    if isinstance(command, TyperGroup):
-        for inner in command.commands.values():
-            _take_profile(inner)
-        return
 
     def like(_profile: ProfileHere = None) -> None:
         """Take what every command takes."""

@@ -27,7 +27,7 @@ def whoami(as_json: AsJson = False) -> None:
     """Who you are to which broker: your roles and customers, when your token ends, and where it is from."""
     me = call("GET", "/v1/operators/me")
     given = bool(os.environ.get(variables.TOKEN))
-    source = {"profile": None if given else account.profile(), "token_from": "BROKER_TOKEN" if given else "profile"}
+    source = {"profile": None if given else account.profile(), "token_from": variables.TOKEN if given else "profile"}
     if as_json:
         show({**me, "broker": broker_url(), **source}, as_json)
         return
@@ -39,7 +39,7 @@ def whoami(as_json: AsJson = False) -> None:
             "customers": me["organizations"] or "all",
             "until": me["expires_at"],
             "broker": broker_url(),
-            "token from": "BROKER_TOKEN" if given else f"profile {source['profile']}: {account.account_file()}",
+            "token from": variables.TOKEN if given else f"profile {source['profile']}: {account.account_file()}",
         },
         as_json,
     )

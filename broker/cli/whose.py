@@ -42,7 +42,7 @@ def token() -> str:
     if given := os.environ.get(variables.TOKEN):
         if account.is_chosen():
             raise AccountUnusable("BROKER_TOKEN is set, and --profile names another token: leave one of them out.")
-        return fit_to_send(given, "BROKER_TOKEN")
+        return fit_to_send(given, variables.TOKEN)
     name = account.profile()
     kept = account.stored()
     if kept is None:

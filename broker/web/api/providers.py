@@ -21,6 +21,7 @@ class ProviderView(View):
     placement: str
     variables: list[str]
     rotation_days: int | None
+    presets: list[str]
 
 
 def show(definition: Definition) -> ProviderView:
@@ -32,6 +33,7 @@ def show(definition: Definition) -> ProviderView:
         placement=definition.auth.placement,
         variables=sorted(definition.host.variables),
         rotation_days=definition.rotation.interval_days if definition.rotation else None,
+        presets=sorted(definition.presets),
     )
 
 
