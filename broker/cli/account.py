@@ -136,19 +136,21 @@ def remember(url: str, token: str) -> Path:
     return path
 
 
-def remember_or_show(url: str, token: str, *, show_it: bool) -> str:
-    """Store the account; what to say of it.
+def remember_or_show(url: str, token: str, *, show_it: bool) -> tuple[str | None, str]:
+    """Store the account; the path of its file, and what to say of it.
 
-    If it can't be stored, or ``show_it``, the text has the token itself.
+    If it can't be stored, or ``show_it``, there is no path, and the text has the token itself.
     """
+    failed = ""
     if not show_it:
         try:
-            return f"Token kept in {remember(url, token)}."
+            path = str(remember(url, token))
         except OSError as error:
             failed = f"{account_file()}: can't be written ({error.strerror}). "
-    else:
-        failed = ""
-    return f"{failed}The token, printed this once; set BROKER_TOKEN to it, or give it to `broker login`:\n\n{token}\n"
+        else:
+            return path, f"Token kept in {path}."
+    text = f"The token, printed this once; set BROKER_TOKEN to it, or give it to `broker login`:\n\n{token}\n"
+    return None, failed + text
 
 
 def stored(name: str = "") -> Account | None:

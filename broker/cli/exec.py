@@ -16,7 +16,7 @@ import typer
 from broker.cli.ambient import without_identity
 from broker.cli.failing import Status, fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl, usable
-from broker.cli.output import say
+from broker.cli.output import AsJson, say
 from broker.client.errors import CallFailed
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def run(
         list[str] | None, typer.Option(help="Variable of the job's platform identity to hand on all the same; repeat.")
     ] = None,
     proxy: Proxy = None,
+    _as_json: AsJson = False,
 ) -> NoReturn:
     """Run a command with leased access in its environment; the lease is renewed while it runs, and ended with it.
 

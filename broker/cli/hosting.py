@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
+    _as_json: AsJson = False,
 ) -> None:
     """Run the broker."""
     from broker.cli import server
@@ -48,7 +49,7 @@ def serve(
     server.serve(with_worker=with_worker, workers=workers)
 
 
-def worker() -> None:
+def worker(_as_json: AsJson = False) -> None:
     """Do the periodic work in a process of its own (beside `broker serve --no-worker`)."""
     from broker.cli import server
 
@@ -68,6 +69,7 @@ def migrate(
     destroy: Annotated[
         str, typer.Option(DESTROY, metavar="NAME", help="With --down, of the database NAME: don't ask.")
     ] = "",
+    _as_json: AsJson = False,
 ) -> None:
     """Bring the database to this version's schema; gives out the one-time token where there is no operator.
 
@@ -122,6 +124,7 @@ def demo(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the demo's broker; another one if it is taken.")
     ] = 8080,
+    _as_json: AsJson = False,
 ) -> None:
     """Play the whole story against the bundled sandbox, then keep serving."""
     from broker.cli import server
@@ -158,7 +161,7 @@ def keystore_status(as_json: AsJson = False) -> None:
 
 
 @_keystore.command("init")
-def keystore_init() -> None:
+def keystore_init(_as_json: AsJson = False) -> None:
     """Make the first master key file of a new deployment; where anything was ever sealed, none is made."""
     from broker.cli import keystore
 
@@ -166,7 +169,7 @@ def keystore_init() -> None:
 
 
 @_keystore.command("rotate")
-def keystore_rotate() -> None:
+def keystore_rotate(_as_json: AsJson = False) -> None:
     """Add a fresh master key and make it the active one; running brokers take it up by themselves."""
     from broker.cli import keystore
 
@@ -174,11 +177,11 @@ def keystore_rotate() -> None:
 
 
 @_keystore.command("rewrap")
-def keystore_rewrap() -> None:
+def keystore_rewrap(as_json: AsJson = False) -> None:
     """Move every sealed value to the active master key, online; can be stopped and run again."""
     from broker.cli import keystore
 
-    keystore.rewrap()
+    keystore.rewrap(as_json)
 
 
 @_keystore.command("migrate")
@@ -202,6 +205,7 @@ def keystore_migrate(
 def keystore_drop(
     kek_id: Annotated[str, typer.Argument(help="The master key's id; `broker keystore status` lists them.")],
     settle: Settle = SETTLE_S,
+    _as_json: AsJson = False,
 ) -> None:
     """Remove a master key that no sealed value needs any more."""
     from broker.cli import keystore

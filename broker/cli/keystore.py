@@ -19,7 +19,7 @@ from broker.base.errors import BrokerError
 from broker.cli.failing import fail
 from broker.cli.keystore_move import Tell, destroy_old_keys, open_local, refuse_if_stuck, settled, swept
 from broker.cli.keystore_names import Act, Name
-from broker.cli.output import Columns, listing
+from broker.cli.output import Columns, listing, tell
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.keystore.keyring import name_of
@@ -63,7 +63,7 @@ def init() -> None:
                 MasterKeys({}, "").with_new_key().write_file(path)
         finally:
             await db.close()
-        typer.echo(f"Made {path}. Give every broker this file, and back it up apart from the database.")
+        tell(f"Made {path}. Give every broker this file, and back it up apart from the database.", path=str(path))
 
     run_or_fail(run())
 
@@ -90,17 +90,18 @@ def rotate() -> None:
                 keys = MasterKeys.from_file(settings.key_file()).with_new_key()
                 await note(broker.services, "keystore.rotated", {chosen.value}, keys.active)
                 keys.write_file(settings.key_file())
-                typer.echo(f"Active master key: {keys.active}. Back the file up, then run `broker keystore rewrap`.")
+                text = f"Active master key: {keys.active}. Back the file up, then run `broker keystore rewrap`."
+                tell(text, active=keys.active)
                 return
             assert broker.keystores.kv_keys is not None
             active = await broker.keystores.kv_keys.rotate()
             await note(broker.services, "keystore.rotated", {chosen.value}, active)
-            typer.echo(f"Active master key: {active}. Run `broker keystore rewrap`.")
+            tell(f"Active master key: {active}. Run `broker keystore rewrap`.", active=active)
 
     run_or_fail(run())
 
 
-def rewrap() -> None:
+def rewrap(as_json: bool) -> None:
     """``broker keystore rewrap``."""
     settings = settings_of_process()
 
@@ -108,7 +109,7 @@ def rewrap() -> None:
         async with composition.running(settings) as broker:
             with _progress("Re-wrapping") as advance:
                 done = await rewrap_all(broker.services, advance=advance)
-            _show(done.held, as_json=False)
+            _show(done.held, as_json)
             refuse_if_stuck(done)
 
     run_or_fail(run())
@@ -180,7 +181,8 @@ def drop(kek_id: str, settle: float) -> None:
             else:
                 MasterKeys.from_file(settings.key_file()).without(kek_id).write_file(settings.key_file())
             await note(broker.services, "keystore.master_key_dropped", {name_of(kek_id)}, kek_id)
-        typer.echo(f"Removed {kek_id}. Copies of it in backups stay secret-bearing: destroy them in their time.")
+        text = f"Removed {kek_id}. Copies of it in backups stay secret-bearing: destroy them in their time."
+        tell(text, removed=kek_id)
 
     run_or_fail(run())
 

@@ -11,7 +11,7 @@ from broker import database, schema
 from broker.cli import onetime
 from broker.cli.failing import Status, fail
 from broker.cli.hosting import DESTROY
-from broker.cli.output import say
+from broker.cli.output import say, tell
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.config import Settings
 from broker.database import Descent
@@ -26,7 +26,7 @@ def run(revision: str, *, down: bool, new_token: bool, yes: bool, destroy: str) 
 
     async def work() -> None:
         await database.migrate(settings, revision)
-        typer.echo(f"The database is at {revision}.")
+        tell(f"The database is at {revision}.", revision=revision)
         if revision not in {"head", [*schema.revisions()][-1]}:
             return
         async with composition.running(settings) as broker:
@@ -40,7 +40,7 @@ def _go_down(settings: Settings, revision: str, *, yes: bool, destroy: str) -> N
     if found.revisions:
         _insist_on_assent(found, revision, yes=yes, destroy=destroy)
         run_or_fail(database.migrate(settings, revision, down=True))
-    typer.echo(f"The database is at {revision}.")
+    tell(f"The database is at {revision}.", revision=revision)
 
 
 def _insist_on_assent(found: Descent, revision: str, *, yes: bool, destroy: str) -> None:

@@ -15,7 +15,7 @@ from broker.cli.account import AccountUnusable, account_file, insist_on_a_place,
 from broker.cli.api import broker_url, call, pages, send
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
-from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.cli.output import AsJson, Columns, Item, show, tell
 from broker.cli.whose import fit_to_send
 from broker.client.errors import CallFailed
 
@@ -40,6 +40,7 @@ def bootstrap(
         str, typer.Option("--for", help="Keep the account for this address, where BROKER_URL is only a way to it.")
     ] = "",
     print_: Shown = False,
+    _as_json: AsJson = False,
 ) -> None:
     """Make an admin with the one-time token that the server gave out (from standard input): the first, or a second."""
     from broker.client.connecting import refuse_in_clear  # noqa: PLC0415 - help needs no HTTP client
@@ -53,11 +54,11 @@ def bootstrap(
     _insist_on_a_place(print_)
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
-    _greet(made, remember_or_show(for_.rstrip("/") or broker_url(), made["token"], show_it=print_))
+    _greet(made, for_.rstrip("/") or broker_url(), show_it=print_)
 
 
 @app.command()
-def recover() -> None:
+def recover(_as_json: AsJson = False) -> None:
     """On the server, at any time: give out a one-time token for an admin.  All operators are told.
 
     It needs the broker's settings, database and master key, and no account.
@@ -70,12 +71,12 @@ def recover() -> None:
 
 
 @app.command()
-def renew(print_: Shown = False) -> None:
+def renew(print_: Shown = False, _as_json: AsJson = False) -> None:
     """Make a new token for your own account; the previous one works for an hour more."""
     from_environment = bool(os.environ.get(variables.TOKEN))
     _insist_on_a_place(print_ or from_environment)
     made = call("POST", "/v1/operators/me/renew")
-    _greet(made, remember_or_show(broker_url(), made["token"], show_it=print_ or from_environment))
+    _greet(made, broker_url(), show_it=print_ or from_environment)
 
 
 def _insist_on_a_place(print_: bool) -> None:
@@ -86,12 +87,15 @@ def _insist_on_a_place(print_: bool) -> None:
         fail(str(error))
 
 
-def _greet(made: dict[str, Any], kept: str) -> None:
-    operator = made["operator"]
-    say(f"You are {operator['name']} ({', '.join(operator['roles'])}), until {operator['expires_at']}. {kept}")
+def _greet(made: dict[str, Any], url: str, *, show_it: bool) -> None:
+    """Keep the new account, or show its token; say who it is."""
+    operator, (kept_in, text) = made["operator"], remember_or_show(url, made["token"], show_it=show_it)
+    facts = {"kept_in": kept_in, "token": None if kept_in else made["token"]}
+    text = f"You are {operator['name']} ({', '.join(operator['roles'])}), until {operator['expires_at']}. {text}"
+    tell(text, **operator, **facts)
 
 
-def login() -> None:
+def login(_as_json: AsJson = False) -> None:
     """Keep the address and an operator's token for later commands: BROKER_URL, and one line of standard input."""
     try:
         token = fit_to_send(read_secret("Operator token"), "standard input")
@@ -102,7 +106,8 @@ def login() -> None:
         path = remember(broker_url(), token)
     except OSError as error:
         fail(f"{account_file()}: can't be written ({error.strerror}). Make it writable, or set BROKER_TOKEN instead.")
-    say(f"You are {me['name']} ({', '.join(me['roles'])}), until {me['expires_at']}. Token kept in {path}.")
+    text = f"You are {me['name']} ({', '.join(me['roles'])}), until {me['expires_at']}. Token kept in {path}."
+    tell(text, **me, kept_in=str(path))
 
 
 @app.command()

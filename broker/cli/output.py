@@ -108,6 +108,19 @@ def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
     typer.secho("\n".join(map(shown, text.split("\n"))), err=err, fg=fg)
 
 
+def tell(text: str, **facts: Any) -> None:
+    """Print a result: ``text`` for people, or ``facts`` as one JSON object."""
+    if running.prints_json():
+        typer.echo(json.dumps(facts))
+    else:
+        say(text)
+
+
+def tell_beside(text: str) -> None:
+    """Print a text that goes along with a result, so that JSON stays the only value on standard output."""
+    say(text, err=running.prints_json())
+
+
 class _Rows:
     """A table that is printed while its rows come.
 

@@ -11,7 +11,7 @@ from broker.cli import account
 from broker.cli.account import AccountUnusable
 from broker.cli.failing import fail
 from broker.cli.lists import prints_list
-from broker.cli.output import Columns, Item, say
+from broker.cli.output import AsJson, Columns, Item, tell
 
 app = typer.Typer(no_args_is_help=True, help="Accounts at several brokers.")
 
@@ -30,25 +30,29 @@ def list_() -> Iterable[Item]:
 
 
 @app.command()
-def use(name: Name) -> None:
+def use(name: Name, _as_json: AsJson = False) -> None:
     """Let a profile count where neither --profile nor BROKER_PROFILE names one."""
     _insist_on(name)
     try:
         account.use(name)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}; name the profile in BROKER_PROFILE instead.")
-    say(f"Commands now go to {_broker(name)}, as the profile {name} has it.")
+    tell(f"Commands now go to {_broker(name)}, as the profile {name} has it.", profile=name, broker=_broker(name))
 
 
 @app.command()
-def remove(name: Name) -> None:
+def remove(name: Name, _as_json: AsJson = False) -> None:
     """Remove a stored account; as `broker logout`, this does not end its token."""
     _insist_on(name)
     try:
         account.forget(name)
     except (AccountUnusable, OSError) as error:
         fail(str(error))
-    say(f"Removed the account of the profile {name}. Its token works until it ends, or an admin ends the account.")
+    tell(
+        f"Removed the account of the profile {name}. Its token works until it ends, or an admin ends the account.",
+        profile=name,
+        removed=True,
+    )
 
 
 def _insist_on(name: str) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import math
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from functools import partial
 from typing import Any
 
 import typer
@@ -21,11 +23,11 @@ from broker import rights, serving
 from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
-from broker.cli import listening, onetime
+from broker.cli import listening, onetime, running
 from broker.cli.demo.stage import StageUnusable
 from broker.cli.demo.story import play
 from broker.cli.failing import fail
-from broker.cli.output import Columns, listing
+from broker.cli.output import Columns, listing, tell
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.public_address import answers
 from broker.config import Settings
@@ -42,7 +44,8 @@ def serve(*, with_worker: bool, workers: int) -> None:
     if workers > 1 and settings.metrics_port:
         fail("BROKER_METRICS_PORT: several processes can't share one; leave it out, or run brokers without --workers.")
 
-    says = f"Keybroker serves {settings.public_url}; Ctrl-C ends it."
+    text = f"Keybroker serves {settings.public_url}; Ctrl-C ends it."
+    says = partial(tell, text, serves=settings.public_url)
 
     async def run() -> list[socket.socket]:
         async with composition.running(settings) as broker:
@@ -122,13 +125,13 @@ class _Server(uvicorn.Server):
     Uvicorn's own raises the signal again, and then the broker would close nothing.
     """
 
-    def __init__(self, config: uvicorn.Config, says: str) -> None:
+    def __init__(self, config: uvicorn.Config, says: Callable[[], None]) -> None:
         super().__init__(config)
         self._says = says
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        typer.echo(self._says)
+        self._says()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -139,9 +142,9 @@ class _Server(uvicorn.Server):
 class _Several(Multiprocess):
     """Several processes on one port, of which it is said that they serve once one does."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], says: str) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], says: Callable[[], None]) -> None:
         super().__init__(config, sockets)
-        self._says: str | None = says
+        self._says: Callable[[], None] | None = says
 
     @property
     def never_started(self) -> bool:
@@ -151,7 +154,7 @@ class _Several(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         super().keep_subprocess_alive()
         if self._says is not None and any(process.is_ready() for process in self.processes):
-            typer.echo(self._says)
+            self._says()
             self._says = None
 
 
@@ -183,7 +186,7 @@ async def _serve_and_show(
         await showing
 
 
-_WORKS = "Keybroker's worker runs; Ctrl-C ends it."
+_works = partial(tell, "Keybroker's worker runs; Ctrl-C ends it.", works=True)
 
 
 def worker() -> None:
@@ -205,14 +208,14 @@ async def _work(broker: composition.Broker) -> None:
     working = asyncio.create_task(broker.worker.run(), name="worker")
     loop = asyncio.get_running_loop()
     with handling(lambda _number, _frame: loop.call_soon_threadsafe(working.cancel)), suppress(asyncio.CancelledError):
-        typer.echo(_WORKS)
+        _works()
         await working
 
 
 async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
     """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
     sockets = _taken("BROKER_WORKER_PORT", settings.host, settings.worker_port)
-    server = _Server(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)), _WORKS)
+    server = _Server(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)), _works)
 
     def end(_work: asyncio.Task[None]) -> None:
         server.should_exit = True
@@ -343,9 +346,13 @@ def _list_altered(settings: Settings, as_json: bool) -> None:
 def demo(*, exit_: bool, port: int) -> None:
     """``broker demo``."""
     configure("error")
-    try:
-        held = asyncio.run(play(port=port, stay=not exit_))
-    except StageUnusable as error:
-        fail(str(error))
+    # The story is for people: a machine is told how it ended.
+    with redirect_stdout(sys.stderr) if running.prints_json() else nullcontext():
+        try:
+            held = asyncio.run(play(port=port, stay=not exit_))
+        except StageUnusable as error:
+            fail(str(error))
+    if running.prints_json():
+        tell("", held=held)
     if not held:
         raise typer.Exit(1)
