@@ -225,3 +225,10 @@ def test_a_librarys_chatter_is_no_line(lines: Lines) -> None:
     noisy.setLevel(logging.DEBUG)
     noisy.info("header %s", SECRET)
     assert lines() == []
+
+
+def test_what_the_http_server_says_is_json(lines: Lines) -> None:
+    with lines.open():
+        logging.getLogger("uvicorn.error").error("Child process [%d] failed to start", 7)
+    (line,) = lines()
+    assert (line["logger"], line["event"]) == ("uvicorn.error", "Child process [7] failed to start")
