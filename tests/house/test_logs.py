@@ -227,8 +227,8 @@ def test_a_librarys_chatter_is_no_line(lines: Lines) -> None:
     assert lines() == []
 
 
-def test_what_the_http_server_says_is_json(lines: Lines) -> None:
+def test_what_is_known_to_hold_nobodys_text_is_told_whole(lines: Lines) -> None:
     with lines.open():
-        logging.getLogger("uvicorn.error").error("Child process [%d] failed to start", 7)
+        logging.getLogger("alembic.runtime.migration").warning("Running %s -> %s", "0001", "0002")
     (line,) = lines()
-    assert (line["logger"], line["event"]) == ("uvicorn.error", "Child process [7] failed to start")
+    assert (line["logger"], line["event"]) == ("alembic.runtime.migration", "Running 0001 -> 0002")
