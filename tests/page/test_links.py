@@ -80,6 +80,9 @@ async def test_every_way_to_lose_a_part_of_a_link_has_its_own_words(visit: Visit
     assert len(secret) == 54
     for end, title in (
         ("", "The link ends too early"),
+        ("#", "The link ends too early"),
+        ("%23", "The link ends too early"),
+        (".", "The link ends too early"),
         ("?utm_source=mail&utm_campaign=a-long-campaign-of-ours", "The link ends too early"),
         (f"#{secret[:-5]}", "The link is not complete"),
         (f"#{secret[:33]}", "The link is not complete"),
