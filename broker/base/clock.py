@@ -96,7 +96,7 @@ class Timepiece:
 
     @property
     def counted(self) -> tuple[Millis, Millis]:
-        """The first and the last moment of those that :meth:`counts` says count."""
+        """The first and the last of the moments that count."""
         return self._counts_from, later(self(), _AHEAD_MS)
 
 

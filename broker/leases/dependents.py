@@ -26,7 +26,7 @@ _ENDED_BY_REVOKING = (State.VERIFIED, State.ACTIVE, State.RETIRING)
 
 @dataclass(frozen=True, slots=True)
 class Dependents:
-    """What stops: keys and the credentials that hold them, rights to them, leases that stand, and whose work.
+    """What stops: credentials, their keys, rights to them, leases that stand, and whose work.
 
     ``workloads`` are the jobs that held a lease in the last days, those with the latest first.
     """

@@ -350,11 +350,9 @@ class Leasing:
         return ended
 
     async def page(self, session: AsyncSession, wanted: Sought, *, now: Millis, limit: int) -> list[Lease]:
-        """The leases that are wanted at ``now``, as far as the session may see them.
+        """The leases that are wanted at ``now``, ``limit`` at most.
 
-        There are ``limit`` at most.
-
-        There are none for an organization (id or slug) that isn't there.
+        They are those that the session may see.  There are none for an organization (id or slug) that isn't there.
         """
         rows = await session.scalars(sought(wanted, self._clock, now).limit(limit))
         return [self.counted(lease_of(row)) for row in rows]

@@ -18,7 +18,7 @@ from tests.support.databases import Postgres, sqlite_copy
 from tests.support.world import World, running_world, settings_for, upstream
 
 # To generate takes longer than to answer, and the parts are tried side by side.
-_PARTS = 4
+_PARTS = 6
 PROBLEM = {"type", "title", "status", "detail", "code"}
 
 

@@ -22,7 +22,7 @@ from broker.web.callers import ByAnyRole, Call
 
 router = APIRouter(prefix="/v1")
 
-_NAMED = 20
+NAMED = 20
 
 
 class DependentsView(View):
@@ -35,7 +35,7 @@ class DependentsView(View):
     workloads: Annotated[
         list[str],
         Field(
-            description=f"Names of jobs that leased or used a key of these lately, the latest first; {_NAMED} at most."
+            description=f"Names of jobs that leased or used a key of these lately, the latest first; {NAMED} at most."
         ),
     ]
     workloads_total: int
@@ -44,7 +44,7 @@ class DependentsView(View):
 
 async def _view(session: AsyncSession, call: Call, cut: Cut) -> DependentsView:
     found = await dependents.of(session, cut, call.now)
-    latest = found.workloads[:_NAMED]
+    latest = found.workloads[:NAMED]
     names = await job_names(session, latest)
     return DependentsView(
         credentials=found.credentials,

@@ -46,7 +46,7 @@ async def rows_of(
 
 
 def narrowed(query: Select[Row], *wanted: tuple[InstrumentedAttribute[Any], object]) -> Select[Row]:
-    """Only the rows of ``query`` whose columns have the values that are wanted.
+    """Only the rows whose columns have the values that are wanted.
 
     None stands for any.
     """
