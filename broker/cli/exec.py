@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from broker.cli.ambient import without_identity
+from broker.cli.discreet import UNSAID, holds_a_secret
 from broker.cli.failing import Status, fail, fail_call
 from broker.cli.lease import Grant, IdentityFile, Proxy, Ttl, usable
 from broker.cli.output import AsJson, say
@@ -147,12 +148,13 @@ def _run(command: list[str], environment: Mapping[str, str], mask: set[int], loo
     # A signal came before there was a command to pass it on to, so it ends us.
     if early := signal.sigpending() & _PASSED_ON - {signal.SIGWINCH}:
         raise typer.Exit(_BY_SIGNAL + min(early))
+    name = UNSAID if holds_a_secret(command[:1]) else command[0]
     try:
         child = os.posix_spawnp(command[0], command, environment, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
     except FileNotFoundError:
-        _stop(f"{command[0]}: there is no such command; check its name and PATH.", _NOT_FOUND)
+        _stop(f"{name}: there is no such command; check its name and PATH.", _NOT_FOUND)
     except OSError as error:
-        _stop(f"{command[0]}: can't be run ({error.strerror}); check its path and permissions.", _NOT_EXECUTABLE)
+        _stop(f"{name}: can't be run ({error.strerror}); check its path and permissions.", _NOT_EXECUTABLE)
     return _attend(child, look)
 
 

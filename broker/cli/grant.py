@@ -9,6 +9,7 @@ import typer
 
 from broker.cli.api import call, pages
 from broker.cli.asking import Yes, insist
+from broker.cli.discreet import unsaid
 from broker.cli.failing import Status, fail
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, listing, show
@@ -77,14 +78,14 @@ def add(
 def _rule(text: str) -> dict[str, list[str]]:
     methods, _, path = text.partition(" ")
     if not path.startswith("/"):
-        fail(f"--allow {text!r}: write methods, a space and a path, for example 'GET,POST /facilities/*'.")
+        fail(f"--allow '{unsaid(text)}': write methods, a space and a path, for example 'GET,POST /facilities/*'.")
     return {"methods": methods.upper().split(","), "paths": [path]}
 
 
 def _rate(text: str) -> dict[str, int]:
     uses, _, unit = text.partition("/")
     if not uses.isdecimal() or unit not in _RATES:
-        fail(f"--rate {text!r}: write for example 60/min; units are {', '.join(_RATES)}.")
+        fail(f"--rate '{unsaid(text)}': write for example 60/min; units are {', '.join(_RATES)}.")
     return {"uses": int(uses), "seconds": _RATES[unit]}
 
 

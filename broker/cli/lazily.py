@@ -16,10 +16,19 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from broker.cli.completing import complete
+from broker.cli.discreet import discreetly, holds_a_secret
 from broker.cli.options import ProfileHere
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
+
+_WORDS = "broker.words"
+# What stands after this is another program's, which may well need a secret.
+_HANDS_ON = "exec"
+_REFUSAL = (
+    "One of the arguments looks like a key or a token. Nothing was done with it, and it is not repeated here. Secrets "
+    "are taken from standard input, never from an argument: this one is in the shell's history now."
+)
 
 
 class Entry(NamedTuple):
@@ -48,6 +57,23 @@ class Lazily(TyperGroup):
         for parameter in self.params:
             complete(parameter, "")
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Context:
+        """Read the options before the command.
+
+        Raises:
+            UsageError: they are wrong; its text has nothing that may be a secret.
+        """
+        words = list(args)
+        with discreetly(words):
+            made = super().make_context(info_name, args, *rest, **extra)
+        made.meta[_WORDS] = words
+        return made
+
+    def invoke(self, ctx: Context) -> object:
+        """Run the command; raises as :meth:`make_context` where its own options are wrong."""
+        with discreetly(ctx.meta[_WORDS]):
+            return super().invoke(ctx)
+
     def list_commands(self, _ctx: Context) -> list[str]:
         """The commands' names, in the order of the table."""
         return list(self.table)
@@ -67,6 +93,8 @@ class Lazily(TyperGroup):
         if name is None or found is None:
             return name, found, rest
         # A job installs the package without the server's parts.
+        if name != _HANDS_ON and not ctx.resilient_parsing and holds_a_secret(rest):
+            ctx.fail(_REFUSAL)
         if self.table[name].server and find_spec("fastapi") is None:
             ctx.fail(f"`broker {name}` needs the server's parts: install keybroker[server].")
         return name, self.commands[name], rest

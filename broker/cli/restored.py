@@ -9,6 +9,7 @@ import typer
 from broker import app as composition
 from broker import database, restored
 from broker.base.clock import Millis, parse_rfc3339, rfc3339
+from broker.cli.discreet import unsaid
 from broker.cli.failing import fail
 from broker.cli.output import Columns, listing
 from broker.cli.process import run_or_fail, settings_of_process
@@ -35,7 +36,7 @@ def _moment(text: str) -> Millis:
     try:
         return parse_rfc3339(text)
     except ValueError:
-        fail(f"--since: {text!r} is no time with its offset; write it as 2026-11-23T09:00:00Z.")
+        fail(f"--since: '{unsaid(text)}' is no time with its offset; write it as 2026-11-23T09:00:00Z.")
 
 
 async def _go_on(settings: Settings, since: Millis, *, yes: bool, as_json: bool) -> None:
