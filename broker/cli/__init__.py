@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.failing import EXIT_STATUSES
 from broker.cli.lazily import Entry, Lazily
 from broker.cli.options import Profile
 from broker.cli.plainly import plainly
@@ -53,7 +54,9 @@ TABLE = {
     "doctor": _hosting("Check settings, database, schema, keystore, providers and who answers at the address"),
     "keystore": _hosting("Master keys, and where they or the keys themselves are kept."),
     "restored": _hosting("Go on with a database that was restored from a backup."),
-    "sandbox": _hosting("Serve a stand-in for the upstream Raptor Comply, to try the broker with."),
+    "sandbox": _hosting(
+        "Serve a stand-in for the upstream Raptor Comply, to try the broker with."
+    ),
     "demo": _hosting("Play the whole story against the bundled sandbox, then keep serving."),
 }
 
@@ -84,6 +87,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"]},
         help="Keybroker: short-lived, audited access to the API keys that customers share.",
+        epilog=EXIT_STATUSES,
     )
     app.callback()(_everywhere)
     return app

@@ -52,9 +52,14 @@ def fail_call(error: CallFailed, status: Status | None = None) -> NoReturn:
 def fail(text: str, status: Status = Status.REFUSED, code: str = "failed") -> NoReturn:
     """End the command with ``text``, which says what to do."""
     if running.prints_json():
-        _problem({}, code, text, status)
-    else:
-        say(f"error: {text}", err=True, fg="red")
+        fail_in_json(text, status, code)
+    say(f"error: {text}", err=True, fg="red")
+    raise typer.Exit(status)
+
+
+def fail_in_json(text: str, status: Status, code: str) -> NoReturn:
+    """End the command with a problem."""
+    _problem({}, code, text, status)
     raise typer.Exit(status)
 
 

@@ -107,9 +107,9 @@ def sandbox(
     ] = SANDBOX_FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a stand-in for the upstream Raptor Comply, with an organization and a key to try the broker with.
+    """Serve a stand-in for the upstream Raptor Comply, to try the broker with.
 
-    A broker uses it with BROKER_PROVIDERS_DIR set to the folder that is printed.  Organizations and keys outlive the
+    It has an organization and a key.  A broker uses it with BROKER_PROVIDERS_DIR set to the folder that is printed.  Organizations and keys outlive the
     process, which may serve or not when --mint makes a key.
     """
     from broker.cli import sandbox

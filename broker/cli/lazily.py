@@ -12,11 +12,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+from typer._click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from broker.cli.completing import complete
 from broker.cli.discreet import discreetly, holds_a_secret
+from broker.cli.failing import Status, fail_in_json
 from broker.cli.options import ProfileHere
 
 if TYPE_CHECKING:
@@ -70,9 +72,19 @@ class Lazily(TyperGroup):
         return made
 
     def invoke(self, ctx: Context) -> object:
-        """Run the command; raises as :meth:`make_context` where its own options are wrong."""
-        with discreetly(ctx.meta[_WORDS]):
-            return super().invoke(ctx)
+        """Run the command.
+
+        Raises:
+            UsageError: its options are wrong, as :meth:`make_context`; a program is told so in JSON instead.
+        """
+        words = ctx.meta[_WORDS]
+        try:
+            with discreetly(words):
+                return super().invoke(ctx)
+        except UsageError as error:
+            if "--json" not in words:
+                raise
+            fail_in_json(error.format_message(), Status.USAGE, "usage")
 
     def list_commands(self, _ctx: Context) -> list[str]:
         """The commands' names, in the order of the table."""
