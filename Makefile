@@ -62,11 +62,12 @@ torture: $(VENV)/.dev ## three brokers under faults for minutes, their history c
 mutants: $(VENV)/.dev ## make each kept one-line change and see a test fail (ARGS="-n 4 proxy leases/leasing")
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-# The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them.
+# The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them,
+# an example by the tools that it uses.
 # Only root on Debian can install them here; elsewhere those tests say that they were skipped and why.  A service that
 # a package brings along is stopped again.
 browser:
-	@for tool in chromium:chromium promtool:prometheus nginx:nginx-light systemd-analyze:systemd; do \
+	@for tool in chromium:chromium jq:jq promtool:prometheus nginx:nginx-light systemd-analyze:systemd; do \
 	  command -v $${tool%:*} >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $${tool#*:} …" \
 	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:} >/dev/null \

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
 
 if TYPE_CHECKING:
+    from broker.client.client import Client
     from broker.client.identity import Identity
 
 app = typer.Typer(no_args_is_help=True, help="Jobs and their identities.")
@@ -112,7 +113,7 @@ def rotate_key(
         mine = usable(identity)
         path = key_out or identity
         fresh = _staged(path, mine.broker, mine.client_id, alg)
-        send = partial(as_job, identity, None, lambda job: job.rotate_key(fresh.public_jwk, overlap_seconds=seconds))
+        send = partial(as_job, identity, None, partial(_rotated, fresh, seconds))
     else:
         known = call("GET", f"/v1/workloads/{workload}")
         path = key_out or Path(f"{workload}.identity.json")
@@ -127,6 +128,10 @@ def rotate_key(
     ended = f"for {overlap_hours} hours more" if overlap_hours else "no longer"
     say(f"The new identity is in {path}; the keys from before work {ended}.", err=True)
     show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+def _rotated(fresh: Identity, overlap_seconds: int, job: Client) -> dict[str, Any]:
+    return dict(job.rotate_key(fresh.public_jwk, overlap_seconds=overlap_seconds).answer)
 
 
 def _staged(path: Path, broker: str, client_id: str, alg: Algorithm) -> Identity:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from broker.client.errors import AccessDenied, AccessEnded, CallFailed, OutsideUpstream, raise_for_problem
     from broker.client.identity import Identity, IdentityUnusable
     from broker.client.identity import read as read_identity
-    from broker.client.leases import IssuedLease, Lease, LeaseState
-    from broker.client.submission import AnswerLost, submit_key
+    from broker.client.leases import IssuedLease, Lease, LeaseState, Workload
+    from broker.client.submission import AnswerLost, Submitted, submit_key
     from broker.client.upstream import Upstream
 
 _FROM = {
@@ -37,7 +37,9 @@ _FROM = {
     "LeaseState": "leases",
     "OutsideUpstream": "errors",
     "ProxyUnusable": "connecting",
+    "Submitted": "submission",
     "Upstream": "upstream",
+    "Workload": "leases",
     "raise_for_problem": "errors",
     "read_identity": "identity",
     "submit_key": "submission",
@@ -58,7 +60,9 @@ __all__ = [
     "LeaseState",
     "OutsideUpstream",
     "ProxyUnusable",
+    "Submitted",
     "Upstream",
+    "Workload",
     "raise_for_problem",
     "read_identity",
     "submit_key",

@@ -21,7 +21,7 @@ from broker.client.connecting import PROXY, caller
 from broker.client.errors import Answer, CallFailed, another_answer, answer, token_answer, unreachable
 from broker.client.forks import PerProcess
 from broker.client.identity import Identity, from_environment
-from broker.client.leases import IssuedLease, Lease
+from broker.client.leases import IssuedLease, Lease, Workload
 from broker.client.renewal import EARLY, RenewingLease
 from broker.client.upstream import Upstream
 from broker.formats.assertion import ASSERTION_TYPE
@@ -183,7 +183,7 @@ class Client:
         """Give a lease back; raises CallFailed."""
         return self._of_lease("POST", lease_id, "/end")
 
-    def rotate_key(self, public_jwk: dict[str, Any], *, overlap_seconds: int) -> dict[str, Any]:
+    def rotate_key(self, public_jwk: dict[str, Any], *, overlap_seconds: int) -> Workload:
         """Register another public key of this job.
 
         The present one works for ``overlap_seconds`` more.
@@ -192,7 +192,10 @@ class Client:
             CallFailed: the broker said no, or didn't answer.  The same key may then be sent again.
         """
         body = {"jwk": public_jwk, "overlap_seconds": overlap_seconds}
-        return self._session().authorized("POST", f"/v1/workloads/{self._identity.client_id}/keys", json=body)
+        made = self._session().authorized("POST", f"/v1/workloads/{self._identity.client_id}/keys", json=body)
+        if made.get("id") != self._identity.client_id:
+            raise another_answer("id")
+        return Workload.of(made)
 
     def close(self) -> None:
         """Close this process's connections."""

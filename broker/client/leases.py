@@ -1,4 +1,4 @@
-"""Leases as the broker tells them."""
+"""Leases, and the job itself, as the broker tells them."""
 
 from __future__ import annotations
 
@@ -75,6 +75,24 @@ class IssuedLease(Lease):
             token=answer["token"],
             key=answer.get("key"),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The job itself; ``key_ids`` are those of its keys that prove something now."""
+
+    id: str
+    name: str
+    key_ids: tuple[str, ...]
+    state: str
+    answer: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """The job of an answer."""
+        key_ids = tuple(map(str, answer.get("key_ids") or ()))
+        name, state = _text(answer, "name"), _text(answer, "state")
+        return cls(id=_text(answer, "id"), name=name, key_ids=key_ids, state=state, answer=answer)
 
 
 def _fields(view: Mapping[str, Any]) -> dict[str, Any]:

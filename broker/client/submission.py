@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import httpx2
 
@@ -25,6 +25,20 @@ OLD_LINK = (
     "This link is of an old kind: it doesn't say whom the key is to be sealed to, so whoever answered in the broker's "
     "place on the way could have read the key. Ask for a link of the new kind next time."
 )
+
+
+class Submitted(TypedDict):
+    """What a sender gets for a key.
+
+    ``state`` is ``accepted``, ``verifying`` or ``held``.  ``receipt`` says what was taken.  ``status_code``, pasted at
+    ``status_page``, shows what becomes of the key.
+    """
+
+    state: str
+    receipt: dict[str, Any]
+    status_code: str
+    status_page: str
+    old_link: NotRequired[str]
 
 
 class AnswerLost(CallFailed):
@@ -47,7 +61,7 @@ def submit_key(
     *,
     timeout: float = 60,
     proxy: str | None = None,
-) -> dict[str, Any]:
+) -> Submitted:
     """Seal ``key`` to the request behind a one-time link and submit it.
 
     The key is sealed to the recipient that the link names, whoever answers on the way.
@@ -84,8 +98,12 @@ def submit_key(
         message = intake_seal.seal(intake_seal.Submission(key, link_proof.key_of(code)), public, context)
         status = _Page(http, "status", intake, code, proxy)
         received = _submitted(page, status, sealed=base64url.encode(message), variables=variables or {})
-    old = {} if link_secret.names_recipient(secret) else {"old_link": OLD_LINK}
-    return {**received, "status_code": code, "status_page": status.url, **old}
+    submitted = Submitted(
+        state=received["state"], receipt=received["receipt"], status_code=code, status_page=status.url
+    )
+    if not link_secret.names_recipient(secret):
+        submitted["old_link"] = OLD_LINK
+    return submitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from broker.client.identity import generate, public
 from tests.client.served import RAPTOR, ClientBench
 
 
@@ -60,3 +61,10 @@ async def test_a_job_sees_all_its_leases_page_by_page(bench: ClientBench, monkey
     client = bench.client()
     issued = [(await asyncio.to_thread(client.lease, "acme", RAPTOR)).id for _ in range(5)]
     assert [lease.id for lease in await asyncio.to_thread(client.leases)] == issued
+
+
+async def test_a_job_is_told_which_keys_of_its_own_prove_something(bench: ClientBench) -> None:
+    fresh = public(generate())["keys"][0]
+    job = await asyncio.to_thread(bench.client().rotate_key, fresh, overlap_seconds=60)
+    assert (job.id, job.state) == (bench.identity.client_id, "active")
+    assert set(job.key_ids) == {fresh["kid"], bench.identity.private_jwk["kid"]}

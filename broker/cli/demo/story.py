@@ -176,8 +176,8 @@ class Story:
         ]
         for receipt in receipts:
             expect(receipt["state"] == "accepted", f"the sandbox verifies the key, the state is {receipt['state']}")
-        receipt = receipts[0]["receipt"]
-        whose = f"{receipt['organization']}, …{receipt['last4']}, fingerprint {receipt['fingerprint']}"
+        first = receipts[0]["receipt"]
+        whose = f"{first['organization']}, …{first['last4']}, fingerprint {first['fingerprint']}"
         return f"Verified upstream. Receipt: {whose}."
 
     async def wrong_key(self) -> str:
