@@ -247,7 +247,9 @@ def _refuse_unknown_parameters(request: Request) -> None:
     refused = {name: "stands there twice" if name in known else unknown for name in given}
     refused = {name: why for name, why in refused.items() if name not in known or given[name] > 1}
     if refused:
-        raise RequestValidationError([{"loc": ("query", name), "msg": why} for name, why in refused.items()])
+        raise RequestValidationError(
+            [{"type": "not_a_parameter", "loc": ("query", name), "msg": why} for name, why in refused.items()]
+        )
 
 
 def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any
