@@ -85,7 +85,7 @@ def asgi(broker: Broker, *, with_worker: bool) -> tuple[FastAPI, Edge]:
 
 def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The API without what answers it: enough to be described."""
-    app = FastAPI(
+    app = description.Described(
         title="Keybroker",
         version=description.VERSION,
         summary="Short-lived, audited access to the API keys that customers share.",

@@ -10,6 +10,7 @@ import pytest
 
 from broker.formats import ids
 from broker.web.errors import PROBLEM
+from broker.web.pages.outline import sections
 from tests.support.world import World
 
 ROLES = {"admin", "operator", "security"}
@@ -47,6 +48,13 @@ async def test_the_description_tells_the_software_s_version_and_what_all_operati
     assert told["version"] == version("keybroker")
     for word in ("application/problem+json", "Idempotency-Key", "cursor", "Authorization: Bearer"):
         assert word in told["description"]
+
+
+async def test_everything_that_is_sent_has_a_meaning(world: World) -> None:
+    found = [one for section in sections(world.app.openapi()) for one in section.operations]
+    sent = [(one.summary, field) for one in found for field in one.sent]
+    assert len(sent) > 200
+    assert [(summary, field.name) for summary, field in sent if not field.text.endswith(".")] == []
 
 
 async def test_every_operation_tells_that_it_may_answer_with_a_problem(world: World) -> None:

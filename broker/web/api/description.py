@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
 
 VERSION = version("keybroker")
 
@@ -50,3 +54,97 @@ TAGS = {
 def tags() -> list[dict[str, str]]:
     """The tags as OpenAPI has them, in the order in which people read."""
     return [{"name": name, "description": text} for name, text in TAGS.items()]
+
+
+# What a field of this name means wherever nothing is said beside it.
+_PARAMETERS = {
+    "Github-Public-Key-Identifier": "Which of the partner's published keys signed.",
+    "Github-Public-Key-Signature": "The signature over the raw body, in base64.",
+    "Idempotency-Key": "1 to 128 visible characters; repeats answer the same.",
+    "credential": "Of this credential only.",
+    "decision": "What was allowed, or what was refused.",
+    "intake_id": "The request's id, from the link.",
+    "kind": "Of this kind only.",
+    "lease": "Of this lease only.",
+    "need": "What has to be there; without it, everything.",
+    "order": "Which come first.",
+    "organization": "Of this organization only: id or slug.",
+    "since": "From then on.",
+    "state": "In this state only.",
+    "until": "Until then.",
+}
+_BODIES = {
+    "candidates": "What was found, never as itself.",
+    "client_assertion_type": "The only kind that is taken.",
+    "client_secret": "Development only: a secret in place of a key pair.",
+    "days": "How far back.",
+    "digest": "SHA-256 of the candidate, in hexadecimal.",
+    "expires_at": "When it ends by itself; left out, never.",
+    "found_by": "Who or what found it.",
+    "grant_type": "The only one that is taken.",
+    "hours": "How long the link works.",
+    "jwk": "The public key, as a JWK.",
+    "jwks": "The public keys, as a JWK Set.",
+    "key": "The key itself.",
+    "label": "Tells several keys of one organization and provider apart.",
+    "max_age_days": "From which age on a key is warned about, or refused.",
+    "methods": "HTTP methods in capitals.",
+    "mode": "Whether the key is used through the proxy, or shown.",
+    "modes": "Whether keys are used through the proxy, or shown.",
+    "name": "What people call it.",
+    "note": "What else is known, without the key itself.",
+    "organization": "Id or slug.",
+    "organizations": "Ids or slugs; for an account, which it is limited to.",
+    "overlap_seconds": "How long the keys from before work as well.",
+    "paths": "Anchored patterns below the base URL.",
+    "proof": "Of links of version 1: a digest of the secret.",
+    "provider": "The upstream's id.",
+    "purpose": "What the access is for; it is on the record.",
+    "purpose_required": "Whether each lease has to say what it is for.",
+    "rate": "So many uses at once, refilled evenly.",
+    "reason": "Why; it is on the record.",
+    "roles": "What the account may do.",
+    "rotation_days": "After how many days a key is to be replaced.",
+    "sealed": "The key, sealed to this request (docs/formats/intake_seal.md), in base64url.",
+    "seconds": "In how many seconds they are refilled.",
+    "slug": "A short name for commands and addresses.",
+    "token": "The one-time token.",
+    "ttl": "Seconds; left out, 300, and never more than the grant allows.",
+    "url": "Where notices are posted to.",
+    "uses": "How many at once.",
+    "variables": "The customer's parts of the upstream's host, by name.",
+    "where": "Where it was found, without the key itself.",
+    "workload": "The job's id or name.",
+}
+
+
+class Described(FastAPI):
+    """An API whose description says of each thing that is sent what it means."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None:
+            _explain(super().openapi())
+        return super().openapi()
+
+
+def _explain(document: Mapping[str, Any]) -> None:
+    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+        for parameter in operation.get("parameters", ()):
+            if "description" not in parameter["schema"] and parameter["name"] in _PARAMETERS:
+                parameter.setdefault("description", _PARAMETERS[parameter["name"]])
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            for name, field in _fields(document, media["schema"]):
+                if name in _BODIES:
+                    field.setdefault("description", _BODIES[name])
+
+
+def _fields(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    """Every field of an object, and of the objects in it."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for name, field in schema.get("properties", {}).items():
+        yield name, field
+        yield from _fields(document, field)
+    for inner in (*schema.get("anyOf", ()), *filter(None, (schema.get("items"),))):
+        yield from _fields(document, inner)

@@ -127,7 +127,7 @@ class NewName(Body):
     name: Line
 
 
-@router.post("/{organization}/name", response_model=OrganizationView)
+@router.post("/{organization}/name", summary="Correct an organization's name", response_model=OrganizationView)
 async def rename(organization: ReferencePath, body: NewName, call: ByOperatorRole) -> Response:
     """Correct the organization's name; its slug stays."""
 

@@ -143,9 +143,9 @@ def _bounds(schema: Json) -> str:
     """How long or large a value may be, where that is said."""
     for least, most in (("minLength", "maxLength"), ("minimum", "maximum"), ("minItems", "maxItems")):
         if least in schema and most in schema:
-            return f"({schema[least]:g}–{schema[most]:g})"
+            return f"({schema[least]:,.0f}–{schema[most]:,.0f})"
         if most in schema:
-            return f"(up to {schema[most]:g})"
+            return f"(up to {schema[most]:,.0f})"
         if least in schema:
-            return f"(from {schema[least]:g})"
+            return f"(from {schema[least]:,.0f})"
     return ""
