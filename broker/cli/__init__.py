@@ -54,9 +54,7 @@ TABLE = {
     "doctor": _hosting("Check settings, database, schema, keystore, providers and who answers at the address"),
     "keystore": _hosting("Master keys, and where they or the keys themselves are kept."),
     "restored": _hosting("Go on with a database that was restored from a backup."),
-    "sandbox": _hosting(
-        "Serve a stand-in for the upstream Raptor Comply, to try the broker with."
-    ),
+    "sandbox": _hosting("Serve a stand-in for the upstream Raptor Comply, to try the broker with."),
     "demo": _hosting("Play the whole story against the bundled sandbox, then keep serving."),
 }
 
