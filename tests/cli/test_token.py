@@ -76,7 +76,7 @@ async def test_an_assertion_is_signed_without_a_call(bench: ClientBench, identit
     nowhere = f"http://127.0.0.1:{free_port()}"
     said = json.loads(await told("--assertion", "--json", "--identity", str(identity), BROKER_URL=nowhere))
     assert said["token_endpoint"] == f"{nowhere}/oauth/token"
-    refused = await told("--identity", str(identity), BROKER_URL=nowhere, status=1)
+    refused = await told("--identity", str(identity), BROKER_URL=nowhere, status=3)
     assert "[unreachable]" in refused
     assert f"The address is BROKER_URL's; the identity file names {bench.url}." in refused
 
