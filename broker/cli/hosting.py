@@ -109,8 +109,8 @@ def sandbox(
 ) -> None:
     """Serve a stand-in for the upstream Raptor Comply, to try the broker with.
 
-    It has an organization and a key.  A broker uses it with BROKER_PROVIDERS_DIR set to the folder that is printed.  Organizations and keys outlive the
-    process, which may serve or not when --mint makes a key.
+    It has an organization and a key.  A broker uses it with BROKER_PROVIDERS_DIR set to the folder that is printed.
+    Organizations and keys outlive the process, which may serve or not when --mint makes a key.
     """
     from broker.cli import sandbox
 

@@ -117,7 +117,10 @@ def tell(text: str, **facts: Any) -> None:
 
 
 def tell_beside(text: str) -> None:
-    """Print a text that goes along with a result, so that JSON stays the only value on standard output."""
+    """Print a text that goes along with a result.
+
+    JSON stays the only value on standard output.
+    """
     say(text, err=running.prints_json())
 
 

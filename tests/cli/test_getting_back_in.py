@@ -123,7 +123,7 @@ def test_a_rotation_that_was_interrupted_goes_on_with_the_key_that_it_had_made(b
     file = shell.directory / "nightly.identity.json"
     document = json.loads(file.read_text())
     file.write_text(json.dumps({**document, "broker": "http://127.0.0.1:9"}))
-    away.run("workload", "rotate-key", "--identity", str(file), status=1)
+    away.run("workload", "rotate-key", "--identity", str(file), status=3)
     made = json.loads((shell.directory / "nightly.identity.json.next").read_text())["jwk"]["kid"]
     file.write_text(json.dumps(document))
     assert shell.json("workload", "rotate-key", "nightly")["key_ids"][-1] == made
