@@ -215,5 +215,4 @@ def _say(text: str) -> None:
 
 
 def _stop(text: str, status: int) -> NoReturn:
-    say(f"error: {text}", err=True, fg="red")
-    raise typer.Exit(status)
+    fail(text, status, "not_run")

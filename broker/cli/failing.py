@@ -49,7 +49,7 @@ def fail_call(error: CallFailed, status: Status | None = None) -> NoReturn:
     raise typer.Exit(status)
 
 
-def fail(text: str, status: Status = Status.REFUSED, code: str = "failed") -> NoReturn:
+def fail(text: str, status: int = Status.REFUSED, code: str = "failed") -> NoReturn:
     """End the command with ``text``, which says what to do."""
     if running.prints_json():
         fail_in_json(text, status, code)
@@ -57,7 +57,7 @@ def fail(text: str, status: Status = Status.REFUSED, code: str = "failed") -> No
     raise typer.Exit(status)
 
 
-def fail_in_json(text: str, status: Status, code: str) -> NoReturn:
+def fail_in_json(text: str, status: int, code: str) -> NoReturn:
     """End the command with a problem."""
     _problem({}, code, text, status)
     raise typer.Exit(status)
@@ -70,7 +70,7 @@ def status_of(error: CallFailed) -> Status:
     return {404: Status.NOT_FOUND, 409: Status.CONFLICT}.get(error.status or 0, Status.REFUSED)
 
 
-def _problem(known: dict[str, object], code: str, text: str, status: Status) -> None:
+def _problem(known: dict[str, object], code: str, text: str, status: int) -> None:
     """Print the problem on standard error."""
     whole = {"type": _PROBLEM + code, "title": code.replace("_", " "), **known, "code": code, "detail": text}
     told = {name: value for name, value in whole.items() if value is not None}

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typer._click import Command, Context
 
 _WORDS = "broker.words"
-# What stands after this is another program's, which may well need a secret.
-_HANDS_ON = "exec"
+# What the one is given is another program's; the other looks for keys, in names of files too, and shows none.
+_OWN_RULES = frozenset({"exec", "scan"})
 _REFUSAL = (
     "One of the arguments looks like a key or a token. Nothing was done with it, and it is not repeated here. Secrets "
     "are taken from standard input, never from an argument: this one is in the shell's history now."
@@ -105,7 +105,7 @@ class Lazily(TyperGroup):
         if name is None or found is None:
             return name, found, rest
         # A job installs the package without the server's parts.
-        if name != _HANDS_ON and not ctx.resilient_parsing and holds_a_secret(rest):
+        if name not in _OWN_RULES and not ctx.resilient_parsing and holds_a_secret(rest):
             ctx.fail(_REFUSAL)
         if self.table[name].server and find_spec("fastapi") is None:
             ctx.fail(f"`broker {name}` needs the server's parts: install keybroker[server].")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from broker.base.shown import shown
 from broker.cli.api import call, client_proxy, send
+from broker.cli.failing import fail
 from broker.cli.output import AsJson, Columns, listing, say
 from broker.cli.unfailing import unfailing
 from broker.client.errors import CallFailed
@@ -175,8 +176,7 @@ def run(
 
 
 def _fail(text: str) -> NoReturn:
-    say(f"error: {text}", err=True, fg="red")
-    raise typer.Exit(_TROUBLE)
+    fail(text, _TROUBLE, "not_scanned")
 
 
 def scanned(path: str, history: bool, staged: bool, providers: Path | None) -> _Scan:

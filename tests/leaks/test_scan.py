@@ -38,7 +38,7 @@ def scan(*words: str, given: bytes = b"", status: int = 1) -> list[dict[str, Any
     done = run("scan", "--offline", "--json", *words, given=given)
     assert done.returncode == status, done.stderr.decode()
     assert KEY.encode() not in done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.decode().splitlines()]
+    return list(json.loads(done.stdout or b"[]"))
 
 
 def told(*words: str) -> str:
@@ -246,7 +246,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *words: str, ours: tuple[str, ...] = 
     app = typer.Typer()
     app.command()(command.run)
     done = CliRunner().invoke(app, [*words, "--json"])
-    assert [json.loads(line)["key"][-4:] for line in done.stdout.splitlines()] == [key[-4:] for key in ours]
+    assert [found["key"][-4:] for found in json.loads(done.stdout)] == [key[-4:] for key in ours]
     assert not [key for key in ours if key in done.output + json.dumps(candidates)]
     return candidates
 
@@ -389,7 +389,7 @@ def test_what_was_found_is_shown_and_the_rest_cut_off_although_one_key_could_not
     app.command()(command.run)
     done = CliRunner().invoke(app, [str(tmp_path), "--json", "--expose", "--yes"])
     assert done.exit_code == 2
-    assert [json.loads(line)["credential"] for line in done.stdout.splitlines()] == ["crd_0", "crd_1"]
+    assert [found["credential"] for found in json.loads(done.stdout)] == ["crd_0", "crd_1"]
     assert asked == ["/v1/credentials/crd_0/exposure", "/v1/credentials/crd_1/exposure"]
     assert "Version 1 of crd_0 is NOT cut off." in done.stderr
 
