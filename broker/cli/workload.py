@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.cli.api import broker_url, call, pages
+from broker.cli.api import broker_url, call, client_proxy, pages
 from broker.cli.asking import Yes, insist_on_ending
 from broker.cli.failing import Status, fail
 from broker.cli.lease import as_job, usable
@@ -112,8 +112,11 @@ def rotate_key(
     if identity is not None:
         mine = usable(identity)
         path = key_out or identity
+        interrupted = _next_to(path).exists()
         fresh = _staged(path, mine.broker, mine.client_id, alg)
-        send = partial(as_job, identity, None, partial(_rotated, fresh, seconds))
+        # The answer may have been lost: then the new key is the one that proves who asks, and the old one may not be.
+        proof = _next_to(path) if interrupted and _proves(fresh) else identity
+        send = partial(as_job, proof, None, partial(_rotated, fresh, seconds))
     else:
         known = call("GET", f"/v1/workloads/{workload}")
         path = key_out or Path(f"{workload}.identity.json")
@@ -128,6 +131,18 @@ def rotate_key(
     ended = f"for {overlap_hours} hours more" if overlap_hours else "no longer"
     say(f"The new identity is in {path}; the keys from before work {ended}.", err=True)
     show({"id": made["id"], "name": made["name"], "key_ids": made["key_ids"], "identity": str(path)}, as_json)
+
+
+def _proves(fresh: Identity) -> bool:
+    """Whether the broker knows this key already."""
+    from broker.client.client import Client  # noqa: PLC0415 - help needs no client
+    from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - likewise
+    from broker.client.errors import CallFailed  # noqa: PLC0415 - likewise
+
+    with suppress(CallFailed, ProxyUnusable), Client(fresh, proxy=client_proxy()) as job:
+        job.access_token()
+        return True
+    return False
 
 
 def _rotated(fresh: Identity, overlap_seconds: int, job: Client) -> dict[str, Any]:

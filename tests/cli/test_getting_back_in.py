@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from broker.client.client import Client
+from broker.client.identity import Identity, generate, read
 from tests.cli.test_commands import CliBench, CliRunner, bench
 from tests.support.commands import MINIMAL
 
@@ -127,6 +129,22 @@ def test_a_rotation_that_was_interrupted_goes_on_with_the_key_that_it_had_made(b
     made = json.loads((shell.directory / "nightly.identity.json.next").read_text())["jwk"]["kid"]
     file.write_text(json.dumps(document))
     assert shell.json("workload", "rotate-key", "nightly")["key_ids"][-1] == made
+
+
+@beside_the_broker
+def test_a_rotation_whose_answer_was_lost_goes_on_although_the_old_key_is_refused(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
+    shell.run("workload", "add", "nightly")
+    file = shell.directory / "nightly.identity.json"
+    old = read(file)
+    fresh = Identity(old.broker, old.client_id, generate())
+    fresh.write(file.with_name(file.name + ".next"))
+    with Client(old) as job:
+        job.rotate_key(fresh.public_jwk, overlap_seconds=0)
+    again = ("workload", "rotate-key", "--identity", str(file), "--overlap-hours", "0")
+    assert shell.json(*again)["key_ids"] == [fresh.public_jwk["kid"]]
+    assert read(file).public_jwk == fresh.public_jwk
 
 
 @beside_the_broker
