@@ -147,6 +147,8 @@ def remember_or_show(url: str, token: str, *, show_it: bool) -> tuple[str | None
             path = str(remember(url, token))
         except OSError as error:
             failed = f"{account_file()}: can't be written ({error.strerror}). "
+        except AccountUnusable as error:
+            failed = f"{error} "
         else:
             return path, f"Token kept in {path}."
     text = f"The token, printed this once; set BROKER_TOKEN to it, or give it to `broker login`:\n\n{token}\n"

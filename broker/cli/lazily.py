@@ -5,6 +5,7 @@ Their names and a line of help each are in a table: that is all that ``broker --
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib import import_module
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from typer._click import Command, Context
 
 _WORDS = "broker.words"
-# What the one is given is another program's; the other looks for keys, in names of files too, and shows none.
-_OWN_RULES = frozenset({"exec", "scan"})
 _REFUSAL = (
     "One of the arguments looks like a key or a token. Nothing was done with it, and it is not repeated here. Secrets "
     "are taken from standard input, never from an argument: this one is in the shell's history now."
@@ -105,11 +104,20 @@ class Lazily(TyperGroup):
         if name is None or found is None:
             return name, found, rest
         # A job installs the package without the server's parts.
-        if name not in _OWN_RULES and not ctx.resilient_parsing and holds_a_secret(rest):
+        if not ctx.resilient_parsing and holds_a_secret(_for_us(name, rest)):
             ctx.fail(_REFUSAL)
         if self.table[name].server and find_spec("fastapi") is None:
             ctx.fail(f"`broker {name}` needs the server's parts: install keybroker[server].")
         return name, self.commands[name], rest
+
+
+def _for_us(name: str, words: list[str]) -> list[str]:
+    """Those of a command's arguments that may hold no secret."""
+    if name == "exec":  # they are another program's
+        return []
+    if name == "scan":  # it looks for keys in names of files too, and shows none
+        return [word for word in words if not os.path.lexists(word)]
+    return words
 
 
 class _Imported(MutableMapping[str, "Command"]):

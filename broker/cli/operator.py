@@ -104,6 +104,8 @@ def login(_as_json: AsJson = False) -> None:
     me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
     try:
         path = remember(broker_url(), token)
+    except AccountUnusable as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{account_file()}: can't be written ({error.strerror}). Make it writable, or set BROKER_TOKEN instead.")
     text = f"You are {me['name']} ({', '.join(me['roles'])}), until {me['expires_at']}. Token kept in {path}."

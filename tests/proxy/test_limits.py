@@ -61,7 +61,7 @@ async def test_explicit_rules_add_up(bench: Bench) -> None:
     ("terms", "field"),
     [
         ({"presets": ["write-only"]}, "presets: Lab has no 'write-only'; it has: read-only."),
-        ({"rules": [{"methods": ["get"], "paths": ["/a"]}]}, "rules[0]: methods[0]: must be 'GET'"),
+        ({"rules": [{"methods": ["get"], "paths": ["/a"]}]}, "rules[0]: methods[0]: write GET,"),
         ({"rules": [{"methods": ["GET"], "paths": ["/a?b"]}]}, "rules[0]: paths: '/a?b' holds ?"),
         (
             {"rules": [{"methods": ["GET"], "paths": ["/**/a/**"]}]},

@@ -16,7 +16,7 @@ from broker.base.secret import Secret
 from broker.base.validity import Validity
 from broker.care import policies
 from broker.credentials import revocation, versions
-from broker.credentials.lifecycle import State
+from broker.credentials.lifecycle import Health, State
 from broker.credentials.manual_entry import add
 from broker.credentials.staging import Received
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -72,7 +72,7 @@ class VersionView(View):
         str,
         Field(
             description="`healthy`, `failing` (upstream refuses the key), `unreachable` (it did not answer) or `gone` "
-            "(the key is not in Vault any more); empty once the key is revoked or destroyed."
+            "(the key is not in Vault any more); a key that is revoked or destroyed is never `healthy`."
         ),
     ]
     status: Annotated[
@@ -129,7 +129,7 @@ def show_version(row: VersionRow, now: Millis) -> VersionView:
         number=row.number,
         state=row.state,
         verdict=row.verdict,
-        health="" if row.state in _OVER else row.health,
+        health="" if row.state in _OVER and row.health == Health.HEALTHY else row.health,
         last4=row.last4,
         fingerprint=row.fingerprint,
         intake=row.intake_id,
