@@ -17,8 +17,8 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor, Event, word
-from broker.audit.guards import epochs_of
 from broker.audit.log import GuardMoved, RowRefused
+from broker.audit.second_look import SecondLook
 from broker.audit.series import unconfirmed
 from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope, table
@@ -120,7 +120,7 @@ class Leasing:
     def __init__(self, parts: Parts, snapshots: SnapshotCache, opening: Opening) -> None:
         self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
         self._token_key, self._id_key, self._row_key = parts.keys.lease_token, parts.keys.lease_id, parts.keys.rows
-        self._snapshots, self._opening = snapshots, opening
+        self._snapshots, self._opening, self._second_look = snapshots, opening, SecondLook(parts.db)
         # Hints as well: what a lease lets through is confirmed by its guards.
         self.remembered = Recent[LeaseId, Lease](REMEMBERED)
         self._confirmed = False
@@ -219,8 +219,7 @@ class Leasing:
 
     async def _moved(self, guards: Mapping[str, int]) -> bool:
         """Whether one of these epochs is another by now."""
-        async with self._db.read(EVERY_TENANT) as session:
-            return await epochs_of(session, guards) != guards
+        return await self._second_look.epochs(guards) != guards
 
     async def _replay(self, actor: Actor, request: AccessRequest, lease: Lease) -> Issued:
         lease, snapshot = await self.snapshot_of(lease)
