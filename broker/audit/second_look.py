@@ -1,6 +1,7 @@
-"""A second look at guards, after something slow: as events share a commit, those who look share a query.
+"""A second look at guards, after something slow.
 
-Whoever asks while a query is under way waits for the next one.  So an answer is never older than its question.
+As events share a commit, those who look share a query.  Whoever asks while a query is under way waits for the next one.
+So an answer is never older than its question.
 """
 
 from __future__ import annotations

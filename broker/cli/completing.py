@@ -137,6 +137,7 @@ VALUES: Mapping[str, Values] = {
     "grant --state": words("active", "waiting", "expired", "revoked", "altered"),
     "lease --state": words("active", "expired", "ended", "revoked"),
     "notice --state": words("pending", "sent", "dead"),
+    "incident --state": words("open", "closed"),
     "webhook --state": words("active", "disabled", "revoked"),
     "operator --state": words("active", "waiting", "expired", "revoked", "altered"),
 }

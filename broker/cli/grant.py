@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Who may use what.")
 
 Grant = Annotated[str, typer.Argument(help="Its id, grt_…; `broker grant list` shows it.")]
 
-_COLUMNS = Columns("workload organization provider id", "state modes limits label expires_at max_ttl")
+_COLUMNS = Columns("workload org provider state id", "modes limits label expires_at max_ttl")
 # So many are named in a question.
 _NAMED = 10
 _RATES = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
@@ -93,7 +93,7 @@ def _row(grant: Item) -> Item:
     """A grant as people read it."""
     return {
         **grant,
-        "organization": grant["organization_slug"],
+        "org": grant["organization_slug"],
         "workload": grant["workload_name"],
         "limits": _limits(grant),
     }

@@ -21,14 +21,15 @@ Incident = Annotated[str, typer.Argument(help="Its id, exp_…; `broker incident
 
 @app.command("list")
 @prints_list(
-    Columns("organization provider id", "reported_at version found_by since where credential rotation"),
-    lambda row: {**row, "organization": row["organization_slug"]},
+    Columns("org provider state id", "reported_at version found_by since where credential rotation"),
+    lambda row: {**row, "org": row["organization_slug"]},
 )
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
+    state: Annotated[str | None, typer.Option(help="open or closed.")] = None,
 ) -> Iterable[Item]:
     """Exposures, newest first."""
-    return pages("/v1/exposures", organization=org, order="newest")
+    return pages("/v1/exposures", organization=org, state=state, order="newest")
 
 
 @app.command("show")

@@ -23,7 +23,7 @@ Label = Annotated[str, typer.Option(help="Tells several keys of one organization
 Reason = Annotated[str, typer.Option(help="For the record.")]
 Version = Annotated[int, typer.Option("--version", help="Its number, as `broker key list` shows it.")]
 
-_COLUMNS = Columns("organization provider label version status", "credential health last4 awaiting_days staged_at")
+_COLUMNS = Columns("org provider label version status", "credential health last4 awaiting_days staged_at")
 _VERSIONS = Columns("version status health last4 fingerprint", "awaiting_days staged_at activated_at")
 _HOLDERS = Columns(
     "name holds_until open_leases open_reveals", "uses last_use reveals last_revealed open_uses workload"
@@ -103,7 +103,10 @@ def add(
 
 
 @app.command("list")
-@prints_list(_COLUMNS, lambda row: {**row, "credential": row["credential"] or row["intake"]})
+@prints_list(
+    _COLUMNS,
+    lambda row: {**row, "org": row["organization"], "credential": row["credential"] or row["intake"]},
+)
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,

@@ -21,8 +21,8 @@ def _group() -> None:
 
 @app.command("list")
 @prints_list(
-    Columns("organization provider version found_at", "place found_by credential"),
-    lambda row: {**row, "organization": row["organization_slug"]},
+    Columns("org provider version found_at", "place found_by credential"),
+    lambda row: {**row, "org": row["organization_slug"]},
 )
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,

@@ -96,13 +96,13 @@ def _row(lease: Item) -> Item:
     """A lease as people read it; a job is told no names."""
     return {
         **lease,
-        "organization": lease.get("organization_slug") or lease["organization"],
+        "org": lease.get("organization_slug") or lease["organization"],
         "workload": lease.get("workload_name") or lease["workload"],
     }
 
 
 @app.command("list")
-@prints_list(Columns("organization provider state id", "workload mode expires_at label issued_at"), _row)
+@prints_list(Columns("org provider state id", "workload mode expires_at label issued_at"), _row)
 def list_(
     identity: Annotated[
         Path | None, typer.Option("--identity", envvar=variables.IDENTITY, help="Only this job's, as the job.")

@@ -16,8 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="What operators were told.")
 
 @app.command("list")
 @prints_list(
-    Columns("created_at severity kind organization", "text provider version credential id"),
-    lambda row: {**row, "organization": row["organization_slug"]},
+    Columns("created_at severity kind org", "text provider version credential id"),
+    lambda row: {**row, "org": row["organization_slug"]},
 )
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only about this organization.")] = None,

@@ -19,8 +19,8 @@ Rotation = Annotated[str, typer.Argument(help="Its id, rot_…; `broker rotation
 
 @app.command("list")
 @prints_list(
-    Columns("organization provider state id", "retire_by kind from_version to_version opened_at credential"),
-    lambda row: {**row, "organization": row["organization_slug"]},
+    Columns("org provider state id", "retire_by kind from_version to_version opened_at credential"),
+    lambda row: {**row, "org": row["organization_slug"]},
 )
 def list_(
     org: Annotated[str | None, typer.Option("--org", help="Only this organization.")] = None,

@@ -125,6 +125,20 @@ class Rotation(Part):
     revoked_by: Line
 
 
+Language = Annotated[
+    str, form(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*", 'is no language; write its tag, for example "de" or "pt-BR"')
+]
+
+
+class AdminWords(Part):
+    """The same as :class:`Admin` says, in another language; what is left out is said in English."""
+
+    role: Line | None = None
+    where: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
+    revoke: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
+    key_label: Line | None = None
+
+
 class Admin(Part):
     """For the customer's Organization Admin, in plain words."""
 
@@ -132,6 +146,7 @@ class Admin(Part):
     where: Annotated[tuple[Line, ...], Field(min_length=1)]
     revoke: Annotated[tuple[Line, ...], Field(min_length=1)]
     link: HttpsUrl | None = None
+    translations: dict[Language, AdminWords] = Field(default_factory=dict)
 
 
 class Definition(Part):

@@ -44,6 +44,8 @@ BROKEN = [
     (f'pattern = "{LABEL}"', "", "host.variables.subdomain.pattern: needs either pattern"),
     (f'pattern = "{LABEL}"', 'choices = ["evil.com/"]', "host.variables.subdomain.choices: 'evil.com/' is not a host"),
     ('title = "Subdomain"', 'title = ""', "host.variables.subdomain.title: write one line"),
+    ("[admin]", '[admin.translations.German]\nrole = "x"\n[admin]', "admin.translations.German: is no language"),
+    ("[admin]", '[admin.translations.de]\nrolle = "x"\n[admin]', "admin.translations.de.rolle: is not a field"),
     ("[host]\n", '[host]\nprivate = "yes"\n', "host.private: must be true or false"),
     ("Bearer {key}", "Bearer", "auth.format: needs exactly one {key} hole, has 0; write for example format = "),
     ("Bearer {key}", "{key} {key}", "auth.format: needs exactly one {key} hole, has 2"),

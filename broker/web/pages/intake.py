@@ -27,7 +27,7 @@ from broker.intake.logged import link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
 from broker.organizations import commands as organizations
-from broker.providers.definition import Definition
+from broker.providers.definition import AdminWords, Definition
 from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
 from broker.web.api.forms import Form
@@ -148,7 +148,7 @@ async def open_intake(intake_id: str, body: Opening, known: Shown, request: Requ
         async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
             await link_logged(session, customer(row, request), row.id, now=wired.parts.clock())
     async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
-        shared = await common(session, wired, row)
+        shared = await common(session, wired, row, request)
         if row.state in SPENT:  # only who submitted the key, and so has the code, learns what became of it
             return {"vendor": shared["vendor"], "state": "spent"}
         versions = await session.scalars(select(VersionRow).where(VersionRow.credential_id == row.credential_id))
@@ -191,10 +191,12 @@ def customer(row: IntakeRow, request: Request) -> Actor:
     return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
 
 
-async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict[str, Any]:
-    """What both pages show: who asks whom for which key."""
+async def common(session: AsyncSession, wired: Services, row: IntakeRow, request: Request) -> dict[str, Any]:
+    """What both pages show: who asks whom for which key, in the language of the page that asks."""
     organization = await organizations.find(session, row.organization_id)
     definition = wired.parts.catalog.get(row.provider)
+    language = wired.options.texts.choose("", request.headers.get("accept-language", ""))
+    said = definition.admin.translations.get(language.tag, AdminWords())
     return {
         "organization": {"id": organization.id, "name": shown(organization.name)},
         "vendor": {"name": wired.options.vendor_name, "contact": wired.options.vendor_contact},
@@ -202,12 +204,12 @@ async def common(session: AsyncSession, wired: Services, row: IntakeRow) -> dict
             "id": definition.id,
             "title": definition.title,
             "docs": str(definition.docs),
-            "key_label": definition.key.label,
+            "key_label": said.key_label or definition.key.label,
             "pattern": definition.key.pattern,
             "example": definition.key.example,
-            "where": list(definition.admin.where),
-            "revoke": list(definition.admin.revoke),
-            "role": definition.admin.role,
+            "where": list(said.where or definition.admin.where),
+            "revoke": list(said.revoke or definition.admin.revoke),
+            "role": said.role or definition.admin.role,
             "link": str(definition.admin.link) if definition.admin.link else None,
         },
     }

@@ -64,7 +64,7 @@ async def open_status(intake_id: str, body: Arrival, known: Shown, request: Requ
     if body.in_address:
         async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
             await status_link_logged(session, customer(row, request), row, now=wired.parts.clock())
-    return await _status(wired, row)
+    return await _status(wired, row, request)
 
 
 @router.post("/status/{intake_id}/usage", summary="Show who used the key")
@@ -140,10 +140,10 @@ async def _act(
     async with wired.parts.db.write(Scope.of(row.organization_id)) as session:
         await decide(session, customer(row, request), row.credential_id, now=wired.parts.clock())
     await wired.in_flight.drained(row.credential_id)
-    return await _status(wired, row)
+    return await _status(wired, row, request)
 
 
-async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
+async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str, Any]:
     async with wired.parts.db.read(Scope.of(row.organization_id)) as session:
         credential = await session.get_one(CredentialRow, row.credential_id)
         organization = await session.get_one(OrganizationRow, row.organization_id)
@@ -153,7 +153,7 @@ async def _status(wired: Services, row: IntakeRow) -> dict[str, Any]:
         versions = list(found)
         changing = await rotation.open_of(session, credential.id, lock=False)
         first = await next_key.first_request(session, credential.id, versions)
-        shared = await common(session, wired, row)
+        shared = await common(session, wired, row, request)
         received = await receipt(session, wired, row)
         version = _present(versions, row)
         mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)

@@ -15,7 +15,8 @@ export async function post(path, body, headers = {}) {
   try {
     response = await fetch(path, {
       method: "POST",
-      headers: { "Content-Type": "application/json", ...headers },
+      // What the provider calls things comes in the page's language, which the reader may have chosen.
+      headers: { "Content-Type": "application/json", "Accept-Language": document.documentElement.lang, ...headers },
       body,
       cache: "no-store",
       credentials: "omit",
