@@ -13,7 +13,8 @@ from broker.cli import account
 from broker.cli.api import broker_url, call, glance
 from broker.cli.failing import fail
 from broker.cli.operator import login
-from broker.cli.output import AsJson, say, show
+from broker.cli.output import AsJson, say, show, tell
+from broker.cli.running import prints_json
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def whoami(as_json: AsJson = False) -> None:
     )
 
 
-def logout(as_json: AsJson = False) -> None:
+def logout(_as_json: AsJson = False) -> None:
     """Remove your stored account from this machine. It does not end the token: an admin ends the account."""
     name = _profile()
     known: dict[str, Any] = {}
@@ -59,15 +60,13 @@ def logout(as_json: AsJson = False) -> None:
     if not removed:
         fail(f"There is no account in the profile {name}; `broker profile list` shows where there is one.")
     until, operator = known.get("expires_at"), known.get("id")
-    if as_json:
-        show({"profile": name, "removed": True, "operator": operator, "token_valid_until": until}, as_json)
-        return
     ends = f"works until {until}" if until else "works until it ends"
-    say(
+    text = (
         f"Removed the account of the profile {name}. Copies of the token {ends}, unless an admin ends the account: "
         f"`broker operator revoke {operator or 'ID'}`."
     )
-    if os.environ.get(variables.TOKEN):
+    tell(text, profile=name, removed=True, operator=operator, token_valid_until=until)
+    if os.environ.get(variables.TOKEN) and not prints_json():
         say("BROKER_TOKEN is set, and commands go on using it.", err=True)
 
 

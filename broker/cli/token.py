@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.lease import IdentityFile, Proxy, as_job, usable
-from broker.cli.output import AsJson, show
+from broker.cli.output import AsJson, tell
 from broker.formats.assertion import ASSERTION_TYPE, SPAN_S
 
 
@@ -22,7 +22,7 @@ def run(
         bool, typer.Option("--assertion", help="Sign a client assertion instead; this calls nobody.")
     ] = False,
     proxy: Proxy = None,
-    as_json: AsJson = False,
+    _as_json: AsJson = False,
 ) -> None:
     """Print a job's access token, for programs in other languages.
 
@@ -43,7 +43,4 @@ def run(
         granted = as_job(identity, proxy, lambda job: job.access_token())
         secret = granted.token
         told = {"access_token": secret, "token_type": "Bearer", "expires_in": granted.expires_in}
-    if as_json:
-        show(told, as_json)
-    else:
-        typer.echo(secret)
+    tell(secret, **told)

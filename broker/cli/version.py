@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from broker.cli.output import AsJson, show
+from broker.cli.output import AsJson, tell
 
 
 def version() -> str:
@@ -19,12 +19,9 @@ def version() -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("version")(tell)
+    app.command("version")(run)
 
 
-def tell(as_json: AsJson = False) -> None:
+def run(_as_json: AsJson = False) -> None:
     """The version of this program."""
-    if as_json:
-        show({"version": version()}, as_json)
-        return
-    typer.echo(f"keybroker {version()}")
+    tell(f"keybroker {version()}", version=version())

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from broker.base.clock import Millis, Timepiece
 from broker.formats.ids import OrganizationId, Reference, WorkloadId
+from broker.leases.access_holders import stands
 from broker.leases.lease import Lease
 from broker.leases.tables import LeaseRow
 from broker.organizations.commands import referred
@@ -76,10 +77,9 @@ def _showing(state: LeaseState, clock: Timepiece, now: Millis) -> ColumnElement[
     row, (since, until) = LeaseRow, clock.counted
     open_, revoked = row.ended_at.is_(None), row.end_reason == REVOKED
     counts = and_(row.issued_at >= since, row.issued_at <= until)
-    stands = and_(row.expires_at > now, row.until > now)
     conditions = {
-        LeaseState.ACTIVE: and_(open_, counts, stands),
-        LeaseState.EXPIRED: and_(open_, counts, ~stands),
+        LeaseState.ACTIVE: and_(stands(now), counts),
+        LeaseState.EXPIRED: and_(open_, counts, ~stands(now)),
         LeaseState.ENDED: or_(and_(~open_, ~revoked), and_(open_, ~counts)),
         LeaseState.REVOKED: and_(~open_, revoked),
     }
