@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypedDict, Unpack
+
+import msgspec
 
 from broker.base.clock import Millis
 from broker.base.shown import shown
 from broker.formats import ids
-from broker.formats.audit_event import Committed, Json, commit
+from broker.formats.audit_event import LARGEST, ActorCore, Committed, Core, OutcomeCore, Personal, TargetCore, commit
 from broker.formats.ids import (
     AuditEventId,
     CredentialId,
@@ -136,7 +137,6 @@ _OF_WORDS = (string.ascii_letters + string.digits + "_.,:/=+-").encode()
 _WORDS_MOST = 2_000
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,32}")
 _NAMES_MOST = 32
-_LARGEST = 2**53  # the bound of canonical integers
 # Characters that are kept of each text of the personal part.  With four bytes for each, and its names, the part is
 # below the size that an event may have.
 _KEPT = {
@@ -158,8 +158,7 @@ def word(text: str) -> str:
     return text if _WORD.fullmatch(text) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(msgspec.Struct, frozen=True, gc=False):
     """Who did it: an id for the core, a name and address for the personal part."""
 
     type: ActorType
@@ -168,12 +167,15 @@ class Actor:
     address: str = ""
     agent: str = ""
 
+    def core(self) -> ActorCore:
+        """What the core holds of it."""
+        return ActorCore(self.id, self.type)
+
 
 BROKER = Actor("broker", "broker", "the broker itself")
 
 
-@dataclass(frozen=True, slots=True)
-class AuditTarget:
+class AuditTarget(msgspec.Struct, frozen=True, gc=False):
     """What an upstream was asked: host, method and plain names of parameters are core.
 
     The path is personal, as it may name things.  So is ``query``: all that there was beside plain names.
@@ -185,9 +187,12 @@ class AuditTarget:
     query_names: tuple[str, ...] = ()
     query: str = ""
 
+    def core(self) -> TargetCore:
+        """What the core holds of it."""
+        return TargetCore(self.host, self.method, self.query_names)
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What came of a use: the upstream's status, bytes each way, milliseconds.
 
     The upstream's own id of the request is personal.
@@ -201,8 +206,12 @@ class Outcome:
 
     def __post_init__(self) -> None:
         numbers = (self.status or 0, self.milliseconds, self.bytes_in, self.bytes_out)
-        if min(numbers) < 0 or max(numbers) >= _LARGEST:
+        if min(numbers) < 0 or max(numbers) > LARGEST:
             raise ValueError("a number is beyond what an event may hold")
+
+    def core(self) -> OutcomeCore:
+        """What the core holds of it."""
+        return OutcomeCore(self.bytes_in, self.bytes_out, self.milliseconds, self.status)
 
 
 class Fields(TypedDict, total=False):
@@ -236,8 +245,7 @@ class OnRecord(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that happened, at ``time`` in milliseconds since the epoch.
 
     Empty fields are left out.
@@ -264,7 +272,7 @@ class Event:
     outcome: Outcome | None = None
     note: str = ""
     request: RequestId | NoId = ""
-    id: AuditEventId = field(default_factory=lambda: ids.new(ids.AuditEventId))
+    id: AuditEventId = msgspec.field(default_factory=lambda: ids.new(ids.AuditEventId))
 
     @classmethod
     def about(cls, what: OnRecord, kind: str, actor: Actor, time: Millis, **more: Unpack[Fields]) -> Event:
@@ -291,7 +299,7 @@ class Event:
                 raise ValueError(f"{self.kind}: names of parameters in the core of an event are plain, and few")
         if len(words) > _WORDS_MOST or not words.isascii() or words.encode().translate(None, _OF_WORDS):
             raise ValueError(f"{self.kind}: the core of an event holds ids and words of lists only")
-        if not (0 <= self.time < _LARGEST and 0 <= self.version < _LARGEST):
+        if not (0 <= self.time <= LARGEST and 0 <= self.version <= LARGEST):
             raise ValueError(f"{self.kind}: a number is beyond what an event may hold")
 
     def committed(self) -> Committed:
@@ -301,60 +309,45 @@ class Event:
         """
         return commit(self._core(), self._personal())
 
-    def _core(self) -> dict[str, Json]:
-        core: dict[str, Json] = {
-            "v": VERSION,
-            "id": self.id,
-            "time": self.time,
-            "kind": self.kind,
-            "actor": {"type": self.actor.type, "id": self.actor.id},
-            "decision": self.decision,
-        }
-        for name in _CORE_FIELDS:
-            value = getattr(self, name)
-            if value:
-                core[name] = value
-        if self.target is not None:
-            core["target"] = {
-                "host": self.target.host,
-                "method": self.target.method,
-                "query": list(self.target.query_names),
-            }
-        if self.outcome is not None:
-            core["outcome"] = {
-                "status": self.outcome.status,
-                "ms": self.outcome.milliseconds,
-                "bytes_in": self.outcome.bytes_in,
-                "bytes_out": self.outcome.bytes_out,
-            }
-        return core
+    def _core(self) -> Core:
+        target, outcome = self.target, self.outcome
+        return Core(
+            actor=self.actor.core(),
+            credential=self.credential,
+            decision=self.decision,
+            fingerprint=self.fingerprint,
+            grant=self.grant,
+            id=self.id,
+            intake=self.intake,
+            kind=self.kind,
+            lease=self.lease,
+            mode=self.mode,
+            organization=self.organization,
+            outcome=outcome.core() if outcome else None,
+            provider=self.provider,
+            reason=self.reason,
+            request=self.request,
+            subject=self.subject,
+            target=target.core() if target else None,
+            time=self.time,
+            use=self.use,
+            v=VERSION,
+            version=self.version,
+            workload=self.workload,
+        )
 
-    def _personal(self) -> dict[str, Json]:
-        values = {
-            "actor_name": self.actor.name,
-            "address": self.actor.address,
-            "agent": self.actor.agent,
-            "path": self.target.path if self.target else "",
-            "query": self.target.query if self.target else "",
-            "upstream_id": self.outcome.upstream_id if self.outcome else "",
-            "note": self.note,
-        }
-        return {name: shown(value[: _KEPT[name]]) for name, value in values.items() if value}
+    def _personal(self) -> Personal:
+        actor, target, outcome = self.actor, self.target, self.outcome
+        return Personal(
+            actor_name=_kept("actor_name", actor.name),
+            address=_kept("address", actor.address),
+            agent=_kept("agent", actor.agent),
+            note=_kept("note", self.note),
+            path=_kept("path", target.path) if target else "",
+            query=_kept("query", target.query) if target else "",
+            upstream_id=_kept("upstream_id", outcome.upstream_id) if outcome else "",
+        )
 
 
-_CORE_FIELDS = (
-    "organization",
-    "subject",
-    "credential",
-    "version",
-    "provider",
-    "fingerprint",
-    "workload",
-    "grant",
-    "lease",
-    "use",
-    "intake",
-    "mode",
-    "reason",
-    "request",
-)
+def _kept(name: str, text: str) -> str:
+    return shown(text[: _KEPT[name]]) if text else ""
