@@ -7,14 +7,15 @@ transaction that records it compares them (:mod:`broker.audit.log`).  Whatever t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import Executable, bindparam
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.tables import GuardRow
 from broker.base.db import UPSERTS
-from broker.base.statements import OnConnection, Transaction, execute_many, present
+from broker.base.statements import OnConnection, Transaction, present
 
 # Text in the dialect's own words: SQLAlchemy would render it again for every batch (an IN list of any length).
 _EPOCHS = {
@@ -47,15 +48,13 @@ def drawn_epoch() -> int:
     return 1 + secrets.randbits(_EPOCH_BITS)
 
 
-def raise_epochs(transaction: Transaction, ids: Iterable[str]) -> None:
-    """Give each id a new epoch, one that it never had in any history.
+def raising(dialect: str, ids: Iterable[str]) -> list[tuple[Executable, Mapping[str, Any]]]:
+    """The statements, with their rows, that give each id a new epoch, one that it never had in any history.
 
     It had it not even in a history that a restore took back: so it is drawn, not counted.  For the same reason epochs
     are compared for being equal, never for being more.
     """
-    rows = [{"guard_id": id_, "to_epoch": drawn_epoch()} for id_ in sorted(ids)]
-    if rows:
-        execute_many(transaction, _RAISE[transaction.dialect.name], rows)
+    return [(_RAISE[dialect], {"guard_id": id_, "to_epoch": drawn_epoch()}) for id_ in sorted(set(ids))]
 
 
 async def raise_epoch(session: AsyncSession, *ids: str) -> None:
@@ -64,5 +63,5 @@ async def raise_epoch(session: AsyncSession, *ids: str) -> None:
     Call it in the transaction that changes them, before :func:`~broker.audit.record.record`.
     """
     await session.flush()
-    connection = await session.connection()
-    await connection.run_sync(lambda sync: raise_epochs(OnConnection(sync), ids))
+    for statement, row in raising(session.get_bind().dialect.name, ids):
+        await session.execute(statement, row)

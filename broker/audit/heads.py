@@ -21,8 +21,9 @@ from sqlalchemy import func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.durability import ASKED
-from broker.audit.log import AuditLog, DatabaseBehind
+from broker.audit.log import AuditLog
 from broker.audit.tables import EventRow, HeadRow, SeriesRow
+from broker.audit.unavailable import DatabaseBehind
 from broker.base import closed
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT, Database

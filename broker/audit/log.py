@@ -18,22 +18,22 @@ from itertools import chain
 from typing import Any
 
 import structlog
-from sqlalchemy import Executable, insert
+from sqlalchemy import Executable
 
+from broker.audit.batch import Batch, Commits, Decided, Piece, values_of
 from broker.audit.durability import Durability
 from broker.audit.events import Event
-from broker.audit.guards import epochs, raise_epochs
-from broker.audit.quota import Exhausted, Quota, keep, numbers
-from broker.audit.record import Receipt, insert_events, lock_head
-from broker.audit.tables import BatchRow
+from broker.audit.guards import raising
+from broker.audit.on_postgresql import PostgresCommits
+from broker.audit.on_sqlite import SqliteCommits
+from broker.audit.quota import Quota
+from broker.audit.unavailable import AuditUnavailable, DatabaseBehind
 from broker.base import storable
-from broker.base.clock import Clock, Millis, now_ms
-from broker.base.db import Database, table
-from broker.base.errors import Unavailable
+from broker.base.clock import Clock, now_ms
+from broker.base.db import Database
 from broker.base.faults import is_away, is_contradiction, is_refused_value
-from broker.base.statements import Transaction, execute_many
+from broker.base.statements import bound
 from broker.base.tracing import span
-from broker.formats.audit_event import Committed
 
 _log = structlog.get_logger()
 
@@ -42,26 +42,7 @@ QUEUE_MAX = 4_096
 _IDLE_TURNS = 4
 # An event that nobody waits for goes along with the next batch, or after so long in one of its own.
 _POSTED_WAIT_S = 0.01
-
-
-class AuditUnavailable(Unavailable):
-    """The event could not be made durable in time, so the answer is no."""
-
-    code = "audit_unavailable"
-    title = "The audit record can't be written just now"
-
-
-class DatabaseBehind(AuditUnavailable):
-    """The database holds less than was recorded: it was restored from a backup.
-
-    Nothing is done on it.
-    """
-
-    code = "database_behind"
-    title = "The database was restored from a backup"
-
-    def __init__(self, public: str = "") -> None:
-        super().__init__(public or "An operator has to look at it first: `broker restored`, on the server.")
+_NO_GUARDS: Mapping[str, int] = {}
 
 
 class GuardMoved(Exception):
@@ -81,29 +62,69 @@ class RowRefused(Exception):
 Write = tuple[Executable, Mapping[str, Any]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that an event is on the record: its dense index, id and commitment."""
+
+    index: int
+    id: str
+    entry: bytes
+
+
 class _Waiting:
-    event: Event
-    committed: Committed
-    guards: Mapping[str, int]
-    writes: Sequence[Write]
-    raises: Sequence[str]
-    quotas: Sequence[Quota]
-    done: asyncio.Future[Receipt]
-    abandoned: Callable[[], None] | None = None
+    """A piece on its way, and who waits for it until when: a time of the loop's clock.
+
+    Nobody waits for what was posted.  ``raises`` says that it raises an epoch.
+    """
+
+    __slots__ = ("abandoned", "done", "piece", "raises", "until")
+
+    def __init__(
+        self,
+        piece: Piece,
+        raises: bool = False,
+        done: asyncio.Future[Receipt] | None = None,
+        until: float = 0.0,
+        abandoned: Callable[[], None] | None = None,
+    ) -> None:
+        self.piece = piece
+        self.raises = raises
+        self.done = done
+        self.until = until
+        self.abandoned = abandoned
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is still to be written."""
+        return self.done is None or not self.done.done()
+
+    def recorded(self, index: int) -> None:
+        values = self.piece.values
+        if self.done is not None and not self.done.done():
+            self.done.set_result(Receipt(index, values.id, values.entry))
+        elif self.abandoned is not None:
+            self.abandoned()
+
+    def refused(self, error: Exception) -> None:
+        if self.done is None:
+            _log.error("audit.not_recorded", error=type(error).__name__)
+        elif not self.done.done():
+            self.done.set_exception(error)
 
 
 class AuditLog:
     """The batcher of one process.  ``deadline`` is in seconds."""
 
     def __init__(self, db: Database, *, deadline: float = 2.0, clock: Clock = now_ms) -> None:
-        self._db = db
+        self._dialect = db.engine.dialect
         self.deadline = deadline
         self._clock = clock
+        self.commits: Commits = SqliteCommits(db) if db.dialect == "sqlite" else PostgresCommits(db)
         self._queue: deque[_Waiting] = deque()
+        self._batch: Sequence[_Waiting] = ()
         self._arrived = asyncio.Event()
-        self._writing = False
         self._due: asyncio.TimerHandle | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self.durability = Durability(db, deadline, clock)
         # Set once the database is known to have lost events: from then on nothing is recorded, so nothing is done.
@@ -126,19 +147,23 @@ class AuditLog:
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.deadline):
-                    while self._queue or self._writing:  # noqa: ASYNC110 - once, at the end
+                    while self._queue or self._batch:  # noqa: ASYNC110 - once, at the end
                         await asyncio.sleep(0.005)
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
         for waiting in self._queue:
-            _refuse(waiting, AuditUnavailable("The broker is shutting down; try again."))
+            waiting.refused(AuditUnavailable("The broker is shutting down; try again."))
         self._queue.clear()
+        for timer in (self._due, self._late):
+            if timer is not None:
+                timer.cancel()
         await self.durability.stop()
+        await self.commits.close()
 
     @property
     def dialect(self) -> str:
         """The database's dialect, for statements that differ."""
-        return self._db.dialect
+        return self._dialect.name
 
     @property
     def depth(self) -> int:
@@ -148,7 +173,7 @@ class AuditLog:
     async def append(
         self,
         event: Event,
-        guards: Mapping[str, int] | None = None,
+        guards: Mapping[str, int] = _NO_GUARDS,
         writes: Sequence[Write] = (),
         raises: Sequence[str] = (),
         quotas: Sequence[Quota] = (),
@@ -177,20 +202,17 @@ class AuditLog:
             raise self.closed
         if len(self._queue) >= QUEUE_MAX:
             raise AuditUnavailable("Too many events wait to be recorded; try again shortly.", retry_after=1)
-        guards = guards or {}
-        _check(writes, chain(guards, raises, (quota.id for quota in quotas)))
+        loop = asyncio.get_running_loop()
         # lease (9) event and row, durable together or not at all
-        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Receipt] = loop.create_future()
         # call (9) the use, before its key is opened
-        self._queue.append(_Waiting(event, event.committed(), guards, writes, raises, quotas, done, abandoned))
+        piece = self._piece(event, guards, [*writes, *raising(self.dialect, raises)], quotas)
+        self._queue.append(_Waiting(piece, bool(raises), done, loop.time() + self.deadline, abandoned))
+        if self._late is None:
+            self._late = loop.call_later(self.deadline, self._refuse_late)
         self._arrived.set()
-        try:
-            with span("audit.append"):
-                async with asyncio.timeout(self.deadline):
-                    return await done
-        except TimeoutError:
-            self.late += 1
-            raise AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1) from None
+        with span("audit.append"):
+            return await done
 
     def post(self, event: Event, writes: Sequence[Write] = ()) -> bool:
         """Put what has already happened on the record, without waiting for it.
@@ -205,28 +227,46 @@ class AuditLog:
         """
         if len(self._queue) >= QUEUE_MAX or self.closed is not None:
             return False
-        _check(writes, ())
-        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(_note_refusal)
-        self._queue.append(_Waiting(event, event.committed(), {}, writes, (), (), done))
+        self._queue.append(_Waiting(self._piece(event, _NO_GUARDS, writes, ())))
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(_POSTED_WAIT_S, self._write_posted)
         return True
+
+    def _piece(
+        self, event: Event, guards: Mapping[str, int], writes: Sequence[Write], quotas: Sequence[Quota]
+    ) -> Piece:
+        """What an event brings, after a last look at it, before its batch depends on it; raises Unstorable."""
+        _check(writes, chain(guards, (quota.id for quota in quotas)))
+        written = tuple([bound(self._dialect, statement, row) for statement, row in writes])
+        return Piece(values_of(event), dict(guards), tuple(quotas), written)
 
     def _write_posted(self) -> None:
         self._due = None
         if self._queue:
             self._arrived.set()
 
+    def _refuse_late(self) -> None:
+        """Refuse whoever waited for the deadline: one timer for all, as each waits equally long."""
+        loop = asyncio.get_running_loop()
+        now, next_ = loop.time(), 0.0
+        for waiting in chain(self._batch, self._queue):
+            if waiting.done is None or waiting.done.done():
+                continue
+            if waiting.until > now:
+                next_ = min(next_ or waiting.until, waiting.until)
+                continue
+            self.late += 1
+            waiting.refused(AuditUnavailable("The event could not be recorded in time; try again.", retry_after=1))
+        self._late = loop.call_at(next_, self._refuse_late) if next_ else None
+
     async def _write_batches(self) -> None:
         while True:
             await self._arrived.wait()
             await self._gather()
-            batch = self._next_batch()
-            if batch:
-                self._writing = True
-                await self._commit(batch)
-                self._writing = False
+            self._batch = self._next_batch()
+            if self._batch:
+                await self._commit(self._batch)
+                self._batch = ()
 
     async def _gather(self) -> None:
         """Let those that are under way already in these turns of the loop share the commit.
@@ -240,44 +280,59 @@ class AuditLog:
             idle = idle + 1 if len(self._queue) == seen else 0
             seen = len(self._queue)
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _next_batch(self) -> Sequence[_Waiting]:
+        """What is written next.  It ends with what raises an epoch: what comes behind is decided after that."""
         batch: list[_Waiting] = []
         while self._queue and len(batch) < BATCH_MAX:
             waiting = self._queue.popleft()
-            if not waiting.done.done():  # its caller gave up before anything was sent
+            if waiting.wanted:  # else its caller gave up before anything was sent
                 batch.append(waiting)
+                if waiting.raises:
+                    break
         if not self._queue:
             self._arrived.clear()
         return batch
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
         """Commit a batch, again with the same batch id while the database is away.
 
         That ends once nobody waits any more.  A COMMIT whose answer was lost may have happened: the batch row, read
         under the head lock, tells.
         """
-        attempt, began = _Attempt(batch, str(uuid.uuid4()), self._clock(), self.floor), time.perf_counter()
-        while any(not waiting.done.done() for waiting in batch):
+        began = time.perf_counter()
+        pieces = tuple([waiting.piece for waiting in batch])
+        sent = Batch(str(uuid.uuid4()), self._clock(), self.floor, False, pieces)
+        while any(waiting.wanted for waiting in batch):
             try:
-                await self._db.transact(attempt.write)
+                decided = await self.commits.commit(sent)
             except Exception as error:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
                 if isinstance(error, DatabaseBehind):
                     self.closed = error
                 if is_away(error):
-                    attempt.repeated = True
+                    sent.repeated = True
                     self.durability.failed()
                     await asyncio.sleep(0.05)
                     continue
                 await self._refused(batch, error)
                 return
-            attempt.settle()
-            self.floor = max(self.floor, attempt.size)
+            self._settle(batch, decided)
             self.durability.held()
             self.batches, self.committed = self.batches + 1, self.committed + len(batch)
             self.seconds += time.perf_counter() - began
             return
 
-    async def _refused(self, batch: list[_Waiting], error: Exception) -> None:
+    def _settle(self, batch: Sequence[_Waiting], decided: Decided) -> None:
+        """Tell every caller what the committed transaction decided."""
+        index = decided.size
+        for place, (waiting, accepted) in enumerate(zip(batch, decided.accepted, strict=True)):
+            if accepted:
+                waiting.recorded(index)
+                index += 1
+            else:
+                waiting.refused(decided.why_not(place) or GuardMoved())
+        self.floor = max(self.floor, index)
+
+    async def _refused(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """Find whose event was refused, by halves, and refuse that one alone.
 
         What is refused once is refused again.
@@ -287,102 +342,11 @@ class AuditLog:
             await self._commit(batch[:middle])
             await self._commit(batch[middle:])
         else:
-            _refuse(batch[0], _answer_to(error))
-
-
-class _Attempt:
-    """One batch on its way, and what it decided when it last reached its COMMIT."""
-
-    def __init__(self, batch: list[_Waiting], batch_id: str, time: Millis, floor: int) -> None:
-        self.repeated = False
-        self.size = 0
-        self._floor = floor
-        self._batch = batch
-        self._id = batch_id
-        self._time = time
-        self._accepted: list[_Waiting] = []
-        self._receipts: list[Receipt] = []
-        self._exhausted: dict[int, Exhausted] = {}
-
-    def write(self, transaction: Transaction) -> None:
-        head = lock_head(transaction)
-        if head.size < self._floor:
-            raise DatabaseBehind
-        if self.repeated and _committed_before(transaction, self._id):
-            return
-        present = epochs(transaction, {guard for waiting in self._batch for guard in waiting.guards})
-        before = numbers(transaction, {quota.id for waiting in self._batch for quota in waiting.quotas})
-        after = dict(before)
-        self._exhausted = {}
-        self._accepted = [waiting for waiting in _standing(self._batch, present) if self._takes(waiting, after)]
-        self._receipts = []
-        if not self._accepted:
-            return
-        if changed := {name: value for name, value in after.items() if value != before[name]}:
-            keep(transaction, changed)
-        batch = {"id": self._id, "base": head.size, "count": len(self._accepted), "time": self._time}
-        execute_many(transaction, _INSERT_BATCH, [batch])
-        self.size = head.size + len(self._accepted)
-        self._receipts = insert_events(
-            transaction, head, [(waiting.event, waiting.committed) for waiting in self._accepted]
-        )
-        for statement, rows in _grouped(self._accepted).items():
-            execute_many(transaction, statement, rows)
-        raise_epochs(transaction, {guard for waiting in self._accepted for guard in waiting.raises})
-
-    def _takes(self, waiting: _Waiting, after: dict[str, int]) -> bool:
-        """Take from every quota of an event, or from none."""
-        try:
-            after |= {quota.id: quota.take(after[quota.id], waiting.event.time) for quota in waiting.quotas}
-        except Exhausted as exhausted:
-            self._exhausted[id(waiting)] = exhausted
-            return False
-        return True
-
-    def settle(self) -> None:
-        """Tell every caller what the committed transaction decided."""
-        for waiting, receipt in zip(self._accepted, self._receipts, strict=True):
-            if not waiting.done.done():
-                waiting.done.set_result(receipt)
-            elif waiting.abandoned is not None:
-                waiting.abandoned()
-        for waiting in self._batch:
-            _refuse(waiting, self._exhausted.get(id(waiting)) or GuardMoved())
-
-
-_INSERT_BATCH = insert(table(BatchRow))
-
-
-def _standing(batch: Sequence[_Waiting], present: Mapping[str, int]) -> list[_Waiting]:
-    """The events whose guards hold, also against what earlier events of the batch raise."""
-    standing: list[_Waiting] = []
-    raised: set[str] = set()
-    for waiting in batch:
-        if all(present[guard] == epoch and guard not in raised for guard, epoch in waiting.guards.items()):
-            standing.append(waiting)
-            raised.update(waiting.raises)
-    return standing
-
-
-def _committed_before(transaction: Transaction, batch_id: str) -> bool:
-    placeholder = "$1" if transaction.dialect.name == "postgresql" else "?"
-    return bool(transaction.rows(f"SELECT id FROM audit_batches WHERE id = {placeholder}", (batch_id,)))  # noqa: S608 - no input in it
-
-
-def _grouped(accepted: Sequence[_Waiting]) -> dict[Executable, list[Mapping[str, Any]]]:
-    groups: dict[Executable, list[Mapping[str, Any]]] = {}
-    for waiting in accepted:
-        for statement, row in waiting.writes:
-            groups.setdefault(statement, []).append(row)
-    return groups
+            batch[0].refused(_answer_to(error))
 
 
 def _check(writes: Sequence[Write], names: Iterable[str]) -> None:
-    """The last look at what an event brings, before its batch depends on it.
-
-    Raises:
-        Unstorable: a value can't be kept.
-    """
+    """Raises Unstorable: a value can't be kept."""
     for _, row in writes:
         storable.check(row.values())
     storable.check(names)
@@ -398,13 +362,3 @@ def _answer_to(error: Exception) -> Exception:
         return storable.Unstorable()
     _log.error("audit.event_refused", error=type(error).__name__, exc_info=error)
     return AuditUnavailable("The event could not be recorded.")
-
-
-def _note_refusal(done: asyncio.Future[Receipt]) -> None:
-    if not done.cancelled() and (error := done.exception()) is not None:
-        _log.error("audit.not_recorded", error=type(error).__name__)
-
-
-def _refuse(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.done.done():
-        waiting.done.set_exception(error)

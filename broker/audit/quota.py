@@ -6,19 +6,19 @@ Times are milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
+import msgspec
 from sqlalchemy import bindparam, case, literal_column, update
 
 from broker.audit.tables import QuotaRow
 from broker.base.db import UPSERTS, table
-from broker.base.statements import Transaction, execute_many, present
+from broker.base.statements import Transaction, execute_many
 
 # A number may lie further ahead than it was ever set, by more than replicas' clocks differ. Then it is from before the
 # clock stepped back, and would stop everybody until that time comes again.
-_SKEW_MS = 60_000
+SKEW_MS = 60_000
 
 
 class Exhausted(Exception):
@@ -33,21 +33,7 @@ class Exhausted(Exception):
         self.wait = wait
 
 
-class Quota(Protocol):
-    """Something that events take from."""
-
-    @property
-    def id(self) -> str:
-        """Which number it is."""
-        ...
-
-    def take(self, value: int, now: int) -> int:
-        """The number after one more event; raises Exhausted."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """At most ``limit`` events in all."""
 
     id: str
@@ -59,8 +45,7 @@ class Total:
         return value + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """``events`` at once, refilled evenly over ``period``.
 
     This is the generic cell rate algorithm (ITU-T I.371).
@@ -74,7 +59,7 @@ class Rate:
         """The next theoretical arrival time, in microseconds: that is what the number is."""
         now *= 1_000
         period = self.period * 1_000
-        if value > now + period + _SKEW_MS * 1_000:
+        if value > now + period + SKEW_MS * 1_000:
             value = now
         arrival = min(max(value, now), now + period) + period // self.events
         if (late := arrival - now - period) > 0:
@@ -82,8 +67,7 @@ class Rate:
         return arrival
 
 
-@dataclass(frozen=True, slots=True)
-class Cooldown:
+class Cooldown(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """No event until the time that the number is.
 
     That lies at most ``longest`` ahead.
@@ -93,15 +77,14 @@ class Cooldown:
     longest: int
 
     def take(self, value: int, now: int) -> int:
-        if now < value <= now + self.longest + _SKEW_MS:
+        if now < value <= now + self.longest + SKEW_MS:
             raise Exhausted(self.id, min(value - now, self.longest))
         return value
 
 
-_NUMBERS = {
-    "postgresql": "SELECT id, value FROM allowances WHERE id = ANY($1::varchar[])",
-    "sqlite": "SELECT id, value FROM allowances WHERE id IN (SELECT value FROM json_each(?))",
-}
+# Something that events take from: its number, and the rule.
+Quota: TypeAlias = Total | Rate | Cooldown
+
 _SET = {}
 _COOLDOWN = {}
 for _dialect, _upsert in UPSERTS.items():
@@ -126,11 +109,6 @@ def cooldown_statement(dialect: str) -> Any:  # noqa: ANN401 - the two dialects'
     Its parameters are ``quota`` and ``number``.
     """
     return _COOLDOWN[dialect]
-
-
-def numbers(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
-    """The present number of each id."""
-    return present(transaction, _NUMBERS, ids)
 
 
 def keep(transaction: Transaction, changed: Mapping[str, int]) -> None:

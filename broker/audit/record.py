@@ -8,28 +8,18 @@ before the wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.batch import EventValues, values_of
 from broker.audit.events import Event
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import Millis
 from broker.base.db import table
-from broker.base.statements import OnConnection, Transaction, execute_many
-from broker.formats.audit_event import Committed
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Proof that an event is on the record: its dense index, id and commitment."""
-
-    index: int
-    id: str
-    entry: bytes
+from broker.base.statements import OnConnection, Transaction, compiled, execute_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +57,19 @@ async def record(session: AsyncSession, *events: Event) -> None:
     This is the last thing that a transaction does.
     """
     await session.flush()
-    committed = [(event, event.committed()) for event in events]
+    rows = [values_of(event) for event in events]
     connection = await session.connection()
-    await connection.run_sync(_append, committed)
+    await connection.run_sync(_append, rows)
 
 
-def _append(connection: Connection, committed: Sequence[tuple[Event, Committed]]) -> None:
+def _append(connection: Connection, rows: Sequence[EventValues]) -> None:
     transaction = OnConnection(connection)
-    insert_events(transaction, lock_head(transaction), committed)
+    insert_events(transaction, lock_head(transaction), rows)
 
 
-def insert_events(transaction: Transaction, head: Head, events: Sequence[tuple[Event, Committed]]) -> list[Receipt]:
+def insert_events(transaction: Transaction, head: Head, rows: Sequence[EventValues]) -> None:
     """Insert events behind ``head``, which the caller holds, and move it."""
-    rows = [_row(head.size + offset, event, committed) for offset, (event, committed) in enumerate(events)]
-    execute_many(transaction, _INSERT_EVENTS, rows)
-    latest = max(head.latest, *(event.time for event, _ in events))
+    sql, _ = compiled(transaction.dialect, _INSERT_EVENTS, ("idx", *EventValues._fields))
+    transaction.many(sql, [(head.size + offset, *row) for offset, row in enumerate(rows)])
+    latest = max(head.latest, *[row.time for row in rows])
     execute_many(transaction, _MOVE_HEAD, [{"to_size": head.size + len(rows), "to_latest": latest}])
-    return [Receipt(row["idx"], row["id"], row["entry"]) for row in rows]
-
-
-def _row(index: int, event: Event, committed: Committed) -> Mapping[str, Any]:
-    return {
-        "idx": index,
-        "id": event.id,
-        "time": event.time,
-        "kind": event.kind,
-        "decision": event.decision,
-        "organization_id": event.organization,
-        "actor_id": event.actor.id,
-        "credential_id": event.credential,
-        "lease_id": event.lease,
-        "core": committed.core,
-        "personal": committed.personal,
-        "salt_core": committed.salt_core,
-        "salt_personal": committed.salt_personal,
-        "entry": committed.entry,
-    }

@@ -111,6 +111,8 @@ def table(row: type[Table]) -> sqlalchemy.Table:
     return found
 
 
+_NO_SETTINGS: Final[Mapping[str, str]] = {}
+
 Insert = postgresql.Insert | sqlite.Insert
 
 # An INSERT that says what is done about a row that is there already, by the dialect's name.
@@ -250,16 +252,23 @@ class Database:
         async with self.write_connection() as connection:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
 
-    async def dedicated(self, purpose: str) -> asyncpg.Connection:
+    async def dedicated(
+        self, purpose: str, *, longest_s: float = 5, settings: Mapping[str, str] = _NO_SETTINGS
+    ) -> asyncpg.Connection:
         """A PostgreSQL connection of the caller's own, outside of the pool.
 
-        Its loss is noticed within seconds.  ``purpose`` is what ``pg_stat_activity`` shows after the broker's name.
+        Its loss is noticed within seconds.
+
+        Args:
+            purpose: what ``pg_stat_activity`` shows after the broker's name.
+            longest_s: seconds that a statement may take.
+            settings: of the session, for the server.
 
         Raises:
             OSError, asyncpg.PostgresError: none could be had.
         """
-        settings = {"application_name": f"keybroker {purpose}", **_KEEPALIVE}
-        given = {**for_driver(self._url), "timeout": 5, "command_timeout": 5, "server_settings": settings}
+        settings = {"application_name": f"keybroker {purpose}", **_KEEPALIVE, **settings}
+        given = {**for_driver(self._url), "timeout": 5, "command_timeout": longest_s, "server_settings": settings}
         return await asyncpg.connect(**given)
 
     async def close(self) -> None:

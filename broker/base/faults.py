@@ -65,7 +65,7 @@ def is_forbidden(error: BaseException) -> bool:
 
 def is_contradiction(error: BaseException) -> bool:
     """Whether a row contradicts stored ones, such as an id that is in use."""
-    return isinstance(error, (IntegrityError, sqlite3.IntegrityError))
+    return isinstance(error, (IntegrityError, sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError))
 
 
 def _driver_error(error: BaseException) -> BaseException:

@@ -17,6 +17,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from broker.base.many_rows import on_sqlite
+
 
 class Transaction(Protocol):
     """What a transaction offers to the audit log."""
@@ -61,7 +63,9 @@ class OnSqlite:
         return self._connection.execute(sql, parameters).fetchall()
 
     def many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._connection.executemany(sql, rows)
+        # At every step of a statement the driver lets other threads run, and then waits for the busy ones among them.
+        for statement, parameters in on_sqlite(sql, rows):
+            self._connection.execute(statement, parameters)
 
 
 def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
@@ -80,20 +84,30 @@ def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[st
 _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
 
 
+def bound(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """An INSERT or UPDATE in the dialect's words, and the values of a row in the order of its parameters."""
+    sql, order = compiled(dialect, statement, row)
+    return sql, tuple([row[name] for name in order])
+
+
 def execute_many(transaction: Transaction, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
     """Execute an INSERT or UPDATE for every row.
 
     A row has a value for every parameter.  All rows have the same keys.
     """
-    sql, order = _prepared(transaction.dialect, statement, rows[0])
+    sql, order = compiled(transaction.dialect, statement, rows[0])
     transaction.many(sql, [tuple([row[name] for name in order]) for row in rows])
 
 
-def _prepared(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+def compiled(dialect: Dialect, statement: Executable, names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """An INSERT or UPDATE in the dialect's words, and its parameters' names in their order.
+
+    ``names`` are those of the columns that an INSERT has a value for.
+    """
     key = (dialect.name, statement)
     if key not in _kept:
-        compiled = statement.compile(dialect=dialect, column_keys=list(row))  # type: ignore[attr-defined]  # an INSERT or UPDATE has it
-        assert isinstance(compiled, SQLCompiler)
-        assert compiled.positiontup is not None
-        _kept[key] = (str(compiled), tuple(compiled.positiontup))
+        made = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]  # both have it
+        assert isinstance(made, SQLCompiler)
+        assert made.positiontup is not None
+        _kept[key] = (str(made), tuple(made.positiontup))
     return _kept[key]

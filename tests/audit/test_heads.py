@@ -11,8 +11,9 @@ import pytest
 
 from broker.audit.events import BROKER, Event
 from broker.audit.heads import HeadFile, Heads
-from broker.audit.log import AuditLog, DatabaseBehind
+from broker.audit.log import AuditLog
 from broker.audit.tables import HeadRow
+from broker.audit.unavailable import DatabaseBehind
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election

@@ -10,16 +10,17 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit import log as log_module
+from broker.audit.batch import Batch, Decided
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import epochs_of, raise_epoch
-from broker.audit.log import AuditLog, AuditUnavailable, GuardMoved, RowRefused
+from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.quota import Exhausted, Rate, Total
 from broker.audit.record import record
 from broker.audit.search import Filter, search
 from broker.audit.tables import EventRow, HeadRow, QuotaRow
+from broker.audit.unavailable import AuditUnavailable
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database, table
-from broker.base.statements import Transaction
 from broker.formats.audit_event import entry_of
 from broker.leases.tables import UseRow
 from tests.support.waiting import eventually
@@ -178,14 +179,14 @@ async def test_a_full_queue_is_a_no(db: Database, monkeypatch: pytest.MonkeyPatc
 async def test_what_is_being_written_at_the_end_is_written(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     log = AuditLog(db, deadline=20)
     await log.start()
-    transact, begun, goes_on = db.transact, asyncio.Event(), asyncio.Event()
+    commit, begun, goes_on = log.commits.commit, asyncio.Event(), asyncio.Event()
 
-    async def slow(work: Any) -> Any:
+    async def slow(batch: Batch) -> Decided:
         begun.set()
         await goes_on.wait()
-        return await transact(work)
+        return await commit(batch)
 
-    monkeypatch.setattr(db, "transact", slow)
+    monkeypatch.setattr(log.commits, "commit", slow)
     waiting = asyncio.create_task(log.append(event()))
     await begun.wait()
     stopping = asyncio.create_task(log.stop())
@@ -245,15 +246,16 @@ async def test_a_commit_whose_answer_is_lost_happens_once(
 ) -> None:
     # given a connection that is lost just after the first COMMIT was carried out
     lost: list[bool] = []
-    original = db.transact
+    original = log.commits.commit
 
-    async def losing(work: Any) -> None:
-        await original(work)
+    async def losing(batch: Batch) -> Decided:
+        decided = await original(batch)
         if not lost:
             lost.append(True)
             raise ConnectionResetError
+        return decided
 
-    monkeypatch.setattr(db, "transact", losing)
+    monkeypatch.setattr(log.commits, "commit", losing)
     # when an event is appended, then it is acknowledged and stands once
     receipt = await log.append(event("lease.issued"), writes=[(INSERT_USE, use_row("use_1"))])
     assert lost
@@ -265,18 +267,15 @@ async def test_a_commit_that_did_not_happen_is_repeated(
     db: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[bool] = []
-    original = db.transact
+    original = log.commits.commit
 
-    async def losing(work: Any) -> None:
-        def fails(transaction: Transaction) -> None:
-            work(transaction)
-            if not lost:
-                lost.append(True)
-                raise ConnectionResetError
+    async def losing(batch: Batch) -> Decided:
+        if not lost:
+            lost.append(True)
+            raise ConnectionResetError
+        return await original(batch)
 
-        await original(fails)
-
-    monkeypatch.setattr(db, "transact", losing)
+    monkeypatch.setattr(log.commits, "commit", losing)
     assert (await log.append(event())).index == 0
     assert await indices(db) == [0]
 

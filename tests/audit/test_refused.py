@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from broker.audit.batch import Batch, Decided
 from broker.audit.events import Actor, AuditTarget, Event, Outcome
-from broker.audit.log import AuditLog, AuditUnavailable, RowRefused
+from broker.audit.log import AuditLog, RowRefused
 from broker.audit.quota import Total
 from broker.audit.search import Filter, search
+from broker.audit.unavailable import AuditUnavailable
 from broker.base import storable
 from broker.base.clock import later, now_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -127,14 +129,14 @@ def stated(state: str) -> DBAPIError:
 async def test_what_says_that_the_server_is_at_fault_is_tried_again(
     db: Database, log: AuditLog, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    left, original = [trouble, trouble], db.transact
+    left, original = [trouble, trouble], log.commits.commit
 
-    async def troubled(work: Any) -> Any:
+    async def troubled(batch: Batch) -> Decided:
         if left:
             raise left.pop()
-        return await original(work)
+        return await original(batch)
 
-    monkeypatch.setattr(db, "transact", troubled)
+    monkeypatch.setattr(log.commits, "commit", troubled)
     receipts = await asyncio.gather(*(log.append(event()) for _ in range(3)))
     assert sorted(receipt.index for receipt in receipts) == [0, 1, 2]
     assert not left

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from broker import app as composition
 from broker import kv_audit, restored
 from broker.audit.events import BROKER, Event
-from broker.audit.log import DatabaseBehind
+from broker.audit.unavailable import DatabaseBehind
 from broker.base.clock import now_ms
 from broker.base.errors import BrokerError
 from broker.config import Settings

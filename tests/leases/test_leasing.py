@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from broker.audit.heads import Heads
-from broker.audit.log import AuditLog, AuditUnavailable
+from broker.audit.log import AuditLog
+from broker.audit.unavailable import AuditUnavailable
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.recent import Recent
