@@ -13,10 +13,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
 import structlog
 from sqlalchemy import Executable
 
@@ -62,8 +62,7 @@ class RowRefused(Exception):
 Write = tuple[Executable, Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """Proof that an event is on the record: its dense index, id and commitment."""
 
     index: int

@@ -68,8 +68,9 @@ def write(batch: Batch, transaction: Transaction) -> Decided:
         row = {"id": batch.id, "base": size, "count": len(accepted), "time": batch.time}
         execute_many(transaction, _INSERT_BATCH, [row])
         insert_events(transaction, Head(size, latest), [piece.values for piece in accepted])
-        for sql, rows in _grouped(accepted).items():
-            transaction.many(sql, rows)
+        for sql, rows in _grouped(batch, accepted).items():
+            if rows:
+                transaction.many(sql, rows)
     return Decided(size, tuple(decision.accepted), decision.exhausted)
 
 
@@ -98,9 +99,10 @@ class _Decision:
         return True
 
 
-def _grouped(accepted: Sequence[Piece]) -> dict[str, list[tuple[object, ...]]]:
-    groups: dict[str, list[tuple[object, ...]]] = {}
+def _grouped(batch: Batch, accepted: Sequence[Piece]) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of the accepted by their statements, in the order in which these come in the whole batch."""
+    groups: dict[str, list[tuple[object, ...]]] = {sql: [] for piece in batch.pieces for sql, _ in piece.writes}
     for piece in accepted:
         for sql, values in piece.writes:
-            groups.setdefault(sql, []).append(values)
+            groups[sql].append(values)
     return groups

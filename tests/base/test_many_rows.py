@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import Executable, Insert
-from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy import Executable, Insert, create_mock_engine
 
 from broker.audit.guards import raising
 from broker.audit.quota import GIVE_BACK, cooldown_statement
@@ -19,6 +18,7 @@ from broker.care.health import SUSPECT
 from broker.leases import leasing
 from broker.proxy.use import AUTHORIZE_USE, COMPLETE_USE
 
+POSTGRESQL = create_mock_engine("postgresql+asyncpg://", lambda *_: None).dialect
 INSERT = "INSERT INTO things (id, n) VALUES (?, ?)"
 UPSERT = f"{INSERT} ON CONFLICT (id) DO UPDATE SET n = excluded.n"
 SET = "UPDATE things SET n=? WHERE things.id = ? AND things.n > ?"
@@ -109,7 +109,7 @@ OF_THE_RECORD: dict[str, Executable] = {
 @pytest.mark.parametrize("statement", OF_THE_RECORD.values(), ids=OF_THE_RECORD)
 def test_what_goes_with_uses_and_leases_is_one_statement_for_many_rows_on_postgresql(statement: Executable) -> None:
     columns = [column.name for column in statement.table.columns] if isinstance(statement, Insert) else ()
-    sql, _ = compiled(asyncpg.dialect(), statement, columns)
+    sql, _ = compiled(POSTGRESQL, statement, columns)
     made = on_json(sql)
     assert "jsonb_array_elements($1) AS given(value)" in made
     assert made.count("$") == 1
@@ -117,6 +117,6 @@ def test_what_goes_with_uses_and_leases_is_one_statement_for_many_rows_on_postgr
 
 
 def test_a_statement_with_a_query_in_it_goes_row_by_row() -> None:
-    sql, names = compiled(asyncpg.dialect(), SUSPECT, ())
+    sql, names = compiled(POSTGRESQL, SUSPECT, ())
     assert "($1->0->>1)::BIGINT" in on_json(sql)
     assert len(apart(sql, [tuple(names)] * 3)) == 3
