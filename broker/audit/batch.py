@@ -1,6 +1,7 @@
-"""A batch of events, as plain data: what is to be decided and written in one transaction, and what was.
+"""A batch of events as plain data, and what became of it.
 
-How it is done depends on the database: :mod:`broker.audit.on_sqlite`, :mod:`broker.audit.on_postgresql`.
+It is decided on and written in one transaction.  How that is done depends on the database:
+:mod:`broker.audit.on_sqlite`, :mod:`broker.audit.on_postgresql`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ Written = tuple[str, tuple[Any, ...]]
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
-    """An event with what belongs to it: the guards that must hold, what it takes from, the rows that go with it."""
+    """An event with what belongs to it.
+
+    That is: the guards that must hold, the quotas that it takes from, the rows that go with it.
+    """
 
     values: EventValues
     guards: dict[str, int]

@@ -49,10 +49,10 @@ def drawn_epoch() -> int:
 
 
 def raising(dialect: str, ids: Iterable[str]) -> list[tuple[Executable, Mapping[str, Any]]]:
-    """The statements, with their rows, that give each id a new epoch, one that it never had in any history.
+    """The statements, with their rows, that give each id a new epoch.
 
-    It had it not even in a history that a restore took back: so it is drawn, not counted.  For the same reason epochs
-    are compared for being equal, never for being more.
+    It is one that the id never had, not even in a history that a restore took back: so it is drawn, not counted.  For
+    the same reason epochs are compared for being equal, never for being more.
     """
     return [(_RAISE[dialect], {"guard_id": id_, "to_epoch": drawn_epoch()}) for id_ in sorted(set(ids))]
 

@@ -206,9 +206,10 @@ class AuditLog:
         done: asyncio.Future[Receipt] = loop.create_future()
         # call (9) the use, before its key is opened
         piece = self._piece(event, guards, [*writes, *raising(self.dialect, raises)], quotas)
-        self._queue.append(_Waiting(piece, bool(raises), done, loop.time() + self.deadline, abandoned))
-        if self._late is None:
-            self._late = loop.call_later(self.deadline, self._refuse_late)
+        until = loop.time() + self.deadline
+        self._queue.append(_Waiting(piece, bool(raises), done, until, abandoned))
+        if self._late is None or self._late.when() > until:
+            self._late = loop.call_at(until, self._refuse_late)
         self._arrived.set()
         with span("audit.append"):
             return await done
@@ -234,7 +235,11 @@ class AuditLog:
     def _piece(
         self, event: Event, guards: Mapping[str, int], writes: Sequence[Write], quotas: Sequence[Quota]
     ) -> Piece:
-        """What an event brings, after a last look at it, before its batch depends on it; raises Unstorable."""
+        """What an event brings, after a last look, before its batch depends on it.
+
+        Raises:
+            Unstorable: a value can't be kept.
+        """
         _check(writes, chain(guards, (quota.id for quota in quotas)))
         written = tuple([bound(self._dialect, statement, row) for statement, row in writes])
         return Piece(values_of(event), dict(guards), tuple(quotas), written)
@@ -245,7 +250,7 @@ class AuditLog:
             self._arrived.set()
 
     def _refuse_late(self) -> None:
-        """Refuse whoever waited for the deadline: one timer for all, as each waits equally long."""
+        """Refuse whoever waited for the deadline.  One timer serves all."""
         loop = asyncio.get_running_loop()
         now, next_ = loop.time(), 0.0
         for waiting in chain(self._batch, self._queue):
@@ -280,7 +285,10 @@ class AuditLog:
             seen = len(self._queue)
 
     def _next_batch(self) -> Sequence[_Waiting]:
-        """What is written next.  It ends with what raises an epoch: what comes behind is decided after that."""
+        """What is written next.
+
+        It ends with what raises an epoch: what comes behind is decided after that.
+        """
         batch: list[_Waiting] = []
         while self._queue and len(batch) < BATCH_MAX:
             waiting = self._queue.popleft()

@@ -1,4 +1,6 @@
-"""A batch on PostgreSQL: one statement, which a function carries out and whose answer says that it is durable.
+"""A batch on PostgreSQL: one statement, whose answer says that it is durable.
+
+A function carries it out.
 
 The function decides as :mod:`broker.audit.on_sqlite` does; one suite of tests runs both.  It is VOLATILE, and so each
 of its statements has a snapshot of its own under READ COMMITTED.  The head row is locked first.  What the decision

@@ -1,4 +1,6 @@
-"""A batch on SQLite: one transaction in the writer's thread, one statement for a table, whatever the batch's length.
+"""A batch on SQLite: one transaction in the writer's thread.
+
+There is one statement for a table, whatever the batch's length.
 
 ``BEGIN IMMEDIATE`` holds the only write lock that there is, so what is read then is the present.
 """
@@ -100,7 +102,10 @@ class _Decision:
 
 
 def _grouped(batch: Batch, accepted: Sequence[Piece]) -> dict[str, list[tuple[object, ...]]]:
-    """The rows of the accepted by their statements, in the order in which these come in the whole batch."""
+    """The rows of the accepted by their statements.
+
+    These go in the order in which they come in the whole batch.
+    """
     groups: dict[str, list[tuple[object, ...]]] = {sql: [] for piece in batch.pieces for sql, _ in piece.writes}
     for piece in accepted:
         for sql, values in piece.writes:

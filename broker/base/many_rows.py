@@ -26,9 +26,9 @@ Values = tuple[Any, ...]
 
 
 class _Form(NamedTuple):
-    """A statement's text in parts, and the positions of the values that say which row it changes.
+    """A statement's text in parts, and which values say what row it changes.
 
-    These are None if it changes none that is there, and empty if that can't be told.
+    The positions of these are None if it changes none that is there, and empty if that can't be told.
     """
 
     head: str
@@ -78,7 +78,10 @@ def apart(sql: str, rows: Sequence[Values], first: int = 0) -> Sequence[Sequence
 
 
 def on_sqlite(sql: str, rows: Sequence[Values]) -> Iterable[tuple[str, Sequence[Any]]]:
-    """Statements for these rows with their parameters: one, unless there are more values than one may have."""
+    """Statements for these rows with their parameters.
+
+    It is one, unless there are more values than one may have.
+    """
     form = _form(sql)
     at_once = _PARAMETERS_MOST // len(rows[0])
     for group in [rows] if form.values else apart(sql, rows):  # an INSERT goes row by row by itself
@@ -110,7 +113,7 @@ def on_json(sql: str) -> str:
         return _from_json(sql, "$1->0")
     head, values, tail = (_from_json(part, "given.value") for part in form[:3])
     rows = "jsonb_array_elements($1) AS given(value)"
-    return f"{head} SELECT {values} FROM {rows}{tail}" if values else f"{head} FROM {rows}{tail}"  # noqa: S608 - as is
+    return f"{head} SELECT {values} FROM {rows}{tail}" if values else f"{head} FROM {rows}{tail}"  # noqa: S608 - the statement's own parts
 
 
 def _from_json(sql: str, row: str) -> str:

@@ -85,7 +85,7 @@ _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
 
 
 def bound(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """An INSERT or UPDATE in the dialect's words, and the values of a row in the order of its parameters."""
+    """An INSERT or UPDATE in the dialect's words, and a row's values in its parameters' order."""
     sql, order = compiled(dialect, statement, row)
     return sql, tuple([row[name] for name in order])
 

@@ -8,14 +8,15 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import Executable, Insert, create_mock_engine
+from sqlalchemy import Executable, Insert, create_mock_engine, insert
 
 from broker.audit.guards import raising
 from broker.audit.quota import GIVE_BACK, cooldown_statement
+from broker.base.db import table
 from broker.base.many_rows import apart, on_json
 from broker.base.statements import OnSqlite, compiled
 from broker.care.health import SUSPECT
-from broker.leases import leasing
+from broker.leases.tables import LeaseRow
 from broker.proxy.use import AUTHORIZE_USE, COMPLETE_USE
 
 POSTGRESQL = create_mock_engine("postgresql+asyncpg://", lambda *_: None).dialect
@@ -97,9 +98,7 @@ def test_a_row_that_is_changed_twice_is_changed_by_two_statements() -> None:
 OF_THE_RECORD: dict[str, Executable] = {
     "use": AUTHORIZE_USE,
     "outcome": COMPLETE_USE,
-    "lease": leasing._INSERT,
-    "end": leasing._END,
-    "renewal": leasing._RENEW,
+    "lease": insert(table(LeaseRow)),
     "given-back": GIVE_BACK,
     "pause": cooldown_statement("postgresql"),
     "epoch": raising("postgresql", ["id"])[0][0],

@@ -16,8 +16,8 @@ from broker import app as composition
 from broker import database, restored
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import epochs_of
-from broker.audit.unavailable import DatabaseBehind
 from broker.audit.timekeeping import REAL, Clocks
+from broker.audit.unavailable import DatabaseBehind
 from broker.base.clock import Millis, later, now_ms
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid
