@@ -1,26 +1,29 @@
-"""One holder among processes, by a PostgreSQL advisory lock that its connection holds.
+"""One holder among processes, by a lock that ends with its holder.
 
-The lock goes with the connection.  If the process dies, it goes at once.  If the process's machine is gone, it goes
-within the seconds that TCP keepalive takes.  Two processes may believe for that long that they hold it, so the holder
-does only what may be done twice.
+On PostgreSQL it is an advisory lock, which a connection holds and which goes with it.  If the process dies, it goes at
+once.  If the process's machine is gone, it goes within the seconds that TCP keepalive takes.  Two processes may believe
+for that long that they hold it, so the holder does only what may be done twice.
 
 A process that is frozen and not dead (stopped, or its machine paused) keeps the lock, as its kernel still answers.
 Whoever watches processes has to end it (its ``/healthz`` is silent), or its connection, which ``pg_stat_activity``
 shows as ``keybroker worker``.
 
-On SQLite there is one process, which holds the lock.
+On SQLite it is the lock of a file beside the database, which goes with the process at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import asyncpg
 import structlog
 
 from broker.base.db import Database, look_alive
+from broker.base.sqlite import keep_private
 
 _log = structlog.get_logger()
 _PING_S = 2.0
@@ -28,12 +31,13 @@ _UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutE
 
 
 class Election:
-    """A candidate for the lock ``key`` (64 bits)."""
+    """A candidate for the lock ``key`` (64 bits).  On SQLite there is one lock, whatever the key."""
 
     def __init__(self, db: Database, key: int) -> None:
         self._db = db
         self._key = key
         self._connection: Any = None
+        self._file: BinaryIO | None = None
         self.leads = False
 
     async def holds(self) -> bool:
@@ -42,8 +46,8 @@ class Election:
         return self.leads
 
     async def _holds(self) -> bool:
-        if self._db.dialect != "postgresql":
-            return True
+        if self._db.file is not None:
+            return self._holds_beside(self._db.file)
         try:
             async with asyncio.timeout(_PING_S):
                 if self._connection is not None:
@@ -55,6 +59,21 @@ class Election:
                 _log.warning("worker.lost_its_place", error=type(error).__name__)
             self.leave()
             return False
+
+    def _holds_beside(self, database: Path) -> bool:
+        if self._file is not None:
+            return True
+        beside = database.with_name(database.name + ".working")
+        keep_private(beside)
+        file = beside.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        _log.info("worker.elected")
+        return True
 
     async def _try(self) -> bool:
         connection = await self._db.dedicated("worker")
@@ -73,4 +92,6 @@ class Election:
         with suppress(Exception):
             if self._connection is not None:
                 self._connection.terminate()
-        self._connection = None
+        if self._file is not None:
+            self._file.close()
+        self._connection = self._file = None

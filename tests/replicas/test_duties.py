@@ -48,9 +48,13 @@ async def test_one_process_works_and_another_takes_over_when_its_connection_is_g
     await eventually(three.holds)
 
 
-async def test_on_sqlite_the_one_process_holds(sqlite_url: str) -> None:
+async def test_on_sqlite_one_process_works_and_another_takes_over_once_it_has_left(sqlite_url: str) -> None:
     db = Database(sqlite_url)
-    assert await Election(db, 1).holds()
+    one, two = Election(db, 1), Election(db, 1)
+    assert [await each.holds() for each in (one, two, one)] == [True, False, True]
+    one.leave()
+    assert [await each.holds() for each in (two, one)] == [True, False]
+    two.leave()
     await db.close()
 
 
