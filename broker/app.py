@@ -21,6 +21,7 @@ from broker.base.duty import Duty
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.base.outbound import Outbound
+from broker.base.parent import Parent
 from broker.base.secret import Secret
 from broker.care import duties as care_duties
 from broker.config import Settings, SettingsUnusable
@@ -82,20 +83,25 @@ class Broker:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, clocks: Clocks = REAL, restored: bool = False) -> AsyncIterator[Broker]:
+async def running(
+    settings: Settings, *, clocks: Clocks = REAL, restored: bool = False, parent: Parent | None = None
+) -> AsyncIterator[Broker]:
     """A wired broker, its audit writer running; closed again at the end.
 
     ``restored`` is True if an operator says that the database was restored from a backup: then it is not refused.
+    ``parent`` writes to SQLite if this is one of several processes on it.
 
     Raises:
         SchemaUnusable, MasterKeysUnusable, DatabaseBehind, Unreadable: names the fix.
     """
     clock = Timepiece(clocks.system, clocks.steady)
-    db = open_database(settings)
+    db = open_database(settings, parent)
     bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
     outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
     audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
     try:
+        if parent is not None:
+            await parent.join()
         with tracing.exporting(settings.otlp_endpoint, settings.otlp_ratio):
             async with prepared(settings, db, clock) as opened:
                 timekeeping = Timekeeping(db, clock, clocks)

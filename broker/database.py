@@ -17,6 +17,7 @@ from broker.audit.record import record
 from broker.audit.tables import SeriesRow
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.parent import Parent
 from broker.base.sqlite import keep_private
 from broker.config import Settings
 from broker.keystore import internal
@@ -25,14 +26,14 @@ from broker.keystore_setup import Keystores
 from broker.notifications.notices import notify
 
 
-def open_database(settings: Settings) -> Database:
-    """The database of these settings.
+def open_database(settings: Settings, parent: Parent | None = None) -> Database:
+    """The database of these settings; ``parent`` writes to it, if this is one of several processes on SQLite.
 
     SQLite's file is the owner's alone, and its default folder is made.
     """
     if settings.database_url is None:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = Database(settings.database())
+    db = Database(settings.database(), parent=parent)
     if db.file is not None:
         keep_private(db.file)
     return db

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from broker.app import Broker, running
 from broker.base.ending import told
+from broker.base.parent import Parent
 from broker.config import Settings
 from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
@@ -33,8 +34,9 @@ class Served:
     its process the moment that it hears so.
     """
 
-    def __init__(self, settings: Settings, *, with_worker: bool) -> None:
+    def __init__(self, settings: Settings, *, with_worker: bool, parent: Parent | None = None) -> None:
         self._settings = settings
+        self._parent = parent
         self._with_worker = with_worker
         self._edge: ASGIApp | None = None
 
@@ -52,7 +54,7 @@ class Served:
             else:
                 await send(message)
 
-        async with running(self._settings) as broker:
+        async with running(self._settings, parent=self._parent) as broker:
             _, self._edge = asgi(broker, with_worker=self._with_worker)
             await self._edge(scope, receive, sending)
         for message in last:

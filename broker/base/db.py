@@ -37,6 +37,7 @@ from broker.base.clock import Millis
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_refused_value
 from broker.base.outage import end_useless_connections
+from broker.base.parent import Parent
 from broker.base.sqlite import SqliteThread, sqlite_engine
 from broker.base.statements import OnConnection, Transaction
 from broker.base.storable import Unstorable
@@ -198,20 +199,21 @@ async def _connected(connecting: Awaitable[AsyncConnection]) -> None:
 class Database:
     """One engine, which hands out fenced sessions: ``read``, and ``write``, which commits.
 
-    ``file`` is where SQLite keeps the data.
+    ``file`` is where SQLite keeps the data.  ``parent`` is who writes there, if several processes do.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, parent: Parent | None = None) -> None:
         self._url = url
         self.engine: AsyncEngine = _engine(url, pool_size)
         self.dialect = self.engine.dialect.name
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
         # Authenticates rows that give rights (broker.keystore.genuine). It is there once the broker's own keys are.
         self.row_key: bytes | None = None
-        # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only other
-        # processes on the same file meet.
+        # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only commands
+        # on the same file meet.
         self.writer = Writer() if self.dialect == "sqlite" else None
         self._thread = SqliteThread(self.file) if self.file is not None else None
+        self.parent = parent
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -284,13 +286,19 @@ class Database:
         if self._thread is not None:
             self._thread.close()
         await self.engine.dispose()
+        if self.parent is not None:
+            self.parent.leave()
 
     @asynccontextmanager
     async def _writing(self, *, record: bool = False) -> AsyncIterator[None]:
         if self.writer is None:
             yield
-        else:
-            async with self.writer.turn(record=record):
+            return
+        async with self.writer.turn(record=record):
+            if self.parent is None:
+                yield
+                return
+            async with self.parent.turn(record=record):
                 yield
 
     def _session(self, scope: Scope) -> AsyncSession:

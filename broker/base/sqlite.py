@@ -1,4 +1,4 @@
-"""SQLite: its engine, its one writing thread, and its files, which are private."""
+"""SQLite: its engine, its one writing connection, and its files, which are private."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from broker.base.statements import OnSqlite, Transaction
 
 Result = TypeVar("Result")
 
-_BUSY_S = 5
+# So long one process waits for another one's transaction.
+BUSY_S = 5
 _OWNERS = 0o600
 
 
 def sqlite_engine(url: str, pool_size: int) -> AsyncEngine:
     """An engine whose transactions begin as readers or as the one writer, never in between."""
-    engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": _BUSY_S}, hide_parameters=True)
+    engine = create_async_engine(url, pool_size=pool_size, connect_args={"timeout": BUSY_S}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     end_useless_connections(engine.sync_engine)
     return engine
 
 
-class SqliteThread:
-    """The driver's own connection and the one thread that uses it."""
+class SqliteConnection:
+    """The driver's own connection, opened by the thread that uses it first; no other one may."""
 
     def __init__(self, path: Path) -> None:
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._path = path
         self._connection: sqlite3.Connection | None = None
 
     def run(self, work: Callable[[Transaction], Result]) -> Result:
-        """Run ``work`` in one transaction; called in the thread.
+        """Run ``work`` in one transaction.
 
         A connection that is of no more use is closed.
         """
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+            self._connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
             _set_pragmas(self._connection)
         connection = self._connection
         try:
@@ -59,19 +59,32 @@ class SqliteThread:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if ends_connection(error):
-                self._close()
+                self.close()
             raise
         return result
 
     def close(self) -> None:
-        """Close the connection in its thread, and end that."""
-        self.executor.submit(self._close)
-        self.executor.shutdown()
-
-    def _close(self) -> None:
+        """Close it; the next transaction opens it again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class SqliteThread:
+    """A connection and the one thread that uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._connection = SqliteConnection(path)
+
+    def run(self, work: Callable[[Transaction], Result]) -> Result:
+        """Run ``work`` in one transaction; called in the thread."""
+        return self._connection.run(work)
+
+    def close(self) -> None:
+        """Close the connection in its thread, and end that."""
+        self.executor.submit(self._connection.close)
+        self.executor.shutdown()
 
 
 def keep_private(file: Path) -> None:

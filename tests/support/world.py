@@ -22,6 +22,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from broker import app as composition
 from broker.audit.timekeeping import Clocks, database_now
 from broker.base.clock import Millis, later, now_ms, steady_ms
+from broker.base.parent import Parent
 from broker.cli.sandbox_folder import sandbox_provider
 from broker.client.identity import Identity, generate, public
 from broker.config import Settings
@@ -336,12 +337,21 @@ def settings_for(directory: Path, database_url: str, upstream_url: str, **more: 
 
 @asynccontextmanager
 async def running_world(
-    settings: Settings, state: State, upstream_url: str, *, bootstrap: bool = True, clock: WorldClock | None = None
+    settings: Settings,
+    state: State,
+    upstream_url: str,
+    *,
+    bootstrap: bool = True,
+    clock: WorldClock | None = None,
+    parent: Parent | None = None,
 ) -> AsyncIterator[World]:
-    """A running broker; with ``bootstrap`` the world's ``admin`` can call it."""
+    """A running broker; with ``bootstrap`` the world's ``admin`` can call it.
+
+    ``parent`` writes for it if it is one of several on SQLite.
+    """
     clock = clock or WorldClock()
     async with contextlib.AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(composition.running(settings, clocks=clock.clocks()))
+        broker = await stack.enter_async_context(composition.running(settings, clocks=clock.clocks(), parent=parent))
         app, edge = asgi(broker, with_worker=False)
         transport = httpx2.ASGITransport(app=edge)
         http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))
