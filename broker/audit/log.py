@@ -27,6 +27,7 @@ from broker.audit.guards import raising
 from broker.audit.on_postgresql import PostgresCommits
 from broker.audit.on_sqlite import SqliteCommits
 from broker.audit.quota import Quota
+from broker.audit.through_parent import ThroughParent
 from broker.audit.unavailable import AuditUnavailable, DatabaseBehind
 from broker.base import storable
 from broker.base.clock import Clock, now_ms
@@ -118,7 +119,7 @@ class AuditLog:
         self._dialect = db.engine.dialect
         self.deadline = deadline
         self._clock = clock
-        self.commits: Commits = SqliteCommits(db) if db.dialect == "sqlite" else PostgresCommits(db)
+        self.commits = _way_to_record(db)
         self._queue: deque[_Waiting] = deque()
         self._batch: Sequence[_Waiting] = ()
         self._arrived = asyncio.Event()
@@ -350,6 +351,12 @@ class AuditLog:
             await self._commit(batch[middle:])
         else:
             batch[0].refused(_answer_to(error))
+
+
+def _way_to_record(db: Database) -> Commits:
+    if db.dialect == "postgresql":
+        return PostgresCommits(db)
+    return SqliteCommits(db) if db.parent is None else ThroughParent(db.parent)
 
 
 def _check(writes: Sequence[Write], names: Iterable[str]) -> None:

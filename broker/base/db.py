@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -186,8 +186,8 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
-async def _connected(connecting: Awaitable[AsyncConnection]) -> None:
-    # The drivers' own errors of a refused or lost address are not SQLAlchemy's.
+async def _connected(connecting: Awaitable[AsyncConnection | None]) -> None:
+    # The drivers' own errors of a refused or lost address are not SQLAlchemy's; nor is a parent's that is gone.
     try:
         await connecting
     except OSError:
@@ -294,12 +294,10 @@ class Database:
         if self.writer is None:
             yield
             return
-        async with self.writer.turn(record=record):
-            if self.parent is None:
-                yield
-                return
-            async with self.parent.turn(record=record):
-                yield
+        async with self.writer.turn(record=record), AsyncExitStack() as stack:
+            if self.parent is not None:
+                await _connected(stack.enter_async_context(self.parent.turn(record=record)))
+            yield
 
     def _session(self, scope: Scope) -> AsyncSession:
         info = {"scope": scope, "row_key": self.row_key}

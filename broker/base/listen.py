@@ -23,7 +23,7 @@ class Listener:
     """Listens to one channel for as long as :meth:`run` runs.
 
     Args:
-        db: nothing is listened to on SQLite, which one process uses.
+        db: nothing is listened to on SQLite, which tells nothing: there memory is believed for as long as it may be.
         channel: of NOTIFY.
         heard: called with each payload.
         missed: called whenever payloads may have been missed.

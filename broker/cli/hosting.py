@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Do the periodic work here too.")] = True,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port; needs PostgreSQL.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes on one port.")] = 1,
     _as_json: AsJson = False,
 ) -> None:
     """Run the broker."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,13 +22,17 @@ from uvicorn.supervisors import Multiprocess
 
 from broker import app as composition
 from broker import rights, serving
+from broker.audit.through_parent import written
 from broker.audit.timekeeping import CAUSES
 from broker.base.ending import handling
 from broker.base.logs import configure
+from broker.base.one_writer import OneWriter
+from broker.base.parent import Parent
 from broker.cli import listening, onetime, running
 from broker.cli.demo.stage import StageUnusable
 from broker.cli.demo.story import play
 from broker.cli.failing import fail
+from broker.cli.one_of_several import OneOfSeveral
 from broker.cli.output import Columns, listing, tell
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.public_address import answers
@@ -47,10 +53,8 @@ def serve(*, with_worker: bool, workers: int) -> None:
     text = f"Keybroker serves {settings.public_url}; Ctrl-C ends it."
     says = partial(tell, text, serves=settings.public_url)
 
-    async def run() -> list[socket.socket]:
+    async def run() -> tuple[list[socket.socket], Path | None]:
         async with composition.running(settings) as broker:
-            if workers > 1 and broker.services.parts.db.dialect == "sqlite":
-                fail("--workers: several processes need PostgreSQL; set BROKER_DATABASE_URL, or leave --workers out.")
             _, edge = serving.asgi(broker, with_worker=with_worker)
             _collect_seldom()
             sockets = _taken("BROKER_PORT", settings.host, settings.port)
@@ -61,14 +65,15 @@ def serve(*, with_worker: bool, workers: int) -> None:
             if workers == 1:
                 server = _Server(uvicorn.Config(edge, **_uvicorn(settings)), says)
                 await _serve_and_show(broker, server, settings, sockets, shown)
-            return sockets
+            return sockets, broker.services.parts.db.file
 
-    sockets = run_or_fail(run())
+    sockets, file = run_or_fail(run())
     if workers > 1:
-        factory = f"{__name__}:{(served if with_worker else served_without_worker).__name__}"
-        config = uvicorn.Config(factory, factory=True, workers=workers, **_uvicorn(settings))
-        several = _Several(config, sockets, says)
-        several.run()
+        with OneWriter(file, written).running() if file is not None else nullcontext() as entrance:
+            one = OneOfSeveral(with_worker, entrance)
+            config = uvicorn.Config(one, factory=True, workers=workers, **_uvicorn(settings))
+            several = _Several(config, sockets, says)
+            several.run()
         if several.never_started:
             raise typer.Exit(1)
 
@@ -81,16 +86,14 @@ def _taken(setting: str, host: str, port: int) -> list[socket.socket]:
         fail(str(error))
 
 
-def served() -> ASGIApp:
-    """What each of several processes serves; it is called in that process."""
-    _collect_seldom()
-    return serving.Served(settings_of_process(), with_worker=True)
+def served(*, with_worker: bool, entrance: socket.socket | None) -> ASGIApp:
+    """What each of several processes serves; it is called in that process.
 
-
-def served_without_worker() -> ASGIApp:
-    """What each process serves if the periodic work is done elsewhere; else as :func:`served`."""
+    ``entrance`` leads to the parent, which writes for all of them on SQLite.  Without a parent it ends.
+    """
     _collect_seldom()
-    return serving.Served(settings_of_process(), with_worker=False)
+    parent = None if entrance is None else Parent(entrance, lambda: signal.raise_signal(signal.SIGTERM))
+    return serving.Served(settings_of_process(), with_worker=with_worker, parent=parent)
 
 
 def _collect_seldom() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.base import one_writer
+from broker.base.db import EVERY_TENANT, Database, DatabaseUnavailable
 from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.link import Link
 from broker.base.one_writer import Asked, OneWriter, Order
@@ -240,6 +241,16 @@ async def test_a_worker_whose_parent_is_gone_is_told_so_and_waits_for_nothing(fi
     with pytest.raises(ParentGone):
         await parent.write(b"b")
     assert names(file) == []
+
+
+async def test_a_change_without_its_parent_is_refused_as_with_a_database_that_is_away(
+    entrance: socket.socket, file: Path
+) -> None:
+    db = Database(f"sqlite+aiosqlite:///{file}", parent=Parent(entrance, lambda: None))  # which it hasn't joined
+    with pytest.raises(DatabaseUnavailable):
+        async with db.write(EVERY_TENANT):
+            raise AssertionError("nobody gives it the turn")
+    await db.close()
 
 
 async def _turn(parent: Parent) -> None:

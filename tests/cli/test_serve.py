@@ -14,7 +14,7 @@ import pytest
 
 from broker.keystore.local import MasterKeys
 from tests.support.commands import run
-from tests.support.processes import free_port, listens, running
+from tests.support.processes import free_port, listens, running, spawned
 from tests.support.waiting import eventually
 
 # Only a start that hangs takes it; on a busy machine each process needs many seconds for its imports.
@@ -34,19 +34,6 @@ def two_processes(directory: Path, database_url: str) -> dict[str, str]:
     }
 
 
-def children(pid: int) -> set[int]:
-    """The processes that serve."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(one) for one in found if b"spawn_main" in _command_line(one)}
-
-
-def _command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):  # it is gone
-        return b""
-
-
 async def ready(url: str) -> int:
     # a connection of its own for each request: any of the processes may answer
     async with httpx2.AsyncClient(headers={"Connection": "close"}) as http:
@@ -63,30 +50,23 @@ async def ready(url: str) -> int:
             return 0
 
 
-async def test_two_processes_serve_one_port_and_a_dead_one_is_replaced(tmp_path: Path, postgres_url: str) -> None:
-    environment = two_processes(tmp_path, postgres_url)
+async def test_two_processes_serve_one_port_and_a_dead_one_is_replaced(tmp_path: Path, database_url: str) -> None:
+    environment = two_processes(tmp_path, database_url)
     command = [sys.executable, "-m", "broker", "serve", "--workers", "2"]
     with (tmp_path / "log.txt").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     url = environment["BROKER_PUBLIC_URL"]
     try:
         assert await ready(url) == 200, (tmp_path / "log.txt").read_text()
-        first = children(process.pid)
+        first = spawned(process.pid)
         assert len(first) == 2
         os.kill(min(first), signal.SIGKILL)
-        await eventually(lambda: len(children(process.pid) - {min(first)}) == 2, seconds=_STARTS_WITHIN_S)
+        await eventually(lambda: len(spawned(process.pid) - {min(first)}) == 2, seconds=_STARTS_WITHIN_S)
         assert await ready(url) == 200
     finally:
         process.terminate()
         assert process.wait(20) in {0, -signal.SIGTERM}
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
-
-
-async def test_several_processes_are_refused_on_sqlite(tmp_path: Path, sqlite_url: str) -> None:
-    refused = run("serve", "--workers", "2", environment=two_processes(tmp_path, sqlite_url))
-    assert refused.returncode == 1
-    assert b"several processes need PostgreSQL" in refused.stderr
-    assert b"BROKER_DATABASE_URL" in refused.stderr
 
 
 def test_the_number_is_at_least_one() -> None:
@@ -180,10 +160,9 @@ server._Server.serve = told
     "serves",
     [
         "server.serve(with_worker=False, workers=1)",
-        "import asyncio; server.served(); asyncio.run(told(None))",
-        "import asyncio; server.served_without_worker(); asyncio.run(told(None))",
+        "import asyncio; server.served(with_worker=True, entrance=None); asyncio.run(told(None))",
     ],
-    ids=["one process", "one of several", "one of several without the worker"],
+    ids=["one process", "one of several"],
 )
 def test_what_stands_before_the_first_request_is_not_looked_through_for_garbage(
     tmp_path: Path, sqlite_url: str, serves: str

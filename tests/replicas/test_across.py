@@ -1,10 +1,11 @@
-"""What holds in one broker holds across several over one PostgreSQL."""
+"""What holds in one broker holds across several: over one PostgreSQL, or one file of SQLite and who writes there."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from sqlalchemy import text, update
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
+from broker.audit.through_parent import written
 from broker.base.clock import later
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Database
+from broker.base.one_writer import OneWriter
+from broker.base.parent import Parent
 from broker.care.health import SUSPECT, suspicion
 from broker.credentials.tables import VersionRow
 from broker.credentials.versions import versions_of
@@ -25,19 +29,42 @@ from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 
-@pytest.fixture
-async def replicas(tmp_path: Path, postgres_url: str) -> AsyncIterator[list[World]]:
+@asynccontextmanager
+async def three(directory: Path, database_url: str, parents: Sequence[Parent | None]) -> AsyncIterator[list[World]]:
     """Three brokers over one database."""
-    async with upstream() as (state, url):
-        settings = settings_for(tmp_path, postgres_url, url)
-        async with (
-            running_world(settings, state, url) as one,
-            running_world(settings, state, url, bootstrap=False) as two,
-            running_world(settings, state, url, bootstrap=False) as three,
-        ):
-            for other in (two, three):
-                other.admin, other.upstream_keys = one.admin, one.upstream_keys
-            yield [one, two, three]
+    async with upstream() as (state, url), AsyncExitStack() as stack:
+        settings = settings_for(directory, database_url, url)
+        worlds = [
+            await stack.enter_async_context(running_world(settings, state, url, bootstrap=not place, parent=parent))
+            for place, parent in enumerate(parents)
+        ]
+        for other in worlds[1:]:
+            other.admin, other.upstream_keys = worlds[0].admin, worlds[0].upstream_keys
+        yield worlds
+
+
+@pytest.fixture
+async def on_postgres(tmp_path: Path, postgres_url: str) -> AsyncIterator[list[World]]:
+    """Three brokers over one PostgreSQL."""
+    async with three(tmp_path, postgres_url, [None] * 3) as worlds:
+        yield worlds
+
+
+@pytest.fixture
+async def on_sqlite(tmp_path: Path, sqlite_url: str) -> AsyncIterator[list[World]]:
+    """Three over one file, to which their parent writes."""
+    file = Database(sqlite_url).file
+    assert file is not None
+    with OneWriter(file, written).running() as entrance:
+        async with three(tmp_path, sqlite_url, [Parent(entrance, lambda: None) for _ in range(3)]) as worlds:
+            yield worlds
+
+
+@pytest.fixture(params=["on_sqlite", "on_postgres"])
+def replicas(request: pytest.FixtureRequest) -> list[World]:
+    """Three brokers over one database of each kind."""
+    found: list[World] = request.getfixturevalue(request.param)
+    return found
 
 
 def at(job: Job, world: World) -> Job:
@@ -46,9 +73,9 @@ def at(job: Job, world: World) -> Job:
 
 
 async def test_a_message_of_a_revocation_makes_another_replicas_snapshot_fall_before_it_is_used(
-    replicas: list[World],
+    on_postgres: list[World],
 ) -> None:
-    one, two, _ = replicas
+    one, two, _ = on_postgres
     credential = await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")
@@ -92,9 +119,9 @@ async def test_without_any_message_the_guards_refuse_all_the_same(
 
 
 async def test_a_message_that_may_have_been_missed_empties_the_memory(
-    replicas: list[World], prepared_postgres: Postgres
+    on_postgres: list[World], prepared_postgres: Postgres
 ) -> None:
-    one, two, _ = replicas
+    one, two, _ = on_postgres
     await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")
@@ -121,9 +148,9 @@ async def test_a_message_that_may_have_been_missed_empties_the_memory(
 
 
 async def test_a_message_that_a_job_was_revoked_closes_what_its_token_opened_elsewhere(
-    replicas: list[World], monkeypatch: pytest.MonkeyPatch
+    on_postgres: list[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, _ = replicas
+    one, two, _ = on_postgres
     job = await one.job()
     headers = await job.headers()
     monkeypatch.setattr("broker.identity.jobs._FRESH_MS", 600_000)  # but for the messages, memory would be believed
@@ -266,9 +293,9 @@ async def test_wrong_guesses_at_a_link_are_counted_over_all(replicas: list[World
     assert Counter(answer.status_code for answer in answers) == {404: 20, 429: 40}
 
 
-async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_versions(replicas: list[World]) -> None:
+async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_versions(on_postgres: list[World]) -> None:
     """Who moves them waits for the record's head next, which the batch holds: each would wait for the other."""
-    one, two, _ = replicas
+    one, two, _ = on_postgres
     credential = await one.key_for("acme")
     late = later(one.services.parts.clock(), 60_000)
     suspect = (SUSPECT, suspicion(credential, 1, late))
@@ -289,8 +316,8 @@ async def test_a_batch_with_a_suspicion_does_not_wait_for_who_moves_the_keys_ver
     assert probed == 0, "due at once"
 
 
-async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_other(replicas: list[World]) -> None:
-    one, two, three = replicas
+async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_other(on_postgres: list[World]) -> None:
+    one, two, three = on_postgres
     credential = await one.key_for("acme")
     job = await one.job()
     await one.grant(job, "acme")

@@ -59,6 +59,19 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def spawned(pid: int) -> set[int]:
+    """The processes that serve beside each other, which ``pid`` has started."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(one) for one in found if b"spawn_main" in _command_line(one)}
+
+
+def _command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it is gone
+        return b""
+
+
 @contextmanager
 def running(
     arguments: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str] | None = None
