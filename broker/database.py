@@ -27,9 +27,10 @@ from broker.notifications.notices import notify
 
 
 def open_database(settings: Settings, parent: Parent | None = None) -> Database:
-    """The database of these settings; ``parent`` writes to it, if this is one of several processes on SQLite.
+    """The database of these settings.
 
-    SQLite's file is the owner's alone, and its default folder is made.
+    SQLite's file is the owner's alone, and its default folder is made.  ``parent`` writes to it, if this is one of
+    several processes.
     """
     if settings.database_url is None:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,6 +1,7 @@
-"""A batch on SQLite where several processes write: a worker hands it to its parent, which writes for all of them.
+"""A batch of one of several processes on SQLite.
 
-The parent decides as one process does (:mod:`broker.audit.on_sqlite`).  Batches that come together share a transaction,
+A worker hands it to its parent, which writes for all of them.  The parent decides as one process does
+(:mod:`broker.audit.on_sqlite`).  Batches that come together share a transaction,
 in which the later one sees what the earlier one has changed.
 """
 
@@ -36,7 +37,10 @@ class ThroughParent:
 
 
 def written(transaction: Transaction, batch: bytes) -> bytes:
-    """The parent's side: decide on a batch and write what is accepted; the answer is for :class:`ThroughParent`."""
+    """The parent's side: decide on a batch and write what is accepted.
+
+    The answer is for :class:`ThroughParent`.
+    """
     try:
         decided = on_sqlite.write(_batch.decode(batch), transaction)
     except DatabaseBehind:  # it has written nothing

@@ -31,7 +31,10 @@ _UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutE
 
 
 class Election:
-    """A candidate for the lock ``key`` (64 bits).  On SQLite there is one lock, whatever the key."""
+    """A candidate for the lock ``key`` (64 bits).
+
+    On SQLite there is one lock, whatever the key.
+    """
 
     def __init__(self, db: Database, key: int) -> None:
         self._db = db

@@ -1,6 +1,7 @@
-"""What the processes of one broker say to each other: frames on a pair of sockets that nobody else has.
+"""What the processes of one broker say to each other.
 
-A worker asks, its parent answers.  A frame has a length, a word, the ticket of what it is about, and a body.
+They have pairs of sockets that nobody else has.  A worker asks, its parent answers.  A frame has a length, a word, the
+ticket of what it is about, and a body.
 """
 
 from __future__ import annotations

@@ -42,9 +42,10 @@ class Asked(NamedTuple):
 
 
 class Order:
-    """Who is next: batches of the record go together, and record and others alternate where both wait.
+    """Who is next.
 
-    So, however many ask for something else, the record waits for one transaction at most; nor does it keep others out.
+    Batches of the record go together.  Record and others alternate where both wait.  So, however many ask for something
+    else, the record waits for one transaction at most; nor does it keep others out.
     """
 
     def __init__(self) -> None:
@@ -180,7 +181,10 @@ class OneWriter:
         self._soon()
 
     def _write_all(self, batches: Sequence[Asked]) -> None:
-        """Write batches in one transaction; if that is refused, each in its own, to find whose fault it is."""
+        """Write batches in one transaction.
+
+        If that is refused, each has its own: so whose fault it is is found.
+        """
         try:
             answers = self._connection.run(
                 lambda transaction: [self._write(transaction, asked.batch or b"") for asked in batches]

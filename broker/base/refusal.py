@@ -1,6 +1,6 @@
-"""A database's error on its way from the process that met it to the one that asked: its kind and code, nothing else.
+"""A database's error on its way from the process that met it to the one that asked.
 
-Its text is not handed on: it could repeat a value.
+Its kind and code go, nothing else.  Its text is not handed on: it could repeat a value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _KINDS = {
 
 
 class NotWritten(Exception):
-    """The process that writes met something else than the database's refusal: a defect.  Its text is the kind."""
+    """The process that writes met a defect, not a refusal of the database's.
+
+    The text is its kind.
+    """
 
 
 def packed(error: Exception) -> bytes:

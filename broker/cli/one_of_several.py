@@ -1,4 +1,4 @@
-"""One of several processes of ``broker serve``, as it is handed to the process that it is to be.
+"""One of several processes of ``broker serve``, as its parent hands it over.
 
 To read it takes no time.  What it imports takes seconds, in which a process that hadn't read it yet would not answer
 its parent, and be taken to hang.
