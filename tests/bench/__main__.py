@@ -64,10 +64,14 @@ def in_table(found: Mapping[str, Figure]) -> Table:
     table = Table("figure", "value", "rounds", box=None)
     for name, each in found.items():
         if isinstance(each, Spread):
-            table.add_row(name, f"{each.median:,.2f}", f"{each.lowest:,.2f} – {each.highest:,.2f}")
+            table.add_row(name, _shown(each.median), f"{_shown(each.lowest)} – {_shown(each.highest)}")
         else:
-            table.add_row(name, f"{each:,.2f}", "")
+            table.add_row(name, _shown(each), "")
     return table
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def main() -> None:

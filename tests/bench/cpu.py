@@ -1,26 +1,29 @@
-"""How much CPU a process and all that it started have used, as Linux tells it (proc_pid_stat(5))."""
+"""How much CPU processes and all that they started have used, as Linux tells it (proc_pid_stat(5))."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def seconds(pid: int) -> float:
-    """User's and system's time until now of those that live, to a hundredth or so; RuntimeError where ``pid`` doesn't.
+def seconds(pids: Iterable[int]) -> float:
+    """User's and system's time until now of those that live, to a hundredth or so.
+
+    RuntimeError where one of ``pids`` doesn't.
 
     Threads count with their process.
     """
-    living = _living()
-    if pid not in living:
-        raise RuntimeError(f"process {pid} has ended: nothing was measured")
-    tree, added = {pid}, {pid}
+    living, tree = _living(), set(pids)
+    for ended in tree - living.keys():
+        raise RuntimeError(f"process {ended} has ended: nothing was measured")
+    added = tree
     while added:
         added = {child for child, (parent, _) in living.items() if parent in added} - tree
-        tree |= added
+        tree = tree | added
     return sum(living[member][1] for member in tree) / _TICKS_PER_S
 
 

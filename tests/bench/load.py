@@ -51,18 +51,25 @@ def run(
     *,
     connections: int,
     seconds: float,
-    pid: int | None = None,
+    pids: Sequence[int] = (),
 ) -> Measured:
     """Send ``requests`` in turn to 127.0.0.1 for ``seconds`` (after a warm-up of one); connections share the ports.
 
-    ``pid`` is the process whose CPU is looked at, and that of all that it started.
+    ``pids`` are the processes whose CPU is looked at, and that of all that they started.
     """
-    return _elsewhere(ports, requests, connections, seconds, pid)
+    return _elsewhere(ports, requests, connections, seconds, pids)
 
 
-def walk(ports: int | Sequence[int], requests: Sequence[bytes], *, connections: int) -> Measured:
-    """Send each of ``requests`` once, however long that takes."""
-    return _elsewhere(ports, requests, connections, None, None)
+def walk(
+    ports: int | Sequence[int],
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float | None = None,
+    pids: Sequence[int] = (),
+) -> Measured:
+    """Send each of ``requests`` once, for ``seconds`` at most, else however long that takes; nothing warms up."""
+    return _elsewhere(ports, requests, connections, seconds, pids, once=True)
 
 
 def _elsewhere(
@@ -70,14 +77,17 @@ def _elsewhere(
     requests: bytes | Sequence[bytes],
     connections: int,
     seconds: float | None,
-    pid: int | None,
+    pids: Sequence[int],
+    *,
+    once: bool = False,
 ) -> Measured:
     wanted = [requests] if isinstance(requests, bytes) else requests
     settings = {
         "ports": [ports] if isinstance(ports, int) else list(ports),
         "connections": connections,
         "seconds": seconds,
-        "pid": pid,
+        "pids": list(pids),
+        "once": once,
         "requests": [request.decode("latin-1") for request in wanted],
     }
     done = subprocess.run(
@@ -150,34 +160,35 @@ def _whole(head: bytes, body: bytes) -> bool:
 
 
 async def _generate(
-    ports: list[int], connections: int, seconds: float | None, pid: int | None, requests: list[str]
+    ports: list[int], connections: int, seconds: float | None, pids: list[int], requests: list[str], once: bool
 ) -> Measured:
     times: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
     encoded = [request.encode("latin-1") for request in requests]
-    turns = iter(encoded) if seconds is None else itertools.cycle(encoded)
-    begun, used, cpu_seconds = time.perf_counter(), 0.0, None
+    turns = iter(encoded) if once else itertools.cycle(encoded)
+    begun, used = time.perf_counter(), _cpu_seconds(pids)
     opened = [
         await loop.create_connection(lambda: _Connection(turns, times), "127.0.0.1", ports[number % len(ports)])
         for number in range(connections)
     ]
-    if seconds is None:
-        started = begun
-        await asyncio.gather(*(connection.done for _, connection in opened))
+    if once:
+        await asyncio.wait([connection.done for _, connection in opened], timeout=seconds)
     else:
         await asyncio.sleep(1)
-        used = cpu.seconds(pid) if pid else 0.0
-        started = time.perf_counter()
-        await asyncio.sleep(seconds)
-    ended = time.perf_counter()
-    if pid:
-        cpu_seconds = cpu.seconds(pid) - used
+        begun, used = time.perf_counter(), _cpu_seconds(pids)
+        await asyncio.sleep(seconds or 0)
+    ended, used = time.perf_counter(), _cpu_seconds(pids) - used
     lost = sum(connection.lost for _, connection in opened)
     for transport, _ in opened:
         transport.abort()
-    counted = [(latency, good) for at, latency, good in times if started <= at <= ended]
+    counted = [(latency, good) for at, latency, good in times if begun <= at <= ended]
     failed = lost + sum(not good for _, good in counted)
-    return Measured.of([latency * 1000 for latency, _ in counted], ended - started, failed, cpu_seconds)
+    latencies = [latency * 1000 for latency, _ in counted]
+    return Measured.of(latencies, ended - begun, failed, used if pids else None)
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    return cpu.seconds(pids) if pids else 0.0
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ class OpenBao:
     """Where it listens and what reads the secret."""
 
     port: int
+    pid: int
     token: str
     audit_log: Path
     server: bao.Bao
@@ -28,4 +29,5 @@ def running(directory: Path) -> Iterator[OpenBao]:
         client.secrets.kv.v2.create_or_update_secret("tenants/acme", {"api_key": "rc_live_" + "x" * 64})
         client.sys.create_or_update_policy("read", 'path "secret/data/tenants/acme" { capabilities = ["read"] }')
         created = client.auth.token.create(policies=["read"], ttl="1h")
-        yield OpenBao(server.port, str(created["auth"]["client_token"]), server.audit_log, server)
+        assert server.process is not None  # it runs
+        yield OpenBao(server.port, server.process.pid, str(created["auth"]["client_token"]), server.audit_log, server)

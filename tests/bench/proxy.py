@@ -32,7 +32,7 @@ from pathlib import Path
 
 from tests.bench import asgi, broker, commit, nginx, upstream
 from tests.bench.load import http
-from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, middle
+from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, middle, rate_vs, told, turned, warm_up
 from tests.support.databases import ROLE, postgres_server
 
 CONNECTIONS = (1, 32, 128)
@@ -53,7 +53,7 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
             answering = stack.enter_context(upstream.running(directory / "upstream"))
         bare, bare_pid = stack.enter_context(asgi.running(directory / "bare", "answer"))
         running = {
-            "bare": Contender(bare, http("GET", "/facilities", {}), bare_pid),
+            "bare": Contender(bare, http("GET", "/facilities", {}), [bare_pid]),
             "direct": Contender(answering, http("GET", "/facilities", key)),
         }
         if has_nginx:
@@ -71,7 +71,7 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
                 )
             )
             call = http("GET", PROXIED, {"Authorization": f"Bearer {served.lease_token}"})
-            running[name] = Contender(served.port, call, served.pid)
+            running[name] = Contender(served.port, call, [served.pid])
         yield running
 
 
@@ -88,34 +88,27 @@ def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) 
     """``CONTENDER_CONNECTIONS`` and ``commit``, the rounds of each."""
     found: dict[str, Rounds] = {}
     with contenders(directory) as running:
-        for contender in running.values():
-            contender.run(connections=32, seconds=1)  # every worker has started and is warm
-        for _ in range(rounds):
+        warm_up(running, connections=32)
+        for number in range(rounds):
             found.setdefault("commit", []).append(commit.run(directory / "commit", seconds=seconds))
             for connections in CONNECTIONS:
-                for name, contender in running.items():
-                    measured = contender.run(connections=connections, seconds=seconds)
+                for name in turned(list(running), number):
+                    measured = running[name].run(connections=connections, seconds=seconds)
                     found.setdefault(f"{name}_{connections}", []).append(measured)
     return found
 
 
 def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     """The named figures; those of nginx only where it was measured."""
-    measured = {name: middle(each) for name, each in rounds.items()}
-    named: dict[str, float] = {}
-    if "nginx_32" in measured:
-        named["proxy_vs_nginx"] = measured["proxy_32"].rate / measured["nginx_32"].rate
-    named["proxy_two_workers_vs_one"] = measured["proxy_two_workers_32"].rate / measured["proxy_postgres_32"].rate
-    named["proxy_added_p50_ms"] = measured["proxy_1"].p50 - measured["direct_1"].p50 - measured["commit"].p50
-    for name, each in measured.items():
-        named |= {f"{name}_per_s": each.rate, f"{name}_p50_ms": each.p50, f"{name}_p99_ms": each.p99}
-    return _cpu(rounds) | {name: round(value, 3) for name, value in named.items()}
-
-
-def _cpu(rounds: dict[str, Rounds]) -> dict[str, Figure]:
-    named: dict[str, Figure] = {
-        "proxy_cpu_us": cpu_us(rounds["proxy_32"]),
-        "proxy_cpu_vs_bare": cpu_vs(rounds["proxy_32"], rounds["bare_32"]),
-        "proxy_1_cpu_vs_bare": cpu_vs(rounds["proxy_1"], rounds["bare_1"]),
-    }
-    return named | {f"{name}_cpu_us": cpu_us(each) for name, each in rounds.items() if each[0].cpu_us is not None}
+    named: dict[str, Figure] = {}
+    if "nginx_32" in rounds:
+        named["proxy_vs_nginx"] = rate_vs(rounds["proxy_32"], rounds["nginx_32"])
+    named["proxy_two_workers_vs_one"] = rate_vs(rounds["proxy_two_workers_32"], rounds["proxy_postgres_32"])
+    alone = [middle(rounds[name]).p50 for name in ("proxy_1", "direct_1", "commit")]
+    named["proxy_added_p50_ms"] = round(alone[0] - alone[1] - alone[2], 3)
+    named["proxy_cpu_us"] = cpu_us(rounds["proxy_32"])
+    named["proxy_cpu_vs_bare"] = cpu_vs(rounds["proxy_32"], rounds["bare_32"])
+    named["proxy_1_cpu_vs_bare"] = cpu_vs(rounds["proxy_1"], rounds["bare_1"])
+    for name, each in rounds.items():
+        named |= told(name, each)
+    return named

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
 from tests.bench.load import Measured, run
 
+WARM_UP_S = 2.0
+
 Rounds = list[Measured]
 
 
 class Contender(NamedTuple):
-    """A port of this machine, the request that is sent there, and the process whose CPU is looked at, if any."""
+    """A port of this machine, the request that is sent there, and the processes whose CPU is looked at, if any."""
 
     port: int
     request: bytes
-    pid: int | None = None
+    pids: Sequence[int] = ()
 
     def run(self, *, connections: int, seconds: float) -> Measured:
         """One round."""
-        return run(self.port, self.request, connections=connections, seconds=seconds, pid=self.pid)
+        return run(self.port, self.request, connections=connections, seconds=seconds, pids=self.pids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +36,67 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """From the value of each round."""
+        """From the value of each round, to four digits."""
         given = list(values)
-        return cls(*(round(value, 2) for value in (median(given), min(given), max(given))))
+        return cls(*(float(f"{value:.4g}") for value in (median(given), min(given), max(given))))
 
 
 Figure = float | Spread
 
 
+def warm_up(contenders: Mapping[str, Contender], *, connections: int, seconds: float = WARM_UP_S) -> None:
+    """Use each until its code has run, its pools are filled and every worker has started."""
+    for contender in contenders.values():
+        contender.run(connections=connections, seconds=seconds)
+
+
 def interleaved(
     contenders: Mapping[str, Contender], *, rounds: int, connections: int, seconds: float
 ) -> dict[str, Rounds]:
-    """Each in turn, that many times."""
+    """Each in turn, that many times, once all are warm.
+
+    Each round begins with another one, so that nobody always comes after the same neighbour, who may have left work.
+    """
+    warm_up(contenders, connections=connections)
     found: dict[str, Rounds] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, contender in contenders.items():
-            found[name].append(contender.run(connections=connections, seconds=seconds))
+    for number in range(rounds):
+        for name in turned(list(contenders), number):
+            found[name].append(contenders[name].run(connections=connections, seconds=seconds))
     return found
+
+
+def turned(names: Sequence[str], number: int) -> list[str]:
+    """The order of round ``number``: it begins one further than the last."""
+    first = number % len(names)
+    return [*names[first:], *names[:first]]
 
 
 def middle(rounds: Rounds) -> Measured:
     """The round of median rate; raises RuntimeError where anything failed in any round."""
-    if failed := sum(each.failed for each in rounds):
-        raise RuntimeError(f"{failed} answers were errors: nothing was measured")
+    _check(rounds)
     rate = median(each.rate for each in rounds)
     return min(rounds, key=lambda each: abs(each.rate - rate))
+
+
+def told(name: str, rounds: Rounds) -> dict[str, Figure]:
+    """``NAME_per_s``, ``…_p50_ms``, ``…_p99_ms``, and ``…_cpu_us`` where somebody looked.
+
+    Raises RuntimeError where anything failed in any round.
+    """
+    _check(rounds)
+    named: dict[str, Figure] = {
+        f"{name}_per_s": Spread.of(each.rate for each in rounds),
+        f"{name}_p50_ms": Spread.of(each.p50 for each in rounds),
+        f"{name}_p99_ms": Spread.of(each.p99 for each in rounds),
+    }
+    if rounds[0].cpu_us is not None:
+        named[f"{name}_cpu_us"] = cpu_us(rounds)
+    return named
+
+
+def rate_vs(rounds: Rounds, peer: Rounds) -> Spread:
+    """How many times the rate of ``peer``, round by round."""
+    return _ratio(lambda each: each.rate, rounds, peer)
 
 
 def cpu_us(rounds: Rounds) -> Spread:
@@ -68,7 +106,16 @@ def cpu_us(rounds: Rounds) -> Spread:
 
 def cpu_vs(rounds: Rounds, floor: Rounds) -> Spread:
     """How many times the CPU for each answer of ``floor``, round by round."""
-    return Spread.of(_cpu_us(each) / _cpu_us(beside) for each, beside in zip(rounds, floor, strict=True))
+    return _ratio(_cpu_us, rounds, floor)
+
+
+def _ratio(value: Callable[[Measured], float], rounds: Rounds, peer: Rounds) -> Spread:
+    return Spread.of(value(each) / value(beside) for each, beside in zip(rounds, peer, strict=True))
+
+
+def _check(rounds: Rounds) -> None:
+    if failed := sum(each.failed for each in rounds):
+        raise RuntimeError(f"{failed} answers were errors: nothing was measured")
 
 
 def _cpu_us(measured: Measured) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.bench import asgi, nginx, upstream
 from tests.bench.load import http
-from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, interleaved, middle
+from tests.bench.rounds import Contender, Figure, Rounds, cpu_vs, interleaved, told
 
 CONNECTIONS = 32
 SECONDS = 3.0
@@ -36,7 +36,7 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
 
         def served(name: str, app: asgi.App, on: asgi.On) -> Contender:
             port, pid = stack.enter_context(asgi.running(directory / name, app, on, answering))
-            return Contender(port, _REQUEST, pid)
+            return Contender(port, _REQUEST, [pid])
 
         yield {
             "wire_bare": served("bare", "answer", "httptools"),
@@ -56,11 +56,7 @@ def figures(measured: dict[str, Rounds]) -> dict[str, Figure]:
     """The named figures."""
     named: dict[str, Figure] = {}
     for name, rounds in measured.items():
-        named[f"{name}_cpu_us"] = cpu_us(rounds)
+        named |= told(name, rounds)
         if name != "wire_bare":
             named[f"{name}_cpu_vs_bare"] = cpu_vs(rounds, measured["wire_bare"])
-    for name, rounds in measured.items():
-        each = middle(rounds)
-        rates = {f"{name}_per_s": each.rate, f"{name}_p50_ms": each.p50, f"{name}_p99_ms": each.p99}
-        named |= {figure: round(value, 2) for figure, value in rates.items()}
     return named

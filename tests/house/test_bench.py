@@ -20,7 +20,7 @@ from broker.leases import leasing, snapshot
 from tests.bench import asgi, broker, cpu, keystores, lease, mask, proxy, scale, strangers, wire
 from tests.bench.__main__ import collect, in_json, in_table
 from tests.bench.load import Measured, http, run, walk
-from tests.bench.rounds import Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
+from tests.bench.rounds import WARM_UP_S, Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
 from tests.bench.upstream import running
 
 SOME = Measured(1.0, 1.0, 1.0, cpu_us=1.0)
@@ -125,6 +125,24 @@ def test_cpu_is_compared_with_the_floor_of_the_same_round_and_shown_as_a_median_
     assert figures["bare_1_cpu_us"] == Spread(80, 50, 90)
 
 
+def test_every_rate_of_leases_has_its_spread_and_the_cpu_of_whoever_answered_beside_it() -> None:
+    def each(rate: float) -> Rounds:
+        return [Measured(rate * by, 1.0, 2.0, cpu_us=100 / by) for by in (1, 2, 4)]
+
+    peers = {"lease_bare": 6000.0, "reveal": 300.0, "openbao_read": 1000.0, "openbao_wrapped": 400.0}
+    measured = {name: each(rate) for name, rate in {"lease": 2000.0, **peers}.items()}
+    figures = lease.figures(measured)
+    for name in measured:
+        assert isinstance(figures[f"{name}_per_s"], Spread)
+        assert figures[f"{name}_cpu_us"] == Spread(50, 25, 100)
+    assert figures["openbao_read_per_s"] == Spread(2000, 1000, 4000)
+    assert figures["lease_vs_openbao_read"] == Spread(2, 2, 2)
+    assert figures["reveal_vs_openbao_wrapped"] == Spread(0.75, 0.75, 0.75)
+    measured["openbao_read"] = [Measured(1000, 1, 1, failed=1, cpu_us=1)] * 3
+    with pytest.raises(RuntimeError, match="3 answers were errors"):
+        lease.figures(measured)
+
+
 def test_leases_and_the_wire_are_compared_with_a_floor_of_their_own_run() -> None:
     floor, twice = used(10, 20, 40), used(20, 40, 80)
     peers = dict.fromkeys(("openbao_read", "openbao_wrapped"), [SOME] * 3)
@@ -153,7 +171,7 @@ def test_a_spread_is_its_median_in_json_and_all_of_it_in_the_table() -> None:
     assert json.loads(in_json(found)) == {"proxy_cpu_us": 600.0, "proxy_vs_nginx": 0.037}
     assert [list(column.cells) for column in in_table(found).columns] == [
         ["proxy_cpu_us", "proxy_vs_nginx"],
-        ["600.00", "0.04"],
+        ["600.00", "0.037"],
         ["500.00 – 1,800.00", ""],
     ]
 
@@ -165,22 +183,23 @@ def test_the_cpu_of_a_process_is_also_that_of_what_it_started_and_of_no_other() 
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle,
     ):
         until = time.monotonic() + 30
-        while cpu.seconds(parent.pid) < BUSY_S:
+        while cpu.seconds([parent.pid]) < BUSY_S:
             assert time.monotonic() < until
             time.sleep(0.01)
-        assert cpu.seconds(idle.pid) < BUSY_S
+        assert cpu.seconds([idle.pid]) < BUSY_S
+        assert cpu.seconds([idle.pid, parent.pid, parent.pid]) < 2 * BUSY_S
         for process in (parent, idle):
             process.communicate(b"\n\n")
     with pytest.raises(RuntimeError, match="has ended"):
-        cpu.seconds(parent.pid)
+        cpu.seconds([parent.pid])
 
 
 def test_a_round_tells_the_cpu_of_whoever_answered_for_each_answer(tmp_path: Path) -> None:
     call = http("GET", "/facilities", {})
     with asgi.running(tmp_path / "bare", "answer") as (port, pid):
-        before = cpu.seconds(pid)
-        looked_at = run(port, call, connections=2, seconds=0.3, pid=pid)
-        spent = cpu.seconds(pid) - before
+        before = cpu.seconds([pid])
+        looked_at = run(port, call, connections=2, seconds=0.3, pids=[pid])
+        spent = cpu.seconds([pid]) - before
         unseen = run(port, call, connections=2, seconds=0.1)
     assert looked_at.failed == 0
     assert looked_at.cpu_us is not None
@@ -198,17 +217,29 @@ def test_what_the_broker_is_compared_with_answers_as_the_upstream_does(
         assert walk(port, asked, connections=1).failed == 0
 
 
-def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_are_warm_and_take_turns_of_which_each_begins_with_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     turns = []
 
     def round_of(port: int, _request: bytes, **how: object) -> Measured:
-        turns.append((port, how["pid"]))
+        turns.append((port, how["pids"], how["seconds"]))
         return SOME
 
     monkeypatch.setattr("tests.bench.rounds.run", round_of)
-    contenders = {"one": Contender(1, b"", 11), "other": Contender(2, b"")}
-    assert interleaved(contenders, rounds=2, connections=1, seconds=1) == {"one": [SOME] * 2, "other": [SOME] * 2}
-    assert turns == [(1, 11), (2, None)] * 2
+    contenders = {"one": Contender(1, b"", [11]), "other": Contender(2, b"")}
+    assert interleaved(contenders, rounds=2, connections=1, seconds=9) == {"one": [SOME] * 2, "other": [SOME] * 2}
+    warm, one, other = [(1, [11], WARM_UP_S), (2, (), WARM_UP_S)], (1, [11], 9), (2, (), 9)
+    assert turns == [*warm, one, other, other, one]
+
+
+def test_a_walk_ends_in_time_and_tells_what_was_answered(tmp_path: Path) -> None:
+    asked = [http("GET", "/facilities", {})] * 100_000
+    with asgi.running(tmp_path / "bare", "answer") as (port, pid):
+        measured = walk(port, asked, connections=2, seconds=0.2, pids=[pid])
+    assert measured.failed == 0
+    assert measured.rate * 0.2 < len(asked)
+    assert measured.cpu_us is not None
 
 
 def test_strangers_come_from_as_many_addresses_and_name_what_there_is_as_often_as_what_there_is_not() -> None:
