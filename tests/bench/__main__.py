@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, strangers, stream, wire
+from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, strangers, stream, wire, workers
 from tests.bench.rounds import Figure, Spread
 
 Benchmark = Callable[[Path], Mapping[str, Figure]]
@@ -25,6 +25,7 @@ Benchmark = Callable[[Path], Mapping[str, Figure]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
+    "workers": lambda directory: workers.figures(workers.measure(directory)),
     "wire": lambda directory: wire.figures(wire.measure(directory)),
     "stream": stream.measure,
     "exposure": exposure.measure,

@@ -71,6 +71,7 @@ def running(
             subprocess.run([*command, "migrate"], env=environment, stdout=output, check=True)
     serve = [*command, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     with processes.running(serve, port=port, log=log, environment=environment) as process:
+        httpx2.get(f"{url}/readyz", timeout=30).raise_for_status()  # it listens a moment before it serves
         yield Served(port, process.pid, *_prepare(url, _bootstrap(directory), key))
 
 

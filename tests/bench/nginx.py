@@ -1,4 +1,4 @@
-"""The peer: nginx with one worker process, which answers by itself or proxies with a static injected header."""
+"""The peer: nginx with one worker process, which answers by itself, or proxies with a key that it puts in."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ _LARGE_BUFFERS = "proxy_buffer_size 128k; proxy_buffers 4 128k; client_body_buff
 
 def available() -> bool:
     """Whether nginx is here; root on Debian installs it.  Says so where it is missing."""
-    if _binary() is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    if not installed() and os.geteuid() == 0 and shutil.which("apt-get"):
         print("Installing nginx …", flush=True)
         _install()
-    if _binary() is None:
+    if not installed():
         print("nginx is missing and can't be installed here: its figures are left out.", flush=True)
+    return installed()
+
+
+def installed() -> bool:
+    """Whether nginx is here."""
     return _binary() is not None
 
 
@@ -49,27 +54,49 @@ def _install() -> None:
 @contextmanager
 def answering(directory: Path, body: str) -> Iterator[int]:
     """The port of one that answers every request with ``body``, which is JSON."""
-    with _running(directory, f"default_type application/json; return 200 '{body}';") as port:
+    with _running(directory, f"default_type application/json; return 200 '{body}';") as (port, _):
         yield port
 
 
 @contextmanager
-def proxying(directory: Path, upstream: int, key: str, *, streaming: bool = False) -> Iterator[int]:
-    """The port of one that forwards to a local port with ``key`` in a header, over kept connections.
+def proxying(directory: Path, upstream: int, key: str, *, streaming: bool = False) -> Iterator[tuple[int, int]]:
+    """The port and the process of one that forwards to a local port with ``key`` in a header, over kept connections.
 
     ``streaming`` passes bodies on as they come, both ways, instead of buffering them.
     """
-    location = f'proxy_pass http://upstream; proxy_http_version 1.1; proxy_set_header Connection ""; \
-proxy_set_header X-API-Key "{key}"; client_max_body_size 0;'
+    location = f'{_forward("upstream")} proxy_set_header X-API-Key "{key}"; client_max_body_size 0;'
     if streaming:
         location += f" proxy_request_buffering off; proxy_buffering off; {_LARGE_BUFFERS}"
-    pool = f"server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests {_FOREVER};"
-    with _running(directory, f"location / {{ {location} }}", f"upstream upstream {{ {pool} }}") as port:
-        yield port
+    with _running(directory, f"location / {{ {location} }}", _kept("upstream", upstream)) as running:
+        yield running
 
 
 @contextmanager
-def _running(directory: Path, server: str, http: str = "") -> Iterator[int]:
+def asking(directory: Path, upstream: int, application: int) -> Iterator[tuple[int, int]]:
+    """The port and the process of one that forwards to a local port what an application allows, with the key it says.
+
+    ``application`` is its local port: ``GET /authorize`` there is answered with 2xx and ``X-API-Key``, or refused.
+    """
+    call = f"""{_forward("upstream")} auth_request /authorize; auth_request_set $key $upstream_http_x_api_key;
+proxy_set_header X-API-Key $key; proxy_set_header Authorization "";"""
+    asked = f"""internal; {_forward("application")} proxy_pass_request_body off; proxy_set_header Content-Length "";
+proxy_set_header X-Original-Method $request_method; proxy_set_header X-Original-URI $request_uri;"""
+    server = f"location / {{ {call} }} location = /authorize {{ {asked} }}"
+    pools = _kept("upstream", upstream) + _kept("application", application)
+    with _running(directory, server, pools) as running:
+        yield running
+
+
+def _forward(pool: str) -> str:
+    return f'proxy_pass http://{pool}; proxy_http_version 1.1; proxy_set_header Connection "";'
+
+
+def _kept(pool: str, port: int) -> str:
+    return f"upstream {pool} {{ server 127.0.0.1:{port}; keepalive 256; keepalive_requests {_FOREVER}; }}\n"
+
+
+@contextmanager
+def _running(directory: Path, server: str, http: str = "") -> Iterator[tuple[int, int]]:
     port = processes.free_port()
     directory.mkdir(parents=True)
     user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
@@ -85,5 +112,5 @@ def _running(directory: Path, server: str, http: str = "") -> Iterator[int]:
         f"    {server}\n  }}\n}}\n"
     )
     arguments = [_binary() or "nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
-    with processes.running(arguments, port=port, log=directory / "nginx.log"):
-        yield port
+    with processes.running(arguments, port=port, log=directory / "nginx.log") as process:
+        yield port, process.pid

@@ -5,13 +5,17 @@ Contenders, each at 1, 32 and 128 connections, in interleaved rounds of one run:
 - ``bare``: about 1 kB of JSON by uvicorn alone, as it comes: the floor of CPU;
 - ``direct``: the upstream itself, about 1 kB of JSON (nginx, or ``tests.bench.upstream`` where nginx is missing);
 - ``nginx``: one worker process that injects a static key and keeps connections to the upstream;
+- ``auth_request``: the same with a small application that nginx asks, and that puts every use into the PostgreSQL on
+  which brokers are, too (``tests.bench.auth_request``): what people would pick in the proxy's place;
 - ``proxy``: ``broker serve`` on its embedded SQLite, every use on the record;
 - ``proxy_postgres``: the same on PostgreSQL, and ``proxy_two_workers`` with ``--workers 2`` there.
 
-Figures: ``CONTENDER_CONNECTIONS_per_s``, ``…_p50_ms``, ``…_p99_ms`` and, of what is served by Python, ``…_cpu_us``: CPU
-of its processes for each answer; ``commit_…``, the group commit itself at one caller, without HTTP; and of these
+Figures: ``CONTENDER_CONNECTIONS_per_s``, ``…_p50_ms``, ``…_p99_ms`` and, but for the upstream, ``…_cpu_us``: CPU of all
+its processes for each answer, without the database's; ``commit_…``, the group commit itself at one caller, without
+HTTP; and of these
 
 - ``proxy_vs_nginx``: rate at 32 connections, one worker each;
+- ``proxy_vs_auth_request``: the same, of ``proxy_postgres`` to the application's;
 - ``proxy_two_workers_vs_one``: the same, two workers to one, both on PostgreSQL;
 - ``proxy_added_p50_ms``: what the proxy adds at one connection beside the upstream and the commit: ``proxy_1_p50_ms``
   less ``direct_1_p50_ms`` less ``commit_p50_ms``;
@@ -25,12 +29,11 @@ can't be twice one.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench import asgi, broker, commit, nginx, upstream
+from tests.bench import asgi, auth_request, broker, commit, nginx, upstream
 from tests.bench.load import http
 from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, middle, rate_vs, told, turned, warm_up
 from tests.support.databases import ROLE, postgres_server
@@ -39,6 +42,7 @@ CONNECTIONS = (1, 32, 128)
 SECONDS = 3.0
 ROUNDS = 3
 PROXIED = "/proxy/acme/raptor-comply/facilities"
+_TOKEN = "t" * 43
 
 
 @contextmanager
@@ -46,20 +50,22 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
     """Each of them, running."""
     key = {"X-API-Key": broker.KEY}
     with ExitStack() as stack:
-        has_nginx = nginx.available()
-        if has_nginx:
-            answering = stack.enter_context(nginx.answering(directory / "upstream", json.dumps(upstream.FACILITIES)))
-        else:
-            answering = stack.enter_context(upstream.running(directory / "upstream"))
+        answering = stack.enter_context(upstream.answering(directory / "upstream"))
         bare, bare_pid = stack.enter_context(asgi.running(directory / "bare", "answer"))
         running = {
             "bare": Contender(bare, http("GET", "/facilities", {}), [bare_pid]),
             "direct": Contender(answering, http("GET", "/facilities", key)),
         }
-        if has_nginx:
-            peer = stack.enter_context(nginx.proxying(directory / "nginx", answering, broker.KEY))
-            running["nginx"] = Contender(peer, http("GET", "/facilities", {}))
-        one, two = stack.enter_context(databases(directory / "postgres", ["one", "two"]))
+        if nginx.installed():
+            peer, pid = stack.enter_context(nginx.proxying(directory / "nginx", answering, broker.KEY))
+            running["nginx"] = Contender(peer, http("GET", "/facilities", {}), [pid])
+        one, two, others = stack.enter_context(databases(directory / "postgres", ["one", "two", "others"]))
+        if nginx.installed():
+            peer, pids = stack.enter_context(
+                auth_request.running(directory / "auth_request", others, answering, _TOKEN, broker.KEY)
+            )
+            asking = http("GET", "/facilities", {"Authorization": f"Bearer {_TOKEN}"})
+            running["auth_request"] = Contender(peer, asking, pids)
         for name, database_url, workers in (
             ("proxy", None, 1),
             ("proxy_postgres", one, 1),
@@ -103,6 +109,7 @@ def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     named: dict[str, Figure] = {}
     if "nginx_32" in rounds:
         named["proxy_vs_nginx"] = rate_vs(rounds["proxy_32"], rounds["nginx_32"])
+        named["proxy_vs_auth_request"] = rate_vs(rounds["proxy_postgres_32"], rounds["auth_request_32"])
     named["proxy_two_workers_vs_one"] = rate_vs(rounds["proxy_two_workers_32"], rounds["proxy_postgres_32"])
     alone = [middle(rounds[name]).p50 for name in ("proxy_1", "direct_1", "commit")]
     named["proxy_added_p50_ms"] = round(alone[0] - alone[1] - alone[2], 3)

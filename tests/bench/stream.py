@@ -32,7 +32,7 @@ def ways(directory: Path) -> Iterator[tuple[dict[str, Way], int]]:
         port = stack.enter_context(upstream.running(directory / "upstream"))
         running = {"direct": Way(port, headers={"X-API-Key": broker.KEY})}
         if nginx.available():
-            peer = stack.enter_context(nginx.proxying(directory / "nginx", port, broker.KEY, streaming=True))
+            peer, _ = stack.enter_context(nginx.proxying(directory / "nginx", port, broker.KEY, streaming=True))
             running["nginx"] = Way(peer)
         served = stack.enter_context(broker.running(directory / "broker", f"http://127.0.0.1:{port}"))
         running["stream"] = Way(

@@ -10,12 +10,11 @@ Figures: ``…_cpu_us`` and ``…_cpu_vs_bare``, medians of the rounds, with ``�
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench import asgi, nginx, upstream
+from tests.bench import asgi, upstream
 from tests.bench.load import http
 from tests.bench.rounds import Contender, Figure, Rounds, cpu_vs, interleaved, told
 
@@ -29,10 +28,7 @@ _REQUEST = http("GET", "/facilities", {"Accept": "application/json"})
 def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
     """Each of them, running."""
     with ExitStack() as stack:
-        if nginx.available():
-            answering = stack.enter_context(nginx.answering(directory / "upstream", json.dumps(upstream.FACILITIES)))
-        else:
-            answering = stack.enter_context(upstream.running(directory / "upstream"))
+        answering = stack.enter_context(upstream.answering(directory / "upstream"))
 
         def served(name: str, app: asgi.App, on: asgi.On) -> Contender:
             port, pid = stack.enter_context(asgi.running(directory / name, app, on, answering))

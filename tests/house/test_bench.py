@@ -17,7 +17,7 @@ import pytest
 
 from broker.client.identity import Identity
 from broker.leases import leasing, snapshot
-from tests.bench import asgi, broker, cpu, keystores, lease, mask, proxy, scale, strangers, wire
+from tests.bench import asgi, broker, cpu, keystores, lease, mask, proxy, scale, strangers, wire, workers
 from tests.bench.__main__ import collect, in_json, in_table
 from tests.bench.load import Measured, http, run, walk
 from tests.bench.rounds import WARM_UP_S, Contender, Figure, Rounds, Spread, cpu_us, cpu_vs, interleaved
@@ -56,6 +56,7 @@ def test_benchmarks_that_read_from_openbao_name_its_figures_apart() -> None:
         scale.figures(replicas | wide, dict.fromkeys(scale.SIZES, 1.0)),
         wire.figures({name: [SOME] for name in ("wire_bare", "wire_in", "wire_forward", "aiohttp_forward")}),
         proxy.figures(proxied([SOME])),
+        workers.figures({f"workers_sqlite_{name}": [SOME] for name in ("one", "two")}),
     ]
     for one, other in itertools.combinations(named, 2):
         assert not one.keys() & other.keys()
@@ -104,7 +105,7 @@ def test_walking_sends_each_request_once(tmp_path: Path) -> None:
 
 def proxied(rounds: Rounds) -> dict[str, Rounds]:
     """What the proxy's benchmark measures, every contender's rounds alike."""
-    names = ("bare", "direct", "nginx", "proxy", "proxy_postgres", "proxy_two_workers")
+    names = ("bare", "direct", "nginx", "auth_request", "proxy", "proxy_postgres", "proxy_two_workers")
     return {"commit": rounds} | {f"{name}_{size}": rounds for name in names for size in proxy.CONNECTIONS}
 
 
@@ -141,6 +142,24 @@ def test_every_rate_of_leases_has_its_spread_and_the_cpu_of_whoever_answered_bes
     measured["openbao_read"] = [Measured(1000, 1, 1, failed=1, cpu_us=1)] * 3
     with pytest.raises(RuntimeError, match="3 answers were errors"):
         lease.figures(measured)
+
+
+def test_proxies_are_compared_with_peers_on_the_same_database_round_by_round() -> None:
+    def at(*rates: float) -> Rounds:
+        return [Measured(rate, 1.0, 40.0, cpu_us=1.0) for rate in rates]
+
+    measured = proxied(at(1, 1, 1)) | {"nginx_32": at(1000, 2000, 4000), "auth_request_32": at(10, 20, 50)}
+    measured |= {"proxy_32": at(10, 40, 40), "proxy_postgres_32": at(20, 30, 40)}
+    measured |= {"proxy_two_workers_32": at(30, 60, 60)}
+    figures = proxy.figures(measured)
+    assert figures["proxy_vs_nginx"] == Spread(0.01, 0.01, 0.02)
+    assert figures["proxy_vs_auth_request"] == Spread(1.5, 0.8, 2)
+    assert figures["proxy_two_workers_vs_one"] == Spread(1.5, 1.5, 2)
+    assert figures["proxy_32_p99_ms"] == Spread(40, 40, 40)
+    both = {"workers_sqlite_one": at(10, 40, 40), "workers_sqlite_two": at(15, 60, 80)}
+    assert workers.figures(both)["workers_sqlite_two_vs_one"] == Spread(1.5, 1.5, 2)
+    alone = {name: rounds for name, rounds in measured.items() if not name.startswith(("nginx", "auth_request"))}
+    assert proxy.figures(alone).keys().isdisjoint({"proxy_vs_nginx", "proxy_vs_auth_request"})
 
 
 def test_leases_and_the_wire_are_compared_with_a_floor_of_their_own_run() -> None:
@@ -187,7 +206,7 @@ def test_the_cpu_of_a_process_is_also_that_of_what_it_started_and_of_no_other() 
             assert time.monotonic() < until
             time.sleep(0.01)
         assert cpu.seconds([idle.pid]) < BUSY_S
-        assert cpu.seconds([idle.pid, parent.pid, parent.pid]) < 2 * BUSY_S
+        assert cpu.seconds([parent.pid, parent.pid]) < 2 * cpu.seconds([parent.pid])
         for process in (parent, idle):
             process.communicate(b"\n\n")
     with pytest.raises(RuntimeError, match="has ended"):
