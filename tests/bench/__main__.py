@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, mask, proxy, scale, strangers, stream, wire, workers
+from tests.bench import exposure, keystores, leaks, lease, mask, proxy, record, scale, strangers, stream, wire, workers
 from tests.bench.rounds import Figure, Spread
 
 Benchmark = Callable[[Path], Mapping[str, Figure]]
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "lease": lambda directory: lease.figures(lease.measure(directory)),
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
     "workers": lambda directory: workers.figures(workers.measure(directory)),
+    "record": lambda directory: record.figures(record.measure(directory)),
     "wire": lambda directory: wire.figures(wire.measure(directory)),
     "stream": stream.measure,
     "exposure": exposure.measure,

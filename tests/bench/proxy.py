@@ -11,8 +11,8 @@ Contenders, each at 1, 32 and 128 connections, in interleaved rounds of one run:
 - ``proxy_postgres``: the same on PostgreSQL, and ``proxy_two_workers`` with ``--workers 2`` there.
 
 Figures: ``CONTENDER_CONNECTIONS_per_s``, ``…_p50_ms``, ``…_p99_ms`` and, but for the upstream, ``…_cpu_us``: CPU of all
-its processes for each answer, without the database's; ``commit_…``, the group commit itself at one caller, without
-HTTP; and of these
+its processes for each answer, without the database's; ``commit_…``, the record alone at one caller, without HTTP, on
+SQLite (``tests.bench.record``); and of these
 
 - ``proxy_vs_nginx``: rate at 32 connections, one worker each;
 - ``proxy_vs_auth_request``: the same, of ``proxy_postgres`` to the application's;
@@ -28,15 +28,14 @@ can't be twice one.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench import asgi, auth_request, broker, commit, nginx, upstream
+from tests.bench import asgi, auth_request, broker, nginx, record, upstream
+from tests.bench.databases import databases
 from tests.bench.load import http
 from tests.bench.rounds import Contender, Figure, Rounds, cpu_us, cpu_vs, middle, rate_vs, told, turned, warm_up
-from tests.support.databases import ROLE, postgres_server
 
 CONNECTIONS = (1, 32, 128)
 SECONDS = 3.0
@@ -81,22 +80,14 @@ def contenders(directory: Path) -> Iterator[dict[str, Contender]]:
         yield running
 
 
-@contextmanager
-def databases(directory: Path, names: Sequence[str]) -> Iterator[list[str]]:
-    """The addresses of empty ones on a PostgreSQL of their own."""
-    with postgres_server(directory) as server:
-        made = [f"CREATE DATABASE {name} OWNER {ROLE}" for name in names]
-        asyncio.run(server.admin(f"CREATE ROLE {ROLE} LOGIN", *made))
-        yield [server.url(name) for name in names]
-
-
 def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Rounds]:
     """``CONTENDER_CONNECTIONS`` and ``commit``, the rounds of each."""
     found: dict[str, Rounds] = {}
+    own = record.sqlite(directory / "commit")
     with contenders(directory) as running:
         warm_up(running, connections=32)
         for number in range(rounds):
-            found.setdefault("commit", []).append(commit.run(directory / "commit", seconds=seconds))
+            found.setdefault("commit", []).append(record.run(own, callers=1, seconds=seconds))
             for connections in CONNECTIONS:
                 for name in turned(list(running), number):
                     measured = running[name].run(connections=connections, seconds=seconds)

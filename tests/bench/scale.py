@@ -33,9 +33,9 @@ from broker.grants.tables import GrantRow
 from broker.keystore import internal
 from broker.organizations.tables import OrganizationRow
 from tests.bench import broker, memory, openbao
+from tests.bench.databases import databases
 from tests.bench.lease import sandbox
 from tests.bench.load import Measured, http, run, walk
-from tests.bench.proxy import databases
 from tests.bench.rounds import middle
 
 SIZES = (100, 10_000, 1_000_000)

@@ -23,6 +23,7 @@ import httpx2
 from broker.formats import ids
 from broker.formats.assertion import ASSERTION_TYPE
 from tests.bench import broker, proxy, upstream
+from tests.bench.databases import databases
 from tests.bench.load import Measured, http, run
 from tests.bench.rounds import Figure, Spread
 
@@ -37,7 +38,7 @@ def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) 
     found: dict[str, Figure] = {}
     with (
         upstream.running(directory / "upstream") as port,
-        proxy.databases(directory / "postgres", ["strangers"]) as (database_url,),
+        databases(directory / "postgres", ["strangers"]) as (database_url,),
     ):
         for name, url in (("sqlite", None), ("postgresql", database_url)):
             with broker.running(directory / name, f"http://127.0.0.1:{port}", database_url=url) as served:
