@@ -17,7 +17,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import exposure, keystores, leaks, lease, mask, proxy, record, scale, strangers, stream, wire, workers
+from tests.bench import (
+    cold,
+    exposure,
+    keystores,
+    leaks,
+    lease,
+    mask,
+    proxy,
+    record,
+    scale,
+    strangers,
+    stream,
+    wire,
+    workers,
+)
 from tests.bench.rounds import Figure, Spread
 
 Benchmark = Callable[[Path], Mapping[str, Figure]]
@@ -35,6 +49,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "mask": mask.measure,
     "keystores": keystores.measure,
     "scale": scale.measure,
+    "cold": cold.measure,
 }
 
 

@@ -7,13 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.databases import ROLE, postgres_server
+from tests.support.databases import ROLE, Postgres, postgres_server
 
 
 @contextmanager
 def databases(directory: Path, names: Sequence[str]) -> Iterator[list[str]]:
     """Their addresses."""
     with postgres_server(directory) as server:
-        made = [f"CREATE DATABASE {name} OWNER {ROLE}" for name in names]
-        asyncio.run(server.admin(f"CREATE ROLE {ROLE} LOGIN", *made))
-        yield [server.url(name) for name in names]
+        yield create(server, names)
+
+
+def create(server: Postgres, names: Sequence[str]) -> list[str]:
+    """Make them on a new server; their addresses."""
+    made = [f"CREATE DATABASE {name} OWNER {ROLE}" for name in names]
+    asyncio.run(server.admin(f"CREATE ROLE {ROLE} LOGIN", *made))
+    return [server.url(name) for name in names]

@@ -22,6 +22,7 @@ class Measured:
     """Requests per second, latencies in milliseconds; ``failed`` counts answers other than 2xx and lost connections.
 
     ``cpu_us`` is the CPU of whoever answered, in microseconds for each answer; None where nobody was looked at.
+    ``answers`` is how many there were.
     """
 
     rate: float
@@ -29,6 +30,7 @@ class Measured:
     p99: float
     failed: int = 0
     cpu_us: float | None = None
+    answers: int = 0
 
     @classmethod
     def of(cls, latencies: list[float], seconds: float, failed: int = 0, cpu_seconds: float | None = None) -> Measured:
@@ -42,6 +44,7 @@ class Measured:
             p99=latencies[int(len(latencies) * 0.99)],
             failed=failed,
             cpu_us=None if cpu_seconds is None else cpu_seconds / len(latencies) * 1_000_000,
+            answers=len(latencies),
         )
 
 

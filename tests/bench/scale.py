@@ -13,26 +13,12 @@ remembers.  ``organizations_flat_warm`` and ``…_wide`` are the rates with a mi
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 
-import asyncpg
-from sqlalchemy import select
-from sqlalchemy.engine import make_url
-
-from broker import keystore_setup
-from broker.base.clock import now_ms
-from broker.base.db import EVERY_TENANT, Database
-from broker.config import Settings
-from broker.credentials.tables import CredentialRow
-from broker.grants.tables import GrantRow
-from broker.keystore import internal
-from broker.organizations.tables import OrganizationRow
-from tests.bench import broker, memory, openbao
+from tests.bench import broker, memory, openbao, population
 from tests.bench.databases import databases
 from tests.bench.lease import sandbox
 from tests.bench.load import Measured, http, run, walk
@@ -43,24 +29,10 @@ CONNECTIONS = 32
 SECONDS = 3.0
 ROUNDS = 3
 WIDE = 25_000
-_STRETCH = 5_000
 FORGOTTEN_S = 61.0
 
 Contender = tuple[Sequence[int], Sequence[bytes]]
 """Ports and the requests that are sent there."""
-
-_COPIES = {
-    "organizations": {"id": "'org_n' || n", "slug": "'n' || n", "name": "'N' || n"},
-    "credentials": {"id": "'crd_n' || n", "organization_id": "'org_n' || n"},
-    "credential_versions": {
-        "credential_id": "'crd_n' || n",
-        "organization_id": "'org_n' || n",
-        "fingerprint": "md5(n::text)",
-        "leak_mark": "md5(n::text)",
-        "next_probe_at": "NULL::bigint",
-    },
-    "grants": {"id": "'grt_n' || n", "organization_id": "'org_n' || n"},
-}
 
 
 def measure(directory: Path) -> dict[str, float]:
@@ -82,19 +54,19 @@ def measure(directory: Path) -> dict[str, float]:
         one = served("replicas")
         second, _ = stack.enter_context(broker.replica(directory / "replicas", urls["replicas"], one.port))
         brokers = {size: served(f"n{size}") for size in SIZES}
-        slugs = {size: _drawn(size) for size in SIZES}
+        slugs = {size: population.drawn(size, WIDE) for size in SIZES}
         for size in SIZES:
             print(f"scale: making {size:,} organizations …", flush=True)
-            asyncio.run(_populate(urls[f"n{size}"], size))
-            asyncio.run(_authenticate(directory / f"n{size}", urls[f"n{size}"], slugs[size]))
-        acme = _leases(one, ["acme"])
+            asyncio.run(population.populate(directory / f"n{size}", urls[f"n{size}"], size))
+            asyncio.run(population.authenticate(directory / f"n{size}", urls[f"n{size}"], slugs[size]))
+        acme = population.leases(one, ["acme"])
         contenders: dict[str, Contender] = {
             "openbao_read": ([bao.port], [read]),
             "replicas_1": ([one.port], acme),
             "replicas_2": ([one.port, second], acme),
         }
         for size, each in brokers.items():
-            wide = _leases(each, slugs[size])
+            wide = population.leases(each, slugs[size])
             contenders[f"organizations_{size}_warm"] = ([each.port], wide[:100])
             contenders[f"organizations_{size}_wide"] = ([each.port], wide)
         found = in_rounds(contenders)
@@ -124,65 +96,11 @@ def in_rounds(contenders: Mapping[str, Contender]) -> dict[str, Measured]:
     return {name: middle(each) for name, each in rounds.items()}
 
 
-def _drawn(size: int) -> list[str]:
-    return [f"n{number}" for number in random.Random(size).sample(range(1, size + 1), min(size, WIDE))]
-
-
 def _walk(served: broker.Served, slugs: Sequence[str]) -> None:
-    """One lease of each, in stretches that an access token outlasts; RuntimeError where one is refused."""
-    for first in range(0, len(slugs), _STRETCH):
-        stretch = _leases(served, slugs[first : first + _STRETCH])
-        middle([walk(served.port, stretch, connections=min(CONNECTIONS, len(stretch)))])
-
-
-def _leases(served: broker.Served, slugs: Sequence[str]) -> list[bytes]:
-    """A request for each, with a token of now: populating may outlast the one of the set-up."""
-    job = {"Authorization": f"Bearer {served.fresh_access_token()}"}
-    bodies = [json.dumps({"organization": slug, "provider": "raptor-comply"}).encode() for slug in slugs]
-    return [http("POST", "/v1/leases", job, body) for body in bodies]
-
-
-async def _populate(url: str, size: int) -> None:
-    """Copy acme's rows for so many organizations more; their keys' bytes are acme's, which nothing here opens."""
-    at = make_url(url)
-    connection = await asyncpg.connect(
-        user=at.username, database=at.database, host=str(at.query["host"]), command_timeout=1200
-    )
-    try:
-        await connection.execute("SELECT set_config('broker.tenants', '*', false)")
-        for table, replaced in _COPIES.items():
-            found = await connection.fetch(
-                "SELECT column_name AS name FROM information_schema.columns WHERE table_name = $1", table
-            )
-            columns = [row["name"] for row in found]
-            values = ", ".join(replaced.get(name, f"{table}.{name}") for name in columns)
-            await connection.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, generate_series(1, {size}) n"
-            )
-            await connection.execute(f"ANALYZE {table}")
-    finally:
-        await connection.close()
-
-
-async def _authenticate(home: Path, url: str, slugs: Sequence[str]) -> None:
-    """Make the copied rights of these organizations the broker's own; nobody meets the others."""
-    settings = Settings(state_dir=home, master_key_file=home / "master-keys.toml", database_url=url)
-    db = Database(settings.database())
-    try:
-        async with keystore_setup.opened(settings, db, now_ms, may_create=False) as opened:
-            await internal.load(db, keystore_setup.in_force(settings, opened), now_ms())
-        for first in range(0, len(slugs), _STRETCH):
-            organizations = [f"org_{slug}" for slug in slugs[first : first + _STRETCH]]
-            async with db.write(EVERY_TENANT) as session:
-                for query in (
-                    select(OrganizationRow).where(OrganizationRow.id.in_(organizations)),
-                    select(CredentialRow).where(CredentialRow.organization_id.in_(organizations)),
-                    select(GrantRow).where(GrantRow.organization_id.in_(organizations)),
-                ):
-                    for row in await session.scalars(query):
-                        row.authenticate(db.row_key)
-    finally:
-        await db.close()
+    """One lease of each; RuntimeError where one is refused."""
+    for stretch in population.stretches(slugs):
+        requests = population.leases(served, stretch)
+        middle([walk(served.port, requests, connections=min(CONNECTIONS, len(requests)))])
 
 
 def figures(measured: dict[str, Measured], resident: dict[int, float]) -> dict[str, float]:

@@ -51,6 +51,11 @@ class Postgres:
         """Where the server's own programs are."""
         return Path(self._server.bin_path)
 
+    @property
+    def log(self) -> Path:
+        """What it says of itself, and of statements where it is told to."""
+        return Path(self._server.log)
+
     def restart(self) -> None:
         """Cut every connection and write nothing more, as a power failure does, then recover."""
         self._control("-m", "immediate", "restart")
