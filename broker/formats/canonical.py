@@ -17,14 +17,12 @@ class Malformed(ValueError):
 
 def encode(*fields: bytes | str | int) -> bytes:
     """The canonical bytes of ``fields``."""
-    parts = [_bytes(field) for field in fields]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-def _bytes(field: bytes | str | int) -> bytes:
-    if isinstance(field, bytes):
-        return field
-    return str(field).encode()
+    parts: list[bytes] = []
+    for field in fields:
+        part = field if isinstance(field, bytes) else str(field).encode()
+        parts.append(len(part).to_bytes(4, "big"))
+        parts.append(part)
+    return b"".join(parts)
 
 
 def decode(data: bytes) -> list[bytes]:

@@ -19,6 +19,7 @@ from broker.formats.canonical import encode
 
 _VERSION = b"\x01"
 _CONTEXT = "keybroker/row/v1"
+_in_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # json.dumps would make one for each value
 
 
 def mac(key: bytes, table: str, fields: Mapping[str, object]) -> bytes:
@@ -36,5 +37,6 @@ def fits(key: bytes, table: str, fields: Mapping[str, object], found: object) ->
 
 
 def _text(value: object) -> str:
-    given = value.hex() if isinstance(value, bytes) else value
-    return json.dumps(given, sort_keys=True, separators=(",", ":"))
+    if type(value) is int:
+        return str(value)
+    return _in_json(value.hex() if isinstance(value, bytes) else value)
