@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NewType
 
 # A point in time: milliseconds since 1970-01-01T00:00:00Z.  How long something takes is an int.
@@ -102,8 +103,12 @@ class Timepiece:
 
 def rfc3339(ms: int) -> str:
     """``ms`` since the epoch as RFC 3339 UTC with milliseconds: every time in the API."""
-    whole = datetime.fromtimestamp(ms // 1000, UTC).isoformat(timespec="seconds")
-    return f"{whole[:-6]}.{ms % 1000:03d}Z"
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # what is answered within a second names few others
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).isoformat(timespec="seconds")[:-6]
 
 
 def parse_rfc3339(text: str) -> Millis:

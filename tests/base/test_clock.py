@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 import broker
-from broker.base.clock import APART_MS, Millis, Timepiece, later
+from broker.base.clock import APART_MS, Millis, Timepiece, later, rfc3339
 
 HOUR_MS = 3_600_000
 BEGUN = Millis(1_800_000_000_000)
@@ -76,3 +77,9 @@ def test_setting_time_ahead_ends_nothing() -> None:
 def test_how_long_a_day_is_is_written_once() -> None:
     rooms = Path(broker.__file__).parent
     assert [path.name for path in rooms.rglob("*.py") if "86_400_000" in path.read_text()] == ["clock.py"]
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_a_time_is_told_in_utc_to_the_millisecond(ms: int) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    assert rfc3339(ms) == moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
