@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from broker.app import Broker, running
@@ -25,6 +26,15 @@ from broker.web.proxy import Forwarding
 from broker.web.services import Services
 from broker.wire.framing import Bounds
 from broker.wire.server import Connection, Limits
+
+# The framework's own would export addresses, queries and errors' texts wherever the environment says.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 class Served:
@@ -97,6 +107,7 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # it would lead to wherever the request's Host header says
         lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
         responses={
             code: {
                 "description": "A problem (RFC 9457).",
@@ -144,7 +155,14 @@ def probes(broker: Broker) -> ASGIApp:
 
     They are served on a port of their own, and are all that a worker's process serves.
     """
-    app = FastAPI(title="Keybroker's probes", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Keybroker's probes",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
     app.state.services = broker.services
     app.include_router(health.router)
     return _edge(app, broker.services)

@@ -19,7 +19,6 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
-from opentelemetry.trace import SpanKind
 
 from broker.base.tracing import span
 from broker.wire.client import ANSWER_BOUNDS, Answer, Exchange, NoAnswer, Unreadable
@@ -171,10 +170,12 @@ class Outbound:
         exchange: Exchange | None = None
         try:
             async with nullcontext() if streamed else asyncio.timeout(self._total_timeout):
-                with span("upstream", SpanKind.CLIENT) as waiting:
+                with span("upstream", outward=True) as waiting:
                     exchange = await self._pool.take(place.origin)
                     answer = await exchange.ask(method, head, body, length)
-                    waiting.set_attributes({"http.request.method": method, "http.response.status_code": answer.status})
+                    if waiting is not None:
+                        waiting.set_attribute("http.request.method", method)
+                        waiting.set_attribute("http.response.status_code", answer.status)
                 await answer.begin()
                 yield answer
         except NoAnswer as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from functools import lru_cache
 
 from broker.base.clock import Clock
 from broker.base.recent import Recent
@@ -16,6 +17,7 @@ WINDOW_MS = 600_000
 _NAMES_MAX = 20_000
 # One customer of a network is given so much whole: whoever holds it is one stranger (RFC 6177).
 _IPV6_PREFIX = 64
+_LONGEST = 45  # an IPv6 address that ends as an IPv4 address
 
 
 def address(told: str) -> str:
@@ -23,8 +25,14 @@ def address(told: str) -> str:
 
     A proxy may hand on what its caller made up.  What follows a ``%`` may be any text, and means something there only.
     """
+    literal = told.partition("%")[0]
+    return _usual(literal) if len(literal) <= _LONGEST else ""
+
+
+@lru_cache(maxsize=4096)  # the same ones come again and again
+def _usual(literal: str) -> str:
     try:
-        found = ipaddress.ip_address(told.partition("%")[0])
+        found = ipaddress.ip_address(literal)
     except ValueError:
         return ""
     return str(getattr(found, "ipv4_mapped", None) or found)

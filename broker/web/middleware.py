@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
-from opentelemetry.trace import Span
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from broker.base.errors import BrokerError, TooLarge
+from broker.base.logs import RequestLog
 from broker.base.strangers import Pace, address
-from broker.base.tracing import failed, served
+from broker.base.tracing import served
 from broker.formats import ids
 from broker.formats.ids import RequestId
 from broker.web.errors import problem, render
 from broker.web.metrics import Metrics
+
+if TYPE_CHECKING:
+    from broker.base.spans import Arrival
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -89,9 +93,9 @@ class Edge:
         self._app = app
         self._closed = closed
         self._metrics = metrics
-        self._log = structlog.get_logger().bind()
-        fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
+        self._log, self._requests = structlog.get_logger().bind(), RequestLog()
         self.pace = Pace(per_second=refusals, burst=20, longest_s=15)
+        fixed = {**_HEADERS, **({"Strict-Transport-Security": "max-age=63072000"} if hsts else {})}
         self._fixed = [(name.lower().encode(), value.encode()) for name, value in fixed.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,16 +107,20 @@ class Edge:
         host, port = scope.get("client") or ("", 0)
         scope["client"] = (address(host), port)
         request_id = scope["request_id"] = ids.new(ids.RequestId)
-        carried = {"traceparent": _field(scope, b"traceparent")}
-        with bound_contextvars(request_id=request_id), served("request", carried) as traced:
-            await self._answer(scope, receive, send, request_id, traced)
+        bound = bind_contextvars(request_id=request_id)
+        try:
+            with served(scope["headers"]) as arrival:
+                await self._answer(scope, receive, send, request_id, arrival)
+        finally:
+            reset_contextvars(**bound)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, request_id: RequestId, traced: Callable[[], Span]
+        self, scope: Scope, receive: Receive, send: Send, request_id: RequestId, arrival: Arrival | None
     ) -> None:
         started, status = time.perf_counter(), 500
-        proxied = scope["path"].startswith(PROXY)
-        most = _LARGER.get(scope["path"], BODY_MAX)
+        path = scope["path"]
+        proxied = path.startswith(PROXY)
+        most = _LARGER.get(path, BODY_MAX)
 
         async def sending(message: Message) -> None:
             nonlocal started, status
@@ -129,7 +137,7 @@ class Edge:
             await send(message)
 
         try:
-            if (closed := self._closed()) is not None and scope["path"] not in _OPEN:
+            if (closed := self._closed()) is not None and path not in _OPEN:
                 await (await render(closed))(scope, receive, sending)
             elif proxied:  # the proxy streams, and has caps of its own
                 await self._app(scope, receive, sending)
@@ -141,26 +149,22 @@ class Edge:
             self._log.error("request.aborted")
         finally:
             status = _JOB_LEFT if scope.get("job_left") else status
-            self._note(scope, status, time.perf_counter() - started, request_id, traced())
+            self._note(scope, status, time.perf_counter() - started, request_id, arrival)
 
-    def _note(self, scope: Scope, status: int, seconds: float, request_id: RequestId, traced: Span) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: RequestId, arrival: Arrival | None) -> None:
         route = str(scope.get("direct") or getattr(scope.get("route"), "path", "unrouted"))
         asked = scope.get("asked", scope["method"])
         method = asked if asked in _METHODS else "other"
         self._metrics.note(route, method, status, seconds)
-        if traced.is_recording():
-            traced.update_name(f"{method} {route}")
-            traced.set_attributes(
-                {
-                    "http.request.method": method,
-                    "http.route": route,
-                    "http.response.status_code": status,
-                    "keybroker.request_id": request_id,
-                }
-            )
-            if status >= 500:
-                failed(traced)
-        self._log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+        if arrival is not None:
+            attributes: dict[str, str | int] = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "keybroker.request_id": request_id,
+            }
+            arrival.answered(f"{method} {route}", attributes, failed=status >= 500)
+        self._requests.answered(method, route, status, seconds, request_id)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -168,7 +172,10 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 def _field(scope: Scope, name: bytes) -> str:
     """The first value of the header ``name``, given in lower case; empty if there is none."""
-    return next((value.decode("latin-1") for given, value in scope["headers"] if given == name), "")
+    for given, value in scope["headers"]:
+        if given == name:
+            return str(value, "latin-1")
+    return ""
 
 
 def _without_content(send: Send) -> Send:

@@ -10,14 +10,16 @@ import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from broker.base.db import Database
-from broker.base.logs import configure
+from broker.base.logs import RequestLog, configure
 from broker.identity import operators
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.connection import Address
@@ -36,7 +38,12 @@ class Lines:
 
     def __call__(self) -> list[dict[str, Any]]:
         """The lines, each of them JSON."""
-        return [json.loads(line) for line in self._written.getvalue().splitlines()]
+        return [json.loads(line) for line in self.written.splitlines()]
+
+    @property
+    def written(self) -> str:
+        """The lines as they are."""
+        return self._written.getvalue()
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -88,6 +95,34 @@ async def test_every_line_within_a_request_has_the_id_that_its_caller_was_told(
     # and: what comes later is nobody's
     logging.getLogger("some.library").warning("later")
     assert "request_id" not in lines()[-1]
+
+
+async def test_the_line_of_a_request_is_the_one_that_any_other_way_of_logging_would_write(
+    lines: Lines, world: World
+) -> None:
+    asked = (("GET", "/healthz", 200), ("HEAD", "/healthz", 200), ("BREW", "/v1/leases", 405), ("GET", "/none", 404))
+    with lines.open():
+        for method, path, status in asked:
+            before = len(lines.written)
+            answer = await world.http.request(method, path)
+            assert answer.status_code == status
+            said = lines.written[before:]
+            line = json.loads(said)
+            fields = {name: line[name] for name in ("method", "route", "status", "ms")}
+            with bound_contextvars(request_id=answer.headers["X-Request-Id"]):
+                structlog.get_logger().info("request", **fields)
+            other = lines.written[before + len(said) :]
+            assert said.replace(line["timestamp"], "") == other.replace(json.loads(other)["timestamp"], "")
+            assert datetime.fromisoformat(line["timestamp"]) <= datetime.fromisoformat(json.loads(other)["timestamp"])
+            assert (line["method"], line["status"]) == ("other" if method == "BREW" else method, status)
+
+
+def test_requests_are_not_logged_where_only_warnings_are(lines: Lines) -> None:
+    with lines.open():
+        for level, count in (("warning", 0), ("info", 1)):
+            configure(level)
+            RequestLog().answered("GET", "/healthz", 200, 0.001, "req_1")
+            assert len(lines()) == count
 
 
 @pytest.mark.parametrize("path", ["/v1/organizations", "/proxy/acme/raptor-comply/facilities"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +189,67 @@ async def test_what_fails_is_marked_and_what_is_refused_is_not(traced: tuple[Wor
     error = 2
     assert marked == {(f"GET {PROXY}", error, ""), ("audit.append", error, "")}
     assert world.broker.services.metrics.registry.get_sample_value("keybroker_proxy_faults_total") == 1
+
+
+UNTRACED = """
+import asyncio, sys
+from pathlib import Path
+from broker.serving import probes
+from tests.support.world import running_world, settings_for, upstream
+
+called = set()
+
+def watch(frame, event, _argument):
+    if event == "call":
+        called.add(frame.f_code.co_filename)
+
+async def lives(app):
+    told = iter(("lifespan.startup", "lifespan.shutdown"))
+    async def receive():
+        return {"type": next(told)}
+    async def send(message):
+        assert message["type"].endswith(".complete"), message
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+async def live():
+    async with upstream() as (state, url):
+        async with running_world(settings_for(Path(sys.argv[1]), sys.argv[2], url), state, url) as world:
+            await world.key_for("acme")
+            job = await world.job()
+            await world.grant(job, "acme", modes=("use", "reveal"))
+            traced = {"traceparent": sys.argv[3]}
+            await job.headers()
+            sys.setprofile(watch)
+            lease = await job.lease("acme", headers=traced)
+            await job.lease("acme", mode="reveal", headers=traced)
+            assert (await world.proxied(lease, "/facilities", headers=traced)).status_code == 200
+            sys.setprofile(None)
+            await lives(world.app)
+            await lives(probes(world.broker))
+
+asyncio.run(live())
+assert any(file.endswith("base/tracing.py") for file in called)
+ours = ("opentelemetry.sdk", "opentelemetry.exporter", "broker.base.spans")
+print(*{file for file in called if "telemetry" in file})
+print(*{name for name in sys.modules if name.startswith(ours)})
+"""
+
+
+def test_tracing_that_is_off_is_neither_called_nor_imported_whatever_the_environment_says_to_the_framework(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNTRACED, str(tmp_path), sqlite_url, CALLERS["traceparent"]],
+        env={
+            **os.environ,
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["", ""]
 
 
 async def test_a_collector_that_is_away_costs_no_request(tmp_path: Path, sqlite_url: str) -> None:

@@ -90,7 +90,8 @@ class Vault:
                 done = await self._called(work)
             except KeystoreUnavailable as problem:
                 self.refusals[problem.cause] += 1
-                waiting.set_attribute("keybroker.cause", problem.cause)
+                if waiting is not None:
+                    waiting.set_attribute("keybroker.cause", problem.cause)
                 raise
             self.answers += 1
             return done

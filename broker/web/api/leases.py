@@ -144,7 +144,10 @@ def _fields(lease: Lease, now: Millis) -> dict[str, Any]:
 
 
 def _issued(issued: Issued, wired: Services) -> bytes:
-    """A :class:`LeaseIssued` in JSON, without making and checking one: its values are the broker's own."""
+    """A :class:`LeaseIssued` in JSON.
+
+    None is made and checked: the values are the broker's own.
+    """
     lease = issued.lease
     shown = _fields(lease, wired.parts.clock())
     answer = {
