@@ -60,11 +60,12 @@ class Timepiece:
     def __call__(self) -> Millis:
         """Milliseconds since 1970-01-01T00:00:00Z."""
         system, steady = self._system(), self.steady()
-        due = later(self._moment, steady - self._at)
+        due = self._moment + steady - self._at
         if abs(system - due) <= APART_MS:
             due = self._moment = system
             self._at = steady
-        self._latest = max(self._latest, due)
+        if due > self._latest:
+            self._latest = Millis(due)
         return self._latest
 
     @property
@@ -92,8 +93,7 @@ class Timepiece:
 
         It doesn't if it is from before the time was set back, or from a time that never came.
         """
-        since, until = self.counted
-        return since <= moment <= until
+        return self._counts_from <= moment <= self() + _AHEAD_MS
 
     @property
     def counted(self) -> tuple[Millis, Millis]:

@@ -18,7 +18,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import uuid
 
 from broker.formats import base64url, ids
 
@@ -54,7 +53,7 @@ def keyed_hash(key: bytes, token: str) -> bytes:
 def lease_token(key: bytes, lease_id: ids.LeaseId) -> str:
     """The token of the lease ``lse_…`` under the lease-token key."""
     # lease (12) the lease's token
-    raw = uuid.UUID(lease_id.removeprefix("lse_")).bytes
+    raw = bytes.fromhex(lease_id.removeprefix("lse_"))
     return "kbl_" + base64url.encode(raw + _lease_tag(key, raw))
 
 

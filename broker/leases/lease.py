@@ -48,7 +48,8 @@ class Lease(NamedTuple):
         """The values of its row, authenticated under ``key``."""
         # lease (8) its row, which only the broker can make
         row = self._asdict()
-        return {**row, "row_mac": row_mac(key, LeaseRow, row)}
+        row["row_mac"] = row_mac(key, LeaseRow, row)
+        return row
 
     def event_fields(self) -> Fields:
         return {
