@@ -30,14 +30,16 @@ class Recent(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """The value of this key; None if there is none."""
-        self.expire()
+        if self._ends:
+            self.expire()
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
-        self.pop(key)
+        if key in self._values:
+            self.pop(key)
         self._values[key] = value
         if self._ttl is not None:
             self._ends[key] = self._clock() + self._ttl

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import structlog
 from sqlalchemy import bindparam, insert, select, update
@@ -94,8 +93,7 @@ class NoSuchLease(NotFound):
         super().__init__("There is no such lease for you; ask for a new one.")
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(NamedTuple):
     """A lease with its organization's slug, its token, and for ``reveal`` the key."""
 
     lease: Lease

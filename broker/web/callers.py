@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -26,13 +26,19 @@ from broker.identity import operators
 from broker.identity.principal import Account, Role, Workload
 from broker.notifications.altered import report
 from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key
-from broker.web.middleware import ESTABLISHED
+from broker.web.middleware import ESTABLISHED, header
 from broker.web.services import Services, Wired
 
 
 def address(request: Request) -> str:
     """The caller's address, as the edge has it; empty if there is none."""
-    return request.client.host if request.client else ""
+    host, _ = request.scope.get("client") or ("", 0)
+    return str(host)
+
+
+def agent(request: Request) -> str:
+    """What the caller says that it is; empty if it says nothing."""
+    return header(request.scope, b"user-agent") or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ def _with(*roles: Role) -> tuple[str, ...]:
 
 def bearer(request: Request) -> str:
     """The unverified bearer token (RFC 6750 §2.1); raises Unauthenticated."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    scheme, _, value = (header(request.scope, b"authorization") or "").partition(" ")
     if scheme.lower() != "bearer" or not value.strip():
         raise Unauthenticated("Send `Authorization: Bearer TOKEN`.")
     return value.strip()
@@ -175,7 +181,7 @@ async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
         await report(wired.parts.db, refused.row, wired.parts.clock())
         raise
     _establish(request)
-    return account, account.actor(address(request), request.headers.get("user-agent", ""))
+    return account, account.actor(address(request), agent(request))
 
 
 def _establish(request: Request) -> None:
@@ -197,8 +203,7 @@ async def _deny(wired: Services, actor: Actor, route: str) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadCall:
+class WorkloadCall(NamedTuple):
     """One request of an established workload."""
 
     workload: Workload
@@ -216,7 +221,7 @@ async def workload_of_token(request: Request, wired: Services) -> WorkloadCall:
     # lease (1) who asks, and from where
     workload = await wired.access_tokens.verify(bearer(request))
     _establish(request)
-    return WorkloadCall(workload, workload.actor(address(request), request.headers.get("user-agent", "")))
+    return WorkloadCall(workload, workload.actor(address(request), agent(request)))
 
 
 async def establish_workload(

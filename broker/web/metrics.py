@@ -14,12 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Counts = Mapping[tuple[str, ...], float]
 
 _BOUNDS = Histogram.DEFAULT_BUCKETS
-_LE = [floatToGoString(bound) for bound in _BOUNDS]
+_LE = [*map(str, _BOUNDS[:-1]), "+Inf"]
 
 
 class Metrics:

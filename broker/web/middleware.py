@@ -141,7 +141,7 @@ class Edge:
                 await (await render(closed))(scope, receive, sending)
             elif proxied:  # the proxy streams, and has caps of its own
                 await self._app(scope, receive, sending)
-            elif (declared := _field(scope, b"content-length")).isdecimal() and int(declared) > most:
+            elif (declared := header(scope, b"content-length") or "").isdecimal() and int(declared) > most:
                 await _too_large(most)(scope, receive, sending)
             else:
                 await self._app(scope, _Capped(receive, most), sending)
@@ -170,12 +170,12 @@ class Edge:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def _field(scope: Scope, name: bytes) -> str:
-    """The first value of the header ``name``, given in lower case; empty if there is none."""
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of the header ``name``, given in lower case; None if there is none."""
     for given, value in scope["headers"]:
         if given == name:
             return str(value, "latin-1")
-    return ""
+    return None
 
 
 def _without_content(send: Send) -> Send:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tests.bench import (
     cold,
+    edge,
     exposure,
     keystores,
     leaks,
@@ -41,6 +42,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "proxy": lambda directory: proxy.figures(proxy.measure(directory)),
     "workers": lambda directory: workers.figures(workers.measure(directory)),
     "record": lambda directory: record.figures(record.measure(directory)),
+    "edge": edge.measure,
     "wire": lambda directory: wire.figures(wire.measure(directory)),
     "stream": stream.measure,
     "exposure": exposure.measure,

@@ -19,6 +19,8 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from broker.base.clock import Millis, rfc3339
 from broker.base.errors import Invalid
@@ -37,6 +39,22 @@ class Body(BaseModel):
     """A request body: unknown fields are refused, so a misspelt one is noticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+async def whole(receive: Receive) -> bytes:
+    """The body of a request, which the edge has capped; it mostly comes at once.
+
+    Raises:
+        ClientDisconnect: whoever asks left.
+    """
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
 Parsed = TypeVar("Parsed", bound=Body)

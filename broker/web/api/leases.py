@@ -37,6 +37,7 @@ from broker.web.api.fields import (
     page,
     parsed,
     when,
+    whole,
 )
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought
 from broker.web.api.names import JobName, Slug, job_names, slugs_of
@@ -50,6 +51,7 @@ from broker.web.callers import (
     workload_of_token,
 )
 from broker.web.idempotency import checked_key
+from broker.web.middleware import header
 from broker.web.services import Services, Wired, services
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"])
@@ -181,11 +183,11 @@ async def issue(request: Request) -> Response:
     # The hottest route. FastAPI's dependency solver would take most of its time, so it does the same by hand.
     wired = await services(request)
     caller = await workload_of_token(request, wired)
-    body = parsed(NewLease, await request.body())
+    body = parsed(NewLease, await whole(request.receive))
     # lease (3) what is asked for, as one value
     target = AccessTarget(caller.workload.id, body.organization, body.provider, body.label)
     wanted = AccessRequest(target, Mode(body.mode), body.purpose, body.ttl, body.grant)
-    key = checked_key(request.headers.get("idempotency-key"))
+    key = checked_key(header(request.scope, b"idempotency-key"))
     issued = _issued(await wired.leasing.issue(caller.actor, wanted, idempotency_key=key), wired)
     # lease (13) the answer
     return Response(issued, 201, media_type="application/json")

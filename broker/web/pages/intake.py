@@ -31,7 +31,7 @@ from broker.providers.definition import AdminWords, Definition
 from broker.rotations.commands import CUT_OFF
 from broker.web.api.fields import Base64Url, Body, Variables, from_base64url, when
 from broker.web.api.forms import Form
-from broker.web.callers import address
+from broker.web.callers import address, agent
 from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["customer"])
@@ -188,7 +188,7 @@ async def submit(intake_id: str, body: Submission, known: Shown, request: Reques
 
 def customer(row: IntakeRow, request: Request) -> Actor:
     """The actor for the record: whoever holds one of the request's links."""
-    return Actor("customer", row.id, row.contact, address(request), request.headers.get("user-agent", ""))
+    return Actor("customer", row.id, row.contact, address(request), agent(request))
 
 
 async def common(session: AsyncSession, wired: Services, row: IntakeRow, request: Request) -> dict[str, Any]:
