@@ -2,13 +2,14 @@
 
 There are two fences, independent of each other.  This module adds the tenant filter to every ORM statement of a
 session.  On PostgreSQL the same scope is handed to row-level security (``broker.tenants``), which also covers SQL that
-bypasses the ORM.  A session without a scope does not exist.
+bypasses the ORM.  A session without a scope does not exist; a query without a session (:meth:`Database.ask`) sees no
+tenant on PostgreSQL but those that it names itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,10 @@ from sqlalchemy.pool import QueuePool
 from broker.base.address import for_driver, for_pool
 from broker.base.clock import Millis
 from broker.base.errors import BrokerError, Unavailable
-from broker.base.faults import is_refused_value
+from broker.base.faults import is_away, is_refused_value
 from broker.base.outage import end_useless_connections
 from broker.base.parent import Parent
+from broker.base.reader import PostgresReader, Reader, SqliteReader
 from broker.base.sqlite import SqliteThread, sqlite_engine
 from broker.base.statements import OnConnection, Transaction
 from broker.base.storable import Unstorable
@@ -186,14 +188,16 @@ class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
 
 
+def _unreachable() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database can't be reached; nothing was changed. Try again shortly.", retry_after=2)
+
+
 async def _connected(connecting: Awaitable[AsyncConnection | None]) -> None:
     # The drivers' own errors of a refused or lost address are not SQLAlchemy's; nor is a parent's that is gone.
     try:
         await connecting
     except OSError:
-        raise DatabaseUnavailable(
-            "The database can't be reached; nothing was changed. Try again shortly.", retry_after=2
-        ) from None
+        raise _unreachable() from None
 
 
 class Database:
@@ -214,6 +218,9 @@ class Database:
         self.writer = Writer() if self.dialect == "sqlite" else None
         self._thread = SqliteThread(self.file) if self.file is not None else None
         self.parent = parent
+        self._reader: Reader = (
+            SqliteReader(self.file) if self.file is not None else PostgresReader(lambda: self.dedicated("reader"))
+        )
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -222,6 +229,28 @@ class Database:
         async with self._session(scope) as session:
             await _connected(session.connection(execution_options=options))
             yield session
+
+    async def ask(self, query: Mapping[str, str], *parameters: object) -> Sequence[Sequence[Any]]:
+        """The rows of one query, in one round trip and without a session, on one snapshot.
+
+        No fence of a session is around it.  On PostgreSQL it sees those tenants only whose scope it sets itself.
+        Whoever asks compares what comes with the tenant that was asked about.
+
+        Args:
+            query: its text in each dialect's own words.
+            parameters: of the query.
+
+        Raises:
+            DatabaseUnavailable: not now. Unstorable: the database takes no such value.
+        """
+        try:
+            return await self._reader.rows(query[self.dialect], parameters)
+        except Exception as error:
+            if is_refused_value(error):
+                raise Unstorable from None
+            if is_away(error):
+                raise _unreachable() from None
+            raise
 
     @asynccontextmanager
     async def write(self, scope: Scope) -> AsyncIterator[AsyncSession]:
@@ -285,6 +314,7 @@ class Database:
                     await asyncio.sleep(0.005)
         if self._thread is not None:
             self._thread.close()
+        await self._reader.close()
         await self.engine.dispose()
         if self.parent is not None:
             self.parent.leave()
