@@ -64,6 +64,11 @@ class CredentialRow(GivesRights, TenantOwned, Table):
         }
 
 
+def binding_of(organization: OrganizationId, credential: CredentialId, number: int, provider: str) -> Binding:
+    """The place that a version's sealed bytes belong to."""
+    return Binding("credential", organization, credential, number, provider)
+
+
 class VersionRow(TenantOwned, Table):
     """One key of a credential.
 
@@ -105,7 +110,7 @@ class VersionRow(TenantOwned, Table):
     @property
     def binding(self) -> Binding:
         """The place this version's sealed bytes belong to."""
-        return Binding("credential", self.organization_id, self.credential_id, self.number, self.provider)
+        return binding_of(self.organization_id, self.credential_id, self.number, self.provider)
 
     def event_fields(self) -> Fields:
         return {

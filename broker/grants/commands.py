@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +20,7 @@ from broker.formats import ids
 from broker.formats.ids import GrantId
 from broker.grants.policy import Grant, Mode, Rate
 from broker.grants.tables import GrantRow
-from broker.identity.approval import approved, in_force
+from broker.identity.approval import approved, gives
 from broker.identity.tables import WorkloadRow
 from broker.notifications.notices import notify
 from broker.organizations.tables import OrganizationRow
@@ -156,20 +157,20 @@ async def revoke(session: AsyncSession, actor: Actor, grant_id: GrantId, *, note
     return row
 
 
-def grant_of(row: GrantRow) -> Grant:
-    """The row as policy sees it."""
+def grant_of(row: Mapping[str, Any]) -> Grant:
+    """A row, its columns by name, as policy sees it."""
     return Grant(
-        row.id,
-        row.provider,
-        row.label,
-        frozenset(Mode(mode) for mode in row.modes),
-        row.max_ttl,
-        row.purpose_required,
-        row.expires_at,
-        in_force(row),
-        tuple(Rule.model_validate(rule) for rule in row.rules),
-        Rate(row.rate_uses, row.rate_seconds) if row.rate_uses and row.rate_seconds else None,
-        row.max_uses,
-        row.implicit,
-        row.retries,
+        row["id"],
+        row["provider"],
+        row["label"],
+        frozenset(Mode(mode) for mode in row["modes"]),
+        row["max_ttl"],
+        row["purpose_required"],
+        row["expires_at"],
+        gives(row["state"], row["approved_by"], needs_approval=row["needs_approval"]),
+        tuple(Rule.model_validate(rule) for rule in row["rules"]),
+        Rate(row["rate_uses"], row["rate_seconds"]) if row["rate_uses"] and row["rate_seconds"] else None,
+        row["max_uses"],
+        row["implicit"],
+        row["retries"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, false, true
+from sqlalchemy import JSON, Index, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
@@ -20,6 +20,8 @@ class GrantRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "grants"
+    # Of one job for one organization, however many organizations a job has, or jobs an organization.
+    __table_args__ = (Index("ix_grants_target", "workload_id", "organization_id"),)
     AUTHENTICATED = (
         "id",
         "organization_id",
@@ -45,7 +47,7 @@ class GrantRow(GivesRights, TenantOwned, Table):
     )
 
     id: Mapped[GrantId] = mapped_column(primary_key=True)
-    workload_id: Mapped[WorkloadId] = mapped_column(index=True)
+    workload_id: Mapped[WorkloadId]
     provider: Mapped[str]
     label: Mapped[str | None]
     modes: Mapped[list[str]] = mapped_column(JSON)

@@ -72,17 +72,35 @@ class GivesRights:
     @property
     def table_name(self) -> str:
         """The row's table."""
-        return self.__tablename__  # type: ignore[attr-defined,no-any-return]  # of the mapped class
+        return _name(type(self))
 
     def _fields(self) -> dict[str, object]:
-        fields = {column: getattr(self, column) for column in self.AUTHENTICATED}
-        return {column: value for column, value in fields.items() if value is not None or column not in self.ADDED}
+        return _counting(type(self), {column: getattr(self, column) for column in self.AUTHENTICATED})
 
 
 def row_mac(key: bytes, table: type[GivesRights], values: Mapping[str, Any]) -> bytes:
     """The authenticator of a row that is inserted without the ORM."""
-    name: str = table.__tablename__  # type: ignore[attr-defined]  # of the mapped class
-    return rowmac.mac(key, name, {column: values[column] for column in table.AUTHENTICATED})
+    return rowmac.mac(key, _name(table), _counting(table, values))
+
+
+def is_genuine(key: bytes | None, table: type[GivesRights], values: Mapping[str, Any]) -> bool:
+    """Whether a row that was read without the ORM is as the broker wrote it.
+
+    Without a key none is.
+    """
+    return key is not None and rowmac.fits(key, _name(table), _counting(table, values), values["row_mac"])
+
+
+def _name(table: type[GivesRights]) -> str:
+    return table.__tablename__  # type: ignore[attr-defined,no-any-return]  # of the mapped class
+
+
+def _counting(table: type[GivesRights], values: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        column: value
+        for column in table.AUTHENTICATED
+        if (value := values[column]) is not None or column not in table.ADDED
+    }
 
 
 def _check_loaded(row: GivesRights, *_: object) -> None:

@@ -6,33 +6,31 @@ snapshot saw.  So a stale snapshot costs a second look-up and can't let anything
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from broker.audit.guards import epochs_of
 from broker.base.clock import DAY_MS, Clock, Millis, later
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import Database
 from broker.base.recent import Recent
+from broker.base.shared import Shared
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import USABLE, Health, State
-from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.tables import CredentialRow, binding_of
 from broker.formats.envelope import Binding
-from broker.formats.ids import CredentialId, GrantId, OrganizationId, Reference
+from broker.formats.ids import CredentialId, GrantId, OrganizationId
 from broker.grants.commands import grant_of
 from broker.grants.policy import AccessTarget, Grant, PolicyInput
 from broker.grants.tables import GrantRow
 from broker.identity.tables import WorkloadRow
-from broker.keystore.genuine import GivesRights
+from broker.keystore.genuine import GivesRights, is_genuine
 from broker.leases.lease import Lease
+from broker.leases.lookup import Found, Values, look_up
 from broker.notifications.altered import report
-from broker.organizations.commands import referred
 from broker.organizations.tables import OrganizationRow
 
 REMEMBERED = 20_000
+# So many targets share a query: what it finds is read in one go, for milliseconds, in which nobody else is served.
+_TOGETHER = 32
 FRESH_MS = 60_000
 
 
@@ -119,8 +117,7 @@ class SnapshotCache:
         self.kept = Recent[AccessTarget, AccessSnapshot](REMEMBERED)
         # The last epochs that other replicas told of: a snapshot with another one is read again.
         self._told = Recent[str, int](REMEMBERED)
-        # One look-up at a time for each: a thousand calls that come at once must not all read the same.
-        self._loading: dict[AccessTarget, asyncio.Task[AccessSnapshot]] = {}
+        self._looking = Shared(self._load, _TOGETHER, "look-up")
 
     async def get(self, target: AccessTarget, *, fresh: bool = False) -> AccessSnapshot:
         """The snapshot for ``target``; ``fresh`` reads it again."""
@@ -128,16 +125,7 @@ class SnapshotCache:
         kept = None if fresh else self.kept.get(target)
         if kept is not None and 0 <= self._clock() - kept.loaded_at < FRESH_MS and not self.outdated(kept):
             return kept
-        running = self._loading.get(target)
-        if running is not None and fresh:
-            # It may have read before the change that this caller knows of. The next one serves all who wait now.
-            await asyncio.wait({running})
-            later = self._loading.get(target)
-            running = later if later is not running else None
-        if running is None:
-            running = self._loading[target] = asyncio.create_task(self._load_and_keep(target))
-            running.add_done_callback(lambda done: self._loaded(target, done))
-        return await asyncio.shield(running)
+        return await self._looking.ask(target, again=fresh)
 
     def heard(self, message: str) -> None:
         """Note that a guard was raised (``ID EPOCH``)."""
@@ -153,148 +141,110 @@ class SnapshotCache:
         """Whether another replica told that something moved which it relies on."""
         return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
-    def _loaded(self, target: AccessTarget, done: asyncio.Task[AccessSnapshot]) -> None:
-        if self._loading.get(target) is done:
-            del self._loading[target]
-        if not done.cancelled():
-            done.exception()  # whoever waited has it; if they all left, nobody needs it
+    async def _load(self, targets: Sequence[AccessTarget]) -> Mapping[AccessTarget, AccessSnapshot]:
+        """The snapshots for ``targets`` as the database has them.
 
-    async def _load_and_keep(self, target: AccessTarget) -> AccessSnapshot:
-        snapshot = await self.load(target)
-        self.kept.pop(target)
-        for row in snapshot.altered:
-            await report(self._db, row, self._clock())
-        if snapshot.key is not None:  # what was refused may be granted the next moment: never remembered
-            self.kept[target] = snapshot
-        return snapshot
-
-    async def load(self, target: AccessTarget) -> AccessSnapshot:
-        """The snapshot for ``target`` as the database has it; nothing is kept."""
-        organization_id = await self.resolve(target.organization_reference)
-        if organization_id is None:
-            async with self._db.read(EVERY_TENANT) as session:
-                workload = await session.get(WorkloadRow, target.workload_id)
-            policy_input = PolicyInput(_active(workload) or False, None, None, None, ())
-            name = workload.name if workload else ""
-            return AccessSnapshot(None, None, name, policy_input, NO_KEYS, {}, self._clock())
-        # One read transaction is one snapshot on both databases, so the epochs belong to the state beside them.
-        async with self._db.read(Scope.of(organization_id)) as session:
-            return await self._snapshot(session, target, organization_id)
-
-    async def resolve(self, reference: Reference | OrganizationId) -> OrganizationId | None:
-        """The id of the organization of that id or slug; None if there is none."""
-        async with self._db.read(EVERY_TENANT) as session:
-            return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
-
-    async def _snapshot(
-        self, session: AsyncSession, target: AccessTarget, organization_id: OrganizationId
-    ) -> AccessSnapshot:
-        workload = await session.get(WorkloadRow, target.workload_id)
-        organization = await session.get(OrganizationRow, organization_id)
-        given = await _grants(session, target)
-        credential = await _credential(session, target)
-        relied_on: list[GivesRights | None] = [workload, organization, credential, *given]
-        altered = [row for row in relied_on if row is not None and not row.genuine]
-        grants = [grant_of(row) for row in given if row.genuine]
-        rows = await _versions(session, credential)
-        keys = _keys(credential, rows)
-        key = keys.current
-        relied = [target.workload_id, organization_id, *(grant.id for grant in grants)]
-        relied += [credential.id] if credential else []
-        policy_input = PolicyInput(
-            _active(workload) or False,
-            _active(organization),
-            _active(credential),
-            key.number if key else None,
-            grants,
-            bool(altered),
-            key_failing=key is not None and key.failing,
-            paused=credential is not None and credential.paused_at is not None,
-            key_until=_until(credential, rows, key),
-        )
-        slug = organization.slug if organization else None
-        name = workload.name if workload else ""
-        return AccessSnapshot(
-            organization_id,
-            slug,
-            name,
-            policy_input,
-            keys,
-            await epochs_of(session, relied),
-            self._clock(),
-            tuple(altered),
-        )
+        Altered rows are reported.  Those that hold a key are kept.
+        """
+        now = self._clock()
+        found = zip(targets, await look_up(self._db, targets), strict=True)
+        snapshots = {target: _snapshot(target, each, self._db.row_key, now) for target, each in found}
+        for target, snapshot in snapshots.items():
+            self.kept.pop(target)
+            for row in snapshot.altered:
+                await report(self._db, row, now)
+            if snapshot.key is not None:  # what was refused may be granted the next moment: never remembered
+                self.kept[target] = snapshot
+        return snapshots
 
 
-def _active(row: WorkloadRow | OrganizationRow | CredentialRow | None) -> bool | None:
-    if row is None or (isinstance(row, GivesRights) and not row.genuine):
+def _snapshot(target: AccessTarget, found: Found, row_key: bytes | None, now: Millis) -> AccessSnapshot:
+    """What was found, without what the broker didn't write."""
+    judged = _Judged(row_key)
+    workload = judged.genuine(WorkloadRow, found.workload)
+    organization = judged.genuine(OrganizationRow, found.organization)
+    credential = judged.genuine(CredentialRow, found.credential)
+    grants = [grant_of(row) for row in found.grants if judged.genuine(GrantRow, row)]
+    keys = _keys(credential, found.versions)
+    key = keys.current
+    relied = [target.workload_id, *(grant.id for grant in grants)]
+    relied += [row["id"] for row in (found.organization, found.credential) if row]
+    policy_input = PolicyInput(
+        _active(workload) or False,
+        _active(organization),
+        _active(credential),
+        key.number if key else None,
+        grants,
+        bool(judged.altered),
+        key_failing=key is not None and key.failing,
+        paused=found.credential is not None and found.credential["paused_at"] is not None,
+        key_until=_until(credential, found.versions, key),
+    )
+    return AccessSnapshot(
+        found.organization["id"] if found.organization else None,
+        found.organization["slug"] if found.organization else None,
+        found.workload["name"] if found.workload else "",
+        policy_input,
+        keys,
+        {guard: found.epochs.get(guard, 0) for guard in relied},
+        now,
+        tuple(judged.altered),
+    )
+
+
+class _Judged:
+    """Rows, and those of them that something else than the broker wrote."""
+
+    def __init__(self, row_key: bytes | None) -> None:
+        self._row_key = row_key
+        self.altered: list[GivesRights] = []
+
+    def genuine(self, table: type[GivesRights], row: Values | None) -> Values | None:
+        """The row if the broker wrote it; None if it didn't, or there is none."""
+        if row is None or is_genuine(self._row_key, table, row):
+            return row
+        self.altered.append(table(**row))
         return None
-    return row.state == Validity.ACTIVE
 
 
-async def _credential(session: AsyncSession, target: AccessTarget) -> CredentialRow | None:
-    """The credential that is there; if it was revoked and none has taken its label, the last."""
-    query = select(CredentialRow).where(CredentialRow.provider == target.provider, CredentialRow.label == target.label)
-    latest = query.order_by(
-        CredentialRow.state != Validity.ACTIVE, CredentialRow.created_at.desc(), CredentialRow.id.desc()
-    )
-    return await session.scalar(latest.limit(1))
+def _active(row: Values | None) -> bool | None:
+    return None if row is None else row["state"] == Validity.ACTIVE
 
 
-async def _grants(session: AsyncSession, target: AccessTarget) -> Sequence[GrantRow]:
-    rows = await session.scalars(
-        select(GrantRow).where(GrantRow.workload_id == target.workload_id, GrantRow.provider == target.provider)
-    )
-    return rows.all()
-
-
-async def _versions(session: AsyncSession, credential: CredentialRow | None) -> list[VersionRow]:
-    """The versions whose leases may stand: in use, or retired in favour of a newer one."""
+def _keys(credential: Values | None, rows: Sequence[Values]) -> UsableKeys:
     if credential is None:
-        return []
-    found = await session.scalars(
-        select(VersionRow).where(
-            VersionRow.credential_id == credential.id,
-            or_(VersionRow.state.in_(sorted(USABLE)), VersionRow.retired_at.is_not(None)),
-        )
-    )
-    return list(found)
-
-
-def _keys(credential: CredentialRow | None, rows: Sequence[VersionRow]) -> UsableKeys:
-    if credential is None or not credential.genuine:
         return NO_KEYS
-    usable = {State(row.state): row for row in rows if row.state in USABLE and row.sealed is not None}
+    usable = {State(row["state"]): row for row in rows if row["state"] in USABLE and row["sealed"] is not None}
     active, retiring = (_sealed(credential, usable.get(state)) for state in (State.ACTIVE, State.RETIRING))
     if active is None or (active.failing and retiring is not None and not retiring.failing):
         active, retiring = retiring, active
     return UsableKeys(
         current=active,
         fallback=retiring if retiring is not None and not retiring.failing else None,
-        usable=frozenset(row.number for row in usable.values()),
-        retired=frozenset(row.number for row in rows if row.state not in USABLE),
+        usable=frozenset(row["number"] for row in usable.values()),
+        retired=frozenset(row["number"] for row in rows if row["state"] not in USABLE),
     )
 
 
-def _sealed(credential: CredentialRow, row: VersionRow | None) -> SealedKey | None:
-    if row is None or row.sealed is None:
+def _sealed(credential: Values, row: Values | None) -> SealedKey | None:
+    if row is None:
         return None
     return SealedKey(
-        credential.organization_id,
-        credential.id,
-        row.number,
-        row.sealed,
-        row.binding,
-        row.fingerprint,
-        row.last4,
-        dict(credential.host_parts),
-        row.health == Health.FAILING,
+        credential["organization_id"],
+        credential["id"],
+        row["number"],
+        row["sealed"],
+        binding_of(row["organization_id"], row["credential_id"], row["number"], row["provider"]),
+        row["fingerprint"],
+        row["last4"],
+        credential["variables"],
+        row["health"] == Health.FAILING,
     )
 
 
-def _until(credential: CredentialRow | None, rows: Sequence[VersionRow], key: SealedKey | None) -> Millis | None:
+def _until(credential: Values | None, rows: Sequence[Values], key: SealedKey | None) -> Millis | None:
     """When the key is too old; None if its policy doesn't refuse such keys."""
-    if credential is None or key is None or credential.on_max_age != "refuse" or credential.max_age_days is None:
+    if credential is None or key is None or credential["on_max_age"] != "refuse" or credential["max_age_days"] is None:
         return None
-    staged = next(row.staged_at for row in rows if row.number == key.number)
-    return later(staged, credential.max_age_days * DAY_MS)
+    staged = next(row["staged_at"] for row in rows if row["number"] == key.number)
+    return later(staged, credential["max_age_days"] * DAY_MS)

@@ -8,6 +8,7 @@ import pytest
 
 from broker.base.db import EVERY_TENANT
 from broker.formats import ids
+from broker.grants.policy import AccessTarget
 from broker.identity.tables import WorkloadRow
 from broker.organizations.tables import OrganizationRow
 from tests.support.world import World
@@ -64,5 +65,7 @@ async def test_an_organization_whose_slug_was_anothers_id_is_never_taken_for_it(
     await rename(world, OrganizationRow, acme["id"], slug=beta["id"])
     for made in (acme, beta):
         assert (await world.call("GET", f"/v1/organizations/{made['id']}"))["id"] == made["id"]
-    resolved = [await world.services.snapshots.resolve(made["id"]) for made in (acme, beta)]
+    job = await world.job()
+    targets = [AccessTarget(job.id, made["id"], "raptor-comply", "default") for made in (acme, beta)]
+    resolved = [(await world.services.snapshots.get(target)).organization_id for target in targets]
     assert resolved == [acme["id"], beta["id"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
 from broker.audit.unavailable import AuditUnavailable
 from broker.base.clock import rfc3339
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Database
 from broker.base.recent import Recent
 from broker.formats.envelope import Binding
 from broker.grants.policy import AccessTarget
+from broker.leases.lookup import Found, look_up
 from broker.leases.snapshot import SnapshotCache
 from broker.leases.tables import LeaseRow
 from tests.support.waiting import eventually
@@ -374,21 +375,21 @@ async def test_calls_that_come_at_once_share_one_look_up(world: World, monkeypat
     await job.headers()
     loads = asked = 0
     everybody = 20
-    load, get = SnapshotCache.load, SnapshotCache.get
+    get = SnapshotCache.get
 
     async def asking(self: SnapshotCache, *arguments: Any, **more: Any) -> Any:
         nonlocal asked
         asked += 1
         return await get(self, *arguments, **more)
 
-    async def counting(self: SnapshotCache, target: Any) -> Any:
+    async def counting(db: Database, targets: Sequence[AccessTarget]) -> list[Found]:
         nonlocal loads
         loads += 1
         await eventually(lambda: asked >= everybody)  # who asks while it runs, asks for the same
-        return await load(self, target)
+        return await look_up(db, targets)
 
     monkeypatch.setattr(SnapshotCache, "get", asking)
-    monkeypatch.setattr(SnapshotCache, "load", counting)
+    monkeypatch.setattr("broker.leases.snapshot.look_up", counting)
     leases = await asyncio.gather(*(job.lease("acme") for _ in range(20)))
     assert loads == 1
     # A caller who knows that something moved is served by a look-up that begins afterwards, shared as well.
