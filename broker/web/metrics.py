@@ -88,7 +88,10 @@ class _Answers:
 
 
 class _Times:
-    """How long a route's answers took: how many up to each bound and above the one before it, and all together."""
+    """How long a route's answers took, all together.
+
+    ``counts`` are of those up to each bound and above the one before it.
+    """
 
     __slots__ = ("counts", "since", "sum")
 
