@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from broker.audit.guards import epochs_of
-from broker.base.db import EVERY_TENANT, Database
+from broker.audit.guards import epochs_now
+from broker.base.db import Database
 
 
 class _Look:
@@ -49,8 +49,7 @@ class SecondLook:
             while look := self._next:
                 self._next = None
                 try:
-                    async with self._db.read(EVERY_TENANT) as session:
-                        found = await epochs_of(session, look.ids)
+                    found = await epochs_now(self._db, look.ids)
                 except Exception as error:  # noqa: BLE001 - whoever asked is told
                     look.answer.set_exception(error)
                     look.answer.exception()  # they may all have gone away

@@ -77,8 +77,17 @@ def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[st
     if not wanted:
         return {}
     name = transaction.dialect.name
-    found = transaction.rows(query[name], (json.dumps(wanted) if name == "sqlite" else wanted,))
-    return dict.fromkeys(wanted, 0) | {id_: number for id_, number in found}  # noqa: C416 - a Row is no pair to dict()
+    return found_of(wanted, transaction.rows(query[name], (in_list(name, wanted),)))
+
+
+def in_list(dialect: str, ids: list[str]) -> str | list[str]:
+    """Ids as a query's one parameter."""
+    return json.dumps(ids) if dialect == "sqlite" else ids
+
+
+def found_of(ids: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """The number of each id from the rows that were found; 0 where there is none."""
+    return dict.fromkeys(ids, 0) | {id_: number for id_, number in rows}  # noqa: C416 - a Row is no pair to dict()
 
 
 _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from broker.audit.guards import raise_epoch
 from broker.audit.second_look import SecondLook
-from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.db import EVERY_TENANT, Database, DatabaseUnavailable
+from tests.support.trips import counted as counted_trips
 
 
 class _Counted:
@@ -22,20 +24,18 @@ class _Counted:
         self.began = 0
         self.go = asyncio.Event()
         self.go.set()
-        self._read: Callable[[Scope], Any] = db.read
+        self._ask: Callable[..., Any] = db.ask
 
-    @asynccontextmanager
-    async def read(self, scope: Scope) -> AsyncIterator[Any]:
+    async def ask(self, *query: Any) -> Any:
         self.began += 1
         await self.go.wait()
-        async with self._read(scope) as session:
-            yield session
+        return await self._ask(*query)
 
 
 @pytest.fixture
 def counted(db: Database, monkeypatch: pytest.MonkeyPatch) -> _Counted:
     counted = _Counted(db)
-    monkeypatch.setattr(db, "read", counted.read)
+    monkeypatch.setattr(db, "ask", counted.ask)
     return counted
 
 
@@ -87,7 +87,28 @@ async def test_a_database_that_is_away_is_everybodys_answer_and_the_next_look_is
 ) -> None:
     look = SecondLook(db)
     with monkeypatch.context() as away:
-        away.setattr(db, "read", Mock(side_effect=ConnectionError))
+        away.setattr(db, "ask", Mock(side_effect=ConnectionError))
         answers = await asyncio.gather(*(look.epochs(["crd_1"]) for _ in range(3)), return_exceptions=True)
         assert [type(answer) for answer in answers] == [ConnectionError] * 3
     assert await look.epochs(["crd_1"]) == {"crd_1": 0}
+
+
+async def test_a_look_is_one_trip_and_no_server_that_takes_no_writes_is_asked(database_url: str) -> None:
+    async with counted_trips(database_url) as (through, trips):
+        db = Database(through)
+        look = SecondLook(db)
+        await look.epochs(["crd_1"])
+        trips.since()
+        await asyncio.gather(*(look.epochs([f"crd_{number}", "grt_1"]) for number in range(50)))
+        assert trips.since() == 1
+        if db.dialect == "postgresql":
+            name = make_url(database_url).database
+            async with db.engine.connect() as connection:
+                await connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+                await connection.commit()
+            await db.close()
+            demoted = Database(through)
+            with pytest.raises(DatabaseUnavailable):
+                await SecondLook(demoted).epochs(["crd_1"])
+            await demoted.close()
+        await db.close()
