@@ -24,6 +24,7 @@ from broker import app as composition
 from broker import rights, serving
 from broker.audit.through_parent import written
 from broker.audit.timekeeping import CAUSES
+from broker.base.accepting import Loop
 from broker.base.ending import handling
 from broker.base.logs import configure
 from broker.base.one_writer import OneWriter
@@ -42,6 +43,8 @@ from broker.credentials.due import undeclared
 # So many new objects bring about a garbage collection. With Python's own 700 there was one every forty proxied calls.
 # With this number there is one every five hundred.
 _GARBAGE = 2_000
+# As uvicorn imports it in each of several processes.
+_LOOP = f"{Loop.__module__}:{Loop.__name__}"
 
 
 def serve(*, with_worker: bool, workers: int) -> None:
@@ -71,7 +74,7 @@ def serve(*, with_worker: bool, workers: int) -> None:
     if workers > 1:
         with OneWriter(file, written).running() if file is not None else nullcontext() as entrance:
             one = OneOfSeveral(with_worker, entrance)
-            config = uvicorn.Config(one, factory=True, workers=workers, **_uvicorn(settings))
+            config = uvicorn.Config(one, factory=True, workers=workers, loop=_LOOP, **_uvicorn(settings))
             several = _Several(config, sockets, says)
             several.run()
         if several.never_started:
