@@ -1,8 +1,8 @@
 """A batch of one of several processes on SQLite.
 
 A worker hands it to its parent, which writes for all of them.  The parent decides as one process does
-(:mod:`broker.audit.on_sqlite`).  Batches that come together share a transaction,
-in which the later one sees what the earlier one has changed.
+(:mod:`broker.audit.on_sqlite`).  Batches that come together share a transaction, in which the later one sees what the
+earlier one has changed.
 """
 
 from __future__ import annotations

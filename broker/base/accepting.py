@@ -1,9 +1,8 @@
 """An event loop that leaves connections to other processes.
 
 It accepts one, and then none for a moment.  Several processes listen on one socket.  Libuv accepts all that wait at
-once: of 32 connections that came together one
-process got all, for as long as they were kept alive, and the others idled.  The moment is there for another process to
-wake up; who has much to do comes back later, and gets fewer.
+once: of 32 connections that came together one process got all, for as long as they were kept alive, and the others
+idled.  The moment is there for another process to wake up; who has much to do comes back later, and gets fewer.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 import uvloop
@@ -96,6 +96,7 @@ class OneWriter:
         self._overdue: asyncio.TimerHandle | None = None
         self._due = False
         self._links: set[Link] = set()
+        self._joining: set[asyncio.Task[Any]] = set()
         # A worker makes a pair of sockets, and passes one of it in at the entrance, which all workers inherit.
         self._door, self.entrance = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
@@ -130,7 +131,9 @@ class OneWriter:
         _, (passed,), _, _ = socket.recv_fds(self._door, 1, 1)
         link = Link(self._came, self._left)
         self._links.add(link)
-        loop.create_task(loop.create_unix_connection(lambda: link, sock=socket.socket(fileno=passed)))
+        joining = loop.create_task(loop.create_unix_connection(lambda: link, sock=socket.socket(fileno=passed)))
+        self._joining.add(joining)
+        joining.add_done_callback(self._joining.discard)
 
     def _came(self, link: Link, word: int, ticket: int, body: bytes) -> None:
         if word == Word.OVER:
