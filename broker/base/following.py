@@ -35,8 +35,6 @@ class Following:
 
     def __init__(self, spellings: Spellings) -> None:
         self._of = spellings
-        # A secret that holds a mark itself may go on with it unescaped.
-        self._every_mark = MARK.search(spellings.joined) is not None
         self._begin = 0
         self._states: list[int] = []
         self._back: list[int] = []
@@ -93,7 +91,7 @@ class Following:
         That began at ``low`` or later.
         """
         places, escaped, firsts, since = self._of.places, self._of.escaped, self._of.firsts, low
-        for found in (MARK if self._every_mark else ESCAPE).finditer(data, at, end):
+        for found in (MARK if self._of.holds_marks else ESCAPE).finditer(data, at, end):
             if bits := escaped[found[0]]:
                 here = found.start()
                 # The byte before it shows of most escapes that they are not within a spelling.
@@ -114,6 +112,8 @@ class Following:
 
         The text is unescaped up to there.  Encodings whose beginnings end there, if any, are followed.
         """
+        if at == len(data) and (at == low or data[-1] not in self._of.joined):  # most texts end so
+            return at
         begun, longest, length, alive = 0, 0, 0, -1
         while at - length > low:
             alive &= self._of.places[data[at - 1 - length]] << length

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from binascii import b2a_base64
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, reduce
+from itertools import accumulate, pairwise
 from operator import or_
 
-from broker.base.escapes import LONGEST, VISIBLE, alone
+from broker.base.escapes import LONGEST, MARK, VISIBLE, alone
 from broker.base.stretches import Stretch, Stretches
 
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
@@ -31,57 +32,89 @@ def masked(text: bytes, found: Sequence[Span]) -> bytes:
     return bytes(changed)
 
 
-def encodings(secret: bytes) -> Iterator[bytes]:
+def encodings(secret: bytes) -> list[bytes]:
     """The secret as it is, in hexadecimal, and in base64.
 
     In base64 it has several forms, by where it begins within a base64 text.
     """
-    yield secret
-    yield secret.hex().encode()
-    yield secret.hex().upper().encode()
+    digits = secret.hex()
+    found = [secret, digits.encode(), digits.upper().encode()]
     for shift in range(3):
         # Less the characters that also depend on what stands before or after the secret.
         first, last = (shift * 8 + 5) // 6, (shift + len(secret)) * 8 // 6
-        encoded = b64encode(b"\0" * shift + secret)[first:last]
-        yield encoded
-        yield encoded.translate(_URLSAFE)
+        encoded = b2a_base64(b"\0" * shift + secret, newline=False)[first:last]
+        found += [encoded, encoded.translate(_URLSAFE)]
+    return found
 
 
 class Spellings:
     """The encodings of one secret, end to end, and sets of their bytes: one bit for each byte.
 
+    Most texts hold no escape and don't end within a spelling: then the encodings are enough, and the rest isn't made.
+
     Attributes:
         joined: the encodings, end to end.
-        firsts: the bits of their first bytes.
-        lasts: the bits of their last bytes.
-        halves: the bits of bytes with which at least half of their encoding is there.
-        places: for each byte's value, the bits of the places where it stands.
-        openings: the same, of their encoding's first place only.
-        escaped: for each escape, the bits of the places where it may stand; all if what comes after it counts.
-        stretches: where there may be a spelling with an escape in it.
         longest: no spelling has more bytes than this.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._texts: Sequence[bytes] = [text for text in dict.fromkeys(encodings(secret)) if text]
         self.joined = b"".join(self._texts)
-        self.firsts = self.lasts = self.halves = 0
-        at = 0
-        for text in self._texts:
-            end = at + len(text)
-            self.firsts |= 1 << at
-            self.lasts |= 1 << (end - 1)
-            self.halves |= (1 << end) - (1 << (at + (len(text) - 1) // 2))
-            at = end
-        self.places = _Places(self.joined)
-        self.openings = _Openings(self.firsts, self.places)
-        self.escaped = _Escaped(self.places)
-        self.stretches = Stretches(VISIBLE + self.joined, len(min(self._texts, key=len, default=b"")))
         self.longest = LONGEST * max(map(len, self._texts))
+
+    @cached_property
+    def firsts(self) -> int:
+        """The bits of their first bytes."""
+        return sum(1 << begin for begin, _ in self._places_of_texts)
+
+    @cached_property
+    def lasts(self) -> int:
+        """The bits of their last bytes."""
+        return sum(1 << (end - 1) for _, end in self._places_of_texts)
+
+    @cached_property
+    def halves(self) -> int:
+        """The bits of bytes with which at least half of their encoding is there."""
+        return sum((1 << end) - (1 << (begin + (end - begin - 1) // 2)) for begin, end in self._places_of_texts)
+
+    @cached_property
+    def places(self) -> Mapping[int, int]:
+        """For each byte's value, the bits of the places where it stands."""
+        return _Places(self.joined)
+
+    @cached_property
+    def openings(self) -> Mapping[int, int]:
+        """The same, of their encoding's first place only."""
+        return _Openings(self.firsts, self.places)
+
+    @cached_property
+    def escaped(self) -> Mapping[bytes, int]:
+        """For each escape, the bits of the places where it may stand.
+
+        These are all if what comes after it counts.
+        """
+        return _Escaped(self.places)
+
+    @cached_property
+    def holds_marks(self) -> bool:
+        """Whether the secret itself holds what escapes begin with.
+
+        Then it may go on with one unescaped.
+        """
+        return MARK.search(self.joined) is not None
+
+    @cached_property
+    def _places_of_texts(self) -> Sequence[Span]:
+        return list(pairwise(accumulate(map(len, self._texts), initial=0)))
+
+    @cached_property
+    def _stretches(self) -> Stretches:
+        """Where there may be a spelling with an escape in it."""
+        return Stretches(VISIBLE + self.joined, len(min(self._texts, key=len, default=b"")))
 
     def near_escapes(self, text: bytes) -> Sequence[Stretch]:
         """The stretches of ``text``; none if no escape begins in it."""
-        return self.stretches.of(text) if b"%" in text or b"\\" in text or b"&" in text else ()
+        return self._stretches.of(text) if b"%" in text or b"\\" in text or b"&" in text else ()
 
     def unescaped(self, text: bytes, stretches: Sequence[Stretch] = ()) -> list[Span]:
         """Where an encoding stands in ``text`` as it is.
@@ -118,7 +151,7 @@ class _Places(dict[int, int]):
 
 
 class _Openings(dict[int, int]):
-    def __init__(self, firsts: int, places: _Places) -> None:
+    def __init__(self, firsts: int, places: Mapping[int, int]) -> None:
         super().__init__()
         self._firsts, self._places = firsts, places
 
@@ -130,7 +163,7 @@ class _Openings(dict[int, int]):
 class _Escaped(dict[bytes, int]):
     _MOST = 4_096
 
-    def __init__(self, places: _Places) -> None:
+    def __init__(self, places: Mapping[int, int]) -> None:
         super().__init__()
         self._places = places
 

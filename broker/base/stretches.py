@@ -22,7 +22,10 @@ class Stretches:
     def __init__(self, alphabet: bytes, least: int) -> None:
         self._step = max(least // _SAMPLES, 1)
         self._enough = b"\1" * (least // self._step)
-        self._table = bytes(byte in alphabet for byte in range(256))
+        table = bytearray(256)
+        for byte in set(alphabet):
+            table[byte] = 1
+        self._table = bytes(table)
 
     def of(self, text: bytes) -> Sequence[Stretch]:
         """Where the stretches of ``text`` begin and end, in order.

@@ -53,11 +53,13 @@ class Redactor:
 
     def headers(self, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """An answer's headers, masked: their values, and their names too."""
-        return [(self._text(name), self._text(value)) for name, value in headers]
+        shortest = self._shortest
+        return [
+            (name if len(name) < shortest else self._text(name), value if len(value) < shortest else self._text(value))
+            for name, value in headers
+        ]
 
     def _text(self, text: str) -> str:
-        if len(text) < self._shortest:
-            return text
         data = text.encode("utf-8", "surrogateescape")
         return self._masked(data, found_in(data, self._spellings)).decode("utf-8", "surrogateescape")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _CHARSET = re.compile(r"charset\*?\s*=\s*([^;,]*)", re.IGNORECASE)
 # As in IANA's and WHATWG's lists of names, without their signs; "unicode-1-1-utf-8" is UTF-8.
 _WIDE = re.compile(r"utf16|utf32|utf7|ucs2|ucs4|unicode(?!\d*utf8)")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _BEGINNING = 12
+_LONGEST = 4 * _BEGINNING  # that it is looked for in
 _TELLING = re.compile(rb"[A-Za-z0-9]{6,8}")
 
 
@@ -31,10 +32,7 @@ class WideText:
     """
 
     def __init__(self, key: bytes) -> None:
-        found = _TELLING.search(key)
-        telling = key[:_BEGINNING] if found is None else found[0]
-        self._keys = tuple(zeros.join(bytes([byte]) for byte in telling) for zeros in (b"\0", b"\0\0\0"))
-        self._longest = max(map(len, self._keys)) - 1
+        self._key = key
         self._begins = b""
         self._end = b""
 
@@ -44,6 +42,13 @@ class WideText:
             self._begins += chunk[:4]
         if self._begins.startswith(_BYTE_ORDER_MARKS):
             return True
-        seam = self._end + chunk[: self._longest]
-        self._end = (self._end + chunk[-self._longest :])[-self._longest :]
-        return any(b"\0" in text and any(key in text for key in self._keys) for text in (seam, chunk))
+        seam = self._end + chunk[:_LONGEST]
+        self._end = (self._end + chunk[-_LONGEST:])[-_LONGEST:]
+        texts = [text for text in (seam, chunk) if b"\0" in text]
+        return bool(texts) and any(form in text for form in self._forms() for text in texts)
+
+    def _forms(self) -> Iterator[bytes]:
+        found = _TELLING.search(self._key)
+        telling = self._key[:_BEGINNING] if found is None else found[0]
+        for zeros in (b"\0", b"\0\0\0"):
+            yield zeros.join(bytes([byte]) for byte in telling)

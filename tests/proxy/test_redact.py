@@ -220,7 +220,7 @@ def test_work_grows_as_the_text_does_whatever_comes(name: str, key: str, size: i
     assert fed(16_384) <= 2.5 * less + 1_000  # those of the collector of garbage are counted too
 
 
-def work(key: str, chunks: list[bytes]) -> int:
+def work(key: str, chunks: list[bytes], *, setting_up: bool = False) -> int:
     """How many functions are called."""
     redactor, calls = Redactor(key.encode()), 0
 
@@ -230,11 +230,18 @@ def work(key: str, chunks: list[bytes]) -> int:
 
     sys.setprofile(count)
     try:
+        if setting_up:
+            redactor = Redactor(key.encode())
         for chunk in chunks:
             redactor.feed(chunk)
     finally:
         sys.setprofile(None)
     return calls
+
+
+def test_no_table_of_the_key_is_made_for_a_text_without_escapes() -> None:
+    text = json.dumps([{"id": f"fac_{number:04d}", "name": "Riverside Substation"} for number in range(20)])
+    assert work(KEY, [text.encode()], setting_up=True) < 150
 
 
 def test_binary_data_is_not_followed_sign_by_sign() -> None:
