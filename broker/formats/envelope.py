@@ -15,6 +15,8 @@ that is copied to another row (another tenant, credential, version, provider or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from broker.formats import canonical
 
@@ -40,18 +42,22 @@ class Binding:
 
     def associated_data(self) -> bytes:
         """The canonical bytes that seal and open authenticate."""
-        return canonical.encode(
-            "keybroker/envelope/v1",
-            self.purpose,
-            self.organization,
-            self.credential,
-            self.version,
-            self.provider,
-        )
+        return _associated_data(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+@lru_cache(maxsize=4_096)
+def _associated_data(binding: Binding) -> bytes:
+    return canonical.encode(
+        "keybroker/envelope/v1",
+        binding.purpose,
+        binding.organization,
+        binding.credential,
+        binding.version,
+        binding.provider,
+    )
+
+
+class Envelope(NamedTuple):
     """A sealed value: its parts, one by one."""
 
     kek_id: str

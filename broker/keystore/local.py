@@ -179,6 +179,7 @@ class LocalKeyWrapper:
 
     def __init__(self, keys: MasterKeys, path: Path | None = None) -> None:
         self._keys = keys
+        self._ciphers: dict[str, AESGCM] = {}  # of these keys, as they are asked for
         self._path = path
         # Of no version yet, so that the first use meets a change between reading the keys and now.
         self._stamp: tuple[int, int] | None = None
@@ -217,7 +218,9 @@ class LocalKeyWrapper:
             raise KeystoreUnavailable(
                 "The master key that sealed this value is not loaded; an operator must restore it."
             )
-        kek = AESGCM(self._keys.keys[kek_id].reveal())
+        kek = self._ciphers.get(kek_id)
+        if kek is None:
+            kek = self._ciphers[kek_id] = AESGCM(self._keys.keys[kek_id].reveal())
         try:
             return kek.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], _wrap_data(kek_id, binding))
         except (InvalidTag, ValueError):
@@ -228,7 +231,7 @@ class LocalKeyWrapper:
         if self._path is None or stamp is None or stamp == self._stamp:
             return
         try:
-            self._keys = MasterKeys.from_file(self._path)
+            self._keys, self._ciphers = MasterKeys.from_file(self._path), {}
         except MasterKeysUnusable as error:  # the loaded keys still work; the text holds no key
             _log.error("keystore.file_unusable", error=str(error))
         self._stamp = stamp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import permutations
 
 import pytest
@@ -42,7 +42,7 @@ def test_a_value_cut_off_before_its_tag_could_be_whole_is_refused() -> None:
     for end in range(least):
         with pytest.raises(Malformed):
             Envelope.decode(data[:end])
-    assert Envelope.decode(data[:least]) == replace(SAMPLE, ciphertext=b"c" * 16)
+    assert Envelope.decode(data[:least]) == SAMPLE._replace(ciphertext=b"c" * 16)
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])
@@ -68,11 +68,11 @@ def test_a_wrapped_key_that_runs_past_the_end_is_refused() -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        replace(SAMPLE, kek_id=""),
-        replace(SAMPLE, kek_id="x" * 65),
-        replace(SAMPLE, kek_id="é"),
-        replace(SAMPLE, nonce=b"n" * 11),
-        replace(SAMPLE, nonce=b"n" * 13),
+        SAMPLE._replace(kek_id=""),
+        SAMPLE._replace(kek_id="x" * 65),
+        SAMPLE._replace(kek_id="é"),
+        SAMPLE._replace(nonce=b"n" * 11),
+        SAMPLE._replace(nonce=b"n" * 13),
     ],
 )
 def test_parts_that_cannot_be_are_not_printed(parts: Envelope) -> None:

@@ -82,7 +82,7 @@ async def test_a_data_key_does_not_open_the_value_of_another() -> None:
     store = keystore(OLD)
     one, other = [Envelope.decode(await store.seal(Secret(text), PLACE)) for text in (b"one", b"two")]
     with pytest.raises(CannotOpen):
-        await store.open(replace(one, wrapped_key=other.wrapped_key).encode(), PLACE)
+        await store.open(one._replace(wrapped_key=other.wrapped_key).encode(), PLACE)
 
 
 async def test_a_data_key_does_not_unwrap_under_the_name_of_another_master_key() -> None:
@@ -90,7 +90,7 @@ async def test_a_data_key_does_not_unwrap_under_the_name_of_another_master_key()
     twice = MasterKeys({"old": OLD.keys["old"], "alias": OLD.keys["old"]}, "old")
     parts = Envelope.decode(await keystore(OLD).seal(Secret(b"value"), PLACE))
     with pytest.raises(CannotOpen):
-        await keystore(twice).open(replace(parts, kek_id="alias").encode(), PLACE)
+        await keystore(twice).open(parts._replace(kek_id="alias").encode(), PLACE)
 
 
 async def test_a_value_that_is_cut_off_anywhere_does_not_open() -> None:
