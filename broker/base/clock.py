@@ -88,12 +88,12 @@ class Timepiece:
         """
         self._counts_from = self()
 
-    def counts(self, moment: Millis) -> bool:
-        """Whether what is dated so counts.
+    def counts(self, moment: Millis, now: Millis | None = None) -> bool:
+        """Whether what is dated so counts; ``now`` is the time if that is known.
 
         It doesn't if it is from before the time was set back, or from a time that never came.
         """
-        return self._counts_from <= moment <= self() + _AHEAD_MS
+        return self._counts_from <= moment <= (self() if now is None else now) + _AHEAD_MS
 
     @property
     def counted(self) -> tuple[Millis, Millis]:

@@ -121,6 +121,7 @@ class Leasing:
         self._snapshots, self._opening, self._second_look = snapshots, opening, SecondLook(parts.db)
         # Hints as well: what a lease lets through is confirmed by its guards.
         self.remembered = Recent[LeaseId, Lease](REMEMBERED)
+        self.digests = Recent[bytes, LeaseId](REMEMBERED)  # of tokens
         self._confirmed = False
 
     async def issue(self, actor: Actor, request: AccessRequest, *, idempotency_key: str = "") -> Issued:
@@ -236,10 +237,17 @@ class Leasing:
         return await self._issued(lease, snapshot, lease.target)
 
     def id_of(self, unverified_token: str) -> LeaseId:
-        """The lease that a token speaks for; raises NoSuchLease."""
-        lease_id = token.lease_id_of(self._token_key, unverified_token)
+        """The lease that a token speaks for; raises NoSuchLease.
+
+        Tokens that were found to be the broker's are known again by their digest.
+        """
+        digest = hashlib.sha256(unverified_token.encode("utf-8", "surrogatepass")).digest()
+        lease_id = self.digests.get(digest)
         if lease_id is None:
-            raise NoSuchLease
+            lease_id = token.lease_id_of(self._token_key, unverified_token)
+            if lease_id is None:
+                raise NoSuchLease
+            self.digests[digest] = lease_id
         return lease_id
 
     async def find(
@@ -265,7 +273,8 @@ class Leasing:
         Raises:
             LeaseOver: the lease has ended or expired. LeaseDenied: something that it relies on is gone.
         """
-        now, lease = self._clock(), self.counted(lease)
+        now = self._clock()
+        lease = self.counted(lease, now)
         if not lease.stands(now):
             raise LeaseOver(f"The lease is over ({lease.end_reason or 'expired'}); ask for a new one.")
         # call (7) the snapshot that it stands on
@@ -277,12 +286,12 @@ class Leasing:
             raise LeaseDenied(denied)
         return lease, snapshot
 
-    def counted(self, lease: Lease) -> Lease:
+    def counted(self, lease: Lease, now: Millis | None = None) -> Lease:
         """The lease, ended if the clock was set back since it was issued.
 
-        It had expired by then, or would last too long.
+        It had expired by then, or would last too long.  ``now`` is the time if that is known.
         """
-        if lease.ended_at is not None or self._clock.counts(lease.issued_at):
+        if lease.ended_at is not None or self._clock.counts(lease.issued_at, now):
             return lease
         return lease._replace(ended_at=lease.issued_at, end_reason="clock_set")
 
@@ -292,8 +301,8 @@ class Leasing:
 
     async def known(self, lease_id: LeaseId) -> Lease:
         """The lease, from memory if possible, for uses, which are guarded; raises NoSuchLease."""
-        lease = self.remembered.get(lease_id)
-        if lease is None or not self.counted(lease).stands(self._clock()):
+        lease, now = self.remembered.get(lease_id), self._clock()
+        if lease is None or not self.counted(lease, now).stands(now):
             lease = await self.find(lease_id)
             self.remembered[lease.id] = lease
         return lease
