@@ -26,6 +26,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     grant                 a workload's right to a credential; its *limits* are part of it
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
     access snapshot       rights, key and states of one access target, read at one moment, kept in memory
+    plan                  what doesn't change between two calls under one lease on one access snapshot
     guard, epoch          a condition of an event: "this row's epoch is still 7"; the number that any change raises
     quota                 a counter that an event takes from in its own transaction
     proxied call, use     a call as the job asked for it; the same, allowed and on the record

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -45,6 +46,7 @@ _NEVER: Final = tuple(
 )
 # A second address is tried beside the first after so long (RFC 8305).
 _EYEBALLS_S: Final = 0.25
+_URL: Final = re.compile("([a-z]+)://([^/?]*)(.*)", re.DOTALL)
 _PORTS: Final = {"http": 80, "https": 443}
 # Methods whose request has a length even if it has no body (RFC 9110 §8.6).
 _HAS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -109,6 +111,53 @@ class _Place:
     prefix: str
 
 
+class Asking:
+    """One request on its way; its answer while the context is open."""
+
+    __slots__ = ("_body", "_exchange", "_head", "_length", "_method", "_origin", "_pool")
+
+    def __init__(
+        self,
+        pool: Pool,
+        origin: Origin,
+        method: str,
+        head: bytes,
+        body: AsyncIterator[bytes] | bytes | None,
+        length: int | None,
+    ) -> None:
+        self._pool, self._origin = pool, origin
+        self._method, self._head, self._body, self._length = method, head, body, length
+        self._exchange: Exchange | None = None
+
+    async def __aenter__(self) -> Answer:
+        try:
+            with span("upstream", outward=True) as waiting:
+                self._exchange = exchange = await self._pool.take(self._origin)
+                answer = await exchange.ask(self._method, self._head, self._body, self._length)
+                if waiting is not None:
+                    waiting.set_attribute("http.request.method", self._method)
+                    waiting.set_attribute("http.response.status_code", answer.status)
+            await answer.begin()
+        except BaseException as error:
+            self._end()
+            if isinstance(error, NoAnswer):
+                raise Unreachable(str(error)) from None
+            raise
+        return answer
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._exchange is not None:
+            self._pool.give_back(self._origin, self._exchange)
+
+    def given_up(self) -> Unreachable | Unreadable:
+        """What to raise if the answer didn't come in time."""
+        given_up = self._exchange.given_up("TimeoutError") if self._exchange else NoAnswer("TimeoutError")
+        return Unreachable(str(given_up)) if isinstance(given_up, NoAnswer) else given_up
+
+
 class Outbound:
     """Calls to upstreams.  ``private`` hosts (sandboxes) skip the address check.
 
@@ -144,48 +193,52 @@ class Outbound:
         body: AsyncIterator[bytes] | bytes | None = None,
         private: bool = False,
         tls: ssl.SSLContext | None = None,
-        streamed: bool = False,
     ) -> AsyncIterator[Answer]:
-        """One request, its answer streamed; ``url`` is sent byte for byte as given.
+        """One request, its answer streamed, all of it in a limited time.
+
+        Arguments and errors are those of :meth:`unlimited`.
+        """
+        asking = self.unlimited(method, url, headers=headers, body=body, private=private, tls=tls)
+        try:
+            async with asyncio.timeout(self._total_timeout), asking as answer:
+                yield answer
+        except TimeoutError:
+            raise asking.given_up() from None
+
+    def unlimited(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: AsyncIterator[bytes] | bytes | None = None,
+        private: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> Asking:
+        """One request, its answer streamed; the caller limits the time itself.
 
         Args:
             method: the HTTP method.
-            url: encoded already.
+            url: encoded already; it is sent byte for byte as given.
             headers: all that are sent beside ``Host`` and the framing; a Content-Length among them frames ``body``.
             body: what is sent.
             private: the provider file says that the host may have a private address.
             tls: what is trusted instead of the public authorities.
-            streamed: the caller limits the time itself, from the connection on.
 
         Raises:
             Unreachable: no answer; the text names no header and no query.
             Untrusted: the same, because of the host's certificate.
             Unreadable: an answer that can't be read, or that broke off.
         """
-        scheme, _, rest = url.partition("://")
-        path_at = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
-        place = self._place(scheme, rest[:path_at], private, tls)
-        target = rest[path_at:] if rest[path_at : path_at + 1] == "/" else "/" + rest[path_at:]
+        parts = _URL.fullmatch(url)
+        if parts is None:
+            raise ValueError("no absolute URL")
+        scheme, authority, target = parts.groups()
+        place = self._place(scheme, authority, private, tls)
+        if not target.startswith("/"):
+            target = "/" + target
         head, length = _head(method, place.prefix + target, place.host, headers, body)
-        exchange: Exchange | None = None
-        try:
-            async with nullcontext() if streamed else asyncio.timeout(self._total_timeout):
-                with span("upstream", outward=True) as waiting:
-                    exchange = await self._pool.take(place.origin)
-                    answer = await exchange.ask(method, head, body, length)
-                    if waiting is not None:
-                        waiting.set_attribute("http.request.method", method)
-                        waiting.set_attribute("http.response.status_code", answer.status)
-                await answer.begin()
-                yield answer
-        except NoAnswer as error:
-            raise Unreachable(str(error)) from None
-        except TimeoutError:
-            given_up = exchange.given_up("TimeoutError") if exchange else NoAnswer("TimeoutError")
-            raise Unreachable(str(given_up)) if isinstance(given_up, NoAnswer) else given_up from None
-        finally:
-            if exchange is not None:
-                self._pool.give_back(place.origin, exchange)
+        return Asking(self._pool, place.origin, method, head, body, length)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -258,7 +311,7 @@ def _head(
     method: str, target: str, host: str, headers: Sequence[tuple[str, str]], body: AsyncIterator[bytes] | bytes | None
 ) -> tuple[bytes, int | None]:
     """A request's head, and the length that it declares of a streamed body."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
     length: int | None = None
     if body is None or isinstance(body, bytes):
         if body or method in _HAS_BODY:

@@ -8,22 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from urllib.parse import urlsplit
 
-from broker.audit import quota
 from broker.audit.events import AuditTarget, Event, Fields
 from broker.audit.log import GuardMoved
-from broker.audit.quota import Exhausted, Quota
+from broker.audit.quota import Exhausted
 from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Unavailable
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
-from broker.credentials.cooldown import cooldown_id
 from broker.formats import ids
 from broker.grants.policy import Denied, Grant, Mode, refuse_call
 from broker.identity.principal import Workload
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
-from broker.leases.snapshot import SealedKey, SnapshotCache
+from broker.leases.snapshot import SnapshotCache
 from broker.parts import Parts
 from broker.providers.catalog import UnknownProvider
 from broker.providers.definition import Definition
@@ -31,6 +28,7 @@ from broker.proxy.implicit import Implicit
 from broker.proxy.in_flight import InFlightCall
 from broker.proxy.naming import names
 from broker.proxy.path import PathRefused, judged
+from broker.proxy.plan import Plans, Way
 from broker.proxy.retry import Attempt, backoff
 from broker.proxy.use import (
     AUTHORIZE_USE,
@@ -81,6 +79,7 @@ class Authorizer:
         self._audit, self._catalog, self._clock = parts.audit, parts.catalog, parts.clock
         self._leasing, self._snapshots = leasing, snapshots
         self._implicit = Implicit(leasing, parts.clock)
+        self.plans = Plans(parts.catalog, leasing)
 
     async def admitted(self, call: ProxiedCall) -> Lease:
         """The lease under which a call is made, once its path and query are judged.
@@ -172,55 +171,47 @@ class Authorizer:
                 raise
 
     async def _authorize(self, in_flight: InFlightCall, call: ProxiedCall, lease: Lease, *, fall_back: bool) -> Use:
-        definition = self._catalog.get(lease.provider)
         for _ in range(_TRIES):
             since = time.monotonic()
             lease, snapshot = await self._leasing.snapshot_of(lease)
             if call.provider != lease.provider or call.organization not in {snapshot.slug, lease.organization_id}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
-            grant, key = snapshot.grant(lease.grant_id), snapshot.key
-            fallback = snapshot.keys.fallback
-            if fall_back and fallback is not None:
-                key, fallback = fallback, None
-            assert grant is not None
-            assert key is not None
-            if denied := _refused(grant, call):
+            plan = self.plans.of(lease, snapshot)
+            if denied := _refused(plan.grant, call):
                 raise LeaseDenied(denied)
-            event = Event.about(
-                lease,
-                "use.authorized",
-                call.actor(lease.workload_id, snapshot.workload_name),
-                self._clock(),
-                use=ids.new(ids.UseId),
-                version=key.number,
-                mode=Mode.USE,
-                request=call.id,
-                target=self._target(definition, key, call),
-            )
-            guards = self._leasing.guards_of(lease, snapshot)
-            in_flight.depends_on(lease, key.number, guards, since)
-            quotas, taken = _quotas(grant, key, definition), _uses_of(grant)
+            way, fallback = plan.usual, plan.fallback
+            if fall_back and fallback is not None:
+                way, fallback = fallback, None
+            fields: Fields = {
+                **plan.fields,
+                "use": ids.new(ids.UseId),
+                "version": way.key.number,
+                "request": call.id,
+                "target": self._target(way, call),
+            }
+            actor = call.actor(lease.workload_id, snapshot.workload_name)
+            event = Event(kind="use.authorized", time=self._clock(), actor=actor, **fields)
+            in_flight.depends_on(lease, way.key.number, plan.guards, since)
             try:
                 await self._audit.append(
                     event,
-                    guards,
+                    plan.guards,
                     [(AUTHORIZE_USE, use_row(event))],
-                    quotas=quotas,
-                    abandoned=partial(self._not_forwarded, event, taken),
+                    quotas=plan.quotas,
+                    abandoned=partial(self._not_forwarded, event, plan.taken),
                 )
             except GuardMoved:
                 lease = await self._leasing.find(lease.id)
                 await self._snapshots.get(lease.target, fresh=True)
                 continue
             except Exhausted as exhausted:
-                raise _used_up(exhausted, grant, definition) from None
-            return Use(event, definition, key, fallback, taken, grant.retries and definition.retry.retries)
+                raise _used_up(exhausted, plan.grant, plan.definition) from None
+            return Use(event, plan, way, fallback is not None)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
-    def _target(self, definition: Definition, key: SealedKey, call: ProxiedCall) -> AuditTarget:
-        base = urlsplit(definition.url(key.variables))
+    def _target(self, way: Way, call: ProxiedCall) -> AuditTarget:
         plain, other = names(call.query, self._catalog.could_be_key)
-        return AuditTarget(base.hostname or "", call.method, base.path + call.path or "/", plain, other)
+        return AuditTarget(way.host, call.method, way.path + call.path or "/", plain, other)
 
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
@@ -252,21 +243,6 @@ def _refused(grant: Grant, call: ProxiedCall) -> Denied | None:
     if Mode.USE not in grant.modes:
         return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
     return refuse_call(grant, call)
-
-
-def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]:
-    """What a use takes from: the upstream's patience, and the grant's rate and number of uses."""
-    quotas: list[Quota] = [quota.Cooldown(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
-    if grant.rate is not None:
-        quotas.append(quota.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
-    if grant.max_uses is not None:
-        quotas.append(quota.Total(_uses_of(grant), grant.max_uses))
-    return quotas
-
-
-def _uses_of(grant: Grant) -> str:
-    """The id of the grant's number of uses; "" if it has none."""
-    return f"{grant.id}/uses" if grant.max_uses is not None else ""
 
 
 def _used_up(exhausted: Exhausted, grant: Grant, definition: Definition) -> BrokerError:

@@ -23,27 +23,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 
 from broker.proxy import retry
 from broker.proxy.authorize import Authorizer
-from broker.proxy.forward import Answer, Forwarder, UpstreamUnreachable
+from broker.proxy.forward import Forwarder, UpstreamUnreachable
 from broker.proxy.in_flight import InFlightCall, InFlightCalls
-from broker.proxy.use import ProxiedCall, Use
+from broker.proxy.use import Job, ProxiedCall, Use
 
 
 class Proxy:
     """Forwards calls under a lease."""
 
     def __init__(self, authorizer: Authorizer, forwarder: Forwarder, in_flight: InFlightCalls) -> None:
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._forwarder = forwarder
         self._in_flight = in_flight
 
-    @asynccontextmanager
-    async def call(self, call: ProxiedCall) -> AsyncIterator[Answer]:
-        """Forward one call; the answer streams while the context is open.
+    async def call(self, call: ProxiedCall, job: Job) -> None:
+        """Forward one call, and hand its answer over to the job as it comes.
 
         ``call.tries`` counts how often it was sent, also if this raises.
 
@@ -52,23 +50,21 @@ class Proxy:
             UpstreamRateLimited: refused before the key was opened; recorded if the lease is known.
             UpstreamUnreachable, UpstreamUntrusted, UpstreamUnreadable, TookTooLong, TooLarge: the key was used.
         """
-        lease = await self._authorizer.admitted(call)  # (3), (4)
-        async with self._in_flight.enter(lease) as in_flight:  # (5)
+        lease = await self.authorizer.admitted(call)  # (3), (4)
+        with self._in_flight.enter(lease) as in_flight:  # (5)
             small = await self._small_body(in_flight, call)
             attempt = retry.FIRST
             while True:
-                use = await self._authorizer.authorized(in_flight, call, attempt)  # (7)-(9)
-                step: retry.Step | None = None
+                use = await self.authorizer.authorized(in_flight, call, attempt)  # (7)-(9)
+                decide = partial(_next_step, attempt=attempt, call=call, use=use)  # (15)
                 try:
-                    async with self._forwarder.forwarded(in_flight, use, call, small) as answer:  # (10)-(14), (16)
-                        step = _next_step(answer, attempt, call, use)  # (15)
-                        if isinstance(step, retry.HandOver):
-                            yield answer
-                            return
+                    step = await self._forwarder.forward(in_flight, use, call, small, decide, job)  # (10)-(14), (16)
                 except UpstreamUnreachable:
-                    step = step or _next_step(None, attempt, call, use)
+                    step = retry.HandOver() if job.started else decide(None)
                     if isinstance(step, retry.HandOver):
                         raise
+                if isinstance(step, retry.HandOver):
+                    return
                 attempt = attempt.after(step)
                 await asyncio.sleep(step.wait)
 
@@ -78,14 +74,14 @@ class Proxy:
             return None
         # call (6) a small body is read first
         if call.body.length:  # it may be long in coming, and all the while its lease may end
-            await self._authorizer.expect(in_flight, call)
+            await self.authorizer.expect(in_flight, call)
         return await call.body.whole(in_flight.moves)
 
 
-def _next_step(answer: Answer | None, attempt: retry.Attempt, call: ProxiedCall, use: Use) -> retry.Step:
+def _next_step(answer: retry.Answered | None, *, attempt: retry.Attempt, call: ProxiedCall, use: Use) -> retry.Step:
     return retry.next_step(
         answer,
         attempt,
-        lambda: use.retries and call.is_repeatable(),
-        fallback=use.fallback is not None and call.body.is_small,
+        lambda: use.plan.retries and call.is_repeatable(),
+        fallback=use.falls_back and call.body.is_small,
     )

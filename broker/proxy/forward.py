@@ -5,10 +5,8 @@ The key is opened, injected and sent, the answer masked, the outcome recorded.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -22,17 +20,15 @@ from broker.leases.opening import Opening
 from broker.parts import Parts
 from broker.providers.retry_after import asked_of, pause_of
 from broker.proxy.in_flight import InFlightCall
-from broker.proxy.redact import Redactor
+from broker.proxy.passing import Passing
 from broker.proxy.request_headers import Headers, request_headers, target
 from broker.proxy.response_headers import Addresses, request_id, response_headers
-from broker.proxy.use import COMPLETE_USE, ProxiedCall, Use, completed, given_back
-from broker.proxy.wide import WideText, is_declared
+from broker.proxy.retry import HandOver, Step
+from broker.proxy.use import COMPLETE_USE, Job, ProxiedCall, Use, completed, given_back
 from broker.wire.client import Answer as Received
 from broker.wire.client import BrokenOff, Unreadable
 
 _log = structlog.get_logger()
-
-_WIDE = "UTF-16 or the like"
 
 
 class UpstreamUnreachable(Unavailable):
@@ -62,25 +58,14 @@ class UpstreamUnreadable(Unavailable):
     title = "The upstream's answer can't be read"
 
 
-class UpstreamEncoding(Unavailable):
-    """The answer is in a form in which an echoed key could not be seen."""
-
-    status = 502
-    code = "upstream_encoding"
-    title = "The upstream's answer can't be handed on"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The upstream's answer on its way back.
+class Answer(NamedTuple):
+    """What the upstream's answer says about trying again.
 
     ``asked`` is the seconds for which it wants no more calls, and None if the answer isn't about its rate.
     ``bad_key`` says that it is the answer to a key that the upstream refuses.
     """
 
     status: int
-    headers: Headers
-    body: AsyncIterator[bytes]
     asked: float | None
     bad_key: bool
 
@@ -92,20 +77,34 @@ class Forwarder:
         self._audit, self._outbound, self._clock = parts.audit, parts.outbound, parts.clock
         self._opening = opening
 
-    @asynccontextmanager
-    async def forwarded(
-        self, in_flight: InFlightCall, use: Use, call: ProxiedCall, small: bytes | None
-    ) -> AsyncIterator[Answer]:
-        """One try: the key is opened, injected and sent.
+    async def forward(
+        self,
+        in_flight: InFlightCall,
+        use: Use,
+        call: ProxiedCall,
+        small: bytes | None,
+        decide: Callable[[Answer], Step],
+        job: Job,
+    ) -> Step:
+        """One try: the key is opened, injected and sent, and the outcome recorded at the end.
 
-        The outcome is recorded when the context closes.
+        Args:
+            in_flight: the call under way.
+            use: on the record, and what comes of it.
+            call: as the job asked for it.
+            small: its body if it was read already.
+            decide: whether the answer is handed over, or the call made again.
+            job: who is handed it.
+
+        Returns:
+            What was decided.  If it was to hand over, that is done.
         """
         try:
             # call (10) the key, whose use is on the record by now
-            key = await self._opening.open(use.key, in_flight.lease.target)
+            key = await self._opening.open(use.way.key, in_flight.lease.target)
             use.opened = True
             placement = use.definition.place(key)
-            base = use.definition.url(use.key.variables)
+            base, host = use.way.base, use.definition.host
             headers = request_headers(call.headers, use.definition.required_headers.items(), placement)
             if small is None and call.body.length is not None:
                 headers.append(("Content-Length", str(call.body.length)))
@@ -113,17 +112,24 @@ class Forwarder:
             await in_flight.gate()
             # call (12) to the upstream
             call.tries.count += 1
-            async with self._outbound.call(
+            async with self._outbound.unlimited(
                 call.method,
                 target(base, call.path, call.raw_query, placement),
                 headers=headers,
                 body=_metered(call.body.chunks, in_flight, use) if small is None else small or None,
-                private=use.definition.host.private,
-                tls=use.definition.host.tls,
-                streamed=True,
+                private=host.private,
+                tls=host.tls,
             ) as response:
-                addresses = Addresses(base, call.proxy_url, base + call.path)
-                yield await self._handed_back(response, key.reveal(), addresses, in_flight, use)
+                passing = Passing(response, key.reveal(), in_flight, use)
+                masked = passing.headers()
+                self._note(use, response, masked)
+                first = await passing.first()
+                step = decide(Answer(response.status, use.asked, use.refused))  # (15)
+                if isinstance(step, HandOver):
+                    addresses = Addresses(base, call.proxy_url, base + call.path)
+                    await job.start(response.status, response_headers(masked, addresses, response.status))
+                    await _hand_over(first, passing, job)
+                return step
         except (Unreachable, Unreadable) as error:
             raise _failed(error, in_flight, use) from None
         except BrokerError as error:
@@ -134,24 +140,6 @@ class Forwarder:
             raise
         finally:
             self._complete(use)
-
-    async def _handed_back(
-        self, response: Received, key: bytes, addresses: Addresses, in_flight: InFlightCall, use: Use
-    ) -> Answer:
-        """What the job gets of an answer: it is masked.
-
-        If an echoed key could not be seen in it, the job gets nothing of it.
-        """
-        redactor = Redactor(key)
-        masked = redactor.headers(response.headers.items())
-        self._note(use, response, masked)
-        if not response.bodiless and (response.coded or is_declared(response.headers.items())):
-            raise _unseen(use, "an encoding that was not asked for" if response.coded else _WIDE)
-        passing = _passing(response, redactor, WideText(key), in_flight, use)
-        if not response.bodiless and response.headers.get("Content-Length", "0") != "0":
-            passing = _again(await _first(passing), passing)  # the body is there, and may be withheld whole
-        returned = response_headers(masked, addresses, response.status)
-        return Answer(response.status, returned, passing, use.asked, use.refused)
 
     def _note(self, use: Use, response: Received, masked: Headers) -> None:
         use.status = response.status
@@ -169,13 +157,13 @@ class Forwarder:
         event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
         writes: list[Write] = [(COMPLETE_USE, {"use": event.use, "at": now, "answer": use.status})]
         if not use.opened:
-            writes += given_back(use.taken)
+            writes += given_back(use.plan.taken)
         if use.pause:
             until = now + int(use.pause * 1000)
             pause = cooldown_statement(self._audit.dialect)
-            writes.append((pause, {"quota": cooldown_id(use.key.credential), "number": until}))
+            writes.append((pause, {"quota": cooldown_id(use.way.key.credential), "number": until}))
         if use.refused:
-            writes.append((SUSPECT, suspicion(use.key.credential, use.key.number, now)))
+            writes.append((SUSPECT, suspicion(use.way.key.credential, use.way.key.number, now)))
         if not self._audit.post(event, writes):
             # The use itself is on the record; the worker closes it as unknown.
             _log.warning("use.outcome_not_recorded", use=event.use)
@@ -189,51 +177,13 @@ async def _metered(chunks: AsyncIterator[bytes], in_flight: InFlightCall, use: U
         yield chunk
 
 
-async def _passing(
-    response: Received, redactor: Redactor, wide: WideText, in_flight: InFlightCall, use: Use
-) -> AsyncIterator[bytes]:
-    async for chunk in response.chunks():
-        use.received += len(chunk)
-        in_flight.passed(use.received)
-        if wide.seen(chunk):
-            raise _unseen(use, _WIDE)
-        for number, masked in enumerate(redactor.parts(chunk)):
-            if number:
-                await asyncio.sleep(0)
-            await in_flight.gate()
-            if masked:
-                yield masked
-    if rest := redactor.flush():
-        await in_flight.gate()
-        yield rest
-    if redactor.found:
-        use.reason = "key_echoed"
-
-
-async def _first(passing: AsyncIterator[bytes]) -> bytes | Exception:
-    """The first part of a body, or how it broke off.
-
-    Once an answer has begun, that is not "no answer".
-    """
-    try:
-        return await anext(passing, b"")
-    except (Unreadable, OSError) as broken:
-        return broken
-
-
-async def _again(first: bytes | Exception, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _hand_over(first: bytes | Exception | None, passing: Passing, job: Job) -> None:
     if isinstance(first, Exception):
         raise first
-    if first:
-        yield first
-    async for chunk in rest:
-        yield chunk
-
-
-def _unseen(use: Use, form: str) -> UpstreamEncoding:
-    return UpstreamEncoding(
-        f"{use.definition.title} answered in {form}, in which an echoed key could not be seen; the answer was withheld."
-    )
+    part = first or await passing.part()
+    while part is not None:
+        await job.write(part)
+        part = await passing.part()
 
 
 def _failed(error: Unreachable | Unreadable, in_flight: InFlightCall, use: Use) -> BrokerError:

@@ -17,8 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -83,16 +82,45 @@ class CallLimits:
 
 
 class InFlightCall:
-    """One call under way: what it relies on, and whether it may still pass bytes."""
+    """One call under way: what it relies on, and whether it may still pass bytes.
 
-    def __init__(self, calls: InFlightCalls, lease: Lease, timeout: asyncio.Timeout) -> None:
+    It is under way while its context is open.  The task that opened it is the one that a cut ends.
+    """
+
+    __slots__ = (
+        "_calls", "_cancelled_before", "_cutting", "_lease", "_struck", "_task",
+        "began", "confirmed", "guards", "moved", "over", "version",
+    )  # fmt: skip
+
+    def __init__(self, calls: InFlightCalls, lease: Lease) -> None:
         self._calls = calls
-        self._timeout = timeout
         self._lease = lease
+        self._task: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Handle | None = None
+        self._struck = False
         self.guards: Mapping[str, int] = {}
         self.version = 0
         self.over: BrokerError | None = None
-        self.confirmed = self.moved = time.monotonic()
+        self.began = self.confirmed = self.moved = time.monotonic()
+
+    def __enter__(self) -> InFlightCall:
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancelled_before = task.cancelling()
+        # call (5) from here on it can be cut
+        self._calls.entered(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._calls.left(self)
+        task, self._task = self._task, None
+        if self._cutting is None:
+            return
+        self._cutting.cancel()
+        if self._struck and task is not None and task.uncancel() <= self._cancelled_before:
+            assert self.over is not None
+            if kind is asyncio.CancelledError:
+                raise self.over from None
 
     @property
     def lease(self) -> Lease:
@@ -113,9 +141,14 @@ class InFlightCall:
 
     def cut(self, reason: BrokerError) -> None:
         """End the call now, wherever it waits."""
-        if self.over is None and not self._timeout.expired():
+        if self.over is None and self._task is not None:
             self.over = reason
-            self._timeout.reschedule(0)
+            # Not at once: it may be the call's own task that finds out.
+            self._cutting = asyncio.get_running_loop().call_soon(self._strike, self._task)
+
+    def _strike(self, task: asyncio.Task[None]) -> None:
+        self._struck = True
+        task.cancel()
 
     async def gate(self) -> None:
         """Pass before every byte; raises the reason once the call was cut."""
@@ -140,7 +173,9 @@ class InFlightCalls:
         self._db, self._clock = parts.db, parts.clock
         self._leasing, self._snapshots = leasing, snapshots
         self.limits = limits
-        self._open: set[InFlightCall] = set()
+        # In the order in which they began, so one timer, for the oldest, does for all.
+        self._open: dict[InFlightCall, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self.of_workload: Counter[WorkloadId] = Counter()
         self._wake = asyncio.Event()
         self._stopped = False
@@ -152,9 +187,8 @@ class InFlightCalls:
     def __iter__(self) -> Iterator[InFlightCall]:
         return iter(self._open)
 
-    @asynccontextmanager
-    async def enter(self, lease: Lease) -> AsyncIterator[InFlightCall]:
-        """A call under this lease, for as long as the context is open.
+    def enter(self, lease: Lease) -> InFlightCall:
+        """A call under this lease, for as long as its context is open.
 
         Raises:
             TooManyCalls: before the call is entered.
@@ -164,26 +198,35 @@ class InFlightCalls:
             raise BrokerEnding(_ENDING, retry_after=1)
         if len(self._open) >= self.limits.calls:
             raise TooManyCalls("This broker has as many calls under way as it may; try again.", retry_after=1)
-        if self.of_workload[lease.workload_id] >= max(1, int(self.limits.calls * self.limits.share)):
+        if self.of_workload.get(lease.workload_id, 0) >= max(1, int(self.limits.calls * self.limits.share)):
             raise TooManyCalls("This workload has as many calls under way as it may; let some end.", retry_after=1)
-        call: InFlightCall | None = None
-        try:
-            async with asyncio.timeout(self.limits.seconds) as timeout:
-                # call (5) from here on it can be cut
-                call = InFlightCall(self, lease, timeout)
-                self._open.add(call)
-                self.of_workload[lease.workload_id] += 1
-                try:
-                    yield call
-                finally:
-                    self._open.discard(call)
-                    self.of_workload[lease.workload_id] -= 1
-                    if not self.of_workload[lease.workload_id]:
-                        del self.of_workload[lease.workload_id]
-        except TimeoutError:
-            if call is not None and call.over is not None:
-                raise call.over from None
-            raise TookTooLong(f"A call may take {self.limits.seconds:g} seconds; ask for less at once.") from None
+        return InFlightCall(self, lease)
+
+    def entered(self, call: InFlightCall) -> None:
+        """Count a call, and limit its time."""
+        workload = call.lease.workload_id
+        self._open[call] = None
+        self.of_workload[workload] = self.of_workload.get(workload, 0) + 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.limits.seconds, self._end_overdue)
+
+    def left(self, call: InFlightCall) -> None:
+        """Count a call no more."""
+        workload = call.lease.workload_id
+        del self._open[call]
+        if self.of_workload[workload] > 1:
+            self.of_workload[workload] -= 1
+        else:
+            del self.of_workload[workload]
+
+    def _end_overdue(self) -> None:
+        now, self._timer = time.monotonic(), None
+        for call in self._open:
+            seconds = call.began + self.limits.seconds - now
+            if seconds > 0:
+                self._timer = asyncio.get_running_loop().call_later(seconds, self._end_overdue)
+                return
+            call.cut(TookTooLong(f"A call may take {self.limits.seconds:g} seconds; ask for less at once."))
 
     async def drained(self, *cut: str) -> None:
         """Return once no call that relies on one of these ids can pass a byte, on any replica.
@@ -218,6 +261,8 @@ class InFlightCalls:
         """Let :meth:`watch` end once its present comparison is done."""
         self._stopped = True
         self._wake.set()
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def watch(self) -> None:
         """Keep comparing until stopped."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from urllib.parse import quote_plus, unquote
 
 from broker.base.errors import Invalid
@@ -43,6 +44,8 @@ _OURS = frozenset(
     }
 )
 _NEVER_SENT = HOP_BY_HOP | _OURS
+# By far the most of what passes.
+_USUAL = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 _CARRIED = re.compile(r"[^\r\n\0\ud800-\udfff]*")
 _OURS_BY_PREFIX = ("x-forwarded-", "x-broker-", "proxy-")
 # From these headers some frameworks and gateways take another method or address than the judged one.
@@ -54,6 +57,8 @@ _REWRITES = re.compile(
 )
 _NO_SEPARATOR = re.compile("[^a-z0-9-]")
 
+_REMEMBERED_MAX = 64  # characters of a name; longer ones are rare, and could be many
+
 Headers = list[tuple[str, str]]
 
 
@@ -62,7 +67,14 @@ def alias(name: str) -> str:
 
     These differ in case, in percent-encoding, and in the sign that stands for a dash.
     """
+    return _remembered(name) if len(name) <= _REMEMBERED_MAX else _alias(name)
+
+
+def _alias(name: str) -> str:
     return _NO_SEPARATOR.sub("-", (unquote(name) if "%" in name else name).lower())
+
+
+_remembered = lru_cache(maxsize=2_048)(_alias)
 
 
 def tokens(connection: str) -> set[str]:
@@ -98,6 +110,8 @@ def request_headers(
 
 
 def _stays_here(aliased: str) -> bool:
+    if aliased in _USUAL:
+        return False
     return aliased in _NEVER_SENT or aliased.startswith(_OURS_BY_PREFIX) or _REWRITES.fullmatch(aliased) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from broker.providers.answers import keepable
@@ -69,8 +69,7 @@ _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _RENAMED = {"x-request-id": "X-Upstream-Request-Id"}
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(NamedTuple):
     """The upstream's base URL, the proxy's in its place, and the URL that was asked."""
 
     base: str
@@ -132,8 +131,8 @@ def request_id(masked: Iterable[tuple[str, str]]) -> str:
 
     It is empty if the upstream gives none that can be kept.
     """
-    given = {name.lower(): value for name, value in masked}
-    return next((kept for name in _REQUEST_IDS if (kept := keepable(given.get(name, "")))), "")
+    given = {lower: value for name, value in masked if (lower := name.lower()) in _REQUEST_IDS}
+    return next((kept for name in _REQUEST_IDS if (kept := keepable(given.get(name, "")))), "") if given else ""
 
 
 def _stays_behind(aliased: str) -> bool:

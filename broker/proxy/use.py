@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 from sqlalchemy import bindparam, insert, update
@@ -17,10 +18,10 @@ from broker.base.db import table
 from broker.formats import ids
 from broker.formats.ids import Reference, RequestId
 from broker.identity.principal import Workload
-from broker.leases.snapshot import SealedKey
 from broker.leases.tables import UseRow
 from broker.providers.definition import Definition
 from broker.proxy import retry
+from broker.proxy.plan import Plan, Way
 
 # One that is read whole goes out in one piece, and lets an idempotent call be tried again.
 READ_WHOLE_MAX = 65_536
@@ -74,8 +75,7 @@ class Tries:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProxiedCall:
+class ProxiedCall(NamedTuple):
     """The call that a job asks for, and who asks.
 
     ``path`` and ``raw_query`` are as received, still encoded, and are sent as they are: the path empty if the base URL
@@ -96,8 +96,8 @@ class ProxiedCall:
     body: Body
     proxy_url: str
     id: RequestId
-    once: bool = False
-    tries: Tries = field(default_factory=Tries)
+    once: bool
+    tries: Tries
 
     @property
     def query(self) -> str:
@@ -118,22 +118,36 @@ class ProxiedCall:
         return retry.is_repeatable(self.method, (name for name, _ in self.headers))
 
 
+class Job(Protocol):
+    """Who asked for a call, and is handed the answer."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the answer has begun."""
+        ...
+
+    async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Begin the answer."""
+        ...
+
+    async def write(self, part: bytes) -> None:
+        """Hand over the next part of its body; this waits while the job takes it slowly."""
+        ...
+
+
 @dataclass(slots=True)
 class Use:
     """A use that is on the record, and what comes of it.
 
-    ``fallback`` is the previous key, if a rotation's grace window still holds it.  ``taken`` is the number of uses that
-    this one was taken from, "" if the grant has none.  ``opened`` says that the use can't be given back.  ``retries``
-    says whether grant and provider let a call be tried again.  ``asked`` is for how many seconds the upstream wants no
-    more calls, None if its answer isn't about its rate.  Nobody calls it for ``pause`` of them.
+    It goes the ``way``; ``falls_back`` says that there is another one, of the previous key.  ``opened`` says that the
+    use can't be given back.  ``asked`` is for how many seconds the upstream wants no more calls, None if its answer
+    isn't about its rate.  Nobody calls it for ``pause`` of them.
     """
 
     authorized: Event
-    definition: Definition
-    key: SealedKey
-    fallback: SealedKey | None
-    taken: str = ""
-    retries: bool = True
+    plan: Plan
+    way: Way
+    falls_back: bool
     opened: bool = False
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -143,6 +157,11 @@ class Use:
     asked: float | None = None
     pause: float = 0.0
     reason: str = ""
+
+    @property
+    def definition(self) -> Definition:
+        """The upstream's."""
+        return self.plan.definition
 
     @property
     def refused(self) -> bool:

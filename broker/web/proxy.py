@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -22,8 +23,8 @@ from broker.web.services import Services
 ROUTE = "/proxy/{organization}/{provider}/{path}"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
-# If a call has ended sooner, cancelling it saves nothing.
-_NOTICED_AFTER_S = 0.05
+# If a call has ended sooner, cancelling it saves nothing; to watch for it would cost each call of a busy broker a task.
+_NOTICED_AFTER_S = 0.2
 # Statuses of the broker's own problems, and of the parts that it relies on. An upstream's problems are 502 and 504.
 _OWN_FAULTS = frozenset({500, 503})
 # How often the job's call was sent: an answer to a second try may tell of the first (RFC 9110 §9.2.2).
@@ -49,6 +50,7 @@ class Forwarding:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._young = _Young()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -56,16 +58,13 @@ class Forwarding:
         headers = _headers(scope)
         given = {name.lower(): value for name, value in headers}
         job = _JobSide(receive, _declared(given))
-        reply = _Reply(send)
         tries = Tries()
-        leaving = asyncio.get_running_loop().call_later(_NOTICED_AFTER_S, job.watch)
+        reply = _Reply(send, tries)
+        self._young.add(job)
         try:
             call = await self._understood(scope, headers, given, job, tries)
             scope[ESTABLISHED] = True
-            async with self._services.proxy.call(call) as answer:
-                await reply.start(answer.status, [*answer.headers, (_TRIES, str(tries.count))])
-                async for chunk in answer.body:
-                    await reply.write(chunk)
+            await self._services.proxy.call(call, reply)
             await reply.end()
         except asyncio.CancelledError:
             if not job.left:
@@ -84,7 +83,6 @@ class Forwarding:
                 problem.headers[_TRIES] = str(tries.count)
             await problem(scope, receive, send)
         finally:
-            leaving.cancel()
             job.stop_watching()
 
     async def _understood(
@@ -109,7 +107,7 @@ class Forwarding:
             body=Body(job.declared, job.chunks()),
             proxy_url=f"{self._services.options.public_url}/proxy/{organization}/{provider}",
             id=scope["request_id"],
-            once=_once(headers),
+            once="x-broker-retry" in given and _once(headers),
             tries=tries,
             caller=await self._caller(given, provider),
         )
@@ -203,13 +201,13 @@ class _JobSide:
 
     def __init__(self, receive: Receive, declared: int | None) -> None:
         self._receive = receive
-        self._read = asyncio.Event()
+        self._read: asyncio.Event | None = None  # once the body is, if somebody waits for that
+        self._whole = declared == 0
+        self._over = False
         self._task = _this_task()
         self._watching: asyncio.Task[None] | None = None
         self.declared = declared
         self.left = False
-        if declared == 0:
-            self._read.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body; the call is cancelled if the job leaves within it."""
@@ -223,19 +221,25 @@ class _JobSide:
             if chunk := message.get("body", b""):
                 yield chunk
             more = message.get("more_body", False)
-        self._read.set()
+        self._whole = True
+        if self._read is not None:
+            self._read.set()
 
     def watch(self) -> None:
         """From now on, cancel the call when the job leaves."""
-        self._watching = asyncio.create_task(self._leaves())
+        if not self._over:
+            self._watching = asyncio.create_task(self._leaves())
 
     def stop_watching(self) -> None:
         """Note that the call has ended, so that the job's leaving cancels nothing."""
+        self._over = True
         if self._watching is not None:
             self._watching.cancel()
 
     async def _leaves(self) -> None:
-        await self._read.wait()
+        if not self._whole:
+            self._read = asyncio.Event()
+            await self._read.wait()
         message: Message = {"type": "http.request"}
         while message["type"] != "http.disconnect":
             message = await self._receive()
@@ -246,21 +250,48 @@ class _JobSide:
         self._task.cancel()
 
 
+class _Young:
+    """Calls that have just begun.
+
+    The job of one that still runs after a while is watched from then on.  One timer does for all.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[tuple[float, _JobSide]] = deque()
+
+    def add(self, job: _JobSide) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._jobs:
+            loop.call_later(_NOTICED_AFTER_S, self._watch, loop)
+        self._jobs.append((loop.time() + _NOTICED_AFTER_S, job))
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._jobs and self._jobs[0][0] <= now:
+            self._jobs.popleft()[1].watch()
+        if self._jobs:
+            loop.call_at(self._jobs[0][0], self._watch, loop)
+
+
 class _Reply:
     """The answer to the job, sent by ASGI."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, tries: Tries) -> None:
         self._send = send
+        self._tries = tries
         self.started = False
         self._left = -1
         self._ended = False
 
-    async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
+    async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         raw = [(name.lower().encode("ascii"), value.encode("utf-8", "surrogateescape")) for name, value in headers]
-        if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in raw):
+        told = dict(raw)
+        if told.get(b"content-type", b"").startswith(b"text/event-stream"):
             raw.append((b"x-accel-buffering", b"no"))  # nginx before the broker would hold events back
+        raw.append((b"x-broker-tries", b"%d" % self._tries.count))
         self.started = True
-        self._left = next((int(value) for name, value in raw if name == b"content-length" and value.isdigit()), -1)
+        length = told.get(b"content-length", b"")
+        self._left = int(length) if length.isdigit() else -1
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, chunk: bytes) -> None:

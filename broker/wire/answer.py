@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.wire.codings import layers
 from broker.wire.framing import (
@@ -32,8 +31,7 @@ _CONCERNS_US: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """One answer's head; ``body`` is None if there is none.
 
     ``transfer`` and ``content`` are the codings of the body beside ``chunked``, in the order in which they were
@@ -73,7 +71,7 @@ def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
         Malformed, TooMuch: it can't be read.
     """
     first, *lines = _LINE_END.split(data)
-    if any(line[:1] in {b" ", b"\t"} for line in lines):
+    if b"\n " in data or b"\n\t" in data:
         lines = unfolded(lines)
     status_line = _STATUS_LINE.fullmatch(first)
     if status_line is None:
@@ -99,8 +97,8 @@ def read_head(data: bytes, method: bytes, bounds: Bounds) -> Head:
         status,
         _with_one_length(fields, [] if transfer else lengths) if b"content-length" in told else fields,
         framing,
-        [coding for coding in layers(transfer) if coding != b"chunked"],
-        layers(_members(told, b"content-encoding")),
+        [coding for coding in layers(transfer) if coding != b"chunked"] if transfer else [],
+        layers(_members(told, b"content-encoding")) if b"content-encoding" in told else [],
         keep_alive=not ends and not (transfer and lengths),
         kept=_kept(_members(told, b"keep-alive")),
     )

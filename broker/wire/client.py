@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, cast
 
 from multidict import CIMultiDict
@@ -43,40 +43,45 @@ class Answer:
     that are left on the body.
     """
 
-    __slots__ = ("_decoded", "_exchange", "_first", "coded", "headers", "status")
+    __slots__ = ("_decoder", "_exchange", "_first", "_pieces", "coded", "headers", "status")
 
     def __init__(self, exchange: Exchange, head: Head) -> None:
         self._exchange = exchange
         self.status = head.status
         codings = [*head.content, *head.transfer]
         self.coded = b"" if decodable(codings) else b", ".join(codings)
-        decoder = Decoder(codings) if codings and not self.coded else None
-        self._decoded = self._through(decoder) if decoder else None
-        self._first = b""
-        fields = identity(head.fields) if decoder else head.fields
+        self._decoder = Decoder(codings) if codings and not self.coded else None
+        self._pieces: Iterator[bytes] = iter(())
+        self._first: bytes | None = None
+        fields = identity(head.fields) if self._decoder else head.fields
         # Bytes that are not UTF-8 come out as what str.encode takes back.
-        self.headers = CIMultiDict((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields)
+        self.headers = CIMultiDict(
+            [(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in fields]
+        )
 
     @property
     def bodiless(self) -> bool:
         """Whether no body comes, whatever the fields say."""
         return self._exchange.bodiless
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decoded if it can be.
+    async def part(self) -> bytes | None:
+        """The next part of the body, decoded if it can be; None at its end.
 
         Raises:
             BrokenOff: it ended before its end.
             Unreadable: its framing or coding is broken, or it decodes to too much.
         """
-        if self._decoded is None:
-            while (part := await self._exchange.body()) is not None:
-                yield part
-            return
-        if self._first:
-            yield self._first
-        async for piece in self._decoded:
-            yield piece
+        if self._decoder is None:
+            return await self._exchange.body()
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await self._decoded(self._decoder)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes; raises as :meth:`part`."""
+        while (part := await self.part()) is not None:
+            yield part
 
     async def begin(self) -> None:
         """Decode the beginning of a coded body.
@@ -84,20 +89,22 @@ class Answer:
         So a body that isn't in its coding is found before it is handed on.
 
         Raises:
-            BrokenOff, Unreadable: as :meth:`chunks`.
+            BrokenOff, Unreadable: as :meth:`part`.
         """
-        if self._decoded is not None:
-            self._first = await anext(self._decoded, b"")
+        if self._decoder is not None:
+            self._first = await self._decoded(self._decoder)
 
-    async def _through(self, decoder: Decoder) -> AsyncIterator[bytes]:
+    async def _decoded(self, decoder: Decoder) -> bytes | None:
         try:
-            while (part := await self._exchange.body()) is not None:
-                for piece in decoder.feed(part):
-                    yield piece
-            if not self.bodiless:
-                decoder.finish()
+            while (piece := next(self._pieces, None)) is None:
+                if (part := await self._exchange.body()) is None:
+                    if not self.bodiless:
+                        decoder.finish()
+                    return None
+                self._pieces = decoder.feed(part)
         except Malformed as error:
             raise Unreadable(str(error)) from None
+        return piece
 
 
 class Exchange(asyncio.Protocol):

@@ -54,11 +54,14 @@ def fields_of(lines: Sequence[bytes], bounds: Bounds) -> list[Field]:
     found = []
     for line in lines:
         name, colon, value = line.partition(b":")
-        if not colon or TOKEN.fullmatch(name) is None:
+        if not (name and colon):
             raise Malformed("a field's name is not a token, or no colon follows it")
-        if _CONTROL.search(value) is not None:
-            raise Malformed("a field's value holds a control character")
         found.append((name, value.strip(b" \t")))
+    # All at once: what no name or value may hold, none of them put together may.
+    if found and TOKEN.fullmatch(b"".join([name for name, _ in found])) is None:
+        raise Malformed("a field's name is not a token, or no colon follows it")
+    if _CONTROL.search(b"".join([value for _, value in found])) is not None:
+        raise Malformed("a field's value holds a control character")
     return found
 
 

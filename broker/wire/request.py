@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from broker.wire.framing import (
@@ -39,8 +38,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """One request's head.
 
     ``fields`` have lower case names, ``sent`` those that were sent.  ``body`` is None if there is none.
@@ -98,7 +96,8 @@ def read_head(data: bytes, bounds: Bounds) -> Head:
         if name in _CONCERNS_US:
             told.setdefault(name, []).append(value)
     _check_host(told.get(b"host", []), version)
-    close = b"close" in [token.strip(b" \t").lower() for token in b",".join(told.get(b"connection", ())).split(b",")]
+    connection = b",".join(told.get(b"connection", ())).split(b",") if b"connection" in told else ()
+    close = b"close" in [token.strip(b" \t").lower() for token in connection]
     return Head(
         method,
         target,

@@ -98,7 +98,7 @@ def _by_wire() -> Call:
 
     @asynccontextmanager
     async def call(method: str, url: str, headers: list[tuple[str, str]]) -> AsyncIterator[Answered]:
-        async with outbound.call(method, url, headers=headers, private=True, streamed=True) as answer:
+        async with outbound.unlimited(method, url, headers=headers, private=True) as answer:
             fields = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
             yield answer.status, fields, answer.chunks()
 

@@ -62,7 +62,7 @@ async def test_an_upstream_that_gives_no_answer_is_a_502_and_recorded(
     lease = await leased(world)
     world.upstream.faults = Faults(outage=True, status=500)
     assert (await world.proxied(lease, "/facilities")).status_code == 500, "its own answers pass"
-    monkeypatch.setattr(Outbound, "call", _unreachable)
+    monkeypatch.setattr(Outbound, "unlimited", _unreachable)
     refused = await world.proxied(lease, "/facilities")
     assert (refused.status_code, refused.json()["code"]) == (502, "upstream_unreachable")
     assert (await world.events(kind="use.completed"))[-1]["core"]["outcome"]["status"] is None

@@ -165,8 +165,9 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
     return tls
 
 
-async def got(outbound: Outbound, url: str, **more: Any) -> bytes:
-    async with asyncio.timeout(20), outbound.call("GET", url, headers=[], private=True, **more) as answer:
+async def got(outbound: Outbound, url: str, *, limited: bool = True, **more: Any) -> bytes:
+    asking = outbound.call if limited else outbound.unlimited
+    async with asyncio.timeout(20), asking("GET", url, headers=[], private=True, **more) as answer:
         return b"".join([part async for part in answer.chunks()])
 
 
@@ -226,7 +227,7 @@ def test_one_that_is_given_up_at_any_point_leaves_nothing_and_harms_no_other(
             if fresh:
                 await outbound.close()
                 outbound = Outbound()
-            call = asyncio.create_task(got(outbound, f"{url}/given-up", streamed=bool(steps % 2)))
+            call = asyncio.create_task(got(outbound, f"{url}/given-up", limited=not steps % 2))
             for step in range(steps):
                 await asyncio.sleep(0.0005 if step % 4 == 3 else 0)
             call.cancel()
