@@ -192,7 +192,7 @@ async def test_a_call_without_a_lease_gets_one_where_the_grant_allows_it(either:
 
 
 async def test_the_purpose_that_is_used_most_keeps_its_lease_however_many_others_come(bench: Bench) -> None:
-    bench.world.services.proxy._authorizer._implicit._kept = Recent(2)
+    bench.world.services.proxy.authorizer._implicit._kept = Recent(2)
     await bench.world.grant(bench.job, "acme", provider="lab", implicit=True)
     headers = await bench.job.headers()
     for other in range(3):
