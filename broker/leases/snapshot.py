@@ -139,7 +139,8 @@ class SnapshotCache:
 
     def outdated(self, kept: AccessSnapshot) -> bool:
         """Whether another replica told that something moved which it relies on."""
-        return any(self._told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
+        told = self._told
+        return len(told) > 0 and any(told.get(guard) not in {None, epoch} for guard, epoch in kept.epochs.items())
 
     async def _load(self, targets: Sequence[AccessTarget]) -> Mapping[AccessTarget, AccessSnapshot]:
         """The snapshots for ``targets`` as the database has them.
