@@ -51,7 +51,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "mask": mask.measure,
     "keystores": keystores.measure,
     "scale": scale.measure,
-    "cold": cold.measure,
+    "cold_sqlite": cold.on_sqlite,
+    "cold_postgres": cold.on_postgres,
 }
 
 

@@ -1,6 +1,6 @@
 """Leases over subjects that were never asked for: nothing of them is in memory, whatever the number of organizations.
 
-Brokers over 100, 10,000 and 1,000,000 organizations, on SQLite, then on PostgreSQL, are walked through in interleaved
+Brokers over 100, 10,000 and 1,000,000 organizations, on one kind of database, are walked through in interleaved
 rounds: one lease of each organization at most, by 32 connections, for as many seconds as a round has.  Those that
 belong to a walk are genuine in every way, the others fill the tables.  Of 100 organizations a round is a few dozen
 leases at once: its figures are rough.
@@ -76,12 +76,16 @@ class Cold:
         return self.walk(self.subjects.counted, connections=1)
 
 
-def measure(directory: Path) -> dict[str, Figure]:
-    """The named figures."""
+def on_sqlite(directory: Path) -> dict[str, Figure]:
+    """The figures of SQLite."""
+    return on("sqlite", directory, dict.fromkeys(SIZES))
+
+
+def on_postgres(directory: Path) -> dict[str, Figure]:
+    """The figures of PostgreSQL."""
     with postgres_server(directory / "postgres") as server:
-        named = on("sqlite", directory / "sqlite", dict.fromkeys(SIZES))
         urls = create(server, [f"n{size}" for size in SIZES])
-        return named | on("postgres", directory / "brokers", dict(zip(SIZES, urls, strict=True)), server)
+        return on("postgres", directory / "brokers", dict(zip(SIZES, urls, strict=True)), server)
 
 
 def on(

@@ -2,8 +2,8 @@
 
 Figures, all of them medians over the rounds: ``lease_vs_openbao_read``, ``…_wrapped`` and the same of ``reveal``, the
 ratios to the peer's rate in the same round; of each contender its rate and latencies and ``…_cpu_us``, the CPU of its
-process for each answer, OpenBao's too; and ``…_cpu_vs_bare``, the broker's ratio to an answer by uvicorn alone
-(``lease_bare``) in the same round.
+process for each answer, OpenBao's too; and ``…_cpu_vs_…``, the broker's ratio to OpenBao's, and to that of an answer by
+uvicorn alone (``lease_bare``), in the same round.
 
 The load generator takes its share of the machine.  On two cores OpenBao, which uses more than one, gets what is left of
 them: rates move with whatever else runs, by as much as half, the CPU for each answer hardly.
@@ -93,11 +93,12 @@ def measure(
 
 def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     """The named figures (C6): ratios of this run, rates, latencies and CPU beside them."""
-    named: dict[str, Figure] = {
-        f"{name}_vs_{peer}": rate_vs(rounds[name], rounds[peer])
-        for name in ("lease", "reveal")
-        for peer in ("openbao_read", "openbao_wrapped")
-    }
+    named: dict[str, Figure] = {}
+    for name in ("lease", "reveal"):
+        for peer in ("openbao_read", "openbao_wrapped"):
+            named[f"{name}_vs_{peer}"] = rate_vs(rounds[name], rounds[peer])
+            named[f"{name}_cpu_vs_{peer}"] = cpu_vs(rounds[name], rounds[peer])
+        named[f"{name}_cpu_vs_bare"] = cpu_vs(rounds[name], rounds["lease_bare"])
     for name, each in rounds.items():
         named |= told(name, each)
-    return named | {f"{name}_cpu_vs_bare": cpu_vs(rounds[name], rounds["lease_bare"]) for name in ("lease", "reveal")}
+    return named

@@ -15,7 +15,8 @@ its processes for each answer, without the database's; ``commit_…``, the recor
 SQLite (``tests.bench.record``); and of these
 
 - ``proxy_vs_nginx``: rate at 32 connections, one worker each;
-- ``proxy_vs_auth_request``: the same, of ``proxy_postgres`` to the application's;
+- ``proxy_vs_auth_request``, ``proxy_cpu_vs_auth_request``: the same, and CPU for each call, of ``proxy_postgres`` to
+  nginx and the application together;
 - ``proxy_two_workers_vs_one``: the same, two workers to one, both on PostgreSQL;
 - ``proxy_added_p50_ms``: what the proxy adds at one connection beside the upstream and the commit: ``proxy_1_p50_ms``
   less ``direct_1_p50_ms`` less ``commit_p50_ms``;
@@ -100,7 +101,9 @@ def figures(rounds: dict[str, Rounds]) -> dict[str, Figure]:
     named: dict[str, Figure] = {}
     if "nginx_32" in rounds:
         named["proxy_vs_nginx"] = rate_vs(rounds["proxy_32"], rounds["nginx_32"])
-        named["proxy_vs_auth_request"] = rate_vs(rounds["proxy_postgres_32"], rounds["auth_request_32"])
+        ours, theirs = rounds["proxy_postgres_32"], rounds["auth_request_32"]
+        named["proxy_vs_auth_request"] = rate_vs(ours, theirs)
+        named["proxy_cpu_vs_auth_request"] = cpu_vs(ours, theirs)
     named["proxy_two_workers_vs_one"] = rate_vs(rounds["proxy_two_workers_32"], rounds["proxy_postgres_32"])
     alone = [middle(rounds[name]).p50 for name in ("proxy_1", "direct_1", "commit")]
     named["proxy_added_p50_ms"] = round(alone[0] - alone[1] - alone[2], 3)

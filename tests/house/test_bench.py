@@ -139,6 +139,7 @@ def test_every_rate_of_leases_has_its_spread_and_the_cpu_of_whoever_answered_bes
     assert figures["openbao_read_per_s"] == Spread(2000, 1000, 4000)
     assert figures["lease_vs_openbao_read"] == Spread(2, 2, 2)
     assert figures["reveal_vs_openbao_wrapped"] == Spread(0.75, 0.75, 0.75)
+    assert figures["lease_cpu_vs_openbao_read"] == Spread(1, 1, 1)
     measured["openbao_read"] = [Measured(1000, 1, 1, failed=1, cpu_us=1)] * 3
     with pytest.raises(RuntimeError, match="3 answers were errors"):
         lease.figures(measured)
@@ -154,12 +155,15 @@ def test_proxies_are_compared_with_peers_on_the_same_database_round_by_round() -
     figures = proxy.figures(measured)
     assert figures["proxy_vs_nginx"] == Spread(0.01, 0.01, 0.02)
     assert figures["proxy_vs_auth_request"] == Spread(1.5, 0.8, 2)
+    assert figures["proxy_cpu_vs_auth_request"] == Spread(1, 1, 1)
     assert figures["proxy_two_workers_vs_one"] == Spread(1.5, 1.5, 2)
     assert figures["proxy_32_p99_ms"] == Spread(40, 40, 40)
     both = {"workers_sqlite_one": at(10, 40, 40), "workers_sqlite_two": at(15, 60, 80)}
     assert workers.figures(both)["workers_sqlite_two_vs_one"] == Spread(1.5, 1.5, 2)
     alone = {name: rounds for name, rounds in measured.items() if not name.startswith(("nginx", "auth_request"))}
-    assert proxy.figures(alone).keys().isdisjoint({"proxy_vs_nginx", "proxy_vs_auth_request"})
+    assert (
+        proxy.figures(alone).keys().isdisjoint({"proxy_vs_nginx", "proxy_vs_auth_request", "proxy_cpu_vs_auth_request"})
+    )
 
 
 def test_leases_and_the_wire_are_compared_with_a_floor_of_their_own_run() -> None:
