@@ -18,8 +18,8 @@ import uvloop
 # What accept(2) may say of a connection that has gone, or that another process has taken.
 _NONE_THERE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 # So long nothing is accepted after a connection; and once the process has no descriptor left for one.
-_MOMENT_S = 0.001
-_REST_S = 1.0
+MOMENT_S = 0.001
+REST_S = 1.0
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -69,10 +69,10 @@ class _Accepting:
         except _NONE_THERE:
             return
         except OSError as error:  # no descriptor, or no memory: what waits goes on waiting
-            self._rest(_REST_S)
+            self._rest(REST_S)
             self._loop.call_exception_handler({"message": "a connection can't be accepted", "exception": error})
             return
-        self._rest(_MOMENT_S)
+        self._rest(MOMENT_S)
         connection.setblocking(False)
         with suppress(OSError):  # it has gone
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -22,6 +22,8 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from broker.formats.ids import RequestId
+
 # Loggers whose texts are kept whole: they tell of addresses, processes and migrations. uvicorn's access log, which
 # has queries, stays off.
 _PLAIN = ("uvicorn", "alembic")
@@ -80,7 +82,7 @@ class RequestLog:
         self._write = structlog.WriteLogger(sys.stderr).info
         self._beginning = lru_cache(maxsize=4096)(_beginning)
 
-    def answered(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
+    def answered(self, method: str, route: str, status: int, seconds: float, request_id: RequestId) -> None:
         """Log one; ``route`` is a pattern of addresses, never an address."""
         if self._on:
             begun = self._beginning(method, route, status)

@@ -15,10 +15,10 @@ from broker.base import accepting
 from broker.base.accepting import Loop
 
 
-class Served(asyncio.Protocol):
+class Accepted(asyncio.Protocol):
     """Whoever was accepted: says what it is told."""
 
-    def __init__(self, accepted: list[Served]) -> None:
+    def __init__(self, accepted: list[Accepted]) -> None:
         self._accepted = accepted
 
     def connection_made(self, transport: Any) -> None:
@@ -30,11 +30,11 @@ class Served(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def serving(listening: socket.socket) -> AsyncIterator[list[Served]]:
+async def serving(listening: socket.socket) -> AsyncIterator[list[Accepted]]:
     """Those that were accepted; in the end nobody is any more."""
-    accepted: list[Served] = []
+    accepted: list[Accepted] = []
     server = await asyncio.get_running_loop().create_server(
-        lambda: Served(accepted), sock=listening, ssl=None, backlog=100
+        lambda: Accepted(accepted), sock=listening, ssl=None, backlog=100
     )
     yield accepted
     server.close()
@@ -62,7 +62,7 @@ def run(main: Any) -> Any:
 def test_of_connections_that_wait_one_is_accepted_and_the_others_left_to_others(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "_MOMENT_S", 600)
+    monkeypatch.setattr(accepting, "MOMENT_S", 600)
 
     async def main() -> int:
         async with serving(listening) as one, serving(another) as two:
@@ -106,7 +106,7 @@ def test_what_is_accepted_is_served_and_after_the_end_nothing_is(listening: sock
 def test_a_process_without_descriptors_rests_and_goes_on(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "_REST_S", 0.01)
+    monkeypatch.setattr(accepting, "REST_S", 0.01)
     told: list[str] = []
 
     class Short(socket.socket):
