@@ -20,6 +20,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from broker.base.db import Database
 from broker.base.logs import RequestLog, configure
+from broker.formats.ids import RequestId
 from broker.identity import operators
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.keystore.vault.connection import Address
@@ -121,7 +122,7 @@ def test_requests_are_not_logged_where_only_warnings_are(lines: Lines) -> None:
     with lines.open():
         for level, count in (("warning", 0), ("info", 1)):
             configure(level)
-            RequestLog().answered("GET", "/healthz", 200, 0.001, "req_1")
+            RequestLog().answered("GET", "/healthz", 200, 0.001, RequestId("req_1"))
             assert len(lines()) == count
 
 
