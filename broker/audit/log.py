@@ -206,7 +206,9 @@ class AuditLog:
         # lease (9) event and row, durable together or not at all
         done: asyncio.Future[Receipt] = loop.create_future()
         # call (9) the use, before its key is opened
-        piece = self._piece(event, guards, [*writes, *raising(self.dialect, raises)], quotas)
+        if raises:
+            writes = [*writes, *raising(self.dialect, raises)]
+        piece = self._piece(event, guards, writes, quotas)
         until = loop.time() + self.deadline
         self._queue.append(_Waiting(piece, bool(raises), done, until, abandoned))
         if self._late is None or self._late.when() > until:
