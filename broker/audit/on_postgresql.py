@@ -185,6 +185,7 @@ $$
 _APPEND: Final = f"SELECT * FROM keybroker_append({', '.join(f'${number}' for number in range(1, 29))})"  # noqa: S608 - as above
 # A frozen server must not keep the record's callers for longer than a lock does.
 _LONGEST_S: Final = 10.0
+# In one snapshot for all its statements every wait for the head would end with an error, and be tried again.
 _SETTINGS: Final = {"default_transaction_isolation": "read committed", "lock_timeout": "5000"}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from broker.audit.events import KINDS
 from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
@@ -77,7 +78,8 @@ def _query(scope: Scope, wanted: Filter) -> Select[EventRow]:
         if value:
             query = query.where(column == value)
     if wanted.kind.endswith(".*"):
-        query = query.where(EventRow.kind.startswith(wanted.kind[:-1], autoescape=True))
+        # Written out, as PostgreSQL takes no index for LIKE where row-level security holds.
+        query = query.where(EventRow.kind.in_([kind for kind in KINDS if kind.startswith(wanted.kind[:-1])]))
     elif wanted.kind:
         query = query.where(EventRow.kind == wanted.kind)
     if wanted.since is not None:
