@@ -150,6 +150,7 @@ async def _watched(broker: Broker) -> AsyncIterator[None]:
         services.in_flight.stop()
         services.timekeeping.stop()
         await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
+        broker.worker.election.leave()
 
 
 async def _say_what_is_wrong(keystore: Keystore) -> None:
