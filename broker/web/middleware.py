@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
@@ -73,6 +73,9 @@ class Direct:
         scope["app"], scope["direct"] = self._app, scope["path"]
         try:
             response = await endpoint(Request(scope, receive))
+        except ClientDisconnect:  # before its body was read, so nothing was done
+            scope["job_left"] = True
+            return
         except Exception as error:  # noqa: BLE001 - rendered in the one shape, as the framework would have it done
             response = await render(error)
         await response(scope, receive, send)

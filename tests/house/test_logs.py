@@ -268,3 +268,36 @@ def test_what_is_known_to_hold_nobodys_text_is_told_whole(lines: Lines) -> None:
         logging.getLogger("alembic.runtime.migration").warning("Running %s -> %s", "0001", "0002")
     (line,) = lines()
     assert (line["logger"], line["event"]) == ("alembic.runtime.migration", "Running 0001 -> 0002")
+
+
+async def test_one_who_leaves_before_the_request_is_read_is_no_fault(lines: Lines, world: World) -> None:
+    """Whoever ends a program with requests under way would fill the log with traces, and page somebody with 500s."""
+    await world.key_for("acme")
+    job = await world.job()
+    await world.grant(job, "acme")
+    headers = [(name.lower().encode(), value.encode()) for name, value in (await job.headers()).items()]
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/leases",
+        "raw_path": b"/v1/leases",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "extensions": {},
+    }
+
+    async def left() -> Any:
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    edge: Any = world.edge
+    await edge(scope, left, send)
+    assert sent == []
+    (line,) = [line for line in lines() if line.get("route") == "/v1/leases"]
+    assert (line["level"], line["status"]) == ("info", 499)
+    assert "Traceback" not in lines.written
