@@ -6,8 +6,9 @@ transaction that records it compares them (:mod:`broker.audit.log`).  Whatever t
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Executable, bindparam
@@ -15,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.tables import GuardRow
 from broker.base.db import UPSERTS, Database
-from broker.base.statements import OnConnection, Transaction, found_of, in_list, present
 
 # Text in the dialect's own words: SQLAlchemy would render it again for every batch (an IN list of any length).
 _EPOCHS = {
@@ -38,21 +38,30 @@ for _dialect, _upsert in UPSERTS.items():
     )
 
 
-def epochs(transaction: Transaction, ids: Iterable[str]) -> dict[str, int]:
-    """The present epoch of each id."""
-    return present(transaction, _EPOCHS, ids)
-
-
 async def epochs_now(db: Database, ids: Iterable[str]) -> dict[str, int]:
     """The present epoch of each id, in one trip; raises as :meth:`broker.base.db.Database.ask`."""
     wanted = list(ids)
-    return found_of(wanted, await db.ask(_ASKED, in_list(db.dialect, wanted)))
+    return _found(wanted, await db.ask(_ASKED, _listed(db.dialect, wanted)))
 
 
 async def epochs_of(session: AsyncSession, ids: Iterable[str]) -> dict[str, int]:
     """The present epoch of each id, in the snapshot of a session."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
     connection = await session.connection()
-    return await connection.run_sync(lambda sync: epochs(OnConnection(sync), ids))
+    dialect = connection.dialect.name
+    rows = await connection.exec_driver_sql(_EPOCHS[dialect], (_listed(dialect, wanted),))
+    return _found(wanted, rows.all())
+
+
+def _listed(dialect: str, ids: list[str]) -> str | list[str]:
+    """Ids as a query's one parameter."""
+    return json.dumps(ids) if dialect == "sqlite" else ids
+
+
+def _found(ids: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, int]:
+    return dict.fromkeys(ids, 0) | {id_: epoch for id_, epoch in rows}  # noqa: C416 - a Row is no pair to dict()
 
 
 def drawn_epoch() -> int:

@@ -1,26 +1,19 @@
 """A second look at guards, after something slow.
 
-As events share a commit, those who look share a query.  Whoever asks while a query is under way waits for the next one.
+Those who look share a query (:mod:`broker.base.shared`).  Whoever asks while one is under way waits for the next one.
 So an answer is never older than its question.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from broker.audit.guards import epochs_now
 from broker.base.db import Database
+from broker.base.shared import Shared
 
-
-class _Look:
-    """One query: what it asks for, and its answer."""
-
-    __slots__ = ("answer", "ids")
-
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self.answer: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+_TOGETHER = 256
+_Ids = frozenset[str]
 
 
 class SecondLook:
@@ -28,32 +21,12 @@ class SecondLook:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._next: _Look | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Shared(self._look, _TOGETHER, "second-look")
 
-    async def epochs(self, ids: Iterable[str]) -> dict[str, int]:
+    async def epochs(self, ids: Iterable[str]) -> Mapping[str, int]:
         """The epoch of each id, read after this was called; raises what the database raises."""
-        if self._next is None:
-            self._next = _Look()
-        look = self._next
-        wanted = set(ids)
-        look.ids |= wanted
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name="second-look")
-        # The query is everybody's: one caller who gives up ends it for nobody else.
-        found = await asyncio.shield(look.answer)
-        return {id_: found[id_] for id_ in wanted}
+        return await self._looking.ask(frozenset(ids), again=True)
 
-    async def _look(self) -> None:
-        try:
-            while look := self._next:
-                self._next = None
-                try:
-                    found = await epochs_now(self._db, look.ids)
-                except Exception as error:  # noqa: BLE001 - whoever asked is told
-                    look.answer.set_exception(error)
-                    look.answer.exception()  # they may all have gone away
-                else:
-                    look.answer.set_result(found)
-        finally:
-            self._looking = None
+    async def _look(self, asked: Sequence[_Ids]) -> Mapping[_Ids, Mapping[str, int]]:
+        found = await epochs_now(self._db, frozenset[str]().union(*asked))
+        return {ids: {id_: found[id_] for id_ in ids} for ids in asked}

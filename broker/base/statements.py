@@ -7,7 +7,6 @@ PostgreSQL, and inside ORM sessions, SQLAlchemy's connection does, with the comp
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -66,28 +65,6 @@ class OnSqlite:
         # At every step of a statement the driver lets other threads run, and then waits for the busy ones among them.
         for statement, parameters in on_sqlite(sql, rows):
             self._connection.execute(statement, parameters)
-
-
-def present(transaction: Transaction, query: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
-    """The whole number that ``query`` finds for each id; 0 if it finds none.
-
-    ``query`` is by dialect.  It has one parameter: the ids.
-    """
-    wanted = list(ids)
-    if not wanted:
-        return {}
-    name = transaction.dialect.name
-    return found_of(wanted, transaction.rows(query[name], (in_list(name, wanted),)))
-
-
-def in_list(dialect: str, ids: list[str]) -> str | list[str]:
-    """Ids as a query's one parameter."""
-    return json.dumps(ids) if dialect == "sqlite" else ids
-
-
-def found_of(ids: Iterable[str], rows: Iterable[Sequence[Any]]) -> dict[str, int]:
-    """The number of each id from the rows that were found; 0 where there is none."""
-    return dict.fromkeys(ids, 0) | {id_: number for id_, number in rows}  # noqa: C416 - a Row is no pair to dict()
 
 
 _kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
