@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import insert, select
 from broker.audit.batch import Batch, Decided, Piece, values_of
 from broker.audit.guards import raising
 from broker.audit.log import AuditLog
+from broker.audit.on_postgresql import FUNCTION
 from broker.audit.quota import GIVE_BACK, Cooldown, Exhausted, Quota, Rate, Total, cooldown_statement
 from broker.audit.tables import BatchRow, EventRow, GuardRow, HeadRow, QuotaRow
 from broker.audit.unavailable import DatabaseBehind
@@ -193,3 +195,11 @@ async def test_a_batch_of_which_nothing_is_accepted_leaves_no_trace(db: Database
 
 async def test_the_row_of_an_event_has_its_columns_in_the_order_of_the_table() -> None:
     assert ["idx", *plain().values._fields] == [column.name for column in table(EventRow).columns]
+
+
+def test_the_function_is_the_one_that_its_migration_made() -> None:
+    """Databases that are there keep it until another migration makes it anew."""
+    digest = hashlib.sha256(FUNCTION.encode()).hexdigest()
+    assert digest == "5ff56016e545bb1e60b4f75c57c4c6b6e93b4f8329f28e504608e323409f27b1", (
+        "a change of it is a new migration"
+    )
