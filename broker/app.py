@@ -45,6 +45,7 @@ from broker.keystore.vault.server import Vault
 from broker.keystore_setup import Keystores
 from broker.leaks.partner import PartnerKeys
 from broker.leaks.reports import Reports
+from broker.leases import use_days
 from broker.leases.leasing import Leasing
 from broker.leases.opening import Opening
 from broker.leases.snapshot import SnapshotCache
@@ -98,7 +99,7 @@ async def running(
     db = open_database(settings, parent)
     bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
     outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
-    audit = AuditLog(db, deadline=settings.audit_deadline, clock=clock)
+    audit = AuditLog(db, deadline=settings.audit_deadline)
     try:
         if parent is not None:
             await parent.join()
@@ -271,7 +272,8 @@ def _worker(services: Services) -> Worker:
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *web_duties.duties(parts.db, parts.clock),
-            *audit_duties.duties(parts.db, parts.clock),
+            *audit_duties.duties(parts.db),
+            use_days.duty(parts.db),
         ),
         notices=Duty("work", services.outbox.work),
     )

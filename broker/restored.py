@@ -21,8 +21,9 @@ from broker.audit.guards import drawn_epoch
 from broker.audit.record import record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import Millis, rfc3339
-from broker.base.db import EVERY_TENANT, Database, upsert
+from broker.base.db import EVERY_TENANT, Database, table, upsert
 from broker.base.errors import Invalid
+from broker.base.id_column import as_text
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
@@ -184,7 +185,10 @@ async def _raise_every_epoch(session: AsyncSession) -> None:
     """
     await session.flush()
     fresh = drawn_epoch()
-    for relied in (OrganizationRow.id, WorkloadRow.id, GrantRow.id, CredentialRow.id, LeaseRow.id, GuardRow.id):
+    dialect = session.get_bind().dialect.name
+    relied_on = (OrganizationRow, WorkloadRow, GrantRow, CredentialRow, LeaseRow)
+    ids = (as_text(table(row).c.id, dialect) for row in relied_on)
+    for relied in (*ids, GuardRow.id):
         every = select(relied, literal(fresh)).where(true())
         statement = upsert(session, GuardRow).from_select(["id", "epoch"], every)
         await session.execute(

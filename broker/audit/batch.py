@@ -70,13 +70,11 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 class Batch(msgspec.Struct, array_like=True):
     """What is committed together.
 
-    ``time`` is when it was put together.  The database must hold ``floor`` events at least.  ``repeated`` says that
-    this batch was sent before and no answer came.  What raises an epoch is the last of a batch: so no piece before it
-    relied on that.
+    The database must hold ``floor`` events at least.  ``repeated`` says that
+    this batch was sent before and no answer came: what of it is on the record tells what became of it.  What raises an
+    epoch is the last of a batch: so no piece before it relied on that.
     """
 
-    id: str
-    time: Millis
     floor: int
     repeated: bool
     pieces: tuple[Piece, ...]

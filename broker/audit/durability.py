@@ -3,7 +3,8 @@
 Readiness has to say so: a database that can only be read refuses uses.
 
 The record's own commits show it, and cost nothing.  If the last one failed, or is some seconds old, one write is
-tried.  It is a batch without events, so nothing is put on the record.  However many ask, there is one try at a time.
+tried.  It is counted in the head, and nothing is put on the record.  However many ask, there is one try at a
+time.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import uuid
 
-from sqlalchemy import insert, text
+from sqlalchemy import bindparam, literal_column, text, update
 
-from broker.audit.tables import BatchRow
-from broker.base.clock import Clock
+from broker.audit.tables import HeadRow
 from broker.base.db import EVERY_TENANT, Database, table
 from broker.base.outage import word
 from broker.base.statements import Transaction, execute_many
@@ -26,21 +25,22 @@ _SHOWN_S = 5.0
 _AGAIN_S = 1.0
 # A server that takes no writes answers with an error (25006), of which the pool learns too. No row is touched.
 # Who reads now and then asks this as well: the pool must not keep a connection to such a server for the next writer.
-ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_batches WHERE false")}
-_TRIED = insert(table(BatchRow))
+ASKED = {"sqlite": text("SELECT 1"), "postgresql": text("DELETE FROM audit_head WHERE false")}
+# The row that every event moves: whatever keeps that from being durable keeps this.
+_TRIED = update(table(HeadRow)).where(HeadRow.id == bindparam("head")).values(tried=HeadRow.tried + literal_column("1"))
 
 
 class Durability:
     """What is known of the database's writes.
 
-    ``deadline``, in seconds, is an event's.  ``fault`` is the last that was met.
+    ``deadline``, in seconds, is an event's.  ``fault`` is the last that was met.  ``tried`` counts the writes.
     """
 
-    def __init__(self, db: Database, deadline: float, clock: Clock) -> None:
+    def __init__(self, db: Database, deadline: float) -> None:
         self._db = db
         self._deadline = deadline
-        self._clock = clock
         self.fault = ""
+        self.tried = 0
         self._look_at = -math.inf
         self._asking: asyncio.Task[str] | None = None
 
@@ -87,5 +87,5 @@ class Durability:
         return self.fault or "ok"
 
     def _write(self, transaction: Transaction) -> None:
-        row = {"id": str(uuid.uuid4()), "base": 0, "count": 0, "time": self._clock()}
-        execute_many(transaction, _TRIED, [row])
+        self.tried += 1
+        execute_many(transaction, _TRIED, [{"head": 1}])

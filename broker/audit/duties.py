@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete
+from typing import Final
 
-from broker.audit.tables import BatchRow
-from broker.base.clock import DAY_MS, Clock
+from sqlalchemy import text
+
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 
+# A month is made so early that one that can't be made now is no fault yet.
+_AHEAD: Final = 2
+_EVERY_MS: Final = 3_600_000
+_MAKE = text("SELECT keybroker_month(:ahead)")
 
-def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
+
+def duties(db: Database) -> tuple[Duty, ...]:
     """The record's duties."""
 
-    async def forget() -> None:
-        async with db.write(EVERY_TENANT) as session:
-            await session.execute(delete(BatchRow).where(BatchRow.time < clock() - DAY_MS))
+    async def make_months() -> None:
+        """Make the partitions of the months to come (:mod:`broker.audit.months`)."""
+        if db.dialect != "postgresql":
+            return
+        for ahead in range(1, _AHEAD + 1):
+            async with db.write(EVERY_TENANT) as session:
+                await session.execute(_MAKE, {"ahead": ahead})
 
-    return (Duty("forget_batches", forget, final=True),)  # a batch that is tried again would be recorded twice
+    return (Duty("make_months", make_months, every=_EVERY_MS),)

@@ -25,7 +25,7 @@ _EPOCHS = {
 
 # The same in one trip. A server that takes no writes has what is out of date: it refuses.
 _ASKED = {
-    "postgresql": f"WITH asked AS (DELETE FROM audit_batches WHERE false) {_EPOCHS['postgresql']}",  # noqa: S608 - no input
+    "postgresql": f"WITH asked AS (DELETE FROM guards WHERE false) {_EPOCHS['postgresql']}",  # noqa: S608 - no input
     "sqlite": _EPOCHS["sqlite"],
 }
 

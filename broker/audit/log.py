@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -30,7 +29,6 @@ from broker.audit.quota import Quota
 from broker.audit.through_parent import ThroughParent
 from broker.audit.unavailable import AuditUnavailable, DatabaseBehind
 from broker.base import storable
-from broker.base.clock import Clock, now_ms
 from broker.base.db import Database
 from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.statements import bound
@@ -115,10 +113,9 @@ class _Waiting:
 class AuditLog:
     """The batcher of one process.  ``deadline`` is in seconds."""
 
-    def __init__(self, db: Database, *, deadline: float = 2.0, clock: Clock = now_ms) -> None:
+    def __init__(self, db: Database, *, deadline: float = 2.0) -> None:
         self._dialect = db.engine.dialect
         self.deadline = deadline
-        self._clock = clock
         self.commits = _way_to_record(db)
         self._queue: deque[_Waiting] = deque()
         self._batch: Sequence[_Waiting] = ()
@@ -126,7 +123,7 @@ class AuditLog:
         self._due: asyncio.TimerHandle | None = None
         self._late: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
-        self.durability = Durability(db, deadline, clock)
+        self.durability = Durability(db, deadline)
         # Set once the database is known to have lost events: from then on nothing is recorded, so nothing is done.
         self.closed: DatabaseBehind | None = None
         # How many events there were at least: a database with fewer was restored under this process.
@@ -304,14 +301,14 @@ class AuditLog:
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
-        """Commit a batch, again with the same batch id while the database is away.
+        """Commit a batch, again while the database is away.
 
-        That ends once nobody waits any more.  A COMMIT whose answer was lost may have happened: the batch row, read
-        under the head lock, tells.
+        That ends once nobody waits any more.  A COMMIT whose answer was lost may have happened: the batch's events,
+        looked for under the head lock, tell.
         """
         began = time.perf_counter()
         pieces = tuple([waiting.piece for waiting in batch])
-        sent = Batch(str(uuid.uuid4()), self._clock(), self.floor, False, pieces)
+        sent = Batch(self.floor, False, pieces)
         while any(waiting.wanted for waiting in batch):
             try:
                 decided = await self.commits.commit(sent)

@@ -16,29 +16,30 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from broker.audit.batch import Batch, Decided, Piece
+from broker.audit.batch import Batch, Decided, EventValues, Piece
 from broker.audit.quota import SKEW_MS, Quota, Rate, Total
 from broker.audit.unavailable import DatabaseBehind
 from broker.base.db import Database
 from broker.base.faults import is_away
+from broker.base.id_column import as_uuid
 from broker.base.many_rows import apart, on_json
 
-# The function of migration 0016.  Arrays of events and of guards are by place, from 1.  A row of ``p_rows`` begins with
-# the place of its event.  The statements in ``p_statements`` run with the caller's own rights, as the function does.
+# The function that the first migration makes.  Arrays of events and of guards are by place, from 1.  A row of
+# ``p_rows`` begins with the place of its event.  The statements in ``p_statements`` run with the caller's own rights,
+# as the function does.
 FUNCTION: Final = f"""
 CREATE OR REPLACE FUNCTION keybroker_append(
-    p_batch text, p_time bigint, p_floor bigint, p_repeated boolean,
+    p_floor bigint, p_repeated boolean,
     p_guards text[], p_epochs bigint[], p_relied text,
     p_quotas text[], p_take_for int[], p_take_from int[], p_take_rule int[], p_take_most bigint[], p_take_ms bigint[],
-    p_ids text[], p_times bigint[], p_kinds text[], p_decisions text[], p_organizations text[], p_actors text[],
-    p_credentials text[], p_leases text[], p_cores bytea[], p_personals bytea[], p_salts_core bytea[],
+    p_ids uuid[], p_times bigint[], p_kinds text[], p_decisions text[], p_organizations uuid[], p_actors text[],
+    p_credentials uuid[], p_leases uuid[], p_cores bytea[], p_personals bytea[], p_salts_core bytea[],
     p_salts_personal bytea[], p_entries bytea[],
     p_statements text[], p_rows text[],
     OUT o_size bigint, OUT o_accepted boolean[], OUT o_refused int[], OUT o_used_up int[], OUT o_waits bigint[]
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     head record;
-    batch record;
     moved int[];
     kept bigint := cardinality(p_ids);
     before bigint[];
@@ -54,7 +55,7 @@ DECLARE
     given jsonb;
 BEGIN
     PERFORM set_config('broker.tenants', '*', true);
-    SELECT size, latest INTO head FROM audit_head WHERE id = 1 FOR UPDATE;
+    SELECT * INTO head FROM keybroker_head();
     o_size := head.size;
     IF head.size < p_floor THEN
         o_size := -1;
@@ -62,14 +63,12 @@ BEGIN
     END IF;
 
     IF p_repeated THEN
-        SELECT base, count INTO batch FROM audit_batches WHERE id = p_batch;
-        IF FOUND THEN
-            o_size := batch.base;
+        SELECT min(e.idx) INTO value FROM audit_events e WHERE e.id = ANY (p_ids);
+        IF value IS NOT NULL THEN
+            o_size := value;
             o_accepted := ARRAY(
-                SELECT EXISTS (
-                    SELECT FROM audit_events e
-                    WHERE e.idx >= batch.base AND e.idx < batch.base + batch.count AND e.id = p.id
-                ) FROM unnest(p_ids) WITH ORDINALITY AS p(id, n) ORDER BY p.n
+                SELECT EXISTS (SELECT FROM audit_events e WHERE e.id = p.id)
+                FROM unnest(p_ids) WITH ORDINALITY AS p(id, n) ORDER BY p.n
             );
             RETURN;
         END IF;
@@ -147,13 +146,13 @@ BEGIN
         END IF;
     END IF;
 
-    INSERT INTO audit_batches (id, base, count, time) VALUES (p_batch, head.size, kept, p_time);
     INSERT INTO audit_events (
-        idx, id, time, kind, decision, organization_id, actor_id, credential_id, lease_id, core, personal, salt_core,
-        salt_personal, entry
+        idx, month, id, time, kind, decision, organization_id, actor_id, credential_id, lease_id, core, personal,
+        salt_core, salt_personal, entry
     )
-    SELECT head.size - 1 + row_number() OVER (ORDER BY p.n), p.id, p.time, p.kind, p.decision, p.organization_id,
-        p.actor_id, p.credential_id, p.lease_id, p.core, p.personal, p.salt_core, p.salt_personal, p.entry
+    SELECT head.size - 1 + row_number() OVER (ORDER BY p.n), head.month, p.id, p.time, p.kind, p.decision,
+        p.organization_id, p.actor_id, p.credential_id, p.lease_id, p.core, p.personal, p.salt_core, p.salt_personal,
+        p.entry
     FROM unnest(
         p_ids, p_times, p_kinds, p_decisions, p_organizations, p_actors, p_credentials, p_leases, p_cores, p_personals,
         p_salts_core, p_salts_personal, p_entries
@@ -161,7 +160,7 @@ BEGIN
         id, time, kind, decision, organization_id, actor_id, credential_id, lease_id, core, personal, salt_core,
         salt_personal, entry, n
     ) WHERE o_accepted IS NULL OR o_accepted[p.n];
-    UPDATE audit_head SET size = head.size + kept, latest = GREATEST(
+    UPDATE audit_head SET size = head.size + kept, month = head.month, latest = GREATEST(
         head.latest,
         (
             SELECT max(p.time) FROM unnest(p_times) WITH ORDINALITY AS p(time, n)
@@ -182,7 +181,7 @@ END
 $$
 """  # noqa: S608 - no input in it
 
-_APPEND: Final = f"SELECT * FROM keybroker_append({', '.join(f'${number}' for number in range(1, 29))})"  # noqa: S608 - as above
+_APPEND: Final = f"SELECT * FROM keybroker_append({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - as above
 # A frozen server must not keep the record's callers for longer than a lock does.
 _LONGEST_S: Final = 10.0
 # In one snapshot for all its statements every wait for the head would end with an error, and be tried again.
@@ -224,12 +223,19 @@ def _parameters(batch: Batch) -> Iterable[Any]:
         takes += [(place, quotas.setdefault(quota.id, len(quotas) + 1), *_rule(quota)) for quota in piece.quotas]
     statements, rows = _writes(pieces)
     return (
-        *(batch.id, batch.time, batch.floor, batch.repeated),
+        *(batch.floor, batch.repeated),
         *([guard for guard, _ in guards], [epoch for _, epoch in guards], relied),
         *([*quotas], *(zip(*takes, strict=True) if takes else [()] * 5)),
-        *zip(*[piece.values for piece in pieces], strict=True),
+        *zip(*[_row(piece.values) for piece in pieces], strict=True),
         *(statements, rows),
     )
+
+
+def _row(values: EventValues) -> tuple[Any, ...]:
+    """The columns of an event, its ids as PostgreSQL takes them."""
+    event_id, time, kind, decision, organization, actor, credential, lease, *rest = values
+    uuids = as_uuid(event_id), as_uuid(organization), as_uuid(credential), as_uuid(lease)
+    return (uuids[0], time, kind, decision, uuids[1], actor, uuids[2], uuids[3], *rest)
 
 
 def _guards(pieces: Sequence[Piece]) -> tuple[dict[tuple[str, int], int], str]:

@@ -13,28 +13,22 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from sqlalchemy import insert
 
 from broker.audit.batch import Batch, Decided, Piece, accepted_of
 from broker.audit.quota import Exhausted, keep
 from broker.audit.record import Head, insert_events
-from broker.audit.tables import BatchRow
 from broker.audit.unavailable import DatabaseBehind
-from broker.base.db import Database, table
-from broker.base.statements import Transaction, execute_many
+from broker.base.db import Database
+from broker.base.statements import Transaction
 
-_INSERT_BATCH: Final = insert(table(BatchRow))
 # All in one row: at every row's step the driver lets other threads run, and waits for them.
 _PRESENT: Final = """
-SELECT size, latest,
+SELECT size, latest, month,
     (SELECT json_group_object(id, epoch) FROM guards WHERE id IN (SELECT value FROM json_each(?))),
     (SELECT json_group_object(id, value) FROM allowances WHERE id IN (SELECT value FROM json_each(?)))
 FROM audit_head WHERE id = 1
 """
-_COMMITTED: Final = (
-    "SELECT base, (SELECT json_group_array(id) FROM audit_events WHERE idx >= base AND idx < base + count) "
-    "FROM audit_batches WHERE id = ?"
-)
+_COMMITTED: Final = "SELECT id, idx FROM audit_events WHERE id IN (SELECT value FROM json_each(?))"
 _numbers = msgspec.json.Decoder(dict[str, int]).decode
 
 
@@ -55,25 +49,29 @@ def write(batch: Batch, transaction: Transaction) -> Decided:
     """Decide on a batch and write what is accepted; raises DatabaseBehind."""
     guards = {guard for piece in batch.pieces for guard in piece.guards}
     quotas = {quota.id for piece in batch.pieces for quota in piece.quotas}
-    ((size, latest, epochs, numbers),) = transaction.rows(_PRESENT, (json.dumps([*guards]), json.dumps([*quotas])))
+    ((size, latest, month, epochs, numbers),) = transaction.rows(
+        _PRESENT, (json.dumps([*guards]), json.dumps([*quotas]))
+    )
     if size < batch.floor:
         raise DatabaseBehind
-    if batch.repeated and (before := transaction.rows(_COMMITTED, (batch.id,))):
-        ((base, ids),) = before
-        written = set(msgspec.json.decode(ids, type=list[str]))
-        return Decided(base, tuple([piece.values.id in written for piece in batch.pieces]))
+    if batch.repeated and (written := _written(batch, transaction)):
+        return Decided(min(written.values()), tuple([piece.values.id in written for piece in batch.pieces]))
     decision = _Decision(batch.pieces, _numbers(epochs), dict.fromkeys(quotas, 0) | _numbers(numbers))
     accepted = accepted_of(batch, decision.accepted)
     if accepted:
         if decision.changed:
             keep(transaction, decision.changed)
-        row = {"id": batch.id, "base": size, "count": len(accepted), "time": batch.time}
-        execute_many(transaction, _INSERT_BATCH, [row])
-        insert_events(transaction, Head(size, latest), [piece.values for piece in accepted])
+        insert_events(transaction, Head(size, latest, month), [piece.values for piece in accepted])
         for sql, rows in _grouped(batch, accepted).items():
             if rows:
                 transaction.many(sql, rows)
     return Decided(size, tuple(decision.accepted), decision.exhausted)
+
+
+def _written(batch: Batch, transaction: Transaction) -> dict[str, int]:
+    """The indices of a batch's events that are on the record, by their ids."""
+    ids = json.dumps([piece.values.id for piece in batch.pieces])
+    return {id_: index for id_, index in transaction.rows(_COMMITTED, (ids,))}  # noqa: C416 - a row is no pair to mypy
 
 
 class _Decision:

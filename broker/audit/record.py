@@ -16,31 +16,34 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.batch import EventValues, values_of
 from broker.audit.events import Event
+from broker.audit.months import month_of
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import Millis
 from broker.base.db import table
-from broker.base.statements import OnConnection, Transaction, compiled, execute_many
+from broker.base.statements import OnConnection, Transaction, execute_many
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the record is: the number of its events, and the latest time of one.
+    """How far the record is: the number of its events, the latest time of one, and the next one's month.
 
     The time is 0 if there is none.
     """
 
     size: int
     latest: Millis
+    month: int
 
 
 _LOCK_HEAD = {
-    "postgresql": "SELECT size, latest FROM audit_head WHERE id = 1 FOR UPDATE",
-    "sqlite": "SELECT size, latest FROM audit_head WHERE id = 1",  # BEGIN IMMEDIATE holds the only write lock there is
+    "postgresql": "SELECT size, latest, month FROM keybroker_head()",
+    # BEGIN IMMEDIATE holds the only write lock there is
+    "sqlite": "SELECT size, latest, month FROM audit_head WHERE id = 1",
 }
 _MOVE_HEAD = (
     update(HeadRow)
     .where(HeadRow.id == literal_column("1"))
-    .values(size=bindparam("to_size"), latest=bindparam("to_latest"))
+    .values(size=bindparam("to_size"), latest=bindparam("to_latest"), month=bindparam("to_month"))
 )
 _INSERT_EVENTS = insert(table(EventRow))
 
@@ -69,7 +72,9 @@ def _append(connection: Connection, rows: Sequence[EventValues]) -> None:
 
 def insert_events(transaction: Transaction, head: Head, rows: Sequence[EventValues]) -> None:
     """Insert events behind ``head``, which the caller holds, and move it."""
-    sql, _ = compiled(transaction.dialect, _INSERT_EVENTS, ("idx", *EventValues._fields))
-    transaction.many(sql, [(head.size + offset, *row) for offset, row in enumerate(rows)])
     latest = max(head.latest, *[row.time for row in rows])
-    execute_many(transaction, _MOVE_HEAD, [{"to_size": head.size + len(rows), "to_latest": latest}])
+    month = max(head.month, month_of(latest)) if transaction.dialect.name == "sqlite" else head.month
+    placed = [{"idx": head.size + offset, "month": month, **row._asdict()} for offset, row in enumerate(rows)]
+    execute_many(transaction, _INSERT_EVENTS, placed)
+    moved = {"to_size": head.size + len(rows), "to_latest": latest, "to_month": month}
+    execute_many(transaction, _MOVE_HEAD, [moved])

@@ -1,4 +1,4 @@
-"""The rows of the record: its head, events, batches, quotas, and the guards' epochs.
+"""The rows of the record: its head, events, quotas, and the guards' epochs.
 
 The head hands out dense indices.  Guards compare their epochs.
 """
@@ -16,14 +16,17 @@ from broker.formats.ids import AuditEventId, CredentialId, LeaseId, Organization
 class HeadRow(Table):
     """The one hot row: how many events there are, and the latest time of one.
 
-    Its lock is the order of the record.  ``believed`` is the last time that a process showed while it was believed
-    (:mod:`broker.audit.timekeeping`).
+    Its lock is the order of the record.  ``tried`` counts writes that showed that one succeeds
+    (:mod:`broker.audit.durability`).  ``month`` is that of the next event (:mod:`broker.audit.months`).
+    ``believed`` is the last time that a process showed while it was believed (:mod:`broker.audit.timekeeping`).
     """
 
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int]
+    tried: Mapped[int] = mapped_column(server_default=text("0"))
+    month: Mapped[int] = mapped_column(server_default=text("0"))
     latest: Mapped[Millis] = mapped_column(server_default=text("0"))
     believed: Mapped[Millis] = mapped_column(server_default=text("0"))
 
@@ -32,7 +35,8 @@ class EventRow(Table):
     """An event: its canonical bytes and salts, and columns to search by.
 
     ``organization_id`` is empty for events of no tenant.  The row is no ``TenantOwned``, because the record is written
-    in batches over tenants.  Its fences are the search (which always names a scope) and row-level security.
+    in batches over tenants.  Its fences are the search (which always names a scope) and row-level security.  On
+    PostgreSQL a ``month`` is a partition.
     """
 
     __tablename__ = "audit_events"
@@ -43,9 +47,11 @@ class EventRow(Table):
         Index("ix_audit_events_lease", "lease_id", "idx"),
         Index("ix_audit_events_kind", "kind", "idx"),
         Index("ix_audit_events_time", "time"),
+        Index("ix_audit_events_id", "id"),
     )
 
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    month: Mapped[int]
     id: Mapped[AuditEventId]
     time: Mapped[Millis]
     kind: Mapped[str]
@@ -59,20 +65,6 @@ class EventRow(Table):
     salt_core: Mapped[bytes]
     salt_personal: Mapped[bytes]
     entry: Mapped[bytes]
-
-
-class BatchRow(Table):
-    """One committed batch; settles whether a COMMIT whose answer was lost had happened.
-
-    A batch without events was a try (:mod:`broker.audit.durability`).
-    """
-
-    __tablename__ = "audit_batches"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    base: Mapped[int]
-    count: Mapped[int]
-    time: Mapped[Millis]
 
 
 class GuardRow(Table):
@@ -95,6 +87,15 @@ class QuotaRow(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[int]
+
+
+class CursorRow(Table):
+    """How far somebody who follows the record has come: ``next`` is the index of the first event not seen."""
+
+    __tablename__ = "audit_cursors"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    next: Mapped[int]
 
 
 class SeriesRow(Table):

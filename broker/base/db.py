@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import asyncpg
 import sqlalchemy
-from sqlalchemy import BigInteger, MetaData, String, event, text
+from sqlalchemy import BigInteger, MetaData, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -37,6 +37,7 @@ from broker.base.address import for_driver, for_pool
 from broker.base.clock import Millis
 from broker.base.errors import BrokerError, Unavailable
 from broker.base.faults import is_away, is_refused_value
+from broker.base.id_column import Id
 from broker.base.outage import end_useless_connections
 from broker.base.parent import Parent
 from broker.base.reader import PostgresReader, Reader, SqliteReader
@@ -44,7 +45,7 @@ from broker.base.sqlite import SqliteThread, sqlite_engine
 from broker.base.statements import OnConnection, Transaction
 from broker.base.storable import Unstorable
 from broker.base.writer import Writer
-from broker.formats.ids import PREFIXES, OrganizationId
+from broker.formats.ids import PREFIXES, OrganizationId, digits_of
 
 Result = TypeVar("Result")
 
@@ -83,7 +84,9 @@ class Scope:
 
     def setting(self) -> str:
         """The value of ``broker.tenants`` that row-level security compares with."""
-        return "*" if self.organizations is None else ",".join(sorted(self.organizations))
+        if self.organizations is None:
+            return "*"
+        return ",".join(sorted(filter(None, map(digits_of, self.organizations))))
 
 
 EVERY_TENANT: Final = Scope(None)
@@ -103,7 +106,7 @@ class Table(DeclarativeBase):
     type_annotation_map: ClassVar[Mapping[Any, Any]] = {
         int: BigInteger,
         Millis: BigInteger,
-        **dict.fromkeys(PREFIXES, String),
+        **{kind: Id(prefix) for kind, prefix in PREFIXES.items()},
     }
 
 

@@ -1,7 +1,8 @@
 """One statement for many rows, derived from its text for one.  Pure.
 
 A row's values are a tuple in the order of the text's parameters.  What SQLAlchemy compiles is understood: an INSERT of
-one row, also with ON CONFLICT, and an UPDATE without another query in it.  Other statements are executed row by row.
+one row, also with ON CONFLICT, an UPDATE without another query in it, and a DELETE by one column.  Other statements are
+executed row by row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple
 _PARAMETERS_MOST: Final = 32_766
 _INSERT = re.compile(r"(INSERT INTO \w+ \((.*?)\)) VALUES \(([^()]*)\)(?:( ON CONFLICT \((.*?)\).*))?", re.DOTALL)
 _UPDATE = re.compile(r"(UPDATE \w+ SET .*?)( WHERE .*)", re.DOTALL)
+_DELETE = re.compile(r"(DELETE FROM \w+)( WHERE (\S+) = (?:\?|\$1\S*))")
 _NUMBERED = re.compile(r"\$(\d+)")
 _BYTES = re.compile(r"\$(\d+)::BYTEA")
 _EQUAL = re.compile(r"= \$(\d+)")
@@ -28,13 +30,16 @@ Values = tuple[Any, ...]
 class _Form(NamedTuple):
     """A statement's text in parts, and which values say what row it changes.
 
-    The positions of these are None if it changes none that is there, and empty if that can't be told.
+    The positions of these are None if it may meet a row twice, and empty if that can't be told.  ``joins`` is how it
+    names other rows than those it changes; ``of`` is the column by which it deletes.
     """
 
     head: str
     values: str
     tail: str
     key: tuple[int, ...] | None
+    joins: str = "FROM"
+    of: str = ""
 
 
 @cache
@@ -43,6 +48,8 @@ def _form(sql: str) -> _Form:
         columns = insert[2].split(", ")
         key = None if insert[5] is None else tuple(columns.index(name) for name in insert[5].split(", "))
         return _Form(insert[1], insert[3], insert[4] or "", key)
+    if delete := _DELETE.fullmatch(sql):
+        return _Form(delete[1], "", delete[2], None, "USING", delete[3])
     update = _UPDATE.fullmatch(_numbered(sql))
     if update is None or _UNCLEAR.search(sql):
         return _Form(sql, "", "", ())
@@ -96,6 +103,8 @@ def _on_sqlite(sql: str, number: int) -> str:
     form = _form(sql)
     if form.values:
         return f"{form.head} VALUES {', '.join([f'({form.values})'] * number)}{form.tail}"
+    if form.of:
+        return f"{form.head} WHERE {form.of} IN (VALUES {', '.join(['(?)'] * number)})"
     head, tail = (_NUMBERED.sub(r"given.column\1", part) for part in (form.head, form.tail))
     row = f"({', '.join('?' * sql.count('?'))})"
     return f"{head} FROM (VALUES {', '.join([row] * number)}) AS given{tail}"
@@ -113,7 +122,7 @@ def on_json(sql: str) -> str:
         return _from_json(sql, "$1->0")
     head, values, tail = (_from_json(part, "given.value") for part in form[:3])
     rows = "jsonb_array_elements($1) AS given(value)"
-    return f"{head} SELECT {values} FROM {rows}{tail}" if values else f"{head} FROM {rows}{tail}"  # noqa: S608 - the statement's own parts
+    return f"{head} SELECT {values} FROM {rows}{tail}" if values else f"{head} {form.joins} {rows}{tail}"  # noqa: S608 - the statement's own parts
 
 
 def _from_json(sql: str, row: str) -> str:

@@ -8,14 +8,15 @@ PostgreSQL, and inside ORM sessions, SQLAlchemy's connection does, with the comp
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from broker.base.id_column import Id, as_uuid
 from broker.base.many_rows import on_sqlite
 
 
@@ -67,33 +68,53 @@ class OnSqlite:
             self._connection.execute(statement, parameters)
 
 
-_kept: dict[tuple[str, Executable], tuple[str, tuple[str, ...]]] = {}
+class Compiled(NamedTuple):
+    """A statement in a dialect's words, its parameters' names in their order, and how to make each from a value.
+
+    This is None if the value itself will do.
+    """
+
+    sql: str
+    order: tuple[str, ...]
+    made: tuple[Callable[[Any], Any] | None, ...]
+
+    def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The parameters of a row."""
+        return tuple(
+            [row[name] if make is None else make(row[name]) for name, make in zip(self.order, self.made, strict=True)]
+        )
+
+
+_kept: dict[tuple[str, Executable], Compiled] = {}
 
 
 def bound(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """An INSERT or UPDATE in the dialect's words, and a row's values in its parameters' order."""
-    sql, order = compiled(dialect, statement, row)
-    return sql, tuple([row[name] for name in order])
+    """A statement that changes rows in the dialect's words, and a row's values in its parameters' order."""
+    found = compiled(dialect, statement, row)
+    return found.sql, found.values(row)
 
 
 def execute_many(transaction: Transaction, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Execute an INSERT or UPDATE for every row.
+    """Execute a statement that changes rows for every row of values.
 
     A row has a value for every parameter.  All rows have the same keys.
     """
-    sql, order = compiled(transaction.dialect, statement, rows[0])
-    transaction.many(sql, [tuple([row[name] for name in order]) for row in rows])
+    found = compiled(transaction.dialect, statement, rows[0])
+    transaction.many(found.sql, [found.values(row) for row in rows])
 
 
-def compiled(dialect: Dialect, statement: Executable, names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """An INSERT or UPDATE in the dialect's words, and its parameters' names in their order.
+def compiled(dialect: Dialect, statement: Executable, names: Iterable[str]) -> Compiled:
+    """A statement that changes rows, compiled.
 
     ``names`` are those of the columns that an INSERT has a value for.
     """
     key = (dialect.name, statement)
     if key not in _kept:
-        made = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]  # both have it
+        made = statement.compile(dialect=dialect, column_keys=list(names))  # type: ignore[attr-defined]  # all have it
         assert isinstance(made, SQLCompiler)
         assert made.positiontup is not None
-        _kept[key] = (str(made), tuple(made.positiontup))
+        order = tuple(made.positiontup)
+        on_postgresql = dialect.name == "postgresql"
+        makers = [as_uuid if on_postgresql and isinstance(made.binds[name].type, Id) else None for name in order]
+        _kept[key] = Compiled(str(made), order, tuple(makers))
     return _kept[key]

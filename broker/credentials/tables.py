@@ -20,7 +20,7 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     ``variables`` are the provider's host parts, fixed at verification.  ``contact`` is the customer's address for
     everything about the key.  ``paused_at`` is set while the customer lets nobody use it.  ``rotation_days``,
     ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age policy; None leaves it to the
-    organization's, then to the provider's.
+    organization's, then to the provider's.  ``used_at`` is when it was first leased, as far as is counted.
     """
 
     __tablename__ = "credentials"
@@ -48,6 +48,7 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     max_age_days: Mapped[int | None]
     on_max_age: Mapped[str] = mapped_column(server_default="warn")
     created_at: Mapped[Millis]
+    used_at: Mapped[Millis | None]
     revoked_at: Mapped[Millis | None]
 
     @property

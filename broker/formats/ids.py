@@ -58,7 +58,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
 
 Id = TypeVar("Id", bound=str)
 
-_ID = re.compile(r"([a-z]{3})_[0-9a-f]{32}")
+_ID = re.compile(r"([a-z]{3})_([0-9a-f]{32})")
 _LIKE_AN_ID = re.compile(r"\s*[a-z]{3}[_-][0-9a-f]{32}\s*", re.IGNORECASE)
 
 
@@ -78,6 +78,12 @@ def is_id(text: str, kind: Callable[[str], Id]) -> TypeGuard[Id]:
     """Whether ``text`` is a well-formed id of that kind."""
     match = _ID.fullmatch(text)
     return match is not None and match[1] == PREFIXES[kind]
+
+
+def digits_of(text: str) -> str | None:
+    """The digits of an id of any kind; None if ``text`` is no id."""
+    match = _ID.fullmatch(text)
+    return None if match is None else match[2]
 
 
 def is_like_an_id(name: str) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.clock import DAY_MS, Millis
+from broker.base.clock import Millis
 from broker.formats.ids import CredentialId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
-from broker.leases.tables import LeaseRow, UseRow
+from broker.leases.tables import LeaseRow
+from broker.leases.use_days import days_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,19 @@ class Usage:
 
 async def usage(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Usage:
     """The use of every version of a credential since then (milliseconds)."""
-    calls_of = (UseRow.credential_id == credential_id, UseRow.authorized_at >= since)
-    called = await session.execute(
-        select(UseRow.workload_id, func.count(), func.max(UseRow.authorized_at))
-        .where(*calls_of)
-        .group_by(UseRow.workload_id)
-    )
+    counted = await days_of(session, credential_id, since)
     reveals: ColumnElement[int] = func.sum(case((LeaseRow.mode == Mode.REVEAL, 1), else_=0))
     leased = await session.execute(
         select(LeaseRow.workload_id, reveals, func.max(LeaseRow.issued_at))
         .where(LeaseRow.credential_id == credential_id, LeaseRow.issued_at >= since)
         .group_by(LeaseRow.workload_id)
     )
-    calls = {row[0]: (row[1], row[2]) for row in called}
+    calls: dict[str, tuple[int, int]] = {}
+    days: Counter[int] = Counter()
+    for each in counted:
+        often, last = calls.get(each.workload, (0, 0))
+        calls[each.workload] = (often + each.uses, max(last, each.last))
+        days[each.day] += each.uses
     leases = {row[0]: (row[1], row[2]) for row in leased}
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_({*calls, *leases})))
     never = (0, 0)
@@ -55,6 +57,4 @@ async def usage(session: AsyncSession, credential_id: CredentialId, since: Milli
     for workload, name in named:
         (called_often, called_last), (shown, leased_last) = calls.get(workload, never), leases.get(workload, never)
         jobs.append(Used(name, called_often, shown, max(called_last, leased_last)))
-    day = UseRow.authorized_at // DAY_MS
-    counted = await session.execute(select(day, func.count()).where(*calls_of).group_by(day))
-    return Usage(sorted(jobs, key=lambda one: (-one.last, one.name)), {int(row[0]): row[1] for row in counted})
+    return Usage(sorted(jobs, key=lambda one: (-one.last, one.name)), days)

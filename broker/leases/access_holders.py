@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +14,12 @@ from broker.formats.ids import CredentialId, WorkloadId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow
+from broker.leases.use_days import days_of
+
+# Open, of them reveals, the last one's end, all reveals, and when the last one was.
+_Leases = tuple[int, int, Millis | None, int, Millis | None]
+# Under way, ever, and when last.
+_Uses = tuple[int, int, Millis | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +61,17 @@ async def in_use_by(
         .where(LeaseRow.credential_id == credential_id, LeaseRow.version == number)
         .group_by(LeaseRow.workload_id)
     )
-    used = await session.execute(
-        select(
-            UseRow.workload_id,
-            func.sum(case((UseRow.completed_at.is_(None), 1), else_=0)),
-            func.count(),
-            func.max(UseRow.authorized_at),
-        )
+    under_way = await session.execute(
+        select(UseRow.workload_id, func.count())
         .where(UseRow.credential_id == credential_id, UseRow.version == number)
         .group_by(UseRow.workload_id)
     )
-    leases = {workload: tuple(row) for workload, *row in leased}
-    uses = {workload: tuple(row) for workload, *row in used}
+    uses: dict[WorkloadId, _Uses] = {row[0]: (row[1], 0, None) for row in under_way}
+    for day in await days_of(session, credential_id, Millis(0)):
+        if day.version == number:
+            open_uses, often, last = uses.get(day.workload, _NO_USE)
+            uses[day.workload] = (open_uses, often + day.uses, max(last or day.last, day.last))
+    leases: dict[WorkloadId, _Leases] = {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in leased}
     workloads = {*leases, *uses}
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(workloads)))
     names = {row[0]: row[1] for row in named}
@@ -84,8 +90,8 @@ async def in_use_by(
     )
 
 
-_NO_LEASE = (0, 0, None, 0, None)
-_NO_USE = (0, 0, None)
+_NO_LEASE: Final[_Leases] = (0, 0, None, 0, None)
+_NO_USE: Final[_Uses] = (0, 0, None)
 
 
 def stands(now: Millis) -> ColumnElement[bool]:

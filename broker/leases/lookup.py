@@ -9,12 +9,13 @@ whatever else its text asks for, no other tenant's rows come.  Each row is compa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import LargeBinary
 
 from broker.base.db import Database, OutOfScope, Table, table
+from broker.base.id_column import Id
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats import ids
 from broker.formats.ids import OrganizationId
@@ -26,6 +27,9 @@ from broker.organizations.tables import OrganizationRow
 
 Values = Mapping[str, Any]
 """A row that was read without the ORM: its columns by name."""
+
+# By the column's name what makes an id of the digits that the database has.
+_Makers = Mapping[type[Table], Mapping[str, Callable[[str], str]]]
 
 
 class Found(NamedTuple):
@@ -52,7 +56,8 @@ async def look_up(db: Database, targets: Sequence[AccessTarget]) -> list[Found]:
         OutOfScope: another tenant's row came, which is a defect.
     """
     ((answer,),) = await db.ask(QUERY, json.dumps([_asked(target) for target in targets]))
-    found = [_found(each) for each in json.loads(answer)]
+    made = _ID_MAKERS[db.dialect]
+    found = [_found(each, made) for each in json.loads(answer)]
     for target, each in zip(targets, found, strict=True):
         _refuse_others(target, each)
     return found
@@ -79,28 +84,38 @@ def _refuse_others(target: AccessTarget, found: Found) -> None:
         raise OutOfScope("A grant of another job was read.")
 
 
-def _found(answer: Values) -> Found:
+def _found(answer: Values, ids_of: _Makers) -> Found:
     return Found(
-        _values(answer["workload"]),
-        _values(answer["organization"]),
-        _values(answer["credential"]),
-        [_filled(row) for row in answer["versions"] or ()],
-        [_filled(row) for row in answer["grants"] or ()],
+        _one(answer["workload"], ids_of[WorkloadRow]),
+        _one(answer["organization"], ids_of[OrganizationRow]),
+        _one(answer["credential"], ids_of[CredentialRow]),
+        [_filled(row, ids_of[VersionRow]) for row in answer["versions"] or ()],
+        [_filled(row, ids_of[GrantRow]) for row in answer["grants"] or ()],
         answer["epochs"] or {},
     )
 
 
-def _values(row: dict[str, Any] | None) -> Values | None:
-    return None if row is None else _filled(row)
+def _one(row: dict[str, Any] | None, made: Mapping[str, Callable[[str], str]]) -> Values | None:
+    return None if row is None else _filled(row, made)
 
 
-def _filled(row: dict[str, Any]) -> Values:
-    """The row with its bytes as such."""
+def _filled(row: dict[str, Any], made: Mapping[str, Callable[[str], str]]) -> Values:
+    """The row with its bytes as such, and its ids with their prefixes."""
     for name in _BYTES & row.keys():
         if row[name] is not None:
             row[name] = bytes.fromhex(row[name].removeprefix("\\x"))
+    for name, make in made.items():
+        if row[name] is not None:
+            row[name] = make(row[name].replace("-", ""))
     return row
 
 
 _ROWS: Sequence[type[Table]] = (WorkloadRow, OrganizationRow, CredentialRow, VersionRow, GrantRow)
 _BYTES = {column.name for row in _ROWS for column in table(row).columns if isinstance(column.type, LargeBinary)}
+_ID_MAKERS: Mapping[str, _Makers] = {
+    "postgresql": {
+        row: {column.name: column.type.of for column in table(row).columns if isinstance(column.type, Id)}
+        for row in _ROWS
+    },
+    "sqlite": {row: {} for row in _ROWS},
+}

@@ -1,8 +1,8 @@
 """The text of :mod:`broker.leases.lookup`, in each dialect's own words.
 
 Its parameter is a JSON list of targets: job, organization's id or else its slug, provider, label.  Its answer is a JSON
-list with what there is for each, in that order.  What reads a tenant's row names the tenant, by the index that makes it
-as quick among a million.
+list with what there is for each, in that order, with ids as the database has them.  What reads a tenant's row names the
+tenant, by the index that makes it as quick among a million.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from broker.organizations.tables import OrganizationRow
 # calling one sees. A server that takes no writes has what is out of date, and its connection is of no more use.
 BODY: Final = """
 DECLARE
-    job text;
-    named_id text;
+    job uuid;
+    named_id uuid;
     named_slug text;
-    tenant text;
+    tenant uuid;
     of_provider text;
     of_label text;
     found json[];
@@ -34,11 +34,12 @@ BEGIN
         RAISE read_only_sql_transaction USING MESSAGE = 'the server takes no writes';
     END IF;
     FOR job, named_id, named_slug, of_provider, of_label IN
-        SELECT target->>0, target->>1, target->>2, target->>3, target->>4 FROM json_array_elements(targets) target
+        SELECT substr(target->>0, 5), substr(target->>1, 5), target->>2, target->>3, target->>4
+        FROM json_array_elements(targets) target
     LOOP
         PERFORM set_config('broker.tenants', '*', true);
         tenant := (SELECT id FROM organizations WHERE id = named_id OR slug = named_slug);
-        PERFORM set_config('broker.tenants', coalesce(tenant, ''), true);
+        PERFORM set_config('broker.tenants', coalesce(tenant::text, ''), true);
         found := found || (
             SELECT json_build_object(
                 'workload', (SELECT row_to_json(w) FROM workloads w WHERE w.id = job),
@@ -55,8 +56,11 @@ BEGIN
                 ),
                 'epochs', (
                     SELECT json_object_agg(e.id, e.epoch) FROM guards e
-                    WHERE e.id = ANY(ARRAY[job, tenant, c.id] || ARRAY(
-                        SELECT g.id FROM grants g
+                    WHERE e.id = ANY(ARRAY[
+                        'wkl_' || replace(job::text, '-', ''), 'org_' || replace(tenant::text, '-', ''),
+                        'crd_' || replace(c.id::text, '-', '')
+                    ] || ARRAY(
+                        SELECT 'grt_' || replace(g.id::text, '-', '') FROM grants g
                         WHERE g.workload_id = job AND g.organization_id = tenant AND g.provider = of_provider
                     ))
                 )

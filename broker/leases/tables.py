@@ -1,4 +1,4 @@
-"""Rows of leases and of the uses under them, written in the transaction of their events."""
+"""Rows of leases and of the uses under them, written in the transaction of their events; uses by day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from broker.audit.events import Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
-from broker.formats.ids import CredentialId, GrantId, LeaseId, UseId, WorkloadId
+from broker.formats.ids import CredentialId, GrantId, LeaseId, OrganizationId, UseId, WorkloadId
 from broker.keystore.genuine import GivesRights
 
 
@@ -51,27 +51,25 @@ class LeaseRow(GivesRights, TenantOwned, Table):
 
 
 class UseRow(TenantOwned, Table):
-    """One proxied call, authorized before it and completed after it.
+    """A proxied call under way.
 
-    If its process died, an open one is closed as unknown.
+    The row goes when the call ends.  If its process died, it is closed as unknown.  What there was is on the record,
+    and counted by day (:class:`UseDayRow`).
     """
 
     __tablename__ = "uses"
-    __table_args__ = (
-        Index("ix_uses_open", "completed_at", "authorized_at"),
-        Index("ix_uses_credential", "credential_id", "authorized_at"),
-    )
+    __table_args__ = (Index("ix_uses_credential", "credential_id"),)
 
     id: Mapped[UseId] = mapped_column(primary_key=True)
-    lease_id: Mapped[LeaseId] = mapped_column(index=True)
+    # By no index of its own: rows come and go at the rate of calls, and there are as many as calls under way.
+    organization_id: Mapped[OrganizationId]
+    lease_id: Mapped[LeaseId]
     credential_id: Mapped[CredentialId]
     version: Mapped[int]
     workload_id: Mapped[WorkloadId]
-    grant_id: Mapped[GrantId] = mapped_column(server_default="")
+    grant_id: Mapped[GrantId]
     method: Mapped[str]
     authorized_at: Mapped[Millis]
-    completed_at: Mapped[Millis | None]
-    status: Mapped[int | None]
 
     def event_fields(self) -> Fields:
         return {
@@ -82,3 +80,20 @@ class UseRow(TenantOwned, Table):
             "lease": self.lease_id,
             "use": self.id,
         }
+
+
+class UseDayRow(TenantOwned, Table):
+    """How often a job used a version of a key in one day (UTC, days since the epoch), and when last.
+
+    It is counted from the record (:mod:`broker.leases.use_days`).
+    """
+
+    __tablename__ = "use_days"
+
+    credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    workload_id: Mapped[WorkloadId] = mapped_column(primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    organization_id: Mapped[OrganizationId]
+    uses: Mapped[int]
+    last_at: Mapped[Millis]

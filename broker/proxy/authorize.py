@@ -216,7 +216,7 @@ class Authorizer:
     def _not_forwarded(self, authorized: Event, taken: str) -> None:
         """Close a use that became durable when its call was over already."""
         event = completed(authorized, self._clock(), reason="not_forwarded")
-        complete = (COMPLETE_USE, {"use": authorized.use, "at": event.time, "answer": None})
+        complete = (COMPLETE_USE, {"use": authorized.use})
         self._audit.post(event, [complete, *given_back(taken)])
 
     async def _deny(self, call: ProxiedCall, whose: Lease | Workload, refusal: BrokerError) -> None:

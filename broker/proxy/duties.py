@@ -23,13 +23,11 @@ def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
 
     async def close_lost_uses() -> None:
         """Close uses whose outcome never came: the process that made them died."""
-        lost = UseRow.completed_at.is_(None), UseRow.authorized_at < parts.clock() - lost_after_ms(limits)
+        lost = UseRow.authorized_at < parts.clock() - lost_after_ms(limits)
         async with parts.db.read(EVERY_TENANT) as session:
-            rows = list(await session.scalars(select(UseRow).where(*lost).limit(500)))
+            rows = list(await session.scalars(select(UseRow).where(lost).limit(500)))
         for row in rows:
             unknown = Event.about(row, "use.outcome_unknown", BROKER, parts.clock())
-            await parts.audit.append(
-                unknown, writes=[(COMPLETE_USE, {"use": row.id, "at": unknown.time, "answer": None})]
-            )
+            await parts.audit.append(unknown, writes=[(COMPLETE_USE, {"use": row.id})])
 
     return (Duty("close_lost_uses", close_lost_uses, final=True),)  # an outcome that comes later is not taken

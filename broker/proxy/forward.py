@@ -155,7 +155,7 @@ class Forwarder:
         # call (16) what came of it
         now = self._clock()
         event = completed(use.authorized, now, reason=use.reason, outcome=use.outcome())
-        writes: list[Write] = [(COMPLETE_USE, {"use": event.use, "at": now, "answer": use.status})]
+        writes: list[Write] = [(COMPLETE_USE, {"use": event.use})]
         if not use.opened:
             writes += given_back(use.plan.taken)
         if use.pause:

@@ -339,6 +339,6 @@ class InFlightCalls:
             UseRow.workload_id,
             UseRow.lease_id,
         )
-        query = select(UseRow.id).where(UseRow.completed_at.is_(None), or_(*(column.in_(cut) for column in columns)))
+        query = select(UseRow.id).where(or_(*(column.in_(cut) for column in columns)))
         async with self._db.read(EVERY_TENANT) as session:
             return await session.scalar(query.limit(1)) is not None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, delete, insert
 
 from broker.audit.events import Actor, Event, Outcome
 from broker.audit.log import Write
@@ -175,11 +175,7 @@ class Use:
 
 
 AUTHORIZE_USE = insert(table(UseRow))
-COMPLETE_USE = (
-    update(table(UseRow))
-    .where(UseRow.id == bindparam("use"), UseRow.completed_at.is_(None))
-    .values(completed_at=bindparam("at"), status=bindparam("answer"))
-)
+COMPLETE_USE = delete(table(UseRow)).where(UseRow.id == bindparam("use"))
 
 
 def use_row(authorized: Event) -> Mapping[str, object]:
@@ -194,8 +190,6 @@ def use_row(authorized: Event) -> Mapping[str, object]:
         "grant_id": authorized.grant,
         "method": authorized.target.method if authorized.target else "",
         "authorized_at": authorized.time,
-        "completed_at": None,
-        "status": None,
     }
 
 

@@ -68,6 +68,5 @@ def _held(now: Millis) -> ColumnElement[bool]:
     called = select(UseRow.id).where(
         UseRow.credential_id == VersionRow.credential_id,
         UseRow.version == VersionRow.number,
-        UseRow.completed_at.is_(None),
     )
     return shown.exists() | called.exists()

@@ -23,6 +23,7 @@ from broker.base.clock import later, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.storable import Unstorable
 from tests.audit.test_log import INSERT_USE, event, indices, use_row
+from tests.support.ids import nth
 from tests.support.waiting import eventually
 
 REFUSED = (Unstorable, RowRefused, AuditUnavailable)
@@ -55,7 +56,7 @@ def odd_row(chosen: random.Random, use: str) -> dict[str, Any]:
 def odd_event(chosen: random.Random) -> Event:
     """An event with texts of all kinds wherever people and programs write them."""
     said = [chosen.choice(TEXTS) for _ in range(6)]
-    actor = Actor("workload", "wkl_1", said[0], said[1], said[2])
+    actor = Actor("workload", nth("wkl"), said[0], said[1], said[2])
     outcome = Outcome(200, 1, chosen.randrange(2**53), 0, said[3])
     return event("use.authorized", actor=actor, target=AuditTarget("h", "GET", said[4]), outcome=outcome, note=said[5])
 
@@ -78,11 +79,11 @@ async def test_neighbours_of_what_is_refused_are_committed_in_one_round(
     for number in range(count):
         if chosen.random() < 0.3:
             odd.append(number)
-            writes = [(INSERT_USE, odd_row(chosen, f"use_{number}"))]
+            writes = [(INSERT_USE, odd_row(chosen, nth("use", number)))]
             appending.append(log.append(odd_event(chosen), writes=writes))
         else:
-            writes = [(INSERT_USE, use_row(f"use_{number}"))]
-            appending.append(log.append(event("use.authorized"), {"grt_1": 0}, writes))
+            writes = [(INSERT_USE, use_row(nth("use", number)))]
+            appending.append(log.append(event("use.authorized"), {nth("grt"): 0}, writes))
     outcomes = await asyncio.gather(*appending, return_exceptions=True)
     # then each good one stands, whatever became of the others
     refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
@@ -99,9 +100,9 @@ async def test_what_cannot_be_kept_is_refused_before_it_waits(
     db: Database, log: AuditLog, rounds: Callable[[], int], value: object
 ) -> None:
     with pytest.raises(Unstorable):
-        await log.append(event("use.authorized"), writes=[(INSERT_USE, use_row("use_1") | {"method": value})])
+        await log.append(event("use.authorized"), writes=[(INSERT_USE, use_row(nth("use")) | {"method": value})])
     with pytest.raises(Unstorable):
-        log.post(event("use.completed"), writes=[(INSERT_USE, use_row("use_1") | {"method": value})])
+        log.post(event("use.completed"), writes=[(INSERT_USE, use_row(nth("use")) | {"method": value})])
     if isinstance(value, str):
         for bad in ({"guards": {value: 0}}, {"raises": [value]}, {"quotas": [Total(value, 1)]}):
             with pytest.raises(Unstorable):
@@ -148,7 +149,7 @@ async def test_what_a_database_will_never_take_is_a_no_at_once(
     async with db.write(EVERY_TENANT) as session:
         await session.execute(text("DROP TABLE uses"))
     outcomes = await asyncio.gather(
-        log.append(event("use.authorized"), writes=[(INSERT_USE, use_row("use_1"))]),
+        log.append(event("use.authorized"), writes=[(INSERT_USE, use_row(nth("use")))]),
         log.append(event()),
         return_exceptions=True,
     )
@@ -158,7 +159,7 @@ async def test_what_a_database_will_never_take_is_a_no_at_once(
 
 
 async def test_whatever_was_posted_goes_with_the_others(db: Database, log: AuditLog) -> None:
-    assert log.post(event("use.completed", note="é" * 2_000, actor=Actor("workload", "wkl_1", "😀" * 2_000)))
+    assert log.post(event("use.completed", note="é" * 2_000, actor=Actor("workload", nth("wkl"), "😀" * 2_000)))
     await log.append(event())
 
     async def both() -> bool:

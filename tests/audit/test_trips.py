@@ -12,6 +12,7 @@ from broker.base.clock import now_ms
 from broker.base.db import Database
 from broker.proxy.use import COMPLETE_USE
 from tests.audit.test_log import INSERT_USE, event, use_row
+from tests.support.ids import nth
 from tests.support.trips import counted
 
 
@@ -27,19 +28,19 @@ async def test_a_batch_is_one_trip_whatever_its_events_bring(database_url: str) 
                 Rate("grt_1/rate", 10_000, 1_000),
                 Total("grt_1/uses", 10_000),
             ]
-            guards = dict.fromkeys(("org_1", "crd_1", f"lse_{number}"), 0)
+            guards = dict.fromkeys((nth("org"), nth("crd"), nth("lse", number)), 0)
             authorized: Event = event("use.authorized")
-            writes: list[Any] = [(INSERT_USE, use_row(f"use_{number}"))]
+            writes: list[Any] = [(INSERT_USE, use_row(nth("use", number)))]
             await log.append(authorized, guards, writes, quotas=quotas)
-            completes = {"use": f"use_{number}", "at": now_ms(), "answer": 200}
+            completes = {"use": nth("use", number), "at": now_ms(), "answer": 200}
             assert log.post(event("use.completed"), [(COMPLETE_USE, completes)])
 
         await used(0)  # the connection is made, and the statement is known to the server
-        await log.append(event("grant.revoked"), raises=["grt_1"])
+        await log.append(event("grant.revoked"), raises=[nth("grt")])
         trips.since()
         batches = log.batches
         await asyncio.gather(*(used(number) for number in range(1, 400)))
-        await log.append(event("grant.revoked"), raises=["grt_1"])
+        await log.append(event("grant.revoked"), raises=[nth("grt")])
         assert trips.since() == log.batches - batches
         await log.stop()
         await db.close()

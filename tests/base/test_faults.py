@@ -17,11 +17,12 @@ from broker.base.storable import Unstorable, check
 from broker.organizations.tables import OrganizationRow
 from broker.web.errors import render
 from tests.support.databases import Postgres
+from tests.support.ids import nth
 
 
 def organization(**more: Any) -> dict[str, Any]:
     return {
-        "id": "org_1",
+        "id": nth("org"),
         "slug": "acme",
         "name": "Acme",
         "state": "active",

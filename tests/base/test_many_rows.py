@@ -25,6 +25,7 @@ UPSERT = f"{INSERT} ON CONFLICT (id) DO UPDATE SET n = excluded.n"
 SET = "UPDATE things SET n=? WHERE things.id = ? AND things.n > ?"
 EITHER = "UPDATE things SET n=? WHERE things.id = ? OR things.n = ?"
 ADD = "UPDATE things SET n=(things.n + 1) WHERE things.id = ?"
+GONE = "DELETE FROM things WHERE things.id = ?"
 NESTED = "UPDATE things SET n=? WHERE id IN (SELECT id FROM things WHERE id = ?)"
 
 
@@ -64,8 +65,9 @@ def test_more_values_than_a_statement_takes_are_several(connection: sqlite3.Conn
         (ADD, [("a",), ("b",), ("a",), ("a",)]),
         (NESTED, [(7, "a"), (8, "b"), (9, "a")]),
         (EITHER, [(2, "a", 7), (1, "b", 2), (5, "c", 1)]),
+        (GONE, [("a",), ("none",), ("c",), ("a",)]),
     ],
-    ids=["upsert", "set", "add", "nested", "either"],
+    ids=["upsert", "set", "add", "nested", "either", "gone"],
 )
 def test_they_change_what_each_row_alone_would_change_in_their_order(
     connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]]
@@ -108,7 +110,7 @@ OF_THE_RECORD: dict[str, Executable] = {
 @pytest.mark.parametrize("statement", OF_THE_RECORD.values(), ids=OF_THE_RECORD)
 def test_what_goes_with_uses_and_leases_is_one_statement_for_many_rows_on_postgresql(statement: Executable) -> None:
     columns = [column.name for column in statement.table.columns] if isinstance(statement, Insert) else ()
-    sql, _ = compiled(POSTGRESQL, statement, columns)
+    sql = compiled(POSTGRESQL, statement, columns).sql
     made = on_json(sql)
     assert "jsonb_array_elements($1) AS given(value)" in made
     assert made.count("$") == 1
@@ -116,6 +118,6 @@ def test_what_goes_with_uses_and_leases_is_one_statement_for_many_rows_on_postgr
 
 
 def test_a_statement_with_a_query_in_it_goes_row_by_row() -> None:
-    sql, names = compiled(POSTGRESQL, SUSPECT, ())
+    sql, names, _ = compiled(POSTGRESQL, SUSPECT, ())
     assert "($1->0->>1)::BIGINT" in on_json(sql)
     assert len(apart(sql, [tuple(names)] * 3)) == 3

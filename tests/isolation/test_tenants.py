@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
@@ -18,7 +19,8 @@ from broker.grants.tables import GrantRow
 from broker.intake.tables import IntakeRow
 from broker.leases.tables import LeaseRow, UseRow
 from broker.organizations.tables import OrganizationRow
-from tests.support.databases import Postgres
+from tests.support.databases import Postgres, is_month
+from tests.support.ids import nth
 from tests.support.world import Job, World
 
 TENANT_TABLES: list[Any] = [CredentialRow, VersionRow, GrantRow, IntakeRow, LeaseRow, UseRow]
@@ -109,17 +111,17 @@ async def test_row_level_security_stops_sql_that_bypasses_the_orm(
     row = {"provider": "p", "label": "l", "state": "active", "variables": {}, "created_at": 1}
     credentials: Any = CredentialRow.__table__
     async with db.write(EVERY_TENANT) as session:
-        for owner in ("org_a", "org_b"):
-            await session.execute(insert(credentials).values(id=f"crd_{owner}", organization_id=owner, **row))
-    async with db.read(Scope.of(ids.OrganizationId("org_a"))) as session:
+        for number in (1, 2):
+            owned = {"id": nth("crd", number), "organization_id": nth("org", number)}
+            await session.execute(insert(credentials).values(**owned, **row))
+    async with db.read(Scope.of(ids.OrganizationId(nth("org")))) as session:
         # Core and plain text are not seen by the ORM's fence
-        assert list(await session.scalars(select(credentials.c.id))) == ["crd_org_a"]
-        assert list(await session.scalars(text("SELECT id FROM credentials"))) == ["crd_org_a"]
+        assert list(await session.scalars(select(credentials.c.id))) == [nth("crd")]
+        assert list(await session.scalars(text("SELECT id FROM credentials"))) == [UUID(int=1)]
+    theirs = {"id": nth("crd", 3), "organization_id": nth("org", 2)}
     with pytest.raises(DBAPIError, match="row-level security"):
-        async with db.write(Scope.of(ids.OrganizationId("org_a"))) as session:
-            await session.execute(
-                insert(credentials).values(id="crd_2", organization_id="org_b", **row | {"label": "2"})
-            )
+        async with db.write(Scope.of(ids.OrganizationId(nth("org")))) as session:
+            await session.execute(insert(credentials).values(**theirs, **row | {"label": "2"}))
     # a connection that names no tenant sees none
     async with db.engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM credentials"))).scalar_one() == 0
@@ -136,7 +138,11 @@ async def test_every_tenant_table_is_fenced_on_postgresql(postgres_url: str) -> 
         fenced = await connection.execute(
             text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
         )
-        assert tables == {row[0] for row in fenced}
+        fences = {row[0] for row in fenced}
+        assert tables == fences
+        # and a month of the record can't be reached but by way of the whole
+        policies = await connection.execute(text("SELECT tablename FROM pg_policies"))
+        assert fences - {row[0] for row in policies} == {name for name in tables if is_month(name)}
     await db.close()
 
 

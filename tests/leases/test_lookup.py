@@ -32,12 +32,13 @@ from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, SnapshotCache
 from broker.organizations.tables import OrganizationRow
 from tests.support.databases import Postgres
+from tests.support.ids import nth
 from tests.support.trips import Trips, counted
 from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 TENANTS = {"organizations", "credentials", "credential_versions", "grants"}
-NOBODYS = [AccessTarget(WorkloadId("wkl_1"), Reference("no-such"), "raptor-comply", "default")]
+NOBODYS = [AccessTarget(WorkloadId(nth("wkl")), Reference("no-such"), "raptor-comply", "default")]
 
 
 def target(job: Job, slug: str, label: str = "default") -> AccessTarget:
@@ -64,7 +65,7 @@ async def a_broker_that_is_alone(directory: Path, url: str) -> AsyncIterator[tup
     async with counted(url) as (through, trips):
         db = Database(through)
         db.row_key = parts.keys.rows
-        audit = AuditLog(db, clock=parts.clock, deadline=60)
+        audit = AuditLog(db, deadline=60)
         await audit.start()
         try:
             alone = dataclasses.replace(parts, db=db, audit=audit)
@@ -207,7 +208,7 @@ async def test_a_row_of_another_tenant_or_job_is_refused_whatever_the_statement_
 async def test_it_goes_by_indexes_on_postgresql_however_few_rows_there_are(postgres_url: str) -> None:
     """What costs nothing in a small table is what costs everything in a large one."""
     db = Database(postgres_url)
-    job = "wkl_1"
+    job = nth("wkl")
     async with db.write(EVERY_TENANT) as session:
         for number in range(200):
             await fill(session, number, job)
@@ -227,19 +228,26 @@ async def test_it_goes_by_indexes_on_postgresql_however_few_rows_there_are(postg
 
 async def fill(session: AsyncSession, number: int, job: str) -> None:
     """An organization with one credential and one grant of the job."""
-    organization = OrganizationId(f"org_{number}")
+    organization = OrganizationId(nth("org", number))
     owned: dict[str, Any] = {"organization_id": organization, "provider": "p", "state": "active"}
     rows: list[tuple[Any, dict[str, Any]]] = [
         (OrganizationRow, {"id": organization, "slug": f"n{number}", "name": "", "state": "active", "created_at": 1}),
-        (CredentialRow, {"id": f"crd_{number}", "label": "default", "variables": {}, "created_at": 1, **owned}),
+        (CredentialRow, {"id": nth("crd", number), "label": "default", "variables": {}, "created_at": 1, **owned}),
         (
             VersionRow,
-            {"credential_id": f"crd_{number}", "number": 1, "fingerprint": "", "last4": "", "verdict": "", **owned}
+            {"credential_id": nth("crd", number), "number": 1, "fingerprint": "", "last4": "", "verdict": "", **owned}
             | {"probes": 0, "staged_at": 1},
         ),
         (
             GrantRow,
-            {"id": f"grt_{number}", "workload_id": job, "modes": [], "max_ttl": 1, "purpose_required": False, **owned}
+            {
+                "id": nth("grt", number),
+                "workload_id": job,
+                "modes": [],
+                "max_ttl": 1,
+                "purpose_required": False,
+                **owned,
+            }
             | {"created_at": 1, "created_by": ""},
         ),
     ]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import select
@@ -21,6 +21,12 @@ from tests.proxy.door import Door
 from tests.support.lab import KEY, Lab, lab_upstream
 from tests.support.waiting import eventually
 from tests.support.world import Job, World, running_world, settings_for, upstream
+
+
+class Ended(NamedTuple):
+    """What came of a use: the upstream's status, if it answered."""
+
+    status: int | None
 
 
 @dataclass
@@ -57,18 +63,17 @@ class Bench:
         await writer.drain()
         return reader, writer
 
-    async def uses(self) -> list[UseRow]:
-        """Every use on record, in order, once none is open."""
-
-        found: list[UseRow] = []
+    async def uses(self) -> list[Ended]:
+        """Every use on record, in order, once none is under way."""
 
         async def closed() -> bool:
             async with self.world.services.parts.db.read(EVERY_TENANT) as session:
-                found[:] = await session.scalars(select(UseRow).order_by(UseRow.id))
-            return all(row.completed_at for row in found)
+                return await session.scalar(select(UseRow.id).limit(1)) is None
 
         await eventually(closed)
-        return found
+        ended = {event["core"]["use"]: event["core"] for event in await self.world.events(kind="use.completed")}
+        authorized = [event["core"]["use"] for event in await self.world.events(kind="use.authorized")]
+        return [Ended(ended[use]["outcome"]["status"] if "outcome" in ended[use] else None) for use in authorized]
 
 
 @asynccontextmanager

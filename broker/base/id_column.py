@@ -1,0 +1,66 @@
+"""Columns of ids: ``uuid`` on PostgreSQL, text on SQLite; prefixed strings (:mod:`broker.formats.ids`) in Python.
+
+A ``uuid`` is 16 bytes in a row and in each index; the text is 36.  Its kind is its column's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Dialect, String, TypeDecorator, cast, func, literal
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import TypeEngine
+
+from broker.formats.ids import digits_of
+
+# Stands for no id: it comes before every id, as the empty text does.
+NONE: Final = "0" * 32
+
+
+def as_uuid(value: object) -> object:
+    """What PostgreSQL takes for an id.
+
+    It is None for a text that is neither an id nor empty, and so equals none.  What is no text is the database's to
+    refuse.
+    """
+    if not isinstance(value, str):
+        return value
+    return digits_of(value) if value else NONE
+
+
+class Id(TypeDecorator[str]):
+    """Ids with one prefix, or ``""`` for none."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(postgresql.UUID() if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> object:
+        return as_uuid(value) if dialect.name == "postgresql" else value
+
+    def process_result_value(self, value: UUID | str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - declared so
+        return self.of(value.hex) if isinstance(value, UUID) else value
+
+    def of(self, hexadecimal: str) -> str:
+        """The id with these digits."""
+        return "" if hexadecimal == NONE else f"{self.prefix}_{hexadecimal}"
+
+    def coerce_compared_value(self, op: OperatorType | None, value: object) -> TypeEngine[Any]:  # noqa: ARG002 - declared so
+        return self
+
+
+def as_text(column: ColumnElement[Any], dialect: str) -> ColumnElement[str]:
+    """The ids of a column as they are in Python, for a column of text with ids of several kinds."""
+    kind = column.type
+    assert isinstance(kind, Id)
+    if dialect != "postgresql":
+        return cast(column, String)
+    return literal(f"{kind.prefix}_") + func.replace(cast(column, String), "-", "")

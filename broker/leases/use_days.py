@@ -1,0 +1,154 @@
+"""How often keys were used, by day: counted from the record, and read with what isn't counted yet.
+
+What a call costs doesn't grow by it, and what is asked about a key costs as much as it has days and jobs, not calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy import case, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.tables import CursorRow, EventRow, HeadRow
+from broker.base.clock import DAY_MS, Millis
+from broker.base.db import EVERY_TENANT, Database, upsert
+from broker.base.duty import Duty
+from broker.credentials.tables import CredentialRow
+from broker.formats.ids import CredentialId, OrganizationId, WorkloadId
+from broker.leases.tables import UseDayRow
+
+_CURSOR: Final = "use_days"
+_KINDS: Final = ("use.authorized", "lease.issued")
+_PAGE: Final = 2_000
+# So many pages in one turn; the next goes on.
+_PAGES: Final = 50
+
+
+class UseDay(NamedTuple):
+    """The uses of one version by one job in one day (UTC, days since the epoch), and the last one's time."""
+
+    credential: CredentialId
+    version: int
+    workload: WorkloadId
+    day: int
+    uses: int
+    last: Millis
+
+
+class _Counted(msgspec.Struct, frozen=True):
+    """What counts of an event's core (:mod:`broker.formats.audit_event`)."""
+
+    kind: str
+    time: Millis
+    credential: CredentialId
+    version: int
+    workload: WorkloadId
+    organization: OrganizationId
+
+
+_decode = msgspec.json.Decoder(_Counted).decode
+
+
+async def days_of(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Sequence[UseDay]:
+    """The uses of every version of a credential, from the day of ``since`` (milliseconds) on."""
+    row = UseDayRow
+    counted = await session.execute(
+        select(row.credential_id, row.version, row.workload_id, row.day, row.uses, row.last_at).where(
+            row.credential_id == credential_id, row.day >= since // DAY_MS
+        )
+    )
+    newer = await session.scalars(
+        select(EventRow.core).where(
+            EventRow.credential_id == credential_id,
+            EventRow.kind == _KINDS[0],
+            EventRow.idx >= func.coalesce(select(CursorRow.next).where(CursorRow.name == _CURSOR).scalar_subquery(), 0),
+        )
+    )
+    fresh = [_day(event) for event in map(_decode, newer) if event.time >= since // DAY_MS * DAY_MS]
+    return _summed([*(UseDay(*each) for each in counted), *fresh])
+
+
+def duty(db: Database) -> Duty:
+    """Counts what is on the record since the last time."""
+
+    async def count_uses() -> None:
+        for _ in range(_PAGES):
+            if not await _page(db):
+                return
+
+    return Duty("count_uses", count_uses)
+
+
+async def _page(db: Database) -> bool:
+    """Count the next events; says whether there are more."""
+    async with db.write(EVERY_TENANT) as session:
+        cursor = await session.get(CursorRow, _CURSOR, with_for_update=True)
+        if cursor is None:
+            cursor = CursorRow(name=_CURSOR, next=0)
+            session.add(cursor)
+        size = await session.scalar(select(HeadRow.size)) or 0
+        until = min(cursor.next + _PAGE, size)
+        if until <= cursor.next:
+            return False
+        cores = await session.scalars(
+            select(EventRow.core).where(EventRow.idx >= cursor.next, EventRow.idx < until, EventRow.kind.in_(_KINDS))
+        )
+        await _count(session, [_decode(core) for core in cores])
+        cursor.next = until
+        return until < size
+
+
+async def _count(session: AsyncSession, events: Sequence[_Counted]) -> None:
+    organizations = {event.credential: event.organization for event in events}
+    days = _summed(_day(event) for event in events if event.kind == _KINDS[0])
+    if days:
+        rows = [
+            {
+                "credential_id": day.credential,
+                "version": day.version,
+                "workload_id": day.workload,
+                "day": day.day,
+                "organization_id": organizations[day.credential],
+                "uses": day.uses,
+                "last_at": day.last,
+            }
+            for day in days
+        ]
+        statement = upsert(session, UseDayRow).values(rows)
+        added, row = statement.excluded, UseDayRow
+        await session.execute(
+            statement.on_conflict_do_update(
+                index_elements=[row.credential_id, row.version, row.workload_id, row.day],
+                set_={
+                    "uses": row.uses + added.uses,
+                    "last_at": case((added.last_at > row.last_at, added.last_at), else_=row.last_at),
+                },
+            )
+        )
+    await _first(session, events)
+
+
+async def _first(session: AsyncSession, events: Sequence[_Counted]) -> None:
+    """Note of credentials when they were first leased or used."""
+    times = {event.credential: event.time for event in reversed(events)}
+    never = select(CredentialRow.id).where(CredentialRow.id.in_(times), CredentialRow.used_at.is_(None))
+    for found in await session.scalars(never):
+        await session.execute(update(CredentialRow).where(CredentialRow.id == found).values(used_at=times[found]))
+
+
+def _day(event: _Counted) -> UseDay:
+    return UseDay(event.credential, event.version, event.workload, event.time // DAY_MS, 1, event.time)
+
+
+def _summed(days: Iterable[UseDay]) -> list[UseDay]:
+    """One for each version, job and day."""
+    found: dict[tuple[CredentialId, int, WorkloadId, int], UseDay] = {}
+    for day in days:
+        before = found.get(day[:4])
+        found[day[:4]] = (
+            day if before is None else before._replace(uses=before.uses + day.uses, last=max(before.last, day.last))
+        )
+    return list(found.values())
