@@ -16,10 +16,11 @@ from broker.audit.events import Event
 from broker.audit.quota import Exhausted, Quota
 from broker.base.clock import Millis
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
+from broker.formats.packed_core import pack
 
 
 class EventValues(NamedTuple):
-    """The row of an event without its index, in the order of the table's columns."""
+    """The row of an event without index and month, in the order of the table's columns; its core is packed."""
 
     id: AuditEventId
     time: Millis
@@ -38,6 +39,7 @@ class EventValues(NamedTuple):
 
 def values_of(event: Event) -> EventValues:
     """The event's row, with its bytes and the commitment to them, which are made here."""
+    core, *others = event.committed()
     return EventValues(
         event.id,
         event.time,
@@ -47,7 +49,8 @@ def values_of(event: Event) -> EventValues:
         event.actor.id,
         event.credential,
         event.lease,
-        *event.committed(),
+        pack(core),
+        *others,
     )
 
 

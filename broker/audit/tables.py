@@ -5,12 +5,26 @@ The head hands out dense indices.  Guards compare their epochs.
 
 from __future__ import annotations
 
-from sqlalchemy import Index, text
+from sqlalchemy import Dialect, Index, LargeBinary, TypeDecorator, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.clock import Millis
 from broker.base.db import Table
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
+from broker.formats.packed_core import pack, unpack
+
+
+class PackedCore(TypeDecorator[bytes]):
+    """The core of an event: its own bytes in Python, packed in the database (:mod:`broker.formats.packed_core`)."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - declared so
+        return None if value is None else pack(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - declared so
+        return None if value is None else unpack(value)
 
 
 class HeadRow(Table):
@@ -60,7 +74,7 @@ class EventRow(Table):
     actor_id: Mapped[str]
     credential_id: Mapped[CredentialId]
     lease_id: Mapped[LeaseId]
-    core: Mapped[bytes]
+    core: Mapped[bytes] = mapped_column(PackedCore)
     personal: Mapped[bytes]
     salt_core: Mapped[bytes]
     salt_personal: Mapped[bytes]

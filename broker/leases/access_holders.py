@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,12 +14,7 @@ from broker.formats.ids import CredentialId, WorkloadId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow
-from broker.leases.use_days import days_of
-
-# Open, of them reveals, the last one's end, all reveals, and when the last one was.
-_Leases = tuple[int, int, Millis | None, int, Millis | None]
-# Under way, ever, and when last.
-_Uses = tuple[int, int, Millis | None]
+from broker.leases.use_days import UseDay, days_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +42,42 @@ async def in_use_by(
     session: AsyncSession, credential_id: CredentialId, number: int, *, now: Millis
 ) -> Sequence[AccessHolder]:
     """Every workload that ever leased or used this version, those that still hold it first."""
-    open_ones = stands(now)
-    reveals = LeaseRow.mode == Mode.REVEAL
     leased = await session.execute(
         select(
             LeaseRow.workload_id,
-            func.sum(case((open_ones, 1), else_=0)),
-            func.sum(case((open_ones & reveals, 1), else_=0)),
-            func.max(case((open_ones, LeaseRow.expires_at), else_=None)),
-            func.sum(case((reveals, 1), else_=0)),
-            func.max(case((reveals, LeaseRow.issued_at), else_=None)),
+            func.count(),
+            func.sum(case((LeaseRow.mode == Mode.REVEAL, 1), else_=0)),
+            func.max(LeaseRow.expires_at),
         )
-        .where(LeaseRow.credential_id == credential_id, LeaseRow.version == number)
+        .where(LeaseRow.credential_id == credential_id, LeaseRow.version == number, stands(now))
         .group_by(LeaseRow.workload_id)
     )
-    under_way = await session.execute(
+    called = await session.execute(
         select(UseRow.workload_id, func.count())
         .where(UseRow.credential_id == credential_id, UseRow.version == number)
         .group_by(UseRow.workload_id)
     )
-    uses: dict[WorkloadId, _Uses] = {row[0]: (row[1], 0, None) for row in under_way}
-    for day in await days_of(session, credential_id, Millis(0)):
+    leases: dict[WorkloadId, tuple[int, int, Millis | None]] = {row[0]: (row[1], row[2], row[3]) for row in leased}
+    under_way: dict[WorkloadId, int] = {row[0]: row[1] for row in called}
+    days = await days_of(session, credential_id, Millis(0))
+    ever: defaultdict[WorkloadId, list[UseDay]] = defaultdict(list)
+    for day in days:
         if day.version == number:
-            open_uses, often, last = uses.get(day.workload, _NO_USE)
-            uses[day.workload] = (open_uses, often + day.uses, max(last or day.last, day.last))
-    leases: dict[WorkloadId, _Leases] = {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in leased}
-    workloads = {*leases, *uses}
+            ever[day.workload].append(day)
+    workloads = {*leases, *under_way, *ever}
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(workloads)))
     names = {row[0]: row[1] for row in named}
     found = [
-        AccessHolder(workload, names.get(workload, ""), *leases.get(workload, _NO_LEASE), *uses.get(workload, _NO_USE))
+        AccessHolder(
+            workload,
+            names.get(workload, ""),
+            *leases.get(workload, (0, 0, None)),
+            sum(day.reveals for day in ever[workload]),
+            _last(day.last_reveal for day in ever[workload]),
+            under_way.get(workload, 0),
+            sum(day.uses for day in ever[workload]),
+            _last(day.last_use for day in ever[workload]),
+        )
         for workload in workloads
     ]
     return sorted(
@@ -90,8 +91,8 @@ async def in_use_by(
     )
 
 
-_NO_LEASE: Final[_Leases] = (0, 0, None, 0, None)
-_NO_USE: Final[_Uses] = (0, 0, None)
+def _last(times: Iterable[Millis | int]) -> Millis | None:
+    return Millis(max(times, default=0)) or None
 
 
 def stands(now: Millis) -> ColumnElement[bool]:

@@ -19,6 +19,8 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "leases"
+    # Those that stand are found by their end, however many there were.
+    __table_args__ = (Index("ix_leases_credential", "credential_id", "expires_at"),)
     AUTHENTICATED = (
         "id",
         "organization_id",
@@ -37,7 +39,7 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     id: Mapped[LeaseId] = mapped_column(primary_key=True)
     workload_id: Mapped[WorkloadId] = mapped_column(index=True)
     grant_id: Mapped[GrantId]
-    credential_id: Mapped[CredentialId] = mapped_column(index=True)
+    credential_id: Mapped[CredentialId]
     version: Mapped[int]
     provider: Mapped[str]
     label: Mapped[str]
@@ -83,9 +85,10 @@ class UseRow(TenantOwned, Table):
 
 
 class UseDayRow(TenantOwned, Table):
-    """How often a job used a version of a key in one day (UTC, days since the epoch), and when last.
+    """How often a job used a version of a key, or was shown it, in one day (UTC, days since the epoch).
 
-    It is counted from the record (:mod:`broker.leases.use_days`).
+    It is counted from the record (:mod:`broker.leases.use_days`).  The last times are milliseconds, 0 if there was
+    none.
     """
 
     __tablename__ = "use_days"
@@ -96,4 +99,7 @@ class UseDayRow(TenantOwned, Table):
     day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     organization_id: Mapped[OrganizationId]
     uses: Mapped[int]
-    last_at: Mapped[Millis]
+    reveals: Mapped[int]
+    last_use: Mapped[Millis]
+    last_reveal: Mapped[Millis]
+    last_lease: Mapped[Millis]

@@ -18,24 +18,36 @@ from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.duty import Duty
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import CredentialId, OrganizationId, WorkloadId
+from broker.grants.policy import Mode
 from broker.leases.tables import UseDayRow
 
 _CURSOR: Final = "use_days"
 _KINDS: Final = ("use.authorized", "lease.issued")
+_KEY: Final = ("credential_id", "version", "workload_id", "day")
+_SUMS: Final = ("uses", "reveals")
+_LASTS: Final = ("last_use", "last_reveal", "last_lease")
+_COLUMNS: Final = (*_KEY, *_SUMS, *_LASTS)
 _PAGE: Final = 2_000
 # So many pages in one turn; the next goes on.
 _PAGES: Final = 50
 
 
 class UseDay(NamedTuple):
-    """The uses of one version by one job in one day (UTC, days since the epoch), and the last one's time."""
+    """What one job did with one version in one day (UTC, days since the epoch).
+
+    That is: its uses, how often it was shown the key, and when it last used it, was last shown it, and last got a lease
+    (milliseconds, 0 if it did not).
+    """
 
     credential: CredentialId
     version: int
     workload: WorkloadId
     day: int
     uses: int
-    last: Millis
+    reveals: int
+    last_use: Millis | int
+    last_reveal: Millis | int
+    last_lease: Millis | int
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -47,6 +59,7 @@ class _Counted(msgspec.Struct, frozen=True):
     version: int
     workload: WorkloadId
     organization: OrganizationId
+    mode: str = ""
 
 
 _decode = msgspec.json.Decoder(_Counted).decode
@@ -54,16 +67,14 @@ _decode = msgspec.json.Decoder(_Counted).decode
 
 async def days_of(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Sequence[UseDay]:
     """The uses of every version of a credential, from the day of ``since`` (milliseconds) on."""
-    row = UseDayRow
+    columns = [getattr(UseDayRow, name) for name in _COLUMNS]
     counted = await session.execute(
-        select(row.credential_id, row.version, row.workload_id, row.day, row.uses, row.last_at).where(
-            row.credential_id == credential_id, row.day >= since // DAY_MS
-        )
+        select(*columns).where(UseDayRow.credential_id == credential_id, UseDayRow.day >= since // DAY_MS)
     )
     newer = await session.scalars(
         select(EventRow.core).where(
             EventRow.credential_id == credential_id,
-            EventRow.kind == _KINDS[0],
+            EventRow.kind.in_(_KINDS),
             EventRow.idx >= func.coalesce(select(CursorRow.next).where(CursorRow.name == _CURSOR).scalar_subquery(), 0),
         )
     )
@@ -103,31 +114,17 @@ async def _page(db: Database) -> bool:
 
 async def _count(session: AsyncSession, events: Sequence[_Counted]) -> None:
     organizations = {event.credential: event.organization for event in events}
-    days = _summed(_day(event) for event in events if event.kind == _KINDS[0])
+    days = _summed(map(_day, events))
     if days:
-        rows = [
-            {
-                "credential_id": day.credential,
-                "version": day.version,
-                "workload_id": day.workload,
-                "day": day.day,
-                "organization_id": organizations[day.credential],
-                "uses": day.uses,
-                "last_at": day.last,
-            }
-            for day in days
-        ]
+        rows = [dict(zip(_COLUMNS, day, strict=True), organization_id=organizations[day.credential]) for day in days]
         statement = upsert(session, UseDayRow).values(rows)
-        added, row = statement.excluded, UseDayRow
-        await session.execute(
-            statement.on_conflict_do_update(
-                index_elements=[row.credential_id, row.version, row.workload_id, row.day],
-                set_={
-                    "uses": row.uses + added.uses,
-                    "last_at": case((added.last_at > row.last_at, added.last_at), else_=row.last_at),
-                },
-            )
-        )
+        there, added = UseDayRow, statement.excluded
+        sums = {name: getattr(there, name) + added[name] for name in _SUMS}
+        lasts = {
+            name: case((added[name] > getattr(there, name), added[name]), else_=getattr(there, name)) for name in _LASTS
+        }
+        key = [getattr(there, name) for name in _KEY]
+        await session.execute(statement.on_conflict_do_update(index_elements=key, set_=sums | lasts))
     await _first(session, events)
 
 
@@ -140,15 +137,34 @@ async def _first(session: AsyncSession, events: Sequence[_Counted]) -> None:
 
 
 def _day(event: _Counted) -> UseDay:
-    return UseDay(event.credential, event.version, event.workload, event.time // DAY_MS, 1, event.time)
+    lease, shown = event.kind == "lease.issued", event.mode == Mode.REVEAL
+    return UseDay(
+        event.credential,
+        event.version,
+        event.workload,
+        event.time // DAY_MS,
+        uses=int(not lease),
+        reveals=int(lease and shown),
+        last_use=0 if lease else event.time,
+        last_reveal=event.time if lease and shown else 0,
+        last_lease=event.time if lease else 0,
+    )
 
 
 def _summed(days: Iterable[UseDay]) -> list[UseDay]:
     """One for each version, job and day."""
-    found: dict[tuple[CredentialId, int, WorkloadId, int], UseDay] = {}
+    found: dict[tuple[object, ...], UseDay] = {}
     for day in days:
         before = found.get(day[:4])
         found[day[:4]] = (
-            day if before is None else before._replace(uses=before.uses + day.uses, last=max(before.last, day.last))
+            day
+            if before is None
+            else before._replace(
+                uses=before.uses + day.uses,
+                reveals=before.reveals + day.reveals,
+                last_use=max(before.last_use, day.last_use),
+                last_reveal=max(before.last_reveal, day.last_reveal),
+                last_lease=max(before.last_lease, day.last_lease),
+            )
         )
     return list(found.values())

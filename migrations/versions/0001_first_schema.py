@@ -452,7 +452,7 @@ def upgrade() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_leases"),
     )
-    op.create_index("ix_leases_credential_id", "leases", ["credential_id"])
+    op.create_index("ix_leases_credential", "leases", ["credential_id", "expires_at"])
     op.create_index("ix_leases_organization_id", "leases", ["organization_id"])
     op.create_index("ix_leases_workload_id", "leases", ["workload_id"])
     op.create_table(
@@ -578,7 +578,10 @@ def upgrade() -> None:
         sa.Column("workload_id", _ID, nullable=False),
         sa.Column("day", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("uses", sa.BigInteger(), nullable=False),
-        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("reveals", sa.BigInteger(), nullable=False),
+        sa.Column("last_use", sa.BigInteger(), nullable=False),
+        sa.Column("last_reveal", sa.BigInteger(), nullable=False),
+        sa.Column("last_lease", sa.BigInteger(), nullable=False),
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("credential_id", "version", "workload_id", "day", name="pk_use_days"),
     )
