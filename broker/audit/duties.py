@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from sqlalchemy import text
 
+from broker.audit.indexing import follow
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 
@@ -26,4 +28,4 @@ def duties(db: Database) -> tuple[Duty, ...]:
             async with db.write(EVERY_TENANT) as session:
                 await session.execute(_MAKE, {"ahead": ahead})
 
-    return (Duty("make_months", make_months, every=_EVERY_MS),)
+    return (Duty("index_record", partial(follow, db)), Duty("make_months", make_months, every=_EVERY_MS))

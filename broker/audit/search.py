@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, and_, select, true
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import KINDS
+from broker.audit.lookup import Sought, among, candidates, extent
+from broker.audit.places import ALLOWED, term
 from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import Database, Scope
 from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
+
+# Events in no block yet that are looked at by one statement.
+_REST = 16_384
+# Candidates that are looked at by one statement.
+_CANDIDATES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +66,76 @@ async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list
     """
     async with db.read(scope) as session:
         series = await known(session)
-        rows = await session.scalars(_query(scope, wanted).limit(limit))
+        found: list[EventRow] = []
+        async for where in _parts(session, scope, wanted, limit):
+            query = _query(scope, wanted).where(where).limit(limit - len(found))
+            found += await session.scalars(query)
+            if len(found) == limit:
+                break
         return [
             Recorded(row.idx, series.of(row.idx), json.loads(row.core), json.loads(row.personal), row.entry)
-            for row in rows
+            for row in found
         ]
+
+
+async def _parts(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> AsyncIterator[ColumnElement[bool]]:
+    """Parts of the record that may hold what is wanted, in order; each is small, or full of it."""
+    sought = _sought(scope, wanted)
+    if not all(sought.fields) or not scope.covers(_scope(wanted)):
+        return
+    if not (sought.fields or sought.without) and sought.since is None and sought.until is None:
+        yield true()
+        return
+    where = await extent(session, sought)
+    if not wanted.newest:
+        async for part in _indexed(session, sought, where.blocks, limit):
+            yield part
+    rest = where.rest
+    starts = range(rest.start, rest.stop, _REST)
+    for start in reversed(starts) if wanted.newest else starts:
+        yield and_(EventRow.idx >= start, EventRow.idx < min(start + _REST, rest.stop))
+    if wanted.newest:
+        async for part in _indexed(session, sought, where.blocks, limit):
+            yield part
+
+
+async def _indexed(
+    session: AsyncSession, sought: Sought, blocks: range, limit: int
+) -> AsyncIterator[ColumnElement[bool]]:
+    """What the index names, a page at a time; more if it is not what was sought after all."""
+    chunk: list[int] = []
+    async for index in candidates(session, sought, blocks):
+        chunk.append(index)
+        if len(chunk) == limit:
+            yield among(session, EventRow.idx, chunk)
+            chunk, limit = [], min(2 * limit, _CANDIDATES)
+    if chunk:
+        yield among(session, EventRow.idx, chunk)
+
+
+def _scope(wanted: Filter) -> Scope:
+    return Scope.of(wanted.organization) if wanted.organization else Scope.of()
+
+
+def _sought(scope: Scope, wanted: Filter) -> Sought:
+    named = {"actor": wanted.actor, "credential": wanted.credential, "lease": wanted.lease}
+    fields = [frozenset({term(name, value)}) for name, value in named.items() if value]
+    if wanted.organization:
+        fields.append(frozenset({term("organization", wanted.organization)}))
+    elif scope.organizations is not None:
+        fields.append(frozenset(term("organization", each) for each in scope.organizations))
+    if wanted.kind:
+        fields.append(frozenset(term("kind", kind) for kind in _kinds(wanted.kind)))
+    denied = frozenset({term("decision", "denied")})
+    if wanted.decision and wanted.decision != ALLOWED:
+        fields.append(denied)
+    without = denied if wanted.decision == ALLOWED else frozenset()
+    return Sought(tuple(fields), without, wanted.since, wanted.until, wanted.after, wanted.newest)
+
+
+def _kinds(kind: str) -> list[str]:
+    """The kinds of a group, written out; or the one."""
+    return [each for each in KINDS if each.startswith(kind[:-1])] if kind.endswith(".*") else [kind]
 
 
 def _query(scope: Scope, wanted: Filter) -> Select[EventRow]:
@@ -77,11 +151,8 @@ def _query(scope: Scope, wanted: Filter) -> Select[EventRow]:
     ):
         if value:
             query = query.where(column == value)
-    if wanted.kind.endswith(".*"):
-        # Written out, as PostgreSQL takes no index for LIKE where row-level security holds.
-        query = query.where(EventRow.kind.in_([kind for kind in KINDS if kind.startswith(wanted.kind[:-1])]))
-    elif wanted.kind:
-        query = query.where(EventRow.kind == wanted.kind)
+    if wanted.kind:
+        query = query.where(EventRow.kind.in_(_kinds(wanted.kind)))
     if wanted.since is not None:
         query = query.where(EventRow.time >= wanted.since)
     if wanted.until is not None:

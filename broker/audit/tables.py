@@ -5,7 +5,7 @@ The head hands out dense indices.  Guards compare their epochs.
 
 from __future__ import annotations
 
-from sqlalchemy import Dialect, Index, LargeBinary, TypeDecorator, text
+from sqlalchemy import Dialect, Index, Integer, LargeBinary, TypeDecorator, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.clock import Millis
@@ -48,21 +48,16 @@ class HeadRow(Table):
 class EventRow(Table):
     """An event: its canonical bytes and salts, and columns to search by.
 
+    These have no index, as each would be written with every event; what finds events is :class:`PlacesRow`.  That of
+    their ids tells what became of a commit whose answer was lost.
+
     ``organization_id`` is empty for events of no tenant.  The row is no ``TenantOwned``, because the record is written
     in batches over tenants.  Its fences are the search (which always names a scope) and row-level security.  On
     PostgreSQL a ``month`` is a partition.
     """
 
     __tablename__ = "audit_events"
-    __table_args__ = (
-        Index("ix_audit_events_organization", "organization_id", "idx"),
-        Index("ix_audit_events_credential", "credential_id", "idx"),
-        Index("ix_audit_events_actor", "actor_id", "idx"),
-        Index("ix_audit_events_lease", "lease_id", "idx"),
-        Index("ix_audit_events_kind", "kind", "idx"),
-        Index("ix_audit_events_time", "time"),
-        Index("ix_audit_events_id", "id"),
-    )
+    __table_args__ = (Index("ix_audit_events_id", "id"),)
 
     idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     month: Mapped[int]
@@ -79,6 +74,45 @@ class EventRow(Table):
     salt_core: Mapped[bytes]
     salt_personal: Mapped[bytes]
     entry: Mapped[bytes]
+
+
+class BlockRow(Table):
+    """A block of events that is in the search's index, and the times of its earliest and latest one."""
+
+    __tablename__ = "audit_blocks"
+
+    block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    earliest: Mapped[Millis]
+    latest: Mapped[Millis]
+
+
+class PlacesRow(Table):
+    """Which events of a block have a value, packed (:mod:`broker.audit.places`).
+
+    The span comes first in the key: so what is written lies together, and what is archived goes together.
+    """
+
+    __tablename__ = "audit_places"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    term: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    places: Mapped[bytes]
+
+
+class BatchRow(Table):
+    """One committed batch; settles whether a COMMIT whose answer was lost had happened.
+
+    A batch without events was a try (:mod:`broker.audit.durability`).
+    """
+
+    __tablename__ = "audit_batches"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[int]
+    count: Mapped[int]
+    time: Mapped[Millis]
 
 
 class GuardRow(Table):

@@ -70,7 +70,8 @@ async def are_there(session: AsyncSession) -> bool:
 
 async def _were_there(session: AsyncSession) -> bool:
     """Whether the record knows of a first account: whoever deletes that one gets no token."""
-    made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").limit(1)
+    # No index has kinds; it is one of the first.
+    made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").order_by(EventRow.idx).limit(1)
     return await session.scalar(made) is not None
 
 

@@ -1,0 +1,188 @@
+"""Find events by the search's index (:mod:`broker.audit.places`), newest or oldest first.
+
+The record is walked window by window, each of so many blocks as bring few thousand rows.  Of several fields, the one
+that came least in the window before says which blocks of the next one are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, ColumnElement, Select, any_, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from broker.audit import places
+from broker.audit.tables import BlockRow, HeadRow, PlacesRow
+from broker.base.clock import Millis
+
+# Blocks of the first window: most pages are full by then.
+_FIRST = 8
+# With fewer rows a window is made larger, with more it is made smaller.
+_FEW, _MANY = 1_024, 4_096
+
+Terms = frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What events have: one of the terms of each field, none of ``without``, a time, an index beyond ``after``."""
+
+    fields: tuple[Terms, ...]
+    without: Terms
+    since: Millis | None
+    until: Millis | None
+    after: int | None
+    newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """``blocks`` may hold what is sought; ``rest`` are the indices of events in no block yet."""
+
+    blocks: range
+    rest: range
+
+
+async def extent(session: AsyncSession, sought: Sought) -> Extent:
+    """Where to look."""
+    within = select(func.min(BlockRow.block), func.max(BlockRow.block)).where(*_times(sought))
+    last, size = (await session.execute(select(_LAST, HeadRow.size))).one()
+    end = 0 if last is None else last + 1
+    low, high = (await session.execute(within)).one() if end else (None, None)
+    blocks = range(0) if low is None else range(low, min(high + 1, end))
+    rest = range(end * places.BLOCK, size)
+    if sought.after is None:
+        return Extent(blocks, rest)
+    if sought.newest:
+        before = -(-sought.after // places.BLOCK)
+        return Extent(
+            range(blocks.start, min(blocks.stop, before)),
+            range(rest.start, max(rest.start, min(rest.stop, sought.after))),
+        )
+    first = (sought.after + 1) // places.BLOCK
+    return Extent(
+        range(max(blocks.start, first), blocks.stop),
+        range(min(rest.stop, max(rest.start, sought.after + 1)), rest.stop),
+    )
+
+
+_LAST = select(func.max(BlockRow.block)).scalar_subquery()
+
+
+async def candidates(session: AsyncSession, sought: Sought, blocks: range) -> AsyncIterator[int]:
+    """The indices, in order, of what may be sought: terms may be another value's, and times are those of blocks."""
+    windows, rarest = _Windows(blocks, newest=sought.newest), None
+    for window in windows:
+        some = await _looked_at(session, sought, window, rarest)
+        if not some:
+            windows.had(0)
+            continue
+        bits, counts = await _bits(session, sought, some)
+        windows.had(len(some) + sum(counts))
+        if len(counts) > 1:
+            rarest = sought.fields[counts.index(min(counts))]
+        for block in sorted(bits, reverse=sought.newest):
+            for place in places.each(_beyond(sought, block, bits[block]), newest=sought.newest):
+                yield block * places.BLOCK + place
+
+
+class _Windows:
+    """Cuts blocks into windows, in order.  They grow while they bring few rows, and shrink when they bring many."""
+
+    def __init__(self, blocks: range, *, newest: bool) -> None:
+        self._left, self._newest = blocks, newest
+        self._width = _FIRST
+
+    def __iter__(self) -> Iterator[range]:
+        while self._left:
+            at = -self._width if self._newest else self._width
+            window, self._left = (
+                (self._left[at:], self._left[:at]) if self._newest else (self._left[:at], self._left[at:])
+            )
+            yield window
+
+    def had(self, rows: int) -> None:
+        """Take note of how many rows the last one brought."""
+        if rows < _FEW:
+            self._width *= 4
+        elif rows > _MANY:
+            self._width = max(1, self._width // 4)
+
+
+async def _looked_at(session: AsyncSession, sought: Sought, window: range, rarest: Terms | None) -> Sequence[int]:
+    """The blocks of a window that have events of these times and, if that is told, one of these terms."""
+    blocks: Sequence[int] = window
+    if sought.since is not None or sought.until is not None:
+        query = select(BlockRow.block).where(_within(BlockRow.block, window), *_times(sought))
+        blocks = sorted(await session.scalars(query))
+    if rarest is not None and blocks:
+        having = _places(session, rarest, blocks).with_only_columns(PlacesRow.block).distinct()
+        blocks = sorted(await session.scalars(having))
+    return blocks
+
+
+async def _bits(session: AsyncSession, sought: Sought, blocks: Sequence[int]) -> tuple[dict[int, int], list[int]]:
+    """The places in each block, as bits, and how many rows each field had."""
+    every = (1 << places.BLOCK) - 1
+    counts = [0] * len(sought.fields)
+    terms = sought.without.union(*sought.fields)
+    found: list[dict[int, int]] = [{} for _ in sought.fields]
+    bits = dict.fromkeys(blocks, every)
+    if not terms:
+        return bits, counts
+    for term, block, packed in await session.execute(_places(session, terms, blocks)):
+        some = places.unpack(packed)
+        if term in sought.without:
+            bits[block] &= ~some
+        for number, field in enumerate(sought.fields):
+            if term in field:
+                counts[number] += 1
+                found[number][block] = found[number].get(block, 0) | some
+    for field in found:
+        bits = {block: both for block in field if (both := bits.get(block, 0) & field[block])}
+    return bits, counts
+
+
+def _places(session: AsyncSession, terms: Terms, blocks: Sequence[int]) -> Select[Any]:
+    spans = sorted({places.span(block) for block in blocks})
+    return select(PlacesRow.term, PlacesRow.block, PlacesRow.places).where(
+        among(session, PlacesRow.span, spans),
+        among(session, PlacesRow.term, sorted(terms)),
+        _within(PlacesRow.block, range(blocks[0], blocks[-1] + 1)),
+        *([among(session, PlacesRow.block, blocks)] if len(blocks) <= blocks[-1] - blocks[0] else []),
+    )
+
+
+def _beyond(sought: Sought, block: int, bits: int) -> int:
+    """The places that are beyond the index after which to begin."""
+    if sought.after is None:
+        return bits
+    start = sought.after - block * places.BLOCK
+    if sought.newest:
+        return bits & ((1 << max(0, start)) - 1)
+    return bits & (-1 << max(0, start + 1))
+
+
+def _times(sought: Sought) -> list[ColumnElement[bool]]:
+    """What is true of a block that holds an event of these times."""
+    conditions = []
+    if sought.since is not None:
+        conditions.append(BlockRow.latest >= sought.since)
+    if sought.until is not None:
+        conditions.append(BlockRow.earliest < sought.until)
+    return conditions
+
+
+def _within(column: InstrumentedAttribute[int], numbers: range) -> ColumnElement[bool]:
+    return column.between(numbers.start, numbers.stop - 1)
+
+
+def among(session: AsyncSession, column: InstrumentedAttribute[int], numbers: Sequence[int]) -> ColumnElement[bool]:
+    """That a column is one of these numbers, as one parameter, however many there are."""
+    if session.get_bind().dialect.name == "postgresql":
+        return column == any_(literal(list(numbers), ARRAY(column.type)))
+    return column.in_(select(func.json_each(json.dumps(list(numbers))).table_valued("value").c.value))
