@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, Select, any_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,14 +21,17 @@ from broker.base.clock import Millis
 # Blocks of the first window: most pages are full by then.
 _FIRST = 8
 # With fewer rows a window is made larger, with more it is made smaller.
-_FEW, _MANY = 1_024, 4_096
+_FEW, _MANY = 2_048, 8_192
 
 Terms = frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """What events have: one of the terms of each field, none of ``without``, a time, an index beyond ``after``."""
+    """What events are to have: one of the terms of each field, and none of ``without``.
+
+    Their times are as in a filter, and so is the index after which to begin.
+    """
 
     fields: tuple[Terms, ...]
     without: Terms
@@ -49,32 +51,23 @@ class Extent:
 
 async def extent(session: AsyncSession, sought: Sought) -> Extent:
     """Where to look."""
-    within = select(func.min(BlockRow.block), func.max(BlockRow.block)).where(*_times(sought))
-    last, size = (await session.execute(select(_LAST, HeadRow.size))).one()
-    end = 0 if last is None else last + 1
-    low, high = (await session.execute(within)).one() if end else (None, None)
-    blocks = range(0) if low is None else range(low, min(high + 1, end))
-    rest = range(end * places.BLOCK, size)
-    if sought.after is None:
-        return Extent(blocks, rest)
-    if sought.newest:
-        before = -(-sought.after // places.BLOCK)
-        return Extent(
-            range(blocks.start, min(blocks.stop, before)),
-            range(rest.start, max(rest.start, min(rest.stop, sought.after))),
-        )
-    first = (sought.after + 1) // places.BLOCK
-    return Extent(
-        range(max(blocks.start, first), blocks.stop),
-        range(min(rest.stop, max(rest.start, sought.after + 1)), rest.stop),
-    )
-
-
-_LAST = select(func.max(BlockRow.block)).scalar_subquery()
+    last = await session.scalar(select(func.max(BlockRow.block)))
+    size = await session.scalar(select(HeadRow.size)) or 0
+    end = -1 if last is None else last  # the last block of the index
+    begin, stop = 0, size
+    if sought.after is not None:
+        begin, stop = (0, min(size, sought.after)) if sought.newest else (sought.after + 1, size)
+    rest = range(max(begin, (end + 1) * places.BLOCK), stop)
+    within = select(func.coalesce(func.min(BlockRow.block), 0), func.coalesce(func.max(BlockRow.block), -1))
+    low, high = (await session.execute(within.where(*_times(sought), BlockRow.block <= end))).one()
+    return Extent(range(max(low, begin // places.BLOCK), min(high + 1, -(-stop // places.BLOCK))), rest)
 
 
 async def candidates(session: AsyncSession, sought: Sought, blocks: range) -> AsyncIterator[int]:
-    """The indices, in order, of what may be sought: terms may be another value's, and times are those of blocks."""
+    """The indices of what may be sought, in order.
+
+    Terms may be another value's, and times are those of blocks.
+    """
     windows, rarest = _Windows(blocks, newest=sought.newest), None
     for window in windows:
         some = await _looked_at(session, sought, window, rarest)
@@ -91,7 +84,10 @@ async def candidates(session: AsyncSession, sought: Sought, blocks: range) -> As
 
 
 class _Windows:
-    """Cuts blocks into windows, in order.  They grow while they bring few rows, and shrink when they bring many."""
+    """Cuts blocks into windows, in order.
+
+    They grow while they bring few rows, and shrink when they bring many.
+    """
 
     def __init__(self, blocks: range, *, newest: bool) -> None:
         self._left, self._newest = blocks, newest
@@ -114,7 +110,10 @@ class _Windows:
 
 
 async def _looked_at(session: AsyncSession, sought: Sought, window: range, rarest: Terms | None) -> Sequence[int]:
-    """The blocks of a window that have events of these times and, if that is told, one of these terms."""
+    """The blocks of a window that have events of these times.
+
+    If ``rarest`` is given, they have one of these terms, too.
+    """
     blocks: Sequence[int] = window
     if sought.since is not None or sought.until is not None:
         query = select(BlockRow.block).where(_within(BlockRow.block, window), *_times(sought))
@@ -142,12 +141,12 @@ async def _bits(session: AsyncSession, sought: Sought, blocks: Sequence[int]) ->
             if term in field:
                 counts[number] += 1
                 found[number][block] = found[number].get(block, 0) | some
-    for field in found:
-        bits = {block: both for block in field if (both := bits.get(block, 0) & field[block])}
+    for having in found:
+        bits = {block: both for block in having if (both := bits.get(block, 0) & having[block])}
     return bits, counts
 
 
-def _places(session: AsyncSession, terms: Terms, blocks: Sequence[int]) -> Select[Any]:
+def _places(session: AsyncSession, terms: Terms, blocks: Sequence[int]) -> Select[int, int, bytes]:
     spans = sorted({places.span(block) for block in blocks})
     return select(PlacesRow.term, PlacesRow.block, PlacesRow.places).where(
         among(session, PlacesRow.span, spans),

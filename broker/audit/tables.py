@@ -77,7 +77,7 @@ class EventRow(Table):
 
 
 class BlockRow(Table):
-    """A block of events that is in the search's index, and the times of its earliest and latest one."""
+    """A block of events that is in the search's index, with its earliest and latest time."""
 
     __tablename__ = "audit_blocks"
 

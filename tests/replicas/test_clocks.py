@@ -29,7 +29,7 @@ FINAL = {
     "forget_answers",
     "forget_batches",
 }
-GO_ON = {"verify_due", "catch_up", "check_health", "cut_off_rest", "count", "work"}
+GO_ON = {"verify_due", "catch_up", "check_health", "cut_off_rest", "count", "work", "index_record"}
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 
 

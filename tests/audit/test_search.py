@@ -1,0 +1,348 @@
+"""The record is searched by an index of its own: exactly, and at a cost that doesn't grow with what is passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, delete, event, func, insert, select, update
+
+from broker.audit import indexing, places
+from broker.audit.events import KINDS
+from broker.audit.indexing import follow, forget
+from broker.audit.places import Indexed, each, pack, places_of, term, unpack
+from broker.audit.search import Filter, search
+from broker.audit.tables import BlockRow, EventRow, HeadRow, PlacesRow
+from broker.base.clock import Millis
+from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.formats.ids import CredentialId, LeaseId, OrganizationId
+from tests.support.searches import filters
+
+START = 1_780_000_000_000
+KIND = ("use.authorized", "use.completed", "use.denied", "lease.issued", "leak.found")
+GROUPS = ("use.", "leak.", "webhook.", "nothing.")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that few events are many blocks, spans and windows."""
+    monkeypatch.setattr(places, "BLOCK", 128)
+    monkeypatch.setattr(places, "SPAN", 4)
+    monkeypatch.setattr("broker.audit.lookup._FIRST", 2)
+    monkeypatch.setattr("broker.audit.lookup._FEW", 12)
+    monkeypatch.setattr("broker.audit.lookup._MANY", 40)
+    monkeypatch.setattr("broker.audit.search._REST", 100)
+    monkeypatch.setattr("broker.audit.search._CANDIDATES", 40)
+    monkeypatch.setattr("broker.audit.indexing._PAGE", 50)
+    monkeypatch.setattr("broker.audit.indexing._FORGOTTEN", 100)
+
+
+def some_event(idx: int, chance: random.Random) -> Indexed:
+    """Hot and cold, often and rare; time goes on with the index, but not always."""
+    organization = chance.choice(("", "org_hot", "org_hot", f"org_{chance.randrange(40)}"))
+    return Indexed(
+        idx=idx,
+        time=START + idx * 100 + chance.choice((0, 0, 0, chance.randrange(-3_000, 3_000), -idx * 50)),
+        organization=organization,
+        actor=chance.choice(("busy", "busy", f"actor_{chance.randrange(20)}")),
+        credential=organization.replace("org", "crd"),
+        lease=chance.choice(("", f"lse_{idx // 7}")),
+        kind=chance.choices(KIND, (50, 50, 2, 5, 1))[0],
+        decision="denied" if chance.random() < 0.02 else "allowed",
+    )
+
+
+async def put(db: Database, events: Sequence[Indexed]) -> None:
+    rows = [
+        {
+            "idx": one.idx,
+            "id": f"evt_{one.idx}",
+            "time": one.time,
+            "kind": one.kind,
+            "decision": one.decision,
+            "organization_id": one.organization,
+            "actor_id": one.actor,
+            "credential_id": one.credential,
+            "lease_id": one.lease,
+            "core": b"{}",
+            "personal": b"{}",
+            "salt_core": b"",
+            "salt_personal": b"",
+            "entry": b"",
+        }
+        for one in events
+    ]
+    async with db.write(EVERY_TENANT) as session:
+        await session.execute(insert(table(EventRow)), rows)
+        await session.execute(update(HeadRow).values(size=events[-1].idx + 1))
+
+
+def matches(one: Indexed, scope: Scope, wanted: Filter) -> bool:
+    """As one would write it down."""
+    kind = wanted.kind.removesuffix("*")
+    return (
+        (scope.organizations is None or one.organization in scope.organizations)
+        and wanted.organization in {"", one.organization}
+        and wanted.actor in {"", one.actor}
+        and wanted.credential in {"", one.credential}
+        and wanted.lease in {"", one.lease}
+        and wanted.decision in {"", one.decision}
+        and (one.kind.startswith(kind) if kind in {"", *GROUPS} else one.kind == kind)
+        and (wanted.since is None or one.time >= wanted.since)
+        and (wanted.until is None or one.time < wanted.until)
+        and (wanted.after is None or (one.idx < wanted.after if wanted.newest else one.idx > wanted.after))
+    )
+
+
+def some_filter(number: int, chance: random.Random) -> Filter:
+    def perhaps(*values: Any) -> Any:
+        return chance.choice(values) if chance.random() < 0.3 else type(values[0])()
+
+    return Filter(
+        organization=OrganizationId(perhaps("org_hot", "org_3", "org_none")),
+        kind=perhaps(*KIND, *(f"{group}*" for group in GROUPS), "nothing.at_all"),
+        actor=perhaps("busy", "actor_1", "nobody"),
+        credential=CredentialId(perhaps("crd_hot", "crd_3")),
+        lease=LeaseId(perhaps(*(f"lse_{chance.randrange(number // 7)}" for _ in range(3)))),
+        decision=perhaps("denied", "allowed", "allowed"),
+        since=chance.choice((None, None, Millis(START + chance.randrange(number * 100)))),
+        until=chance.choice((None, None, Millis(START + chance.randrange(number * 100)))),
+        after=chance.choice((None, None, chance.randrange(-1, number + 1))),
+        newest=chance.random() < 0.5,
+    )
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_search_finds_what_comparing_each_event_finds(db: Database) -> None:
+    """In blocks or in none yet, whatever order the times are in, page by page."""
+    # given
+    chance = random.Random(20)
+    events = [some_event(idx, chance) for idx in range(3_300)]
+    await put(db, events[:3_000])
+    await asyncio.gather(follow(db), follow(db))  # two workers may
+    await put(db, events[3_000:])
+    scopes = [EVERY_TENANT] * 4 + [
+        Scope.of(*map(OrganizationId, names))
+        for names in (["org_hot", "org_1"], [f"org_{number}" for number in range(30)], ["org_none"], [])
+    ]
+    found_some = 0
+    for _ in range(200):
+        scope, wanted, limit = chance.choice(scopes), some_filter(len(events), chance), chance.choice((1, 7, 500))
+        expected = [one.idx for one in events if matches(one, scope, wanted)]
+        # when
+        found = await search(db, scope, wanted, limit)
+        # then
+        expected = sorted(expected, reverse=wanted.newest)
+        assert [one.index for one in found] == expected[:limit], (scope, wanted, limit)
+        found_some += bool(found)
+    assert found_some > 50
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_two_ids_that_share_a_term_are_told_apart(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often that happens, as here with all of them."""
+    monkeypatch.setattr(places, "term", lambda field, _: -2 if field in {"kind", "decision"} else 1)
+    monkeypatch.setattr("broker.audit.search.term", places.term)
+    chance = random.Random(21)
+    events = [some_event(idx, chance) for idx in range(600)]
+    await put(db, events)
+    await follow(db)
+    for wanted in (
+        Filter(organization=OrganizationId("org_hot"), actor="actor_1", newest=True),
+        Filter(lease=LeaseId("lse_3"), decision="denied"),
+        Filter(credential=CredentialId("crd_hot"), kind="use.*"),
+    ):
+        found = await search(db, EVERY_TENANT, wanted, 1_000)
+        expected = sorted(one.idx for one in events if matches(one, EVERY_TENANT, wanted))
+        assert sorted(one.index for one in found) == expected
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_only_full_blocks_are_indexed_and_each_once(db: Database) -> None:
+    chance = random.Random(22)
+    events = [some_event(idx, chance) for idx in range(300)]
+    await put(db, events[:127])
+    await follow(db)
+    assert await indexed(db) == []
+    await put(db, events[127:])
+    await follow(db)
+    await follow(db)
+    assert await indexed(db) == [0, 1]
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_an_index_that_was_emptied_is_made_again(db: Database) -> None:
+    """It begins with the first events that are there: earlier ones may be archived."""
+    chance = random.Random(25)
+    await put(db, [some_event(idx, chance) for idx in range(300, 600)])
+    await follow(db)
+    assert await indexed(db) == [2, 3]
+    async with db.write(EVERY_TENANT) as session:
+        await session.execute(delete(PlacesRow))
+        await session.execute(delete(BlockRow))
+    await follow(db)
+    assert await indexed(db) == [2, 3]
+
+
+async def indexed(db: Database) -> list[int]:
+    async with db.read(EVERY_TENANT) as session:
+        return sorted(await session.scalars(select(BlockRow.block)))
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_one_turn_indexes_so_many_blocks_at_most(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "_TURN", 2)
+    chance = random.Random(23)
+    await put(db, [some_event(idx, chance) for idx in range(400)])
+    await follow(db)
+    assert await indexed(db) == [0, 1]
+    await follow(db)
+    assert await indexed(db) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_spans_of_what_was_archived_are_forgotten(db: Database) -> None:
+    chance = random.Random(24)
+    events = [some_event(idx, chance) for idx in range(2_000)]
+    await put(db, events)
+    await follow(db)
+    await forget(db, 1_100)  # which is within the third span of four blocks
+    assert await indexed(db) == list(range(8, 15))
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(func.min(PlacesRow.span))) == 2
+    wanted = Filter(organization=OrganizationId("org_hot"), decision="denied", newest=True)
+    found = [one.index for one in await search(db, EVERY_TENANT, wanted, 1_000)]
+    assert found == [one.idx for one in reversed(events) if one.idx >= 1_024 and matches(one, EVERY_TENANT, wanted)]
+
+
+def test_places_are_packed_as_a_list_or_as_bits() -> None:
+    for some in ([], [0], [8_191], [*range(64)], [*range(0, 8_192, 100)], [*range(8_192)]):
+        packed = pack(some)
+        assert len(packed) == (2 * len(some) if len(some) <= 64 else 1_024)
+        assert list(each(unpack(packed), newest=False)) == some
+        assert list(each(unpack(packed), newest=True)) == some[::-1]
+
+
+def test_every_kind_and_decision_has_a_term_of_its_own_and_shares_it_with_no_id() -> None:
+    closed = {term("kind", kind) for kind in KINDS} | {term("decision", "denied")}
+    assert len(closed) == len(KINDS) + 1
+    assert max(closed) < 0 <= min(term("lease", f"lse_{number}") for number in range(1_000))
+
+
+def test_empty_values_and_what_is_allowed_are_in_no_index() -> None:
+    nothing = Indexed(5, START, "", "busy", "", "", "use.denied", "allowed")
+    assert places_of([nothing]).keys() == {term("actor", "busy"), term("kind", "use.denied")}
+
+
+# Plans
+
+NUMBER = 13_000
+VALUES: dict[str, dict[str, Any]] = {
+    "organization": {"hot": "org_hot", "cold": "org_7"},
+    "kind": {"usual": "use.authorized", "rare": "leak.found", "none": "webhook.created", "group": "use.*"},
+    "actor": {"busy": "busy", "never with the hot organization": "apart"},
+    "credential": {"hot": "crd_hot", "cold": "crd_7"},
+    "lease": {"one": "lse_77"},
+    "decision": {"denied": "denied", "allowed": "allowed"},
+    "since": {"half": START + NUMBER * 50, "the end": START + NUMBER * 99},
+    "until": {"half": START + NUMBER * 50, "the beginning": START + NUMBER},
+}
+
+
+def planned_event(idx: int) -> Indexed:
+    organization = "org_hot" if idx % 10 == 0 else f"org_{idx % 977}"
+    return Indexed(
+        idx=idx,
+        time=START + idx * 100 + idx % 7 * 150,
+        organization=organization,
+        actor="busy" if idx % 2 == 0 else "apart" if idx % 20 == 1 else f"actor_{idx % 101}",
+        credential=organization.replace("org", "crd"),
+        lease=f"lse_{idx // 6}",
+        kind="leak.found" if idx % 4_999 == 1 else KIND[idx // 2 % 2],
+        decision="denied" if idx % 500 == 1 else "allowed",
+    )
+
+
+@pytest.fixture
+async def filled(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A record of many blocks, which the database knows well."""
+    monkeypatch.setattr(places, "BLOCK", 128)
+    monkeypatch.setattr("broker.audit.indexing._TURN", 1_000)
+    for start in range(0, NUMBER, 6_500):
+        await put(db, [planned_event(idx) for idx in range(start, start + 6_500)])
+    await follow(db)
+    async with db.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.exec_driver_sql("ANALYZE")
+    return db
+
+
+@contextmanager
+def statements(db: Database) -> Iterator[list[tuple[str, Any]]]:
+    """What is asked meanwhile about events and their index."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Connection, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
+        if "audit_" in sql and not many:
+            asked.append((sql, parameters))
+
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(db.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def test_every_filter_and_pair_takes_few_statements_that_go_by_keys_alone(filled: Database) -> None:
+    """Of blocks, which may be read whole, there are thousands of times fewer than events."""
+    distinct: dict[str, tuple[str, Any]] = {}
+    for name, scope, wanted in every_search():
+        with statements(filled) as asked:
+            await search(filled, scope, wanted, 101)
+        assert len(asked) <= 20, name
+        distinct |= {sql: (name, parameters) for sql, parameters in asked}
+    async with filled.engine.connect() as connection:
+        if filled.dialect == "postgresql":
+            await connection.exec_driver_sql("SELECT set_config('broker.tenants', '*', false)")
+        for sql, (name, parameters) in distinct.items():
+            plan = (await connection.exec_driver_sql(f"{EXPLAIN[filled.dialect]} {sql}", parameters)).all()
+            read = set(read_whole(filled.dialect, plan))
+            assert read <= {"audit_blocks", "audit_head", "audit_series"}, f"{name}: {sql}\n{plan}"
+
+
+EXPLAIN = {"postgresql": "EXPLAIN (FORMAT JSON)", "sqlite": "EXPLAIN QUERY PLAN"}
+
+
+def read_whole(dialect: str, plan: Sequence[Any]) -> Iterator[str]:
+    """The tables of the record that are read from end to end, or an index of them."""
+    if dialect == "sqlite":
+        yield from (step[-1].split()[1] for step in plan if step[-1].startswith("SCAN audit_"))
+        return
+    nodes = [one["Plan"] for one in json.loads(json.dumps(plan[0][0]))]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Relation Name" in node and node["Node Type"] != "Bitmap Heap Scan" and "Index Cond" not in node:
+            yield node["Relation Name"]
+
+
+def every_search() -> Iterator[tuple[str, Scope, Filter]]:
+    """Every filter and pair, and every filter in the eyes of somebody who sees some organizations only."""
+    limited = Scope.of(*(OrganizationId(f"org_{number}") for number in range(20)), OrganizationId("org_hot"))
+    for name, wanted in filters(VALUES):
+        yield name, EVERY_TENANT, wanted
+        if " + " not in name:
+            yield f"limited: {name}", limited, wanted
+
+
+async def test_what_is_often_there_but_never_together_is_told_without_reading_events(filled: Database) -> None:
+    """Nor is the record asked for what it never had, as ``keystore migrate`` does."""
+    since = Filter(organization=OrganizationId("org_hot"), actor="apart", since=Millis(START + 1))
+    for wanted in (since, Filter(kind="use.*", credential=CredentialId("crd_none")), Filter(kind="keystore.*")):
+        with statements(filled) as asked:
+            assert await search(filled, EVERY_TENANT, wanted, 101) == []
+        assert sum("FROM audit_events" in sql for sql, _ in asked) == 1, "of the events that are in no block yet"
+        assert len(asked) <= 16, "windows of many blocks"
