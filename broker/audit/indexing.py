@@ -1,7 +1,7 @@
 """Keep the search's index (:mod:`broker.audit.places`).
 
-A duty follows the record, a full block at a time.  Nothing is written for it where events are.  What is in no block yet, a search reads itself.  The index is no evidence:
-if both its tables are emptied, it is made again.
+A duty follows the record, a full block at a time.  Nothing is written for it where events are.  What is in no block
+yet, a search reads itself.  The index is no evidence: if both its tables are emptied, it is made again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError
 
 from broker.audit import log as log_module
@@ -314,16 +313,6 @@ async def test_search_finds_by_every_filter(db: Database, log: AuditLog) -> None
     assert await kinds(after=0) == ["lease.denied", "grant.created"]
     assert await kinds(until=1) == []
     assert len(await kinds(since=1)) == 3
-
-
-async def test_a_group_of_kinds_is_looked_for_kind_by_kind(db: Database, log: AuditLog) -> None:
-    """By their index: LIKE reads the whole record on either database, however few there are of the group."""
-    asked: list[str] = []
-    listen(db.engine.sync_engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
-    assert await search(db, EVERY_TENANT, Filter(kind="webhook.*"), 10) == []
-    assert any("kind IN" in one for one in asked)
-    assert not any("LIKE" in one for one in asked)
-    assert await search(db, EVERY_TENANT, Filter(kind="nothing.*"), 10) == []
 
 
 async def test_a_full_queue_refuses_and_never_drops_what_it_took(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
