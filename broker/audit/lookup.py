@@ -22,6 +22,8 @@ from broker.base.clock import Millis
 _FIRST = 8
 # With fewer rows a window is made larger, with more it is made smaller.
 _FEW, _MANY = 2_048, 8_192
+# Blocks are asked for one by one if they are fewer than one of so many: each is looked for under each term.
+_SINGLY = 8
 
 Terms = frozenset[int]
 
@@ -120,7 +122,7 @@ async def _looked_at(session: AsyncSession, sought: Sought, window: range, rares
         blocks = sorted(await session.scalars(query))
     if rarest is not None and blocks:
         having = _places(session, rarest, blocks).with_only_columns(PlacesRow.block).distinct()
-        blocks = sorted(await session.scalars(having))
+        blocks = sorted({*blocks}.intersection(await session.scalars(having)))
     return blocks
 
 
@@ -134,6 +136,8 @@ async def _bits(session: AsyncSession, sought: Sought, blocks: Sequence[int]) ->
     if not terms:
         return bits, counts
     for term, block, packed in await session.execute(_places(session, terms, blocks)):
+        if block not in bits:
+            continue
         some = places.unpack(packed)
         if term in sought.without:
             bits[block] &= ~some
@@ -147,12 +151,14 @@ async def _bits(session: AsyncSession, sought: Sought, blocks: Sequence[int]) ->
 
 
 def _places(session: AsyncSession, terms: Terms, blocks: Sequence[int]) -> Select[int, int, bytes]:
+    """Rows of these terms and blocks, and perhaps of blocks between them."""
+    between = range(blocks[0], blocks[-1] + 1)
+    where = _within(PlacesRow.block, between)
+    if len(blocks) * _SINGLY < len(between):
+        where = among(session, PlacesRow.block, blocks)
     spans = sorted({places.span(block) for block in blocks})
     return select(PlacesRow.term, PlacesRow.block, PlacesRow.places).where(
-        among(session, PlacesRow.span, spans),
-        among(session, PlacesRow.term, sorted(terms)),
-        _within(PlacesRow.block, range(blocks[0], blocks[-1] + 1)),
-        *([among(session, PlacesRow.block, blocks)] if len(blocks) <= blocks[-1] - blocks[0] else []),
+        among(session, PlacesRow.span, spans), among(session, PlacesRow.term, sorted(terms)), where
     )
 
 

@@ -101,20 +101,6 @@ class PlacesRow(Table):
     places: Mapped[bytes]
 
 
-class BatchRow(Table):
-    """One committed batch; settles whether a COMMIT whose answer was lost had happened.
-
-    A batch without events was a try (:mod:`broker.audit.durability`).
-    """
-
-    __tablename__ = "audit_batches"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    base: Mapped[int]
-    count: Mapped[int]
-    time: Mapped[Millis]
-
-
 class GuardRow(Table):
     """The epoch of something that decisions rely on; no row means epoch 0.
 
