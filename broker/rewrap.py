@@ -1,42 +1,48 @@
 """Move every sealed value to the active master key, or to another keystore.
 
-Brokers serve meanwhile.  Each row is changed only if its sealed bytes are still those that were read.  So a value that
-is replaced or destroyed meanwhile is left alone.  Running again goes on where it stopped.  What other brokers store
-behind the reader's back is met by looking again, until there is nothing to move.
+Brokers serve meanwhile.  Values go in pages, each in a short transaction of its own, with a rest as long after it.  A
+row is changed only if its sealed bytes are still those that were read, and one that somebody is busy with is left for
+later.  So a value that is replaced or destroyed meanwhile is left alone, and nobody waits for a move.  Running again
+goes on where it stopped: the database tells what is not moved yet.  What other brokers store behind the reader's back
+is met by looking again, until there is nothing to move.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import broker.tables  # noqa: F401 - every table declares its sealed columns
 from broker import rights
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
-from broker.audit.search import Filter, search
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.clock import Millis
+from broker.base.db import EVERY_TENANT, Database, table
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.kv_reference import is_reference
-from broker.keystore import orphans
+from broker.keystore import needed, orphans
 from broker.keystore.columns import SealedColumn, sealed_columns
+from broker.keystore.held import Key, held_in, kek_in, within
 from broker.keystore.keyring import kek_of, name_of
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
+from broker.keystore.vault.masterkeys import PREFIX as KV
 from broker.organizations.tables import OrganizationRow
 from broker.web.services import Services
 
 Advance = Callable[[int, int], None]
 About = Mapping[str, str]
-_PAGE = 200
-# Values under way at once: a Vault is waited for, not worked for.
-_AT_ONCE = 8
+# Values of one transaction: it takes some hundredths of a second, and on SQLite all others wait for it.
+_PAGE = 250
+# Each value that goes to or comes from KV is several calls. So fewer are under way, and wait for their transaction.
+_KV_PAGE = 32
+_KV_AT_ONCE = 8
 # A broker that still seals the old way could make this go on for ever; whoever destroys the old keys counts again.
 _PASSES = 20
 
@@ -71,11 +77,9 @@ class Moved:
 async def held_by(db: Database) -> dict[str, int]:
     """How many sealed values each master key holds at this moment; asks no keystore."""
     held: Counter[str] = Counter()
-    for place in _places():
-        async for rows in _pages(db, place, place.sealed):
-            for row in rows:
-                with suppress(CannotOpen):  # what no keystore made, no master key opens
-                    held[kek_of(row[0])] += 1
+    for _, here in await held_in(db, _places()):
+        held.update(here)
+    held.pop("", None)  # what no keystore made, no master key opens
     return dict(held)
 
 
@@ -84,24 +88,18 @@ async def used(db: Database) -> set[str]:
 
     Those whose keys were destroyed since are left out.
     """
-    names: set[str] = set()
-    wanted = Filter(kind="keystore.*", newest=True)
-    for event in reversed(await search(db, EVERY_TENANT, wanted, 1_000)):
-        about = set(str(event.core.get("subject", "")).replace(" ", "").split(","))
-        if event.core["kind"] in {"keystore.rewrap_begun", "keystore.rewrapped"}:
-            names |= about
-        elif event.core["kind"] == "keystore.master_keys_destroyed":
-            names -= about
-    return (names | {name_of(kek_id) for kek_id in await held_by(db)}) - {""}
+    return await needed.remembered(db) | {name_of(kek_id) for kek_id in await held_by(db)}
 
 
 async def note(services: Services, kind: str, keystores: Iterable[str], words: str = "") -> None:
     """Put on the record what is done with the master keys of these keystores."""
-    event = Event(
-        kind=kind, time=services.parts.clock(), actor=BROKER, subject=",".join(sorted(set(keystores))), note=words
-    )
+    now, names = services.parts.clock(), sorted(set(keystores))
     async with services.parts.db.write(EVERY_TENANT) as session:
-        await record(session, event)
+        if kind in {"keystore.rewrap_begun", "keystore.rewrapped"}:
+            await needed.remember(session, names, now)
+        elif kind == "keystore.master_keys_destroyed":
+            await needed.forget(session, names)
+        await record(session, Event(kind=kind, time=now, actor=BROKER, subject=",".join(names), note=words))
 
 
 async def rewrap_all(
@@ -117,25 +115,44 @@ async def rewrap_all(
     Args:
         services: a running broker's parts.
         to: the keystore whose active master key everything is moved to; if left out, the broker's own.
-        advance: told how many values of how many were looked at.
+        advance: told how many values of how many were looked at, of those that are to move.
 
     Raises:
         KeystoreUnavailable: the keystore is away; running again goes on.
     """
-    before = await held_by(services.parts.db)
+    db = services.parts.db
+    before = await held_by(db)
     await note(services, "keystore.rewrap_begun", map(name_of, before), ", ".join(sorted(before)))
     moving = _Moving(services, to or services.parts.keystore, advance)
     for _ in range(_PASSES):
         if not await moving.once():
             break
     done = moving.done
-    await rights.authenticate_again(services.parts.db, services.parts.clock())
-    async for row in rights.altered(services.parts.db, services.parts.clock()):
+    async for row in rights.altered(db, services.parts.clock()):
         done.stuck.append(Stuck(f"{row.table}, id={row.id}", "Something else than the broker wrote it."))
-    done.held = await held_by(services.parts.db)
+    done.held = await held_by(db)
     words = f"{done.moved.total()} moved, {len(done.stuck)} not; now {', '.join(sorted(done.held))}"
     await note(services, "keystore.rewrapped", map(name_of, done.held), words)
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column, the master key that its values go to, and how many of them are to move."""
+
+    place: SealedColumn
+    newest: str
+    left: int
+    in_kv: bool
+
+    def page(self, wanted: Any, after: Key | None, up_to: Key | None = None) -> Select[Any]:  # noqa: ANN401 - a table or a column
+        """Rows whose values are not where they go yet, in the order of keys."""
+        elsewhere = kek_in(self.place.sealed).is_distinct_from(self.newest.encode())
+        return (
+            select(wanted, *self.place.key)
+            .where(*within(self.place, after, up_to), self.place.sealed.is_not(None), elsewhere)
+            .order_by(*self.place.key)
+        )
 
 
 class _Moving:
@@ -144,88 +161,116 @@ class _Moving:
     def __init__(self, services: Services, to: Keystore, advance: Advance) -> None:
         self.done = Moved()
         self._services = services
+        self._db = services.parts.db
         self._to = to
         self._advance = advance
         self._seen = self._total = 0
-        self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def once(self) -> bool:
-        """Look at every value once; returns whether any was moved."""
-        before = self.done.moved.total()
+        """Look once at every value that is to move; returns whether to look again."""
         self.done.stuck = []
-        self._seen, self._total = 0, await _total(self._services.parts.db)
-        for place in _places():
-            async for rows in _pages(self._services.parts.db, place, place.table):
-                values = [row[0] for row in rows]
-                about = await _described(self._services, values) if place.table is VersionRow else {}
-                ended = await asyncio.gather(
-                    *(self._value(place, row, about) for row in values), return_exceptions=True
+        columns = [await self._column(place, held) for place, held in await held_in(self._db, _places())]
+        self._total = self._seen + sum(column.left for column in columns)
+        self._advance(self._seen, self._total)
+        again = False
+        for column in columns:
+            if column.left:
+                again |= await self._move(column)
+        return again
+
+    async def _column(self, place: SealedColumn, held: Counter[str]) -> _Column:
+        newest = await self._to.newest(place.purpose) if held else ""
+        in_kv = any(kek_id.startswith(KV) for kek_id in (*held, newest))
+        return _Column(place, newest, held.total() - held[newest], in_kv)
+
+    async def _move(self, column: _Column) -> bool:
+        """Move a column's values; returns whether some were moved or left for later."""
+        again = False
+        after: Key | None = None
+        while True:
+            query = column.page(column.place.table, after).limit(_KV_PAGE if column.in_kv else _PAGE)
+            async with self._db.read(EVERY_TENANT) as session:
+                rows = (await session.execute(query)).all()
+            if not rows:
+                return again
+            up_to = tuple(rows[-1][1:])
+            again |= await self._page(column, [row[0] for row in rows], after, up_to)
+            after = up_to
+
+    async def _page(self, column: _Column, rows: Sequence[Any], after: Key | None, up_to: Key) -> bool:
+        about = await _described(self._services, rows) if column.place.table is VersionRow else {}
+        at_once = asyncio.Semaphore(_KV_AT_ONCE if column.in_kv else len(rows))
+
+        async def fresh(row: Any) -> bytes | None:  # noqa: ANN401 - any table's
+            sealed = getattr(row, column.place.sealed.key)
+            async with at_once:
+                return await self._to.rewrap(
+                    sealed, column.place.binding(row), about.get(getattr(row, "credential_id", ""), NOTHING_KNOWN)
                 )
-                for failure in ended:  # only once nothing is under way any more
-                    if failure is not None:
-                        raise failure
-        return self.done.moved.total() > before
 
-    async def _value(self, place: SealedColumn, row: Any, about: Mapping[str, About]) -> None:  # noqa: ANN401 - any table's
-        async with self._at_once:
-            try:
-                await self._move(place, row, about.get(getattr(row, "credential_id", ""), NOTHING_KNOWN))
-            except CannotOpen:
-                self._stuck(place, row, "It was altered, or belongs to another row.")
-            except KeystoreUnavailable as problem:
-                if problem.away:
-                    raise
-                self._stuck(place, row, problem.public)
-            self._seen += 1
-            self._advance(self._seen, max(self._seen, self._total))
+        made = await asyncio.gather(*map(fresh, rows), return_exceptions=True)
+        changes = [(row, value) for row, value in zip(rows, made, strict=True) if isinstance(value, bytes)]
+        moved = await self._store(column, changes, after, up_to) if changes else False
+        for row, failure in zip(rows, made, strict=True):  # only once nothing is under way any more
+            if isinstance(failure, BaseException):
+                self._stuck(column.place, row, _why(failure))
+        self._seen += len(rows)
+        self._advance(self._seen, max(self._seen, self._total))
+        return moved
 
-    async def _move(self, place: SealedColumn, row: Any, about: About) -> None:  # noqa: ANN401 - any table's
-        services = self._services
-        matches = [column == getattr(row, column.key) for column in place.key]
-        while (sealed := getattr(row, place.sealed.key, None)) is not None:
-            fresh = await self._to.rewrap(sealed, place.binding(row), about)
-            if fresh is None:
-                return
-            change = update(place.table).where(*matches, place.sealed == sealed).values({place.sealed.key: fresh})
-            try:
-                async with services.parts.db.write(EVERY_TENANT) as session:
-                    changed = (await session.execute(change.returning(*place.key))).first() is not None
-                    if changed:
-                        replace = partial(orphans.replace, old=sealed, fresh=fresh, now=services.parts.clock())
-                        await session.run_sync(replace)
-            except orphans.Swept:  # it took too long, and the copy is given up
-                changed = False
-            if changed:
-                self.done.moved[kek_of(sealed)] += 1
-                self.done.outside += is_reference(sealed) and not is_reference(fresh)
-                return
-            async with services.parts.db.read(EVERY_TENANT) as session:
-                row = await session.scalar(select(place.table).where(*matches))
+    async def _store(
+        self, column: _Column, changes: Sequence[tuple[Any, bytes]], after: Key | None, up_to: Key
+    ) -> bool:
+        """Store what was wrapped again, and rest as long as that took."""
+        place, began = column.place, time.monotonic()
+        try:
+            async with self._db.write(EVERY_TENANT) as session:
+                locked = column.page(place.sealed, after, up_to).with_for_update(skip_locked=True)
+                there = {tuple(key): sealed for sealed, *key in await session.execute(locked)}
+                stored = [
+                    (sealed, fresh, key)
+                    for row, fresh in changes
+                    if there.get(key := _key(place, row)) == (sealed := getattr(row, place.sealed.key))
+                ]
+                await _update(session, place, stored, self._services.parts.clock())
+        except orphans.Swept:  # it took too long, and a copy was given up
+            stored = []
+        for sealed, fresh, _ in stored:
+            self.done.moved[kek_of(sealed)] += 1
+            self.done.outside += is_reference(sealed) and not is_reference(fresh)
+        await asyncio.sleep(time.monotonic() - began)
+        return True
 
     def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401 - any table's
         key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)
         self.done.stuck.append(Stuck(f"{place.table.__tablename__}.{place.sealed.key}, {key}", why))
 
 
-async def _total(db: Database) -> int:
-    async with db.read(EVERY_TENANT) as session:
-        counts = [select(func.count(place.sealed)) for place in _places()]
-        return sum([await session.scalar(count) or 0 for count in counts])
+def _why(failure: BaseException) -> str:
+    """Why one value can't be moved; raises what concerns more than that."""
+    if isinstance(failure, CannotOpen):
+        return "It was altered, or belongs to another row."
+    if isinstance(failure, KeystoreUnavailable) and not failure.away:
+        return failure.public
+    raise failure
 
 
-async def _pages(db: Database, place: SealedColumn, wanted: Any) -> AsyncIterator[Sequence[Any]]:  # noqa: ANN401 - a column or a table
-    """``wanted`` of every row that holds a value, page by page in the order of keys."""
-    after: tuple[Any, ...] | None = None
-    while True:
-        query = select(wanted, *place.key).where(place.sealed.is_not(None)).order_by(*place.key).limit(_PAGE)
-        if after is not None:
-            query = query.where(tuple_(*place.key) > after)
-        async with db.read(EVERY_TENANT) as session:
-            rows = (await session.execute(query)).all()
-        if not rows:
-            return
-        after = tuple(rows[-1][1:])
-        yield rows
+def _key(place: SealedColumn, row: Any) -> Key:  # noqa: ANN401 - any table's
+    return tuple(getattr(row, column.key) for column in place.key)
+
+
+async def _update(
+    session: AsyncSession, place: SealedColumn, stored: Sequence[tuple[bytes, bytes, Key]], now: Millis
+) -> None:
+    if not stored:
+        return
+    matches: list[ColumnElement[bool]] = [column == bindparam(f"key_{n}") for n, column in enumerate(place.key)]
+    change = update(table(place.table)).where(*matches).values({place.sealed.key: bindparam("fresh")})
+    rows = [{"fresh": fresh, **{f"key_{n}": part for n, part in enumerate(key)}} for _, fresh, key in stored]
+    await (await session.connection()).execute(change, rows)
+    for sealed, fresh, _ in stored:
+        if is_reference(sealed) or is_reference(fresh):
+            await session.run_sync(orphans.replace, sealed, fresh, now)
 
 
 async def _described(services: Services, rows: Sequence[VersionRow]) -> dict[str, About]:

@@ -1,7 +1,4 @@
-"""Every row that gives rights: which ones the broker didn't write.
-
-And how the authenticators of the others are made again.
-"""
+"""Every row that gives rights: which ones the broker didn't write."""
 
 from __future__ import annotations
 
@@ -50,20 +47,6 @@ async def altered(db: Database, now: Millis) -> AsyncIterator[Altered]:
         for row in rows:
             if not row.genuine:
                 yield Altered(row.table_name, row.id, getattr(row, "organization_id", ""))
-
-
-async def authenticate_again(db: Database, now: Millis) -> None:
-    """Make the authenticators of all genuine rows again, in the newest form.
-
-    The other rows stay as they are.
-    """
-    async for rows in _pages(db, now):
-        names = [row.id for row in rows]
-        async with db.write(EVERY_TENANT) as session:
-            table = type(rows[0])
-            for row in await session.scalars(select(table).where(table.id.in_(names)).with_for_update()):
-                if row.genuine:
-                    row.authenticate(db.row_key)
 
 
 async def _pages(db: Database, now: Millis) -> AsyncIterator[Sequence[GivesRights]]:

@@ -7,6 +7,7 @@ import broker.identity.tables
 import broker.incidents.tables
 import broker.intake.tables
 import broker.keystore.internal
+import broker.keystore.needed
 import broker.keystore.orphans
 import broker.leaks.tables
 import broker.leases.tables

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from broker.formats.envelope import Malformed
 
 VERSION = 2
+NUMBER_BYTES = 4
 WRITE_TAG_BYTES = 16
 _PATH_MAX = 512
 
@@ -42,7 +43,7 @@ class Reference:
             raise Malformed(
                 "a path of 1 to 512 ASCII characters, a number of 32 bits and a write tag of 16 bytes needed"
             )
-        number = self.number.to_bytes(4, "big")
+        number = self.number.to_bytes(NUMBER_BYTES, "big")
         return b"".join((bytes((VERSION,)), len(path).to_bytes(2, "big"), path, number, self.write_tag, self.seal))
 
     def same_value(self, other: Reference) -> bool:
@@ -59,13 +60,14 @@ class Reference:
         if not is_reference(data):
             raise Malformed("unknown version of a reference")
         end = 3 + int.from_bytes(data[1:3], "big")
-        rest = end + 4 + WRITE_TAG_BYTES
+        tag = end + NUMBER_BYTES
+        rest = tag + WRITE_TAG_BYTES
         if not 3 < end <= 3 + _PATH_MAX or len(data) < rest or not data[3:end].isascii():
             raise Malformed("a reference is cut off")
-        number = int.from_bytes(data[end : end + 4], "big")
+        number = int.from_bytes(data[end:tag], "big")
         if number == 0:
             raise Malformed("numbers begin with 1")
-        return cls(data[3:end].decode("ascii"), number, data[end + 4 : rest], data[rest:])
+        return cls(data[3:end].decode("ascii"), number, data[tag:rest], data[rest:])
 
 
 def is_reference(stored: bytes) -> bool:

@@ -48,6 +48,9 @@ class Cached:
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
         return await self._inner.seal(value, binding, about)
 
+    async def newest(self, purpose: str) -> str:
+        return await self._inner.newest(purpose)
+
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
         return await self._inner.rewrap(sealed, binding, about)
 

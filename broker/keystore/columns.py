@@ -36,6 +36,11 @@ class SealedColumn:
     binding: Callable[[Any], Binding]
     own: bool
 
+    @property
+    def purpose(self) -> str:
+        """What its values are for, which is the same of every row."""
+        return self.binding(self.table()).purpose
+
 
 def sealed_column(binding: Callable[[Any], Binding], *, own: bool = False) -> MappedColumn[Any]:
     """Declare a column of sealed bytes.

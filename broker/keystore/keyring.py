@@ -30,21 +30,24 @@ class Keyring:
         self._stores = stores  # not copied: the one under the root joins once the root is open
         self._active = active
 
-    def _sealer(self, binding: Binding) -> Keystore:
-        if self._active != "local" and binding.purpose not in _THEIRS and INTERNAL_ROOT in self._stores:
+    def _sealer(self, purpose: str) -> Keystore:
+        if self._active != "local" and purpose not in _THEIRS and INTERNAL_ROOT in self._stores:
             return self._stores[INTERNAL_ROOT]
         return self._stores[self._active]
 
     async def seal(self, value: Secret, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes:
-        return await self._sealer(binding).seal(value, binding, about)
+        return await self._sealer(binding.purpose).seal(value, binding, about)
 
     async def open(self, sealed: bytes, binding: Binding) -> Secret:
         # lease (10) the key itself, if it is to be revealed
         return await self._holder(sealed).open(sealed, binding)
 
+    async def newest(self, purpose: str) -> str:
+        return await self._sealer(purpose).newest(purpose)
+
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
         """Wrap a value's data key again; a value of another keystore moves to the active one."""
-        holder, active = self._holder(sealed), self._sealer(binding)
+        holder, active = self._holder(sealed), self._sealer(binding.purpose)
         if holder is active:
             return await active.rewrap(sealed, binding, about)
         value = await holder.open(sealed, binding)

@@ -83,6 +83,10 @@ class Keystore(Protocol):
         """
         ...
 
+    async def newest(self, purpose: str) -> str:
+        """The id of the master key that :meth:`rewrap` moves values of a purpose to; raises KeystoreUnavailable."""
+        ...
+
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:
         """The same value with its data key wrapped by the active master key.
 

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import LargeBinary
+from sqlalchemy import LargeBinary, event, select, update
 
+from broker.base.db import EVERY_TENANT
 from broker.base.secret import Secret
+from broker.credentials.tables import VersionRow
 from broker.keystore.columns import sealed_columns
+from broker.keystore.keyring import kek_of
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.local import MasterKeys, MasterKeysUnusable
-from broker.rewrap import held_by, rewrap_all
+from broker.rewrap import _Column, held_by, note, rewrap_all, used
 from broker.tables import METADATA
+from broker.web.tables import IdempotencyRow
+from tests.support.plans import plan_of
 from tests.support.world import World, running_world
 
 # Bytes that hide nothing, or that can't be turned back.
@@ -118,9 +123,114 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
         patch.setattr(type(world.services.parts.keystore), "rewrap", stops)
         with pytest.raises(Stopped):
             await rewrap_all(world.services)
+    fresh = MasterKeys.from_file(path).active
     counted = await held_by(world.services.parts.db)
+    assert counted[fresh] == 2
     assert len(counted) == 2
-    assert set((await rewrap_all(world.services)).held) == {MasterKeys.from_file(path).active}
+    # and nothing of what is done is looked at again
+    opened: list[bytes] = []
+
+    async def counts(self: Any, sealed: bytes, *given: Any) -> Any:
+        opened.append(sealed)
+        return await original(self, sealed, *given)
+
+    monkeypatch.setattr(type(world.services.parts.keystore), "rewrap", counts)
+    assert set((await rewrap_all(world.services)).held) == {fresh}
+    assert len(opened) == sum(counted.values()) - 2
+
+
+async def test_a_page_of_values_is_one_transaction_and_the_bar_begins_with_their_number(world: World) -> None:
+    await answers(world, 600)
+    path = world.settings.key_file()
+    MasterKeys.from_file(path).with_new_key().write_file(path)
+    shown: list[tuple[int, int]] = []
+    changes: list[int] = []
+    engine = world.services.parts.db.engine.sync_engine
+
+    def note(_connection: Any, _cursor: Any, text: str, rows: Any, _context: Any, executemany: bool) -> None:
+        if text.startswith("UPDATE idempotency"):
+            changes.append(len(rows) if executemany else 1)
+
+    event.listen(engine, "before_cursor_execute", note)
+    done = await rewrap_all(world.services, advance=lambda moved, total: shown.append((moved, total)))
+    event.remove(engine, "before_cursor_execute", note)
+    # then
+    assert changes == [250, 250, 100]
+    assert sum(changes) < done.moved.total() == shown[0][1] == shown[-1][0]
+    assert shown[0][0] == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_row_that_somebody_is_busy_with_is_not_waited_for(world: World) -> None:
+    busy, other = await world.key_for("acme"), await world.key_for("globex")
+    path = world.settings.key_file()
+    MasterKeys.from_file(path).with_new_key().write_file(path)
+    query = select(VersionRow).where(VersionRow.credential_id.in_([busy, other])).order_by(VersionRow.credential_id)
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        mine = (await session.scalars(query.where(VersionRow.credential_id == busy).with_for_update())).one()
+        held = (await rewrap_all(world.services)).held
+        async with world.services.parts.db.read(EVERY_TENANT) as reader:
+            seen = {row.credential_id: row.sealed for row in await reader.scalars(query)}
+        assert seen[busy] == mine.sealed
+        assert min(held.values()) == 1
+        assert kek_of(seen[other] or b"") == MasterKeys.from_file(path).active
+    assert len((await rewrap_all(world.services)).held) == 1
+
+
+async def test_a_value_that_changed_between_being_read_and_stored_is_left_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = await world.key_for("acme")
+    path = world.settings.key_file()
+    MasterKeys.from_file(path).with_new_key().write_file(path)
+    original = type(world.services.parts.keystore).rewrap
+
+    async def destroyed_meanwhile(self: Any, sealed: bytes, *given: Any) -> Any:
+        made = await original(self, sealed, *given)
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
+            gone = update(VersionRow).where(VersionRow.credential_id == credential).values(sealed=None)
+            await session.execute(gone)
+        return made
+
+    monkeypatch.setattr(type(world.services.parts.keystore), "rewrap", destroyed_meanwhile)
+    await rewrap_all(world.services)
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        assert list(await session.scalars(select(VersionRow.sealed))) == [None]
+
+
+async def test_pages_come_by_the_key_of_their_table(world: World) -> None:
+    for place in sealed_columns():
+        column = _Column(place, "newest", 1, in_kv=False)
+        plan = await plan_of(world.services.parts.db, column.page(place.sealed, None).limit(250))
+        name = place.table.__tablename__
+        assert "Seq Scan" not in plan, plan
+        assert "Sort" not in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+        assert f"pk_{name}" in plan or "sqlite_autoindex" in plan, plan
+
+
+async def test_which_keystores_were_needed_is_not_asked_of_the_record(world: World) -> None:
+    await note(world.services, "keystore.rewrap_begun", {"vault-kv", "vault-transit"})
+    await note(world.services, "keystore.master_keys_destroyed", {"vault-transit"})
+    asked: list[str] = []
+    engine = world.services.parts.db.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", listener := (lambda *given: asked.append(given[2])))
+    assert await used(world.services.parts.db) == {"local", "vault-kv"}
+    event.remove(engine, "before_cursor_execute", listener)
+    assert asked
+    assert not any("audit_events" in text for text in asked)
+
+
+async def answers(world: World, number: int) -> None:
+    """So many answers that are kept for repeats, each sealed for real."""
+    rows = [
+        IdempotencyRow(principal_id="p", key=f"{n:04d}", request_hash="", status=200, expires_at=world.clock() + 10**6)
+        for n in range(number)
+    ]
+    for row in rows:
+        row.answer_sealed = await world.services.parts.keystore.seal(Secret(b"answer"), row.binding)
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        session.add_all(rows)
 
 
 async def test_without_its_master_key_a_database_is_refused_not_replaced(world: World, tmp_path: Path) -> None:

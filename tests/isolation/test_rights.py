@@ -332,7 +332,7 @@ async def test_a_lease_lasts_no_longer_than_it_was_given_for(world: World) -> No
     assert (await world.proxied(lease, "/facilities")).status_code in {401, 403, 409}
 
 
-async def test_all_rights_can_be_looked_through_and_rewrap_makes_only_genuine_ones_anew(world: World) -> None:
+async def test_all_rights_can_be_looked_through_and_rewrap_names_those_that_are_not_the_brokers(world: World) -> None:
     job, grant = await acting(world)
     await job.lease("acme")
     services = world.services

@@ -78,6 +78,9 @@ class KvKeystore:
             raise CannotOpen("the value in Vault is not the one that was put there")
         return value
 
+    async def newest(self, purpose: str) -> str:  # noqa: ARG002 - of a customer's key, the proof's
+        return await self._keys.newest()
+
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:  # noqa: ARG002 - the value stays
         """Wrap the proof's data key again; the value in KV is not touched."""
         if not is_reference(sealed):
