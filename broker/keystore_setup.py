@@ -21,6 +21,7 @@ from broker.keystore.internal import InternalKeyRow
 from broker.keystore.keyring import Keyring, keystore_of
 from broker.keystore.keystore import Keystore
 from broker.keystore.local import LocalKeyWrapper, MasterKeys, MasterKeysUnusable
+from broker.keystore.vault.batches import InBatches
 from broker.keystore.vault.kv import KvKeystore
 from broker.keystore.vault.login import AppRole, Jwt, Login, TokenFile
 from broker.keystore.vault.masterkeys import KvKeyWrapper
@@ -38,12 +39,19 @@ class Keystores:
 
     stores: dict[str, Keystore]
     vault: Vault | None
+    transit: TransitWrapper | None
     kv_keys: KvKeyWrapper | None
     values: Values | None
 
     def chosen(self, name: str) -> Keystore:
         """All of them as one; ``name`` seals what is new."""
         return Keyring(self.stores, name)
+
+    def moving_to(self, name: str) -> Keystore:
+        """As :meth:`chosen`, for whoever asks for many values at once."""
+        if self.transit is None:
+            return self.chosen(name)
+        return Keyring({**self.stores, "vault-transit": EnvelopeKeystore(InBatches(self.transit))}, name)
 
 
 @asynccontextmanager
@@ -61,7 +69,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
             await _refuse_if_never_begun(settings, db)
         stores["local"] = local(settings, may_create=may_create and settings.keystore == "local")
     if not settings.vault_url:
-        yield Keystores(stores, None, None, None)
+        yield Keystores(stores, None, None, None, None)
         return
     vault = _vault(settings, _login(settings))
     transit = TransitWrapper(vault, settings.vault_transit_mount, settings.vault_transit_key)
@@ -71,7 +79,7 @@ async def opened(settings: Settings, db: Database, clock: Clock, *, may_create: 
     stores["vault-kv"] = KvKeystore(values, kv_keys, db, clock)
     vault.start()
     try:
-        yield Keystores(stores, vault, kv_keys, values)
+        yield Keystores(stores, vault, transit, kv_keys, values)
     finally:
         await vault.close()
 

@@ -108,7 +108,9 @@ def rewrap(as_json: bool) -> None:
     async def run() -> None:
         async with composition.running(settings) as broker:
             with _progress("Re-wrapping") as advance:
-                done = await rewrap_all(broker.services, advance=advance)
+                done = await rewrap_all(
+                    broker.services, to=broker.keystores.moving_to(settings.keystore), advance=advance
+                )
             _show(done.held, as_json)
             refuse_if_stuck(done)
 
@@ -136,7 +138,7 @@ async def _move(broker: Broker, settings: Settings, to: Name, *, keep_old: bool,
     if to not in broker.keystores.stores:
         fail(f"{to} is not set up; set the BROKER_VAULT_… settings (`broker doctor --settings` lists them).")
     with _progress(f"Moving to {to}") as advance:
-        done = await rewrap_all(broker.services, to=broker.keystores.chosen(to), advance=advance)
+        done = await rewrap_all(broker.services, to=broker.keystores.moving_to(to), advance=advance)
     left = await swept(broker)
     _show(done.held, as_json)
     refuse_if_stuck(done)

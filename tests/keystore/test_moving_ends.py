@@ -25,7 +25,7 @@ KEYS = "keybroker/broker/master-keys"
 
 
 async def moved(world: World, to: str) -> Any:
-    return await rewrap_all(world.services, to=world.broker.keystores.chosen(to))
+    return await rewrap_all(world.services, to=world.broker.keystores.moving_to(to))
 
 
 async def ended(world: World, to: str, capsys: pytest.CaptureFixture[str], *, status: int = 0) -> str:

@@ -19,6 +19,7 @@ from broker.formats.envelope import Binding, Envelope
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.internal import INTERNAL_ROOT_KEK
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
+from broker.keystore.vault.batches import InBatches
 from broker.keystore.vault.login import AppRole, TokenFile
 from broker.keystore.vault.server import Address, Vault
 from broker.keystore.vault.transit import TransitWrapper
@@ -184,7 +185,7 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
         commands_own.stores["own"] = world.services.parts.keys.keystore()
         done = await rewrap_all(
             world.services,
-            to=commands_own.chosen("vault-transit"),
+            to=commands_own.moving_to("vault-transit"),
             advance=lambda done, total: progress.append((done, total)),
         )
     await world.key_for("initech")
@@ -192,7 +193,8 @@ async def test_the_key_rotates_under_load_and_everything_moves_to_its_newest_ver
     await asyncio.gather(*load)
     # then
     assert set(done.held) == {f"transit/keybroker/{newest}", INTERNAL_ROOT_KEK}
-    assert progress[-1][0] == progress[-1][1] >= 4
+    assert progress[0] == (0, 3), "two keys and the internal root; what is under that stays"
+    assert progress[-1][0] == progress[-1][1] >= 3
     assert set(answers) == {200}
     assert len(answers) > 4
     # and the old version can be retired in Vault
@@ -213,3 +215,57 @@ async def test_a_version_that_was_retired_in_vault_is_named(store: EnvelopeKeyst
     finally:
         server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
     assert (await store.open(sealed, PLACE)).reveal() == b"value"
+
+
+async def test_many_data_keys_go_in_one_call_and_one_that_is_refused_is_refused_alone(wrapper: TransitWrapper) -> None:
+    # given
+    together = EnvelopeKeystore(InBatches(wrapper))
+    places = [replace(PLACE, organization=f"org_{n}", version=n) for n in range(20)]
+    calls = count_calls(wrapper)
+    # when
+    sealed = await asyncio.gather(*(together.seal(Secret(str(n).encode()), place) for n, place in enumerate(places)))
+    # then
+    assert [await EnvelopeKeystore(wrapper).open(one, place) for one, place in zip(sealed, places, strict=True)] == [
+        Secret(str(n).encode()) for n in range(20)
+    ]
+    calls.clear()
+    assert len(await asyncio.gather(*map(together.open, sealed, places))) == 20
+    assert len(calls) == 1
+    # and: one row was copied to another place
+    moved = [*sealed[:7], sealed[8], *sealed[8:]]
+    opened = await asyncio.gather(*map(together.open, moved, places), return_exceptions=True)
+    assert [n for n, one in enumerate(opened) if isinstance(one, CannotOpen)] == [7]
+    assert sum(isinstance(one, Secret) for one in opened) == 19
+
+
+async def test_a_version_that_vault_opens_no_more_keeps_no_other_value_waiting(
+    wrapper: TransitWrapper, server: Bao
+) -> None:
+    together = EnvelopeKeystore(InBatches(wrapper))
+    old = await together.seal(Secret(b"old"), PLACE)
+    server.root.secrets.transit.rotate_key("keybroker")
+    newest = server.root.secrets.transit.read_key("keybroker")["data"]["latest_version"]
+    fresh = await EnvelopeKeystore(TransitWrapper(wrapper._vault, "transit", "keybroker")).seal(Secret(b"new"), PLACE)
+    server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=newest)
+    try:
+        refused, opened = await asyncio.gather(
+            together.open(old, PLACE), together.open(fresh, PLACE), return_exceptions=True
+        )
+    finally:
+        server.root.secrets.transit.update_key_configuration("keybroker", min_decryption_version=1)
+    assert isinstance(refused, KeystoreUnavailable)
+    assert refused.cause == "key_version"
+    assert opened == Secret(b"new")
+
+
+def count_calls(wrapper: TransitWrapper) -> list[str]:
+    """Grows by one with each call to Vault from now on."""
+    calls: list[str] = []
+    original = wrapper._vault.call
+
+    async def call(work: Any) -> Any:
+        calls.append("")
+        return await original(work)
+
+    wrapper._vault.call = call  # type: ignore[method-assign]
+    return calls

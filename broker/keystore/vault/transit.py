@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hvac
@@ -26,6 +26,10 @@ _DATA_KEY_BYTES = 32
 # How long the number of the newest key version is believed; a re-wrap asks for every value.
 _NEWEST_S = 5.0
 _BROKERS_OWN = "keybroker"
+
+
+class SomeRefused(Exception):
+    """Vault refused some of several data keys, and so did nothing; asked for alone, each is refused or not."""
 
 
 class TransitWrapper:
@@ -60,44 +64,75 @@ class TransitWrapper:
     async def wrap(self, data_key: bytes, binding: Binding) -> tuple[str, bytes]:
         """Wrap a data key; refuses if the transit key is not derived."""
         await self.newest()
-
-        def read(data: dict[str, Any]) -> tuple[str, bytes]:
-            wrapped = str(data["ciphertext"])
-            return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
-
-        return await self._call("encrypt", binding, read, plaintext=_text(data_key))
+        return await self._one("encrypt", _to_encrypt(data_key, binding), self._wrapped)
 
     async def unwrap(self, kek_id: str, wrapped: bytes, binding: Binding) -> bytes:
+        return await self._one("decrypt", self._to_decrypt(kek_id, wrapped, binding), _unwrapped)
+
+    async def wrap_all(self, wanted: Sequence[tuple[bytes, Binding]]) -> list[tuple[str, bytes]]:
+        """As :meth:`wrap` for many, in one call; raises SomeRefused."""
+        await self.newest()
+        return await self._all("encrypt", [_to_encrypt(*one) for one in wanted], self._wrapped)
+
+    async def unwrap_all(self, wanted: Sequence[tuple[str, bytes, Binding]]) -> list[bytes]:
+        """As :meth:`unwrap` for many, in one call; raises SomeRefused."""
+        return await self._all("decrypt", [self._to_decrypt(*one) for one in wanted], _unwrapped)
+
+    def _to_decrypt(self, kek_id: str, wrapped: bytes, binding: Binding) -> dict[str, str]:
         version = wrapped.partition(b":v")[2].partition(b":")[0]
         if not wrapped.isascii() or kek_id != f"{PREFIX}{self._name}/{version.decode('ascii')}":
             raise CannotOpen("a wrapped data key does not belong here")
+        return {"ciphertext": wrapped.decode("ascii"), **_place(binding)}
 
-        def read(data: dict[str, Any]) -> bytes:
-            key = base64.b64decode(data["plaintext"], validate=True)
-            if len(key) != _DATA_KEY_BYTES:
-                raise ValueError("not a data key")
-            return key
-
-        return await self._call("decrypt", binding, read, ciphertext=wrapped.decode("ascii"))
+    def _wrapped(self, data: Mapping[str, Any]) -> tuple[str, bytes]:
+        wrapped = str(data["ciphertext"])
+        return self._id(int(wrapped.split(":")[1].removeprefix("v"))), wrapped.encode("ascii")
 
     def _id(self, version: int) -> str:
         return f"{PREFIX}{self._name}/{version}"
 
-    async def _call(self, operation: str, binding: Binding, read: Callable[[dict[str, Any]], T], **given: str) -> T:
-        data = {
-            **given,
-            "context": _text((binding.organization or _BROKERS_OWN).encode()),
-            "associated_data": _text(binding.associated_data()),
-        }
-
+    async def _one(self, operation: str, item: Mapping[str, str], read: Callable[[Mapping[str, Any]], T]) -> T:
         def work(client: hvac.Client) -> T:
             try:
-                answer = client.write_data(f"{self._mount}/{operation}/{self._name}", data=data)
+                answer = client.write_data(f"{self._mount}/{operation}/{self._name}", data=dict(item))
             except refused.InvalidRequest as error:
                 raise _meant(str(error)) from None
             return read(answer["data"])
 
         return await self._vault.call(work)
+
+    async def _all(
+        self, operation: str, items: Sequence[Mapping[str, str]], read: Callable[[Mapping[str, Any]], T]
+    ) -> list[T]:
+        if len(items) == 1:
+            return [await self._one(operation, items[0], read)]
+
+        def work(client: hvac.Client) -> list[T]:
+            try:
+                answer = client.write_data(f"{self._mount}/{operation}/{self._name}", data={"batch_input": list(items)})
+            except refused.InvalidRequest:
+                raise SomeRefused from None
+            return [read(result) for result in answer["data"]["batch_results"]]
+
+        return await self._vault.call(work)
+
+
+def _to_encrypt(data_key: bytes, binding: Binding) -> dict[str, str]:
+    return {"plaintext": _text(data_key), **_place(binding)}
+
+
+def _place(binding: Binding) -> dict[str, str]:
+    return {
+        "context": _text((binding.organization or _BROKERS_OWN).encode()),
+        "associated_data": _text(binding.associated_data()),
+    }
+
+
+def _unwrapped(data: Mapping[str, Any]) -> bytes:
+    key = base64.b64decode(data["plaintext"], validate=True)
+    if len(key) != _DATA_KEY_BYTES:
+        raise ValueError("not a data key")
+    return key
 
 
 def _meant(error: str) -> Exception:
