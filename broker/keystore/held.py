@@ -20,6 +20,7 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    literal,
     literal_column,
     null,
     select,
@@ -66,7 +67,7 @@ def kek_in(sealed: SQLColumnExpression[Any]) -> ColumnElement[bytes | None]:
     A value that was cut off after that id is said to need it, too.
     """
     # A CASE looks at its conditions in their order, so no byte is asked for that isn't there.
-    reference = and_(func.length(sealed) >= _number(3), _ByteAt(sealed, _number(1)) == _number(kv_reference.VERSION))
+    reference = and_(func.length(sealed) >= _number(3), _begins_with(sealed, kv_reference.VERSION))
     path = _ByteAt(sealed, _number(2)) * _number(256) + _ByteAt(sealed, _number(3))
     seal = func.substr(sealed, _number(4 + kv_reference.NUMBER_BYTES + kv_reference.WRITE_TAG_BYTES) + path)
     return case((reference, _kek_in_envelope(seal)), else_=_kek_in_envelope(sealed))
@@ -76,9 +77,13 @@ def _kek_in_envelope(sealed: SQLColumnExpression[Any]) -> ColumnElement[bytes | 
     name = func.substr(sealed, _number(3), _ByteAt(sealed, _number(2)))
     return case(
         (func.length(sealed) < _number(3), null()),
-        (_ByteAt(sealed, _number(1)) != _number(envelope.VERSION), null()),
+        (~_begins_with(sealed, envelope.VERSION), null()),
         else_=cast(name, LargeBinary),
     )
+
+
+def _begins_with(sealed: SQLColumnExpression[Any], version: int) -> ColumnElement[bool]:
+    return func.substr(sealed, _number(1), _number(1)) == literal(bytes((version,)), LargeBinary)
 
 
 def _number(value: int) -> ColumnElement[int]:

@@ -161,7 +161,10 @@ async def test_a_page_of_values_is_one_transaction_and_the_bar_begins_with_their
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_a_row_that_somebody_is_busy_with_is_not_waited_for(world: World) -> None:
+async def test_a_row_that_somebody_is_busy_with_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.rewrap._PASSES", 2)
     busy, other = await world.key_for("acme"), await world.key_for("globex")
     path = world.settings.key_file()
     MasterKeys.from_file(path).with_new_key().write_file(path)
