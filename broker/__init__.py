@@ -46,6 +46,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     __main__ cli          operator, job and server commands; the demo
     serving kv_audit restored rewrap app database rights keystore_setup worker schema tables config
                           composition root, restores, periodic work, migrations, settings
+    pruning               what is over, deleted after a time
     web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules
     leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for

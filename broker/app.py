@@ -58,6 +58,8 @@ from broker.proxy.authorize import Authorizer
 from broker.proxy.call import Proxy
 from broker.proxy.forward import Forwarder
 from broker.proxy.in_flight import CallLimits, InFlightCalls
+from broker.pruning import duties as pruning_duties
+from broker.pruning.keeping import Keeping
 from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
 from broker.web import duties as web_duties
@@ -119,7 +121,7 @@ async def running(
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                worker = _worker(services)
+                worker = _worker(services, _keeping(settings))
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
                 async with _watched(broker):
@@ -256,7 +258,11 @@ def _partner(settings: Settings, parts: Parts) -> PartnerKeys | None:
     return PartnerKeys(parts.outbound, parts.clock, settings.leak_report_keys_url, private=settings.private_webhooks)
 
 
-def _worker(services: Services) -> Worker:
+def _keeping(settings: Settings) -> Keeping:
+    return Keeping(settings.keep_leases_days, settings.keep_notices_days, settings.keep_requests_days)
+
+
+def _worker(services: Services, keeping: Keeping) -> Worker:
     parts, verification, submissions = services.parts, services.verification, services.submissions
     ahead_days = services.options.rotation_ahead_days
     return Worker(
@@ -274,6 +280,7 @@ def _worker(services: Services) -> Worker:
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db),
             use_days.duty(parts.db),
+            *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),
         notices=Duty("work", services.outbox.work),
     )

@@ -150,6 +150,13 @@ class Settings(BaseSettings):
     rotation_ahead_days: int = Field(
         30, ge=0, le=365, description="Days before a key is due that a new one is asked for."
     )
+    keep_leases_days: int = Field(
+        400, ge=90, le=36_500, description="Days that leases are kept once they are over; then the worker deletes them."
+    )
+    keep_notices_days: int = Field(90, ge=30, le=36_500, description="Days that notices and deliveries are kept.")
+    keep_requests_days: int = Field(
+        400, ge=30, le=36_500, description="Days that closed requests for keys and ended rotations are kept."
+    )
     otlp_endpoint: str = Field(
         "", max_length=500, description="OTLP/HTTP collector for traces, such as http://otel:4318; empty sends none."
     )

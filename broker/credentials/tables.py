@@ -143,6 +143,7 @@ class RotationRow(TenantOwned, Table):
             postgresql_where=text("ended_at IS NULL"),
         ),
         Index("ix_rotations_state", "state", "grace_until"),
+        Index("ix_rotations_ended", "ended_at", "id"),
     )
 
     id: Mapped[RotationId] = mapped_column(primary_key=True)

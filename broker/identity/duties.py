@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete
-
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
+from broker.base.pruning import forget as forget_rows
 from broker.identity import operators
 from broker.identity.tables import AssertionRow
 
@@ -18,8 +17,7 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
 
     async def forget() -> None:
         """A day late, so that no clock makes an assertion fresh again."""
-        async with db.write(EVERY_TENANT) as session:
-            await session.execute(delete(AssertionRow).where(AssertionRow.expires_at < clock() - DAY_MS))
+        await forget_rows(db, AssertionRow, AssertionRow.expires_at < clock() - DAY_MS, AssertionRow.expires_at)
 
     async def remind() -> None:
         async with db.write(EVERY_TENANT) as session:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import hmac
 import secrets
 
-from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
 from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import Conflict
+from broker.base.pruning import forget
 from broker.formats import base64url, canonical
 from broker.intake.tables import UsedChallengeRow
 
@@ -83,9 +83,8 @@ class Challenges:
 
     async def forget(self) -> None:
         """Drop nonces that were used long ago."""
-        async with self._db.write(EVERY_TENANT) as session:
-            old = UsedChallengeRow.used_at < self._clock() - _KEPT_MS
-            await session.execute(delete(UsedChallengeRow).where(old))
+        old = UsedChallengeRow.used_at < self._clock() - _KEPT_MS
+        await forget(self._db, UsedChallengeRow, old, UsedChallengeRow.used_at)
 
     def _mac(self, said: bytes, page: str, link_id: str) -> bytes:
         parts = ("keybroker/challenge/v1", said[:_RANDOM], said[_RANDOM:], page, link_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
@@ -27,6 +28,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "intakes"
+    __table_args__ = (Index("ix_intakes_settled", "settled_at", "id"),)
     AUTHENTICATED = (
         "id",
         "organization_id",
@@ -57,7 +59,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     status_key: Mapped[bytes | None] = sealed_column(lambda row: row.status_binding, own=True)
     public_key: Mapped[bytes]
     private_sealed: Mapped[bytes | None] = sealed_column(lambda row: row.binding)
-    rotation_id: Mapped[RotationId | None]
+    rotation_id: Mapped[RotationId | None] = mapped_column(index=True)
     status_serial: Mapped[int] = mapped_column(server_default="0")
     credential_id: Mapped[CredentialId | None]
     version: Mapped[int | None]

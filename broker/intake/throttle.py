@@ -15,11 +15,10 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NoReturn
 
-from sqlalchemy import delete
-
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database, DatabaseUnavailable
+from broker.base.db import Database, DatabaseUnavailable
 from broker.base.errors import TooMany
+from broker.base.pruning import forget
 from broker.base.statements import Transaction
 from broker.base.strangers import WINDOW_MS, Tally, network
 from broker.intake.tables import ThrottleRow
@@ -100,8 +99,7 @@ class Throttle:
 
     async def forget(self) -> None:
         """Drop windows that have ended."""
-        async with self._db.write(EVERY_TENANT) as session:
-            await session.execute(delete(ThrottleRow).where(ThrottleRow.window < self._window()))
+        await forget(self._db, ThrottleRow, ThrottleRow.window < self._window(), ThrottleRow.window)
 
     def _window(self) -> int:
         return self._clock() // WINDOW_MS

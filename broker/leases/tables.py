@@ -19,8 +19,11 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "leases"
-    # Those that stand are found by their end, however many there were.
-    __table_args__ = (Index("ix_leases_credential", "credential_id", "expires_at"),)
+    __table_args__ = (
+        Index("ix_leases_until", "until", "id"),
+        # Those that stand are found by their end, however many there were.
+        Index("ix_leases_credential", "credential_id", "expires_at"),
+    )
     AUTHENTICATED = (
         "id",
         "organization_id",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete
-
 from broker.base.clock import Clock
-from broker.base.db import EVERY_TENANT, Database
+from broker.base.db import Database
 from broker.base.duty import Duty
+from broker.base.pruning import forget as forget_rows
 from broker.web.tables import IdempotencyRow
 
 
@@ -14,7 +13,6 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
     """The edge's duties."""
 
     async def forget() -> None:
-        async with db.write(EVERY_TENANT) as session:
-            await session.execute(delete(IdempotencyRow).where(IdempotencyRow.expires_at < clock()))
+        await forget_rows(db, IdempotencyRow, IdempotencyRow.expires_at < clock(), IdempotencyRow.expires_at)
 
     return (Duty("forget_answers", forget, final=True),)  # what is repeated later is done again

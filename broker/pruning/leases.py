@@ -1,0 +1,98 @@
+"""Leases that are over, and what was remembered for their sake and for grants' sake: guards, and numbers of quotas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningDelete
+
+from broker.audit.tables import GuardRow, QuotaRow
+from broker.base.clock import Millis
+from broker.base.pruning import Key
+from broker.credentials.tables import VersionRow
+from broker.formats import ids
+from broker.formats.ids import GrantId, LeaseId
+from broker.grants.policy import Mode
+from broker.grants.tables import GrantRow
+from broker.incidents.shown import over
+from broker.incidents.tables import ExposureRow
+from broker.leases.tables import LeaseRow
+from broker.pruning.keeping import before, end_of, page_of
+
+# Longer than any process takes a lease for standing whose time is over, whatever its clock shows.
+_GUARD_DAYS = 1
+# Longer than any rate or upstream's patience looks back.
+_QUOTA_DAYS = 1
+_LEASE_IDS = (ids.of(LeaseId, bytes(16)), ids.of(LeaseId, b"\xff" * 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """Deletes leases whose last possible moment is ``days`` ago.
+
+    Of a key that may be used still, those that showed it stay: they tell who may have a copy.  So do all of a key that
+    was exposed, while the incident is open and for ``days`` after it was reported: its timeline names them.
+    """
+
+    days: int
+
+    async def page(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
+        past = before(now, self.days)
+        rows = (await session.execute(page_of((LeaseRow.until, LeaseRow.id), after, LeaseRow.until < past))).all()
+        gone = await session.scalars(gone_of([row[1] for row in rows], past))
+        await session.execute(delete(GuardRow).where(GuardRow.id.in_(gone.all())))
+        return end_of(rows)
+
+
+def gone_of(leases: list[LeaseId], past: Millis) -> ReturningDelete[LeaseId]:
+    """Deletes those of these leases that don't count any more; returns their ids."""
+    version = and_(VersionRow.credential_id == LeaseRow.credential_id, VersionRow.number == LeaseRow.version)
+    in_use = exists().where(version, or_(VersionRow.destroyed_at.is_(None), VersionRow.destroyed_at >= past))
+    exposed = exists().where(
+        ExposureRow.credential_id == LeaseRow.credential_id,
+        ExposureRow.version == LeaseRow.version,
+        or_(ExposureRow.reported_at >= past, ~over()),
+    )
+    counts = or_(and_(LeaseRow.mode == Mode.REVEAL, in_use), exposed)
+    return delete(LeaseRow).where(LeaseRow.id.in_(leases), ~counts).returning(LeaseRow.id)
+
+
+async def guards(session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
+    """Delete epochs of leases whose last possible moment is a day ago.
+
+    Without a row an epoch is 0, at which a lease stands.  So the row stays until time alone refuses the lease.
+    """
+    first, last = _LEASE_IDS
+    named = page_of((GuardRow.id,), after, GuardRow.id >= first, GuardRow.id <= last)
+    rows = (await session.execute(named)).all()
+    leases = [LeaseId(row[0]) for row in rows]
+    stay = await session.scalars(
+        select(LeaseRow.id).where(LeaseRow.id.in_(leases), LeaseRow.until >= before(now, _GUARD_DAYS))
+    )
+    await session.execute(delete(GuardRow).where(GuardRow.id.in_({*leases} - {*stay})))
+    return end_of(rows)
+
+
+async def quotas(session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
+    """Delete numbers that decide nothing more.
+
+    These are numbers of uses of grants that were revoked, and times that have passed: no row means none.
+    """
+    rows = (await session.execute(page_of((QuotaRow.id,), after))).all()
+    past = before(now, _QUOTA_DAYS)
+    names = [str(row[0]) for row in rows]
+    counted = [name for name in names if name.endswith("/uses")]
+    grants = {GrantId(name.removesuffix("/uses")) for name in counted}
+    standing = or_(GrantRow.revoked_at.is_(None), GrantRow.revoked_at >= past)
+    stay = set(await session.scalars(select(GrantRow.id).where(GrantRow.id.in_(grants), standing)))
+    await _delete(session, [name for name in counted if name.removesuffix("/uses") not in stay])
+    await _delete(session, [name for name in names if name.endswith("/pause")], QuotaRow.value < past)
+    await _delete(session, [name for name in names if name.endswith("/rate")], QuotaRow.value < past * 1_000)
+    return end_of(rows)
+
+
+async def _delete(session: AsyncSession, names: list[str], *wanted: ColumnElement[bool]) -> None:
+    if names:
+        await session.execute(delete(QuotaRow).where(QuotaRow.id.in_(names), *wanted))

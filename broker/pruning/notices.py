@@ -1,0 +1,62 @@
+"""Notices that everybody was told of long ago, and their deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Delete, and_, delete, exists
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.clock import Millis
+from broker.base.pruning import Key
+from broker.credentials.lifecycle import State
+from broker.credentials.tables import VersionRow
+from broker.formats import ids
+from broker.formats.ids import DeliveryId, NoticeId
+from broker.notifications.lifecycle import DeliveryState
+from broker.notifications.tables import DeliveryRow, NoticeRow
+from broker.pruning.keeping import before, end_of, page_of
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Deletes what is ``days`` old."""
+
+    days: int
+
+    async def deliveries(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
+        """Deliveries that were sent or given up."""
+        first = ids.of(DeliveryId, _at(before(now, self.days)))
+        rows = (await session.execute(page_of((DeliveryRow.id,), after, DeliveryRow.id < first))).all()
+        settled = DeliveryRow.state != DeliveryState.PENDING, DeliveryRow.settled_at < before(now, self.days)
+        await session.execute(delete(DeliveryRow).where(DeliveryRow.id.in_([row[0] for row in rows]), *settled))
+        return end_of(rows)
+
+    async def notices(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
+        """Notices without deliveries.
+
+        One that is made once of a key stays while the key is in use, else it would be made again.
+        """
+        first = ids.of(NoticeId, _at(before(now, self.days)))
+        rows = (await session.execute(page_of((NoticeRow.id,), after, NoticeRow.id < first))).all()
+        await session.execute(notices_gone([row[0] for row in rows]))
+        return end_of(rows)
+
+
+def notices_gone(notices: list[NoticeId]) -> Delete:
+    """Deletes those of these notices that don't count any more."""
+    on_its_way = exists().where(DeliveryRow.notice_id == NoticeRow.id)
+    once = and_(
+        NoticeRow.dedup != NoticeRow.id,
+        exists().where(
+            VersionRow.credential_id == NoticeRow.credential_id,
+            VersionRow.number == NoticeRow.version,
+            VersionRow.state.not_in((State.REVOKED, State.DESTROYED)),
+        ),
+    )
+    return delete(NoticeRow).where(NoticeRow.id.in_(notices), NoticeRow.fanned_out_at.is_not(None), ~on_its_way, ~once)
+
+
+def _at(time: Millis) -> bytes:
+    """The first id of that time."""
+    return time.to_bytes(6) + bytes(10)

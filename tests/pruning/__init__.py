@@ -1,0 +1,1 @@
+"""What is over goes after its time, what still counts stays."""
