@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql.dml import ReturningDelete
 
 from broker.audit.tables import GuardRow, QuotaRow
 from broker.base.clock import Millis
@@ -16,10 +15,10 @@ from broker.formats import ids
 from broker.formats.ids import GrantId, LeaseId
 from broker.grants.policy import Mode
 from broker.grants.tables import GrantRow
-from broker.incidents.shown import over
+from broker.incidents.shown import IncidentState, states_of
 from broker.incidents.tables import ExposureRow
 from broker.leases.tables import LeaseRow
-from broker.pruning.keeping import before, end_of, page_of
+from broker.pruning.keeping import before, end_of, page_of, rest_of
 
 # Longer than any process takes a lease for standing whose time is over, whatever its clock shows.
 _GUARD_DAYS = 1
@@ -41,22 +40,41 @@ class Leases:
     async def page(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
         past = before(now, self.days)
         rows = (await session.execute(page_of((LeaseRow.until, LeaseRow.id), after, LeaseRow.until < past))).all()
-        gone = await session.scalars(gone_of([row[1] for row in rows], past))
-        await session.execute(delete(GuardRow).where(GuardRow.id.in_(gone.all())))
+        page = [row[1] for row in rows]
+        kept = await _of_incidents(session, page, past)
+        gone = await rest_of(session, (lease for lease in page if lease not in kept), shown_and_in_use(page, past))
+        await session.execute(delete(LeaseRow).where(LeaseRow.id.in_(gone)))
+        await session.execute(delete(GuardRow).where(GuardRow.id.in_(gone)))
         return end_of(rows)
 
 
-def gone_of(leases: list[LeaseId], past: Millis) -> ReturningDelete[LeaseId]:
-    """Deletes those of these leases that don't count any more; returns their ids."""
-    version = and_(VersionRow.credential_id == LeaseRow.credential_id, VersionRow.number == LeaseRow.version)
-    in_use = exists().where(version, or_(VersionRow.destroyed_at.is_(None), VersionRow.destroyed_at >= past))
-    exposed = exists().where(
-        ExposureRow.credential_id == LeaseRow.credential_id,
-        ExposureRow.version == LeaseRow.version,
-        or_(ExposureRow.reported_at >= past, ~over()),
+def shown_and_in_use(page: list[LeaseId], past: Millis) -> Select[LeaseId]:
+    """Leases that showed a key which was not destroyed by then."""
+    return (
+        select(LeaseRow.id)
+        .join(
+            VersionRow, and_(VersionRow.credential_id == LeaseRow.credential_id, VersionRow.number == LeaseRow.version)
+        )
+        .where(
+            LeaseRow.id.in_(page),
+            LeaseRow.mode == Mode.REVEAL,
+            or_(VersionRow.destroyed_at.is_(None), VersionRow.destroyed_at >= past),
+        )
     )
-    counts = or_(and_(LeaseRow.mode == Mode.REVEAL, in_use), exposed)
-    return delete(LeaseRow).where(LeaseRow.id.in_(leases), ~counts).returning(LeaseRow.id)
+
+
+def with_incident(page: list[LeaseId]) -> Select[LeaseId, ExposureRow]:
+    """Leases of keys that were exposed, with the incidents."""
+    same = ExposureRow.credential_id == LeaseRow.credential_id, ExposureRow.version == LeaseRow.version
+    return select(LeaseRow.id, ExposureRow).join(ExposureRow, and_(*same)).where(LeaseRow.id.in_(page))
+
+
+async def _of_incidents(session: AsyncSession, page: list[LeaseId], past: Millis) -> set[LeaseId]:
+    found = (await session.execute(with_incident(page))).all()
+    states = await states_of(session, list({exposure.id: exposure for _, exposure in found}.values()))
+    return {
+        lease for lease, exposure in found if exposure.reported_at >= past or states[exposure.id] is IncidentState.OPEN
+    }
 
 
 async def guards(session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
@@ -68,10 +86,8 @@ async def guards(session: AsyncSession, after: Key | None, now: Millis) -> Key |
     named = page_of((GuardRow.id,), after, GuardRow.id >= first, GuardRow.id <= last)
     rows = (await session.execute(named)).all()
     leases = [LeaseId(row[0]) for row in rows]
-    stay = await session.scalars(
-        select(LeaseRow.id).where(LeaseRow.id.in_(leases), LeaseRow.until >= before(now, _GUARD_DAYS))
-    )
-    await session.execute(delete(GuardRow).where(GuardRow.id.in_({*leases} - {*stay})))
+    stay = select(LeaseRow.id).where(LeaseRow.id.in_(leases), LeaseRow.until >= before(now, _GUARD_DAYS))
+    await session.execute(delete(GuardRow).where(GuardRow.id.in_(await rest_of(session, leases, stay))))
     return end_of(rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Delete, and_, delete, exists
+from sqlalchemy import Select, and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
@@ -15,7 +15,7 @@ from broker.formats import ids
 from broker.formats.ids import DeliveryId, NoticeId
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
-from broker.pruning.keeping import before, end_of, page_of
+from broker.pruning.keeping import before, end_of, page_of, rest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +39,24 @@ class Notices:
         """
         first = ids.of(NoticeId, _at(before(now, self.days)))
         rows = (await session.execute(page_of((NoticeRow.id,), after, NoticeRow.id < first))).all()
-        await session.execute(notices_gone([row[0] for row in rows]))
+        page = [row[0] for row in rows]
+        gone = await rest_of(session, page, with_delivery(page), once_of_key_in_use(page))
+        told = NoticeRow.fanned_out_at.is_not(None)
+        await session.execute(delete(NoticeRow).where(NoticeRow.id.in_(gone), told))
         return end_of(rows)
 
 
-def notices_gone(notices: list[NoticeId]) -> Delete:
-    """Deletes those of these notices that don't count any more."""
-    on_its_way = exists().where(DeliveryRow.notice_id == NoticeRow.id)
-    once = and_(
-        NoticeRow.dedup != NoticeRow.id,
-        exists().where(
-            VersionRow.credential_id == NoticeRow.credential_id,
-            VersionRow.number == NoticeRow.version,
-            VersionRow.state.not_in((State.REVOKED, State.DESTROYED)),
-        ),
-    )
-    return delete(NoticeRow).where(NoticeRow.id.in_(notices), NoticeRow.fanned_out_at.is_not(None), ~on_its_way, ~once)
+def with_delivery(page: list[NoticeId]) -> Select[NoticeId]:
+    """Notices that have deliveries."""
+    return select(DeliveryRow.notice_id).where(DeliveryRow.notice_id.in_(page))
+
+
+def once_of_key_in_use(page: list[NoticeId]) -> Select[NoticeId]:
+    """Notices that are made once, of keys that are not over."""
+    its = and_(VersionRow.credential_id == NoticeRow.credential_id, VersionRow.number == NoticeRow.version)
+    going_on = VersionRow.state.not_in((State.REVOKED, State.DESTROYED))
+    query = select(NoticeRow.id).join(VersionRow, its)
+    return query.where(NoticeRow.id.in_(page), NoticeRow.dedup != NoticeRow.id, going_on)
 
 
 def _at(time: Millis) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Delete, and_, delete, exists, or_, tuple_
+from sqlalchemy import Select, bindparam, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from broker.base.clock import Millis
+from broker.base.db import table
 from broker.base.pruning import Key
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, KeyEvidenceRow, RotationRow, VersionRow
@@ -16,7 +17,7 @@ from broker.formats.ids import CredentialId, IntakeId, RotationId
 from broker.incidents.tables import ExposureRow
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
-from broker.pruning.keeping import before, end_of, page_of
+from broker.pruning.keeping import before, end_of, page_of, rest_of
 
 _CLOSED = (IntakeState.ACCEPTED, IntakeState.CANCELLED, IntakeState.EXPIRED)
 
@@ -36,7 +37,9 @@ class Requests:
         past = before(now, self.days)
         key = (IntakeRow.settled_at, IntakeRow.id)
         rows = (await session.execute(page_of(key, after, IntakeRow.settled_at < past))).all()
-        await session.execute(intakes_gone([row[1] for row in rows], past))
+        page = [row[1] for row in rows]
+        gone = await rest_of(session, page, of_open_rotation(page), with_status_page(page, past))
+        await session.execute(delete(IntakeRow).where(IntakeRow.id.in_(gone), IntakeRow.state.in_(_CLOSED)))
         return end_of(rows)
 
     async def rotations(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
@@ -44,44 +47,62 @@ class Requests:
         past = before(now, self.days)
         key = (RotationRow.ended_at, RotationRow.id)
         rows = (await session.execute(page_of(key, after, RotationRow.ended_at < past))).all()
-        await session.execute(rotations_gone([row[1] for row in rows]))
+        page = [row[1] for row in rows]
+        gone = await rest_of(session, page, with_request(page), with_incident(page))
+        await session.execute(delete(RotationRow).where(RotationRow.id.in_(gone)))
         return end_of(rows)
 
     async def evidence(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
         """Ids that a destroyed key showed, unless it is the last one that showed any: the next is compared with it."""
         key = (KeyEvidenceRow.credential_id, KeyEvidenceRow.version, KeyEvidenceRow.id_hash)
         rows = (await session.execute(page_of(key, after))).all()
-        await session.execute(evidence_gone(sorted({(row[0], row[1]) for row in rows}), before(now, self.days)))
+        credentials = {row[0] for row in rows}
+        last = {row[0]: row[1] for row in await session.execute(last_shown(credentials))}
+        destroyed = {tuple(row) for row in await session.execute(destroyed_by(credentials, before(now, self.days)))}
+        gone = {(row[0], row[1]) for row in rows if row[1] < last[row[0]]} & destroyed
+        if gone:
+            its = [{"of": credential, "key": number} for credential, number in sorted(gone)]
+            await (await session.connection()).execute(_SHOWN_BY, its)
         return end_of(rows)
 
 
-def intakes_gone(intakes: list[IntakeId], past: Millis) -> Delete:
-    """Deletes those of these requests that don't count any more."""
-    needed = exists().where(RotationRow.id == IntakeRow.rotation_id, RotationRow.ended_at.is_(None))
+def of_open_rotation(page: list[IntakeId]) -> Select[IntakeId]:
+    """Requests of rotations that go on."""
+    its = RotationRow.id == IntakeRow.rotation_id
+    return select(IntakeRow.id).join(RotationRow, its).where(IntakeRow.id.in_(page), RotationRow.ended_at.is_(None))
+
+
+def with_status_page(page: list[IntakeId], past: Millis) -> Select[IntakeId]:
+    """Requests over which a key came, of credentials that were in use then."""
     in_use = or_(CredentialRow.state == Validity.ACTIVE, CredentialRow.revoked_at >= past)
-    shown = and_(
-        IntakeRow.submitted_at.is_not(None), exists().where(CredentialRow.id == IntakeRow.credential_id, in_use)
-    )
-    return delete(IntakeRow).where(IntakeRow.id.in_(intakes), IntakeRow.state.in_(_CLOSED), ~needed, ~shown)
+    its = CredentialRow.id == IntakeRow.credential_id
+    came = IntakeRow.submitted_at.is_not(None)
+    return select(IntakeRow.id).join(CredentialRow, its).where(IntakeRow.id.in_(page), came, in_use)
 
 
-def rotations_gone(rotations: list[RotationId]) -> Delete:
-    """Deletes those of these rotations that nothing refers to."""
-    requested = exists().where(IntakeRow.rotation_id == RotationRow.id)
-    exposed = exists().where(ExposureRow.credential_id == RotationRow.credential_id)
-    return delete(RotationRow).where(RotationRow.id.in_(rotations), ~requested, ~exposed)
+def with_request(page: list[RotationId]) -> Select[RotationId | None]:
+    """Rotations that a request is of."""
+    return select(IntakeRow.rotation_id).where(IntakeRow.rotation_id.in_(page))
 
 
-def evidence_gone(keys: list[tuple[CredentialId, int]], past: Millis) -> Delete:
-    """Deletes what those of these keys showed that were destroyed, if a later one showed ids as well."""
-    later = aliased(KeyEvidenceRow)
-    dead = exists().where(
-        VersionRow.credential_id == KeyEvidenceRow.credential_id,
-        VersionRow.number == KeyEvidenceRow.version,
-        VersionRow.destroyed_at < past,
-    )
-    followed = exists().where(
-        later.credential_id == KeyEvidenceRow.credential_id, later.version > KeyEvidenceRow.version
-    )
-    place = tuple_(KeyEvidenceRow.credential_id, KeyEvidenceRow.version)
-    return delete(KeyEvidenceRow).where(place.in_(keys), dead, followed)
+def with_incident(page: list[RotationId]) -> Select[RotationId]:
+    """Rotations of credentials of which a key was exposed."""
+    its = ExposureRow.credential_id == RotationRow.credential_id
+    return select(RotationRow.id).join(ExposureRow, its).where(RotationRow.id.in_(page))
+
+
+def last_shown(credentials: Collection[CredentialId]) -> Select[CredentialId, int]:
+    """The last key of each credential that showed ids."""
+    of, key = KeyEvidenceRow.credential_id, KeyEvidenceRow.version
+    return select(of, func.max(key)).where(of.in_(credentials)).group_by(of)
+
+
+def destroyed_by(credentials: Collection[CredentialId], past: Millis) -> Select[CredentialId, int]:
+    """Keys of these credentials that were destroyed by then."""
+    of = VersionRow.credential_id
+    return select(of, VersionRow.number).where(of.in_(credentials), VersionRow.destroyed_at < past)
+
+
+_SHOWN_BY = delete(table(KeyEvidenceRow)).where(
+    KeyEvidenceRow.credential_id == bindparam("of"), KeyEvidenceRow.version == bindparam("key")
+)

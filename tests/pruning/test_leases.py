@@ -69,7 +69,8 @@ async def test_a_lease_in_memory_that_was_cut_off_gives_nothing_when_its_guard_h
     await world.grant(job, "acme")
     lease = await job.lease("acme")
     named = lease["lease"]["id"]
-    remembered = world.services.leasing.remembered[named]
+    remembered = world.services.leasing.remembered.get(named)
+    assert remembered is not None
     await world.call("POST", f"/v1/leases/{named}/revoke")
     for hours in (0, 30, 24 * 500):
         await world.work(hours=hours)
