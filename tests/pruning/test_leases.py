@@ -71,7 +71,7 @@ async def test_a_lease_in_memory_that_was_cut_off_gives_nothing_when_its_guard_h
     named = lease["lease"]["id"]
     remembered = world.services.leasing.remembered.get(named)
     assert remembered is not None
-    await world.call("POST", f"/v1/leases/{named}/revoke")
+    await world.call("POST", f"/v1/leases/{named}/revoke", json={"reason": "over"})
     for hours in (0, 30, 24 * 500):
         await world.work(hours=hours)
         world.services.leasing.remembered[named] = remembered
@@ -85,8 +85,7 @@ async def test_a_lease_in_memory_that_was_cut_off_gives_nothing_when_its_guard_h
 async def test_numbers_of_quotas_go_when_they_decide_nothing_more(world: World) -> None:
     await world.key_for("acme")
     job = await world.job()
-    limits = {"max_uses": 5, "rate": {"uses": 10, "seconds": 60}}
-    grant = await world.grant(job, "acme", **limits)
+    grant = await world.grant(job, "acme", max_uses=5, rate={"uses": 10, "seconds": 60})
     assert (await world.proxied(await job.lease("acme"), "/facilities")).status_code == 200
     kept = Kept(world.services.parts.db)
     named = {f"{grant}/uses", f"{grant}/rate"}
