@@ -1,14 +1,21 @@
-"""Bring a database to the schema of this version (Alembic), and say whether it is there."""
+"""Bring a database to the schema of this version (Alembic), and say whether it is there.
+
+Going up is made for a database that is in use: each revision is a transaction of its own, which gives way to uses and
+is tried again.  What is done stays, so an interrupted run is gone on with.  Going down is one transaction, with the
+brokers stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from random import uniform
+from time import monotonic
+from typing import Any, Final
 
 import structlog
 from alembic import command
@@ -16,14 +23,26 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.base import faults
+from broker.base.changing import Changing, is_locked
 from broker.base.db import Database
 from broker.base.sqlite import keep_private
+
+# Says at which revision a database is.
+VERSION_TABLE: Final = "schema_version"
+# Said so before the first release, by revisions from which none leads on.
+_VERSION_TABLE_BEFORE: Final = "alembic_version"
 
 _log = structlog.get_logger()
 # The advisory lock of whoever changes the schema; any number that nobody else takes.
 _CHANGING = 0x6B65_795F_7363_686D
 _AGAIN_S = 0.2
+# A revision that doesn't get its locks is given up after so long, and tried again after pauses that double.
+_PATIENCE_S: Final = 600
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 10
 
 
 class SchemaUnusable(Exception):
@@ -53,13 +72,27 @@ async def current(db: Database) -> str | None:
     Raises:
         SchemaUnusable: this version doesn't know it.
     """
+    await _refuse_before_first_release(db)
     async with db.engine.connect() as connection:
-        at = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+        at = await connection.run_sync(lambda sync: _context(sync).get_current_revision())
     if at is not None and at not in revisions():
         raise SchemaUnusable(
             f"The database is at revision {at}, which this version doesn't know, as a newer one made it: run that one."
         )
     return at
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+
+
+async def _refuse_before_first_release(db: Database) -> None:
+    if await has(db, _VERSION_TABLE_BEFORE) and not await has(db, VERSION_TABLE):
+        raise SchemaUnusable(
+            f"The database has {_VERSION_TABLE_BEFORE}, so a version from before the first release made it (or another "
+            "program), and no revision leads on from there: name a new, empty database, and bring customers' keys in "
+            "again. What is in this one is read by the version that made it."
+        )
 
 
 async def course(db: Database, revision: str = "head", *, down: bool = False) -> tuple[str, ...]:
@@ -82,46 +115,111 @@ async def course(db: Database, revision: str = "head", *, down: bool = False) ->
     return tuple(reversed(marks[to + 1 : at + 1])) if down else tuple(marks[at + 1 : to + 1])
 
 
-async def upgrade(db: Database, revision: str = "head", *, row_key: bytes | None = None) -> int:
-    """Run the migrations up to ``revision``.
+async def upgrade(
+    db: Database, revision: str = "head", *, row_key: bytes | None = None, patience_s: float = _PATIENCE_S
+) -> int:
+    """Run the migrations up to ``revision``, one by one, beside uses.
 
     Args:
         db: which database.
         revision: Alembic's name for it.
         row_key: authenticates rows that give rights and were written before they were authenticated; None will do if
             there can't be any.
+        patience_s: seconds for which one of them waits, in all, for what others lock.
 
     Returns:
         How many rows were authenticated on the way.
 
     Raises:
-        SchemaUnusable: there is no such way.
+        SchemaUnusable: there is no such way, others held a lock all the time, or the database went away.
     """
-    await course(db, revision)
-    attributes = await _run(db, lambda config: command.upgrade(config, revision), row_key)
-    return int(attributes.get("authenticated", 0))
+    authenticated = 0
+    for step in await course(db, revision):
+        begun = monotonic()
+        _log.info("schema.upgrading", revision=step, brings=revisions()[step])
+        with _explained(step):
+            attributes = await _patiently(db, step, partial(_up, revision=step, row_key=row_key), patience_s)
+        authenticated += int(attributes.get("authenticated", 0))
+        _log.info("schema.upgraded", revision=step, seconds=round(monotonic() - begun, 1))
+    return authenticated
 
 
 async def downgrade(db: Database, revision: str) -> None:
-    """Run the migrations down to ``revision`` (``base`` for none).
+    """Run the migrations down to ``revision`` (``base`` for none); all or none of them.
 
     Raises:
-        SchemaUnusable: there is no such way.
+        SchemaUnusable: there is no such way, others held a lock all the time, or the database went away.
     """
-    await course(db, revision, down=True)
-    await _run(db, lambda config: command.downgrade(config, revision))
+    if await course(db, revision, down=True):
+        with _explained(revision):
+            await _patiently(db, revision, partial(_down, revision=revision), _PATIENCE_S)
 
 
-async def _run(db: Database, step: Callable[[Config], None], row_key: bytes | None = None) -> dict[Any, Any]:
-    async with db.write_connection() as connection:
+_Attributes = dict[Any, Any]
 
-        def migrate(sync_connection: Connection) -> dict[Any, Any]:
-            config = _config()
-            config.attributes.update(connection=sync_connection, row_key=row_key)
-            step(config)
-            return config.attributes
 
-        return await connection.run_sync(migrate)
+async def _up(connection: AsyncConnection, *, revision: str, row_key: bytes | None) -> _Attributes:
+    return await connection.run_sync(_alembic, command.upgrade, revision, row_key)
+
+
+async def _down(connection: AsyncConnection, *, revision: str) -> _Attributes:
+    async with connection.begin():
+        return await connection.run_sync(_alembic, command.downgrade, revision, None)
+
+
+def _alembic(
+    connection: Connection, step: Callable[[Config, str], None], revision: str, row_key: bytes | None
+) -> _Attributes:
+    config = _config()
+    config.attributes.update(connection=connection, row_key=row_key)
+    step(config, revision)
+    return config.attributes
+
+
+async def _patiently(
+    db: Database, revision: str, change: Callable[[AsyncConnection], Awaitable[_Attributes]], patience_s: float
+) -> _Attributes:
+    """Try ``change`` until it gets its locks.
+
+    Raises:
+        SchemaUnusable: others held one all the time; names them if the server does.
+    """
+    begun, pause_s = monotonic(), _FIRST_PAUSE_S
+
+    def tell(holders: str) -> None:
+        _log.info("schema.waits", revision=revision, seconds=round(monotonic() - begun), holds=holders)
+
+    changing = Changing(db, patience_s, tell)
+    while True:
+        try:
+            async with changing.connection() as connection:
+                return await change(connection)
+        except Exception as error:
+            if not is_locked(error):
+                raise
+        if monotonic() - begun >= patience_s:
+            raise SchemaUnusable(
+                f"Revision {revision} was given up after {monotonic() - begun:.0f} s, as others lock what it changes: "
+                f"{changing.waiting.last or 'the server does not say who'}. Have them end (as by SELECT "
+                "pg_terminate_backend(PROCESS)), and run `broker migrate` again: it goes on there."
+            )
+        # Not in step with others who try again.
+        await asyncio.sleep(pause_s * uniform(1, 2))  # noqa: S311 - no secret
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+@contextmanager
+def _explained(revision: str) -> Iterator[None]:
+    """Say of a database that went away what became of the schema."""
+    try:
+        yield
+    except Exception as error:
+        if not faults.is_away(error):
+            raise
+        raise SchemaUnusable(
+            f"The database went away on the way to revision {revision}: {faults.said(error)}. What was done before "
+            "stays: run `broker migrate` again, and it goes on there."
+        ) from error
 
 
 @asynccontextmanager
@@ -217,5 +315,10 @@ async def has(db: Database, table: str) -> bool:
 
 
 async def is_empty(db: Database) -> bool:
-    """Whether no migration ever ran here."""
-    return not await has(db, "alembic_version")
+    """Whether no migration ever ran here.
+
+    Raises:
+        SchemaUnusable: one of a version from before the first release did.
+    """
+    await _refuse_before_first_release(db)
+    return not await has(db, VERSION_TABLE)

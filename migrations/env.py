@@ -6,15 +6,19 @@ from alembic import context
 from sqlalchemy import Connection
 
 from broker import config
+from broker.base.changing import Changing
 from broker.base.db import Database
+from broker.schema import VERSION_TABLE
 from broker.tables import METADATA
 
 
 def run(connection: Connection) -> None:
-    """Migrate on ``connection``, in its transaction."""
+    """Migrate on ``connection``: in its transaction, or in one a revision if it has none."""
     context.configure(
         connection=connection,
         target_metadata=METADATA,
+        version_table=VERSION_TABLE,
+        transaction_per_migration=True,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
     )
@@ -25,7 +29,7 @@ def run(connection: Connection) -> None:
 async def run_on_settings() -> None:
     """For the ``alembic`` command itself."""
     db = Database(config.load().database())
-    async with db.write_connection() as connection:
+    async with Changing(db, 60, print).connection() as connection:
         await connection.run_sync(run)
     await db.close()
 

@@ -266,12 +266,19 @@ class Database:
     @asynccontextmanager
     async def write_connection(self) -> AsyncIterator[AsyncConnection]:
         """A transaction over every tenant without the ORM, for the audit log's batches."""
+        async with self.writing() as connection, connection.begin():
+            if self.dialect == "postgresql":
+                await connection.execute(_SET_TENANTS, {"tenants": EVERY_TENANT.setting()})
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool whose transactions, which write, are the caller's own.
+
+        On SQLite nobody else writes meanwhile.
+        """
         async with self._writing(record=True), self.engine.connect() as connection:
-            await connection.execution_options(write=True)
-            async with connection.begin():
-                if self.dialect == "postgresql":
-                    await connection.execute(_SET_TENANTS, {"tenants": EVERY_TENANT.setting()})
-                yield connection
+            yield await connection.execution_options(write=True)
 
     async def transact(self, work: Callable[[Transaction], Result], *, record: bool = True) -> Result:
         """Run ``work`` in one transaction over every tenant, without the ORM.
@@ -287,7 +294,7 @@ class Database:
             return await connection.run_sync(lambda sync: work(OnConnection(sync)))
 
     async def dedicated(
-        self, purpose: str, *, longest_s: float = 5, settings: Mapping[str, str] = _NO_SETTINGS
+        self, purpose: str, *, longest_s: float | None = 5, settings: Mapping[str, str] = _NO_SETTINGS
     ) -> asyncpg.Connection:
         """A PostgreSQL connection of the caller's own, outside of the pool.
 
@@ -295,7 +302,7 @@ class Database:
 
         Args:
             purpose: what ``pg_stat_activity`` shows after the broker's name.
-            longest_s: seconds that a statement may take.
+            longest_s: seconds that a statement may take; None if nobody knows.
             settings: of the session, for the server.
 
         Raises:

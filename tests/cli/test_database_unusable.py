@@ -13,7 +13,8 @@ from tests.support.databases import Postgres
 
 def said(directory: Path, url: str, *words: str) -> str:
     MasterKeys({}, "").with_new_key().write_file(directory / "master-keys.toml")
-    refused = run(*words, environment={**MINIMAL, "BROKER_STATE_DIR": str(directory), "BROKER_DATABASE_URL": url})
+    given = {"BROKER_STATE_DIR": str(directory), "BROKER_DATABASE_URL": url, "BROKER_LOG_LEVEL": "error"}
+    refused = run(*words, environment={**MINIMAL, **given})
     assert (refused.returncode, refused.stdout) == (1, b""), refused
     text = refused.stderr.decode()
     assert text.startswith("error: BROKER_DATABASE_URL: ")

@@ -104,14 +104,15 @@ async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embe
     status, said = embedded.migrate("head", "--down", "--yes")
     assert (status, "is at 0012, which is below head; leave --down out" in said) == (1, True)
     # going up half the way goes no further
-    assert embedded.migrate("0013") == (0, "The database is at 0013.\n")
+    status, said = embedded.migrate("0013")
+    assert (status, said.startswith("The database is at 0013.\n")) == (0, True)
     assert await embedded.at() == "0013"
 
 
 @pytest.mark.parametrize("words", [("serve",), ("doctor",), ("migrate",), ("migrate", "base", "--down", "--yes")])
 async def test_a_database_of_a_newer_version_is_said_to_be_one(stored: Stored, words: tuple[str, ...]) -> None:
     async with stored.opened() as db, db.write_connection() as connection:
-        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await connection.execute(text("UPDATE schema_version SET version_num = '9999'"))
     refused = run(*words, environment=stored.environment)
     assert refused.returncode == 1
     assert refused.stderr.decode() == (
