@@ -49,7 +49,8 @@ class SchemaUnusable(Exception):
     """The database's schema or role is not one that this version may run on; names the fix."""
 
 
-def _config() -> Config:
+def configuration() -> Config:
+    """Where Alembic finds the revisions."""
     packaged = Path(__file__).parent / "_migrations"
     config = Config()
     # The wheel carries the migrations inside the package; a checkout has them beside it.
@@ -62,7 +63,7 @@ def _config() -> Config:
 @cache
 def revisions() -> Mapping[str, str]:
     """This version's revisions, first to last, each with what it brings."""
-    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    scripts = ScriptDirectory.from_config(configuration()).walk_revisions()
     return {script.revision: (script.doc or "").splitlines()[0] for script in reversed(list(scripts))}
 
 
@@ -170,7 +171,7 @@ async def _down(connection: AsyncConnection, *, revision: str) -> _Attributes:
 def _alembic(
     connection: Connection, step: Callable[[Config, str], None], revision: str, row_key: bytes | None
 ) -> _Attributes:
-    config = _config()
+    config = configuration()
     config.attributes.update(connection=connection, row_key=row_key)
     step(config, revision)
     return config.attributes

@@ -1,4 +1,4 @@
-"""Connections on which the schema is changed while others use the tables, and who keeps one waiting.
+"""Connections on which the schema is changed beside uses, and who keeps one waiting.
 
 On PostgreSQL whoever waits for a table's strongest lock keeps all waiting who come after.  So a transaction that
 changes a table gives way after a moment, and its caller tries again.  What runs outside of a transaction
@@ -44,9 +44,20 @@ WHERE NOT indisvalid AND relkind = 'i' AND relnamespace = current_schema()::regn
     AND pg_has_role(relowner, 'USAGE')
 """)
 
+# Not at the connection's start, as a pooler may drop what it doesn't know there. Whoever is frozen holds no table for
+# ever.
+_BEGIN: Final = text("""
+SELECT pg_backend_pid(), set_config('broker.tenants', :tenants, false), set_config('lock_timeout', :patience, false),
+    set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '10000', false)
+""")
+_WAIT_ON: Final = text("SELECT set_config('lock_timeout', :patience, true)")
+
 
 def is_locked(error: BaseException) -> bool:
-    """Whether a change gave way to those who use a table; it did nothing then, and is tried again."""
+    """Whether a change gave way to those who use a table.
+
+    It did nothing then, and is tried again.
+    """
     return code(error) in _LOCKED
 
 
@@ -95,7 +106,7 @@ class Changing:
 
     def __init__(self, db: Database, patience_s: float, tell: Callable[[str], None]) -> None:
         self._db = db
-        self._patience_s = patience_s
+        self._patience = f"{patience_s * 1000:.0f}"
         self.waiting = Waiting(tell)
 
     @asynccontextmanager
@@ -117,16 +128,9 @@ class Changing:
                 yield connection
 
     def _engine(self) -> AsyncEngine:
-        settings = {
-            "broker.tenants": EVERY_TENANT.setting(),
-            "lock_timeout": f"{self._patience_s * 1000:.0f}",
-            "statement_timeout": "0",
-            # Whoever is frozen must not hold a table for ever.
-            "idle_in_transaction_session_timeout": "10000",
-        }
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: self._db.dedicated("schema", longest_s=None, settings=settings),
+            async_creator=lambda: self._db.dedicated("schema", longest_s=None),
             poolclass=NullPool,
             hide_parameters=True,
         )
@@ -136,8 +140,9 @@ class Changing:
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
-            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-            await connection.rollback()
+            settings = {"tenants": EVERY_TENANT.setting(), "patience": self._patience}
+            pid = (await connection.execute(_BEGIN, settings)).scalar_one()
+            await connection.commit()
             self.waiting.whose.add(pid)
             try:
                 yield connection
@@ -156,14 +161,17 @@ class Changing:
             await connection.close(timeout=5)
 
     async def _drop_unfinished(self, engine: AsyncEngine) -> None:
-        """Drop the indexes whose concurrent build was interrupted: they serve nobody, and keep their names taken."""
+        """Drop the indexes whose concurrent build was interrupted.
+
+        They serve nobody, and keep their names taken.
+        """
         async with self._connected(engine) as connection:
             async with connection.begin():
                 found = (await connection.execute(_UNFINISHED)).all()
                 if not found:
                     return
                 # The server may still build for a client that is gone. It has this lock meanwhile; uses don't mind it.
-                await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
+                await connection.execute(_WAIT_ON, {"patience": self._patience})
                 for name in sorted({row.of_table for row in found}):
                     await connection.execute(text(f"LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))
                 found = (await connection.execute(_UNFINISHED)).all()

@@ -48,19 +48,19 @@ def _indented(body: str) -> str:
 @contextmanager
 def knowing(folder: Path) -> Iterator[None]:
     """Have this process know the revisions in ``folder``, too."""
-    shipped = schema._config
+    shipped = schema.configuration
 
-    def config() -> Config:
+    def more() -> Config:
         both = shipped()
         versions = Path(both.get_main_option("script_location") or "") / "versions"
         both.set_main_option("path_separator", "os")
         both.set_main_option("version_locations", os.pathsep.join([str(versions), str(folder)]))
         return both
 
-    schema._config = config
+    schema.configuration = more
     schema.revisions.cache_clear()
     try:
         yield
     finally:
-        schema._config = shipped
+        schema.configuration = shipped
         schema.revisions.cache_clear()
