@@ -117,9 +117,11 @@ class Changing:
         """
         if self._db.dialect == "sqlite":
             async with self._db.writing() as connection:
-                yield connection
-                # A revision that ran outside of a transaction left the driver in another mode.
-                await connection.invalidate()
+                try:
+                    yield connection
+                finally:
+                    # What ran outside of a transaction left the driver in another mode.
+                    await connection.invalidate()
             return
         engine = self._engine()
         async with self._watched():

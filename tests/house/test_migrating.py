@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -131,13 +132,12 @@ async def uses_going_on(db: Database) -> AsyncIterator[Uses]:
         uses.end()
 
 
-async def change_waits(connection: asyncpg.Connection) -> bool:
-    return bool(
-        await connection.fetchval(
-            "SELECT true FROM pg_stat_activity WHERE datname = current_database() "
-            "AND application_name = 'keybroker schema' AND wait_event_type = 'Lock'"
-        )
+async def change_waits(connection: asyncpg.Connection, sessions: int = 1) -> bool:
+    waiting = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name = 'keybroker schema' AND wait_event_type = 'Lock'"
     )
+    return bool(waiting == sessions)
 
 
 async def states_of_index(connection: asyncpg.Connection) -> list[bool]:
@@ -229,9 +229,7 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
         await old.start()
         await report.execute("SELECT 1")
         # when migrate is killed while it builds
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", MIGRATE, first_url, str(later)), cwd=Path(__file__).parents[2]
-        )
+        process = await migrate(first_url, later)
         await eventually(lambda: change_waits(look))
         await eventually(lambda: states_of_index(look))
         process.kill()
@@ -242,13 +240,17 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
                 "WHERE datname = current_database() AND application_name = 'keybroker schema'"
             )
         assert await states_of_index(look) == [False]
+        half = await look.fetchval("SELECT 'ix_leases_new'::regclass::oid")
         # and run again
         again = asyncio.create_task(schema.upgrade(first))
-        await eventually(lambda: change_waits(look))
+        await eventually(lambda: change_waits(look, 2 if server == "goes on building" else 1))
         await old.rollback()
         await again
         # then
         assert await states_of_index(look) == [True]
+        # and what the server finished was not built again
+        is_the_same = half == await look.fetchval("SELECT 'ix_leases_new'::regclass::oid")
+        assert is_the_same == (server == "goes on building")
     assert await schema.current(first) == "9002"
 
 
@@ -256,10 +258,35 @@ MIGRATE = """
 import asyncio, pathlib, sys
 from broker import schema
 from broker.base.db import Database
+from broker.base.logs import configure
 from tests.support.later import knowing
+configure("info")
 with knowing(pathlib.Path(sys.argv[2])):
     asyncio.run(schema.upgrade(Database(sys.argv[1])))
 """
+
+
+async def migrate(url: str, later: Path) -> asyncio.subprocess.Process:
+    """Migrate in a process of its own, whose log can be read."""
+    command = (sys.executable, "-c", MIGRATE, url, str(later))
+    return await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parents[2], stderr=asyncio.subprocess.PIPE)
+
+
+async def test_the_log_says_which_revision_runs_and_who_keeps_it_waiting(
+    first: Database, first_url: str, later: Path
+) -> None:
+    async with session(first, "report") as report, report.transaction():
+        await report.execute("SELECT 1 FROM leases LIMIT 1")
+        process = await migrate(first_url, later)
+        assert process.stderr is not None
+        begun, waits = [json.loads(await process.stderr.readline()) for _ in range(2)]
+    rest = [json.loads(line) for line in (await process.communicate())[1].splitlines()]
+    assert (begun["event"], begun["revision"], begun["brings"]) == ("schema.upgrading", "9001", "What is new.")
+    assert (waits["event"], waits["revision"]) == ("schema.waits", "9001")
+    assert "keybroker report, role broker_app, idle in transaction" in waits["holds"]
+    assert waits["seconds"] >= 0
+    told = [(line["event"], line["revision"]) for line in rest]
+    assert told == [("schema.upgraded", "9001"), ("schema.upgrading", "9002"), ("schema.upgraded", "9002")]
 
 
 async def test_a_server_that_goes_away_in_between_is_told_as_that(first: Database, later: Path) -> None:
