@@ -28,7 +28,7 @@ COLUMN = """op.add_column("leases", sa.Column("new_one", sa.BigInteger(), nullab
 INDEX = """
 with op.get_context().autocommit_block():
     op.create_index(
-        "ix_leases_new", "leases", ["expires_at", "credential_id"], postgresql_concurrently=True, if_not_exists=True
+        "ix_uses_new", "uses", ["credential_id", "version"], postgresql_concurrently=True, if_not_exists=True
     )
 """
 VALUES = {
@@ -67,7 +67,7 @@ def later(tmp_path: Path) -> Iterator[Path]:
     """The next version has two more revisions: a column, and an index."""
     head = [*schema.revisions()][-1]
     write_revision(tmp_path, "9001", head, COLUMN, 'op.drop_column("leases", "new_one")')
-    write_revision(tmp_path, "9002", "9001", INDEX, 'op.drop_index("ix_leases_new", "leases")')
+    write_revision(tmp_path, "9002", "9001", INDEX, 'op.drop_index("ix_uses_new", "uses")')
     with knowing(tmp_path):
         yield tmp_path
 
@@ -143,7 +143,7 @@ async def change_waits(connection: asyncpg.Connection, sessions: int = 1) -> boo
 async def states_of_index(connection: asyncpg.Connection) -> list[bool]:
     """Whether it is whole, of each index of that name, finished or not."""
     rows = await connection.fetch(
-        "SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relname = 'ix_leases_new'"
+        "SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relname = 'ix_uses_new'"
     )
     return [row["indisvalid"] for row in rows]
 
@@ -240,7 +240,7 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
                 "WHERE datname = current_database() AND application_name = 'keybroker schema'"
             )
         assert await states_of_index(look) == [False]
-        half = await look.fetchval("SELECT 'ix_leases_new'::regclass::oid")
+        half = await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
         # and run again
         again = asyncio.create_task(schema.upgrade(first))
         await eventually(lambda: change_waits(look, 2 if server == "goes on building" else 1))
@@ -249,7 +249,7 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
         # then
         assert await states_of_index(look) == [True]
         # and what the server finished was not built again
-        is_the_same = half == await look.fetchval("SELECT 'ix_leases_new'::regclass::oid")
+        is_the_same = half == await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
         assert is_the_same == (server == "goes on building")
     assert await schema.current(first) == "9002"
 
