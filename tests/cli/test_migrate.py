@@ -166,3 +166,27 @@ async def test_at_a_terminal_a_database_without_a_record_is_asked_for_in_a_word(
 ) -> None:
     embedded.on_a_terminal("0014", "--down", typed=typed)
     assert await embedded.at() == stands
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("doctor",), ("serve",)], ids=" ".join)
+async def test_a_database_from_before_the_first_release_is_refused_with_what_to_do(
+    stored: Stored, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "master-keys.toml").unlink()
+    async with stored.opened() as db, db.write_connection() as connection:
+        await connection.execute(text(f"ALTER TABLE {schema.VERSION_TABLE} RENAME TO alembic_version"))
+    refused = run(*words, environment=stored.environment)
+    assert refused.returncode == 1
+    said = refused.stderr.decode()
+    assert said.startswith(
+        "error: The database has alembic_version, so a version from before the first release made it"
+    )
+    assert "name a new, empty database" in said
+    assert not (tmp_path / "master-keys.toml").exists(), "nothing is begun"
+
+
+async def test_another_programs_table_of_that_name_beside_is_no_matter(stored: Stored) -> None:
+    async with stored.opened() as db:
+        async with db.write_connection() as connection:
+            await connection.execute(text("CREATE TABLE alembic_version (version_num TEXT)"))
+        await schema.check(db)

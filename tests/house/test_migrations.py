@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect
 
 from broker import schema
 from broker.base.db import Database
 from broker.tables import METADATA
-from tests.support.commands import MINIMAL, run
 from tests.support.databases import is_month
 
 
@@ -55,25 +52,3 @@ async def test_up_again_changes_nothing(db: Database) -> None:
     before = await tables(db)
     await schema.upgrade(db)
     assert await tables(db) == before
-
-
-@pytest.mark.parametrize("words", [("migrate",), ("doctor",), ("serve",)], ids=" ".join)
-async def test_a_database_from_before_the_first_release_is_refused_with_what_to_do(
-    tmp_path: Path, database_url: str, words: tuple[str, ...]
-) -> None:
-    db = Database(database_url)
-    async with db.write_connection() as connection:
-        await connection.execute(text(f"ALTER TABLE {schema.VERSION_TABLE} RENAME TO alembic_version"))
-    await db.close()
-    environment = {**MINIMAL, "BROKER_STATE_DIR": str(tmp_path / "state"), "BROKER_DATABASE_URL": database_url}
-    refused = run(*words, environment=environment)
-    assert refused.returncode == 1
-    assert refused.stderr.decode().startswith("error: The database has alembic_version, so a version from before")
-    assert b"name a new, empty database" in refused.stderr
-    assert not [*tmp_path.glob("**/master-keys*")]
-
-
-async def test_another_programs_table_of_that_name_beside_is_no_matter(db: Database) -> None:
-    async with db.write_connection() as connection:
-        await connection.execute(text("CREATE TABLE alembic_version (version_num TEXT)"))
-    await schema.check(db)
