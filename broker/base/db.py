@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -186,19 +186,41 @@ event.listen(FencedSession, "after_begin", _tell_row_level_security)
 
 
 class DatabaseUnavailable(Unavailable):
-    """No connection to the database could be had."""
+    """The database could not be reached, or did not answer in time."""
 
     code = "database_unavailable"
+
+
+class DatabaseSlow(DatabaseUnavailable, TimeoutError):
+    """The database did not answer in the time that a statement has.
+
+    For :func:`~broker.base.faults.is_away` it is away.
+    """
 
 
 def _unreachable() -> DatabaseUnavailable:
     return DatabaseUnavailable("The database can't be reached; nothing was changed. Try again shortly.", retry_after=2)
 
 
+def _slow(*, committing: bool = False) -> DatabaseSlow:
+    if committing:
+        return DatabaseSlow(
+            "The database did not confirm in time: whether this was done is not known. Look before you try again.",
+            retry_after=2,
+        )
+    return DatabaseSlow("The database did not answer in time; nothing was changed. Try again shortly.", retry_after=2)
+
+
+# A request waits so long for a statement at most, and so do its locks hold up others.
+_LONGEST_S: Final = 10.0
+
+
 async def _connected(connecting: Awaitable[AsyncConnection | None]) -> None:
     # The drivers' own errors of a refused or lost address are not SQLAlchemy's; nor is a parent's that is gone.
     try:
         await connecting
+    except DatabaseSlow:
+        raise
     except OSError:
         raise _unreachable() from None
 
@@ -209,9 +231,20 @@ class Database:
     ``file`` is where SQLite keeps the data.  ``parent`` is who writes there, if several processes do.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, parent: Parent | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, longest_s: float = _LONGEST_S, parent: Parent | None = None
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: the address, with the driver's scheme.
+            pool_size: how many connections are kept.
+            longest_s: seconds that a statement may take on PostgreSQL.  SQLite has no such limit: there a read keeps
+                nobody waiting, and who writes waits for its turn.
+            parent: who writes to SQLite's file, if several processes do.
+        """
         self._url = url
-        self.engine: AsyncEngine = _engine(url, pool_size)
+        self.engine: AsyncEngine = _engine(url, pool_size, longest_s)
         self.dialect = self.engine.dialect.name
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
         # Authenticates rows that give rights (broker.keystore.genuine). It is there once the broker's own keys are.
@@ -221,15 +254,31 @@ class Database:
         self.writer = Writer() if self.dialect == "sqlite" else None
         self._thread = SqliteThread(self.file) if self.file is not None else None
         self.parent = parent
+        self._beside: list[Database] = []
+        self._gate: AbstractAsyncContextManager[object] = nullcontext()
         self._reader: Reader = (
             SqliteReader(self.file) if self.file is not None else PostgresReader(lambda: self.dedicated("reader"))
         )
+
+    def beside(self, at_once: int, *, longest_s: float) -> Database:
+        """The same database for work that no request waits for; it is closed with this one.
+
+        It has connections of its own, so that it takes none from requests.  On SQLite the one writer is the same.
+
+        Args:
+            at_once: how many sessions there are at once.  Others wait for their turn, so none may be opened within one.
+            longest_s: seconds that a statement may take.
+        """
+        other = Database(self._url, pool_size=at_once, longest_s=longest_s, parent=self.parent)
+        other.row_key, other.writer, other._gate = self.row_key, self.writer, asyncio.Semaphore(at_once)
+        self._beside.append(other)
+        return other
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[AsyncSession]:
         """A session on one consistent snapshot.  Nothing that it changes is kept."""
         options = {"isolation_level": "REPEATABLE READ"} if self.dialect == "postgresql" else {}
-        async with self._session(scope) as session:
+        async with self._gate, self._session(scope) as session:
             await _connected(session.connection(execution_options=options))
             yield session
 
@@ -251,6 +300,8 @@ class Database:
         except Exception as error:
             if is_refused_value(error):
                 raise Unstorable from None
+            if isinstance(error, TimeoutError):
+                raise _slow() from None
             if is_away(error):
                 raise _unreachable() from None
             raise
@@ -258,7 +309,7 @@ class Database:
     @asynccontextmanager
     async def write(self, scope: Scope) -> AsyncIterator[AsyncSession]:
         """A session that commits when the block ends well and rolls back when it raises."""
-        async with self._writing(), self._session(scope) as session:
+        async with self._gate, self._writing(), self._session(scope) as session:
             await _connected(session.connection(execution_options={"write": True}))
             yield session
             await session.commit()
@@ -290,8 +341,13 @@ class Database:
         if self._thread is not None:
             async with self._writing(record=record):
                 return await asyncio.get_running_loop().run_in_executor(self._thread.executor, self._thread.run, work)
-        async with self.write_connection() as connection:
-            return await connection.run_sync(lambda sync: work(OnConnection(sync)))
+        try:
+            async with self.write_connection() as connection:
+                return await connection.run_sync(lambda sync: work(OnConnection(sync)))
+        except DatabaseSlow:
+            raise
+        except OSError:
+            raise _unreachable() from None
 
     async def dedicated(
         self, purpose: str, *, longest_s: float | None = 5, settings: Mapping[str, str] = _NO_SETTINGS
@@ -313,10 +369,16 @@ class Database:
         return await asyncpg.connect(**given)
 
     async def close(self) -> None:
-        """Close every connection.
+        """Close every connection, also of those beside this one.
 
         One that is in use is waited for, for a moment, as nobody would close it later.
         """
+        for database in (*self._beside, self):
+            await database._close()
+        if self.parent is not None:
+            self.parent.leave()
+
+    async def _close(self) -> None:
         pool = self.engine.pool
         with suppress(TimeoutError):
             async with asyncio.timeout(_GIVEN_BACK_S):
@@ -326,8 +388,6 @@ class Database:
             self._thread.close()
         await self._reader.close()
         await self.engine.dispose()
-        if self.parent is not None:
-            self.parent.leave()
 
     @asynccontextmanager
     async def _writing(self, *, record: bool = False) -> AsyncIterator[None]:
@@ -348,22 +408,25 @@ _GIVEN_BACK_S = 2
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
 
-def _name_refused_value(context: ExceptionContext) -> None:
-    """Tell a value that was refused from a database that is away.
+def _name_fault(context: ExceptionContext) -> None:
+    """Tell a value that was refused, and a statement that took too long, from a database that is away.
 
-    SQLAlchemy calls this with every error of a statement.
+    SQLAlchemy calls this with every error of a statement, and of a commit, which has no text.  A driver's time-out is
+    an error of none of the kinds that it knows.
     """
     if is_refused_value(context.original_exception):
         raise Unstorable
+    if isinstance(context.original_exception, TimeoutError):
+        raise _slow(committing=context.statement is None)
 
 
-def _engine(url: str, pool_size: int) -> AsyncEngine:
-    engine = _engine_of(url, pool_size)
-    event.listen(engine.sync_engine, "handle_error", _name_refused_value)
+def _engine(url: str, pool_size: int, longest_s: float) -> AsyncEngine:
+    engine = _engine_of(url, pool_size, longest_s)
+    event.listen(engine.sync_engine, "handle_error", _name_fault)
     return engine
 
 
-def _engine_of(url: str, pool_size: int) -> AsyncEngine:
+def _engine_of(url: str, pool_size: int, longest_s: float) -> AsyncEngine:
     if url.startswith("sqlite"):
         return sqlite_engine(url, pool_size)
     address, arguments = for_pool(url)
@@ -375,7 +438,7 @@ def _engine_of(url: str, pool_size: int) -> AsyncEngine:
         connect_args={
             **arguments,
             "timeout": 5,
-            "command_timeout": 10,
+            "command_timeout": longest_s,
             # A frozen replica must not hold the audit head for ever.
             "server_settings": {"idle_in_transaction_session_timeout": "10000", "lock_timeout": "5000"},
         },

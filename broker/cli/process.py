@@ -66,4 +66,6 @@ def _fail_of_machine(error: OSError) -> NoReturn:
         fail(f"{error.filename}: {error.strerror}; the broker needs it, so make it usable for its user.")
     if error.errno in _OF_STREAMS:
         raise error
+    if isinstance(error, TimeoutError):
+        fail("BROKER_DATABASE_URL: the database did not answer in time.")
     fail(f"BROKER_DATABASE_URL: the database can't be reached ({type(error).__name__}: {error.strerror or ''}).")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
+from broker.base.db import DatabaseSlow
+from broker.cli.process import run_or_fail
 from broker.keystore.local import MasterKeys
 from tests.support.commands import MINIMAL, run
 from tests.support.databases import Postgres
@@ -54,3 +57,13 @@ def test_a_file_that_is_no_database_is_told_so(tmp_path: Path, what: str) -> Non
         file.mkdir()
     wanted = {"text": "file is not a database", "folder": "unable to open database file"}[what]
     assert wanted in said(tmp_path, f"sqlite+aiosqlite:///{file}", "doctor")
+
+
+@pytest.mark.parametrize("late", [TimeoutError(), DatabaseSlow("The database did not answer in time; try again.")])
+def test_a_database_that_is_late_is_not_called_away(late: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    async def wait() -> None:
+        raise late
+
+    with pytest.raises(typer.Exit):
+        run_or_fail(wait())
+    assert "did not answer in time" in capsys.readouterr().err
