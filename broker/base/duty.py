@@ -6,8 +6,8 @@ A duty is a piece of it.  The rooms declare theirs, and ``broker.worker`` does t
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,8 +15,8 @@ import structlog
 
 _log = structlog.get_logger()
 
-# So many rows of one lane are worked on at once.
-_AT_ONCE = 5
+# So many rows are worked on at once.
+_AT_ONCE = 3
 
 Row = TypeVar("Row")
 # For metrics: values by their labels.
@@ -66,20 +66,12 @@ async def together(*work: Awaitable[object]) -> None:
             _log.error("worker.failed", error=type(failure).__name__)
 
 
-async def in_turn(
-    rows: Sequence[Row], lane_of: Callable[[Row], Hashable], work: Callable[[Row], Awaitable[bool]]
-) -> None:
-    """Work on each row, a few of a lane at once.
+async def few_at_once(rows: Sequence[Row], work: Callable[[Row], Awaitable[object]]) -> None:
+    """Work on each row, a few at once; one that fails is logged and falls due again."""
+    waiting = deque(rows)
 
-    Once ``work`` says False of one, the rest of its lane wait.
-    """
-    waiting: defaultdict[Hashable, deque[Row]] = defaultdict(deque)
-    for row in rows:
-        waiting[lane_of(row)].append(row)
+    async def next_ones() -> None:
+        while waiting:
+            await together(work(waiting.popleft()))
 
-    async def lane(queue: deque[Row]) -> None:
-        while queue:
-            if not await work(queue.popleft()):
-                queue.clear()
-
-    await together(*(lane(queue) for queue in waiting.values() for _ in range(min(len(queue), _AT_ONCE))))
+    await together(*(next_ones() for _ in range(_AT_ONCE)))

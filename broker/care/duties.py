@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from broker.base.duty import Duty, in_turn
+from broker.base.duty import Duty
 from broker.care.health import HealthCheck
+from broker.credentials.checks import Checks
+from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.parts import Parts
 
@@ -14,16 +16,15 @@ def duties(parts: Parts, verification: Verification) -> tuple[Duty, ...]:
     """The duties about keys in use."""
     health = HealthCheck(parts, verification)
 
-    async def check_health() -> None:
-        """Ask upstreams about suspects, and about all keys on a schedule.
+    async def check(row: VersionRow) -> bool:
+        return await verification.or_later(row, health.probe(row))
 
-        A job's call made a key suspect.
-        """
-        await in_turn(
-            await health.due(), lambda row: row.provider, lambda row: verification.or_later(row, health.probe(row))
-        )
+    # A job's call made a key suspect.  These have a duty of their own: no backlog of others is before them.
+    suspects, scheduled = Checks(parts, health.suspects, check), Checks(parts, health.scheduled, check)
 
     return (
         Duty("catch_up", health.catch_up, every=_CATCH_UP_MS),
-        Duty("check_health", check_health),  # as the upstream says; the next check may say otherwise
+        # As the upstream says; the next check may say otherwise.
+        Duty("check_suspects", suspects.run),
+        Duty("check_health", scheduled.run),
     )

@@ -9,10 +9,9 @@ The previous key serves meanwhile if it is still retiring.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
@@ -29,7 +28,7 @@ from broker.credentials.notices import notify_of
 from broker.credentials.probe import Answer, Probed
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.verification import Verification, retry_ms
-from broker.credentials.versions import FIRST_CHECK_MS, versions_of
+from broker.credentials.versions import FIRST_CHECK_MS, share_of, versions_of
 from broker.formats.ids import CredentialId
 from broker.notifications.notices import Kind as NoticeKind
 from broker.organizations.tables import OrganizationRow
@@ -38,7 +37,9 @@ from broker.parts import Parts
 # One bad-key answer in so long makes a key suspect, so that no job can make the broker hammer the upstream.
 QUIET_MS = 30_000
 # When a suspect's check is due: before every scheduled one, however many are late.
-_AT_ONCE = 0
+_AT_ONCE = Millis(0)
+# So many versions are made due in one transaction.
+_PAGE = 500
 # So often the upstream may say that it is asked too fast before that counts as an outage.
 _PATIENCE = 3
 
@@ -85,26 +86,7 @@ def spread(credential: CredentialId, hours: int) -> int:
 
     Each credential has its own share, so keys that came into use together drift apart.
     """
-    share = int.from_bytes(hashlib.sha256(credential.encode()).digest()[:4]) / 2**32
-    return int(hours * 3_600_000 * (0.8 + 0.4 * share))
-
-
-def _in_force() -> ColumnElement[bool]:
-    """Whether a version's credential may be used.
-
-    Neither it nor its organization is cut off, and it isn't paused.
-    """
-    return (
-        select(CredentialRow.id)
-        .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
-        .where(
-            CredentialRow.id == VersionRow.credential_id,
-            CredentialRow.state == Validity.ACTIVE,
-            CredentialRow.paused_at.is_(None),
-            OrganizationRow.state == Validity.ACTIVE,
-        )
-        .exists()
-    )
+    return int(hours * 3_600_000 * (0.8 + 0.4 * share_of(credential)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +96,14 @@ class HealthCheck:
     parts: Parts
     verification: Verification
 
-    async def due(self) -> list[VersionRow]:
-        """Versions in use whose probe is due, of every tenant; a share of each provider.
+    def suspects(self) -> list[due.Span[VersionRow]]:
+        """Versions in use that a job's call made suspect."""
+        return [due.Span(VersionRow, state, None, _AT_ONCE) for state in sorted(USABLE)]
 
-        Suspects have a share beside the others.
-        """
-        waits = and_(
-            VersionRow.state.in_(sorted(USABLE)),
-            VersionRow.next_probe_at <= self.parts.clock(),
-            due.declared(VersionRow.provider, self.parts.catalog),
-            _in_force(),
-        )
-        suspect = VersionRow.next_probe_at == _AT_ONCE
-        async with self.parts.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at, suspect)))
+    def scheduled(self) -> list[due.Span[VersionRow]]:
+        """Versions in use whose time has come."""
+        now = self.parts.clock()
+        return [due.Span(VersionRow, state, _AT_ONCE, now) for state in sorted(USABLE)]
 
     async def catch_up(self) -> None:
         """Make due what was set before the clock stepped back.
@@ -135,13 +111,26 @@ class HealthCheck:
         It would wait until the old time comes again.
         """
         now = self.parts.clock()
-        stepped_back = or_(
-            VersionRow.health_at > now + QUIET_MS,
-            and_(VersionRow.health_at.is_(None), VersionRow.next_probe_at > now + FIRST_CHECK_MS),
+        never = VersionRow.health_at.is_(None)
+        while await self._make_due(VersionRow.health_at > now + QUIET_MS, VersionRow.next_probe_at > now, now=now):
+            pass
+        while await self._make_due(never, VersionRow.next_probe_at > now + FIRST_CHECK_MS, now=now):
+            pass
+
+    async def _make_due(self, *late: ColumnElement[bool], now: Millis) -> bool:
+        """Make a page of versions due; whether there may be more."""
+        key = tuple_(VersionRow.credential_id, VersionRow.number)
+        page = select(VersionRow.credential_id, VersionRow.number).where(
+            *late, VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at.is_not(None)
         )
-        late = (VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at > now, stepped_back)
         async with self.parts.db.write(EVERY_TENANT) as session:
-            await session.execute(update(VersionRow).where(*late).values(next_probe_at=now))
+            made = await session.execute(
+                update(VersionRow)
+                .where(key.in_(page.limit(_PAGE)))
+                .values(next_probe_at=now)
+                .returning(VersionRow.number)
+            )
+            return len(made.all()) == _PAGE
 
     async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on the answer.
@@ -151,28 +140,39 @@ class HealthCheck:
         """
         scope = Scope.of(row.organization_id)
         async with self.parts.db.read(scope) as session:
-            credential = await session.get(CredentialRow, row.credential_id)
-            if credential is None or row.sealed is None:
-                return True
-            until = await not_before(session, credential, self.parts.catalog, self.parts.clock())
+            credential = await session.get_one(CredentialRow, row.credential_id)
+            until = await self._not_before(session, row, credential)
         probed = await self.verification.probe(row, credential) if until is None else None
         # Whether people were notified of an outage already is seen across tenants only.
         wide = probed is not None and probed.answer is Answer.UNREACHABLE
         async with self.parts.db.write(EVERY_TENANT if wide else scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
-            if present is None or present.state not in USABLE:
-                return True
-            if probed is None:
+            # What was answered is about the key as it was asked about.  If somebody else was answered meanwhile, or a
+            # job's call made it suspect, then theirs is newer, and so is what they decided about the next check.
+            same = present is not None and present.state in USABLE and present.next_probe_at == row.next_probe_at
+            if present is not None and same and probed is None:
                 present.next_probe_at = until
-                return True
-            await self._settle(session, credential, present, probed)
-        return probed.answer is not Answer.UNREACHABLE
+            elif present is not None and same and probed is not None:
+                await self._settle(session, credential, present, probed)
+            elif probed is not None:
+                await record(session, self._completed(row, probed))
+        return probed is None or probed.answer is not Answer.UNREACHABLE
+
+    async def _not_before(self, session: AsyncSession, row: VersionRow, credential: CredentialRow) -> Millis | None:
+        """When to look again at a key that may not be used now; None if it may."""
+        now = self.parts.clock()
+        organization = await session.get_one(OrganizationRow, row.organization_id)
+        cut_off = Validity.REVOKED in {credential.state, organization.state} or row.sealed is None
+        return later(now, due.HOUR_MS) if cut_off else await not_before(session, credential, self.parts.catalog, now)
+
+    def _completed(self, row: VersionRow, probed: Probed) -> Event:
+        return Event.about(row, "credential.probe.completed", BROKER, self.parts.clock(), **probed.event_fields())
 
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.parts.clock()
         changed = self._note(row, probed, now)
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
-        events = [Event.about(row, "credential.probe.completed", BROKER, now, **probed.event_fields())]
+        events = [self._completed(row, probed)]
         await cool_down(session, row.credential_id, probed.cooldown, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))

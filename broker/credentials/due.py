@@ -1,25 +1,20 @@
-"""Which rows are due for a request to an upstream, and a fair share for each provider."""
+"""Which rows are due for a request to an upstream: of each provider the first ones, by an index."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func, literal, or_, select, union_all
 
-from broker.base.clock import Millis
+from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.validity import Validity
-from broker.credentials.tables import CredentialRow, VersionRow
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.providers.catalog import Catalog
 
 HOUR_MS = 3_600_000
-
-# One round takes at least and at most so many of one provider.
-FEWEST = 5
-_MOST = 200
-# In between it takes one in so many of those that wait, so that each has its turn within minutes.
-_ONE_IN = 12
 
 
 def is_due(at: Millis | None, now: Millis, window: int) -> bool:
@@ -54,18 +49,63 @@ async def undeclared(db: Database, catalog: Catalog) -> dict[str, int]:
         return {row[0]: row[1] for row in await session.execute(query)}
 
 
-def fair_share(
-    where: ColumnElement[bool], order: SQLColumnExpression[Any], *apart: SQLColumnExpression[Any]
-) -> Select[VersionRow]:
-    """Versions that meet ``where``, the first by ``order``; a share of each provider.
+Row = TypeVar("Row", VersionRow, RotationRow)
 
-    So no provider starves another.
+_AT: Final = {VersionRow: VersionRow.next_probe_at, RotationRow: RotationRow.next_try_at}
 
-    ``apart`` splits a provider's versions further, each part with a share of its own.
+
+@dataclass(frozen=True, slots=True)
+class Span(Generic[Row]):
+    """Versions or rotations in a state whose time has come: it lies after one moment and not after another.
+
+    None is no bound.
     """
-    parts = [VersionRow.provider, *apart]
-    rank = func.row_number().over(partition_by=parts, order_by=order).label("rank")
-    waiting = func.count().over(partition_by=parts).label("waiting")
-    found = select(VersionRow, rank, waiting).where(where).subquery()
-    share = or_(found.c.rank <= FEWEST, and_(found.c.rank <= _MOST, found.c.rank * _ONE_IN <= found.c.waiting))
-    return select(aliased(VersionRow, found)).where(share).order_by(found.c.rank)
+
+    row: type[Row]
+    state: str
+    after: Millis | None
+    until: Millis | None
+
+    def of(self, provider: str) -> ColumnElement[bool]:
+        """Which of a provider's rows these are."""
+        bounds = [] if self.after is None else [self.at > self.after]
+        bounds += [] if self.until is None else [self.at <= self.until]
+        return and_(self.row.state == self.state, self.row.provider == provider, *bounds)
+
+    @property
+    def at(self) -> SQLColumnExpression[Millis | None]:
+        """When a row is due."""
+        return _AT[self.row]
+
+
+def spans(row: type[Row], state: str, now: Millis, window: int) -> list[Span[Row]]:
+    """The rows in a state for which :func:`is_due` is true."""
+    return [Span(row, state, None, now), Span(row, state, later(now, window), None)]
+
+
+async def providers(db: Database, catalog: Catalog, waiting: Sequence[Span[Row]]) -> list[str]:
+    """Declared providers of which something waits.
+
+    The broker can ask no other one anything.
+    """
+    asked = [
+        select(literal(definition.id)).where(
+            or_(*(select(literal(1)).where(span.of(definition.id)).exists() for span in waiting))
+        )
+        for definition in catalog
+    ]
+    async with db.read(EVERY_TENANT) as session:
+        return list(await session.scalars(union_all(*asked))) if asked else []
+
+
+async def first(db: Database, waiting: Sequence[Span[Row]], provider: str, limit: int) -> list[Row]:
+    """A provider's rows that wait, those that are due the longest; so many of each span at most.
+
+    Each span is read by its index and no further than that.  What is sealed is read of the versions that are taken.
+    """
+    found: list[Row] = []
+    async with db.read(EVERY_TENANT) as session:
+        for span in waiting:
+            query = select(span.row).where(span.of(provider)).order_by(span.at).limit(limit)
+            found += await session.scalars(query)
+    return found

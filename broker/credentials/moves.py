@@ -14,7 +14,7 @@ from broker.base.clock import Millis, later
 from broker.base.errors import Conflict, NotFound
 from broker.credentials.lifecycle import Move, State, Unlawful, move
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.credentials.versions import FIRST_CHECK_MS
+from broker.credentials.versions import first_check_ms
 from broker.keystore import orphans
 
 
@@ -49,7 +49,7 @@ def _date(row: VersionRow, state: State, now: Millis) -> None:
         row.verified_at = now
     elif state is State.ACTIVE:
         # The upstream was not asked about one that serves again for a while.
-        row.next_probe_at, row.probes = now if row.activated_at else later(now, FIRST_CHECK_MS), 0
+        row.next_probe_at, row.probes = now if row.activated_at else later(now, first_check_ms(row.credential_id)), 0
         row.activated_at = row.activated_at or now
     elif state is State.RETIRING:
         row.next_probe_at = None

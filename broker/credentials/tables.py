@@ -82,7 +82,24 @@ class VersionRow(TenantOwned, Table):
     """
 
     __tablename__ = "credential_versions"
-    __table_args__ = (Index("ix_credential_versions_due", "state", "next_probe_at"),)
+    __table_args__ = (
+        Index(
+            "ix_credential_versions_due",
+            "state",
+            "provider",
+            "next_probe_at",
+            sqlite_where=text("next_probe_at IS NOT NULL"),
+            postgresql_where=text("next_probe_at IS NOT NULL"),
+        ),
+        # What was set before the clock stepped back.
+        Index(
+            "ix_credential_versions_checked",
+            "health_at",
+            "next_probe_at",
+            sqlite_where=text("next_probe_at IS NOT NULL"),
+            postgresql_where=text("next_probe_at IS NOT NULL"),
+        ),
+    )
 
     credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -144,6 +161,14 @@ class RotationRow(TenantOwned, Table):
         ),
         Index("ix_rotations_state", "state", "grace_until"),
         Index("ix_rotations_ended", "ended_at", "id"),
+        Index(
+            "ix_rotations_due",
+            "state",
+            "provider",
+            "next_try_at",
+            sqlite_where=text("next_try_at IS NOT NULL"),
+            postgresql_where=text("next_try_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[RotationId] = mapped_column(primary_key=True)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis, later
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.db import Scope
 from broker.credentials import due, evidence, rotation
 from broker.credentials.cooldown import cool_down
 from broker.credentials.evidence import Assessment, TenantEvidence
@@ -186,20 +186,9 @@ class Verification:
         unproven = identified and assessment.evidence is TenantEvidence.UNPROVEN
         return Verdict.PENDING_REVIEW if unproven or in_use else Verdict.ACTIVE  # only a rotation replaces a key in use
 
-    async def due(self, limit: int = 50) -> list[VersionRow]:
-        """Staged versions whose next probe is due, of every tenant."""
-        async with self.parts.db.read(EVERY_TENANT) as session:
-            rows = await session.scalars(
-                select(VersionRow)
-                .where(
-                    VersionRow.state == State.STAGED,
-                    due.where_due(VersionRow.next_probe_at, self.parts.clock(), due.HOUR_MS),
-                    due.declared(VersionRow.provider, self.parts.catalog),
-                )
-                .order_by(VersionRow.next_probe_at)
-                .limit(limit)
-            )
-            return list(rows)
+    def waiting(self) -> list[due.Span[VersionRow]]:
+        """Staged versions whose next probe is due."""
+        return due.spans(VersionRow, State.STAGED, self.parts.clock(), due.HOUR_MS)
 
 
 def _outcomes(row: VersionRow, verdict: Verdict, now: Millis) -> list[Event]:

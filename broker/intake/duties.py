@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from broker.base.duty import Duty, together
-from broker.credentials.verification import Verification
+from broker.base.duty import Duty
+from broker.credentials.checks import Checks
+from broker.credentials.tables import VersionRow
+from broker.credentials.verification import Verdict, Verification
 from broker.intake.links import expire_due
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
@@ -13,32 +15,27 @@ from broker.parts import Parts
 def duties(parts: Parts, verification: Verification, submissions: Submissions, links: Links) -> tuple[Duty, ...]:
     """The duties about links."""
 
-    async def verify_due() -> None:
-        """Ask upstreams again about keys that they could not answer for.
-
-        All are asked together, so that one slow upstream delays none.
-        """
-        await together(
-            *(
-                verification.or_later(
-                    row,
-                    verification.run(
-                        organization=row.organization_id,
-                        credential_id=row.credential_id,
-                        number=row.number,
-                        also=submissions.settle,
-                    ),
-                )
-                for row in await verification.due()
-            )
+    async def verify(row: VersionRow) -> bool:
+        """Ask an upstream again about a key that it could not answer for."""
+        verdict = await verification.or_later(
+            row,
+            verification.run(
+                organization=row.organization_id,
+                credential_id=row.credential_id,
+                number=row.number,
+                also=submissions.settle,
+            ),
         )
+        return verdict is not Verdict.UNREACHABLE
+
+    verifying = Checks(parts, verification.waiting, verify)
 
     async def expire_links() -> None:
         while await expire_due(parts.db, parts.clock):
             pass
 
     return (
-        Duty("verify_due", verify_due),  # the upstream decides; until it does, it is asked again
+        Duty("verify_due", verifying.run),  # the upstream decides; until it does, it is asked again
         Duty("expire_links", expire_links, final=True),  # private keys are destroyed; until then a link is refused
         Duty("forget_proofs", links.forget, final=True),  # what was used once could be used again
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from broker.base.duty import Duty, in_turn, together
+from broker.base.duty import Duty, few_at_once
+from broker.credentials.checks import Checks
+from broker.credentials.tables import RotationRow, VersionRow
 from broker.credentials.verification import Verification
 from broker.intake.submission import Submissions
 from broker.parts import Parts
@@ -26,19 +28,19 @@ def duties(
     minting = Minting(parts, verification)
     revocations = RevocationCheck(parts, verification, minting)
 
-    async def confirm_revocations() -> None:
-        """Ask upstreams whether keys that are out of use here are dead there too."""
-        await in_turn(
-            await revocations.due(),
-            lambda row: row.provider,
-            lambda row: verification.or_later(row, revocations.probe(row)),
-        )
+    async def confirm(row: VersionRow) -> bool:
+        """Ask an upstream whether a key that is out of use here is dead there too."""
+        return await verification.or_later(row, revocations.probe(row))
 
-    async def make_keys() -> None:
-        await together(*(minting.carry_on(row, submissions.settle) for row in await minting.due()))
+    async def make(row: RotationRow) -> bool:
+        await minting.carry_on(row, submissions.settle)
+        return True
+
+    confirming = Checks(parts, revocations.waiting, confirm)
+    making = Checks(parts, minting.waiting, make)
 
     async def retire_due() -> None:
-        await together(*(retire(parts.db, parts.clock, row) for row in await retirable(parts.db, parts.clock)))
+        await few_at_once(await retirable(parts.db, parts.clock), lambda row: retire(parts.db, parts.clock, row))
 
     async def ask() -> None:
         await ask_for_due(parts, rotating, ahead_days=ahead_days)
@@ -46,8 +48,8 @@ def duties(
 
     return (
         # Customers are asked to revoke, by how long it took.
-        Duty("confirm_revocations", confirm_revocations, final=True),
-        Duty("make_keys", make_keys, final=True),  # keys are made and revoked upstream
+        Duty("confirm_revocations", confirming.run, final=True),
+        Duty("make_keys", making.run, final=True),  # keys are made and revoked upstream
         Duty("retire_due", retire_due, final=True),  # a key is revoked, and destroyed
         # Customers are asked for keys, operators notified of late ones.
         Duty("ask_for_due", ask, every=_AGES_MS, final=True),

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.base.clock import Millis, later
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.db import Scope
 from broker.base.errors import BrokerError
 from broker.base.following import found_in
 from broker.base.secret import Secret
@@ -88,21 +88,10 @@ class Minting:
     parts: Parts
     verification: Verification
 
-    async def due(self, limit: int = 20) -> list[RotationRow]:
+    def waiting(self) -> list[due.Span[RotationRow]]:
         """Rotations that wait for a key to be made, and cancelled ones that may have left one."""
-        async with self.parts.db.read(EVERY_TENANT) as session:
-            rows = await session.scalars(
-                select(RotationRow)
-                .where(
-                    RotationRow.kind == "minted",
-                    or_(*(RotationRow.state == state for state in sorted(_WORKED_ON))),
-                    due.where_due(RotationRow.next_try_at, self.parts.clock(), due.HOUR_MS),
-                    due.declared(RotationRow.provider, self.parts.catalog),
-                )
-                .order_by(RotationRow.next_try_at)
-                .limit(limit)
-            )
-            return list(rows)
+        now = self.parts.clock()
+        return [span for state in sorted(_WORKED_ON) for span in due.spans(RotationRow, state, now, due.HOUR_MS)]
 
     async def carry_on(self, row: RotationRow, also: Also) -> None:
         """One try.  Whatever fails, the key in force stays, and there is another try."""

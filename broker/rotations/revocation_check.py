@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS, Millis, later
-from broker.base.db import EVERY_TENANT, Scope
+from broker.base.db import Scope
 from broker.credentials import due
 from broker.credentials.lifecycle import State
 from broker.credentials.moves import destroy
@@ -46,19 +45,9 @@ class RevocationCheck:
     verification: Verification
     minting: Minting
 
-    async def due(self) -> list[VersionRow]:
-        """Revoked versions whose probe is due; a share of each provider.
-
-        The upstream may still take their keys.
-        """
-        waits = and_(
-            VersionRow.state == State.REVOKED,
-            VersionRow.sealed.is_not(None),
-            due.where_due(VersionRow.next_probe_at, self.parts.clock(), DAY_MS),
-            due.declared(VersionRow.provider, self.parts.catalog),
-        )
-        async with self.parts.db.read(EVERY_TENANT) as session:
-            return list(await session.scalars(due.fair_share(waits, VersionRow.next_probe_at)))
+    def waiting(self) -> list[due.Span[VersionRow]]:
+        """Revoked versions whose probe is due: the upstream may still take their keys."""
+        return due.spans(VersionRow, State.REVOKED, self.parts.clock(), DAY_MS)
 
     async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on the answer.

@@ -1,4 +1,4 @@
-"""Duties: how often one is done, what it counted, and whose turn it is."""
+"""Duties: how often one is done, what it counted, and how much of it is done at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from broker.base.duty import Counts, Duty, in_turn
+from broker.base.duty import Counts, Duty, few_at_once
 
 
 def counting(start: int = 1, *, every: int = 100) -> Duty:
@@ -71,28 +71,20 @@ async def test_what_counts_nothing_keeps_its_time_while_it_stands_by() -> None:
     assert len(done) == 1
 
 
-async def test_a_lane_that_gives_no_answer_lets_its_own_rows_wait_and_no_others() -> None:
-    asked: list[str] = []
-
-    async def ask(row: str) -> bool:
-        asked.append(row)
-        await asyncio.sleep(0)
-        return not row.startswith("silent")
-
-    rows = [f"silent-{number}" for number in range(20)] + [f"fine-{number}" for number in range(20)]
-    await in_turn(rows, lambda row: row.partition("-")[0], ask)
-    assert len([row for row in asked if row.startswith("silent")]) == 5, "as many as at once"
-    assert len([row for row in asked if row.startswith("fine")]) == 20
-
-
-async def test_a_row_that_fails_keeps_no_other_waiting() -> None:
+async def test_work_is_done_a_few_at_once_and_a_row_that_fails_keeps_no_other_waiting() -> None:
     asked: list[int] = []
+    at_work = most = 0
 
-    async def ask(row: int) -> bool:
+    async def ask(row: int) -> None:
+        nonlocal at_work, most
         asked.append(row)
-        if row == 0:
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0)
+        at_work -= 1
+        if row < 5:
             raise RuntimeError
-        return True
 
-    await in_turn(range(12), lambda _row: "one", ask)
+    await few_at_once(range(12), ask)
     assert sorted(asked) == list(range(12))
+    assert most == 3

@@ -83,8 +83,10 @@ async def test_of_a_commit_that_takes_too_long_nobody_says_that_nothing_was_chan
 _SLOW_COMMITS = (
     "CREATE TABLE slow (id int)",
     "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'",
-    "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED "
-    "FOR EACH ROW EXECUTE FUNCTION wait()",
+    (
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION wait()"
+    ),
 )
 
 
@@ -152,13 +154,12 @@ async def test_on_sqlite_a_few_at_a_time_wait_for_the_one_writer_whatever_work_t
             await session.execute(text("DELETE FROM idempotency"))
             done.append(who)
 
-    async with asyncio.TaskGroup() as everybody:
-        async with db.writer.turn():
-            for _ in range(20):
-                everybody.create_task(write(beside, "worker"))
-            await eventually(lambda: db.writer is not None and db.writer.waiting(record=False) == 3)
-            everybody.create_task(write(db, "request"))
-            await eventually(lambda: db.writer is not None and db.writer.waiting(record=False) == 4)
+    async with asyncio.TaskGroup() as everybody, db.writer.turn():
+        for _ in range(20):
+            everybody.create_task(write(beside, "worker"))
+        await eventually(lambda: db.writer is not None and db.writer.waiting(record=False) == 3)
+        everybody.create_task(write(db, "request"))
+        await eventually(lambda: db.writer is not None and db.writer.waiting(record=False) == 4)
     assert done.index("request") == 3
     assert done.count("worker") == 20
     await db.close()

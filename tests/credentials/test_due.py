@@ -1,12 +1,14 @@
-"""What is due: every provider has its share of a round, suspects come first, and a clock may step back."""
+"""What is due: of each provider the first ones, suspects apart, and a clock may step back."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import asyncio
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
-from sqlalchemy import literal, select, update
+from sqlalchemy import literal, select, text, update
 
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
@@ -17,6 +19,7 @@ from broker.formats.ids import CredentialId
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.rotations.revocation_check import RevocationCheck
+from tests.support.plans import noted, plan
 from tests.support.world import World
 
 MINUTE_MS = 60_000
@@ -78,74 +81,105 @@ def health(world: World) -> HealthCheck:
     return HealthCheck(world.services.parts, world.services.verification)
 
 
-def of_each(rows: list[VersionRow]) -> Counter[str]:
-    return Counter(row.provider for row in rows)
+async def first(world: World, waiting: Sequence[due.Span[VersionRow]], provider: str, limit: int = 20) -> list[str]:
+    """The credentials of the versions that are taken first."""
+    return [row.credential_id for row in await due.first(world.services.parts.db, waiting, provider, limit)]
 
 
-async def test_a_provider_with_many_keys_due_starves_no_other(world: World) -> None:
+async def waiting_of(world: World, waiting: Sequence[due.Span[VersionRow]]) -> list[str]:
+    parts = world.services.parts
+    return sorted(await due.providers(parts.db, parts.catalog, waiting))
+
+
+async def test_of_each_provider_those_are_taken_that_are_due_the_longest(world: World) -> None:
     now = world.clock()
-    await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 300)
-    await keys(world, QUIET, [now - MINUTE_MS] * 2)
-    asked = of_each(await health(world).due())
-    assert asked[QUIET] == 2
-    assert asked[CROWDED] == 300 // 12, "the more wait, the more are asked about"
+    made = await keys(world, CROWDED, [now - wait * 1000 for wait in range(1, 101)] + [now + MINUTE_MS] * 20)
+    alone = await keys(world, QUIET, [now - 1])
+    waiting = health(world).scheduled()
+    assert await waiting_of(world, waiting) == [CROWDED, QUIET]
+    assert await first(world, waiting, QUIET) == alone
+    assert await first(world, waiting, CROWDED, 3) == [made[99], made[98], made[97]]
+    assert len(await first(world, waiting, CROWDED, 500)) == 100
 
 
-async def test_few_keys_are_asked_about_a_few_at_a_time(world: World) -> None:
-    await keys(world, CROWDED, [world.clock() - 1] * 8)
-    assert of_each(await health(world).due()) == {CROWDED: due.FEWEST}
-
-
-async def test_a_suspect_comes_before_any_backlog(world: World) -> None:
+async def test_a_suspect_waits_behind_no_backlog_as_it_has_a_duty_of_its_own(world: World) -> None:
     now = world.clock()
-    await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
-    await suspect(world, CredentialId(f"crd_{CROWDED}_100"))
-    found = [row.credential_id for row in await health(world).due()]
-    assert f"crd_{CROWDED}_100" in found
-    assert len(found) > 1, "and the others keep their share"
+    made = await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 100 + [now + 60 * MINUTE_MS])
+    await suspect(world, made[100])
+    assert await first(world, health(world).suspects(), CROWDED) == [made[100]]
+    assert made[100] not in await first(world, health(world).scheduled(), CROWDED, 500)
+    # given a backlog that is being worked on and does not end
+    duties, stuck = world.broker.worker.duties, asyncio.Event()
+    duties["check_health"].run = stuck.wait  # type: ignore[assignment]  # what it counts is not asked about
+    backlog = asyncio.create_task(duties["check_health"].do(now))
+    await duties["check_suspects"].run()
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        assert (await session.get_one(VersionRow, (made[100], 1))).next_probe_at != 0
+    stuck.set()
+    await backlog
 
 
-async def test_suspects_have_a_share_of_their_own_however_many_they_are(world: World) -> None:
-    now = world.clock()
-    made = await keys(world, CROWDED, [now - 60 * MINUTE_MS] * 10 + [now + 60 * MINUTE_MS] * 10)
-    late, suspects = made[:10], made[10:]
-    await suspect(world, *suspects)
-    found = [row.credential_id for row in await health(world).due()]
-    assert len(set(found) & set(suspects)) == len(set(found) & set(late)) == due.FEWEST
-
-
-async def test_keys_of_a_provider_that_is_not_declared_take_nobodys_turn(world: World) -> None:
-    waiting = [world.clock() - MINUTE_MS] * 60
-    await keys(world, GONE, waiting)
+async def test_keys_of_a_provider_that_is_not_declared_are_nobodys(world: World) -> None:
+    await keys(world, GONE, [world.clock() - MINUTE_MS] * 60)
     await keys(world, CROWDED, [world.clock() - 1])
-    assert of_each(await health(world).due()) == {CROWDED: 1}
+    assert await waiting_of(world, health(world).scheduled()) == [CROWDED]
     assert await due.undeclared(world.services.parts.db, world.services.parts.catalog) == {GONE: 60}
 
 
-async def test_keys_that_cannot_be_worked_on_are_not_the_first_of_every_round(world: World) -> None:
-    # given more keys that can't be opened than a round takes, all due before one that can
+async def test_keys_that_cannot_be_worked_on_keep_no_other_waiting(world: World) -> None:
+    # given more keys that can't be opened than a page has, all due before one that can
     now = world.clock()
-    await keys(world, CROWDED, [now - MINUTE_MS] * 2 * due.FEWEST)
+    await keys(world, CROWDED, [now - MINUTE_MS] * 50)
     fine = await world.key_for("acme")
     world.clock.forward(hours=1, seconds=1)
 
-    # when rounds go by
-    for _ in range(3):
-        await world.broker.worker.duties["check_health"].run()
+    # when they had a turn
+    await world.broker.worker.duties["check_health"].run()
 
-    # then that one had its turn
+    # then that one was asked about, and the others are due later
     async with world.services.parts.db.read(EVERY_TENANT) as session:
-        row = await session.get_one(VersionRow, (fine, 1))
-    assert row.health_at is not None
+        assert (await session.get_one(VersionRow, (fine, 1))).health_at is not None
+    assert await waiting_of(world, health(world).scheduled()) == []
 
 
-async def test_old_keys_of_one_provider_do_not_delay_the_confirmation_of_anothers(world: World) -> None:
+async def test_so_are_revoked_keys_taken_by_provider_and_after_a_clock_stepped_back(world: World) -> None:
     now = world.clock()
     await keys(world, CROWDED, [now - 2 * MINUTE_MS] * 100, state="revoked")
-    await keys(world, QUIET, [now - MINUTE_MS], state="revoked")
+    late = await keys(world, QUIET, [now + 25 * HOUR_MS, now + 23 * HOUR_MS], state="revoked")
     parts, verification = world.services.parts, world.services.verification
-    check = RevocationCheck(parts, verification, Minting(parts, verification))
-    assert of_each(await check.due()) == {CROWDED: 100 // 12, QUIET: 1}
+    waiting = RevocationCheck(parts, verification, Minting(parts, verification)).waiting()
+    assert await waiting_of(world, waiting) == [CROWDED, QUIET]
+    assert await first(world, waiting, QUIET) == late[:1], "nothing is due more than a day ahead"
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "suspects", "staged", "revoked", "rotations"])
+async def test_what_is_due_is_found_by_its_index_and_no_further_than_the_limit(world: World, kind: str) -> None:
+    parts, verification = world.services.parts, world.services.verification
+    minting, now = Minting(parts, verification), world.clock()
+    for state in ("active", "revoked"):
+        await keys(
+            world, CROWDED if state == "active" else QUIET, [now - HOUR_MS] * 100 + [now + HOUR_MS] * 100, state=state
+        )
+    async with parts.db.write(EVERY_TENANT) as session:
+        await session.execute(text("ANALYZE"))
+    waiting: dict[str, Sequence[due.Span[Any]]] = {
+        "scheduled": health(world).scheduled(),
+        "suspects": health(world).suspects(),
+        "staged": verification.waiting(),
+        "revoked": RevocationCheck(parts, verification, minting).waiting(),
+        "rotations": minting.waiting(),
+    }
+    index = "ix_rotations_due" if kind == "rotations" else "ix_credential_versions_due"
+    with noted(parts.db, "SELECT") as sent:
+        await due.first(parts.db, waiting[kind], CROWDED, 20)
+        await due.providers(parts.db, parts.catalog, waiting[kind])
+    sent = [each for each in sent if "next_" in each[0]]
+    assert len(sent) == len(waiting[kind]) + 1
+    for statement, parameters in sent:
+        found = await plan(parts.db, statement, parameters)
+        assert index in found, found
+        assert not re.search(r"Seq Scan|Sort|SCAN (credential_versions|rotations)\b|TEMP B-TREE", found), found
+    assert all("LIMIT" in statement for statement, _ in sent[:-1])
 
 
 @pytest.mark.parametrize(

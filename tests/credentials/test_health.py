@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from sqlalchemy import select, update
 
 from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
-from broker.care.health import HealthCheck, spread
-from broker.credentials import pausing
+from broker.care.health import SUSPECT, HealthCheck, spread, suspicion
+from broker.credentials import due, pausing
 from broker.credentials.tables import VersionRow
+from broker.credentials.verification import Verification
 from broker.formats.ids import CredentialId
 from broker.sandbox.state import Faults
 from tests.support.world import World
@@ -140,15 +144,75 @@ async def test_keys_are_checked_daily_each_at_a_time_of_its_own(world: World) ->
     assert all(0.8 * DAY_MS <= wait <= 1.2 * DAY_MS for wait in waits)
 
 
-async def test_one_round_asks_about_a_few_keys_of_a_provider_only(world: World) -> None:
+async def test_one_turn_asks_about_all_keys_that_are_due(world: World) -> None:
     for number in range(8):
         await world.key_for(f"customer-{number}")
     world.clock.forward(hours=2)
     world.upstream.requests.clear()
     await world.broker.worker.duties["check_health"].run()
-    assert len(world.upstream.requests) == 5
+    assert len(world.upstream.requests) == 8
     await world.broker.worker.duties["check_health"].run()
     assert len(world.upstream.requests) == 8
+
+
+async def test_keys_that_come_into_use_together_are_first_checked_at_times_spread_over_the_hour(world: World) -> None:
+    made = [await world.key_for(f"customer-{number}") for number in range(4)]
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        rows = list(await session.scalars(select(VersionRow).where(VersionRow.credential_id.in_(made))))
+    waits = [(row.next_probe_at or 0) - (row.activated_at or 0) for row in rows]
+    assert all(HOUR_MS // 4 <= wait <= HOUR_MS for wait in waits)
+    assert len(set(waits)) == 4
+
+
+async def test_an_answer_that_comes_late_changes_nothing_that_was_decided_meanwhile(
+    world: World, acme: CredentialId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given two workers that ask about one key; the first one's answer is on its way for long
+    world.clock.forward(hours=2)
+    check = HealthCheck(world.services.parts, world.services.verification)
+    (row,) = await due.first(world.services.parts.db, check.scheduled(), "raptor-comply", 20)
+    asked, go = asyncio.Event(), asyncio.Event()
+    settled = Verification.probe
+
+    async def long(self: Verification, *of: Any) -> Any:
+        answer = await settled(self, *of)
+        asked.set()
+        await go.wait()
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Verification, "probe", long)
+        first = asyncio.create_task(check.probe(row))
+        await asked.wait()
+    # when the key is revoked, and the second one is told so
+    world.revoke_upstream(world.upstream_keys["acme"])
+    assert await check.probe(row)
+    assert await health(world, acme) == "failing"
+    go.set()
+    await first
+    # then what the first one was told is on the record, and is not what counts
+    assert await health(world, acme) == "failing"
+    assert len(await world.events(kind="credential.probe.completed")) == 3
+
+
+async def test_a_key_that_became_suspect_while_it_was_asked_about_is_asked_about_again(
+    world: World, acme: CredentialId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.clock.forward(hours=2)
+    settled = Verification.probe
+
+    async def meanwhile(self: Verification, *of: Any) -> Any:
+        answer = await settled(self, *of)
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
+            await session.execute(SUSPECT, [suspicion(acme, 1, world.clock())])
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Verification, "probe", meanwhile)
+        await world.broker.worker.duties["check_health"].run()
+    world.revoke_upstream(world.upstream_keys["acme"])
+    await world.broker.worker.duties["check_suspects"].run()
+    assert await health(world, acme) == "failing"
 
 
 async def test_an_upstream_that_asks_to_slow_down_is_left_alone_for_as_long(world: World, acme: CredentialId) -> None:
@@ -184,8 +248,9 @@ async def test_a_key_that_is_revoked_after_the_clock_stepped_back_is_noticed_fro
 
     # then it is asked about in the next round, which finds out
     check = HealthCheck(world.services.parts, world.services.verification)
-    assert [row.credential_id for row in await check.due()] == [acme]
-    await world.broker.worker.duties["check_health"].run()
+    found = await due.first(world.services.parts.db, check.suspects(), "raptor-comply", 20)
+    assert [row.credential_id for row in found] == [acme]
+    await world.broker.worker.duties["check_suspects"].run()
     assert await health(world, acme) == "failing"
 
 

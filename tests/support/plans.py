@@ -1,25 +1,53 @@
-"""How a database goes about a statement, as it says itself."""
+"""How a database would find the rows of statements, as it says itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ClauseElement, text
+from sqlalchemy import ClauseElement, event, text
 
 from broker.base.db import EVERY_TENANT, Database
 
+Sent = list[tuple[str, Any]]
+
+
+@contextmanager
+def noted(db: Database, *words: str) -> Iterator[Sent]:
+    """The statements that are sent meanwhile and have all these words, with their parameters."""
+    sent: Sent = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if all(word in statement for word in words):
+            sent.append((statement, parameters))
+
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def plan(db: Database, statement: str, parameters: Any, *, off: str = "bitmapscan") -> str:
+    """The plan of a statement on a large database: a small one would rather read all there is.
+
+    ``off`` is what PostgreSQL does without, beside reading whole tables.
+    """
+    explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
+    async with db.read(EVERY_TENANT) as session:
+        if db.dialect == "postgresql":
+            await session.execute(text("SET LOCAL enable_seqscan = off"))
+            await session.execute(text(f"SET LOCAL enable_{off} = off"))
+        connection = await session.connection()
+        rows = await connection.exec_driver_sql(explain + statement, parameters)
+        return "\n".join(str(row[-1]) for row in rows)
+
 
 async def plan_of(db: Database, statement: ClauseElement) -> str:
-    """The plan's steps, a line each; tables are taken for large, however few rows they have."""
-    dialect = db.engine.dialect
-    compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    """The plan of a statement that isn't sent, without a sort."""
+    compiled: Any = statement.compile(dialect=db.engine.dialect, compile_kwargs={"render_postcompile": True})
     given = compiled.construct_params()
-    async with db.read(EVERY_TENANT) as session:
-        if dialect.name == "postgresql":
-            await session.execute(text("SET LOCAL enable_seqscan = off"))
-            await session.execute(text("SET LOCAL enable_sort = off"))
-        explain = "EXPLAIN " if dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
-        rows: Any = await (await session.connection()).exec_driver_sql(
-            explain + str(compiled), tuple(given[name] for name in compiled.positiontup)
-        )
-        return "\n".join(str(row[-1]) for row in rows)
+    processors = compiled._bind_processors
+    values = (processors[name](given[name]) if name in processors else given[name] for name in compiled.positiontup)
+    return await plan(db, str(compiled), tuple(values), off="sort")
