@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -67,7 +67,7 @@ from broker.web import logo, texts
 from broker.web.metrics import Metrics
 from broker.web.services import Options, Services
 from broker.wire.framing import Bounds
-from broker.worker import Worker
+from broker.worker import Worker, parts_of_worker
 
 _log = structlog.get_logger()
 # The advisory lock of whoever does the periodic work; any number that nobody else takes.
@@ -263,16 +263,18 @@ def _keeping(settings: Settings) -> Keeping:
 
 
 def _worker(services: Services, keeping: Keeping) -> Worker:
-    parts, verification, submissions = services.parts, services.verification, services.submissions
+    parts = parts_of_worker(services.parts)
+    verification = Verification(parts)
+    submissions = Submissions(parts, verification)
     ahead_days = services.options.rotation_ahead_days
     return Worker(
-        parts,
+        services.parts,
         services.timekeeping,
         Election(parts.db, _WORKER),
         (
-            *intake_duties.duties(parts, verification, submissions, services.links),
+            *intake_duties.duties(parts, verification, submissions, Links(parts)),
             *care_duties.duties(parts, verification),
-            *rotations_duties.duties(parts, verification, submissions, services.rotating, ahead_days=ahead_days),
+            *rotations_duties.duties(parts, verification, submissions, Rotating(parts), ahead_days=ahead_days),
             *credentials_duties.duties(parts),
             *proxy_duties.duties(parts, services.in_flight.limits),
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
@@ -282,7 +284,7 @@ def _worker(services: Services, keeping: Keeping) -> Worker:
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),
-        notices=Duty("work", services.outbox.work),
+        notices=Duty("work", replace(services.outbox, db=parts.db).work),
     )
 
 

@@ -373,12 +373,8 @@ class Database:
 
         One that is in use is waited for, for a moment, as nobody would close it later.
         """
-        for database in (*self._beside, self):
-            await database._close()
-        if self.parent is not None:
-            self.parent.leave()
-
-    async def _close(self) -> None:
+        for other in self._beside:
+            await other.close()
         pool = self.engine.pool
         with suppress(TimeoutError):
             async with asyncio.timeout(_GIVEN_BACK_S):
@@ -388,6 +384,8 @@ class Database:
             self._thread.close()
         await self._reader.close()
         await self.engine.dispose()
+        if self.parent is not None:
+            self.parent.leave()
 
     @asynccontextmanager
     async def _writing(self, *, record: bool = False) -> AsyncIterator[None]:

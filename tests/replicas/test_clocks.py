@@ -27,9 +27,19 @@ FINAL = {
     "forget_assertions",
     "remind_of_accounts",
     "forget_answers",
-    "forget_batches",
 }
-GO_ON = {"verify_due", "catch_up", "check_health", "cut_off_rest", "count", "work", "index_record"}
+GO_ON = {
+    "verify_due",
+    "catch_up",
+    "check_suspects",
+    "check_health",
+    "cut_off_rest",
+    "count",
+    "work",
+    "index_record",
+    "make_months",
+    "count_uses",
+}
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 
 

@@ -11,11 +11,14 @@ import asyncpg
 import pytest
 from sqlalchemy import func, select, text
 
+from broker.audit.timekeeping import Timekeeping
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.identity.tables import AssertionRow
+from broker.worker import parts_of_worker
 from tests.support.databases import Postgres
+from tests.support.plans import noted
 from tests.support.processes import free_port
 from tests.support.program import Program
 from tests.support.waiting import eventually
@@ -112,6 +115,104 @@ async def test_a_piece_that_never_ends_does_not_hold_up_the_others(
     assert duties["count"].counted == {("active", "healthy"): 1}
 
 
+async def test_each_duty_has_a_loop_of_its_own_so_an_upstream_that_hangs_holds_up_no_expiry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = world.broker.worker
+    monkeypatch.setattr("broker.worker._REST_S", 0.02)
+    begun, turns = asyncio.Event(), 0
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def expire() -> None:
+        nonlocal turns
+        turns += 1
+
+    monkeypatch.setattr(worker.duties["check_health"], "run", hang)
+    monkeypatch.setattr(worker.duties["expire_links"], "run", expire)
+    working = asyncio.create_task(worker.run())
+    try:
+        await begun.wait()
+        await eventually(lambda: turns > 3)
+        assert worker.round_at == 0, "monitoring sees that one has not had its turn"
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def test_nobody_begins_what_can_not_be_undone_before_it_is_known_whether_it_has_to_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, done = world.broker.worker, asyncio.Event()
+    monkeypatch.setattr("broker.worker._REST_S", 0.02)
+    monkeypatch.setattr("broker.worker._LOOK_S", 0.02)
+    looks = 0
+
+    async def look(_self: Timekeeping) -> str:
+        nonlocal looks
+        looks += 1
+        assert not done.is_set()
+        await asyncio.sleep(0)
+        return "system"
+
+    async def expire() -> None:
+        done.set()
+
+    monkeypatch.setattr(Timekeeping, "look", look)
+    monkeypatch.setattr(worker.duties["expire_links"], "run", expire)
+    working = asyncio.create_task(worker.run())
+    try:
+        await eventually(lambda: looks > 5 and worker.round_at)
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+    assert not done.is_set()
+
+
+async def test_however_much_periodic_work_is_due_uses_go_on_beside_it(world: World) -> None:
+    # given fifty pieces of work that came due together, each in a transaction of its own that doesn't end
+    job = await world.job()
+    await world.key_for("acme")
+    await world.grant(job, "acme")
+    lease = await job.lease("acme")
+    own = parts_of_worker(world.services.parts).db
+    go, begun = asyncio.Event(), 0
+
+    async def piece() -> None:
+        nonlocal begun
+        async with own.read(EVERY_TENANT) as session:
+            await session.execute(text("SELECT 1"))
+            begun += 1
+            await go.wait()
+
+    pieces = [asyncio.create_task(piece()) for _ in range(50)]
+    await eventually(lambda: begun == 4)
+    # when jobs call, and operators look
+    called = await asyncio.gather(*(world.proxied(lease, "/facilities") for _ in range(20)))
+    await asyncio.gather(*(world.items("/v1/credentials") for _ in range(20)))
+    # then nobody waits for that work, of which a few go at once
+    assert {answer.status_code for answer in called} == {200}
+    assert begun == 4
+    go.set()
+    await asyncio.gather(*pieces)
+    assert begun == 50
+
+
+async def test_the_duties_have_no_connection_of_the_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every duty, with everything in it to do, works on the database that is its own."""
+    await world.key_for("acme")
+    await world.request_key("acme", label="other")
+    world.clock.forward(hours=24 * 400)
+    db = world.services.parts.db
+    duties = dict(world.broker.worker.duties)
+    for name, duty in duties.items():
+        with noted(db) as sent:
+            await duty.run()
+        assert [statement for statement, _ in sent if "SELECT 1" not in statement] == [], name
+
+
 async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once_when_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +226,7 @@ async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once
     monkeypatch.setattr(Election, "holds", holds)
     monkeypatch.setattr("broker.worker._STAND_BY_S", 0.02)
     monkeypatch.setattr("broker.worker._REST_S", 0.02)  # the same counts, in a hurry
+    monkeypatch.setattr("broker.worker._LOOK_S", 0.02)
     await world.key_for("acme")
     working = asyncio.create_task(worker.run())
     try:
