@@ -269,6 +269,7 @@ def _worker(services: Services, keeping: Keeping) -> Worker:
     ahead_days = services.options.rotation_ahead_days
     return Worker(
         services.parts,
+        parts.db,
         services.timekeeping,
         Election(parts.db, _WORKER),
         (

@@ -21,7 +21,7 @@ from structlog.contextvars import bound_contextvars
 from broker.audit.series import unconfirmed
 from broker.audit.timekeeping import OK, Timekeeping
 from broker.base.clock import Millis
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 from broker.base.election import Election
 from broker.parts import Parts
@@ -52,18 +52,20 @@ def parts_of_worker(parts: Parts) -> Parts:
 class Worker:
     """The work of one process at a time; every duty is safe to do on several at once.
 
-    ``notices`` sends them.
+    ``db`` is the duties' own database, ``notices`` the duty that sends them.
     """
 
     def __init__(
         self,
         parts: Parts,
+        db: Database,
         timekeeping: Timekeeping,
         election: Election,
         duties: Sequence[Duty],
         notices: Duty,
     ) -> None:
         self._db, self._audit, self._clock = parts.db, parts.audit, parts.clock
+        self.db = db
         self._timekeeping = timekeeping
         self.election = election
         self._notices = notices

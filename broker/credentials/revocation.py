@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -11,6 +11,7 @@ from broker.audit.record import record
 from broker.base import validity
 from broker.base.clock import Clock, Millis
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.credentials import rotation
 from broker.credentials.lifecycle import State
@@ -64,29 +65,45 @@ async def revoke_organization(
     return await organizations.revoke(session, actor, reference, reason=reason, now=now, also=events)
 
 
-async def revoke_rest(db: Database, clock: Clock, limit: int = 50) -> None:
+async def revoke_rest(db: Database, clock: Clock) -> None:
     """Revoke credentials that a revoked organization still has.
 
     They came into being during its revocation, or before a revocation took credentials along.
     """
-    gone = select(OrganizationRow.id).where(OrganizationRow.state == Validity.REVOKED)
-    left = select(CredentialRow.organization_id).where(
-        CredentialRow.state == Validity.ACTIVE, CredentialRow.organization_id.in_(gone)
+    credential = select(CredentialRow.id).where(
+        CredentialRow.organization_id == OrganizationRow.id, CredentialRow.state == Validity.ACTIVE
     )
-    async with db.read(EVERY_TENANT) as session:
-        found = list(await session.scalars(left.distinct().limit(limit)))
-    for organization in found:
-        async with db.write(Scope.of(organization)) as session:
-            if ended := await _end_all(session, BROKER, organization, clock()):
-                await record(session, *ended)
+    rest: ColumnElement[bool] | None = true()
+    while rest is not None:
+        gone = select(OrganizationRow.id).where(OrganizationRow.state == Validity.REVOKED, rest)
+        page = gone.order_by(OrganizationRow.id).limit(PAGE).subquery()
+        async with db.read(EVERY_TENANT) as session:
+            last = await session.scalar(select(page.c.id).offset(PAGE - 1))
+            left = select(OrganizationRow.id).where(OrganizationRow.id.in_(select(page.c.id)), credential.exists())
+            found = list(await session.scalars(left))
+        for organization in found:
+            while await _end_some(db, organization, clock()):
+                pass
+        rest = None if last is None else OrganizationRow.id > last
 
 
-async def _end_all(session: AsyncSession, actor: Actor, organization: OrganizationId, now: Millis) -> list[Event]:
+async def _end_some(db: Database, organization: OrganizationId, now: Millis, limit: int = 50) -> bool:
+    """Revoke some of an organization's credentials; whether there may be more."""
+    async with db.write(Scope.of(organization)) as session:
+        ended = await _end_all(session, BROKER, organization, now, limit)
+        if ended:
+            await record(session, *ended)
+    return bool(ended)
+
+
+async def _end_all(
+    session: AsyncSession, actor: Actor, organization: OrganizationId, now: Millis, limit: int | None = None
+) -> list[Event]:
     query = select(CredentialRow).where(
         CredentialRow.organization_id == organization, CredentialRow.state == Validity.ACTIVE
     )
     events = []
-    for credential in list(await session.scalars(query.order_by(CredentialRow.id))):
+    for credential in list(await session.scalars(query.order_by(CredentialRow.id).limit(limit))):
         events += await _end(session, actor, credential, reason="", why="organization_revoked", now=now)
     return events
 

@@ -34,6 +34,7 @@ class CredentialRow(GivesRights, TenantOwned, Table):
             sqlite_where=text("state = 'active'"),
             postgresql_where=text("state = 'active'"),
         ),
+        Index("ix_credentials_address", "organization_id", "provider", "label"),
     )
     AUTHENTICATED = ("id", "organization_id", "provider", "label", "variables", "created_at")
 

@@ -6,7 +6,8 @@ from broker.base.duty import Duty
 from broker.credentials.checks import Checks
 from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verdict, Verification
-from broker.intake.links import expire_due
+from broker.formats.ids import IntakeId
+from broker.intake.links import expire_due, expire_over
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
 from broker.parts import Parts
@@ -30,9 +31,12 @@ def duties(parts: Parts, verification: Verification, submissions: Submissions, l
 
     verifying = Checks(parts, verification.waiting, verify)
 
+    looked_through: IntakeId | None = None
+
     async def expire_links() -> None:
-        while await expire_due(parts.db, parts.clock):
-            pass
+        nonlocal looked_through
+        await expire_due(parts.db, parts.clock)
+        looked_through = await expire_over(parts.db, parts.clock, looked_through)
 
     return (
         Duty("verify_due", verifying.run),  # the upstream decides; until it does, it is asked again

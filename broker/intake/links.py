@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -18,6 +18,7 @@ from broker.audit.record import record
 from broker.base.clock import Clock, Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.errors import NotFound
+from broker.base.pruning import PAGE
 from broker.base.secret import Secret
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.credentials.versions import CredentialAddress, refuse_if_in_use
@@ -155,6 +156,9 @@ async def rotation_has_ended(session: AsyncSession, row: IntakeRow) -> bool:
     return found is not None
 
 
+# So many links are closed in one transaction.
+_TOGETHER = 100
+
 _OVER = RotationRow.ended_at.is_not(None)
 
 
@@ -215,27 +219,47 @@ async def cancel(session: AsyncSession, actor: Actor, intake_id: IntakeId, *, no
     return row
 
 
-async def expire_due(db: Database, clock: Clock, limit: int = 100) -> int:
-    """Close open links that have expired, or whose rotation or credential has ended.
+async def expire_due(db: Database, clock: Clock) -> None:
+    """Close open links that have expired.  Their private keys are destroyed."""
+    late = and_(IntakeRow.state == IntakeState.OPEN, IntakeRow.expires_at <= clock())
+    while await _expire(db, late, clock()):
+        pass
 
-    Their private keys are destroyed.
+
+async def expire_over(db: Database, clock: Clock, after: IntakeId | None) -> IntakeId | None:
+    """Close a page of open links whose rotation or credential has ended.  Their private keys are destroyed.
+
+    Each of them is refused already.  So it does to come round to all of them some time: what has ended would otherwise
+    be looked for among all rotations that ever did.
+
+    Args:
+        db: which database.
+        clock: the time.
+        after: what the call before returned.
+
+    Returns:
+        The last link of the page; None if it was the last page.
     """
+    place = select(IntakeRow.id).where(IntakeRow.state == IntakeState.OPEN)
+    rest = place if after is None else place.where(IntakeRow.id > after)
+    # One look by its id for each link: for EXISTS PostgreSQL may read all rotations that ended instead.
+    ended_at = select(RotationRow.ended_at).where(RotationRow.id == IntakeRow.rotation_id).scalar_subquery()
+    async with db.read(EVERY_TENANT) as session:
+        page = list(await session.scalars(rest.order_by(IntakeRow.id).limit(PAGE)))
+        over = select(IntakeRow.id).where(IntakeRow.id.in_(page), or_(ended_at.is_not(None), _SUPERSEDED))
+        found = list(await session.scalars(over)) if page else []
+    while found and await _expire(db, and_(IntakeRow.state == IntakeState.OPEN, IntakeRow.id.in_(found)), clock()):
+        pass
+    return page[-1] if len(page) == PAGE else None
+
+
+async def _expire(db: Database, which: ColumnElement[bool], now: Millis) -> bool:
+    """Close some of these links; whether there may be more."""
     async with db.write(EVERY_TENANT) as session:
-        now = clock()
-        over = select(RotationRow.id).where(_OVER)
-        rows = list(
-            await session.scalars(
-                select(IntakeRow)
-                .where(
-                    IntakeRow.state == IntakeState.OPEN,
-                    or_(IntakeRow.expires_at <= now, IntakeRow.rotation_id.in_(over), _SUPERSEDED),
-                )
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-        )
+        query = select(IntakeRow).where(which).limit(_TOGETHER).with_for_update(skip_locked=True)
+        rows = list(await session.scalars(query))
         for row in rows:
             close(row, IntakeStep.EXPIRE, now)
         if rows:
             await record(session, *(Event.about(row, "intake.expired", BROKER, now) for row in rows))
-    return len(rows)
+    return len(rows) == _TOGETHER

@@ -28,7 +28,11 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "intakes"
-    __table_args__ = (Index("ix_intakes_settled", "settled_at", "id"),)
+    __table_args__ = (
+        Index("ix_intakes_settled", "settled_at", "id"),
+        Index("ix_intakes_state", "state", "id"),
+        Index("ix_intakes_expiring", "state", "expires_at"),
+    )
     AUTHENTICATED = (
         "id",
         "organization_id",
@@ -53,7 +57,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     contact: Mapped[str]
     purpose: Mapped[str]
     requested_by: Mapped[str]
-    state: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str]
     proof_hash: Mapped[bytes]
     link_key: Mapped[bytes | None] = sealed_column(lambda row: row.link_binding, own=True)
     status_key: Mapped[bytes | None] = sealed_column(lambda row: row.status_binding, own=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
@@ -17,6 +18,7 @@ class OrganizationRow(TenantRoot, GivesRights, Table):
     """
 
     __tablename__ = "organizations"
+    __table_args__ = (Index("ix_organizations_state", "state", "id"),)
     AUTHENTICATED = ("id", "slug", "name", "created_at")
 
     slug: Mapped[str] = mapped_column(unique=True)

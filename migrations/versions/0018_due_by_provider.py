@@ -25,10 +25,20 @@ def upgrade() -> None:
     op.create_index(_DUE, "credential_versions", ["state", "provider", "next_probe_at"], **_PROBED)
     op.create_index(_CHECKED, "credential_versions", ["health_at", "next_probe_at"], **_PROBED)
     op.create_index("ix_rotations_due", "rotations", ["state", "provider", "next_try_at"], **_TRIED)
+    op.drop_index("ix_intakes_state", "intakes")
+    op.create_index("ix_intakes_state", "intakes", ["state", "id"])
+    op.create_index("ix_intakes_expiring", "intakes", ["state", "expires_at"])
+    op.create_index("ix_organizations_state", "organizations", ["state", "id"])
+    op.create_index("ix_credentials_address", "credentials", ["organization_id", "provider", "label"])
 
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_index("ix_credentials_address", "credentials")
+    op.drop_index("ix_organizations_state", "organizations")
+    op.drop_index("ix_intakes_expiring", "intakes")
+    op.drop_index("ix_intakes_state", "intakes")
+    op.create_index("ix_intakes_state", "intakes", ["state"])
     op.drop_index("ix_rotations_due", "rotations")
     op.drop_index(_CHECKED, "credential_versions")
     op.drop_index(_DUE, "credential_versions")

@@ -19,7 +19,7 @@ from broker.formats.ids import CredentialId
 from broker.organizations.tables import OrganizationRow
 from broker.rotations.minting import Minting
 from broker.rotations.revocation_check import RevocationCheck
-from tests.support.plans import noted, plan
+from tests.support.sent import noted, plan
 from tests.support.world import World
 
 MINUTE_MS = 60_000

@@ -18,9 +18,9 @@ from broker.base.listen import Listener
 from broker.identity.tables import AssertionRow
 from broker.worker import parts_of_worker
 from tests.support.databases import Postgres
-from tests.support.plans import noted
 from tests.support.processes import free_port
 from tests.support.program import Program
+from tests.support.sent import noted
 from tests.support.waiting import eventually
 from tests.support.world import World, running_world, settings_for, upstream
 
