@@ -114,7 +114,7 @@ class Worker:
 
     async def _repeat(self, duty: Duty, rest_s: float) -> None:
         while True:
-            if self._leads and self.election.leads and self._audit.closed is None:
+            if self._leads and self._audit.closed is None:
                 await self._turn(duty)
                 await asyncio.sleep(rest_s)
             else:

@@ -9,9 +9,10 @@ The previous key serves meanwhile if it is still retiring.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, String, bindparam, func, literal_column, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Event
@@ -65,6 +66,31 @@ SUSPECT = (
     update(table(VersionRow))
     .where(tuple_(VersionRow.credential_id, VersionRow.number).in_(_SUSPECTED))
     .values(next_probe_at=bindparam("at_once"))
+)
+
+
+# A good answer about a key that was healthy is written with its event, in the record's batch: of these there are most.
+# It counts if the version is due as it was when the upstream was asked, and passes over what is locked, likewise.
+_UNCHANGED = (
+    select(VersionRow.credential_id, VersionRow.number)
+    .where(
+        VersionRow.credential_id == bindparam("checked"),
+        VersionRow.number == bindparam("checked_number"),
+        VersionRow.state == bindparam("checked_state"),
+        VersionRow.health == bindparam("healthy"),
+        VersionRow.next_probe_at == bindparam("was_due"),
+    )
+    .with_for_update(skip_locked=True)
+)
+CHECKED = (
+    update(table(VersionRow))
+    .where(tuple_(VersionRow.credential_id, VersionRow.number).in_(_UNCHANGED))
+    .values(
+        probes=literal_column("0"),
+        health_at=bindparam("now"),
+        next_probe_at=bindparam("next"),
+        leak_mark=func.coalesce(VersionRow.leak_fingerprint, bindparam("mark", type_=String)),
+    )
 )
 
 
@@ -140,30 +166,69 @@ class HealthCheck:
         """
         scope = Scope.of(row.organization_id)
         async with self.parts.db.read(scope) as session:
-            credential = await session.get_one(CredentialRow, row.credential_id)
-            until = await self._not_before(session, row, credential)
-        probed = await self.verification.probe(row, credential) if until is None else None
+            credential, until = await self._as_it_is(session, row)
+            known = await evidence.shown_by(session, row.credential_id, row.number)
+        if until is not None:
+            await self._put_off(row, until)
+            return True
+        probed = await self.verification.probe(row, credential)
+        if self._is_as_expected(row, probed, known):
+            await self.parts.audit.append(self._completed(row, probed), writes=[(CHECKED, self._checked(row, probed))])
+            return True
         # Whether people were notified of an outage already is seen across tenants only.
-        wide = probed is not None and probed.answer is Answer.UNREACHABLE
+        wide = probed.answer is Answer.UNREACHABLE
         async with self.parts.db.write(EVERY_TENANT if wide else scope) as session:
             present = (await versions_of(session, row.credential_id)).get(row.number)
             # What was answered is about the key as it was asked about.  If somebody else was answered meanwhile, or a
             # job's call made it suspect, then theirs is newer, and so is what they decided about the next check.
-            same = present is not None and present.state in USABLE and present.next_probe_at == row.next_probe_at
-            if present is not None and same and probed is None:
-                present.next_probe_at = until
-            elif present is not None and same and probed is not None:
+            if present is not None and present.state in USABLE and present.next_probe_at == row.next_probe_at:
                 await self._settle(session, credential, present, probed)
-            elif probed is not None:
+            else:
                 await record(session, self._completed(row, probed))
-        return probed is None or probed.answer is not Answer.UNREACHABLE
+        return probed.answer is not Answer.UNREACHABLE
 
-    async def _not_before(self, session: AsyncSession, row: VersionRow, credential: CredentialRow) -> Millis | None:
-        """When to look again at a key that may not be used now; None if it may."""
+    async def _as_it_is(self, session: AsyncSession, row: VersionRow) -> tuple[CredentialRow, Millis | None]:
+        """A version's credential, and when to look again if its key may not be used now."""
         now = self.parts.clock()
-        organization = await session.get_one(OrganizationRow, row.organization_id)
-        cut_off = Validity.REVOKED in {credential.state, organization.state} or row.sealed is None
-        return later(now, due.HOUR_MS) if cut_off else await not_before(session, credential, self.parts.catalog, now)
+        query = (
+            select(CredentialRow, OrganizationRow.state)
+            .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
+            .where(CredentialRow.id == row.credential_id)
+        )
+        credential, state = (await session.execute(query)).one()
+        if Validity.REVOKED in {credential.state, state} or row.sealed is None:
+            return credential, later(now, due.HOUR_MS)
+        return credential, await not_before(session, credential, self.parts.catalog, now)
+
+    async def _put_off(self, row: VersionRow, until: Millis) -> None:
+        same = VersionRow.credential_id == row.credential_id, VersionRow.number == row.number
+        still = VersionRow.state.in_(sorted(USABLE)), VersionRow.next_probe_at == row.next_probe_at
+        async with self.parts.db.write(Scope.of(row.organization_id)) as session:
+            await session.execute(update(VersionRow).where(*same, *still).values(next_probe_at=until))
+
+    def _is_as_expected(self, row: VersionRow, probed: Probed, known: Set[str]) -> bool:
+        """Whether there is nothing to decide, to tell people or to learn."""
+        good = probed.answer is Answer.GOOD and row.health == Health.HEALTHY and not probed.cooldown
+        return good and self.verification.hashed(row, probed) <= known
+
+    def _checked(self, row: VersionRow, probed: Probed) -> dict[str, object]:
+        """The parameters of :data:`CHECKED`."""
+        now = self.parts.clock()
+        return {
+            "checked": row.credential_id,
+            "checked_number": row.number,
+            "checked_state": row.state,
+            "healthy": str(Health.HEALTHY),
+            "was_due": row.next_probe_at,
+            "now": now,
+            "next": self._next(row, now),
+            "mark": probed.leak_fingerprint,
+        }
+
+    def _next(self, row: VersionRow, now: Millis) -> Millis | None:
+        """When a key that was found good is asked about again."""
+        hours = self.parts.catalog.get(row.provider).verify.every_hours
+        return later(now, spread(row.credential_id, hours)) if row.state == State.ACTIVE else None
 
     def _completed(self, row: VersionRow, probed: Probed) -> Event:
         return Event.about(row, "credential.probe.completed", BROKER, self.parts.clock(), **probed.event_fields())
@@ -203,9 +268,7 @@ class HealthCheck:
             Answer.UNREACHABLE: before if limited or before is Health.FAILING else Health.UNREACHABLE,
         }[probed.answer]
         if probed.answer is Answer.GOOD:
-            hours = self.parts.catalog.get(row.provider).verify.every_hours
-            row.probes = 0
-            row.next_probe_at = later(now, spread(row.credential_id, hours)) if row.state == State.ACTIVE else None
+            row.probes, row.next_probe_at = 0, self._next(row, now)
         else:
             row.next_probe_at = later(now, max(retry_ms(row.probes), int(probed.cooldown * 1000)))
             row.probes += 1

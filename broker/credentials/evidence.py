@@ -90,7 +90,7 @@ async def learn(session: AsyncSession, row: VersionRow, seen: Set[str]) -> None:
     owners = await _owners(session, row, seen)
     if any(owner != row.organization_id for owner in owners.values()):
         return
-    if seen - await _shown_by(session, row.credential_id, row.number):
+    if seen - await shown_by(session, row.credential_id, row.number):
         await remember(session, row, seen)
 
 
@@ -125,10 +125,11 @@ async def _shown_before(session: AsyncSession, row: VersionRow) -> Set[str]:
     if current is None:
         earlier = KeyEvidenceRow.credential_id == row.credential_id, KeyEvidenceRow.version != row.number
         current = await session.scalar(select(func.max(KeyEvidenceRow.version)).where(*earlier))
-    return await _shown_by(session, row.credential_id, current or 0)
+    return await shown_by(session, row.credential_id, current or 0)
 
 
-async def _shown_by(session: AsyncSession, credential_id: CredentialId, version: int) -> Set[str]:
+async def shown_by(session: AsyncSession, credential_id: CredentialId, version: int) -> Set[str]:
+    """The ids that a key is known to have shown."""
     found = await session.scalars(
         select(KeyEvidenceRow.id_hash).where(
             KeyEvidenceRow.credential_id == credential_id, KeyEvidenceRow.version == version

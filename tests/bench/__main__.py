@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import (
+    checks,
     cold,
     edge,
     exposure,
@@ -53,6 +54,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "keystores": keystores.measure,
     "rewrap": rewrap.measure,
     "scale": scale.measure,
+    "checks": checks.measure,
     "cold_sqlite": cold.on_sqlite,
     "cold_postgres": cold.on_postgres,
 }

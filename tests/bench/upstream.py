@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from tests.bench import nginx
 from tests.support import processes
@@ -26,11 +28,11 @@ FACILITIES = [{"id": f"fac_{number:04d}", "name": f"Riverside Substation {number
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[int]:
-    """The port of one."""
+def running(directory: Path, *, answers_in_ms: int = 0) -> Iterator[int]:
+    """The port of one, which answers each call after so long."""
     directory.mkdir(parents=True)
     port = processes.free_port()
-    arguments = [sys.executable, "-m", "tests.bench.upstream", str(port)]
+    arguments = [sys.executable, "-m", "tests.bench.upstream", str(port), str(answers_in_ms)]
     with processes.running(arguments, port=port, log=directory / "upstream.log"):
         yield port
 
@@ -70,9 +72,18 @@ async def _download(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _late(seconds: float) -> Middleware:
+    @web.middleware
+    async def wait(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return await handler(request)
+
+    return wait
+
+
 def main() -> None:
-    """Serve on the port that the command line names."""
-    app = web.Application()
+    """Serve on the port that the command line names, and answer after so many milliseconds."""
+    app = web.Application(middlewares=[_late(int(sys.argv[2]) / 1000)])
     app.add_routes([web.get("/facilities", _facilities), web.post("/upload", _upload), web.get("/download", _download)])
     uvloop.install()
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

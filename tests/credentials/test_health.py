@@ -16,6 +16,7 @@ from broker.credentials.tables import VersionRow
 from broker.credentials.verification import Verification
 from broker.formats.ids import CredentialId
 from broker.sandbox.state import Faults
+from tests.support.sent import noted
 from tests.support.world import World
 
 HOUR_MS = 3_600_000
@@ -162,6 +163,46 @@ async def test_keys_that_come_into_use_together_are_first_checked_at_times_sprea
     waits = [(row.next_probe_at or 0) - (row.activated_at or 0) for row in rows]
     assert all(HOUR_MS // 4 <= wait <= HOUR_MS for wait in waits)
     assert len(set(waits)) == 4
+
+
+async def test_a_good_answer_that_changes_nothing_is_written_in_the_records_own_batch(
+    world: World, acme: CredentialId
+) -> None:
+    await world.work(hours=2)  # the ids that the upstream shows are known from here on
+    for hours in (30, 30):
+        world.clock.forward(hours=hours)
+        with noted(world.broker.worker.db, "UPDATE credential_versions") as sent:
+            await world.broker.worker.duties["check_health"].run()
+        assert sent == []
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
+            row = await session.get_one(VersionRow, (acme, 1))
+        assert row.health_at is not None
+        assert world.clock() - row.health_at < HOUR_MS
+        assert row.next_probe_at == row.health_at + spread(acme, 24)
+    assert len(await world.events(kind="credential.probe.completed")) == 4
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "late"])
+async def test_such_an_answer_changes_nothing_that_was_decided_meanwhile_either(
+    world: World, acme: CredentialId, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    await world.work(hours=2)
+    world.clock.forward(hours=30)
+    settled = Verification.probe
+
+    async def meanwhile(self: Verification, *of: Any) -> Any:
+        answer = await settled(self, *of)
+        changed = {"health": "failing"} if kind == "scheduled" else {"next_probe_at": 0}
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
+            await session.execute(update(VersionRow).values(changed))
+        return answer
+
+    monkeypatch.setattr(Verification, "probe", meanwhile)
+    await world.broker.worker.duties["check_health"].run()
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        row = await session.get_one(VersionRow, (acme, 1))
+    assert (row.health, row.next_probe_at) != ("healthy", (row.health_at or 0) + spread(acme, 24))
+    assert row.health == "failing" if kind == "scheduled" else row.next_probe_at == 0
 
 
 async def test_an_answer_that_comes_late_changes_nothing_that_was_decided_meanwhile(
