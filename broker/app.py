@@ -317,7 +317,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         lambda: {(cause,): float(cause == timekeeping.state) for cause in CAUSES},
     )
     metrics.watch("worker_holder", "1 where this process does the periodic work.", lambda: worker.election.leads)
-    metrics.watch("worker_round_seconds", "When the last round ended.", lambda: worker.round_at / 1000)
+    metrics.watch("worker_round_seconds", "Since when every duty had its turn.", lambda: worker.round_at / 1000)
     metrics.count("audit_events_total", "Events recorded in batches.", (), lambda: {(): audit.committed})
     metrics.count("audit_batches_total", "Commits of events.", (), lambda: {(): audit.batches})
     metrics.count("audit_commit_seconds_total", "Time that these commits took.", (), lambda: {(): audit.seconds})

@@ -42,7 +42,7 @@ def measure(directory: Path, keys: int = KEYS) -> dict[str, float]:
     with ExitStack() as stack:
         port = stack.enter_context(upstream.running(directory / "upstream", answers_in_ms=ANSWERS_IN_MS))
         (url,) = stack.enter_context(databases(directory / "postgres", ["checks"]))
-        found = {}
+        found: dict[str, float] = {}
         for name, address in (("sqlite", None), ("postgres", url)):
             found |= asyncio.run(
                 checked(directory / f"on-{name}", address, f"http://127.0.0.1:{port}", keys, f"checks_{name}")
