@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import asyncpg
 import sqlalchemy
-from sqlalchemy import BigInteger, MetaData, event, text
+from sqlalchemy import BigInteger, Index, MetaData, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -134,6 +134,11 @@ def upsert(session: AsyncSession, row: type[Table]) -> Insert:
     It goes on with ``on_conflict_do_nothing`` or ``on_conflict_do_update``.
     """
     return UPSERTS[session.get_bind().dialect.name](row)
+
+
+def partial(name: str, where: str, *columns: str) -> Index:
+    """An index of only the rows that meet ``where``, which both databases read alike."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 class TenantOwned:

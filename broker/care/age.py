@@ -1,62 +1,79 @@
-"""How old a key may become: the interval that counts, and which keys are due.
+"""When keys in use have to be replaced: their rows follow what organizations and providers say.
 
-The interval is the credential's own, else its organization's, else its provider's.  A key is due once it has passed, or
-the credential's maximum age is reached, whichever comes first.  A key's age counts from the moment it was received.
+A move of a version and a credential's own policy date the key themselves, see :mod:`broker.credentials.age`.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select
+from collections.abc import Sequence
 
-from broker.base.clock import DAY_MS, Millis
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
+from broker.credentials.age import date
 from broker.credentials.lifecycle import State
-from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
+from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats.ids import OrganizationId
 from broker.organizations.tables import OrganizationRow
-from broker.providers.catalog import Catalog
+from broker.parts import Parts
+
+# So many keys are dated in one transaction.
+_PAGE = 500
 
 
-def interval_days(catalog: Catalog) -> ColumnElement[int]:
-    """The rotation interval in force for a credential row, in days; NULL if nobody named one."""
-    declared = [
-        (CredentialRow.provider == definition.id, literal(definition.rotation.interval_days))
-        for definition in catalog
-        if definition.rotation is not None
-    ]
-    of_provider: ColumnElement[int] = case(*declared, else_=None) if declared else literal(None)
-    return func.coalesce(CredentialRow.rotation_days, OrganizationRow.rotation_days, of_provider)
+async def date_of_organization(session: AsyncSession, organization: OrganizationId) -> None:
+    """Date the keys of an organization, after its policy changed."""
+    await session.flush()
+    inside = CredentialRow.organization_id == organization, CredentialRow.state == Validity.ACTIVE
+    held = select(CredentialRow).where(*inside).order_by(CredentialRow.id).with_for_update()
+    await _date(session, list(await session.scalars(held.execution_options(populate_existing=True))))
 
 
-def due_at(catalog: Catalog) -> ColumnElement[Millis]:
-    """When the active key has to be replaced, in milliseconds; NULL if nothing limits its age."""
-    interval, most = interval_days(catalog), CredentialRow.max_age_days
-    first = case((or_(most.is_(None), interval <= most), interval), else_=most)
-    return VersionRow.staged_at + first * DAY_MS
-
-
-def too_old_at() -> ColumnElement[Millis]:
-    """When the active key reaches its maximum age, in milliseconds; NULL if there is none."""
-    return VersionRow.staged_at + CredentialRow.max_age_days * DAY_MS
-
-
-def with_active_keys() -> Select[CredentialRow]:
-    """Credentials joined to their active version and organization, to filter further."""
-    return (
-        select(CredentialRow)
-        .join(VersionRow, VersionRow.credential_id == CredentialRow.id)
-        .join(OrganizationRow, OrganizationRow.id == CredentialRow.organization_id)
-        .where(
-            CredentialRow.state == Validity.ACTIVE,
-            VersionRow.state == State.ACTIVE,
-            OrganizationRow.state == Validity.ACTIVE,
+async def date_keys(parts: Parts) -> None:
+    """Date the keys of providers that name another interval than when they were dated, and those that never were."""
+    intervals = {one.id: one.rotation.interval_days for one in parts.catalog if one.rotation is not None}
+    provider = ""
+    while True:
+        # Each provider that has keys, one after the other: an index knows the next name.
+        names = select(func.min(CredentialRow.provider)).where(
+            CredentialRow.state == Validity.ACTIVE, CredentialRow.provider > provider
         )
-    )
+        async with parts.db.read(EVERY_TENANT) as session:
+            following = await session.scalar(names)
+        if following is None:
+            return
+        provider = following
+        while await _date_some(parts, provider, intervals.get(provider, 0)):
+            pass
 
 
-def without_open_rotation() -> ColumnElement[bool]:
-    """Whether nobody is changing the credential's key just now."""
-    return ~(
-        select(RotationRow.id)
-        .where(RotationRow.credential_id == CredentialRow.id, RotationRow.ended_at.is_(None))
-        .exists()
+async def _date_some(parts: Parts, provider: str, days: int) -> bool:
+    """Date a page of a provider's keys; whether there were any."""
+    dated, row = CredentialRow.provider_days, CredentialRow
+    for outdated in (dated.is_(None), dated < days, dated > days):
+        query = select(row).where(row.state == Validity.ACTIVE, row.provider == provider, outdated)
+        async with parts.db.write(EVERY_TENANT) as session:
+            held = list(await session.scalars(query.limit(_PAGE).with_for_update(skip_locked=True)))
+            for credential in held:
+                credential.provider_days = days
+            await _date(session, held)
+        if held:
+            return True
+    return False
+
+
+async def _date(session: AsyncSession, held: Sequence[CredentialRow]) -> None:
+    """Date the keys of these credentials, which are locked: nobody moves their versions meanwhile."""
+    active = select(VersionRow).where(
+        VersionRow.credential_id.in_([credential.id for credential in held]), VersionRow.state == State.ACTIVE
     )
+    versions = {version.credential_id: version for version in await session.scalars(active)}
+    owners = select(OrganizationRow.id, OrganizationRow.rotation_days).where(
+        OrganizationRow.id.in_({credential.organization_id for credential in held})
+    )
+    intervals = {row[0]: row[1] for row in await session.execute(owners)}
+    for credential in held:
+        credential.organization_days = intervals.get(credential.organization_id)
+        date(credential, [versions[credential.id]] if credential.id in versions else [])

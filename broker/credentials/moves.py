@@ -12,9 +12,10 @@ from sqlalchemy.orm import object_session
 
 from broker.base.clock import Millis, later
 from broker.base.errors import Conflict, NotFound
+from broker.credentials.age import date
 from broker.credentials.lifecycle import Move, State, Unlawful, move
 from broker.credentials.tables import FingerprintRow, VersionRow
-from broker.credentials.versions import first_check_ms
+from broker.credentials.versions import Versions, first_check_ms
 from broker.keystore import orphans
 
 
@@ -24,7 +25,7 @@ class UnlawfulMove(Conflict):
     code = "unlawful_move"
 
 
-def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: Millis) -> None:
+def apply_move(versions: Versions, number: int, step: Move, now: Millis) -> None:
     """Carry a lawful move out on the rows.
 
     Raises:
@@ -41,6 +42,8 @@ def apply_move(versions: dict[int, VersionRow], number: int, step: Move, now: Mi
         _date(versions[changed], state, now)
     if step is Move.RETIRE:
         versions[number].retired_at = now
+    if versions.credential is not None:
+        date(versions.credential, versions.values())
 
 
 def _date(row: VersionRow, state: State, now: Millis) -> None:
@@ -60,7 +63,7 @@ def _date(row: VersionRow, state: State, now: Millis) -> None:
         destroy(row, now)
 
 
-async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: Millis) -> None:
+async def revoke_or_purge(session: AsyncSession, versions: Versions, number: int, *, now: Millis) -> None:
     """Take a version out of use for good.
 
     A key that was never verified is of no more use: it is destroyed at once.
@@ -75,7 +78,7 @@ async def revoke_or_purge(session: AsyncSession, versions: dict[int, VersionRow]
         apply_move(versions, number, Move.REVOKE, now)
 
 
-async def purge(session: AsyncSession, versions: dict[int, VersionRow], number: int, *, now: Millis) -> None:
+async def purge(session: AsyncSession, versions: Versions, number: int, *, now: Millis) -> None:
     """Destroy a key that was never verified, and forget whose it is.
 
     It may be submitted again, wherever it belongs.

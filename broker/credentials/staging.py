@@ -201,7 +201,7 @@ async def _where(
     if received.rotation is None:
         await refuse_if_in_use(session, address)
         credential = await find_credential(session, address)
-        credential = credential or _new_credential(session, address, sealing.credential, now)
+        credential = credential or await _new_credential(session, address, sealing.credential, now)
         # Fixed with the key: a later caller can't choose the host that a key is sent to, nor that of an earlier key,
         # which the upstream may still take.
         if credential.variables != received.variables:
@@ -243,9 +243,12 @@ def _text(key: Secret, definition: Definition) -> str:
     return text
 
 
-def _new_credential(
+async def _new_credential(
     session: AsyncSession, address: CredentialAddress, credential_id: CredentialId, now: Millis
 ) -> CredentialRow:
+    # Locked, so that a policy that is set meanwhile meets this row, or is met by it.
+    own = select(OrganizationRow.rotation_days).where(OrganizationRow.id == address.organization)
+    named = address.definition.rotation
     row = CredentialRow(
         id=credential_id,
         organization_id=address.organization,
@@ -255,6 +258,8 @@ def _new_credential(
         variables={},
         contact="",
         on_max_age="warn",
+        organization_days=await session.scalar(own.with_for_update(read=True)),
+        provider_days=0 if named is None else named.interval_days,
         created_at=now,
         revoked_at=None,
     )

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantOwned
+from broker.base.db import Table, TenantOwned, partial
 from broker.formats.envelope import Binding
 from broker.formats.ids import CredentialId, IntakeId, OrganizationId, RotationId
 from broker.keystore.columns import sealed_column
@@ -20,7 +20,12 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     ``variables`` are the provider's host parts, fixed at verification.  ``contact`` is the customer's address for
     everything about the key.  ``paused_at`` is set while the customer lets nobody use it.  ``rotation_days``,
     ``max_age_days`` and ``on_max_age`` (``warn`` or ``refuse``) are its own age policy; None leaves it to the
-    organization's, then to the provider's.  ``used_at`` is when it was first leased, as far as is counted.
+    organization's, then to the provider's.
+
+    ``organization_days`` and ``provider_days`` are the intervals that these name, as they were when the key was last
+    dated; ``provider_days`` is 0 if it names none, None if the key never was.  ``due_at`` is when the key in use has to
+    be replaced; None if nothing limits its age, or none is in use.  ``used_at`` is when a key of it was first leased or
+    used; None is never.
     """
 
     __tablename__ = "credentials"
@@ -34,11 +39,21 @@ class CredentialRow(GivesRights, TenantOwned, Table):
             sqlite_where=text("state = 'active'"),
             postgresql_where=text("state = 'active'"),
         ),
+        Index("ix_credentials_organization", "organization_id", "id"),
+        Index("ix_credentials_provider", "provider", "id"),
+        Index("ix_credentials_label", "label", "id"),
+        Index("ix_credentials_state", "state", "id"),
+        partial("ix_credentials_due", "due_at IS NOT NULL", "due_at", "id"),
+        partial("ix_credentials_organization_due", "due_at IS NOT NULL", "organization_id", "due_at", "id"),
+        partial("ix_credentials_unused", "used_at IS NULL AND state = 'active'", "id"),
+        partial("ix_credentials_paused", "paused_at IS NOT NULL AND state = 'active'", "id"),
+        partial("ix_credentials_interval", "state = 'active'", "provider", "provider_days"),
         Index("ix_credentials_address", "organization_id", "provider", "label"),
     )
     AUTHENTICATED = ("id", "organization_id", "provider", "label", "variables", "created_at")
 
     id: Mapped[CredentialId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     provider: Mapped[str]
     label: Mapped[str]
     state: Mapped[str]
@@ -48,8 +63,11 @@ class CredentialRow(GivesRights, TenantOwned, Table):
     rotation_days: Mapped[int | None]
     max_age_days: Mapped[int | None]
     on_max_age: Mapped[str] = mapped_column(server_default="warn")
-    created_at: Mapped[Millis]
+    organization_days: Mapped[int | None]
+    provider_days: Mapped[int | None]
+    due_at: Mapped[Millis | None]
     used_at: Mapped[Millis | None]
+    created_at: Mapped[Millis]
     revoked_at: Mapped[Millis | None]
 
     @property
@@ -84,22 +102,13 @@ class VersionRow(TenantOwned, Table):
 
     __tablename__ = "credential_versions"
     __table_args__ = (
-        Index(
-            "ix_credential_versions_due",
-            "state",
-            "provider",
-            "next_probe_at",
-            sqlite_where=text("next_probe_at IS NOT NULL"),
-            postgresql_where=text("next_probe_at IS NOT NULL"),
-        ),
+        partial("ix_credential_versions_due", "next_probe_at IS NOT NULL", "state", "provider", "next_probe_at"),
         # What was set before the clock stepped back.
-        Index(
-            "ix_credential_versions_checked",
-            "health_at",
-            "next_probe_at",
-            sqlite_where=text("next_probe_at IS NOT NULL"),
-            postgresql_where=text("next_probe_at IS NOT NULL"),
+        partial("ix_credential_versions_checked", "next_probe_at IS NOT NULL", "health_at", "next_probe_at"),
+        partial(
+            "ix_credential_versions_unhealthy", "state = 'active' AND health <> 'healthy'", "health", "credential_id"
         ),
+        partial("ix_credential_versions_awaiting", "state = 'revoked' AND confirmed_at IS NULL", "credential_id"),
     )
 
     credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
@@ -161,19 +170,19 @@ class RotationRow(TenantOwned, Table):
             postgresql_where=text("ended_at IS NULL"),
         ),
         Index("ix_rotations_state", "state", "grace_until"),
+        partial("ix_rotations_due", "next_try_at IS NOT NULL", "state", "provider", "next_try_at"),
         Index("ix_rotations_ended", "ended_at", "id"),
-        Index(
-            "ix_rotations_due",
-            "state",
-            "provider",
-            "next_try_at",
-            sqlite_where=text("next_try_at IS NOT NULL"),
-            postgresql_where=text("next_try_at IS NOT NULL"),
-        ),
+        Index("ix_rotations_organization", "organization_id", "id"),
+        Index("ix_rotations_credential", "credential_id", "id"),
+        Index("ix_rotations_provider", "provider", "id"),
+        Index("ix_rotations_in_state", "state", "id"),
+        partial("ix_rotations_under_way", "ended_at IS NULL", "id"),
+        partial("ix_rotations_over", "ended_at IS NOT NULL", "id"),
     )
 
     id: Mapped[RotationId] = mapped_column(primary_key=True)
-    credential_id: Mapped[CredentialId] = mapped_column(index=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
+    credential_id: Mapped[CredentialId]
     provider: Mapped[str]
     kind: Mapped[str]
     state: Mapped[str]

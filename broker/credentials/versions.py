@@ -72,7 +72,15 @@ async def get_credential(session: AsyncSession, credential_id: CredentialId) -> 
     return row
 
 
-async def versions_of(session: AsyncSession, credential_id: CredentialId) -> dict[int, VersionRow]:
+class Versions(dict[int, VersionRow]):
+    """A credential's versions by number, with the row of the credential itself; None if there is none."""
+
+    def __init__(self, credential: CredentialRow | None, rows: Iterable[VersionRow]) -> None:
+        super().__init__((row.number, row) for row in rows)
+        self.credential = credential
+
+
+async def versions_of(session: AsyncSession, credential_id: CredentialId) -> Versions:
     """Every version of a credential by number, as they are now, locked.
 
     Nobody else changes them until the transaction ends.
@@ -82,10 +90,10 @@ async def versions_of(session: AsyncSession, credential_id: CredentialId) -> dic
     version or the revocation of the whole.
     """
     credential = select(CredentialRow).where(CredentialRow.id == credential_id)
-    await session.execute(credential.with_for_update().execution_options(populate_existing=True))
+    own = await session.scalar(credential.with_for_update().execution_options(populate_existing=True))
     versions = select(VersionRow).where(VersionRow.credential_id == credential_id).order_by(VersionRow.number)
     rows = await session.scalars(versions.with_for_update().execution_options(populate_existing=True))
-    return {row.number: row for row in rows}
+    return Versions(own, rows)
 
 
 async def locked(session: AsyncSession, address: CredentialAddress) -> CredentialRow | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Actor
 from broker.audit.guards import raise_epoch
 from broker.base.clock import Millis
 from broker.base.errors import Conflict, Forbidden
+from broker.base.paging import Filter
 from broker.base.validity import Validity
 from broker.formats.ids import Reference
 from broker.grants.tables import GrantRow
@@ -37,16 +38,16 @@ class WorksForOthers(Forbidden):
         )
 
 
-def within(query: Select[WorkloadRow], by: Account, now: Millis) -> Select[WorkloadRow]:
-    """Only the jobs of ``query`` within the limits of ``by``.
+def within(by: Account, now: Millis) -> Filter | None:
+    """The filter of the jobs within the limits of ``by``; None if it has none.
 
     It is for a session over every tenant.
     """
     if by.organizations is None:
-        return query
+        return None
     inside = GrantRow.organization_id.in_(sorted(by.organizations))
     held = exists().where(GrantRow.workload_id == WorkloadRow.id, *_standing(now))
-    return query.where(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside))
+    return Filter(and_(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside)))
 
 
 async def find(session: AsyncSession, by: Account, reference: Reference, *, now: Millis) -> WorkloadRow:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Index, false, true
+from sqlalchemy import JSON, Index, false, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantOwned
-from broker.formats.ids import GrantId, WorkloadId
+from broker.base.db import Table, TenantOwned, partial
+from broker.formats.ids import GrantId, OrganizationId, WorkloadId
 from broker.keystore.genuine import GivesRights
 
 
@@ -21,7 +21,21 @@ class GrantRow(GivesRights, TenantOwned, Table):
 
     __tablename__ = "grants"
     # Of one job for one organization, however many organizations a job has, or jobs an organization.
-    __table_args__ = (Index("ix_grants_target", "workload_id", "organization_id"),)
+    __table_args__ = (
+        Index("ix_grants_target", "workload_id", "organization_id"),
+        Index("ix_grants_organization", "organization_id", "id"),
+        Index("ix_grants_workload", "workload_id", "id"),
+        Index("ix_grants_provider", "provider", "id"),
+        Index("ix_grants_label", "label", "id"),
+        Index("ix_grants_state", "state", "id"),
+        Index(
+            "ix_grants_unapproved",
+            "id",
+            sqlite_where=text("state = 'active' AND needs_approval IS 1 AND approved_by IS NULL"),
+            postgresql_where=text("state = 'active' AND needs_approval IS true AND approved_by IS NULL"),
+        ),
+        partial("ix_grants_ending", "state = 'active' AND expires_at IS NOT NULL", "id"),
+    )
     AUTHENTICATED = (
         "id",
         "organization_id",
@@ -47,6 +61,7 @@ class GrantRow(GivesRights, TenantOwned, Table):
     )
 
     id: Mapped[GrantId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     workload_id: Mapped[WorkloadId]
     provider: Mapped[str]
     label: Mapped[str | None]

@@ -89,7 +89,7 @@ class WorkloadRow(GivesRights, Table):
     """
 
     __tablename__ = "workloads"
-    __table_args__ = (_active_names("workloads"),)
+    __table_args__ = (_active_names("workloads"), Index("ix_workloads_state", "state", "id"))
     AUTHENTICATED = ("id", "name", "jwks", "secret_hash", "created_at", "created_by")
 
     id: Mapped[WorkloadId] = mapped_column(primary_key=True)

@@ -23,7 +23,7 @@ from broker.credentials.masking import Masking
 from broker.credentials.notices import notify_of
 from broker.credentials.rotation import Plan
 from broker.credentials.tables import CredentialRow, VersionRow
-from broker.credentials.versions import get_credential, serves, versions_of
+from broker.credentials.versions import Versions, get_credential, serves, versions_of
 from broker.formats import ids
 from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.tables import ExposureRow
@@ -128,9 +128,7 @@ def _check(parts: Parts, versions: Iterable[VersionRow], found: Found, now: Mill
         raise Invalid("where: holds what looks like a key; say where it was found, without the key itself.")
 
 
-async def _revoke(
-    session: AsyncSession, actor: Actor, versions: dict[int, VersionRow], row: VersionRow, now: Millis
-) -> list[Event]:
+async def _revoke(session: AsyncSession, actor: Actor, versions: Versions, row: VersionRow, now: Millis) -> list[Event]:
     """Cut the version off; its request can take another key.
 
     Returns:

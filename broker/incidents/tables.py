@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
-from broker.formats.ids import CredentialId, ExposureId, RotationId
+from broker.formats.ids import CredentialId, ExposureId, OrganizationId, RotationId
 
 
 class ExposureRow(TenantOwned, Table):
@@ -18,9 +18,13 @@ class ExposureRow(TenantOwned, Table):
     """
 
     __tablename__ = "exposures"
-    __table_args__ = (UniqueConstraint("credential_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("credential_id", "version"),
+        Index("ix_exposures_organization", "organization_id", "id"),
+    )
 
     id: Mapped[ExposureId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     credential_id: Mapped[CredentialId]
     version: Mapped[int]
     provider: Mapped[str]

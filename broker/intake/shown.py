@@ -5,9 +5,10 @@ A link is over the moment its time is, and the worker closes its request some ti
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import and_, or_
 
 from broker.base.clock import Millis
+from broker.base.paging import Filter, Way
 from broker.intake.lifecycle import IntakeState
 from broker.intake.tables import IntakeRow
 
@@ -19,9 +20,12 @@ def state_of(row: IntakeRow, now: Millis) -> IntakeState:
     return IntakeState(row.state)
 
 
-def showing(state: IntakeState, now: Millis) -> ColumnElement[bool]:
-    """The condition of rows that show this state."""
-    over = and_(IntakeRow.state == IntakeState.OPEN, IntakeRow.expires_at <= now)
+def showing(state: IntakeState, now: Millis) -> Filter:
+    """The filter of rows that show this state."""
+    in_state, is_open = IntakeRow.state == state, IntakeRow.state == IntakeState.OPEN
+    over = IntakeRow.expires_at <= now
     if state is IntakeState.EXPIRED:
-        return or_(IntakeRow.state == state, over)
-    return and_(IntakeRow.state == state, ~over)
+        return Filter(or_(in_state, and_(is_open, over)), (Way((in_state,)), Way((is_open,))), whole=False)
+    if state is IntakeState.OPEN:
+        return Filter(and_(is_open, ~over), (Way((is_open,)),), whole=False)
+    return Filter(in_state, (Way((in_state,)),))

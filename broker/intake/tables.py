@@ -9,7 +9,7 @@ from broker.audit.events import Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
-from broker.formats.ids import CredentialId, IntakeId, RotationId
+from broker.formats.ids import CredentialId, IntakeId, OrganizationId, RotationId
 from broker.formats.intake_seal import SealContext
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
@@ -29,9 +29,12 @@ class IntakeRow(GivesRights, TenantOwned, Table):
 
     __tablename__ = "intakes"
     __table_args__ = (
-        Index("ix_intakes_settled", "settled_at", "id"),
+        Index("ix_intakes_organization", "organization_id", "id"),
+        Index("ix_intakes_provider", "provider", "id"),
+        Index("ix_intakes_label", "label", "id"),
         Index("ix_intakes_state", "state", "id"),
         Index("ix_intakes_expiring", "state", "expires_at"),
+        Index("ix_intakes_settled", "settled_at", "id"),
     )
     AUTHENTICATED = (
         "id",
@@ -52,6 +55,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
     ADDED = frozenset({"link_key", "status_key"})
 
     id: Mapped[IntakeId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     provider: Mapped[str]
     label: Mapped[str]
     contact: Mapped[str]

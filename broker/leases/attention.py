@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, and_, exists
 
 from broker.base.clock import DAY_MS, Millis
+from broker.base.paging import Filter, Way, found
 from broker.base.validity import Validity
-from broker.care import age
 from broker.credentials.lifecycle import Health, State
-from broker.credentials.tables import CredentialRow, VersionRow
-from broker.leases.tables import LeaseRow
-from broker.providers.catalog import Catalog
+from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 
 
 class Selection(StrEnum):
@@ -29,25 +27,34 @@ class Selection(StrEnum):
     AWAITING_REVOCATION = "awaiting_revocation"  # out of use here, perhaps not dead at the upstream
 
 
-def selected(only: Selection, catalog: Catalog, now: Millis, *, ahead_days: int) -> Select[CredentialRow]:
-    """The credentials of a selection at ``now`` (milliseconds)."""
-    due = age.due_at(catalog)
-    active = age.with_active_keys()
+# These come in the order of the times by which their keys have to be replaced.
+BY_DUE_TIME = frozenset({Selection.DUE_SOON, Selection.OVERDUE})
+
+
+def selected(only: Selection, now: Millis, *, ahead_days: int) -> Filter:
+    """The filter of the credentials of a selection at ``now`` (milliseconds)."""
+    row, version, rotation = CredentialRow, VersionRow, RotationRow
+    in_force = row.state == Validity.ACTIVE
     if only is Selection.DUE_SOON:
-        return active.where(due > now, due <= now + ahead_days * DAY_MS)
+        return found(row.due_at > now, row.due_at <= now + ahead_days * DAY_MS)
     if only is Selection.OVERDUE:
-        return active.where(due <= now)
+        return found(row.due_at <= now)
     if only is Selection.NEVER_USED:
-        return active.where(~select(LeaseRow.id).where(LeaseRow.credential_id == CredentialRow.id).exists())
-    if only in {Selection.FAILING, Selection.UNREACHABLE, Selection.GONE}:
-        return active.where(VersionRow.health == Health(only.value))
+        unused = row.used_at.is_(None), in_force
+        return Filter(and_(*unused, _has(version.state == State.ACTIVE)), (Way(unused),), whole=False)
     if only is Selection.PAUSED:
-        return select(CredentialRow).where(CredentialRow.paused_at.is_not(None), CredentialRow.state == Validity.ACTIVE)
+        return found(row.paused_at.is_not(None), in_force)
     if only is Selection.ROTATING:
-        return select(CredentialRow).where(~age.without_open_rotation())
-    awaiting = select(VersionRow.number).where(
-        VersionRow.credential_id == CredentialRow.id,
-        VersionRow.state == State.REVOKED,
-        VersionRow.confirmed_at.is_(None),
-    )
-    return select(CredentialRow).where(awaiting.exists())
+        under_way = rotation.ended_at.is_(None)
+        condition = exists().where(rotation.credential_id == row.id, under_way)
+        return Filter(condition, (Way((under_way,), (rotation.credential_id,)),))
+    if only is Selection.AWAITING_REVOCATION:
+        awaiting = version.state == State.REVOKED, version.confirmed_at.is_(None)
+        return Filter(_has(*awaiting), (Way(awaiting, (version.credential_id,)),))
+    ill = version.state == State.ACTIVE, version.health == Health(only.value), version.health != Health.HEALTHY
+    return Filter(and_(in_force, _has(*ill)), (Way(ill, (version.credential_id,)),), whole=False)
+
+
+def _has(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a credential has such a version."""
+    return exists().where(VersionRow.credential_id == CredentialRow.id, *conditions)

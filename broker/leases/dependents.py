@@ -71,7 +71,7 @@ def credential(row: CredentialRow) -> Cut:
 
 def workload(workload_id: WorkloadId, now: Millis) -> Cut:
     """A job; the keys are those that it has a right to now."""
-    its = and_(GrantRow.workload_id == workload_id, showing(GrantState.ACTIVE, now))
+    its = and_(GrantRow.workload_id == workload_id, showing(GrantState.ACTIVE, now).condition)
     covered = exists().where(
         its,
         GrantRow.organization_id == CredentialRow.organization_id,
@@ -98,7 +98,7 @@ def grant(row: GrantRow) -> Cut:
 async def of(session: AsyncSession, cut: Cut, now: Millis) -> Dependents:
     """What stops at this cut, as far as the session may see it."""
     credentials, versions = (await session.execute(_keys(cut))).one()
-    grants = select(func.count()).select_from(GrantRow).where(cut.grants, showing(GrantState.ACTIVE, now))
+    grants = select(func.count()).select_from(GrantRow).where(cut.grants, showing(GrantState.ACTIVE, now).condition)
     leased = (await session.execute(_leased(cut, now))).all()
     return Dependents(
         credentials,

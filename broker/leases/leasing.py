@@ -22,6 +22,7 @@ from broker.audit.series import unconfirmed
 from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope, table
 from broker.base.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from broker.base.paging import Cut, Sheet
 from broker.base.recent import Recent
 from broker.base.secret import Secret
 from broker.formats import ids, token
@@ -37,7 +38,7 @@ from broker.grants.policy import (
     refuse_key,
 )
 from broker.leases.lease import Lease, lease_of
-from broker.leases.listing import Sought, sought
+from broker.leases.listing import Sought, listed
 from broker.leases.opening import Opening
 from broker.leases.snapshot import AccessSnapshot, SealedKey, SnapshotCache
 from broker.leases.tables import LeaseRow
@@ -355,13 +356,14 @@ class Leasing:
         self.remembered.pop(lease.id)
         return ended
 
-    async def page(self, session: AsyncSession, wanted: Sought, *, now: Millis, limit: int) -> list[Lease]:
-        """The leases that are wanted at ``now``, ``limit`` at most.
+    async def page(self, session: AsyncSession, wanted: Sought, cut: Cut, *, now: Millis) -> Sheet[Lease]:
+        """The leases that are wanted at ``now``, of those that the session may see.
 
-        They are those that the session may see.  There are none for an organization (id or slug) that isn't there.
+        Raises:
+            Invalid: the cursor is not one of this list.
         """
-        rows = await session.scalars(sought(wanted, self._clock, now).limit(limit))
-        return [self.counted(lease_of(row)) for row in rows]
+        found = await listed(session, wanted, self._clock, now, cut)
+        return Sheet([self.counted(lease_of(row)) for row in found.rows], found.next)
 
     async def _stored(self, lease_id: LeaseId) -> Lease | None:
         async with self._db.read(EVERY_TENANT) as session:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import and_, or_
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis, Timepiece
-from broker.formats.ids import OrganizationId, Reference, WorkloadId
+from broker.base.paging import Cut, Filter, Sheet, Way, by, found, sheet
+from broker.formats.ids import OrganizationId, WorkloadId
 from broker.leases.access_holders import stands
 from broker.leases.lease import Lease
 from broker.leases.tables import LeaseRow
-from broker.organizations.commands import referred
-from broker.organizations.tables import OrganizationRow
 
 REVOKED = "lease.revoked"  # the reason of an end that an operator, or an exposure, brought about
 
@@ -37,50 +36,47 @@ def state_of(lease: Lease, now: Millis) -> LeaseState:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Which leases are wanted; what is None matches any.
-
-    ``after`` is the id of the one after which to begin, empty for the first.  Ids follow each other in time, but for
-    those of leases that were asked for with an idempotency key; ``newest`` goes by the time itself, backwards.
-    """
+    """Which leases are wanted; what is None matches any."""
 
     workload_id: WorkloadId | None = None
-    organization: Reference | OrganizationId | None = None
+    organization: OrganizationId | None = None
     provider: str | None = None
     state: LeaseState | None = None
-    after: str = ""
-    newest: bool = False
 
 
-def sought(wanted: Sought, clock: Timepiece, now: Millis) -> Select[LeaseRow]:
-    """The rows of the leases that are wanted, in their order; states are those of ``now``."""
-    query = select(LeaseRow)
-    if wanted.state is not None:
-        query = query.where(_showing(wanted.state, clock, now))
-    if wanted.workload_id is not None:
-        query = query.where(LeaseRow.workload_id == wanted.workload_id)
-    if wanted.organization is not None:
-        named = select(OrganizationRow.id).where(referred(wanted.organization))
-        query = query.where(LeaseRow.organization_id.in_(named))
-    if wanted.provider is not None:
-        query = query.where(LeaseRow.provider == wanted.provider)
-    if not wanted.newest:
-        return query.where(LeaseRow.id > wanted.after).order_by(LeaseRow.id)
-    if wanted.after:
-        before = aliased(LeaseRow)
-        at = select(before.issued_at).where(before.id == wanted.after).scalar_subquery()
-        query = query.where(or_(LeaseRow.issued_at < at, and_(LeaseRow.issued_at == at, LeaseRow.id < wanted.after)))
-    return query.order_by(LeaseRow.issued_at.desc(), LeaseRow.id.desc())
+async def listed(session: AsyncSession, wanted: Sought, clock: Timepiece, now: Millis, cut: Cut) -> Sheet[LeaseRow]:
+    """The rows of the leases that are wanted, by the time of their issue; states are those of ``now``.
+
+    Raises:
+        Invalid: the cursor is not one of this list.
+    """
+    row = LeaseRow
+    filters = (
+        by(row.organization_id, wanted.organization),
+        by(row.workload_id, wanted.workload_id),
+        None if wanted.state is None else _showing(wanted.state, clock, now),
+        by(row.provider, wanted.provider),
+    )
+    every = Way((row.ended_at.is_(None),)), Way((row.ended_at.is_not(None),))
+    return await sheet(session, row, filters, cut, row.issued_at, row.id, every=every)
 
 
-def _showing(state: LeaseState, clock: Timepiece, now: Millis) -> ColumnElement[bool]:
+def _showing(state: LeaseState, clock: Timepiece, now: Millis) -> Filter:
     # As Leasing.counted has them.
     row, (since, until) = LeaseRow, clock.counted
-    open_, revoked = row.ended_at.is_(None), row.end_reason == REVOKED
+    open_, over, revoked = row.ended_at.is_(None), row.ended_at.is_not(None), row.end_reason == REVOKED
     counts = and_(row.issued_at >= since, row.issued_at <= until)
-    conditions = {
-        LeaseState.ACTIVE: and_(stands(now), counts),
-        LeaseState.EXPIRED: and_(open_, counts, ~stands(now)),
-        LeaseState.ENDED: or_(and_(~open_, ~revoked), and_(open_, ~counts)),
-        LeaseState.REVOKED: and_(~open_, revoked),
+    # Those that stand are few beside those that have expired, so they are found by the time that they have left, and
+    # sorted: no index has the sum.
+    standing = Way((open_, row.expires_at > now), (row.issued_at + 0, row.id))
+    # Before and after the time that counts.
+    uncounted = Way((open_, row.issued_at < since)), Way((open_, row.issued_at > until))
+    filters = {
+        LeaseState.ACTIVE: Filter(and_(stands(now), counts), (standing,), whole=False),
+        LeaseState.EXPIRED: Filter(and_(open_, counts, ~stands(now)), (Way((open_, counts)),), whole=False),
+        LeaseState.ENDED: Filter(
+            or_(and_(over, ~revoked), and_(open_, ~counts)), (Way((over,)), *uncounted), whole=False
+        ),
+        LeaseState.REVOKED: found(over, revoked),
     }
-    return conditions[state]
+    return filters[state]

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantOwned
+from broker.base.db import Table, TenantOwned, partial
 from broker.formats.ids import CredentialId, GrantId, LeaseId, OrganizationId, UseId, WorkloadId
 from broker.keystore.genuine import GivesRights
 
@@ -19,10 +19,18 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     """
 
     __tablename__ = "leases"
+    # In the order of lists: by the time of their issue.
     __table_args__ = (
-        Index("ix_leases_until", "until", "id"),
+        Index("ix_leases_organization", "organization_id", "issued_at", "id"),
+        Index("ix_leases_workload", "workload_id", "issued_at", "id"),
+        Index("ix_leases_provider", "provider", "issued_at", "id"),
+        partial("ix_leases_open", "ended_at IS NULL", "issued_at", "id"),
+        partial("ix_leases_standing", "ended_at IS NULL", "expires_at"),
+        partial("ix_leases_ended", "ended_at IS NOT NULL", "issued_at", "id"),
+        partial("ix_leases_revoked", "ended_at IS NOT NULL AND end_reason = 'lease.revoked'", "issued_at", "id"),
         # Those that stand are found by their end, however many there were.
         Index("ix_leases_credential", "credential_id", "expires_at"),
+        Index("ix_leases_until", "until", "id"),
     )
     AUTHENTICATED = (
         "id",
@@ -40,7 +48,8 @@ class LeaseRow(GivesRights, TenantOwned, Table):
     )
 
     id: Mapped[LeaseId] = mapped_column(primary_key=True)
-    workload_id: Mapped[WorkloadId] = mapped_column(index=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
+    workload_id: Mapped[WorkloadId]
     grant_id: Mapped[GrantId]
     credential_id: Mapped[CredentialId]
     version: Mapped[int]

@@ -9,7 +9,7 @@ from broker.audit.events import Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned
 from broker.formats.envelope import Binding
-from broker.formats.ids import CredentialId, DeliveryId, NoticeId, WebhookId
+from broker.formats.ids import CredentialId, DeliveryId, NoticeId, OrganizationId, WebhookId
 from broker.keystore.columns import sealed_column
 
 
@@ -21,9 +21,15 @@ class NoticeRow(TenantOwned, Table):
     """
 
     __tablename__ = "notices"
-    __table_args__ = (UniqueConstraint("organization_id", "dedup"), Index("ix_notices_outbox", "fanned_out_at"))
+    __table_args__ = (
+        UniqueConstraint("organization_id", "dedup"),
+        Index("ix_notices_outbox", "fanned_out_at"),
+        Index("ix_notices_organization", "organization_id", "id"),
+        Index("ix_notices_kind", "kind", "id"),
+    )
 
     id: Mapped[NoticeId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     kind: Mapped[str]
     credential_id: Mapped[CredentialId]
     version: Mapped[int]
@@ -43,8 +49,13 @@ class WebhookRow(TenantOwned, Table):
     """
 
     __tablename__ = "webhooks"
+    __table_args__ = (
+        Index("ix_webhooks_organization", "organization_id", "id"),
+        Index("ix_webhooks_state", "state", "id"),
+    )
 
     id: Mapped[WebhookId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     format: Mapped[str]
     shown: Mapped[str]
     url_sealed: Mapped[bytes] = sealed_column(lambda row: row.url_binding)
@@ -87,9 +98,12 @@ class DeliveryRow(TenantOwned, Table):
     __table_args__ = (
         UniqueConstraint("notice_id", "channel", "destination"),
         Index("ix_deliveries_due", "state", "next_try_at"),
+        Index("ix_deliveries_organization", "organization_id", "id"),
+        Index("ix_deliveries_state", "state", "id"),
     )
 
     id: Mapped[DeliveryId] = mapped_column(primary_key=True)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # lists have indexes of their own
     notice_id: Mapped[NoticeId]
     channel: Mapped[str]
     destination: Mapped[str]

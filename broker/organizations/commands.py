@@ -73,6 +73,20 @@ async def find(session: AsyncSession, reference: Reference | OrganizationId) -> 
     return row
 
 
+async def id_of(session: AsyncSession, reference: Reference) -> OrganizationId | None:
+    """The id of the organization of that id or slug; None if there is none inside the session's scope."""
+    return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
+
+
+async def sought(session: AsyncSession, reference: Reference | None) -> OrganizationId | None:
+    """The id of the organization that a list is narrowed by; None if by none.
+
+    Raises:
+        As :func:`find`.
+    """
+    return None if reference is None else (await find(session, reference)).id
+
+
 async def _get(session: AsyncSession, reference: Reference | OrganizationId) -> OrganizationRow:
     row = await session.scalar(select(OrganizationRow).where(referred(reference)))
     if row is None:

@@ -19,7 +19,7 @@ from broker.credentials.lifecycle import Move, State
 from broker.credentials.moves import UnlawfulMove, apply_move, purge, revoke_or_purge
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep
 from broker.credentials.tables import RotationRow, VersionRow
-from broker.credentials.versions import get_credential, versions_of
+from broker.credentials.versions import Versions, get_credential, versions_of
 from broker.formats.ids import CredentialId, RotationId
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
@@ -195,7 +195,7 @@ async def revoke_version(
 async def revoke(
     session: AsyncSession,
     actor: Actor,
-    versions: dict[int, VersionRow],
+    versions: Versions,
     number: int,
     *,
     reason: str = "",

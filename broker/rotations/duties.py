@@ -14,7 +14,6 @@ from broker.rotations.retirement import retirable, retire
 from broker.rotations.revocation_check import RevocationCheck
 from broker.rotations.schedule import ask_for_due, notify_overdue
 
-# Looking for keys whose time has come reads every key in use.
 _AGES_MS = 600_000
 
 

@@ -1,27 +1,53 @@
-"""Keys whose time has come: new ones are asked for ahead, and people notified of late ones."""
+"""Keys whose time has come: new ones are asked for ahead, and people notified of late ones.
+
+Both go through the keys that are due page by page, by when they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Literal
+
 import structlog
-from sqlalchemy import String, and_, case, cast, select
+from sqlalchemy import ColumnElement, String, and_, case, cast, exists, select
 
 from broker.audit.events import BROKER
 from broker.base.clock import DAY_MS, Millis
-from broker.base.db import EVERY_TENANT, Scope
-from broker.care import age
+from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.paging import Cut, Filter, found, sheet
+from broker.base.validity import Validity
+from broker.credentials.age import too_old_at
 from broker.credentials.due import declared
+from broker.credentials.lifecycle import State
 from broker.credentials.moves import UnlawfulMove
 from broker.credentials.notices import notify_of
 from broker.credentials.rotation import Plan, RotationOpen
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.intake import links
 from broker.notifications.tables import NoticeRow
+from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 from broker.rotations.requests import Asking, Rotating
 
 _log = structlog.get_logger()
 
 _WEEK_MS = 7 * DAY_MS
+_PAGE = 100
+
+
+async def _due(db: Database, until: int, *also: ColumnElement[bool]) -> AsyncIterator[CredentialRow]:
+    """The credentials of organizations in force whose keys are due ``until`` then, the longest due ones first."""
+    row, cursor = CredentialRow, ""
+    in_force = exists().where(OrganizationRow.id == row.organization_id, OrganizationRow.state == Validity.ACTIVE)
+    filters = found(row.due_at <= until), Filter(and_(in_force, *also))
+    while True:
+        async with db.read(EVERY_TENANT) as session:
+            page = await sheet(session, row, filters, Cut(_PAGE, cursor), row.due_at, row.id)
+        for credential in page.rows:
+            yield credential
+        if page.next is None:
+            return
+        cursor = page.next
 
 
 async def ask_for_due(parts: Parts, rotating: Rotating, *, ahead_days: int, limit: int = 50) -> int:
@@ -31,19 +57,13 @@ async def ask_for_due(parts: Parts, rotating: Rotating, *, ahead_days: int, limi
 
     A key whose rotation ended is not asked for again within a week.
     """
-    now = parts.clock()
-    lately = (
-        select(RotationRow.id)
-        .where(RotationRow.credential_id == CredentialRow.id, RotationRow.ended_at > now - _WEEK_MS)
-        .exists()
+    now, row = parts.clock(), RotationRow
+    open_or_lately = exists().where(
+        row.credential_id == CredentialRow.id, row.ended_at.is_(None) | (row.ended_at > now - _WEEK_MS)
     )
-    due = age.due_at(parts.catalog) <= now + ahead_days * DAY_MS
     known = declared(CredentialRow.provider, parts.catalog)
-    async with parts.db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(due, known, age.without_open_rotation(), ~lately)
-        found = list(await session.scalars(query.limit(limit)))
     asked = 0
-    for credential in found:
+    async for credential in _due(parts.db, now + ahead_days * DAY_MS, known, ~open_or_lately):
         try:
             await _ask_for(parts, rotating, credential, now)
         except (RotationOpen, UnlawfulMove):  # somebody was faster
@@ -52,6 +72,8 @@ async def ask_for_due(parts: Parts, rotating: Rotating, *, ahead_days: int, limi
             _log.exception("rotation.not_asked_for", credential=credential.id)
             continue
         asked += 1
+        if asked == limit:
+            break
     return asked
 
 
@@ -70,26 +92,42 @@ async def notify_overdue(parts: Parts, limit: int = 500) -> None:
 
     They are notified once when the key has, and again when it reaches its maximum age.
     """
-    now = parts.clock()
-    due, too_old = age.due_at(parts.catalog) <= now, age.too_old_at() <= now
-    refused = and_(too_old, CredentialRow.on_max_age == "refuse")
-    kind = case((refused, "key_too_old"), else_="key_overdue")
-    name = kind + "/" + CredentialRow.id + "/" + cast(VersionRow.number, String) + case((too_old, "/max"), else_="")
-    notified = select(NoticeRow.id).where(
-        NoticeRow.organization_id == CredentialRow.organization_id, NoticeRow.dedup == name
-    )
-    async with parts.db.read(EVERY_TENANT) as session:
-        query = age.with_active_keys().where(due, ~notified.exists())
-        rows = await session.execute(query.with_only_columns(CredentialRow, VersionRow, refused, name).limit(limit))
-        found = [(row[0], row[1], row[2], row[3]) for row in rows]
-    for credential, version, is_refused, dedup in found:
+    now, notified = parts.clock(), 0
+    async for credential in _due(parts.db, now, _unnotified(now)):
         async with parts.db.write(Scope.of(credential.organization_id)) as session:
+            active = select(VersionRow).where(
+                VersionRow.credential_id == credential.id, VersionRow.state == State.ACTIVE
+            )
+            version = await session.scalar(active)
+            if version is None:  # it was cut off meanwhile
+                continue
+            until = too_old_at(credential, version)
+            too_old = until is not None and until <= now
+            kind = _REFUSED if too_old and credential.on_max_age == "refuse" else _LATE
             await notify_of(
                 session,
-                "key_too_old" if is_refused else "key_overdue",
+                kind,
                 credential,
                 version=version.number,
                 now=now,
-                dedup=dedup,
+                dedup=f"{kind}/{credential.id}/{version.number}{_AT_MAXIMUM if too_old else ''}",
                 facts={"last4": version.last4, "days": (now - version.staged_at) // DAY_MS},
             )
+        notified += 1
+        if notified == limit:
+            break
+
+
+_LATE: Literal["key_overdue"] = "key_overdue"
+_REFUSED: Literal["key_too_old"] = "key_too_old"
+_AT_MAXIMUM = "/max"
+
+
+def _unnotified(now: Millis) -> ColumnElement[bool]:
+    """Whether nobody was notified yet of what the key in use is by now; the notices' names as above."""
+    row = CredentialRow
+    too_old = VersionRow.staged_at + row.max_age_days * DAY_MS <= now
+    kind = case((and_(too_old, row.on_max_age == "refuse"), _REFUSED), else_=_LATE)
+    name = kind + "/" + row.id + "/" + cast(VersionRow.number, String) + case((too_old, _AT_MAXIMUM), else_="")
+    notified = exists().where(NoticeRow.organization_id == row.organization_id, NoticeRow.dedup == name)
+    return exists().where(VersionRow.credential_id == row.id, VersionRow.state == State.ACTIVE, ~notified)

@@ -19,7 +19,7 @@ from broker.keystore.local import MasterKeys, MasterKeysUnusable
 from broker.rewrap import _Column, held_by, note, rewrap_all, used
 from broker.tables import METADATA
 from broker.web.tables import IdempotencyRow
-from tests.support.plans import plan_of
+from tests.support.sent import plan_of
 from tests.support.world import World, running_world
 
 # Bytes that hide nothing, or that can't be turned back.

@@ -18,7 +18,7 @@ from broker.keystore.held import counted, held_in, kek_in, last_of_stretch
 from broker.keystore.keyring import kek_of
 from broker.keystore.keystore import CannotOpen
 from broker.web.tables import IdempotencyRow
-from tests.support.plans import plan_of
+from tests.support.sent import plan_of
 
 PLACES = [column for column in sealed_columns() if not column.own]
 # The beginning of a key's parts; None is a number.

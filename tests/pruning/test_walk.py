@@ -23,7 +23,7 @@ from broker.pruning import leases, notices, requests
 from broker.pruning.keeping import page_of
 from broker.web.tables import IdempotencyRow
 from tests.pruning.conftest import KEEPING, NOW, Kept, ago
-from tests.support.plans import plan_of
+from tests.support.sent import plan_of
 
 
 @pytest.fixture

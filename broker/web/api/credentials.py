@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS, Millis
+from broker.base.paging import by
 from broker.base.secret import Secret
 from broker.base.validity import Validity
 from broker.care import policies
@@ -23,7 +24,7 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import CredentialAddress
 from broker.formats.ids import CredentialId
 from broker.intake.status_codes import replace_status_codes
-from broker.leases.attention import Selection, selected
+from broker.leases.attention import BY_DUE_TIME, Selection, selected
 from broker.organizations import commands as organizations
 from broker.rotations import commands
 from broker.web.api.fields import (
@@ -42,7 +43,7 @@ from broker.web.api.fields import (
     page,
     when,
 )
-from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.listing import LabelSought, Order, OrganizationSought, ProviderSought, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
@@ -218,25 +219,29 @@ async def listed(
     label: LabelSought = None,
     state: Annotated[Validity | None, Query()] = None,
     only: Annotated[Selection | None, Query(description="Only those that need something: see the names.")] = None,
+    order: Order = "oldest",
 ) -> Page[CredentialView]:
     """Credentials, of one organization where named.
 
     A key that is known by its organization, provider and label is found by these three and ``state=active``: there is
     at most one.  A revoked one leaves its label to the next, so without ``state`` its predecessors are there too,
-    oldest first.
+    oldest first.  ``due_soon`` and ``overdue`` come by the times at which their keys have to be replaced.
+
+    With several filters, a page may have fewer than ``limit`` although there is a next one.
     """
-    wired = call.services
-    query = select(CredentialRow)
-    if only is not None:
-        query = selected(only, wired.parts.catalog, call.now, ahead_days=wired.options.rotation_ahead_days)
-    row = CredentialRow
-    query = narrowed(query, (row.provider, provider), (row.label, label), (row.state, state))
-    async with wired.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(CredentialRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, CredentialRow.id, limit, cursor)
-        views = await _with_versions(session, rows, call.now)
-    return page(views, limit, lambda view: view, lambda view: view.id)
+    row, ahead_days = CredentialRow, call.services.options.rotation_ahead_days
+    key = (row.due_at, row.id) if only in BY_DUE_TIME else (row.id,)
+    async with call.services.parts.db.read(call.scope) as session:
+        filters = (
+            by(row.organization_id, await organizations.sought(session, organization)),
+            None if only is None else selected(only, call.now, ahead_days=ahead_days),
+            by(row.label, label),
+            by(row.provider, provider),
+            by(row.state, state),
+        )
+        found = await rows_of(session, row, filters, limit, cursor, order, *key)
+        views = {view.id: view for view in await _with_versions(session, found.rows, call.now)}
+    return shown(found, lambda row: views[row.id])
 
 
 @router.get("/{credential_id}", summary="Show a credential")

@@ -9,18 +9,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import Event
+from broker.base.paging import Filter, by
 from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.exposure import Found, expose, find
 from broker.incidents.shown import IncidentState, over, states_of
 from broker.incidents.tables import ExposureRow
 from broker.incidents.timeline import timeline
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, page, when
-from broker.web.api.listing import Order, OrganizationSought, rows_of
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Moment, Note, Page, View, milliseconds, when
+from broker.web.api.listing import Order, OrganizationSought, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
@@ -118,15 +118,13 @@ async def listed(
     order: Order = "oldest",
 ) -> Page[ExposureView]:
     """Reports of exposed keys, of the organizations that you see, of one organization where named."""
-    query = select(ExposureRow)
-    if state is not None:
-        query = query.where(over() if state is IncidentState.CLOSED else ~over())
+    row = ExposureRow
+    closed = None if state is None else Filter(over() if state is IncidentState.CLOSED else ~over())
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(ExposureRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, ExposureRow.id, limit, cursor, order)
-        slugs, states = await slugs_of(session, rows), await states_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs, states), lambda row: row.id)
+        filters = by(row.organization_id, await organizations.sought(session, organization)), closed
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        slugs, states = await slugs_of(session, found.rows), await states_of(session, found.rows)
+    return shown(found, lambda row: show(row, slugs, states))
 
 
 @router.get("/exposures/{exposure_id}", summary="Show an exposure")

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field, ValidationError
-from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
 from broker.base.errors import Invalid
+from broker.base.paging import by
 from broker.formats.ids import GrantId
 from broker.grants import commands, jobs
 from broker.grants.policy import Mode, Rate
-from broker.grants.shown import GrantState, showing, state_of
+from broker.grants.shown import GrantState, covering, given, showing, state_of
 from broker.grants.tables import GrantRow
 from broker.organizations import commands as organizations
 from broker.providers import faults
@@ -34,10 +34,9 @@ from broker.web.api.fields import (
     Reference,
     View,
     milliseconds,
-    page,
     when,
 )
-from broker.web.api.listing import OrganizationSought, ProviderSought, WorkloadSought, narrowed, rows_of
+from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought, rows_of, shown
 from broker.web.api.names import JobName, Names, Slug, job_names, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
@@ -232,25 +231,29 @@ async def listed(
     ] = None,
     state: Annotated[GrantState | None, Query()] = None,
     waiting: Annotated[bool, Query(description="Only those that wait for a second person.")] = False,
+    order: Order = "oldest",
 ) -> Page[GrantView]:
     """Grants, of one organization or job where named.
 
     With ``state``, a page may have fewer than ``limit`` although there is a next one.
     """
     now = call.now
-    shown = {wanted for wanted in (state, GrantState.WAITING if waiting else None) if wanted is not None}
-    query = narrowed(select(GrantRow), (GrantRow.provider, provider)).where(*(showing(wanted, now) for wanted in shown))
-    if label is not None:
-        query = query.where(or_(GrantRow.label == label, GrantRow.label.is_(None)))
+    states = {wanted for wanted in (state, GrantState.WAITING if waiting else None) if wanted is not None}
+    row = GrantRow
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(GrantRow.organization_id == (await organizations.find(session, organization)).id)
-        if workload is not None:
-            query = query.where(GrantRow.workload_id == (await jobs.known(session, call.account, workload)).id)
-        views = await _views(session, await rows_of(session, query, GrantRow.id, limit, cursor), now)
-    found = page(views, limit, lambda view: view, lambda view: view.id)
+        whose = await organizations.sought(session, organization)
+        job = None if workload is None else (await jobs.known(session, call.account, workload)).id
+        filters = (
+            *given(job, whose),
+            *(showing(wanted, now) for wanted in sorted(states)),
+            None if label is None else covering(label),
+            by(row.provider, provider),
+        )
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        views = {view.id: view for view in await _views(session, found.rows, now)}
+    listed = shown(found, lambda row: views[row.id])
     # The database can't tell which of them were altered.
-    return Page(items=[one for one in found.items if not shown or one.state in shown], next=found.next)
+    return Page(items=[one for one in listed.items if not states or one.state in states], next=listed.next)
 
 
 @router.get("/{grant_id}", summary="Show a grant")

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
+from broker.base.paging import by
 from broker.credentials.versions import CredentialAddress
 from broker.formats.ids import IntakeId
 from broker.intake import links
@@ -30,10 +30,9 @@ from broker.web.api.fields import (
     Page,
     Reference,
     View,
-    page,
     when,
 )
-from broker.web.api.listing import LabelSought, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.listing import LabelSought, Order, OrganizationSought, ProviderSought, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorRole, Call
 
@@ -145,18 +144,21 @@ async def listed(
     provider: ProviderSought = None,
     label: LabelSought = None,
     state: Annotated[IntakeState | None, Query()] = None,
+    order: Order = "oldest",
 ) -> Page[IntakeView]:
     """Requests to customers for keys, of one organization where named."""
     now = call.now
-    query = narrowed(select(IntakeRow), (IntakeRow.provider, provider), (IntakeRow.label, label))
-    if state is not None:
-        query = query.where(showing(state, now))
+    row = IntakeRow
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(IntakeRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, IntakeRow.id, limit, cursor)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs, now), lambda row: row.id)
+        filters = (
+            by(row.organization_id, await organizations.sought(session, organization)),
+            None if state is None else showing(state, now),
+            by(row.label, label),
+            by(row.provider, provider),
+        )
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        slugs = await slugs_of(session, found.rows)
+    return shown(found, lambda row: show(row, slugs, now))
 
 
 @router.get("/{intake_id}", summary="Show a request for a key")

@@ -6,17 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from pydantic import Field
-from sqlalchemy import select
 
 from broker.audit.events import Event
+from broker.base.paging import by
 from broker.credentials.masking import Masking
 from broker.credentials.tables import VersionRow
 from broker.leaks.matching import Seen, note, recognised
 from broker.leaks.tables import FindingRow
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, page, when
+from broker.web.api.fields import Body, Cursor, Limit, Line, Page, View, when
 from broker.web.api.forms import Form
-from broker.web.api.listing import Order, OrganizationSought, rows_of
+from broker.web.api.listing import Order, OrganizationSought, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByWorkloadOrAnyRole, Call, WorkloadCall
 from broker.web.services import Wired
@@ -127,13 +127,12 @@ async def findings(
     order: Order = "oldest",
 ) -> Page[FindingView]:
     """Keys of the organizations that you see, where they should not be."""
-    query = select(FindingRow)
+    row = FindingRow
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(FindingRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, FindingRow.id, limit, cursor, order)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
+        filters = [by(row.organization_id, await organizations.sought(session, organization))]
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        slugs = await slugs_of(session, found.rows)
+    return shown(found, lambda row: show(row, slugs))
 
 
 @router.post("/reports/github", summary="Take a leak report from GitHub")

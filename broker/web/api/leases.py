@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Scope
+from broker.base.paging import Cut, Sheet
 from broker.formats.ids import LeaseId, OrganizationId, WorkloadId
 from broker.grants import jobs
 from broker.grants.commands import LONGEST_TTL_S
@@ -34,12 +35,11 @@ from broker.web.api.fields import (
     Reference,
     View,
     after,
-    page,
     parsed,
     when,
     whole,
 )
-from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought
+from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought, shown
 from broker.web.api.names import JobName, Slug, job_names, slugs_of
 from broker.web.callers import (
     WORKLOAD,
@@ -205,17 +205,18 @@ async def listed(
     state: Annotated[LeaseState | None, Query()] = None,
     order: Order = "oldest",
 ) -> Page[NamedLease]:
-    """A job's own leases, or for an operator those of the organizations they see.
+    """A job's own leases, or for an operator those of the organizations they see, by the time of their issue.
 
-    The oldest come in the order of their ids.  Those that were asked for with an idempotency key stand anywhere in it;
-    for the newest it is the time that counts.
+    With several filters, or ``state``, a page may have fewer than ``limit`` although there is a next one.
     """
-    now = wired.parts.clock()
+    now, cut = wired.parts.clock(), Cut(limit, after(cursor), order == "newest")
     async with wired.parts.db.read(_scope(caller)) as session:
         whose, by = await _named(session, caller, organization, workload)
-        wanted = Sought(by, whose, provider, state, after(cursor), order == "newest")
-        views = await _with_names(session, await wired.leasing.page(session, wanted, now=now, limit=limit + 1), now)
-    return page(views, limit, lambda view: view, lambda view: view.id)
+        if organization is not None and whose is None:
+            return Page(items=[], next=None)
+        found = await wired.leasing.page(session, Sought(by, whose, provider, state), cut, now=now)
+        views = await _with_names(session, found.rows, now)
+    return shown(Sheet(views, found.next), lambda view: view)
 
 
 async def _with_names(session: AsyncSession, leases: Sequence[Lease], now: Millis) -> list[NamedLease]:
@@ -243,10 +244,10 @@ def _scope(caller: WorkloadCall | Call) -> Scope:
 
 async def _named(
     session: AsyncSession, caller: WorkloadCall | Call, organization: Reference | None, workload: Reference | None
-) -> tuple[Reference | OrganizationId | None, WorkloadId | None]:
-    """Whose leases are asked for, and by which job.
+) -> tuple[OrganizationId | None, WorkloadId | None]:
+    """Whose leases are asked for, and by which job; None for any, or for an organization that isn't there.
 
-    An operator is told of a misspelt name.  A job just has no lease of an organization that isn't there.
+    An operator is told of a misspelt name.  A job just has no lease of such an organization.
 
     Raises:
         UnknownOrganization, NoSuchWorkload: there is none for the caller; for a job, it isn't itself.
@@ -254,8 +255,9 @@ async def _named(
     if isinstance(caller, WorkloadCall):
         if workload not in {None, caller.workload.id, caller.workload.name}:
             raise NoSuchWorkload
-        return organization, caller.workload.id
-    whose = None if organization is None else (await organizations.find(session, organization)).id
+        whose = None if organization is None else await organizations.id_of(session, organization)
+        return whose, caller.workload.id
+    whose = await organizations.sought(session, organization)
     return whose, None if workload is None else (await jobs.known(session, caller.account, workload)).id
 
 

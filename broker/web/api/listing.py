@@ -1,18 +1,23 @@
-"""Lists: one page by id, as every list of the API pages, and what narrows them."""
+"""Lists: one page, as every list of the API pages, and what narrows them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+import base64
+from collections.abc import Callable, Iterable
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Query
-from sqlalchemy import ColumnElement, Select, or_
+from sqlalchemy import or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from broker.web.api.fields import Label, Line, Reference, after
+from broker.base.db import Table
+from broker.base.paging import Column, Cut, Filter, Sheet, sheet
+from broker.web.api.fields import Label, Line, Page, Reference, after
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=Table)
+Held = TypeVar("Held")
+Shown = TypeVar("Shown")
 
 OrganizationSought = Annotated[Reference | None, Query(description="Only of this organization: its id or slug.")]
 WorkloadSought = Annotated[Reference | None, Query(description="Only of this job: its id or name.")]
@@ -26,33 +31,31 @@ Order = Annotated[Literal["oldest", "newest"], Query(description="Which come fir
 
 async def rows_of(
     session: AsyncSession,
-    query: Select[Row],
-    key: InstrumentedAttribute[str],
+    row: type[Row],
+    filters: Iterable[Filter | None],
     limit: int,
     cursor: str,
-    order: Literal["oldest", "newest"] = "oldest",
-) -> Sequence[Row]:
-    """The rows of ``query`` after ``cursor``, in the order of ``key``.
+    order: Literal["oldest", "newest"],
+    *key: Column,
+) -> Sheet[Row]:
+    """The rows that the filters let through after ``cursor``, in the order of ``key``, which ends with their id.
 
-    That is the order of their making.  There is one more than ``limit`` if there is a next page.
+    The first filter that an index has leads.
 
     Raises:
         Invalid: the cursor is not one of ours.
     """
-    newest, position = order == "newest", after(cursor)
-    if position:
-        query = query.where(key < position if newest else key > position)
-    return (await session.scalars(query.order_by(key.desc() if newest else key).limit(limit + 1))).all()
+    return await sheet(session, row, filters, Cut(limit, after(cursor), order == "newest"), *key)
 
 
-def narrowed(query: Select[Row], *wanted: tuple[InstrumentedAttribute[Any], object]) -> Select[Row]:
-    """Only the rows whose columns have the values that are wanted.
-
-    None stands for any.
-    """
-    return query.where(*(column == value for column, value in wanted if value is not None))
+def shown(found: Sheet[Held], show: Callable[[Held], Shown]) -> Page[Shown]:
+    """The answer's page of these rows."""
+    following = None if found.next is None else base64.urlsafe_b64encode(found.next.encode()).decode()
+    return Page(items=[show(row) for row in found.rows], next=following)
 
 
-def named(text: str, *columns: InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    """The condition that ``text`` stands in one of these columns, in small letters or capital."""
-    return or_(*(column.icontains(text, autoescape=True) for column in columns))
+def named(text: str | None, *columns: InstrumentedAttribute[str]) -> Filter | None:
+    """The filter of rows with ``text`` in one of these columns, in small letters or capital.  No index has that."""
+    if text is None:
+        return None
+    return Filter(or_(*(column.icontains(text, autoescape=True) for column in columns)))

@@ -7,17 +7,17 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.paging import by
 from broker.formats.ids import DeliveryId
 from broker.notifications import outbox
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, page, when
-from broker.web.api.listing import Order, OrganizationSought, narrowed, rows_of
+from broker.web.api.fields import Cursor, IdPath, Limit, Page, View, when
+from broker.web.api.listing import Order, OrganizationSought, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
@@ -102,11 +102,11 @@ async def deliveries(
     order: Order = "oldest",
 ) -> Page[DeliveryView]:
     """Who was told of which notice, by which way, or could not be."""
-    query = narrowed(select(DeliveryRow), (DeliveryRow.state, state))
+    row = DeliveryRow
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, query, DeliveryRow.id, limit, cursor, order)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show_delivery(row, slugs), lambda row: row.id)
+        found = await rows_of(session, row, [by(row.state, state)], limit, cursor, order, row.id)
+        slugs = await slugs_of(session, found.rows)
+    return shown(found, lambda row: show_delivery(row, slugs))
 
 
 @router.post("/deliveries/{delivery_id}/resend", summary="Send a dead delivery again", response_model=DeliveryView)
@@ -130,10 +130,10 @@ async def listed(
     order: Order = "oldest",
 ) -> Page[NoticeView]:
     """Notices about the organizations that you see."""
-    query = narrowed(select(NoticeRow), (NoticeRow.kind, kind))
+    row = NoticeRow
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(NoticeRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, NoticeRow.id, limit, cursor, order)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
+        whose = await organizations.sought(session, organization)
+        filters = by(row.organization_id, whose), by(row.kind, kind)
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        slugs = await slugs_of(session, found.rows)
+    return shown(found, lambda row: show(row, slugs))

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
+from broker.base.paging import by
 from broker.base.validity import Validity
+from broker.care import policies
 from broker.credentials import revocation
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
@@ -25,10 +26,9 @@ from broker.web.api.fields import (
     Reason,
     ReferencePath,
     View,
-    page,
     when,
 )
-from broker.web.api.listing import NameSought, named, narrowed, rows_of
+from broker.web.api.listing import NameSought, Order, named, rows_of, shown
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"])
@@ -84,14 +84,16 @@ async def listed(
     cursor: Cursor = "",
     state: Annotated[Validity | None, Query()] = None,
     name: NameSought = None,
+    order: Order = "oldest",
 ) -> Page[OrganizationView]:
-    """The organizations that you may see; ``name`` is looked for in slugs too."""
-    query = narrowed(select(OrganizationRow), (OrganizationRow.state, state))
-    if name is not None:
-        query = query.where(named(name, OrganizationRow.slug, OrganizationRow.name))
+    """The organizations that you may see; ``name`` is looked for in slugs too.
+
+    With ``name``, a page may have fewer than ``limit`` although there is a next one.
+    """
+    row = OrganizationRow
+    filters = by(row.state, state), named(name, row.slug, row.name)
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, query, OrganizationRow.id, limit, cursor)
-    return page(rows, limit, show, lambda row: row.id)
+        return shown(await rows_of(session, row, filters, limit, cursor, order, row.id), show)
 
 
 @router.get("/{organization}", summary="Show an organization")
@@ -113,7 +115,7 @@ async def policy(organization: ReferencePath, body: Policy, call: ByOperatorRole
 
     async def work(session: AsyncSession) -> OrganizationView:
         return show(
-            await organizations.set_policy(
+            await policies.of_organization(
                 session, call.actor, organization, rotation_days=body.rotation_days, now=call.now
             )
         )

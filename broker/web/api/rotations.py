@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.paging import by, found
 from broker.credentials import rotation, versions
 from broker.credentials.rotation import DEADLINE_HOURS, GRACE_MINUTES, Plan
 from broker.credentials.rotation_lifecycle import RotationState
@@ -31,10 +31,9 @@ from broker.web.api.fields import (
     Page,
     Reason,
     View,
-    page,
     when,
 )
-from broker.web.api.listing import Order, OrganizationSought, ProviderSought, narrowed, rows_of
+from broker.web.api.listing import Order, OrganizationSought, ProviderSought, rows_of, shown
 from broker.web.api.names import JobName, Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorRole
 
@@ -211,15 +210,19 @@ async def listed(
 ) -> Page[RotationView]:
     """Changes of keys, of the organizations that you see, of one organization, credential or provider where named."""
     row = RotationRow
-    query = narrowed(select(row), (row.credential_id, credential), (row.provider, provider), (row.state, state))
-    if ended is not None:
-        query = query.where(RotationRow.ended_at.is_not(None) if ended else RotationRow.ended_at.is_(None))
+    over = None if ended is None else found(row.ended_at.is_not(None) if ended else row.ended_at.is_(None))
     async with call.services.parts.db.read(call.scope) as session:
-        if organization is not None:
-            query = query.where(RotationRow.organization_id == (await organizations.find(session, organization)).id)
-        rows = await rows_of(session, query, RotationRow.id, limit, cursor, order)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
+        filters = (
+            by(row.credential_id, credential),
+            by(row.organization_id, await organizations.sought(session, organization)),
+            over if ended is False else None,
+            by(row.state, state),
+            by(row.provider, provider),
+            over,
+        )
+        read = await rows_of(session, row, filters, limit, cursor, order, row.id)
+        slugs = await slugs_of(session, read.rows)
+    return shown(read, lambda row: show(row, slugs))
 
 
 @router.get("/rotations/{rotation_id}", summary="Show a rotation")

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.errors import Forbidden
+from broker.base.paging import by
 from broker.formats import ids
 from broker.formats.ids import NoId, OrganizationId, WebhookId
 from broker.notifications import webhooks
@@ -19,9 +19,9 @@ from broker.notifications.tables import NoticeRow, WebhookRow
 from broker.notifications.webhooks import Endpoint
 from broker.notifications.words import Kind
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, page, when
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Page, Reference, View, when
 from broker.web.api.forms import Form
-from broker.web.api.listing import narrowed, rows_of
+from broker.web.api.listing import Order, rows_of, shown
 from broker.web.api.names import Names, Slug, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 
@@ -114,13 +114,14 @@ async def listed(
     limit: Limit = 100,
     cursor: Cursor = "",
     state: Annotated[WebhookState | None, Query()] = None,
+    order: Order = "oldest",
 ) -> Page[WebhookView]:
     """Webhooks of the organizations that you see, with the kinds of notices that each takes."""
-    query = narrowed(select(WebhookRow), (WebhookRow.state, state))
+    row = WebhookRow
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await rows_of(session, query, WebhookRow.id, limit, cursor)
-        slugs = await slugs_of(session, rows)
-    return page(rows, limit, lambda row: show(row, slugs), lambda row: row.id)
+        found = await rows_of(session, row, [by(row.state, state)], limit, cursor, order, row.id)
+        slugs = await slugs_of(session, found.rows)
+    return shown(found, lambda row: show(row, slugs))
 
 
 @router.post("/{webhook_id}/revoke", summary="Revoke a webhook", response_model=WebhookView)

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
+from broker.base.paging import by
 from broker.base.validity import Validity
 from broker.grants import jobs
 from broker.identity import workloads
 from broker.identity.tables import WorkloadRow
-from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, page, when
-from broker.web.api.listing import NameSought, named, narrowed, rows_of
+from broker.web.api.fields import Body, Cursor, Limit, Name, Page, Reason, ReferencePath, View, when
+from broker.web.api.listing import NameSought, Order, named, rows_of, shown
 from broker.web.callers import (
     ByAnyRole,
     ByOperatorOrSecurityRole,
@@ -113,14 +113,17 @@ async def listed(
     cursor: Cursor = "",
     state: Annotated[Validity | None, Query()] = None,
     name: NameSought = None,
+    order: Order = "oldest",
 ) -> Page[WorkloadView]:
-    """Every job; for an account that is limited to some customers, those that work for no others."""
-    query = narrowed(jobs.within(select(WorkloadRow), call.account, call.now), (WorkloadRow.state, state))
-    if name is not None:
-        query = query.where(named(name, WorkloadRow.name))
+    """Every job; for an account that is limited to some customers, those that work for no others.
+
+    With ``name`` or such an account, a page may have fewer than ``limit`` although there is a next one.
+    """
+    row = WorkloadRow
+    filters = by(row.state, state), jobs.within(call.account, call.now), named(name, row.name)
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        rows = await rows_of(session, query, WorkloadRow.id, limit, cursor)
-    return page(rows, limit, lambda row: show(row, call.now), lambda row: row.id)
+        found = await rows_of(session, row, filters, limit, cursor, order, row.id)
+    return shown(found, lambda row: show(row, call.now))
 
 
 @router.get("/{workload}", summary="Show a job")

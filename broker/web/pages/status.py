@@ -18,7 +18,6 @@ from broker.audit.events import Actor
 from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import Scope
 from broker.base.validity import Validity
-from broker.care import age
 from broker.credentials import pausing, revocation, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
@@ -156,8 +155,6 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
         shared = await common(session, wired, row, request)
         received = await receipt(session, wired, row)
         version = _present(versions, row)
-        mine = age.with_active_keys().where(CredentialRow.id == credential.id, VersionRow.number == version.number)
-        due_at = await session.scalar(mine.with_only_columns(age.due_at(wired.parts.catalog)))
     following = next_key.following(credential, versions, changing, first)
     return {
         **shared,
@@ -173,7 +170,7 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
             "paused_at": when(credential.paused_at),
             "revoked_at": when(version.revoked_at or version.destroyed_at),
             "confirmed_at": when(version.confirmed_at),
-            "due_at": when(due_at),
+            "due_at": when(credential.due_at if version.state == State.ACTIVE else None),
         },
         "older": [
             {
