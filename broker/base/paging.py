@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, text, true, tuple_, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import InstrumentedAttribute
 
 from broker.base.db import Scope, Table
 from broker.base.errors import Invalid
@@ -24,11 +24,18 @@ from broker.formats.ids import OrganizationId
 # So many rows are looked at for a page.  Of several organizations so many in all, as each may have the next ones.
 LOOKED_AT = 2_000
 _IN_ALL = 40_000
+_AT_ONCE = 200
 _DIGITS = 18
 
 Row = TypeVar("Row", bound=Table)
 Shown = TypeVar("Shown")
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+# Row-level security makes PostgreSQL expect few rows, whoever asks.  Then it would read and sort all of them, where an
+# index has them in order.  This holds until the transaction ends.
+_BY_INDEX = text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), "
+    "set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true)"
+)
 # The columns of an order.  The last one is the row's id.
 Key = Sequence[Column]
 
@@ -101,28 +108,45 @@ async def sheet(
         Invalid: the cursor is not one of this list.
     """
     order = _Order(key, cut)
+    await go_by_index(session)
     wanted = [one for one in filters if one is not None]
-    query = select(row).where(*(one.condition for one in wanted))
+    conditions = [one.condition for one in wanted]
     leading = next((one for one in wanted if one.ways), None)
     scope: Scope = session.info["scope"]
     ways = leading.ways if leading else every
     tenants = _tenants(scope, row, wanted)
     whole = not wanted if tenants or leading is None else len(wanted) == 1 and leading.whole
     if whole and not tenants and len(ways) == 1 and ways[0].key is None:
-        rows = list(await session.scalars(order.first(query, cut.limit + 1)))
+        rows = list(await session.scalars(order.first(select(row).where(*conditions), cut.limit + 1)))
         return Sheet(rows[: cut.limit], order.place(rows[cut.limit - 1]) if len(rows) > cut.limit else None)
     most = cut.limit + 1 if whole else max(cut.limit + 1, LOOKED_AT)
     if tenants:
         most = max(cut.limit + 1, min(most, _IN_ALL // len(tenants)))
-        places = _of_each(session, row, order, sorted(tenants), most)
+        places = await _of_each(session, row, order, sorted(tenants), most)
     else:
-        places = _of_all(order, ways, most)
-    read = [tuple(place) for place in await session.execute(places)]
-    ids = list(dict.fromkeys(place[-1] for place in read))
-    rows = list(await session.scalars(order.sorted(query.where(key[-1].in_(ids))).limit(cut.limit + 1))) if ids else []
+        places = _tuples(await session.execute(_merged(order, [order.found(way, most) for way in ways], most)))
+    ids = list(dict.fromkeys(place[-1] for place in places))
+    # What was read is sorted: an index of the order would have all the others, too.
+    read_order = [*(name + 0 for name in key[:-1]), key[-1]]
+    these = _these(session, select(row).where(looked_at(*conditions)), key[-1], ids)
+    rows = list(await session.scalars(order.sorted(these, read_order).limit(cut.limit + 1))) if ids else []
     if len(rows) > cut.limit:
         return Sheet(rows[: cut.limit], order.place(rows[cut.limit - 1]))
-    return Sheet(rows, _text(read[-1]) if len(read) == most else None)
+    return Sheet(rows, _text(places[-1]) if len(places) == most else None)
+
+
+def looked_at(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """That rows meet all of these conditions, which no index is asked about.
+
+    SQLite takes any index of a column to be as good as any other, and may leave the one by which rows are found.
+    """
+    return case((and_(true(), *conditions), 1), else_=0) == 1
+
+
+async def go_by_index(session: AsyncSession) -> None:
+    """Let the statements of a session that follow read by indexes."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(_BY_INDEX)
 
 
 def _tenants(scope: Scope, row: type[Row], wanted: Sequence[Filter]) -> frozenset[OrganizationId]:
@@ -142,12 +166,44 @@ class _Order:
     def first(self, query: Select[Any], limit: int, key: Key | None = None) -> Select[Any]:
         """The first rows of ``query`` after the place, in the order of ``key``."""
         names = key or self.key
+        return self.sorted(self._beyond(query, names, self._after), names).limit(limit)
+
+    def found(self, way: Way, limit: int) -> Select[Any]:
+        """The places of the first rows that a way finds."""
+        names = way.key or self.key
+        return self.first(select(*_labelled(names)).where(*way.where), limit, names)
+
+    def found_of(self, owner: Column, tenant: ColumnElement[Any], limit: int) -> Select[Any]:
+        """The places of the first rows of one organization, which another part of the query names.
+
+        It is asked for as a stretch of all of them.  If it were one value, an index of all rows in this order would do
+        as well, and be read to its end.
+        """
+        names = [owner, *self.key]
+        query = select(*_labelled(self.key)).where(owner >= tenant if self._newest else owner <= tenant)
         if self._after:
-            # An index takes several columns as one only where they are compared as one.
-            values = [literal(value, name.type) for value, name in zip(self._after, names, strict=True)]
-            place, here = (tuple_(*values), tuple_(*names)) if len(names) > 1 else (values[0], names[0])
-            query = query.where(here < place if self._newest else here > place)
+            query = self._beyond(query, names, (tenant, *self._after))
+        else:
+            query = query.where(owner <= tenant if self._newest else owner >= tenant)
+            query = self._beyond(query, names, ())
         return self.sorted(query, names).limit(limit)
+
+    def sorted_places(self, places: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Places in this order."""
+        return sorted(places, reverse=self._newest)
+
+    def _beyond(self, query: Select[Any], names: Key, after: Sequence[Any]) -> Select[Any]:
+        # What has no value is nowhere in the order.
+        query = query.where(*(name.is_not(None) for name in names if getattr(name, "nullable", False)))
+        if not after:
+            return query
+        # An index takes several columns as one only where they are compared as one.
+        values = [
+            value if isinstance(value, ColumnElement) else literal(value, name.type)
+            for value, name in zip(after, names, strict=True)
+        ]
+        place, here = (tuple_(*values), tuple_(*names)) if len(names) > 1 else (values[0], names[0])
+        return query.where(here < place if self._newest else here > place)
 
     def sorted(self, query: Select[Any], key: Key | None = None) -> Select[Any]:
         """``query`` in the order of ``key``."""
@@ -156,6 +212,10 @@ class _Order:
     def place(self, row: Table) -> str:
         """The cursor of what comes after ``row``."""
         return _text([getattr(row, str(name.key)) for name in self.key])
+
+
+def _labelled(names: Key) -> list[ColumnElement[Any]]:
+    return [name.label(f"k{at}") for at, name in enumerate(names)]
 
 
 def _values(cursor: str, count: int) -> tuple[Any, ...]:
@@ -172,31 +232,40 @@ def _text(place: Sequence[Any]) -> str:
     return ".".join(map(str, place))
 
 
-def _of_all(order: _Order, ways: Sequence[Way], most: int) -> Select[Any]:
-    """The places of the first rows that these ways find."""
-    each = []
-    for way in ways:
-        names = way.key or order.key
-        labelled = [name.label(f"k{at}") for at, name in enumerate(names)]
-        each.append(order.first(select(*labelled).where(*way.where), most, names))
+def _tuples(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in rows]
+
+
+def _merged(order: _Order, each: Sequence[Select[Any]], most: int) -> Select[Any]:
+    """The first of the places that each of these finds, all in order."""
     if len(each) == 1:
         return each[0]
     together = union_all(*(select(one.subquery()) for one in each)).subquery()
     return order.sorted(select(together), list(together.c)).limit(most)
 
 
-def _of_each(
+async def _of_each(
     session: AsyncSession, row: type[Row], order: _Order, tenants: Sequence[OrganizationId], most: int
-) -> Select[Any]:
+) -> list[tuple[Any, ...]]:
     """The places of the first rows of these organizations: those of each by an index, then the first of them all."""
     owner: InstrumentedAttribute[Any] = row.organization_id  # type: ignore[attr-defined]  # as just seen
     if session.get_bind().dialect.name == "postgresql":
-        tenant = func.unnest(literal(list(tenants), ARRAY(owner.type))).column_valued("tenant")
-        labelled = [name.label(f"k{at}") for at, name in enumerate(order.key)]
-        its = order.first(select(*labelled).where(owner == tenant), most).correlate(tenant).lateral("its")
-        return order.sorted(select(its).select_from(tenant).join(its, true()), list(its.c)).limit(most)
-    value = func.json_each(json.dumps(tenants)).table_valued("value", name="tenant")
-    mine = order.first(select(order.key[-1]).where(owner == value.c.value), most).correlate(value)
-    other = aliased(row)
-    names = [getattr(other, str(name.key)) for name in order.key]
-    return order.sorted(select(*names).select_from(value).where(names[-1].in_(mine)), names).limit(most)
+        each = func.unnest(literal(list(tenants), ARRAY(owner.type)), type_=owner.type)
+        tenant = each.table_valued("id", name="tenant").render_derived()
+        its = order.found_of(owner, tenant.c.id, most).correlate(tenant).lateral("its")
+        query = order.sorted(select(its).select_from(tenant).join(its, true()), list(its.c)).limit(most)
+        return _tuples(await session.execute(query))
+    # SQLite has no lateral joins, and takes so many queries in one.
+    places: list[tuple[Any, ...]] = []
+    for some in (tenants[at : at + _AT_ONCE] for at in range(0, len(tenants), _AT_ONCE)):
+        each_of = [order.found(Way((owner == tenant,)), most) for tenant in some]
+        places += _tuples(await session.execute(_merged(order, each_of, most)))
+    return order.sorted_places(places)[:most]
+
+
+def _these(session: AsyncSession, query: Select[Any], row_id: Column, ids: Sequence[str]) -> Select[Any]:
+    """Only the rows of these ids, which are looked up one by one."""
+    if session.get_bind().dialect.name == "postgresql":
+        return query.where(row_id.in_(ids))
+    these = func.json_each(json.dumps(ids)).table_valued("value", name="these")
+    return query.join(these, row_id == these.c.value)

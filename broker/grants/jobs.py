@@ -17,7 +17,7 @@ from broker.audit.events import Actor
 from broker.audit.guards import raise_epoch
 from broker.base.clock import Millis
 from broker.base.errors import Conflict, Forbidden
-from broker.base.paging import Filter
+from broker.base.paging import Filter, looked_at
 from broker.base.validity import Validity
 from broker.formats.ids import Reference
 from broker.grants.tables import GrantRow
@@ -46,7 +46,7 @@ def within(by: Account, now: Millis) -> Filter | None:
     if by.organizations is None:
         return None
     inside = GrantRow.organization_id.in_(sorted(by.organizations))
-    held = exists().where(GrantRow.workload_id == WorkloadRow.id, *_standing(now))
+    held = exists().where(GrantRow.workload_id == WorkloadRow.id, looked_at(*_standing(now)))
     return Filter(and_(or_(WorkloadRow.created_by == by.id, held.where(inside)), ~held.where(~inside)))
 
 

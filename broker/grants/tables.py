@@ -27,7 +27,8 @@ class GrantRow(GivesRights, TenantOwned, Table):
         Index("ix_grants_workload", "workload_id", "id"),
         Index("ix_grants_provider", "provider", "id"),
         Index("ix_grants_label", "label", "id"),
-        Index("ix_grants_state", "state", "id"),
+        partial("ix_grants_active", "state = 'active'", "id"),
+        partial("ix_grants_revoked", "state = 'revoked'", "id"),
         Index(
             "ix_grants_unapproved",
             "id",

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table
+from broker.base.db import Table, partial
 from broker.formats.envelope import Binding
 from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
 from broker.keystore.columns import sealed_column
@@ -89,7 +89,11 @@ class WorkloadRow(GivesRights, Table):
     """
 
     __tablename__ = "workloads"
-    __table_args__ = (_active_names("workloads"), Index("ix_workloads_state", "state", "id"))
+    __table_args__ = (
+        _active_names("workloads"),
+        partial("ix_workloads_active", "state = 'active'", "id"),
+        partial("ix_workloads_revoked", "state = 'revoked'", "id"),
+    )
     AUTHENTICATED = ("id", "name", "jwks", "secret_hash", "created_at", "created_by")
 
     id: Mapped[WorkloadId] = mapped_column(primary_key=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, and_, exists
 
 from broker.base.clock import DAY_MS, Millis
-from broker.base.paging import Filter, Way, found
+from broker.base.paging import Filter, Way, found, looked_at
 from broker.base.validity import Validity
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
@@ -57,4 +57,4 @@ def selected(only: Selection, now: Millis, *, ahead_days: int) -> Filter:
 
 def _has(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a credential has such a version."""
-    return exists().where(VersionRow.credential_id == CredentialRow.id, *conditions)
+    return exists().where(VersionRow.credential_id == CredentialRow.id, looked_at(*conditions))

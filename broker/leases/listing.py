@@ -73,7 +73,7 @@ def _showing(state: LeaseState, clock: Timepiece, now: Millis) -> Filter:
     uncounted = Way((open_, row.issued_at < since)), Way((open_, row.issued_at > until))
     filters = {
         LeaseState.ACTIVE: Filter(and_(stands(now), counts), (standing,), whole=False),
-        LeaseState.EXPIRED: Filter(and_(open_, counts, ~stands(now)), (Way((open_, counts)),), whole=False),
+        LeaseState.EXPIRED: Filter(and_(open_, counts, ~stands(now)), (Way((open_,)),), whole=False),
         LeaseState.ENDED: Filter(
             or_(and_(over, ~revoked), and_(open_, ~counts)), (Way((over,)), *uncounted), whole=False
         ),

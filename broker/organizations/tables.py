@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantRoot
+from broker.base.db import Table, TenantRoot, partial
 from broker.keystore.genuine import GivesRights
 
 
@@ -18,7 +17,10 @@ class OrganizationRow(TenantRoot, GivesRights, Table):
     """
 
     __tablename__ = "organizations"
-    __table_args__ = (Index("ix_organizations_state", "state", "id"),)
+    __table_args__ = (
+        partial("ix_organizations_active", "state = 'active'", "id"),
+        partial("ix_organizations_revoked", "state = 'revoked'", "id"),
+    )
     AUTHENTICATED = ("id", "slug", "name", "created_at")
 
     slug: Mapped[str] = mapped_column(unique=True)

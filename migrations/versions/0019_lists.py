@@ -22,7 +22,8 @@ _INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("credentials", "ix_credentials_organization", ["organization_id", "id"], None),
     ("credentials", "ix_credentials_provider", ["provider", "id"], None),
     ("credentials", "ix_credentials_label", ["label", "id"], None),
-    ("credentials", "ix_credentials_state", ["state", "id"], None),
+    ("credentials", "ix_credentials_active", ["id"], "state = 'active'"),
+    ("credentials", "ix_credentials_revoked", ["id"], "state = 'revoked'"),
     ("credentials", "ix_credentials_due", ["due_at", "id"], "due_at IS NOT NULL"),
     ("credentials", "ix_credentials_organization_due", ["organization_id", "due_at", "id"], "due_at IS NOT NULL"),
     ("credentials", "ix_credentials_unused", ["id"], "used_at IS NULL AND state = 'active'"),
@@ -50,7 +51,8 @@ _INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("grants", "ix_grants_workload", ["workload_id", "id"], None),
     ("grants", "ix_grants_provider", ["provider", "id"], None),
     ("grants", "ix_grants_label", ["label", "id"], None),
-    ("grants", "ix_grants_state", ["state", "id"], None),
+    ("grants", "ix_grants_active", ["id"], "state = 'active'"),
+    ("grants", "ix_grants_revoked", ["id"], "state = 'revoked'"),
     (
         "grants",
         "ix_grants_unapproved",
@@ -70,8 +72,10 @@ _INDEXES: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("webhooks", "ix_webhooks_state", ["state", "id"], None),
     ("exposures", "ix_exposures_organization", ["organization_id", "id"], None),
     ("findings", "ix_findings_organization", ["organization_id", "id"], None),
-    ("organizations", "ix_organizations_state", ["state", "id"], None),
-    ("workloads", "ix_workloads_state", ["state", "id"], None),
+    ("organizations", "ix_organizations_active", ["id"], "state = 'active'"),
+    ("organizations", "ix_organizations_revoked", ["id"], "state = 'revoked'"),
+    ("workloads", "ix_workloads_active", ["id"], "state = 'active'"),
+    ("workloads", "ix_workloads_revoked", ["id"], "state = 'revoked'"),
 )
 _OF_LEASES: tuple[tuple[str, list[str], str | None], ...] = (
     ("ix_leases_organization", ["organization_id", "issued_at", "id"], None),
