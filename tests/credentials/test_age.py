@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
+from broker.base import paging
+from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT
+from broker.care import age
 from broker.credentials.tables import CredentialRow, VersionRow
+from broker.formats.ids import CredentialId
+from broker.rotations import schedule
 from broker.rotations.requests import Rotating
 from tests.support.world import World
 
@@ -171,3 +176,89 @@ async def test_one_key_that_cannot_be_asked_for_keeps_no_other_from_its_turn(
     await world.work(hours=24 * 6)
     assert [one["credential"] for one in (await world.call("GET", "/v1/rotations"))["items"]] == [other]
     assert (await told(world)).count("key_overdue") == 2
+
+
+async def dated(world: World, credential: str) -> int | None:
+    """In how many days the key has to be replaced, by its row."""
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        row = await session.get_one(CredentialRow, CredentialId(credential))
+        return None if row.due_at is None else round((row.due_at - world.clock()) / DAY_MS)
+
+
+async def test_what_a_key_is_dated_by_follows_its_moves_and_policies(world: World, acme: str) -> None:
+    assert await dated(world, acme) == 365
+    await world.call("POST", "/v1/organizations/acme/policy", json={"rotation_days": 100})
+    assert await dated(world, acme) == 100
+    world.clock.forward(hours=24 * 10)
+    rotation, intake, secret = await world.rotate(acme)
+    assert await dated(world, acme) == 90
+    await world.submit(intake, secret, world.new_key("acme"))
+    assert await dated(world, acme) == 100
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/rollback", json={})
+    assert await dated(world, acme) == 90
+    await policy(world, acme, rotation_days=300, max_age_days=50)
+    assert await dated(world, acme) == 40
+    await world.call("POST", f"/v1/credentials/{acme}/revoke", json={})
+    assert await dated(world, acme) is None
+
+
+async def test_a_key_that_comes_after_its_organizations_policy_is_dated_by_it(world: World) -> None:
+    await world.organization("borealis")
+    await world.call("POST", "/v1/organizations/borealis/policy", json={"rotation_days": 7})
+    intake, secret = await world.request_key("borealis")
+    await world.submit(intake, secret, world.upstream_keys["borealis"])
+    (held,) = await world.items("/v1/credentials", organization="borealis")
+    assert await dated(world, held["id"]) == 7
+
+
+async def test_the_worker_dates_keys_that_never_were_and_those_of_a_provider_that_names_another_interval(
+    world: World, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(age, "_PAGE", 1)
+    parts, others = world.services.parts, [await world.key_for(slug) for slug in ("borealis", "globex")]
+    await world.call("POST", "/v1/organizations/globex/policy", json={"rotation_days": 30})
+    # one from before keys were dated, with all that is noted on it; the others when the provider named ten days
+    never = {"due_at": None, "provider_days": None, "organization_days": None}
+    async with parts.db.write(EVERY_TENANT) as session:
+        await session.execute(update(CredentialRow).values(provider_days=10, due_at=1))
+        await session.execute(update(CredentialRow).where(CredentialRow.id == others[1]).values(**never))
+    await age.date_keys(parts)
+    assert [await dated(world, each) for each in (acme, *others)] == [365, 365, 30]
+    # a provider that is declared no more says nothing; the organization and the credential still do
+    async with parts.db.write(EVERY_TENANT) as session:
+        await session.execute(update(CredentialRow).where(CredentialRow.id != acme).values(provider="gone"))
+    await age.date_keys(parts)
+    assert [await dated(world, each) for each in (acme, *others)] == [365, None, 30]
+
+
+async def test_a_key_is_asked_for_however_many_before_it_are_being_changed(
+    world: World, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "_PAGE", 1)
+    keys = [acme, *[await world.key_for(slug) for slug in ("borealis", "globex", "initech")]]
+    for days, credential in enumerate(keys, start=2):
+        await policy(world, credential, rotation_days=days)
+    parts, rotating = world.services.parts, world.services.rotating
+    asked = [await schedule.ask_for_due(parts, rotating, ahead_days=30, limit=1) for _ in range(5)]
+    assert asked == [1, 1, 1, 1, 0]
+    assert [one["credential"] for one in await world.items("/v1/rotations")] == keys, "the longest due come first"
+
+
+async def test_due_keys_are_looked_for_by_the_index_of_their_times_a_page_at_once(world: World, acme: str) -> None:
+    """The statements that look for due keys have a limit, and go by the index of the times."""
+    db = world.services.parts.db
+    await policy(world, acme, rotation_days=10)
+    ran: list[tuple[str, Any]] = []
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note := (lambda *given: ran.append(given[2:4])))
+    await schedule.ask_for_due(world.services.parts, world.services.rotating, ahead_days=1)
+    await schedule.notify_overdue(world.services.parts)
+    event.remove(db.engine.sync_engine, "before_cursor_execute", note)
+    looks = [(sql, values) for sql, values in ran if "FROM credentials" in sql]
+    assert len(looks) == 2, "one page each, and no key on it"
+    async with db.read(EVERY_TENANT) as session:
+        await paging.go_by_index(session)
+        for sql, values in looks:
+            assert "LIMIT" in sql
+            explain = "EXPLAIN" if db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+            plan = await (await session.connection()).exec_driver_sql(f"{explain} {sql}", values)
+            assert "ix_credentials_due" in str(plan.all())
