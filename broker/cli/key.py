@@ -125,13 +125,21 @@ def list_(
 ) -> Iterable[Item]:
     """Keys that are held, and requests that wait for a customer."""
     narrowed = {"organization": org, "provider": provider, "label": label}
-    for credential in pages("/v1/credentials", only=only, **narrowed):
-        for version in credential["versions"]:
-            if _wanted(version, state, ended=ended or only is not None):
-                yield _held(credential, version)
     if only is None and state is None:
-        for intake in pages("/v1/intakes", state="open", **narrowed):
-            yield _awaited(intake)
+        for one in pages("/v1/keys", **narrowed):
+            if one["credential"]:
+                yield from _versions_of(one["credential"], None, ended=ended)
+            if one["request"]:
+                yield _awaited(one["request"])
+        return
+    for credential in pages("/v1/credentials", only=only, **narrowed):
+        yield from _versions_of(credential, state, ended=ended or only is not None)
+
+
+def _versions_of(credential: Item, state: str | None, *, ended: bool) -> Iterable[Item]:
+    for version in credential["versions"]:
+        if _wanted(version, state, ended=ended):
+            yield _held(credential, version)
 
 
 def _wanted(version: Item, state: str | None, *, ended: bool) -> bool:

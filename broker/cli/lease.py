@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -42,13 +43,20 @@ Told = TypeVar("Told")
 
 def as_job(identity: Path, proxy: str | None, work: Callable[[Client], Told]) -> Told:
     """What ``work`` returns for the job's client; ends the command, and says why, if it can't."""
+    with _job(identity, proxy) as client:
+        return work(client)
+
+
+@contextmanager
+def _job(identity: Path, proxy: str | None) -> Iterator[Client]:
+    """The job's client; ends the command, and says why, if it can't be had or its call fails."""
     # Help and completion need no client.
     from broker.client.client import Client  # noqa: PLC0415 - see above
     from broker.client.connecting import ProxyUnusable  # noqa: PLC0415 - see above
 
     try:
         with Client(usable(identity), proxy=proxy) as client:
-            return work(client)
+            yield client
     except ProxyUnusable as error:
         fail(str(error))
     except CallFailed as error:
@@ -115,8 +123,14 @@ def list_(
 ) -> Iterable[Item]:
     """Leases, newest first: a job's own, or as an operator those of the organizations you see."""
     if identity:
-        return [one.answer for one in as_job(identity, proxy, lambda job: job.leases())]
+        return _own(identity, proxy)
     return pages("/v1/leases", organization=org, workload=workload, provider=provider, state=state, order="newest")
+
+
+def _own(identity: Path, proxy: str | None) -> Iterator[Item]:
+    with _job(identity, proxy) as client:
+        for one in client.each_lease(newest=True):
+            yield one.answer
 
 
 @app.command("show")

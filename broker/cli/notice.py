@@ -32,8 +32,8 @@ def list_(
 def deliveries(
     state: Annotated[str | None, typer.Option(help="pending, sent or dead.")] = None,
 ) -> Iterable[Item]:
-    """Who was told, or could not be."""
-    return pages("/v1/notices/deliveries", state=state)
+    """Who was told, or could not be, newest first."""
+    return pages("/v1/notices/deliveries", state=state, order="newest")
 
 
 @app.command()

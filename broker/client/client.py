@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -159,14 +159,25 @@ class Client:
 
     def leases(self) -> list[Lease]:
         """The job's own leases, oldest first; raises CallFailed."""
-        found: list[Lease] = []
-        cursor = ""
+        return list(self.each_lease())
+
+    def each_lease(self, *, newest: bool = False) -> Iterator[Lease]:
+        """The job's own leases, asked for page by page as they are taken.
+
+        Args:
+            newest: the newest come first.
+
+        Raises:
+            CallFailed: as they are taken.
+        """
+        cursor, order = "", "newest" if newest else "oldest"
         while True:
-            page = self._session().authorized("GET", "/v1/leases", params={"limit": PAGE, "cursor": cursor})
+            wanted = {"limit": PAGE, "cursor": cursor, "order": order}
+            page = self._session().authorized("GET", "/v1/leases", params=wanted)
             answer_check.own_leases(page, self._identity)
-            found += map(Lease.of, page["items"])
+            yield from map(Lease.of, page["items"])
             if not page.get("next"):
-                return found
+                return
             if page["next"] == cursor:  # an answer that was kept on the way would be read without an end
                 raise another_answer("next")
             cursor = page["next"]

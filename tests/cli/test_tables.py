@@ -152,3 +152,44 @@ def test_the_width_of_wide_characters_counts(terminal: Callable[[int], Terminal]
     listing([row("acme"), row("東京電力")], COLUMNS, False)
     first, second = seen.lines()[1:]
     assert cell_len(first[: first.index(ID)]) == cell_len(second[: second.index(ID)])
+
+
+def test_keys_of_one_customer_and_requests_for_them_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    place = {"organization_slug": "acme", "organization": "org_1", "provider": "raptor-comply", "label": "default"}
+    version = {"number": 1, "state": "active", "status": "active", "health": "healthy", "last4": "wxyz"} | {
+        "intake": None,
+        "awaiting_days": None,
+        "staged_at": None,
+    }
+    key = {**place, "id": "crd_1", "contact": "", "versions": [version]}
+    request = {**place, "id": "int_1", "contact": "a@b.example", "credential": None, "rotation": None} | {
+        "created_at": "2026-11-25T19:50:05.123Z"
+    }
+
+    def page(_method: str, path: str, *, params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        asked.append((path, params))
+        items = [
+            {"kind": "key", "credential": key, "request": None},
+            {"kind": "request", "credential": None, "request": request},
+        ]
+        return {"items": items, "next": None}
+
+    monkeypatch.setattr(api, "send", page)
+    monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
+    found = json.loads(CliRunner().invoke(build(), ["key", "list", "--org", "acme", "--json"]).stdout)
+    assert [one["status"] for one in found] == ["active", "requested"]
+    assert [path for path, _ in asked] == ["/v1/keys"]
+
+
+def test_deliveries_come_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def page(_method: str, _path: str, *, params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        asked.append(params["order"])
+        return {"items": [], "next": None}
+
+    monkeypatch.setattr(api, "send", page)
+    monkeypatch.setenv("BROKER_TOKEN", "kbo_x")
+    CliRunner().invoke(build(), ["notice", "deliveries"])
+    assert asked == ["newest"]

@@ -61,6 +61,8 @@ async def test_a_job_sees_all_its_leases_page_by_page(bench: ClientBench, monkey
     client = bench.client()
     issued = [(await asyncio.to_thread(client.lease, "acme", RAPTOR)).id for _ in range(5)]
     assert [lease.id for lease in await asyncio.to_thread(client.leases)] == issued
+    newest = await asyncio.to_thread(lambda: list(client.each_lease(newest=True)))
+    assert [lease.id for lease in newest] == issued[::-1]
 
 
 async def test_a_job_is_told_which_keys_of_its_own_prove_something(bench: ClientBench) -> None:

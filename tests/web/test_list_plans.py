@@ -57,7 +57,8 @@ _VALUES: Mapping[str, list[str]] = {
 _PREFIXES = {
     "/v1/organizations": "org",
     "/v1/credentials": "crd",
-    "/v1/workloads": "wrk",
+    "/v1/keys": "crd",
+    "/v1/workloads": "wkl",
     "/v1/grants": "grt",
     "/v1/leases": "lse",
     "/v1/intakes": "int",
@@ -189,14 +190,14 @@ def _fillers(acme: str) -> Iterator[tuple[Any, dict[str, Any]]]:
             RotationRow,
             {**common, "id": _id("rot", at), "credential_id": credential, "state": "completed"} | {"ended_at": at},
         )
-        yield WorkloadRow, {"id": _id("wrk", at), "state": "active"}
-        yield GrantRow, {**common, "id": _id("grt", at), "workload_id": _id("wrk", at), "state": "active"}
+        yield WorkloadRow, {"id": _id("wkl", at), "state": "active"}
+        yield GrantRow, {**common, "id": _id("grt", at), "workload_id": _id("wkl", at), "state": "active"}
         yield (
             LeaseRow,
             {
                 **common,
                 "id": _id("lse", at),
-                "workload_id": _id("wrk", 1),
+                "workload_id": _id("wkl", 1),
                 "issued_at": 2000 + at,
                 "expires_at": 10_000,
                 "ended_at": 9_000 if ended else None,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from broker.base import paging
 from broker.base.clock import DAY_MS, later, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.grants.tables import GrantRow
@@ -326,3 +327,74 @@ async def test_a_cursor_goes_on_from_its_place_also_if_something_else_is_asked_f
     foreign = (await busy.call("GET", "/v1/notices", params={"limit": 1}))["next"]
     refused = await busy.call("GET", "/v1/leases", status=422, params={"cursor": foreign})
     assert refused["detail"].startswith("cursor:")
+
+
+async def test_keys_and_the_requests_for_them_are_one_list(world: World) -> None:
+    held = [await world.key_for(slug) for slug in ("acme", "globex")]
+    asked = [(await world.request_key("acme", label=label))[0] for label in ("second", "third")]
+    cancelled, _ = await world.request_key("acme", label="fourth")
+    await world.call("POST", f"/v1/intakes/{cancelled}/cancel")
+
+    def ids(found: list[dict[str, Any]]) -> list[str]:
+        return [(one["credential"] or one["request"])["id"] for one in found]
+
+    assert ids(await world.items("/v1/keys")) == [*held, *asked]
+    assert ids(await world.items("/v1/keys", order="newest")) == [*held[::-1], *asked[::-1]]
+    assert ids(await world.items("/v1/keys", organization="acme")) == [held[0], *asked]
+    assert ids(await world.items("/v1/keys", organization="acme", label="third")) == [asked[1]]
+    assert {one["kind"] for one in await world.items("/v1/keys", organization="globex")} == {"key"}
+    # page by page there is no gap and no repeat, wherever a page ends
+    for limit in (1, 2, 3):
+        found, cursor = [], ""
+        for _ in range(10):
+            page = await world.call("GET", "/v1/keys", params={"limit": limit, "cursor": cursor})
+            found += ids(page["items"])
+            assert len(page["items"]) <= limit
+            cursor = page["next"]
+            if cursor is None:
+                break
+        assert found == [*held, *asked], limit
+    limited = await world.operator("ann", "operator", organizations=["globex"])
+    assert ids((await world.call("GET", "/v1/keys", as_=limited))["items"]) == [held[1]]
+
+
+async def test_what_no_index_has_is_looked_for_in_so_many_rows_a_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "LOOKED_AT", 2)
+    for slug in ("one-a", "two-b", "three-b", "four-b", "five-a"):
+        await world.call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": slug})
+    for order, wanted in (("oldest", ["one-a", "five-a"]), ("newest", ["five-a", "one-a"])):
+        found, cursor, sizes = [], "", []
+        while cursor is not None:
+            asked = {"name": "-a", "limit": 1, "cursor": cursor, "order": order}
+            page = await world.call("GET", "/v1/organizations", params=asked)
+            found += [one["slug"] for one in page["items"]]
+            sizes.append(len(page["items"]))
+            cursor = page["next"]
+        assert found == wanted
+        assert 0 in sizes, "a page may be empty although there is a next one"
+
+
+async def test_an_account_of_many_customers_reads_their_rows_in_one_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "_AT_ONCE", 2)
+    slugs = [f"org-{number}" for number in range(5)]
+    for slug in slugs:
+        await world.organization(slug)
+    for label in ("a", "b", "c"):
+        for slug in slugs:
+            await world.request_key(slug, label=label)
+    inside = slugs[:3]
+    limited = await world.operator("ann", "operator", organizations=inside)
+    everything = await world.items("/v1/intakes")
+    wanted = [one["id"] for one in everything if one["organization_slug"] in inside]
+    for order, ids in (("oldest", wanted), ("newest", wanted[::-1])):
+        found, cursor = [], ""
+        while cursor is not None:
+            asked = {"limit": 2, "cursor": cursor, "order": order}
+            page = await world.call("GET", "/v1/intakes", as_=limited, params=asked)
+            found += [one["id"] for one in page["items"]]
+            cursor = page["next"]
+        assert found == ids

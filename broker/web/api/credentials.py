@@ -175,7 +175,8 @@ def show(row: CredentialRow, held: list[VersionRow], slugs: Names, now: Millis) 
     )
 
 
-async def _with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: Millis) -> list[CredentialView]:
+async def with_versions(session: AsyncSession, rows: Sequence[CredentialRow], now: Millis) -> list[CredentialView]:
+    """The answer's views of these rows, in their order."""
     if not rows:
         return []
     slugs = await slugs_of(session, rows)
@@ -226,8 +227,6 @@ async def listed(
     A key that is known by its organization, provider and label is found by these three and ``state=active``: there is
     at most one.  A revoked one leaves its label to the next, so without ``state`` its predecessors are there too,
     oldest first.  ``due_soon`` and ``overdue`` come by the times at which their keys have to be replaced.
-
-    With several filters, a page may have fewer than ``limit`` although there is a next one.
     """
     row, ahead_days = CredentialRow, call.services.options.rotation_ahead_days
     key = (row.due_at, row.id) if only in BY_DUE_TIME else (row.id,)
@@ -240,7 +239,7 @@ async def listed(
             by(row.state, state),
         )
         found = await rows_of(session, row, filters, limit, cursor, order, *key)
-        views = {view.id: view for view in await _with_versions(session, found.rows, call.now)}
+        views = {view.id: view for view in await with_versions(session, found.rows, call.now)}
     return shown(found, lambda row: views[row.id])
 
 
@@ -248,7 +247,7 @@ async def listed(
 async def one(credential_id: IdPath[CredentialId], call: ByAnyRole) -> CredentialView:
     """One credential, with every key that it has had and the policy for their age."""
     async with call.services.parts.db.read(call.scope) as session:
-        return (await _with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
+        return (await with_versions(session, [await versions.get_credential(session, credential_id)], call.now))[0]
 
 
 @router.get("/{credential_id}/versions", summary="List a credential's versions")
@@ -271,7 +270,7 @@ async def revoke(credential_id: IdPath[CredentialId], body: Reason, call: ByOper
 
     async def work(session: AsyncSession) -> CredentialView:
         row = await revocation.revoke_credential(session, call.actor, credential_id, reason=body.reason, now=call.now)
-        return (await _with_versions(session, [row], call.now))[0]
+        return (await with_versions(session, [row], call.now))[0]
 
     return await call.cut(body, work)
 
@@ -359,6 +358,6 @@ async def policy(credential_id: IdPath[CredentialId], body: Policy, call: ByOper
     async def work(session: AsyncSession) -> CredentialView:
         wanted = policies.Age(body.rotation_days, body.max_age_days, body.on_max_age)
         row = await policies.of_credential(session, call.actor, credential_id, wanted, now=call.now)
-        return (await _with_versions(session, [row], call.now))[0]
+        return (await with_versions(session, [row], call.now))[0]
 
     return await call.change(body, work)

@@ -117,7 +117,9 @@ MaybeContact = Annotated[
 ]
 Moment = Annotated[AwareDatetime, AfterValidator(_within_years)]
 Variables = Annotated[dict[Name, Line], Field(max_length=8)]
-Limit = Annotated[int, Query(ge=1, le=500, description="At most this many.")]
+Limit = Annotated[
+    int, Query(ge=1, le=500, description="At most this many; a page may have fewer although there is a next one.")
+]
 Cursor = Annotated[
     str,
     Form(r"^[A-Za-z0-9_=-]*$", "is not one of ours; take `next` of the page before", 120),

@@ -233,10 +233,7 @@ async def listed(
     waiting: Annotated[bool, Query(description="Only those that wait for a second person.")] = False,
     order: Order = "oldest",
 ) -> Page[GrantView]:
-    """Grants, of one organization or job where named.
-
-    With ``state``, a page may have fewer than ``limit`` although there is a next one.
-    """
+    """Grants, of one organization or job where named."""
     now = call.now
     states = {wanted for wanted in (state, GrantState.WAITING if waiting else None) if wanted is not None}
     row = GrantRow

@@ -205,10 +205,7 @@ async def listed(
     state: Annotated[LeaseState | None, Query()] = None,
     order: Order = "oldest",
 ) -> Page[NamedLease]:
-    """A job's own leases, or for an operator those of the organizations they see, by the time of their issue.
-
-    With several filters, or ``state``, a page may have fewer than ``limit`` although there is a next one.
-    """
+    """A job's own leases, or for an operator those of the organizations they see, by the time of their issue."""
     now, cut = wired.parts.clock(), Cut(limit, after(cursor), order == "newest")
     async with wired.parts.db.read(_scope(caller)) as session:
         whose, by = await _named(session, caller, organization, workload)

@@ -86,10 +86,7 @@ async def listed(
     name: NameSought = None,
     order: Order = "oldest",
 ) -> Page[OrganizationView]:
-    """The organizations that you may see; ``name`` is looked for in slugs too.
-
-    With ``name``, a page may have fewer than ``limit`` although there is a next one.
-    """
+    """The organizations that you may see; ``name`` is looked for in slugs too."""
     row = OrganizationRow
     filters = by(row.state, state), named(name, row.slug, row.name)
     async with call.services.parts.db.read(call.scope) as session:

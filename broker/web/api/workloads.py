@@ -115,10 +115,7 @@ async def listed(
     name: NameSought = None,
     order: Order = "oldest",
 ) -> Page[WorkloadView]:
-    """Every job; for an account that is limited to some customers, those that work for no others.
-
-    With ``name`` or such an account, a page may have fewer than ``limit`` although there is a next one.
-    """
+    """Every job; for an account that is limited to some customers, those that work for no others."""
     row = WorkloadRow
     filters = by(row.state, state), jobs.within(call.account, call.now), named(name, row.name)
     async with call.services.parts.db.read(EVERY_TENANT) as session:
