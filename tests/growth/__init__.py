@@ -1,0 +1,1 @@
+"""What lists and the worker read of a database in which every table is large."""
