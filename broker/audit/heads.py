@@ -108,8 +108,11 @@ async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:
     ``has_series`` is False for a schema from before there were series.
     """
     series = select(func.max(SeriesRow.began_at)).scalar_subquery() if has_series else literal(0)
+    # A query of its own: a difference can fail, so PostgreSQL would take no index for it below row-level security, and
+    # read the whole record.
+    last = select(HeadRow.size - 1).scalar_subquery()
     query = select(HeadRow.size, EventRow.time, EventRow.entry, series)
-    found = await session.execute(query.outerjoin(EventRow, EventRow.idx == HeadRow.size - 1))
+    found = await session.execute(query.outerjoin(EventRow, EventRow.idx == last))
     size, time, entry, began_at = found.one()
     return Head(began_at or 0, size, time or 0, entry or b"")
 
