@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,37 +50,54 @@ class Read:
         return f"{self.read:,} ({most}): {' '.join(self.statement.split())[:300]}"
 
 
+# Of the task that looks, and of those that it starts: others of the same broker look after themselves meanwhile.
+_found: ContextVar[list[Read] | None] = ContextVar("found", default=None)
+
+
 @contextmanager
-def reading(db: Database) -> Iterator[list[Read]]:
-    """What the statements of all sessions read meanwhile, in their order."""
+def reading(db: Database, *, times: int | None = None) -> Iterator[list[Read]]:
+    """What the statements of this task's sessions read meanwhile, in their order.
+
+    On PostgreSQL each is looked at so many ``times``, whatever its parameters.
+    """
     found: list[Read] = []
-    watch = _OnPostgres(found) if db.dialect == "postgresql" else _OnSqlite(found)
+    watch = _OnPostgres(times) if db.dialect == "postgresql" else _OnSqlite()
     engine = db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", watch.before)
     event.listen(engine, "after_cursor_execute", watch.after)
+    looking = _found.set(found)
     try:
         yield found
     finally:
+        _found.reset(looking)
         event.remove(engine, "before_cursor_execute", watch.before)
         event.remove(engine, "after_cursor_execute", watch.after)
 
 
+def _is_explained(statement: str) -> bool:
+    return statement.lstrip("( \n").startswith(_EXPLAINED)
+
+
 class _OnPostgres:
-    def __init__(self, found: list[Read]) -> None:
-        self._found = found
+    def __init__(self, times: int | None) -> None:
+        self._times = times
+        self._seen = Counter[str]()
 
     def before(
         self, connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
     ) -> None:
-        if not statement.lstrip("( \n").startswith(_EXPLAINED) or any(word in statement for word in _NOT_TWICE):
+        kept, found = _found.get(), []
+        if kept is None or not _is_explained(statement) or any(word in statement for word in _NOT_TWICE):
             return
-        found = []
+        self._seen[statement] += 1
+        if self._times is not None and self._seen[statement] > self._times:
+            return
         for without in _WAYS:
             tables = self._explained(connection, statement, parameters[0] if many else parameters, without)
             found.append(Read(statement, max(tables.values(), default=0), tables))
             if found[-1].read <= MOST["postgresql"]:
                 break
-        self._found.append(min(found, key=lambda read: read.read))
+        kept.append(min(found, key=lambda read: read.read))
 
     @staticmethod
     def _explained(connection: Connection, statement: str, parameters: Any, without: Sequence[str]) -> dict[str, int]:
@@ -110,13 +128,15 @@ def _count(node: Mapping[str, Any], tables: Counter[str]) -> None:
 
 
 class _OnSqlite:
-    def __init__(self, found: list[Read]) -> None:
-        self._found = found
+    def __init__(self) -> None:
         self._steps: dict[int, int] = {}
+        self._plans: dict[int, dict[str, int]] = {}
 
     def before(
         self, connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
     ) -> None:
+        if _found.get() is None:
+            return
         pooled: Any = connection.connection.dbapi_connection
         driver = id(pooled.driver_connection)
         if driver not in self._steps:
@@ -126,12 +146,12 @@ class _OnSqlite:
                 return 0
 
             pooled.run_async(lambda opened: opened.set_progress_handler(count, _STEPS_AT_ONCE))
-        self._plan = self._explained(connection, statement, parameters[0] if many and parameters else parameters)
+        self._plans[driver] = self._explained(connection, statement, parameters[0] if many else parameters)
         self._steps[driver] = 0
 
     @staticmethod
     def _explained(connection: Connection, statement: str, parameters: Any) -> dict[str, int]:
-        if not statement.lstrip("( \n").startswith(_EXPLAINED):
+        if not _is_explained(statement):
             return {}
         cursor = connection.connection.cursor()
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
@@ -142,5 +162,7 @@ class _OnSqlite:
     def after(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool
     ) -> None:
-        driver = id(getattr(connection.connection.dbapi_connection, "driver_connection", None))
-        self._found.append(Read(statement, self._steps[driver], self._plan))
+        pooled: Any = connection.connection.dbapi_connection
+        driver = id(pooled.driver_connection)
+        if (kept := _found.get()) is not None and _is_explained(statement):
+            kept.append(Read(statement, self._steps[driver], self._plans[driver]))

@@ -1,4 +1,4 @@
-"""Every list of the API, asked for with each of its filters and each value of a kind: a hot one, an ordinary, a rare."""
+"""Every list of the API, asked for with each of its filters, and for each with a hot, an ordinary and a rare value."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ class Asked:
 
 
 def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[Asked]:
-    """Every list in an API's description, first and late pages; RuntimeError for one that nothing is known of."""
+    """Every list in an API's description.
+
+    It is asked for with each filter, first and late, in each order; and with pairs of filters, the newest first.
+
+    Raises:
+        RuntimeError: a list or a filter that nothing is known of.
+    """
     for path, methods in openapi["paths"].items():
         parameters = {each["name"]: each["schema"] for each in methods.get("get", {}).get("parameters", ())}
         if "cursor" not in parameters or path in FEW:
@@ -65,17 +71,15 @@ def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[Asked]:
         ]
         orders = _enum(parameters.get("order", {}), openapi) or [""]
         for order in orders:
-            for chosen in _chosen(path, filters):
+            for chosen in ([], *([one] for one in chain(*filters))):
                 yield _asked(path, chosen, order, "")
-            for single in chain([()], ([one] for one in chain(*filters))):
-                yield _asked(path, list(single), order, _late(path, order, customers))
+                yield _asked(path, chosen, order, _late(path, order, customers))
+        for pair in _pairs(path, filters):
+            yield _asked(path, pair, orders[-1], "")
 
 
-def _chosen(path: str, filters: list[list[Filter]]) -> Iterator[list[Filter]]:
-    """None; each; each of the hot organization's; and of the record each pair of different ones."""
-    yield []
-    for one in chain(*filters):
-        yield [one]
+def _pairs(path: str, filters: list[list[Filter]]) -> Iterator[list[Filter]]:
+    """Each of the hot organization's; of the record each of any other."""
     for first, second in combinations(filters, 2):
         for pair in ([one, other] for one in first for other in second):
             if path == AUDIT or pair[0][:2] == ("organization", "hot"):

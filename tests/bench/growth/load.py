@@ -81,7 +81,7 @@ class _OnSqlite:
         places = ", ".join("?" * len(columns))
         self._file.execute("BEGIN IMMEDIATE")
         self._file.executemany(
-            f"INSERT INTO {table.__tablename__} ({names}) VALUES ({places})",  # noqa: S608 - our own tables' names
+            f"INSERT INTO {table.__tablename__} ({names}) VALUES ({places})",
             _values(rows, columns, self._dialect),
         )
         self._file.execute("COMMIT")

@@ -377,7 +377,7 @@ class Customers:
             used = state in {State.ACTIVE, State.RETIRING}
             # Few are older than a year, when they have to be replaced.
             activated = self._now - (place * 7919 % 367) * DAY_MS - _HOUR_MS
-            checked = used and key.provider == PROVIDERS[0] and place % 3 == 0
+            checked = key.provider == PROVIDERS[0] and place % 3 == 0 and place < self._size.waiting * 5
             gone = state in {State.REVOKED, State.DESTROYED}
             binding = binding_of(key.organization, key.id, number, key.provider)
             yield {
@@ -394,7 +394,7 @@ class Customers:
                 "health": self._health(place) if state is State.ACTIVE else Health.HEALTHY,
                 "health_at": self._now - _HOUR_MS,
                 "probes": 0,
-                "next_probe_at": self._probe_at(place, state, is_due=checked and place < self._size.waiting * 5),
+                "next_probe_at": self._probe_at(place, state, is_due=checked),
                 "staged_at": activated,
                 "verified_at": None if state is State.STAGED else activated,
                 "activated_at": activated if used or gone else None,
@@ -428,7 +428,7 @@ class Customers:
         return rare.get(place % 400, Health.HEALTHY)
 
     def _probe_at(self, place: int, state: State, *, is_due: bool) -> Millis | None:
-        if state not in {State.ACTIVE, State.STAGED}:
+        if state not in {State.ACTIVE, State.STAGED, State.REVOKED}:
             return None
         if is_due:
             return Millis(self._now - place * 100 - 1)
@@ -522,7 +522,7 @@ class Customers:
         for number in range(self._size.uses_under_way):
             place = len(self.leases) - 1 - number % len(self.leases)
             grant = self._granted(place)
-            at = self._now - number
+            at = self._now - number - (DAY_MS if number % 10 == 0 else 0)  # some have lost their process
             yield {
                 "id": self._id(ids.UseId, Millis(at)),
                 "organization_id": grant.key.organization,
@@ -714,7 +714,11 @@ class Customers:
     def _assertion_rows(self) -> Iterator[Row]:
         for number in range(self._size.short_lived):
             job = self._jobs[number % len(self._jobs)]
-            yield {"workload_id": job, "jti": f"{number:032x}", "expires_at": self._now - number * 2_000}
+            yield {"workload_id": job, "jti": f"{number:032x}", "expires_at": self._now - self._aged(number)}
+
+    def _aged(self, number: int) -> int:
+        """Milliseconds of up to two days, of one of those that are kept for one."""
+        return 2 * DAY_MS * number // self._size.short_lived
 
     async def _answer_rows(self) -> AsyncIterator[Row]:
         for number in range(self._size.short_lived):
@@ -727,7 +731,7 @@ class Customers:
                 "request_hash": hashed,
                 "status": 201,
                 "answer_sealed": await self._keystore.seal(Secret(b"{}"), binding),
-                "expires_at": self._now + DAY_MS - number * 1_700,
+                "expires_at": self._now + DAY_MS - self._aged(number),
             }
 
     def _event_rows(self) -> Iterator[Row]:
