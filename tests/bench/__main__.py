@@ -22,6 +22,7 @@ from tests.bench import (
     cold,
     edge,
     exposure,
+    growth,
     keystores,
     leaks,
     lease,
@@ -57,6 +58,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "checks": checks.measure,
     "cold_sqlite": cold.on_sqlite,
     "cold_postgres": cold.on_postgres,
+    "growth": growth.on_postgres,
+    "growth_sqlite": growth.on_sqlite,
 }
 
 
@@ -103,11 +106,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all where left out")
     parser.add_argument("--json", action="store_true", help="print one JSON object of named figures as the last line")
+    parser.add_argument(
+        "--organizations", type=int, default=growth.ORGANIZATIONS, help="of growth's database (%(default)s)"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {min(unknown)!r}; there are: {', '.join(BENCHMARKS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the processes that were started are stopped then too
-    found, failed = collect(chosen.names or BENCHMARKS, BENCHMARKS)
+    sized = {
+        "growth": lambda directory: growth.on_postgres(directory, chosen.organizations),
+        "growth_sqlite": lambda directory: growth.on_sqlite(directory, chosen.organizations),
+    }
+    found, failed = collect(chosen.names or BENCHMARKS, {**BENCHMARKS, **sized})
     for name, why in failed.items():
         print(f"{name} failed, its figures are missing: {why}", file=sys.stderr, flush=True)
     if chosen.json:

@@ -61,7 +61,7 @@ def running(
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     sandbox_provider(directory / "providers", upstream)
-    environment = _environment(directory, port) | dict(more or {})
+    environment = environment_of(directory, port) | dict(more or {})
     command = [sys.executable, "-m", "broker"]
     log = directory / "broker.log"
     if database_url:
@@ -76,19 +76,22 @@ def running(
 
 
 @contextmanager
-def replica(of: Path, database_url: str, public_port: int) -> Iterator[tuple[int, int]]:
-    """Another broker beside the one whose state is in ``of``: its port and process id."""
+def replica(of: Path, database_url: str | None, public_port: int) -> Iterator[tuple[int, int]]:
+    """Another broker beside the one whose state is in ``of``, or after it: its port and process id.
+
+    ``database_url`` is that one's.
+    """
     port = processes.free_port()
-    environment = _environment(of, port) | {
-        "BROKER_DATABASE_URL": database_url,
-        "BROKER_PUBLIC_URL": f"http://127.0.0.1:{public_port}",
-    }
+    environment = environment_of(of, port) | {"BROKER_PUBLIC_URL": f"http://127.0.0.1:{public_port}"}
+    if database_url:
+        environment["BROKER_DATABASE_URL"] = database_url
     command = [sys.executable, "-m", "broker", "serve", "--no-worker"]
     with processes.running(command, port=port, log=of / "replica.log", environment=environment) as process:
         yield port, process.pid
 
 
-def _environment(directory: Path, port: int) -> dict[str, str]:
+def environment_of(directory: Path, port: int) -> dict[str, str]:
+    """The variables of a process whose state is in ``directory``."""
     return {
         **os.environ,
         "BROKER_STATE_DIR": str(directory),

@@ -53,6 +53,8 @@ from tests.bench.growth.load import Row
 # The caller declares them, each at an upstream of its own making: keys are tried there.
 PROVIDERS = ("raptor-comply", "bench-a", "bench-b")
 _AT_ONCE = 20_000
+# Which of many are cut off, paused, without a right (taken back, expired), or with one that waits for a second person.
+_OVER_AT, _PAUSED_AT, _NO_RIGHT_AT, _WAITS_AT = 199, 250, (13, 14), 17
 _HOUR_MS = 3_600_000
 _RECORD_DAYS = 90
 
@@ -202,6 +204,21 @@ class Customers:
         """The key of the organization at this place."""
         return self._credentials[place].id
 
+    def subjects(self) -> list[str]:
+        """Organizations whose key of the first provider the one job may use, from the middle on."""
+        return [
+            self.slug(place)
+            for place in range(self.ordinary, len(self._organizations))
+            if self._credentials[place].provider == PROVIDERS[0]
+            and self._credentials[place].rotation is None
+            and not self._is_over(place)
+            and self._health(place) is Health.HEALTHY
+            and place % 200 != _OVER_AT
+            and place % 300 != _PAUSED_AT
+            and place % 50 not in _NO_RIGHT_AT
+            and place % 500 != _WAITS_AT
+        ]
+
     @property
     def job(self) -> ids.WorkloadId:
         """Who has a right to every customer's key."""
@@ -287,7 +304,7 @@ class Customers:
             label = f"site-{number:06d}"
             place = 0 if number % 2 else self._random.randrange(size.organizations)
         provider = PROVIDERS[0] if place == 0 or number % 10 < 7 else PROVIDERS[1 + number % 2]
-        changed = 0 < number <= size.rotations
+        changed = number < size.rotations
         at = self._day(380)
         return _Key(
             self._id(ids.CredentialId, at),
@@ -295,7 +312,7 @@ class Customers:
             self._organizations[place],
             provider,
             label,
-            _ROTATIONS[number % 100] if changed else None,
+            (_ROTATIONS[number % 100] if number else RotationState.GRACE) if changed else None,
         )
 
     def _grant(self, number: int) -> _Grant:
@@ -309,7 +326,7 @@ class Customers:
     def _organization_rows(self) -> Iterator[Row]:
         for place, id_ in enumerate(self._organizations):
             at = self._now - 400 * DAY_MS
-            over = place % 200 == 199
+            over = place % 200 == _OVER_AT
             row = {
                 "id": id_,
                 "slug": self.slug(place),
@@ -346,7 +363,7 @@ class Customers:
                 "state": Validity.REVOKED if over else Validity.ACTIVE,
                 "variables": {},
                 "contact": f"admin@{self.slug(key.place)}.example",
-                "paused_at": self._now if number % 300 == 250 else None,
+                "paused_at": self._now if number % 300 == _PAUSED_AT else None,
                 "rotation_days": 90 if number % 1000 == 350 else None,
                 "max_age_days": 300 if number % 1000 == 351 else None,
                 "on_max_age": "warn",
@@ -457,7 +474,7 @@ class Customers:
 
     def _grant_rows(self) -> Iterator[Row]:
         for number, grant in enumerate(self._grants):
-            over, waits = number % 50 == 13, number % 500 == 17
+            over, waits = number % 50 == _NO_RIGHT_AT[0], number % 500 == _WAITS_AT
             row = {
                 "id": grant.id,
                 "organization_id": grant.key.organization,
@@ -474,7 +491,7 @@ class Customers:
                 "max_uses": None,
                 "implicit": True,
                 "retries": True,
-                "expires_at": self._now - DAY_MS if number % 50 == 14 else None,
+                "expires_at": self._now - DAY_MS if number % 50 == _NO_RIGHT_AT[1] else None,
                 "state": Validity.REVOKED if over else Validity.ACTIVE,
                 "created_at": self._now - 300 * DAY_MS,
                 "created_by": "bench",
