@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, closing
 from typing import Any, Protocol
 
 import asyncpg
-from sqlalchemy import Column, inspect
+from sqlalchemy import inspect
 from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.sql.elements import NamedColumn
 
 from broker.base.db import Database, Table
 
@@ -90,16 +91,18 @@ class _OnSqlite:
         self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _columns(table: type[Table], row: Row) -> dict[str, Column[Any]]:
+def _columns(table: type[Table], row: Row) -> dict[str, NamedColumn[Any]]:
     attributes = inspect(table).column_attrs
     return {name: attributes[name].columns[0] for name in row}
 
 
-def _values(rows: Sequence[Row], columns: Mapping[str, Column[Any]], dialect: Dialect) -> Iterator[tuple[Any, ...]]:
+def _values(
+    rows: Sequence[Row], columns: Mapping[str, NamedColumn[Any]], dialect: Dialect
+) -> Iterator[tuple[Any, ...]]:
     bound = [(name, _bound(column, dialect)) for name, column in columns.items()]
     for row in rows:
         yield tuple([row[name] if bind is None else bind(row[name]) for name, bind in bound])
 
 
-def _bound(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+def _bound(column: NamedColumn[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return column.type.dialect_impl(dialect).bind_processor(dialect)

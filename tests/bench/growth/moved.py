@@ -20,7 +20,7 @@ from tests.bench.growth.served import Serving, command, uses
 from tests.bench.load import Measured, run
 
 REWRAP_S = 60.0
-_BESIDE_S = 10.0
+BESIDE_S = 10.0
 _CALLERS = 8
 
 
@@ -51,7 +51,7 @@ def keystore(serving: Serving, settings: Settings, database_url: str | None) -> 
 
 
 def _uses(serving: Serving) -> Measured:
-    return run(serving.port, uses(serving), connections=_CALLERS, seconds=_BESIDE_S)
+    return run(serving.port, uses(serving), connections=_CALLERS, seconds=BESIDE_S)
 
 
 async def _held(settings: Settings, kek_id: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -280,7 +280,7 @@ class Customers:
             if piece:
                 yield sealed_table, piece
 
-    def _id(self, kind: Any, at: Millis) -> Any:
+    def _id(self, kind: Callable[[str], ids.Id], at: Millis) -> ids.Id:
         raw = bytearray(at.to_bytes(6) + self._random.randbytes(10))
         raw[6], raw[8] = 0x70 | raw[6] & 0x0F, 0x80 | raw[8] & 0x3F
         return ids.of(kind, bytes(raw))
@@ -327,7 +327,7 @@ class Customers:
         for place, id_ in enumerate(self._organizations):
             at = self._now - 400 * DAY_MS
             over = place % 200 == _OVER_AT
-            row = {
+            row: dict[str, Any] = {
                 "id": id_,
                 "slug": self.slug(place),
                 "name": f"Customer {place}",
