@@ -1,4 +1,4 @@
-"""What each statement reads of a database: rows on PostgreSQL, steps of the virtual machine on SQLite.
+"""What each statement reads: rows on PostgreSQL, steps of its machine on SQLite.
 
 Both are counted, so they are the same on a slow machine and on a fast one.
 
@@ -61,7 +61,7 @@ def reading(db: Database, *, times: int | None = None) -> Iterator[list[Read]]:
     On PostgreSQL each is looked at so many ``times``, whatever its parameters.
     """
     found: list[Read] = []
-    watch = _OnPostgres(times) if db.dialect == "postgresql" else _OnSqlite()
+    watch = _PostgresWatch(times) if db.dialect == "postgresql" else _SqliteWatch()
     engine = db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", watch.before)
     event.listen(engine, "after_cursor_execute", watch.after)
@@ -78,7 +78,7 @@ def _is_explained(statement: str) -> bool:
     return statement.lstrip("( \n").startswith(_EXPLAINED)
 
 
-class _OnPostgres:
+class _PostgresWatch:
     def __init__(self, times: int | None) -> None:
         self._times = times
         self._seen = Counter[str]()
@@ -127,7 +127,7 @@ def _count(node: Mapping[str, Any], tables: Counter[str]) -> None:
         _count(below, tables)
 
 
-class _OnSqlite:
+class _SqliteWatch:
     def __init__(self) -> None:
         self._steps: dict[int, int] = {}
         self._plans: dict[int, dict[str, int]] = {}

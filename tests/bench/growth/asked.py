@@ -42,7 +42,7 @@ Filter = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageAsked:
     """One page of a list: ``name`` says with which filters, ``parameters`` are what is sent."""
 
     path: str
@@ -50,7 +50,7 @@ class Asked:
     parameters: Mapping[str, str]
 
 
-def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[Asked]:
+def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[PageAsked]:
     """Every list in an API's description.
 
     It is asked for with each filter, first and late, in each order; and with pairs of filters, the newest first.
@@ -86,14 +86,14 @@ def _pairs(path: str, filters: list[list[Filter]]) -> Iterator[list[Filter]]:
                 yield pair
 
 
-def _asked(path: str, chosen: list[Filter], order: str, cursor: str) -> Asked:
+def _asked(path: str, chosen: list[Filter], order: str, cursor: str) -> PageAsked:
     words = [f"{name}={kind}" for name, kind, _ in chosen]
     words += ["newest"] if order == "newest" else []
     words += ["late"] if cursor else []
     parameters = {name: value for name, _, value in chosen}
     parameters |= {"order": order} if order else {}
     parameters |= {"cursor": cursor} if cursor else {}
-    return Asked(path, f"{path}?{'&'.join(words)}" if words else path, parameters)
+    return PageAsked(path, f"{path}?{'&'.join(words)}" if words else path, parameters)
 
 
 def _late(path: str, order: str, customers: Customers) -> str:

@@ -21,7 +21,7 @@ from broker.base.db import Database, Table
 Row = Mapping[str, Any]
 
 
-class Load(Protocol):
+class BulkLoad(Protocol):
     """Keeps rows."""
 
     async def rows(self, table: type[Table], rows: Sequence[Row]) -> None:
@@ -34,17 +34,17 @@ class Load(Protocol):
 
 
 @asynccontextmanager
-async def loading(db: Database) -> AsyncIterator[Load]:
+async def loading(db: Database) -> AsyncIterator[BulkLoad]:
     """A way into ``db``, whose triggers and tenant fences rest meanwhile."""
     address = db.engine.url
     if db.dialect == "sqlite":
         with closing(sqlite3.connect(address.database or "", isolation_level=None, timeout=60)) as file:
-            yield _OnSqlite(file, db.engine.dialect)
+            yield _SqliteLoad(file, db.engine.dialect)
         return
     connection = await asyncpg.connect(_as_superuser(address), command_timeout=1200)
     try:
         await connection.execute("SET session_replication_role = replica")  # nobody is told of guards by the thousand
-        yield _OnPostgres(connection, db.engine.dialect)
+        yield _PostgresLoad(connection, db.engine.dialect)
     finally:
         await connection.close()
 
@@ -54,7 +54,7 @@ def _as_superuser(address: URL) -> str:
     return address.set(drivername="postgresql", username="postgres").render_as_string(hide_password=False)
 
 
-class _OnPostgres:
+class _PostgresLoad:
     def __init__(self, connection: asyncpg.Connection, dialect: Dialect) -> None:
         self._connection = connection
         self._dialect = dialect
@@ -71,7 +71,7 @@ class _OnPostgres:
         await self._connection.execute("VACUUM ANALYZE")
 
 
-class _OnSqlite:
+class _SqliteLoad:
     def __init__(self, file: sqlite3.Connection, dialect: Dialect) -> None:
         self._file = file
         self._dialect = dialect
