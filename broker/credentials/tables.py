@@ -103,7 +103,7 @@ class VersionRow(TenantOwned, Table):
 
     __tablename__ = "credential_versions"
     __table_args__ = (
-        partial("ix_credential_versions_due", "next_probe_at IS NOT NULL", "state", "provider", "next_probe_at"),
+        partial("ix_credential_versions_next", "next_probe_at IS NOT NULL", "state", "provider", "next_probe_at"),
         # What was set before the clock stepped back.
         partial("ix_credential_versions_checked", "next_probe_at IS NOT NULL", "health_at", "next_probe_at"),
         partial(

@@ -32,7 +32,7 @@ class IntakeRow(GivesRights, TenantOwned, Table):
         Index("ix_intakes_organization", "organization_id", "id"),
         Index("ix_intakes_provider", "provider", "id"),
         Index("ix_intakes_label", "label", "id"),
-        Index("ix_intakes_state", "state", "id"),
+        Index("ix_intakes_in_state", "state", "id"),
         Index("ix_intakes_expiring", "state", "expires_at"),
         Index("ix_intakes_settled", "settled_at", "id"),
     )

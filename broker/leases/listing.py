@@ -57,8 +57,7 @@ async def listed(session: AsyncSession, wanted: Sought, clock: Timepiece, now: M
         None if wanted.state is None else _showing(wanted.state, clock, now),
         by(row.provider, wanted.provider),
     )
-    every = Way((row.ended_at.is_(None),)), Way((row.ended_at.is_not(None),))
-    return await sheet(session, row, filters, cut, row.issued_at, row.id, every=every)
+    return await sheet(session, row, filters, cut, row.issued_at, row.id)
 
 
 def _showing(state: LeaseState, clock: Timepiece, now: Millis) -> Filter:

@@ -24,13 +24,12 @@ class LeaseRow(GivesRights, TenantOwned, Table):
         Index("ix_leases_organization", "organization_id", "issued_at", "id"),
         Index("ix_leases_workload", "workload_id", "issued_at", "id"),
         Index("ix_leases_provider", "provider", "issued_at", "id"),
-        partial("ix_leases_open", "ended_at IS NULL", "issued_at", "id"),
+        Index("ix_leases_issued", "issued_at", "id"),
         partial("ix_leases_standing", "ended_at IS NULL", "expires_at"),
         partial("ix_leases_ended", "ended_at IS NOT NULL", "issued_at", "id"),
         partial("ix_leases_revoked", "ended_at IS NOT NULL AND end_reason = 'lease.revoked'", "issued_at", "id"),
         # Those that stand are found by their end, however many there were.
         Index("ix_leases_credential", "credential_id", "expires_at"),
-        Index("ix_leases_until", "until", "id"),
     )
     AUTHENTICATED = (
         "id",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantRoot, partial
+from broker.base.db import Table, TenantRoot
 from broker.keystore.genuine import GivesRights
 
 
@@ -18,8 +19,7 @@ class OrganizationRow(TenantRoot, GivesRights, Table):
 
     __tablename__ = "organizations"
     __table_args__ = (
-        partial("ix_organizations_active", "state = 'active'", "id"),
-        partial("ix_organizations_revoked", "state = 'revoked'", "id"),
+        Index("ix_organizations_state", "state", "id"),
     )
     AUTHENTICATED = ("id", "slug", "name", "created_at")
 

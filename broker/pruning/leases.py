@@ -27,6 +27,10 @@ _QUOTA_DAYS = 1
 _LEASE_IDS = (ids.of(LeaseId, bytes(16)), ids.of(LeaseId, b"\xff" * 16))
 
 
+# By the time of their issue, for which there is an index: a lease is over a day later at most.
+_BY = (LeaseRow.issued_at, LeaseRow.id)
+
+
 @dataclass(frozen=True, slots=True)
 class Leases:
     """Deletes leases whose last possible moment is ``days`` ago.
@@ -39,13 +43,17 @@ class Leases:
 
     async def page(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
         past = before(now, self.days)
-        rows = (await session.execute(page_of((LeaseRow.until, LeaseRow.id), after, LeaseRow.until < past))).all()
+        rows = (await session.execute(page_of(_BY, after, _over(past)))).all()
         page = [row[1] for row in rows]
         kept = await _of_incidents(session, page, past)
         gone = await rest_of(session, (lease for lease in page if lease not in kept), shown_and_in_use(page, past))
         await session.execute(delete(LeaseRow).where(LeaseRow.id.in_(gone)))
         await session.execute(delete(GuardRow).where(GuardRow.id.in_(gone)))
         return end_of(rows)
+
+
+def _over(past: Millis) -> ColumnElement[bool]:
+    return and_(LeaseRow.issued_at < past, LeaseRow.until < past)
 
 
 def shown_and_in_use(page: list[LeaseId], past: Millis) -> Select[LeaseId]:

@@ -19,9 +19,11 @@ depends_on: str | Sequence[str] | None = None
 
 TABLES = (
     "allowances",
+    "audit_blocks",
     "audit_cursors",
     "audit_events",
     "audit_head",
+    "audit_places",
     "audit_series",
     "bootstrap",
     "credential_versions",
@@ -144,6 +146,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_allowances"),
     )
     op.create_table(
+        "audit_blocks",
+        sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("earliest", sa.BigInteger(), nullable=False),
+        sa.Column("latest", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("block", name="pk_audit_blocks"),
+    )
+    op.create_table(
         "audit_cursors",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("next", sa.BigInteger(), nullable=False),
@@ -169,13 +178,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(*_EVENT_KEY[op.get_bind().dialect.name], name="pk_audit_events"),
         postgresql_partition_by="LIST (month)",
     )
-    op.create_index("ix_audit_events_actor", "audit_events", ["actor_id", "idx"])
-    op.create_index("ix_audit_events_credential", "audit_events", ["credential_id", "idx"])
-    op.create_index("ix_audit_events_id", "audit_events", ["id"])
-    op.create_index("ix_audit_events_kind", "audit_events", ["kind", "idx"])
-    op.create_index("ix_audit_events_lease", "audit_events", ["lease_id", "idx"])
-    op.create_index("ix_audit_events_organization", "audit_events", ["organization_id", "idx"])
-    op.create_index("ix_audit_events_time", "audit_events", ["time"])
+    op.create_index(
+        "ix_audit_events_id",
+        "audit_events",
+        ["id"],
+    )
     op.create_table(
         "audit_head",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -185,6 +192,15 @@ def upgrade() -> None:
         sa.Column("latest", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("believed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_head"),
+    )
+    op.create_table(
+        "audit_places",
+        sa.Column("span", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("term", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("places", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("span", "term", "block", name="pk_audit_places"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "audit_series",
@@ -230,12 +246,25 @@ def upgrade() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("credential_id", "number", name="pk_credential_versions"),
     )
-    op.create_index("ix_credential_versions_due", "credential_versions", ["state", "next_probe_at"])
-    op.create_index("ix_credential_versions_leak_mark", "credential_versions", ["leak_mark"])
-    op.create_index("ix_credential_versions_organization_id", "credential_versions", ["organization_id"])
+    op.create_index(
+        "ix_credential_versions_due",
+        "credential_versions",
+        ["state", "next_probe_at"],
+    )
+    op.create_index(
+        "ix_credential_versions_leak_mark",
+        "credential_versions",
+        ["leak_mark"],
+    )
+    op.create_index(
+        "ix_credential_versions_organization_id",
+        "credential_versions",
+        ["organization_id"],
+    )
     op.create_table(
         "credentials",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("label", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
@@ -245,14 +274,17 @@ def upgrade() -> None:
         sa.Column("rotation_days", sa.BigInteger(), nullable=True),
         sa.Column("max_age_days", sa.BigInteger(), nullable=True),
         sa.Column("on_max_age", sa.String(), server_default="warn", nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("row_mac", sa.LargeBinary(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_credentials"),
     )
-    op.create_index("ix_credentials_organization_id", "credentials", ["organization_id"])
+    op.create_index(
+        "ix_credentials_organization_id",
+        "credentials",
+        ["organization_id"],
+    )
     op.create_index(
         "uq_credentials_active",
         "credentials",
@@ -264,6 +296,7 @@ def upgrade() -> None:
     op.create_table(
         "deliveries",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("notice_id", _ID, nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("destination", sa.String(), nullable=False),
@@ -275,15 +308,23 @@ def upgrade() -> None:
         sa.Column("last_error", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
         sa.UniqueConstraint("notice_id", "channel", "destination", name="uq_deliveries_notice_id_channel_destination"),
     )
-    op.create_index("ix_deliveries_due", "deliveries", ["state", "next_try_at"])
-    op.create_index("ix_deliveries_organization_id", "deliveries", ["organization_id"])
+    op.create_index(
+        "ix_deliveries_due",
+        "deliveries",
+        ["state", "next_try_at"],
+    )
+    op.create_index(
+        "ix_deliveries_organization_id",
+        "deliveries",
+        ["organization_id"],
+    )
     op.create_table(
         "exposures",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("credential_id", _ID, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
@@ -294,14 +335,18 @@ def upgrade() -> None:
         sa.Column("reported_by", sa.String(), nullable=False),
         sa.Column("reported_at", sa.BigInteger(), nullable=False),
         sa.Column("rotation_id", _ID, nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_exposures"),
         sa.UniqueConstraint("credential_id", "version", name="uq_exposures_credential_id_version"),
     )
-    op.create_index("ix_exposures_organization_id", "exposures", ["organization_id"])
+    op.create_index(
+        "ix_exposures_organization_id",
+        "exposures",
+        ["organization_id"],
+    )
     op.create_table(
         "findings",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("credential_id", _ID, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
@@ -309,16 +354,20 @@ def upgrade() -> None:
         sa.Column("place_hash", sa.String(), nullable=False),
         sa.Column("found_by", sa.String(), nullable=False),
         sa.Column("found_at", sa.BigInteger(), nullable=False),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_findings"),
         sa.UniqueConstraint(
             "credential_id", "version", "place_hash", name="uq_findings_credential_id_version_place_hash"
         ),
     )
-    op.create_index("ix_findings_organization_id", "findings", ["organization_id"])
+    op.create_index(
+        "ix_findings_organization_id",
+        "findings",
+        ["organization_id"],
+    )
     op.create_table(
         "grants",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("workload_id", _ID, nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("label", sa.String(), nullable=True),
@@ -341,11 +390,18 @@ def upgrade() -> None:
         sa.Column("approved_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("row_mac", sa.LargeBinary(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_grants"),
     )
-    op.create_index("ix_grants_organization_id", "grants", ["organization_id"])
-    op.create_index("ix_grants_target", "grants", ["workload_id", "organization_id"])
+    op.create_index(
+        "ix_grants_organization_id",
+        "grants",
+        ["organization_id"],
+    )
+    op.create_index(
+        "ix_grants_target",
+        "grants",
+        ["workload_id", "organization_id"],
+    )
     op.create_table(
         "guards",
         sa.Column("id", sa.String(), nullable=False),
@@ -362,7 +418,11 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("principal_id", "key", name="pk_idempotency"),
     )
-    op.create_index("ix_idempotency_expires_at", "idempotency", ["expires_at"])
+    op.create_index(
+        "ix_idempotency_expires_at",
+        "idempotency",
+        ["expires_at"],
+    )
     op.create_table(
         "identity_evidence",
         sa.Column("provider", sa.String(), nullable=False),
@@ -370,10 +430,15 @@ def upgrade() -> None:
         sa.Column("owner", _ID, nullable=False),
         sa.PrimaryKeyConstraint("provider", "id_hash", name="pk_identity_evidence"),
     )
-    op.create_index("ix_identity_evidence_owner", "identity_evidence", ["owner"])
+    op.create_index(
+        "ix_identity_evidence_owner",
+        "identity_evidence",
+        ["owner"],
+    )
     op.create_table(
         "intakes",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("label", sa.String(), nullable=False),
         sa.Column("contact", sa.String(), nullable=False),
@@ -396,11 +461,18 @@ def upgrade() -> None:
         sa.Column("submitted_at", sa.BigInteger(), nullable=True),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
         sa.Column("row_mac", sa.LargeBinary(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_intakes"),
     )
-    op.create_index("ix_intakes_organization_id", "intakes", ["organization_id"])
-    op.create_index("ix_intakes_state", "intakes", ["state"])
+    op.create_index(
+        "ix_intakes_organization_id",
+        "intakes",
+        ["organization_id"],
+    )
+    op.create_index(
+        "ix_intakes_state",
+        "intakes",
+        ["state"],
+    )
     op.create_table(
         "internal_keys",
         sa.Column("name", sa.String(), nullable=False),
@@ -416,7 +488,11 @@ def upgrade() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("credential_id", "version", "id_hash", name="pk_key_evidence"),
     )
-    op.create_index("ix_key_evidence_organization_id", "key_evidence", ["organization_id"])
+    op.create_index(
+        "ix_key_evidence_organization_id",
+        "key_evidence",
+        ["organization_id"],
+    )
     op.create_table(
         "key_fingerprints",
         sa.Column("fingerprint", sa.String(), nullable=False),
@@ -431,10 +507,15 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("reference", name="pk_keystore_strays"),
     )
-    op.create_index("ix_keystore_strays_due_at", "keystore_strays", ["due_at"])
+    op.create_index(
+        "ix_keystore_strays_due_at",
+        "keystore_strays",
+        ["due_at"],
+    )
     op.create_table(
         "leases",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("workload_id", _ID, nullable=False),
         sa.Column("grant_id", _ID, nullable=False),
         sa.Column("credential_id", _ID, nullable=False),
@@ -449,15 +530,58 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("end_reason", sa.String(), nullable=False),
         sa.Column("row_mac", sa.LargeBinary(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_leases"),
     )
-    op.create_index("ix_leases_credential", "leases", ["credential_id", "expires_at"])
-    op.create_index("ix_leases_organization_id", "leases", ["organization_id"])
-    op.create_index("ix_leases_workload_id", "leases", ["workload_id"])
+    op.create_index(
+        "ix_leases_credential",
+        "leases",
+        ["credential_id", "expires_at"],
+    )
+    op.create_index(
+        "ix_leases_ended",
+        "leases",
+        ["issued_at", "id"],
+        sqlite_where=sa.text("ended_at IS NOT NULL"),
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_leases_issued",
+        "leases",
+        ["issued_at", "id"],
+    )
+    op.create_index(
+        "ix_leases_organization",
+        "leases",
+        ["organization_id", "issued_at", "id"],
+    )
+    op.create_index(
+        "ix_leases_provider",
+        "leases",
+        ["provider", "issued_at", "id"],
+    )
+    op.create_index(
+        "ix_leases_revoked",
+        "leases",
+        ["issued_at", "id"],
+        sqlite_where=sa.text("ended_at IS NOT NULL AND end_reason = 'lease.revoked'"),
+        postgresql_where=sa.text("ended_at IS NOT NULL AND end_reason = 'lease.revoked'"),
+    )
+    op.create_index(
+        "ix_leases_standing",
+        "leases",
+        ["expires_at"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_index(
+        "ix_leases_workload",
+        "leases",
+        ["workload_id", "issued_at", "id"],
+    )
     op.create_table(
         "notices",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("credential_id", _ID, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -467,12 +591,19 @@ def upgrade() -> None:
         sa.Column("facts", sa.JSON(), server_default="{}", nullable=False),
         sa.Column("fanned_out_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_notices"),
         sa.UniqueConstraint("organization_id", "dedup", name="uq_notices_organization_id_dedup"),
     )
-    op.create_index("ix_notices_organization_id", "notices", ["organization_id"])
-    op.create_index("ix_notices_outbox", "notices", ["fanned_out_at"])
+    op.create_index(
+        "ix_notices_organization_id",
+        "notices",
+        ["organization_id"],
+    )
+    op.create_index(
+        "ix_notices_outbox",
+        "notices",
+        ["fanned_out_at"],
+    )
     op.create_table(
         "operators",
         sa.Column("id", _ID, nullable=False),
@@ -494,8 +625,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_operators"),
         sa.UniqueConstraint("token_hash", name="uq_operators_token_hash"),
     )
-    op.create_index("ix_operators_name", "operators", ["name"])
-    op.create_index("ix_operators_previous_token_hash", "operators", ["previous_token_hash"], unique=True)
+    op.create_index(
+        "ix_operators_name",
+        "operators",
+        ["name"],
+    )
+    op.create_index(
+        "ix_operators_previous_token_hash",
+        "operators",
+        ["previous_token_hash"],
+        unique=True,
+    )
     op.create_index(
         "uq_operators_active",
         "operators",
@@ -520,6 +660,7 @@ def upgrade() -> None:
     op.create_table(
         "rotations",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("credential_id", _ID, nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
@@ -542,12 +683,23 @@ def upgrade() -> None:
         sa.Column("tries", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("next_try_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_rotations"),
     )
-    op.create_index("ix_rotations_credential_id", "rotations", ["credential_id"])
-    op.create_index("ix_rotations_organization_id", "rotations", ["organization_id"])
-    op.create_index("ix_rotations_state", "rotations", ["state", "grace_until"])
+    op.create_index(
+        "ix_rotations_credential_id",
+        "rotations",
+        ["credential_id"],
+    )
+    op.create_index(
+        "ix_rotations_organization_id",
+        "rotations",
+        ["organization_id"],
+    )
+    op.create_index(
+        "ix_rotations_state",
+        "rotations",
+        ["state", "grace_until"],
+    )
     op.create_index(
         "uq_rotations_open",
         "rotations",
@@ -570,7 +722,11 @@ def upgrade() -> None:
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_throttles"),
     )
-    op.create_index("ix_throttles_window", "throttles", ["window"])
+    op.create_index(
+        "ix_throttles_window",
+        "throttles",
+        ["window"],
+    )
     op.create_table(
         "use_days",
         sa.Column("credential_id", _ID, nullable=False),
@@ -585,7 +741,11 @@ def upgrade() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("credential_id", "version", "workload_id", "day", name="pk_use_days"),
     )
-    op.create_index("ix_use_days_organization_id", "use_days", ["organization_id"])
+    op.create_index(
+        "ix_use_days_organization_id",
+        "use_days",
+        ["organization_id"],
+    )
     op.create_table(
         "used_assertions",
         sa.Column("workload_id", _ID, nullable=False),
@@ -593,14 +753,22 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("workload_id", "jti", name="pk_used_assertions"),
     )
-    op.create_index("ix_used_assertions_expires_at", "used_assertions", ["expires_at"])
+    op.create_index(
+        "ix_used_assertions_expires_at",
+        "used_assertions",
+        ["expires_at"],
+    )
     op.create_table(
         "used_challenges",
         sa.Column("nonce", sa.String(), nullable=False),
         sa.Column("used_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("nonce", name="pk_used_challenges"),
     )
-    op.create_index("ix_used_challenges_used_at", "used_challenges", ["used_at"])
+    op.create_index(
+        "ix_used_challenges_used_at",
+        "used_challenges",
+        ["used_at"],
+    )
     op.create_table(
         "uses",
         sa.Column("id", _ID, nullable=False),
@@ -614,11 +782,20 @@ def upgrade() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_uses"),
     )
-    op.create_index("ix_uses_credential", "uses", ["credential_id"])
-    op.create_index("ix_uses_organization_id", "uses", ["organization_id"])
+    op.create_index(
+        "ix_uses_credential",
+        "uses",
+        ["credential_id"],
+    )
+    op.create_index(
+        "ix_uses_organization_id",
+        "uses",
+        ["organization_id"],
+    )
     op.create_table(
         "webhooks",
         sa.Column("id", _ID, nullable=False),
+        sa.Column("organization_id", _ID, nullable=False),
         sa.Column("format", sa.String(), nullable=False),
         sa.Column("shown", sa.String(), nullable=False),
         sa.Column("url_sealed", sa.LargeBinary(), nullable=False),
@@ -630,10 +807,13 @@ def upgrade() -> None:
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("organization_id", _ID, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
-    op.create_index("ix_webhooks_organization_id", "webhooks", ["organization_id"])
+    op.create_index(
+        "ix_webhooks_organization_id",
+        "webhooks",
+        ["organization_id"],
+    )
     op.create_table(
         "workloads",
         sa.Column("id", _ID, nullable=False),
@@ -647,7 +827,11 @@ def upgrade() -> None:
         sa.Column("row_mac", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_workloads"),
     )
-    op.create_index("ix_workloads_name", "workloads", ["name"])
+    op.create_index(
+        "ix_workloads_name",
+        "workloads",
+        ["name"],
+    )
     op.create_index(
         "uq_workloads_active",
         "workloads",

@@ -169,7 +169,7 @@ async def test_what_is_due_is_found_by_its_index_and_no_further_than_the_limit(w
         "revoked": RevocationCheck(parts, verification, minting).waiting(),
         "rotations": minting.waiting(),
     }
-    index = "ix_rotations_due" if kind == "rotations" else "ix_credential_versions_due"
+    index = "ix_rotations_due" if kind == "rotations" else "ix_credential_versions_next"
     with noted(parts.db, "SELECT") as sent:
         await due.first(parts.db, waiting[kind], CROWDED, 20)
         await due.providers(parts.db, parts.catalog, waiting[kind])

@@ -1,7 +1,7 @@
 """However many rows a table has, a page of a list and a round of the worker read some of them only.
 
 Every list is asked for with each of its filters, first and late, and with pairs of filters; every duty of the worker is
-done.  Each statement that this takes is explained (:mod:`tests.support.plans`).
+done.  Each statement that this takes is explained (:mod:`tests.support.reads`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from broker.base.db import EVERY_TENANT
 from broker.tables import METADATA
 from tests.bench.growth.asked import lists
 from tests.growth.conftest import Grown
-from tests.support.plans import MOST, Read, reading
+from tests.support.reads import MOST, Read, reading
 
 # What grows with people, files and releases, not with customers or with what is done for them.
 SMALL: Mapping[str, str] = {

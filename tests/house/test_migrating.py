@@ -63,6 +63,14 @@ async def first(first_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+async def shipped(postgres_url: str) -> AsyncIterator[Database]:
+    """A database at this version's schema."""
+    db = Database(postgres_url)
+    yield db
+    await db.close()
+
+
+@pytest.fixture
 def later(tmp_path: Path) -> Iterator[Path]:
     """The next version has two more revisions: a column, and an index."""
     head = [*schema.revisions()][-1]
@@ -169,67 +177,67 @@ async def test_a_hundred_thousand_rows_of_each_table_are_migrated_while_uses_go_
     assert rows == dict.fromkeys(OF_A_USE, ROWS) | dict.fromkeys(("leases", "uses"), ROWS + uses.made)
 
 
-async def test_a_change_gives_way_to_uses_as_long_as_another_holds_its_table(first: Database, later: Path) -> None:
-    async with session(first, "look") as look, session(first, "report") as report, uses_going_on(first) as uses:
+async def test_a_change_gives_way_to_uses_as_long_as_another_holds_its_table(shipped: Database, later: Path) -> None:
+    async with session(shipped, "look") as look, session(shipped, "report") as report, uses_going_on(shipped) as uses:
         # given somebody reads the table in a transaction that stays open
         reading = report.transaction()
         await reading.start()
         await report.execute("SELECT 1 FROM leases LIMIT 1")
         # when
-        migrating = asyncio.create_task(schema.upgrade(first))
+        migrating = asyncio.create_task(schema.upgrade(shipped))
         # then the change tries, gives way, and tries again
         for _ in range(2):
             await eventually(lambda: change_waits(look))
             made = uses.made
             await eventually(lambda made=made: uses.made > made + 1)  # type: ignore[misc]  # bound at once
-        assert await schema.current(first) == [*schema.revisions()][-3]
+        assert await schema.current(shipped) == [*schema.revisions()][-3]
         # and ends once it can
         await reading.rollback()
         await migrating
-        assert await schema.current(first) == "9002"
+        assert await schema.current(shipped) == "9002"
 
 
-async def test_who_held_the_table_all_the_time_is_named(first: Database, later: Path) -> None:
-    async with session(first, "report") as report, report.transaction():
+async def test_who_held_the_table_all_the_time_is_named(shipped: Database, later: Path) -> None:
+    async with session(shipped, "report") as report, report.transaction():
         await report.execute("SELECT 1 FROM leases LIMIT 1")
         holder = await report.fetchval("SELECT pg_backend_pid()")
         with pytest.raises(schema.SchemaUnusable) as told:
-            await schema.upgrade(first, patience_s=0.5)
+            await schema.upgrade(shipped, patience_s=0.5)
     assert "Revision 9001 was given up after" in str(told.value)
     assert f"process {holder} (keybroker report, role broker_app, idle in transaction, begun " in str(told.value)
     assert "SELECT 1" not in str(told.value)
     # what is done stays, and the next run goes on
-    await schema.upgrade(first)
-    assert await schema.current(first) == "9002"
+    await schema.upgrade(shipped)
+    assert await schema.current(shipped) == "9002"
 
 
 async def test_an_index_that_waits_for_an_old_transaction_is_given_up_and_built_at_the_next_run(
-    first: Database, later: Path
+    shipped: Database, later: Path
 ) -> None:
-    await schema.upgrade(first, "9001")
-    async with session(first, "report") as report, report.transaction(isolation="repeatable_read"):
+    await schema.upgrade(shipped, "9001")
+    async with session(shipped, "report") as report, report.transaction(isolation="repeatable_read"):
         await report.execute("SELECT 1")
         with pytest.raises(schema.SchemaUnusable, match=r"Revision 9002 was given up .*keybroker report, "):
-            await schema.upgrade(first, patience_s=1.5)
-        async with session(first, "look") as look:
+            await schema.upgrade(shipped, patience_s=1.5)
+        async with session(shipped, "look") as look:
             assert await states_of_index(look) == [False]
-    await schema.upgrade(first)
-    async with session(first, "look") as look:
+    await schema.upgrade(shipped)
+    async with session(shipped, "look") as look:
         assert await states_of_index(look) == [True]
 
 
 @pytest.mark.parametrize("server", ["goes on building", "ends it, too"])
 async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
-    first: Database, first_url: str, later: Path, server: str
+    shipped: Database, postgres_url: str, later: Path, server: str
 ) -> None:
     # given
-    await schema.upgrade(first, "9001")
-    async with session(first, "look") as look, session(first, "report") as report:
+    await schema.upgrade(shipped, "9001")
+    async with session(shipped, "look") as look, session(shipped, "report") as report:
         old = report.transaction(isolation="repeatable_read")
         await old.start()
         await report.execute("SELECT 1")
         # when migrate is killed while it builds
-        process = await migrate(first_url, later)
+        process = await migrate(postgres_url, later)
         await eventually(lambda: change_waits(look))
         await eventually(lambda: states_of_index(look))
         process.kill()
@@ -242,7 +250,7 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
         assert await states_of_index(look) == [False]
         half = await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
         # and run again
-        again = asyncio.create_task(schema.upgrade(first))
+        again = asyncio.create_task(schema.upgrade(shipped))
         await eventually(lambda: change_waits(look, 2 if server == "goes on building" else 1))
         await old.rollback()
         await again
@@ -251,7 +259,7 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
         # and what the server finished was not built again
         is_the_same = half == await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
         assert is_the_same == (server == "goes on building")
-    assert await schema.current(first) == "9002"
+    assert await schema.current(shipped) == "9002"
 
 
 MIGRATE = """
@@ -273,11 +281,11 @@ async def migrate(url: str, later: Path) -> asyncio.subprocess.Process:
 
 
 async def test_the_log_says_which_revision_runs_and_who_keeps_it_waiting(
-    first: Database, first_url: str, later: Path
+    shipped: Database, postgres_url: str, later: Path
 ) -> None:
-    async with session(first, "report") as report, report.transaction():
+    async with session(shipped, "report") as report, report.transaction():
         await report.execute("SELECT 1 FROM leases LIMIT 1")
-        process = await migrate(first_url, later)
+        process = await migrate(postgres_url, later)
         assert process.stderr is not None
         begun, waits = [json.loads(await process.stderr.readline()) for _ in range(2)]
     rest = [json.loads(line) for line in (await process.communicate())[1].splitlines()]
@@ -289,10 +297,10 @@ async def test_the_log_says_which_revision_runs_and_who_keeps_it_waiting(
     assert told == [("schema.upgraded", "9001"), ("schema.upgrading", "9002"), ("schema.upgraded", "9002")]
 
 
-async def test_a_server_that_goes_away_in_between_is_told_as_that(first: Database, later: Path) -> None:
-    async with session(first, "look") as look, session(first, "report") as report, report.transaction():
+async def test_a_server_that_goes_away_in_between_is_told_as_that(shipped: Database, later: Path) -> None:
+    async with session(shipped, "look") as look, session(shipped, "report") as report, report.transaction():
         await report.execute("SELECT 1 FROM leases LIMIT 1")
-        migrating = asyncio.create_task(schema.upgrade(first))
+        migrating = asyncio.create_task(schema.upgrade(shipped))
         await eventually(lambda: change_waits(look))
         await look.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -300,7 +308,7 @@ async def test_a_server_that_goes_away_in_between_is_told_as_that(first: Databas
         )
         with pytest.raises(schema.SchemaUnusable, match=r"went away on the way to revision 9001: .* goes on there"):
             await migrating
-    await schema.upgrade(first)
+    await schema.upgrade(shipped)
 
 
 async def test_the_next_versions_revisions_go_up_and_down_on_both_databases(db: Database, later: Path) -> None:

@@ -12,7 +12,7 @@ from alembic.config import Config
 from broker import schema
 
 # The newest revision that is part of the first schema: no database in use was ever below it.
-FIRST = "0017"
+FIRST = "0001"
 
 _TEXT = '''"""{brings}"""
 
