@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from broker.audit.events import BROKER, Event
 from broker.base.db import EVERY_TENANT
-from broker.base.duty import Duty
+from broker.base.duty import Duty, together
 from broker.leases.tables import UseRow
 from broker.parts import Parts
 from broker.proxy.in_flight import CallLimits
@@ -21,13 +21,16 @@ def lost_after_ms(limits: CallLimits) -> int:
 def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
     """The duties about uses."""
 
+    async def close(row: UseRow) -> None:
+        unknown = Event.about(row, "use.outcome_unknown", BROKER, parts.clock())
+        await parts.audit.append(unknown, writes=[(COMPLETE_USE, {"use": row.id})])
+
     async def close_lost_uses() -> None:
         """Close uses whose outcome never came: the process that made them died."""
         lost = UseRow.authorized_at < parts.clock() - lost_after_ms(limits)
         async with parts.db.read(EVERY_TENANT) as session:
             rows = list(await session.scalars(select(UseRow).where(lost).limit(500)))
-        for row in rows:
-            unknown = Event.about(row, "use.outcome_unknown", BROKER, parts.clock())
-            await parts.audit.append(unknown, writes=[(COMPLETE_USE, {"use": row.id})])
+        # Those that are appended together are committed together, as far as one batch of the record has room.
+        await together(*map(close, rows))
 
     return (Duty("close_lost_uses", close_lost_uses, final=True),)  # an outcome that comes later is not taken

@@ -94,6 +94,22 @@ async def test_a_use_whose_process_died_is_closed_as_unknown(world: World) -> No
     assert len(await world.events(kind="use.outcome_unknown")) == 1
 
 
+async def test_uses_whose_process_died_are_closed_together(world: World) -> None:
+    lease = await leased(world)
+    for _ in range(5):
+        await world.proxied(lease, "/facilities")
+    await world.events(kind="use.completed")
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        for use in await session.scalars(select(UseRow)):
+            use.completed_at, use.status = None, None
+    world.clock.forward(seconds=lost_after_ms(world.services.in_flight.limits) / 1000 + 1)
+    audit = world.services.parts.audit
+    before = audit.batches
+    await world.broker.worker.duties["close_lost_uses"].run()
+    assert audit.batches - before <= 2, "and not a commit for each"
+    assert len(await world.events(kind="use.outcome_unknown")) == 5
+
+
 async def test_forged_and_foreign_tokens_say_nothing(world: World) -> None:
     lease = await leased(world)
     token = lease["token"]
