@@ -19,11 +19,11 @@ from broker.base.db import EVERY_TENANT, Database, table, upsert
 from broker.base.statements import OnConnection, compiled
 
 # Blocks of one turn; the rest has the next one.
-_TURN = 16
+TURN = 16
 # Events read at once, so that others have their turn in between.
-_PAGE = 1_024
+PAGE = 1_024
 # Rows forgotten at once.
-_FORGOTTEN = 5_000
+FORGOTTEN = 5_000
 
 _COLUMNS = (
     EventRow.idx,
@@ -44,7 +44,7 @@ async def follow(db: Database) -> None:
 
     Several may do so at once.
     """
-    for _ in range(_TURN):
+    for _ in range(TURN):
         async with db.read(EVERY_TENANT) as session:
             block = await _next(session)
         if block is None:
@@ -64,7 +64,7 @@ async def forget(db: Database, before: int) -> None:
     while True:
         async with db.write(EVERY_TENANT) as session:
             first = (PlacesRow.span, PlacesRow.term)
-            query = select(*first).where(PlacesRow.span < kept).order_by(*first).limit(_FORGOTTEN)
+            query = select(*first).where(PlacesRow.span < kept).order_by(*first).limit(FORGOTTEN)
             some = (await session.execute(query)).all()
             if not some:
                 await session.execute(delete(BlockRow).where(BlockRow.block < kept * places.SPAN))
@@ -85,8 +85,8 @@ async def _next(session: AsyncSession) -> int | None:
 async def _events(db: Database, block: int) -> Sequence[Indexed]:
     events: list[Indexed] = []
     start, stop = block * places.BLOCK, (block + 1) * places.BLOCK
-    for at in range(start, stop, _PAGE):
-        query = select(*_COLUMNS).where(EventRow.idx >= at, EventRow.idx < min(at + _PAGE, stop))
+    for at in range(start, stop, PAGE):
+        query = select(*_COLUMNS).where(EventRow.idx >= at, EventRow.idx < min(at + PAGE, stop))
         async with db.read(EVERY_TENANT) as session:
             events += [Indexed(*row) for row in await session.execute(query)]
     return events

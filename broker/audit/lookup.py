@@ -19,9 +19,9 @@ from broker.audit.tables import BlockRow, HeadRow, PlacesRow
 from broker.base.clock import Millis
 
 # Blocks of the first window: most pages are full by then.
-_FIRST = 8
+FIRST = 8
 # With fewer rows a window is made larger, with more it is made smaller.
-_FEW, _MANY = 2_048, 8_192
+FEW, MANY = 2_048, 8_192
 # Blocks are asked for one by one if they are fewer than one of so many: each is looked for under each term.
 _SINGLY = 8
 
@@ -93,7 +93,7 @@ class _Windows:
 
     def __init__(self, blocks: range, *, newest: bool) -> None:
         self._left, self._newest = blocks, newest
-        self._width = _FIRST
+        self._width = FIRST
 
     def __iter__(self) -> Iterator[range]:
         while self._left:
@@ -105,9 +105,9 @@ class _Windows:
 
     def had(self, rows: int) -> None:
         """Take note of how many rows the last one brought."""
-        if rows < _FEW:
+        if rows < FEW:
             self._width *= 4
-        elif rows > _MANY:
+        elif rows > MANY:
             self._width = max(1, self._width // 4)
 
 

@@ -20,9 +20,9 @@ from broker.base.db import Database, Scope
 from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
 
 # Events in no block yet that are looked at by one statement.
-_REST = 16_384
+REST = 16_384
 # Candidates that are looked at by one statement.
-_CANDIDATES = 4_096
+CANDIDATES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ async def _parts(session: AsyncSession, scope: Scope, wanted: Filter, limit: int
         async for part in _indexed(session, sought, where.blocks, limit):
             yield part
     rest = where.rest
-    starts = range(rest.start, rest.stop, _REST)
+    starts = range(rest.start, rest.stop, REST)
     for start in reversed(starts) if wanted.newest else starts:
-        yield and_(EventRow.idx >= start, EventRow.idx < min(start + _REST, rest.stop))
+        yield and_(EventRow.idx >= start, EventRow.idx < min(start + REST, rest.stop))
     if wanted.newest:
         async for part in _indexed(session, sought, where.blocks, limit):
             yield part
@@ -108,7 +108,7 @@ async def _indexed(
         chunk.append(index)
         if len(chunk) == limit:
             yield among(session, EventRow.idx, chunk)
-            chunk, limit = [], min(2 * limit, _CANDIDATES)
+            chunk, limit = [], min(2 * limit, CANDIDATES)
     if chunk:
         yield among(session, EventRow.idx, chunk)
 

@@ -33,13 +33,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that few events are many blocks, spans and windows."""
     monkeypatch.setattr(places, "BLOCK", 128)
     monkeypatch.setattr(places, "SPAN", 4)
-    monkeypatch.setattr("broker.audit.lookup._FIRST", 2)
-    monkeypatch.setattr("broker.audit.lookup._FEW", 12)
-    monkeypatch.setattr("broker.audit.lookup._MANY", 40)
-    monkeypatch.setattr("broker.audit.search._REST", 100)
-    monkeypatch.setattr("broker.audit.search._CANDIDATES", 40)
-    monkeypatch.setattr("broker.audit.indexing._PAGE", 50)
-    monkeypatch.setattr("broker.audit.indexing._FORGOTTEN", 100)
+    monkeypatch.setattr("broker.audit.lookup.FIRST", 2)
+    monkeypatch.setattr("broker.audit.lookup.FEW", 12)
+    monkeypatch.setattr("broker.audit.lookup.MANY", 40)
+    monkeypatch.setattr("broker.audit.search.REST", 100)
+    monkeypatch.setattr("broker.audit.search.CANDIDATES", 40)
+    monkeypatch.setattr("broker.audit.indexing.PAGE", 50)
+    monkeypatch.setattr("broker.audit.indexing.FORGOTTEN", 100)
 
 
 def some_event(idx: int, chance: random.Random) -> Indexed:
@@ -196,7 +196,7 @@ async def indexed(db: Database) -> list[int]:
 
 @pytest.mark.usefixtures("small_blocks")
 async def test_one_turn_indexes_so_many_blocks_at_most(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "_TURN", 2)
+    monkeypatch.setattr(indexing, "TURN", 2)
     chance = random.Random(23)
     await put(db, [some_event(idx, chance) for idx in range(400)])
     await follow(db)
@@ -272,7 +272,7 @@ def planned_event(idx: int) -> Indexed:
 async def filled(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A record of many blocks, which the database knows well."""
     monkeypatch.setattr(places, "BLOCK", 128)
-    monkeypatch.setattr("broker.audit.indexing._TURN", 1_000)
+    monkeypatch.setattr("broker.audit.indexing.TURN", 1_000)
     for start in range(0, NUMBER, 6_500):
         await put(db, [planned_event(idx) for idx in range(start, start + 6_500)])
     await follow(db)
