@@ -11,9 +11,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, column, func, select, table
 
 from broker import keystore_setup, schema
-from broker.audit.events import BROKER, Event
 from broker.audit.heads import HeadFile, Heads
-from broker.audit.record import record
 from broker.audit.tables import SeriesRow
 from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -23,7 +21,6 @@ from broker.config import Settings
 from broker.keystore import internal
 from broker.keystore.vault.heads import HeadInVault
 from broker.keystore_setup import Keystores
-from broker.notifications.notices import notify
 
 
 def open_database(settings: Settings, parent: Parent | None = None) -> Database:
@@ -125,7 +122,6 @@ async def prepared(settings: Settings, db: Database, clock: Clock) -> AsyncItera
             # The first start is the moment at which a missing key file is no loss.
             fresh = await schema.is_empty(db)
             opened = await stack.enter_async_context(keystore_setup.opened(settings, db, clock, may_create=fresh))
-            # Only `broker migrate` authenticates rows from before: a start must not adopt what somebody put there.
             await schema.upgrade(db)
         yield opened
 
@@ -140,21 +136,9 @@ def heads(settings: Settings, db: Database, opened: Keystores, keys: internal.In
 async def _upgrade(
     settings: Settings, db: Database, opened: Keystores, clock: Clock, revision: str, *, restored: bool
 ) -> None:
-    """Bring the database to a revision.
-
-    If that authenticates rows from before, the record says so.
-    """
-    row_key = None
-    if await schema.has(db, internal.InternalKeyRow.__tablename__):
+    """Bring the database to a revision, unless it was restored from a backup and nobody says so."""
+    if not restored and await schema.has(db, internal.InternalKeyRow.__tablename__):
         keys = await internal.load(db, keystore_setup.in_force(settings, opened), clock())
-        row_key = keys.rows
-        if not restored:
-            has_series = await schema.has(db, SeriesRow.__tablename__)
-            await heads(settings, db, opened, keys).check(has_series=has_series)
-    if rows := await schema.upgrade(db, revision, row_key=row_key):
-        async with db.write(EVERY_TENANT) as session:
-            note = f"{rows} rows from before rows were authenticated"
-            await notify(
-                session, "rights_authenticated", organization="", provider="", now=clock(), facts={"rows": rows}
-            )
-            await record(session, Event(kind="rights.authenticated", time=clock(), actor=BROKER, note=note))
+        has_series = await schema.has(db, SeriesRow.__tablename__)
+        await heads(settings, db, opened, keys).check(has_series=has_series)
+    await schema.upgrade(db, revision)

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from random import uniform
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from alembic import command
@@ -116,33 +116,23 @@ async def course(db: Database, revision: str = "head", *, down: bool = False) ->
     return tuple(reversed(marks[to + 1 : at + 1])) if down else tuple(marks[at + 1 : to + 1])
 
 
-async def upgrade(
-    db: Database, revision: str = "head", *, row_key: bytes | None = None, patience_s: float = _PATIENCE_S
-) -> int:
+async def upgrade(db: Database, revision: str = "head", *, patience_s: float = _PATIENCE_S) -> None:
     """Run the migrations up to ``revision``, one by one, beside uses.
 
     Args:
         db: which database.
         revision: Alembic's name for it.
-        row_key: authenticates rows that give rights and were written before they were authenticated; None will do if
-            there can't be any.
         patience_s: seconds for which one of them waits, in all, for what others lock.
-
-    Returns:
-        How many rows were authenticated on the way.
 
     Raises:
         SchemaUnusable: there is no such way, others held a lock all the time, or the database went away.
     """
-    authenticated = 0
     for step in await course(db, revision):
         begun = monotonic()
         _log.info("schema.upgrading", revision=step, brings=revisions()[step])
         with _explained(step):
-            attributes = await _patiently(db, step, partial(_up, revision=step, row_key=row_key), patience_s)
-        authenticated += int(attributes.get("authenticated", 0))
+            await _patiently(db, step, partial(_up, revision=step), patience_s)
         _log.info("schema.upgraded", revision=step, seconds=round(monotonic() - begun, 1))
-    return authenticated
 
 
 async def downgrade(db: Database, revision: str) -> None:
@@ -156,30 +146,24 @@ async def downgrade(db: Database, revision: str) -> None:
             await _patiently(db, revision, partial(_down, revision=revision), _PATIENCE_S)
 
 
-_Attributes = dict[Any, Any]
+async def _up(connection: AsyncConnection, *, revision: str) -> None:
+    await connection.run_sync(_alembic, command.upgrade, revision)
 
 
-async def _up(connection: AsyncConnection, *, revision: str, row_key: bytes | None) -> _Attributes:
-    return await connection.run_sync(_alembic, command.upgrade, revision, row_key)
-
-
-async def _down(connection: AsyncConnection, *, revision: str) -> _Attributes:
+async def _down(connection: AsyncConnection, *, revision: str) -> None:
     async with connection.begin():
-        return await connection.run_sync(_alembic, command.downgrade, revision, None)
+        await connection.run_sync(_alembic, command.downgrade, revision)
 
 
-def _alembic(
-    connection: Connection, step: Callable[[Config, str], None], revision: str, row_key: bytes | None
-) -> _Attributes:
+def _alembic(connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:
     config = configuration()
-    config.attributes.update(connection=connection, row_key=row_key)
+    config.attributes.update(connection=connection)
     step(config, revision)
-    return config.attributes
 
 
 async def _patiently(
-    db: Database, revision: str, change: Callable[[AsyncConnection], Awaitable[_Attributes]], patience_s: float
-) -> _Attributes:
+    db: Database, revision: str, change: Callable[[AsyncConnection], Awaitable[None]], patience_s: float
+) -> None:
     """Try ``change`` until it gets its locks.
 
     Raises:

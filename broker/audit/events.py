@@ -56,7 +56,6 @@ KINDS: Mapping[str, str] = {
     "grant.approved": "A second person let a grant that waited be used.",
     "grant.revoked": "A grant was taken back.",
     "right.altered": "A row that gives a right is not as the broker wrote it; it gives nothing.",
-    "rights.authenticated": "A migration made rows of rights, from before rows were authenticated, the broker's own.",
     "intake.requested": "A key was asked for, and a one-time link made.",
     "intake.proof_refused": "Somebody without the link's secret, or the status code, asked for something.",
     "intake.submitted": "A sealed key came over the link and was kept.",

@@ -122,5 +122,4 @@ def _unnested(block: int, terms: Sequence[int], packed: Sequence[bytes]) -> Sele
 def _insert(connection: Connection, rows: Sequence[tuple[int, int, int, bytes]]) -> None:
     """SQLAlchemy's own way would take ten times as long, as there are thousands."""
     transaction = OnConnection(connection)
-    sql, _ = compiled(transaction.dialect, _INSERT_PLACES, _PLACES)
-    transaction.many(sql, rows)
+    transaction.many(compiled(transaction.dialect, _INSERT_PLACES, _PLACES).sql, rows)

@@ -1,6 +1,6 @@
-"""Deleting rows that matter no more: by index, in pages, each page in a transaction of its own.
+"""Deleting rows that matter no more: by index, in pages.
 
-So nobody waits for it for long, a crash loses nothing, and it takes as long as there is to delete.
+Each page is a transaction of its own.  So nobody waits for it for long, and a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from broker.base.db import EVERY_TENANT, Database, Table
 
 # Rows that one transaction looks at or deletes, and transactions of one turn.
 PAGE = 500
-_TURN = 40
+TURN = 40
 _BETWEEN_MS = 6 * 3_600_000
 
 # Where a page ended, in the order of its index.
@@ -32,7 +32,7 @@ async def forget(db: Database, row: type[Table], over: ColumnElement[bool], by: 
 
     ``by`` is the column of the index that finds them.  What a turn leaves is deleted by the next one.
     """
-    for _ in range(_TURN):
+    for _ in range(TURN):
         async with db.write(EVERY_TENANT) as session:
             gone = len((await session.execute(oldest(row, over, by))).all())
         if gone < PAGE:
@@ -47,7 +47,10 @@ def oldest(row: type[Table], over: ColumnElement[bool], by: InstrumentedAttribut
 
 
 class Walk:
-    """Looks through rows of which some stay: page by page, a few pages a turn, from the beginning some times a day."""
+    """Looks through rows of which some stay: page by page, a few pages a turn.
+
+    Once through, it rests for hours, then begins again.
+    """
 
     def __init__(self, db: Database, clock: Clock, page: Page) -> None:
         self._db = db
@@ -61,7 +64,7 @@ class Walk:
         now = self._clock()
         if self._through_at is not None and abs(now - self._through_at) < _BETWEEN_MS:
             return
-        for _ in range(_TURN):
+        for _ in range(TURN):
             async with self._db.write(EVERY_TENANT) as session:
                 after = await self._page(session, self._after, now)
             self._after = after

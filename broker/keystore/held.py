@@ -91,20 +91,22 @@ def _number(value: int) -> ColumnElement[int]:
     return literal_column(str(value), Integer)
 
 
-async def held_in(db: Database, places: Sequence[SealedColumn]) -> list[tuple[SealedColumn, Counter[str]]]:
+async def held_in(
+    db: Database, places: Sequence[SealedColumn], *, stretch: int = _STRETCH
+) -> list[tuple[SealedColumn, Counter[str]]]:
     """How many values each master key holds in each column, all at one moment.
 
-    What no keystore made is under "".  The rows are looked at in stretches, of which each is a statement.
+    What no keystore made is under "".  A statement looks at ``stretch`` rows.
     """
     async with db.read(EVERY_TENANT) as session:
-        return [(place, await _held(session, place)) for place in places]
+        return [(place, await _held(session, place, stretch)) for place in places]
 
 
-async def _held(session: AsyncSession, place: SealedColumn) -> Counter[str]:
+async def _held(session: AsyncSession, place: SealedColumn, stretch: int) -> Counter[str]:
     held: Counter[str] = Counter()
     after: Key | None = None
     while True:
-        last = (await session.execute(last_of_stretch(place, after, _STRETCH))).first()
+        last = (await session.execute(last_of_stretch(place, after, stretch))).first()
         up_to = None if last is None else tuple(last)
         for kek_id, count in await session.execute(counted(place, after, up_to)):
             held[_text(kek_id)] += count

@@ -84,7 +84,11 @@ class Keystore(Protocol):
         ...
 
     async def newest(self, purpose: str) -> str:
-        """The id of the master key that :meth:`rewrap` moves values of a purpose to; raises KeystoreUnavailable."""
+        """The id of the master key that :meth:`rewrap` moves values of a purpose to.
+
+        Raises:
+            KeystoreUnavailable: the master key can't be reached.
+        """
         ...
 
     async def rewrap(self, sealed: bytes, binding: Binding, about: Mapping[str, str] = NOTHING_KNOWN) -> bytes | None:

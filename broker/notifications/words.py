@@ -33,7 +33,6 @@ Kind = Literal[
     "key_unopenable",
     "key_gone",
     "right_altered",
-    "rights_authenticated",
     "database_restored",
     "grant_waits",
     "account_waits",
@@ -136,13 +135,6 @@ WORDS: Mapping[Kind, Words] = {
         "The row {row} of {table} is not as the broker wrote it: somebody who can write the database inserted or "
         "changed it. It gives nobody anything. Find out who did it (`broker doctor --rights` lists all such rows); "
         "revoke it, and make it anew if it is wanted.",
-    ),
-    "rights_authenticated": Words(
-        "warning",
-        "A migration made rights the broker's own",
-        "`broker migrate` authenticated {rows} rows that were from before rows were authenticated. It does so once: if "
-        "that was done before, somebody may have put rows in between; look through `broker grant list`, `broker "
-        "operator list` and `broker workload list`.",
     ),
     "database_restored": Words(
         "urgent",

@@ -18,9 +18,7 @@ class OrganizationRow(TenantRoot, GivesRights, Table):
     """
 
     __tablename__ = "organizations"
-    __table_args__ = (
-        Index("ix_organizations_state", "state", "id"),
-    )
+    __table_args__ = (Index("ix_organizations_state", "state", "id"),)
     AUTHENTICATED = ("id", "slug", "name", "created_at")
 
     slug: Mapped[str] = mapped_column(unique=True)

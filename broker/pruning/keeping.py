@@ -22,7 +22,7 @@ Id = TypeVar("Id", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Days: of leases, of notices with their deliveries, and of requests for keys with their rotations."""
+    """Days: of leases, of notices with their deliveries, of requests for keys with rotations."""
 
     leases: int
     notices: int

@@ -1,4 +1,4 @@
-"""Leases that are over, and what was remembered for their sake and for grants' sake: guards, and numbers of quotas."""
+"""Leases that are over, their guards, and numbers of quotas."""
 
 from __future__ import annotations
 

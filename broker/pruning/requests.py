@@ -1,4 +1,4 @@
-"""Requests for keys that are closed, changes of keys that have ended, and ids that destroyed keys showed."""
+"""Closed requests for keys, rotations that have ended, and ids that destroyed keys showed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class Requests:
         return end_of(rows)
 
     async def evidence(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
-        """Ids that a destroyed key showed, unless it is the last one that showed any: the next is compared with it."""
+        """Ids that a destroyed key showed, unless it is the last one that showed any.
+
+        The next key is compared with these.
+        """
         key = (KeyEvidenceRow.credential_id, KeyEvidenceRow.version, KeyEvidenceRow.id_hash)
         rows = (await session.execute(page_of(key, after))).all()
         credentials = {row[0] for row in rows}

@@ -38,7 +38,7 @@ class Stored:
 
     async def keep_an_event(self) -> None:
         async with self.opened() as db, db.write(EVERY_TENANT) as session:
-            await record(session, Event(kind="rights.authenticated", time=now_ms(), actor=BROKER))
+            await record(session, Event(kind="audit.read", time=now_ms(), actor=BROKER))
 
     async def at(self) -> str | None:
         async with self.opened() as db:
@@ -97,16 +97,16 @@ async def test_a_revision_that_is_none_is_refused_with_those_there_are(
 
 
 async def test_a_way_that_leads_the_other_way_is_refused_with_the_right_one(embedded: Stored) -> None:
-    status, said = embedded.migrate("0003")
-    assert (status, f"is at {NEWEST}, which is beyond 0003; --down goes" in said) == (1, True)
-    assert embedded.migrate("0012", "--down", "--yes")[0] == 0
-    assert await embedded.at() == "0012"
+    status, said = embedded.migrate("0002")
+    assert (status, f"is at {NEWEST}, which is beyond 0002; --down goes" in said) == (1, True)
+    assert embedded.migrate("0001", "--down", "--yes")[0] == 0
+    assert await embedded.at() == "0001"
     status, said = embedded.migrate("head", "--down", "--yes")
-    assert (status, "is at 0012, which is below head; leave --down out" in said) == (1, True)
+    assert (status, "is at 0001, which is below head; leave --down out" in said) == (1, True)
     # going up half the way goes no further
-    status, said = embedded.migrate("0013")
-    assert (status, said.startswith("The database is at 0013.\n")) == (0, True)
-    assert await embedded.at() == "0013"
+    status, said = embedded.migrate("0002")
+    assert (status, said.startswith("The database is at 0002.\n")) == (0, True)
+    assert await embedded.at() == "0002"
 
 
 @pytest.mark.parametrize("words", [("serve",), ("doctor",), ("migrate",), ("migrate", "base", "--down", "--yes")])
@@ -124,11 +124,11 @@ async def test_a_database_of_a_newer_version_is_said_to_be_one(stored: Stored, w
 async def test_where_nobody_can_be_asked_the_way_down_is_refused_and_what_would_stop_is_named(
     stored: Stored,
 ) -> None:
-    status, said = stored.migrate("0013", "--down")
+    status, said = stored.migrate("0001", "--down")
     assert status == 2
-    assert f"The database {await stored.name()} goes down to 0013." in said
+    assert f"The database {await stored.name()} goes down to 0001." in said
     assert "every job's access stops" in said
-    for undone in ("0014", "0015"):
+    for undone in ("0002", "0003"):
         assert f"{undone}  {schema.revisions()[undone]}" in said
     assert "Nothing was changed" in said
     assert "Add --yes if you mean it" in said
@@ -153,18 +153,18 @@ async def test_a_database_with_a_record_goes_down_only_by_its_name(stored: Store
 async def test_at_a_terminal_the_name_of_a_database_with_a_record_is_typed(embedded: Stored) -> None:
     await embedded.keep_an_event()
     for typed in ("y\n", "yes\n", "\n\n\x04"):
-        assert embedded.on_a_terminal("0014", "--down", typed=typed)[0] == 1
+        assert embedded.on_a_terminal("0002", "--down", typed=typed)[0] == 1
         assert await embedded.at() == NEWEST
-    status, said = embedded.on_a_terminal("0014", "--down", typed=f"{await embedded.name()}\n")
-    assert (status, "The database is at 0014." in said) == (0, True)
-    assert await embedded.at() == "0014"
+    status, said = embedded.on_a_terminal("0002", "--down", typed=f"{await embedded.name()}\n")
+    assert (status, "The database is at 0002." in said) == (0, True)
+    assert await embedded.at() == "0002"
 
 
-@pytest.mark.parametrize(("typed", "stands"), [("\n", NEWEST), ("n\n", NEWEST), ("y\n", "0014")])
+@pytest.mark.parametrize(("typed", "stands"), [("\n", NEWEST), ("n\n", NEWEST), ("y\n", "0002")])
 async def test_at_a_terminal_a_database_without_a_record_is_asked_for_in_a_word(
     embedded: Stored, typed: str, stands: str
 ) -> None:
-    embedded.on_a_terminal("0014", "--down", typed=typed)
+    embedded.on_a_terminal("0002", "--down", typed=typed)
     assert await embedded.at() == stands
 
 

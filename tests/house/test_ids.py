@@ -17,6 +17,7 @@ KINDS = {getattr(kind, "__name__", "") for kind in ids.PREFIXES}
 MAKERS = {
     "notifications/tables.py": "a delivery's destination is an address or a webhook's id",
     "kv_audit.py": "paths in Vault are made of ids",
+    "pruning/leases.py": "guards and quotas are named by ids, whatever they are of",
 }
 _GIVEN = """
 from sqlalchemy.ext.asyncio import AsyncSession

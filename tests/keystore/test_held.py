@@ -93,12 +93,11 @@ async def test_a_value_that_was_cut_off_keeps_its_master_key(db: Database) -> No
         assert {await session.scalar(select(kek_in(literal(one, LargeBinary)))) for one in cut} == {b"2026-11"}
 
 
-async def test_values_are_counted_in_stretches_and_none_twice(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_values_are_counted_in_stretches_and_none_twice(db: Database) -> None:
     kept = await stored(db)
     whole = await held_in(db, [ANSWERS])
     for rows in (1, 7, len(kept), len(kept) + 1):
-        monkeypatch.setattr("broker.keystore.held._STRETCH", rows)
-        assert await held_in(db, [ANSWERS]) == whole
+        assert await held_in(db, [ANSWERS], stretch=rows) == whole
     assert whole == [(ANSWERS, Counter(map(by_its_bytes, kept)))]
 
 

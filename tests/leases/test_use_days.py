@@ -39,7 +39,7 @@ async def test_they_are_the_same_before_they_are_counted_while_they_are_and_afte
     credential = await world.key_for("acme")
     job, other = await world.job(), await world.job("other")
     await world.grant(job, "acme")
-    await world.grant(other, "acme", modes=["reveal"])
+    await world.grant(other, "acme", modes=("reveal",))
     await used(world, job, 2)
     before = await days(world, credential)
     assert await counted(world) == 1

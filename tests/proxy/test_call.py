@@ -76,16 +76,20 @@ class _unreachable:  # noqa: N801 - stands in for a method
     async def __aexit__(self, *_: object) -> None: ...
 
 
+async def left_open(world: World) -> None:
+    """As if the process of every use had died before its outcome was written."""
+    await world.events(kind="use.completed")  # the record is in order: what comes after the outcome finds it written
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        for core in [event["core"] for event in await world.events(kind="use.authorized")]:
+            ids = {f"{name}_id": core[name] for name in ("organization", "lease", "credential", "workload", "grant")}
+            at = world.services.parts.clock()
+            session.add(UseRow(id=core["use"], version=core["version"], method="GET", authorized_at=at, **ids))
+
+
 async def test_a_use_whose_process_died_is_closed_as_unknown(world: World) -> None:
     lease = await leased(world)
     await world.proxied(lease, "/facilities")
-    (authorized,) = await world.events(kind="use.authorized")
-    core = authorized["core"]
-    await world.events(kind="use.completed")  # the record is in order: what comes after the outcome finds it written
-    async with world.services.parts.db.write(EVERY_TENANT) as session:
-        ids = {f"{name}_id": core[name] for name in ("organization", "lease", "credential", "workload", "grant")}
-        at = world.services.parts.clock()
-        session.add(UseRow(id=core["use"], version=core["version"], method="GET", authorized_at=at, **ids))
+    await left_open(world)
     await world.broker.worker.once()
     assert await world.events(kind="use.outcome_unknown") == [], "it may still be under way"
     world.clock.forward(seconds=lost_after_ms(world.services.in_flight.limits) / 1000 + 1)
@@ -98,10 +102,7 @@ async def test_uses_whose_process_died_are_closed_together(world: World) -> None
     lease = await leased(world)
     for _ in range(5):
         await world.proxied(lease, "/facilities")
-    await world.events(kind="use.completed")
-    async with world.services.parts.db.write(EVERY_TENANT) as session:
-        for use in await session.scalars(select(UseRow)):
-            use.completed_at, use.status = None, None
+    await left_open(world)
     world.clock.forward(seconds=lost_after_ms(world.services.in_flight.limits) / 1000 + 1)
     audit = world.services.parts.audit
     before = audit.batches

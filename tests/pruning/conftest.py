@@ -33,7 +33,7 @@ def ago(days: float) -> Millis:
 
 
 @dataclass
-class Kept:
+class Rows:
     """The database, and what is put into it."""
 
     db: Database
@@ -168,6 +168,6 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(db: Database) -> Kept:
+async def kept(db: Database) -> Rows:
     db.row_key = bytes(32)
-    return Kept(db)
+    return Rows(db)

@@ -7,11 +7,11 @@ from broker.base.db import EVERY_TENANT
 from broker.formats import ids
 from broker.formats.ids import GrantId, LeaseId, OrganizationId
 from broker.leases.tables import LeaseRow
-from tests.pruning.conftest import NOW, Kept, ago
+from tests.pruning.conftest import NOW, Rows, ago
 from tests.support.world import World
 
 
-async def test_a_lease_goes_once_its_last_moment_is_long_past(kept: Kept) -> None:
+async def test_a_lease_goes_once_its_last_moment_is_long_past(kept: Rows) -> None:
     credential = await kept.credential()
     await kept.version(credential)
     over = await kept.lease(credential, ago(401))
@@ -24,7 +24,7 @@ async def test_a_lease_goes_once_its_last_moment_is_long_past(kept: Kept) -> Non
     assert await kept.left(LeaseRow.id) == {lately}
 
 
-async def test_a_lease_that_showed_a_key_stays_until_the_key_was_destroyed_as_long_ago(kept: Kept) -> None:
+async def test_a_lease_that_showed_a_key_stays_until_the_key_was_destroyed_as_long_ago(kept: Rows) -> None:
     used, destroyed, lately = [await kept.credential() for _ in range(3)]
     await kept.version(used)
     await kept.version(destroyed, state="revoked", destroyed_at=ago(401))
@@ -34,7 +34,7 @@ async def test_a_lease_that_showed_a_key_stays_until_the_key_was_destroyed_as_lo
     assert await kept.left(LeaseRow.id) == {leases[used], leases[lately]}
 
 
-async def test_leases_of_a_key_that_was_exposed_stay_while_somebody_may_ask_for_the_timeline(kept: Kept) -> None:
+async def test_leases_of_a_key_that_was_exposed_stay_while_somebody_may_ask_for_the_timeline(kept: Rows) -> None:
     going_on, closed_lately, closed = [await kept.credential() for _ in range(3)]
     await kept.version(going_on)
     for each in (closed_lately, closed):
@@ -47,7 +47,7 @@ async def test_leases_of_a_key_that_was_exposed_stay_while_somebody_may_ask_for_
     assert await kept.left(LeaseRow.id) == {leases[going_on], leases[closed_lately]}
 
 
-async def test_the_guard_of_a_lease_stays_until_time_alone_refuses_it(kept: Kept) -> None:
+async def test_the_guard_of_a_lease_stays_until_time_alone_refuses_it(kept: Rows) -> None:
     credential = await kept.credential()
     over, lately, standing = [await kept.lease(credential, ago(days)) for days in (1.1, 0.9, -0.1)]
     pruned = ids.new(LeaseId)  # its row went before
@@ -59,7 +59,7 @@ async def test_the_guard_of_a_lease_stays_until_time_alone_refuses_it(kept: Kept
     assert await kept.left(LeaseRow.id) == {over, lately, standing}
 
 
-async def with_guard(kept: Kept, relied: str) -> None:
+async def with_guard(kept: Rows, relied: str) -> None:
     await kept.add(GuardRow(id=relied, epoch=7))
 
 
@@ -87,7 +87,7 @@ async def test_numbers_of_quotas_go_when_they_decide_nothing_more(world: World) 
     job = await world.job()
     grant = await world.grant(job, "acme", max_uses=5, rate={"uses": 10, "seconds": 60})
     assert (await world.proxied(await job.lease("acme"), "/facilities")).status_code == 200
-    kept = Kept(world.services.parts.db)
+    kept = Rows(world.services.parts.db)
     named = {f"{grant}/uses", f"{grant}/rate"}
     assert named <= await kept.left(QuotaRow.id)
     # a rate forgets by itself; what a grant has left doesn't
@@ -100,7 +100,7 @@ async def test_numbers_of_quotas_go_when_they_decide_nothing_more(world: World) 
     assert f"{grant}/uses" not in await kept.left(QuotaRow.id)
 
 
-async def test_a_wait_that_an_upstream_asked_for_is_kept_while_it_lasts(kept: Kept) -> None:
+async def test_a_wait_that_an_upstream_asked_for_is_kept_while_it_lasts(kept: Rows) -> None:
     for name, value in (("crd_1/pause", ago(2)), ("crd_2/pause", NOW + 1), (f"{ids.new(GrantId)}/uses", 3)):
         await kept.add(QuotaRow(id=name, value=value))
     await kept.prune("quotas")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from broker.base.clock import Millis
 from broker.formats.ids import CredentialId, DeliveryId, NoId, NoticeId
 from broker.notifications.tables import DeliveryRow, NoticeRow
-from tests.pruning.conftest import Kept, ago
+from tests.pruning.conftest import Rows, ago
 
 
 async def notice(
-    kept: Kept,
+    kept: Rows,
     created_at: Millis,
     *,
     fanned_out: bool = True,
@@ -32,7 +32,7 @@ async def notice(
     return named
 
 
-async def delivery(kept: Kept, of: NoticeId, created_at: Millis, state: str, settled_at: Millis | None) -> DeliveryId:
+async def delivery(kept: Rows, of: NoticeId, created_at: Millis, state: str, settled_at: Millis | None) -> DeliveryId:
     named = kept.id_at(DeliveryId, created_at)
     row = DeliveryRow(
         id=named,
@@ -52,7 +52,7 @@ async def delivery(kept: Kept, of: NoticeId, created_at: Millis, state: str, set
     return named
 
 
-async def test_what_everybody_was_told_of_goes(kept: Kept) -> None:
+async def test_what_everybody_was_told_of_goes(kept: Rows) -> None:
     old, lately = await notice(kept, ago(91)), await notice(kept, ago(89))
     await delivery(kept, old, ago(91), "sent", ago(91))
     await delivery(kept, old, ago(91), "dead", ago(90.5))
@@ -64,7 +64,7 @@ async def test_what_everybody_was_told_of_goes(kept: Kept) -> None:
         assert await kept.left(DeliveryRow.id) == {left}
 
 
-async def test_what_somebody_is_yet_to_be_told_of_stays(kept: Kept) -> None:
+async def test_what_somebody_is_yet_to_be_told_of_stays(kept: Rows) -> None:
     nobody_yet = await notice(kept, ago(200), fanned_out=False)
     waits, again = await notice(kept, ago(200)), await notice(kept, ago(200))
     pending = await delivery(kept, waits, ago(200), "pending", None)
@@ -75,7 +75,7 @@ async def test_what_somebody_is_yet_to_be_told_of_stays(kept: Kept) -> None:
     assert await kept.left(DeliveryRow.id) == {pending, lately}
 
 
-async def test_what_is_told_once_of_a_key_is_not_told_again_while_the_key_is_in_use(kept: Kept) -> None:
+async def test_what_is_told_once_of_a_key_is_not_told_again_while_the_key_is_in_use(kept: Rows) -> None:
     used, over = await kept.credential(), await kept.credential()
     await kept.version(used)
     await kept.version(over, state="revoked")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from broker.credentials.tables import KeyEvidenceRow, RotationRow
 from broker.formats.ids import CredentialId
 from broker.intake.tables import IntakeRow
-from tests.pruning.conftest import Kept, ago
+from tests.pruning.conftest import Rows, ago
 from tests.support.world import World
 
 
-async def test_a_closed_request_goes_with_what_is_sealed_in_it(kept: Kept) -> None:
+async def test_a_closed_request_goes_with_what_is_sealed_in_it(kept: Rows) -> None:
     gone = [await kept.intake(state, ago(401)) for state in ("cancelled", "expired", "accepted")]
     lately = await kept.intake("cancelled", ago(399))
     going_on = [await kept.intake(state, None) for state in ("open", "verifying", "held")]
@@ -19,7 +19,7 @@ async def test_a_closed_request_goes_with_what_is_sealed_in_it(kept: Kept) -> No
     assert not await kept.left(IntakeRow.id) & {*gone}
 
 
-async def test_a_request_whose_code_opens_a_status_page_stays_while_that_is_of_use(kept: Kept) -> None:
+async def test_a_request_whose_code_opens_a_status_page_stays_while_that_is_of_use(kept: Rows) -> None:
     used, lately, over = await kept.credential(), await kept.credential(revoked_at=ago(10)), None
     over = await kept.credential(revoked_at=ago(401))
     came = {
@@ -32,7 +32,7 @@ async def test_a_request_whose_code_opens_a_status_page_stays_while_that_is_of_u
     assert nothing_came not in await kept.left(IntakeRow.id)
 
 
-async def test_a_request_of_a_rotation_that_goes_on_stays_and_the_rotation_with_it(kept: Kept) -> None:
+async def test_a_request_of_a_rotation_that_goes_on_stays_and_the_rotation_with_it(kept: Rows) -> None:
     credential, other = await kept.credential(), await kept.credential()
     open_one, ended = await kept.rotation(credential, None), await kept.rotation(other, ago(500))
     stays = await kept.intake("expired", ago(450), rotation_id=open_one)
@@ -46,7 +46,7 @@ async def test_a_request_of_a_rotation_that_goes_on_stays_and_the_rotation_with_
     assert goes != stays
 
 
-async def test_a_rotation_that_ended_goes_unless_an_incident_may_name_it(kept: Kept) -> None:
+async def test_a_rotation_that_ended_goes_unless_an_incident_may_name_it(kept: Rows) -> None:
     exposed, other = await kept.credential(), await kept.credential()
     await kept.exposure(exposed, ago(700))
     named, gone, lately = [
@@ -58,7 +58,7 @@ async def test_a_rotation_that_ended_goes_unless_an_incident_may_name_it(kept: K
     assert gone not in await kept.left(RotationRow.id)
 
 
-async def test_ids_that_a_destroyed_key_showed_go_if_a_later_key_showed_some(kept: Kept) -> None:
+async def test_ids_that_a_destroyed_key_showed_go_if_a_later_key_showed_some(kept: Rows) -> None:
     replaced, alone, lately = [await kept.credential() for _ in range(3)]
     for credential, destroyed_at in ((replaced, ago(401)), (alone, ago(401)), (lately, ago(10))):
         await kept.version(credential, 1, state="revoked", destroyed_at=destroyed_at)
@@ -71,7 +71,7 @@ async def test_ids_that_a_destroyed_key_showed_go_if_a_later_key_showed_some(kep
     assert left == {f"{replaced}:2", f"{alone}:1", f"{lately}:1", f"{lately}:2"}
 
 
-async def showed(kept: Kept, credential: CredentialId, number: int) -> None:
+async def showed(kept: Rows, credential: CredentialId, number: int) -> None:
     row = KeyEvidenceRow(
         organization_id=kept.organization, credential_id=credential, version=number, id_hash=str(number)
     )

@@ -22,7 +22,7 @@ from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.pruning import leases, notices, requests
 from broker.pruning.keeping import page_of
 from broker.web.tables import IdempotencyRow
-from tests.pruning.conftest import KEEPING, NOW, Kept, ago
+from tests.pruning.conftest import KEEPING, NOW, Rows, ago
 from tests.support.sent import plan_of
 
 
@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of two rows, turns of three pages."""
     monkeypatch.setattr(pruning, "PAGE", 2)
     monkeypatch.setattr("broker.pruning.keeping.PAGE", 2)
-    monkeypatch.setattr(pruning, "_TURN", 3)
+    monkeypatch.setattr(pruning, "TURN", 3)
 
 
 async def windows(db: Database, number: int) -> None:
@@ -45,7 +45,7 @@ async def forget_windows(db: Database, before: int) -> None:
 
 
 @pytest.mark.usefixtures("small")
-async def test_what_may_all_go_goes_the_oldest_first_and_no_more_in_a_turn_than_fits(kept: Kept) -> None:
+async def test_what_may_all_go_goes_the_oldest_first_and_no_more_in_a_turn_than_fits(kept: Rows) -> None:
     await windows(kept.db, 10)
     await forget_windows(kept.db, 9)
     assert await kept.left(ThrottleRow.window) == {6, 7, 8, 9}
@@ -55,7 +55,7 @@ async def test_what_may_all_go_goes_the_oldest_first_and_no_more_in_a_turn_than_
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_page_is_a_transaction_and_a_crash_loses_none(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_is_a_transaction_and_a_crash_loses_none(kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     class Crash(Exception):
         """The process ends here."""
 
@@ -102,7 +102,7 @@ async def test_a_walk_goes_on_where_its_last_turn_ended_and_rests_once_it_is_thr
 
 
 @pytest.mark.usefixtures("small")
-async def test_rows_that_stay_are_passed_over(kept: Kept) -> None:
+async def test_rows_that_stay_are_passed_over(kept: Rows) -> None:
     credential = await kept.credential()
     await kept.version(credential)
     for number in range(6):
@@ -184,7 +184,7 @@ async def test_every_kind_is_a_duty_of_the_worker_that_rests_while_the_time_is_n
     assert all(duty.final for duty in made)
 
 
-async def test_no_statement_looks_at_more_rows_than_a_page_has(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_statement_looks_at_more_rows_than_a_page_has(kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     await windows(kept.db, 9)
     monkeypatch.setattr(pruning, "PAGE", 4)
     gone: list[Any] = []

@@ -365,7 +365,9 @@ async def test_what_no_index_has_is_looked_for_in_so_many_rows_a_page(
     for slug in ("one-a", "two-b", "three-b", "four-b", "five-a"):
         await world.call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": slug})
     for order, wanted in (("oldest", ["one-a", "five-a"]), ("newest", ["five-a", "one-a"])):
-        found, cursor, sizes = [], "", []
+        found: list[str] = []
+        cursor: str | None = ""
+        sizes: list[int] = []
         while cursor is not None:
             asked = {"name": "-a", "limit": 1, "cursor": cursor, "order": order}
             page = await world.call("GET", "/v1/organizations", params=asked)
@@ -391,7 +393,8 @@ async def test_an_account_of_many_customers_reads_their_rows_in_one_order(
     everything = await world.items("/v1/intakes")
     wanted = [one["id"] for one in everything if one["organization_slug"] in inside]
     for order, ids in (("oldest", wanted), ("newest", wanted[::-1])):
-        found, cursor = [], ""
+        found: list[str] = []
+        cursor: str | None = ""
         while cursor is not None:
             asked = {"limit": 2, "cursor": cursor, "order": order}
             page = await world.call("GET", "/v1/intakes", as_=limited, params=asked)

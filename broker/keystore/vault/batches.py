@@ -1,4 +1,7 @@
-"""Many data keys in one call to Vault, for whoever moves many values and so asks for all of them at once."""
+"""Many data keys in one call to Vault.
+
+It is for whoever moves many values, and so asks for all of them at once.
+"""
 
 from __future__ import annotations
 

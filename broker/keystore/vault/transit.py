@@ -29,7 +29,10 @@ _BROKERS_OWN = "keybroker"
 
 
 class SomeRefused(Exception):
-    """Vault refused some of several data keys, and so did nothing; asked for alone, each is refused or not."""
+    """Vault refused some of several data keys, and so did nothing.
+
+    Asked for alone, each is refused or not.
+    """
 
 
 class TransitWrapper:

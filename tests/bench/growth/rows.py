@@ -355,7 +355,7 @@ class Customers:
     def _credential_rows(self) -> Iterator[Row]:
         for number, key in enumerate(self._credentials):
             over = self._is_over(number)
-            row = {
+            row: dict[str, Any] = {
                 "id": key.id,
                 "organization_id": key.organization,
                 "provider": key.provider,
