@@ -28,7 +28,8 @@ from broker.base.db import Database
 # A statement that reads more reads what grows.  Pages are of some hundred rows, with what belongs to each.
 MOST = {"postgresql": 2_000, "sqlite": 25_000}
 _STEPS_AT_ONCE = 100
-_WAYS = ((), ("seqscan",), ("seqscan", "bitmapscan"), ("seqscan", "bitmapscan", "sort"))
+_BY_INDEX = ("enable_seqscan = off", "enable_bitmapscan = off", "random_page_cost = 1")
+_WAYS = ((), _BY_INDEX[:1], _BY_INDEX, (*_BY_INDEX, "enable_sort = off"))
 _EXPLAINED = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 # Locks and settings of a session are no rows, and would be taken twice.
 _NOT_TWICE = ("set_config(", "pg_")
@@ -92,19 +93,19 @@ class _PostgresWatch:
         self._seen[statement] += 1
         if self._times is not None and self._seen[statement] > self._times:
             return
-        for without in _WAYS:
-            tables = self._explained(connection, statement, parameters[0] if many else parameters, without)
+        for way in _WAYS:
+            tables = self._explained(connection, statement, parameters[0] if many else parameters, way)
             found.append(Read(statement, max(tables.values(), default=0), tables))
             if found[-1].read <= MOST["postgresql"]:
                 break
         kept.append(min(found, key=lambda read: read.read))
 
     @staticmethod
-    def _explained(connection: Connection, statement: str, parameters: Any, without: Sequence[str]) -> dict[str, int]:
+    def _explained(connection: Connection, statement: str, parameters: Any, way: Sequence[str]) -> dict[str, int]:
         cursor = connection.connection.cursor()
         cursor.execute("SAVEPOINT explained")
-        for way in without:
-            cursor.execute(f"SET LOCAL enable_{way} = off")
+        for setting in way:
+            cursor.execute(f"SET LOCAL {setting}")
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
         answer = cursor.fetchall()[0][0]
         cursor.execute("ROLLBACK TO SAVEPOINT explained")

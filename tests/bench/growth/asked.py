@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, combinations
 from typing import Any
@@ -14,20 +13,6 @@ from broker.formats import ids
 from tests.bench.growth.rows import Customers
 
 AUDIT = "/v1/audit/events"
-# What has a cursor of the id of its last row: the lists, with the kind of their rows' ids.
-_KINDS: Mapping[str, Any] = {
-    "/v1/organizations": ids.OrganizationId,
-    "/v1/credentials": ids.CredentialId,
-    "/v1/grants": ids.GrantId,
-    "/v1/leases": ids.LeaseId,
-    "/v1/intakes": ids.IntakeId,
-    "/v1/rotations": ids.RotationId,
-    "/v1/exposures": ids.ExposureId,
-    "/v1/workloads": ids.WorkloadId,
-    "/v1/notices": ids.NoticeId,
-    "/v1/notices/deliveries": ids.DeliveryId,
-    "/v1/leaks/findings": ids.FindingId,
-}
 # Of what people make by hand, or files declare: there are few, whatever else grows.
 FEW: Mapping[str, str] = {
     "/v1/operators": "people",
@@ -35,6 +20,7 @@ FEW: Mapping[str, str] = {
     "/v1/webhooks": "made by hand",
     "/v1/credentials/{credential_id}/versions": "of one credential",
 }
+_OTHER = {"oldest": "newest", "newest": "oldest"}
 _NO_FILTERS = {"limit", "cursor", "order", "Idempotency-Key"}
 
 Filter = tuple[str, str, str]
@@ -43,27 +29,46 @@ Filter = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class PageAsked:
-    """One page of a list: ``name`` says with which filters, ``parameters`` are what is sent."""
+    """A page of a list: ``words`` say with which filters, and with what kind of value.
+
+    ``order`` is empty where the list has one only, ``cursor`` on the first page.
+    """
 
     path: str
-    name: str
-    parameters: Mapping[str, str]
+    words: tuple[str, ...]
+    filters: Mapping[str, str]
+    order: str
+    cursor: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path and what narrows it, in words that are the same for each database."""
+        words = [*self.words, *(["newest"] if self.order == "newest" else []), *(["late"] if self.cursor else [])]
+        return f"{self.path}?{'&'.join(words)}" if words else self.path
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What is sent."""
+        more = {"order": self.order, "cursor": self.cursor}
+        return {**self.filters, **{name: value for name, value in more.items() if value}}
+
+    def late(self, following: str | None) -> PageAsked | None:
+        """The page after this one, whose cursor that is, in the other order: the last but one.
+
+        None where there is none, or no other order.
+        """
+        return replace(self, order=_OTHER[self.order], cursor=following) if self.order and following else None
 
 
 def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[PageAsked]:
-    """Every list in an API's description.
+    """The first pages of every list in an API's description.
 
-    It is asked for with each filter, first and late, in each order; and with pairs of filters, the newest first.
+    Each is asked for with each filter in each order, and with pairs of filters, the newest first.
 
     Raises:
-        RuntimeError: a list or a filter that nothing is known of.
+        RuntimeError: a filter that nothing is known of.
     """
-    for path, methods in openapi["paths"].items():
-        parameters = {each["name"]: each["schema"] for each in methods.get("get", {}).get("parameters", ())}
-        if "cursor" not in parameters or path in FEW:
-            continue
-        if path != AUDIT and path not in _KINDS:
-            raise RuntimeError(f"{path}: is a new list; say here what its rows' ids are, or that they are few")
+    for path, parameters in _lists(openapi):
         filters = [
             [(name, kind, value) for kind, value in _values(name, path, openapi, schema, customers)]
             for name, schema in parameters.items()
@@ -72,10 +77,9 @@ def lists(openapi: Mapping[str, Any], customers: Customers) -> Iterator[PageAske
         orders = _enum(parameters.get("order", {}), openapi) or [""]
         for order in orders:
             for chosen in ([], *([one] for one in chain(*filters))):
-                yield _asked(path, chosen, order, "")
-                yield _asked(path, chosen, order, _late(path, order, customers))
+                yield _asked(path, chosen, order)
         for pair in _pairs(path, filters):
-            yield _asked(path, pair, orders[-1], "")
+            yield _asked(path, pair, orders[-1])
 
 
 def _pairs(path: str, filters: list[list[Filter]]) -> Iterator[list[Filter]]:
@@ -86,26 +90,17 @@ def _pairs(path: str, filters: list[list[Filter]]) -> Iterator[list[Filter]]:
                 yield pair
 
 
-def _asked(path: str, chosen: list[Filter], order: str, cursor: str) -> PageAsked:
-    words = [f"{name}={kind}" for name, kind, _ in chosen]
-    words += ["newest"] if order == "newest" else []
-    words += ["late"] if cursor else []
-    parameters = {name: value for name, _, value in chosen}
-    parameters |= {"order": order} if order else {}
-    parameters |= {"cursor": cursor} if cursor else {}
-    return PageAsked(path, f"{path}?{'&'.join(words)}" if words else path, parameters)
+def _asked(path: str, chosen: list[Filter], order: str) -> PageAsked:
+    words = tuple(f"{name}={kind}" for name, kind, _ in chosen)
+    return PageAsked(path, words, {name: value for name, _, value in chosen}, order)
 
 
-def _late(path: str, order: str, customers: Customers) -> str:
-    """The cursor of a page that is one of the last."""
-    if path == AUDIT:
-        place = str(1_000 if order == "newest" else customers.events - 1_000)
-    elif path == "/v1/leases":
-        place = customers.leases[100 if order == "newest" else -100]
-    else:
-        at = now_ms() - (375 * DAY_MS if order == "newest" else 0)
-        place = ids.of(_KINDS[path], at.to_bytes(6) + b"\x70\0\x80" + bytes(7))
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def _lists(openapi: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The paths of all that grow, and the schemas of their parameters."""
+    for path, methods in openapi["paths"].items():
+        parameters = {each["name"]: each["schema"] for each in methods.get("get", {}).get("parameters", ())}
+        if "cursor" in parameters and path not in FEW:
+            yield path, parameters
 
 
 def _values(

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import httpx2
 
@@ -18,7 +19,7 @@ from broker.client.identity import Identity
 from broker.formats.assertion import ASSERTION_TYPE
 from tests.bench import memory
 from tests.bench.broker import environment_of
-from tests.bench.growth.asked import AUDIT, lists
+from tests.bench.growth.asked import AUDIT, PageAsked, lists
 from tests.bench.growth.rows import PROVIDERS, Customers
 from tests.bench.growth.weight import Weight
 from tests.bench.load import Measured, http, walk
@@ -70,24 +71,28 @@ def pages(serving: Serving) -> Iterator[tuple[str, float]]:
     slowest = {"lists": 0.0, "record": 0.0}
     with closing(serving.operator()) as operator:
         openapi = operator.get("/openapi.json").raise_for_status().json()
-        for asked in lists(openapi, serving.customers):
-            took = _page(operator, asked.path, asked.parameters)
-            whose = "record" if asked.path == AUDIT else "lists"
-            slowest[whose] = max(slowest[whose], took)
-            yield f"{asked.name.removeprefix('/v1/')}_ms", took
+        for first in lists(openapi, serving.customers):
+            page: PageAsked | None = first
+            while page is not None:
+                took, answer = _page(operator, page.path, page.parameters)
+                whose = "record" if page.path == AUDIT else "lists"
+                slowest[whose] = max(slowest[whose], took)
+                yield f"{page.name.removeprefix('/v1/')}_ms", took
+                page = first.late(answer["next"]) if page is first else None
         hot = f"/v1/credentials/{serving.customers.hot[1]}/dependents"
-        yield "dependents_of_hot_key_ms", _page(operator, hot, {})
+        yield "dependents_of_hot_key_ms", _page(operator, hot, {})[0]
     for whose, took in slowest.items():
         yield f"slowest_of_{whose}_ms", took
 
 
-def _page(operator: httpx2.Client, path: str, parameters: Mapping[str, str]) -> float:
+def _page(operator: httpx2.Client, path: str, parameters: Mapping[str, str]) -> tuple[float, Any]:
+    """Milliseconds of a page, and the page."""
     found: list[float] = []
     while len(found) < TRIES and (not found or found[-1] < _SLOW_MS):
         began = time.perf_counter()
-        operator.get(path, params=dict(parameters)).raise_for_status()
+        answer = operator.get(path, params=parameters).raise_for_status()
         found.append((time.perf_counter() - began) * 1000)
-    return median(found)
+    return median(found), answer.json()
 
 
 def first_and_next(serving: Serving) -> Iterator[tuple[str, float]]:
