@@ -29,19 +29,19 @@ from broker.parts import Parts
 _log = structlog.get_logger()
 
 # Between a duty's end and its next turn.
-_REST_S = 5.0
+REST_S = 5.0
 # How soon another process takes over from one that died.
-_STAND_BY_S = 1.0
+STAND_BY_S = 1.0
 # How often notices are looked for.
 _NOTIFY_S = 1.0
 # How often it is asked whether this process still leads and what has to rest, and how long the answer may take.
-_LOOK_S = 5.0
+LOOK_S = 5.0
 _ANSWER_S = 5.0
 # So many transactions of periodic work at once: each that records an event holds up the record for a moment.
 _AT_ONCE: Final = 4
 # A backlog makes a statement slower, and never impossible; a duty ends some time all the same, whatever it waits for.
 _STATEMENT_S: Final = 3_600.0
-_DUTY_S = 7_200.0
+DUTY_S = 7_200.0
 
 
 def parts_of_worker(parts: Parts) -> Parts:
@@ -87,13 +87,13 @@ class Worker:
         A fault in one duty is tried again next time.
         """
         loops = [
-            asyncio.create_task(self._repeat(duty, _NOTIFY_S if duty is self._notices else _REST_S), name=duty.name)
+            asyncio.create_task(self._repeat(duty, _NOTIFY_S if duty is self._notices else REST_S), name=duty.name)
             for duty in self.duties.values()
         ]
         try:
             while True:
                 await self._look()
-                await asyncio.sleep(_LOOK_S if self._leads else _STAND_BY_S)
+                await asyncio.sleep(LOOK_S if self._leads else STAND_BY_S)
         finally:
             for each in loops:
                 each.cancel()
@@ -119,7 +119,7 @@ class Worker:
                 await asyncio.sleep(rest_s)
             else:
                 duty.stand_by()
-                await asyncio.sleep(min(rest_s, _STAND_BY_S))
+                await asyncio.sleep(min(rest_s, STAND_BY_S))
 
     async def _turn(self, duty: Duty) -> None:
         # Whether the time is believed is heeded at once: others than the worker look at that, too.
@@ -130,7 +130,7 @@ class Worker:
     async def _try(self, duty: Duty) -> None:
         with bound_contextvars(piece=duty.name):
             try:
-                async with asyncio.timeout(_DUTY_S):
+                async with asyncio.timeout(DUTY_S):
                     await duty.do(self._clock())
             except Exception:  # noqa: BLE001 - its next turn, and the other duties, must still come
                 _log.exception("worker.failed")

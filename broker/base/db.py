@@ -412,7 +412,7 @@ _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_k
 
 
 def _name_fault(context: ExceptionContext) -> None:
-    """Tell a value that was refused, and a statement that took too long, from a database that is away.
+    """Tell refused values and late statements from a database that is away.
 
     SQLAlchemy calls this with every error of a statement, and of a commit, which has no text.  A driver's time-out is
     an error of none of the kinds that it knows.

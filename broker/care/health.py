@@ -20,6 +20,7 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope, table
+from broker.base.pages import PAGE
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation
@@ -39,8 +40,6 @@ from broker.parts import Parts
 QUIET_MS = 30_000
 # When a suspect's check is due: before every scheduled one, however many are late.
 _AT_ONCE = Millis(0)
-# So many versions are made due in one transaction.
-_PAGE = 500
 # So often the upstream may say that it is asked too fast before that counts as an outage.
 _PATIENCE = 3
 
@@ -152,11 +151,11 @@ class HealthCheck:
         async with self.parts.db.write(EVERY_TENANT) as session:
             made = await session.execute(
                 update(VersionRow)
-                .where(key.in_(page.limit(_PAGE)))
+                .where(key.in_(page.limit(PAGE)))
                 .values(next_probe_at=now)
                 .returning(VersionRow.number)
             )
-            return len(made.all()) == _PAGE
+            return len(made.all()) == PAGE
 
     async def probe(self, row: VersionRow) -> bool:
         """Probe one version and act on the answer.

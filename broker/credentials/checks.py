@@ -1,4 +1,4 @@
-"""Do what is due for versions or rotations at their upstreams, each upstream as fast as it answers."""
+"""Do what is due at upstreams, for versions or rotations: each as fast as it answers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Checks(Generic[Row]):
         waiting: Callable[[], Sequence[due.Span[Row]]],
         check: Callable[[Row], Awaitable[bool]],
     ) -> None:
-        self._parts = parts
+        self._db, self._catalog = parts.db, parts.catalog
         self._waiting: Callable[[], Sequence[due.Span[Row]]] = waiting
         self._lanes: Lanes[Row] = Lanes(self._pull, check, lambda row: inspect(row).identity)
 
     async def run(self) -> None:
         """Check what is due."""
-        await self._lanes.run(await due.providers(self._parts.db, self._parts.catalog, self._waiting()))
+        await self._lanes.run(await due.providers(self._db, self._catalog, self._waiting()))
 
     async def _pull(self, provider: str, limit: int) -> list[Row]:
-        return await due.first(self._parts.db, self._waiting(), provider, limit)
+        return await due.first(self._db, self._waiting(), provider, limit)

@@ -1,4 +1,4 @@
-"""Which rows are due for a request to an upstream: of each provider the first ones, by an index."""
+"""Which rows are due for a request to an upstream: the first of each provider."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ def is_due(at: Millis | None, now: Millis, window: int) -> bool:
     return at is not None and not now < at <= now + window
 
 
-def where_due(at: SQLColumnExpression[int | None], now: Millis, window: int) -> ColumnElement[bool]:
-    """As :func:`is_due`, of a column."""
-    return or_(at <= now, at > now + window)
-
-
 def declared(provider: SQLColumnExpression[str], catalog: Catalog) -> ColumnElement[bool]:
     """Whether that provider is declared.  The broker can ask no other one anything."""
     return provider.in_([definition.id for definition in catalog])
@@ -56,9 +51,9 @@ _AT: Final = {VersionRow: VersionRow.next_probe_at, RotationRow: RotationRow.nex
 
 @dataclass(frozen=True, slots=True)
 class Span(Generic[Row]):
-    """Versions or rotations in a state whose time has come: it lies after one moment and not after another.
+    """Versions or rotations in a state whose time has come.
 
-    None is no bound.
+    It lies after one moment and not after another.  None is no bound.
     """
 
     row: type[Row]

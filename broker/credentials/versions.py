@@ -26,7 +26,10 @@ def share_of(credential: CredentialId) -> float:
 
 
 def first_check_ms(credential: CredentialId) -> int:
-    """How long after a key came into use it is checked, in milliseconds: keys that are imported together spread."""
+    """How long after a key came into use it is checked, in milliseconds.
+
+    Keys that are imported together spread.
+    """
     return int(FIRST_CHECK_MS * (0.25 + 0.75 * share_of(credential)))
 
 

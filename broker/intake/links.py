@@ -157,7 +157,7 @@ async def rotation_has_ended(session: AsyncSession, row: IntakeRow) -> bool:
 
 
 # So many links are closed in one transaction.
-_TOGETHER = 100
+TOGETHER = 100
 
 _OVER = RotationRow.ended_at.is_not(None)
 
@@ -227,9 +227,9 @@ async def expire_due(db: Database, clock: Clock) -> None:
 
 
 async def expire_over(db: Database, clock: Clock, after: IntakeId | None) -> IntakeId | None:
-    """Close a page of open links whose rotation or credential has ended.  Their private keys are destroyed.
+    """Close a page of open links whose rotation or credential has ended.
 
-    Each of them is refused already.  So it does to come round to all of them some time: what has ended would otherwise
+    Their private keys are destroyed.  Each of them is refused already.  So it does to come round to all of them some time: what has ended would otherwise
     be looked for among all rotations that ever did.
 
     Args:
@@ -256,10 +256,10 @@ async def expire_over(db: Database, clock: Clock, after: IntakeId | None) -> Int
 async def _expire(db: Database, which: ColumnElement[bool], now: Millis) -> bool:
     """Close some of these links; whether there may be more."""
     async with db.write(EVERY_TENANT) as session:
-        query = select(IntakeRow).where(which).limit(_TOGETHER).with_for_update(skip_locked=True)
+        query = select(IntakeRow).where(which).limit(TOGETHER).with_for_update(skip_locked=True)
         rows = list(await session.scalars(query))
         for row in rows:
             close(row, IntakeStep.EXPIRE, now)
         if rows:
             await record(session, *(Event.about(row, "intake.expired", BROKER, now) for row in rows))
-    return len(rows) == _TOGETHER
+    return len(rows) == TOGETHER

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from broker.base.db import EVERY_TENANT, Database, DatabaseSlow
 from broker.base.faults import is_away
+from broker.base.reader import PostgresReader
 from tests.support.waiting import eventually
 from tests.support.world import running_world, settings_for, upstream
 
@@ -65,7 +66,7 @@ async def test_so_is_a_query_without_a_session(hasty: Database, monkeypatch: pyt
     async def late(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(hasty._reader, "rows", late)
+    monkeypatch.setattr(PostgresReader, "rows", late)
     with pytest.raises(DatabaseSlow):
         await hasty.ask({"postgresql": "SELECT 1"})
 

@@ -109,7 +109,7 @@ async def test_a_piece_that_never_ends_does_not_hold_up_the_others(
         await asyncio.Event().wait()
 
     duties = world.broker.worker.duties
-    monkeypatch.setattr("broker.worker._DUTY_S", 0.5)
+    monkeypatch.setattr("broker.worker.DUTY_S", 0.5)
     monkeypatch.setattr(duties["expire_links"], "run", for_ever)
     await world.key_for("acme")
     await world.broker.worker.once()
@@ -120,7 +120,7 @@ async def test_each_duty_has_a_loop_of_its_own_so_an_upstream_that_hangs_holds_u
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = world.broker.worker
-    monkeypatch.setattr("broker.worker._REST_S", 0.02)
+    monkeypatch.setattr("broker.worker.REST_S", 0.02)
     begun, turns = asyncio.Event(), 0
 
     async def hang() -> None:
@@ -147,8 +147,8 @@ async def test_nobody_begins_what_can_not_be_undone_before_it_is_known_whether_i
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker, done = world.broker.worker, asyncio.Event()
-    monkeypatch.setattr("broker.worker._REST_S", 0.02)
-    monkeypatch.setattr("broker.worker._LOOK_S", 0.02)
+    monkeypatch.setattr("broker.worker.REST_S", 0.02)
+    monkeypatch.setattr("broker.worker.LOOK_S", 0.02)
     looks = 0
 
     async def look(_self: Timekeeping) -> str:
@@ -224,9 +224,9 @@ async def test_who_loses_the_work_shows_no_counts_of_the_past_and_counts_at_once
         return elected
 
     monkeypatch.setattr(Election, "holds", holds)
-    monkeypatch.setattr("broker.worker._STAND_BY_S", 0.02)
-    monkeypatch.setattr("broker.worker._REST_S", 0.02)  # the same counts, in a hurry
-    monkeypatch.setattr("broker.worker._LOOK_S", 0.02)
+    monkeypatch.setattr("broker.worker.STAND_BY_S", 0.02)
+    monkeypatch.setattr("broker.worker.REST_S", 0.02)  # the same counts, in a hurry
+    monkeypatch.setattr("broker.worker.LOOK_S", 0.02)
     await world.key_for("acme")
     working = asyncio.create_task(worker.run())
     try:

@@ -24,8 +24,8 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         "credentials.duties.PAGE",
         "credentials.revocation.PAGE",
         "intake.links.PAGE",
-        "intake.links._TOGETHER",
-        "care.health._PAGE",
+        "intake.links.TOGETHER",
+        "care.health.PAGE",
     ):
         monkeypatch.setattr(f"broker.{name}", 2)
 
