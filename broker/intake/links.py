@@ -229,8 +229,8 @@ async def expire_due(db: Database, clock: Clock) -> None:
 async def expire_over(db: Database, clock: Clock, after: IntakeId | None) -> IntakeId | None:
     """Close a page of open links whose rotation or credential has ended.
 
-    Their private keys are destroyed.  Each of them is refused already.  So it does to come round to all of them some time: what has ended would otherwise
-    be looked for among all rotations that ever did.
+    Their private keys are destroyed.  Each of them is refused already.  So it does to come round to all of them some
+    time: what has ended would otherwise be looked for among all rotations that ever did.
 
     Args:
         db: which database.
