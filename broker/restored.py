@@ -21,9 +21,8 @@ from broker.audit.guards import drawn_epoch
 from broker.audit.record import record
 from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import Millis, rfc3339
-from broker.base.db import EVERY_TENANT, Database, table, upsert
+from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Invalid
-from broker.base.id_column import as_text
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow
@@ -185,10 +184,8 @@ async def _raise_every_epoch(session: AsyncSession) -> None:
     """
     await session.flush()
     fresh = drawn_epoch()
-    dialect = session.get_bind().dialect.name
     relied_on = (OrganizationRow, WorkloadRow, GrantRow, CredentialRow, LeaseRow)
-    ids = (as_text(table(row).c.id, dialect) for row in relied_on)
-    for relied in (*ids, GuardRow.id):
+    for relied in (*[IdText(row.id) for row in relied_on], GuardRow.id):
         every = select(relied, literal(fresh)).where(true())
         statement = upsert(session, GuardRow).from_select(["id", "epoch"], every)
         await session.execute(

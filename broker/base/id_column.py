@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Dialect, String, TypeDecorator, cast, func, literal
+from sqlalchemy import Dialect, String, TypeDecorator
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
@@ -57,10 +60,21 @@ class Id(TypeDecorator[str]):
         return self
 
 
-def as_text(column: ColumnElement[Any], dialect: str) -> ColumnElement[str]:
-    """The ids of a column as they are in Python, for a column of text with ids of several kinds."""
-    kind = column.type
-    assert isinstance(kind, Id)
-    if dialect != "postgresql":
-        return cast(column, String)
-    return literal(f"{kind.prefix}_") + func.replace(cast(column, String), "-", "")
+class IdText(FunctionElement[str]):
+    """The ids of a column as they are in Python, to be compared with text or kept as such."""
+
+    type = String()
+    inherit_cache = True
+    name = "id_text"
+
+
+@compiles(IdText)
+def _as_it_is(element: IdText, compiler: SQLCompiler, **more: Any) -> str:
+    return compiler.process(element.clauses, **more)
+
+
+@compiles(IdText, "postgresql")
+def _with_prefix(element: IdText, compiler: SQLCompiler, **more: Any) -> str:
+    (column,) = element.clauses
+    assert isinstance(column.type, Id)
+    return f"('{column.type.prefix}_' || replace(CAST({compiler.process(column, **more)} AS VARCHAR), '-', ''))"

@@ -103,6 +103,7 @@ class UseDayRow(TenantOwned, Table):
     """
 
     __tablename__ = "use_days"
+    __table_args__ = (Index("ix_use_days_day", "day", "credential_id", "version", "workload_id"),)
 
     credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

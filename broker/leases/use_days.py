@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.tables import CursorRow, EventRow, HeadRow
@@ -67,6 +67,8 @@ _decode = msgspec.json.Decoder(_Counted).decode
 
 async def days_of(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Sequence[UseDay]:
     """The uses of every version of a credential, from the day of ``since`` (milliseconds) on."""
+    # Read first: a number that isn't known when the query is planned would have it read the whole record.
+    next_ = await session.scalar(select(CursorRow.next).where(CursorRow.name == _CURSOR)) or 0
     columns = [getattr(UseDayRow, name) for name in _COLUMNS]
     counted = await session.execute(
         select(*columns).where(UseDayRow.credential_id == credential_id, UseDayRow.day >= since // DAY_MS)
@@ -75,7 +77,7 @@ async def days_of(session: AsyncSession, credential_id: CredentialId, since: Mil
         select(EventRow.core).where(
             EventRow.credential_id == credential_id,
             EventRow.kind.in_(_KINDS),
-            EventRow.idx >= func.coalesce(select(CursorRow.next).where(CursorRow.name == _CURSOR).scalar_subquery(), 0),
+            EventRow.idx >= next_,
         )
     )
     fresh = [_day(event) for event in map(_decode, newer) if event.time >= since // DAY_MS * DAY_MS]

@@ -10,6 +10,7 @@ from broker.pruning import leases
 from broker.pruning.keeping import Keeping
 from broker.pruning.notices import Notices
 from broker.pruning.requests import Requests
+from broker.pruning.use_days import UseDays
 
 _EVERY_MS = 60_000
 
@@ -19,6 +20,7 @@ def duties(db: Database, clock: Clock, keeping: Keeping) -> tuple[Duty, ...]:
     notices, requests = Notices(keeping.notices), Requests(keeping.requests)
     pages: dict[str, Page] = {
         "leases": leases.Leases(keeping.leases).page,
+        "use_days": UseDays(keeping.leases).page,
         "guards": leases.guards,
         "quotas": leases.quotas,
         "intakes": requests.intakes,

@@ -8,6 +8,7 @@ from sqlalchemy import Select, and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
+from broker.base.id_column import IdText
 from broker.base.pruning import Key
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import VersionRow
@@ -56,7 +57,7 @@ def once_of_key_in_use(page: list[NoticeId]) -> Select[NoticeId]:
     its = and_(VersionRow.credential_id == NoticeRow.credential_id, VersionRow.number == NoticeRow.version)
     going_on = VersionRow.state.not_in((State.REVOKED, State.DESTROYED))
     query = select(NoticeRow.id).join(VersionRow, its)
-    return query.where(NoticeRow.id.in_(page), NoticeRow.dedup != NoticeRow.id, going_on)
+    return query.where(NoticeRow.id.in_(page), NoticeRow.dedup != IdText(NoticeRow.id), going_on)
 
 
 def _at(time: Millis) -> bytes:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, String, and_, case, cast, exists, select
 from broker.audit.events import BROKER
 from broker.base.clock import DAY_MS, Millis
 from broker.base.db import EVERY_TENANT, Database, Scope
+from broker.base.id_column import IdText
 from broker.base.paging import Cut, Filter, found, sheet
 from broker.base.validity import Validity
 from broker.credentials.age import too_old_at
@@ -128,6 +129,6 @@ def _unnotified(now: Millis) -> ColumnElement[bool]:
     row = CredentialRow
     too_old = VersionRow.staged_at + row.max_age_days * DAY_MS <= now
     kind = case((and_(too_old, row.on_max_age == "refuse"), _REFUSED), else_=_LATE)
-    name = kind + "/" + row.id + "/" + cast(VersionRow.number, String) + case((too_old, _AT_MAXIMUM), else_="")
+    name = kind + "/" + IdText(row.id) + "/" + cast(VersionRow.number, String) + case((too_old, _AT_MAXIMUM), else_="")
     notified = exists().where(NoticeRow.organization_id == row.organization_id, NoticeRow.dedup == name)
     return exists().where(VersionRow.credential_id == row.id, VersionRow.state == State.ACTIVE, ~notified)

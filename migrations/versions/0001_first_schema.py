@@ -742,6 +742,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("credential_id", "version", "workload_id", "day", name="pk_use_days"),
     )
     op.create_index(
+        "ix_use_days_day",
+        "use_days",
+        ["day", "credential_id", "version", "workload_id"],
+    )
+    op.create_index(
         "ix_use_days_organization_id",
         "use_days",
         ["organization_id"],

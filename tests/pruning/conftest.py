@@ -84,8 +84,8 @@ class Rows:
         row = LeaseRow(
             id=ids.new(LeaseId),
             organization_id=self.organization,
-            workload_id="wkl_1",
-            grant_id="grt_1",
+            workload_id=ids.new(ids.WorkloadId),
+            grant_id=ids.new(ids.GrantId),
             credential_id=credential,
             version=version,
             provider="stripe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.base.id_column import IdText
 from broker.credentials.tables import KeyEvidenceRow, RotationRow
 from broker.formats.ids import CredentialId
 from broker.intake.tables import IntakeRow
@@ -67,7 +68,7 @@ async def test_ids_that_a_destroyed_key_showed_go_if_a_later_key_showed_some(kep
         await kept.version(credential, 2)
         await showed(kept, credential, 2)
     await kept.prune("evidence")
-    left = await kept.left(KeyEvidenceRow.credential_id + ":" + KeyEvidenceRow.id_hash)
+    left = await kept.left(IdText(KeyEvidenceRow.credential_id) + ":" + KeyEvidenceRow.id_hash)
     assert left == {f"{replaced}:2", f"{alone}:1", f"{lately}:1", f"{lately}:2"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, delete, event, insert
+from sqlalchemy import Executable, delete, event, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.tables import GuardRow, QuotaRow
@@ -17,7 +17,7 @@ from broker.credentials.tables import KeyEvidenceRow, RotationRow
 from broker.formats.ids import CredentialId, DeliveryId, IntakeId, LeaseId, NoticeId, RotationId, of
 from broker.identity.tables import AssertionRow
 from broker.intake.tables import IntakeRow, ThrottleRow, UsedChallengeRow
-from broker.leases.tables import LeaseRow
+from broker.leases.tables import LeaseRow, UseDayRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.pruning import leases, notices, requests
 from broker.pruning.keeping import page_of
@@ -117,8 +117,8 @@ async def test_rows_that_stay_are_passed_over(kept: Rows) -> None:
 
 
 SOME = (of(LeaseId, bytes(16)), of(LeaseId, b"\1" * 16))
-PAGES: dict[str, ClauseElement] = {
-    "leases": page_of((LeaseRow.until, LeaseRow.id), (1, SOME[0]), LeaseRow.until < 9),
+PAGES: dict[str, Executable] = {
+    "leases": page_of((LeaseRow.issued_at, LeaseRow.id), (1, SOME[0]), LeaseRow.issued_at < 9, LeaseRow.until < 9),
     "guards": page_of((GuardRow.id,), SOME[:1], GuardRow.id >= SOME[0], GuardRow.id <= SOME[1]),
     "quotas": page_of((QuotaRow.id,), ("a",)),
     "intakes": page_of((IntakeRow.settled_at, IntakeRow.id), (1, of(IntakeId, bytes(16))), IntakeRow.settled_at < 9),
@@ -129,6 +129,11 @@ PAGES: dict[str, ClauseElement] = {
         (KeyEvidenceRow.credential_id, KeyEvidenceRow.version, KeyEvidenceRow.id_hash),
         (of(CredentialId, bytes(16)), 1, "a"),
     ),
+    "use_days": page_of(
+        (UseDayRow.day, UseDayRow.credential_id, UseDayRow.version),
+        (1, of(CredentialId, bytes(16)), 1),
+        UseDayRow.day < 9,
+    ),
     "deliveries": page_of((DeliveryRow.id,), (of(DeliveryId, bytes(16)),), DeliveryRow.id < of(DeliveryId, b"\1" * 16)),
     "notices": page_of((NoticeRow.id,), (of(NoticeId, bytes(16)),), NoticeRow.id < of(NoticeId, b"\1" * 16)),
 }
@@ -136,7 +141,7 @@ INTAKES = [of(IntakeId, bytes(16)), of(IntakeId, b"\1" * 16)]
 ROTATIONS = [of(RotationId, bytes(16)), of(RotationId, b"\1" * 16)]
 CREDENTIALS = [of(CredentialId, bytes(16)), of(CredentialId, b"\1" * 16)]
 NOTICES = [of(NoticeId, bytes(16)), of(NoticeId, b"\1" * 16)]
-LOOKED_UP: dict[str, ClauseElement] = {
+LOOKED_UP: dict[str, Executable] = {
     "leases of keys in use": leases.shown_and_in_use([*SOME], NOW),
     "leases of incidents": leases.with_incident([*SOME]),
     "requests of rotations": requests.of_open_rotation(INTAKES),

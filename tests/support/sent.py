@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ClauseElement, event, text
+from sqlalchemy import Executable, event, text
 
 from broker.base.db import EVERY_TENANT, Database
 
@@ -44,10 +44,9 @@ async def plan(db: Database, statement: str, parameters: Any, *, off: str = "bit
         return "\n".join(str(row[-1]) for row in rows)
 
 
-async def plan_of(db: Database, statement: ClauseElement) -> str:
-    """The plan of a statement that isn't sent, without a sort."""
-    compiled: Any = statement.compile(dialect=db.engine.dialect, compile_kwargs={"render_postcompile": True})
-    given = compiled.construct_params()
-    processors = compiled._bind_processors
-    values = (processors[name](given[name]) if name in processors else given[name] for name in compiled.positiontup)
-    return await plan(db, str(compiled), tuple(values), off="sort")
+async def plan_of(db: Database, statement: Executable) -> str:
+    """The plan of a statement, without a sort; whatever it changes is undone."""
+    with noted(db) as sent:
+        async with db.read(EVERY_TENANT) as session:
+            await session.execute(statement)
+    return await plan(db, *sent[-1], off="sort")

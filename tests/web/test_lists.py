@@ -365,9 +365,17 @@ async def test_what_no_index_has_is_looked_for_in_so_many_rows_a_page(
     for slug in ("one-a", "two-b", "three-b", "four-b", "five-a"):
         await world.call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": slug})
     for order, wanted in (("oldest", ["one-a", "five-a"]), ("newest", ["five-a", "one-a"])):
+<<<<<<< HEAD
         found: list[str] = []
         cursor: str | None = ""
         sizes: list[int] = []
+||||||| parent of 401dc36 (tests: say what a cursor may be)
+        found, cursor, sizes = [], "", []
+=======
+        found: list[str] = []
+        sizes: list[int] = []
+        cursor: str | None = ""
+>>>>>>> 401dc36 (tests: say what a cursor may be)
         while cursor is not None:
             asked = {"name": "-a", "limit": 1, "cursor": cursor, "order": order}
             page = await world.call("GET", "/v1/organizations", params=asked)
