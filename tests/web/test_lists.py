@@ -365,17 +365,9 @@ async def test_what_no_index_has_is_looked_for_in_so_many_rows_a_page(
     for slug in ("one-a", "two-b", "three-b", "four-b", "five-a"):
         await world.call("POST", "/v1/organizations", status=201, json={"slug": slug, "name": slug})
     for order, wanted in (("oldest", ["one-a", "five-a"]), ("newest", ["five-a", "one-a"])):
-<<<<<<< HEAD
-        found: list[str] = []
-        cursor: str | None = ""
-        sizes: list[int] = []
-||||||| parent of 401dc36 (tests: say what a cursor may be)
-        found, cursor, sizes = [], "", []
-=======
         found: list[str] = []
         sizes: list[int] = []
         cursor: str | None = ""
->>>>>>> 401dc36 (tests: say what a cursor may be)
         while cursor is not None:
             asked = {"name": "-a", "limit": 1, "cursor": cursor, "order": order}
             page = await world.call("GET", "/v1/organizations", params=asked)
@@ -389,7 +381,7 @@ async def test_what_no_index_has_is_looked_for_in_so_many_rows_a_page(
 async def test_an_account_of_many_customers_reads_their_rows_in_one_order(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "_AT_ONCE", 2)
+    monkeypatch.setattr(paging, "AT_ONCE", 2)
     slugs = [f"org-{number}" for number in range(5)]
     for slug in slugs:
         await world.organization(slug)
