@@ -23,6 +23,7 @@ from broker.audit.tables import EventRow, GuardRow, HeadRow, SeriesRow
 from broker.base.clock import Millis, rfc3339
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.base.errors import Invalid
+from broker.base.id_column import IdText
 from broker.base.validity import Validity
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.grants.tables import GrantRow

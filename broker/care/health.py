@@ -20,7 +20,7 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope, table
-from broker.base.pages import PAGE
+from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation

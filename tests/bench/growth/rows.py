@@ -327,7 +327,7 @@ class Customers:
         for place, id_ in enumerate(self._organizations):
             at = self._now - 400 * DAY_MS
             over = place % 200 == _OVER_AT
-            row: dict[str, Any] = {
+            row = {
                 "id": id_,
                 "slug": self.slug(place),
                 "name": f"Customer {place}",
