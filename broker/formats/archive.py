@@ -1,0 +1,217 @@
+"""A month of the record in a file, and the note about it that is signed.
+
+::
+
+    file     = header "\\n" (event "\\n")…        compressed with gzip; each line is JSON without spaces
+    header   = {"format":"keybroker-record","v":1,"database":"…","month":"2026-07","series":[[…,…],…],
+                "first":…,"count":…}
+    event    = {"index":…,"core":"…","personal":"…","salt_core":"…","salt_personal":"…","entry":"…"}
+
+    note     = "keybroker record archive v1\\n"  signed (signed_note)
+               "database " hex "\\n"
+               "month 2026-07\\n"
+               "first " number "\\n"              index of the first event
+               "count " number "\\n"
+               "root " base64 "\\n"               tree hash (merkle) over the entries
+               "sha256 " hex "\\n"                of the file before it is compressed
+
+``core`` and ``personal`` are the stored bytes of an event (:mod:`broker.formats.audit_event`), as a text; the salts and
+the entry are in base64.  Indices are dense.  ``series`` has pairs: from which index on events belong to the series that
+began when (milliseconds, 0 for the first).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from broker.formats.audit_event import LARGEST, Committed, entry_of
+from broker.formats.merkle import Tree
+
+_TITLE: Final = "keybroker record archive v1"
+_NOTE: Final = re.compile(
+    rf"{_TITLE}\ndatabase ([0-9a-f]{{32}})\nmonth ([0-9]{{4}}-(?:0[1-9]|1[0-2]))\nfirst ([0-9]{{1,16}})\n"
+    r"count ([0-9]{1,16})\nroot ([A-Za-z0-9+/]{43}=)\nsha256 ([0-9a-f]{64})\n"
+)
+_FORMAT: Final = "keybroker-record"
+# No line is longer: two parts of an event, each character of which JSON writes as six.
+LINE_MOST: Final = 262_144
+
+
+class ArchiveRefused(ValueError):
+    """Not an archive that verifies; ``line`` is the first bad line, from 1, or 0 if it is the note."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}" if line else f"the note: {why}")
+        self.line = line
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    v: int
+    database: str
+    month: str
+    series: tuple[tuple[int, int], ...]
+    first: int
+    count: int
+
+
+class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: int
+    core: str
+    personal: str
+    salt_core: str
+    salt_personal: str
+    entry: str
+
+
+_encode = msgspec.json.Encoder().encode
+_header = msgspec.json.Decoder(_Header).decode
+_event = msgspec.json.Decoder(_Event).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which events an archive has: those of one month (``2026-07``) of a database, ``count`` from ``first`` on."""
+
+    database: str
+    month: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the note of an archive says: its span, the tree hash, and the digest of its lines."""
+
+    span: Span
+    root: bytes
+    digest: bytes
+
+    def text(self) -> str:
+        """The text of the note."""
+        span = self.span
+        return (
+            f"{_TITLE}\ndatabase {span.database}\nmonth {span.month}\nfirst {span.first}\ncount {span.count}\n"
+            f"root {base64.b64encode(self.root).decode()}\nsha256 {self.digest.hex()}\n"
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Manifest:
+        """What a note says.
+
+        Raises:
+            ArchiveRefused: it is no note of an archive.
+        """
+        found = _NOTE.fullmatch(text)
+        if found is None:
+            raise ArchiveRefused(0, "is not about an archive of a record in a form that this version knows")
+        database, month, first, count, root, digest = found.groups()
+        span = Span(database, month, int(first), int(count))
+        read = cls(span, base64.b64decode(root), bytes.fromhex(digest))
+        if read.text() != text or not span.count or span.first + span.count > LARGEST:
+            raise ArchiveRefused(0, "is not about an archive of a record in a form that this version knows")
+        return read
+
+
+class Writing:
+    """The lines of an archive as they are made, and in the end what its note says."""
+
+    def __init__(self, span: Span, series: Sequence[tuple[int, int]]) -> None:
+        self._span = span
+        self._digest = hashlib.sha256()
+        self._tree = Tree()
+        self._series = tuple(series)
+
+    def header(self) -> bytes:
+        """The first line."""
+        span = self._span
+        header = _Header(_FORMAT, 1, span.database, span.month, self._series, span.first, span.count)
+        return self._line(_encode(header))
+
+    def event(self, index: int, stored: Committed) -> bytes:
+        """The line of the next event.
+
+        Raises:
+            ArchiveRefused: it isn't the next one, or not what was committed to.
+        """
+        if index != self._span.first + self._tree.size:
+            raise ArchiveRefused(self._tree.size + 2, f"event {self._span.first + self._tree.size} is not there")
+        if entry_of(stored.core, stored.salt_core, stored.personal, stored.salt_personal) != stored.entry:
+            raise ArchiveRefused(self._tree.size + 2, f"event {index} is not what was committed to")
+        try:
+            core, personal = stored.core.decode(), stored.personal.decode()
+        except UnicodeDecodeError:
+            raise ArchiveRefused(self._tree.size + 2, f"event {index} is no text") from None
+        self._tree.add(stored.entry)
+        rest = (base64.b64encode(part).decode() for part in (stored.salt_core, stored.salt_personal, stored.entry))
+        return self._line(_encode(_Event(index, core, personal, *rest)))
+
+    def manifest(self) -> Manifest:
+        """What the note says of all lines.
+
+        Raises:
+            ArchiveRefused: an event is missing.
+        """
+        if self._tree.size != self._span.count:
+            raise ArchiveRefused(self._tree.size + 2, f"event {self._span.first + self._tree.size} is not there")
+        return Manifest(self._span, self._tree.root(), self._digest.digest())
+
+    def _line(self, line: bytes) -> bytes:
+        self._digest.update(line + b"\n")
+        return line + b"\n"
+
+
+def verified(lines: Iterable[bytes], manifest: Manifest) -> Iterator[int]:
+    """Go through the lines of an archive (each with its end), which ``manifest`` is about.
+
+    Yields how many events were right so far.  It is whole once this ends.
+
+    Raises:
+        ArchiveRefused: names the first bad line.
+    """
+    given = iter(lines)
+    first = next(given, b"")
+    writing = Writing(manifest.span, _series_of(first, manifest.span))
+    if writing.header() != first:
+        raise ArchiveRefused(1, "is not the header of the archive that the note is about")
+    place = 0
+    for place, line in enumerate(given, 1):
+        if place > manifest.span.count:
+            raise ArchiveRefused(place + 1, "is one too many")
+        index, stored = _stored(line, place + 1)
+        if writing.event(index, stored) != line:
+            raise ArchiveRefused(place + 1, "is not spelled as an event is")
+        yield place
+    made = writing.manifest()
+    if made.root != manifest.root:
+        raise ArchiveRefused(place + 1, "ends other events than those that the note is about: the tree hash differs")
+    if made.digest != manifest.digest:
+        raise ArchiveRefused(1, "or a later one is not as it was written: the digest differs")
+
+
+def _series_of(line: bytes, span: Span) -> Sequence[tuple[int, int]]:
+    try:
+        series = _header(line).series
+    except (msgspec.MsgspecError, ValueError):
+        raise ArchiveRefused(1, "is not the header of an archive") from None
+    if not series or series[0][0] != span.first:
+        raise ArchiveRefused(1, "is not the header of the archive that the note is about")
+    return series
+
+
+def _stored(line: bytes, number: int) -> tuple[int, Committed]:
+    try:
+        event = _event(line)
+        salt_core, salt_personal, entry = (
+            base64.b64decode(part, validate=True) for part in (event.salt_core, event.salt_personal, event.entry)
+        )
+        return event.index, Committed(event.core.encode(), event.personal.encode(), salt_core, salt_personal, entry)
+    except (msgspec.MsgspecError, ValueError):
+        raise ArchiveRefused(number, "is not an event") from None
