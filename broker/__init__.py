@@ -44,7 +44,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
 Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter)::
 
     __main__ cli          operator, job and server commands; the demo
-    serving kv_audit restored rewrap app database rights keystore_setup worker schema tables config
+    serving archiving kv_audit restored rewrap app database rights keystore_setup worker schema tables config
                           composition root, restores, periodic work, migrations, settings
     pruning               what is over, deleted after a time
     web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules

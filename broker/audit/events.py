@@ -117,6 +117,8 @@ KINDS: Mapping[str, str] = {
     "leak.checked": "Somebody asked whether candidates are keys of ours.",
     "leak.found": "A key of ours was found where it should not be.",
     "audit.read": "The record was searched; `note` has what for.",
+    "record.archive_begun": "Months of the record are about to be written to files and taken out of the database.",
+    "record.archived": "A month of the record is in a file, and about to be taken out of the database.",
     "webhook.created": "An address was added that notices are posted to.",
     "webhook.revoked": "Nothing is posted to a webhook any more.",
     "webhook.secret_rotated": "A webhook signs with a new secret.",
@@ -129,7 +131,7 @@ KINDS: Mapping[str, str] = {
 ActorType = Literal["operator", "workload", "customer", "broker", "stranger"]
 Decision = Literal["allowed", "denied"]
 
-VERSION = 3
+VERSION = 4
 
 _WORD = re.compile(r"[A-Za-z0-9_.,:/=+-]{1,200}")
 _OF_WORDS = (string.ascii_letters + string.digits + "_.,:/=+-").encode()

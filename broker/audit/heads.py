@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit import archives
 from broker.audit.durability import ASKED
 from broker.audit.log import AuditLog
 from broker.audit.tables import EventRow, HeadRow, SeriesRow
@@ -120,15 +121,17 @@ async def head_of(session: AsyncSession, *, has_series: bool = True) -> Head:
 async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
     """Whether the database, being at ``present``, still holds what it held at ``kept``.
 
-    What an operator has said was lost counts as held: the series that began then shows it.
+    What an operator has said was lost counts as held: the series that began then shows it.  So does an event that was
+    archived since; its entry is in a file.
     """
     if kept.series < present.series or kept == present:
         return True
     if kept.is_after(present):
         return False
-    return kept.size == 0 or await session.scalar(select(EventRow.entry).where(EventRow.idx == kept.size - 1)) == (
-        kept.entry
-    )
+    if kept.size == 0:
+        return True
+    entry = await session.scalar(select(EventRow.entry).where(EventRow.idx == kept.size - 1))
+    return entry == kept.entry or (entry is None and await archives.holds(session, kept.size - 1))
 
 
 @dataclass(slots=True)

@@ -26,6 +26,11 @@ class Series:
         """When the event's series began, in milliseconds; 0 for the first."""
         return self._names[bisect_right(self._bases, index)]
 
+    def within(self, first: int, end: int) -> list[tuple[int, int]]:
+        """From which index on, of those from ``first`` to before ``end``, which series holds."""
+        begun = [(base, self.of(base)) for base in sorted({*self._bases}) if first < base < end]
+        return [(first, self.of(first)), *begun]
+
 
 async def known(session: AsyncSession) -> Series:
     """Every series of this database."""

@@ -1,4 +1,4 @@
-"""The rows of the record: its head, events, quotas, and the guards' epochs.
+"""The rows of the record: its head, events, archived months, quotas, and the guards' epochs.
 
 The head hands out dense indices.  Guards compare their epochs.
 """
@@ -99,6 +99,24 @@ class PlacesRow(Table):
     term: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     places: Mapped[bytes]
+
+
+class ArchiveRow(Table):
+    """A month of the record that is in a file, and about to be here no more.
+
+    Its events may still be here (:mod:`broker.audit.archives`).  ``root`` is the tree hash over its entries.
+    ``earliest`` and ``latest`` are the times of events in it.
+    """
+
+    __tablename__ = "audit_archives"
+
+    month: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    first: Mapped[int]
+    count: Mapped[int]
+    root: Mapped[bytes]
+    earliest: Mapped[Millis]
+    latest: Mapped[Millis]
+    archived_at: Mapped[Millis]
 
 
 class GuardRow(Table):

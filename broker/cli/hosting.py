@@ -14,6 +14,7 @@ from broker.cli.keystore_names import SETTLE_S, Act, Name
 from broker.cli.output import AsJson
 
 _keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
+_record = typer.Typer(no_args_is_help=True, help="Archives of the record: signed files, a month each.")
 
 SANDBOX_FOLDER = Path("var/sandbox")
 DESTROY = "--yes-destroy-the-record"
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(restored)
     app.add_typer(_keystore, name="keystore")
+    app.add_typer(_record, name="record")
 
 
 def serve(
@@ -232,3 +234,44 @@ def keystore_audit(
     from broker.cli import keystore
 
     keystore.audit(token_file, act=act, only=only, yes=yes, as_json=as_json)
+
+
+@_record.command("archive")
+def record_archive(
+    before: Annotated[str, typer.Option(help="Month until which all are archived, itself left out, such as 2026-08.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the archives are put into.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move months of the record out of the database, into signed files that are verified before anything is removed.
+
+    Brokers go on meanwhile. Can be stopped and run again. On PostgreSQL it needs the role that owns the schema.
+    """
+    from broker.cli import record
+
+    record.archive(before, to, yes=yes, as_json=as_json)
+
+
+@_record.command("verify")
+def record_verify(
+    files: Annotated[list[Path], typer.Argument(help="Archives, such as record-202607.ndjson.gz.")],
+    key: Annotated[
+        str | None, typer.Option(metavar="VKEY", help="What `broker record key` printed; else this broker's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check archives: who signed them, and that every event is there as it was recorded; names the first bad line.
+
+    With --key it needs no broker, no database and no settings.
+    """
+    from broker.cli import record
+
+    record.verify(files, key, as_json=as_json)
+
+
+@_record.command("key")
+def record_key(_as_json: AsJson = False) -> None:
+    """Print the key that verifies this broker's archives; keep it where the archives' readers trust it."""
+    from broker.cli import record
+
+    record.key()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from broker import app as composition
 from broker import database, keystore_setup, kv_audit, schema
@@ -21,15 +17,14 @@ from broker.cli.keystore_move import Tell, destroy_old_keys, open_local, refuse_
 from broker.cli.keystore_names import Act, Name
 from broker.cli.output import Columns, listing, tell
 from broker.cli.process import run_or_fail, settings_of_process
+from broker.cli.progress import progress
 from broker.config import Settings
 from broker.keystore.keyring import name_of
 from broker.keystore.local import MasterKeys
 from broker.keystore.orphans import waiting
 from broker.keystore.vault.values import Values
 from broker.kv_audit import Orphan
-from broker.rewrap import Advance, Moved, held_by, note, rewrap_all
-
-_TOLD_EVERY_S = 10.0
+from broker.rewrap import Moved, held_by, note, rewrap_all
 
 
 def status(as_json: bool) -> None:
@@ -107,7 +102,7 @@ def rewrap(as_json: bool) -> None:
 
     async def run() -> None:
         async with composition.running(settings) as broker:
-            with _progress("Re-wrapping") as advance:
+            with progress("Re-wrapping") as advance:
                 done = await rewrap_all(
                     broker.services, to=broker.keystores.moving_to(settings.keystore), advance=advance
                 )
@@ -137,7 +132,7 @@ async def _move(broker: Broker, settings: Settings, to: Name, *, keep_old: bool,
         await open_local(broker, settings)
     if to not in broker.keystores.stores:
         fail(f"{to} is not set up; set the BROKER_VAULT_… settings (`broker doctor --settings` lists them).")
-    with _progress(f"Moving to {to}") as advance:
+    with progress(f"Moving to {to}") as advance:
         done = await rewrap_all(broker.services, to=broker.keystores.moving_to(to), advance=advance)
     left = await swept(broker)
     _show(done.held, as_json)
@@ -236,33 +231,6 @@ async def _done(broker: Broker, values: Values, one: Orphan, act: Act | None) ->
 def _teller(as_json: bool) -> Tell:
     """Says sentences on standard output, or beside it if that is for machines."""
     return partial(typer.echo, err=as_json)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Advance]:
-    """Show progress: a bar on a terminal, else a line now and then.
-
-    It goes to standard error, so that standard output is only the answer.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(what)
-        return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _lines(what: str) -> Advance:
-    told_at = time.monotonic()
-
-    def advance(done: int, total: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _TOLD_EVERY_S:
-            told_at = time.monotonic()
-            typer.echo(f"{what}: {done} of {total}", err=True)
-
-    return advance
 
 
 def _show(held: Mapping[str, int], as_json: bool) -> None:

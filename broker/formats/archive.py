@@ -45,7 +45,10 @@ LINE_MOST: Final = 262_144
 
 
 class ArchiveRefused(ValueError):
-    """Not an archive that verifies; ``line`` is the first bad line, from 1, or 0 if it is the note."""
+    """Not an archive that verifies.
+
+    ``line`` is the first bad line, from 1, or 0 if it is the note.
+    """
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}: {why}" if line else f"the note: {why}")
@@ -78,7 +81,10 @@ _event = msgspec.json.Decoder(_Event).decode
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which events an archive has: those of one month (``2026-07``) of a database, ``count`` from ``first`` on."""
+    """Which events an archive has: ``count`` from ``first`` on, of a database.
+
+    They are those of one month (``2026-07``).
+    """
 
     database: str
     month: str

@@ -1,4 +1,6 @@
-"""The tree hash over a list of entries (RFC 6962 §2.1), which one who has the list makes again.
+"""The tree hash over a list of entries (RFC 6962 §2.1).
+
+Whoever has the list makes it again.
 
 ::
 
@@ -16,7 +18,10 @@ from functools import reduce
 
 
 class Tree:
-    """Entries that are added one by one; it keeps a hash for each bit of their number, however many they are."""
+    """Entries that are added one by one.
+
+    However many they are, it keeps a hash for each bit of their number.
+    """
 
     def __init__(self) -> None:
         self.size = 0

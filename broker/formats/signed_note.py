@@ -1,4 +1,6 @@
-"""A text that is signed with Ed25519, as C2SP signed-note has it; the key is a line of text as well.
+"""A text that is signed with Ed25519, as C2SP signed-note has it.
+
+The key that verifies it is a line of text as well.
 
 ::
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit import archives
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
 from broker.audit.tables import EventRow
@@ -69,10 +70,13 @@ async def are_there(session: AsyncSession) -> bool:
 
 
 async def _were_there(session: AsyncSession) -> bool:
-    """Whether the record knows of a first account: whoever deletes that one gets no token."""
+    """Whether the record knows of a first account, or may.
+
+    Whoever deletes that account gets no token.  Where a part of the record is archived, its event may be there.
+    """
     # No index has kinds; it is one of the first.
     made = select(EventRow.idx).where(EventRow.kind == "operator.bootstrapped").order_by(EventRow.idx).limit(1)
-    return await session.scalar(made) is not None
+    return await archives.any_is(session) or await session.scalar(made) is not None
 
 
 async def offer_bootstrap(session: AsyncSession, hash_key: bytes, now: Millis, *, replace: bool = False) -> str | None:

@@ -20,6 +20,7 @@ from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
+from broker.formats.signed_note import Signer
 from broker.keystore.columns import sealed_column
 from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import CannotOpen, Keystore
@@ -64,6 +65,8 @@ class InternalKeys:
         # The same in every backup of this database, whatever its schema, and in no other.
         self.database_id = self._subkey("database-id")[:16].hex()
         self.challenge = self._subkey("challenge")
+        # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
+        self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())

@@ -84,6 +84,11 @@ async def days_of(session: AsyncSession, credential_id: CredentialId, since: Mil
     return _summed([*(UseDay(*each) for each in counted), *fresh])
 
 
+async def counted_to(session: AsyncSession) -> int:
+    """The index of the first event that isn't counted yet."""
+    return await session.scalar(select(CursorRow.next).where(CursorRow.name == _CURSOR)) or 0
+
+
 def duty(db: Database) -> Duty:
     """Counts what is on the record since the last time."""
 

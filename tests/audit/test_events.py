@@ -50,13 +50,14 @@ def test_whatever_is_accepted_has_bytes_to_store(event: Event) -> None:
     core, personal = json.loads(committed.core), json.loads(committed.personal)
     assert committed.core.isascii()
     assert b"\\" not in committed.core
-    assert core["v"] == 3
+    assert core["v"] == 4
     assert not any(character in str(personal) for character in "\0\x9b\u202e\u2028\ud800")
 
 
 def test_its_bytes_and_its_entry_are_those_of_every_event_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever kept an event, or an entry, verifies it with any later broker."""
     vectors = json.loads((Path(__file__).parents[1] / "vectors" / "audit-events.json").read_text())
+    monkeypatch.setattr(events_module, "VERSION", 3)  # in which these were made
     for vector in vectors:
         monkeypatch.setattr(events_module, "commit", partial(commit, salts=bytes.fromhex(vector["salts"])))
         given = dict(vector["event"])

@@ -1,0 +1,57 @@
+"""A record that goes back to months that are over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+
+from broker.audit.batch import values_of
+from broker.audit.events import BROKER, Event
+from broker.audit.record import Head, insert_events
+from broker.audit.tables import HeadRow
+from broker.base.clock import Millis
+from broker.base.db import EVERY_TENANT, Database
+from broker.leases import use_days
+
+_PARTITION = (
+    "CREATE TABLE IF NOT EXISTS audit_events_{0} (LIKE audit_events INCLUDING ALL)",
+    "ALTER TABLE audit_events_{0} ENABLE ROW LEVEL SECURITY",
+    "ALTER TABLE audit_events_{0} FORCE ROW LEVEL SECURITY",
+    "ALTER TABLE audit_events ATTACH PARTITION audit_events_{0} FOR VALUES IN ({0})",
+)
+
+
+def moment(month: int, seconds: int = 0) -> Millis:
+    """A time in the month, so many seconds from its beginning."""
+    return Millis(int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp() + seconds) * 1000)
+
+
+async def record_in(db: Database, month: int, *events: Event) -> None:
+    """Put events on the record in a month that is not before that of its last event.
+
+    The product itself records only in the present one.
+    """
+    if db.dialect == "postgresql":
+        async with db.write_connection() as connection:
+            for statement in _PARTITION:
+                await connection.execute(text(statement.format(month)))
+    async with db.read(EVERY_TENANT) as session:
+        head = await session.get_one(HeadRow, 1)
+    values = [values_of(event) for event in events]
+    await db.transact(lambda transaction: insert_events(transaction, Head(head.size, head.latest, month), values))
+
+
+async def record_many(db: Database, month: int, count: int) -> list[Event]:
+    """So many events of a month, a second apart."""
+    made = [
+        Event(kind="use.denied", time=moment(month, at), actor=BROKER, note=f"{month}/{at}", decision="denied")
+        for at in range(count)
+    ]
+    await record_in(db, month, *made)
+    return made
+
+
+async def count_uses(db: Database) -> None:
+    """What the worker does with what is on the record."""
+    await use_days.duty(db).run()
