@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -108,12 +108,19 @@ class _Answered(dict[str, Any]):
         fail_call(CallFailed(text, code="not_a_broker"))
 
 
-def pages(path: str, **params: Any) -> Iterator[dict[str, Any]]:
-    """The items of a list, asked for page by page as they are taken."""
+def pages(
+    path: str, *, first: Callable[[Mapping[str, Any]], None] | None = None, **params: Any
+) -> Iterator[dict[str, Any]]:
+    """The items of a list, asked for page by page as they are taken.
+
+    ``first`` gets the first page, for what it says of the list.
+    """
     wanted = {name: value for name, value in params.items() if value is not None}
     size, cursor = min(_PAGE, running.limit() or _PAGE), ""
     while True:
         found = call("GET", path, params={**wanted, "limit": size, "cursor": cursor})
+        if first is not None and not cursor:
+            first(found)
         yield from found["items"]
         if not found["next"]:
             return

@@ -9,7 +9,7 @@ import typer
 
 from broker.cli.api import pages
 from broker.cli.lists import prints_list
-from broker.cli.output import Columns, Item
+from broker.cli.output import Columns, Item, say
 
 COLUMNS = Columns("time event who", "what # decision")
 
@@ -51,9 +51,10 @@ def search(
     since: Annotated[str | None, typer.Option(help="RFC 3339 time, such as 2027-01-31T09:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option(help="RFC 3339 time.")] = None,
 ) -> Iterable[Item]:
-    """Search the record, newest first."""
+    """Search the record, newest first; says if there may be more in archives, which it doesn't read."""
     return pages(
         "/v1/audit/events",
+        first=_tell_archived,
         organization=org,
         kind=kind,
         actor=actor,
@@ -64,3 +65,10 @@ def search(
         until=until,
         order="newest",
     )
+
+
+def _tell_archived(page: Item) -> None:
+    if archived := page.get("archived"):
+        months = archived["months"]
+        named = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
+        say(f"There may be more in archives: {named}. Here are events from number {archived['first']} on.", err=True)

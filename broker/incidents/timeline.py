@@ -3,7 +3,8 @@
 Uses are those since the suspected time.
 
 One JSON value a line, each with a ``type``: ``exposure``, ``could_use``, ``lease``, ``event`` and at the end
-``summary``.  It is read from the record, so it shows no more and no less than what was recorded.
+``summary``.  It is read from the record, so it shows no more and no less than what was recorded.  What was archived it
+doesn't read; a line ``archived`` says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from broker.audit import archives
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.db import Database, Scope
@@ -79,6 +81,11 @@ async def timeline(db: Database, exposure: ExposureRow) -> AsyncIterator[Line]:
                 _count(used, recorded)
                 yield _event(recorded)
         after = found[-1].index
+    # After the events: a month is known as archived before its first event goes.
+    async with db.read(scope) as session:
+        elsewhere = await archives.elsewhere(session, exposure.since)
+    if elsewhere is not None:
+        yield {"type": "archived", "months": list(elsewhere.months), "first": elsewhere.first}
     yield _summary(used, about.version)
 
 

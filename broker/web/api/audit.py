@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
+from broker.audit import archives
 from broker.audit.events import Event
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
@@ -55,6 +56,22 @@ class EventView(View):
     commitment: str
 
 
+class ElsewhereView(View):
+    """Months of the record that are in archives and may hold more; `first` is the first index that is in none."""
+
+    first: int
+    months: list[str]
+
+
+class EventsView(Page[EventView]):
+    """One page of events.
+
+    `archived` is null, or says that there may be more in archives, which a search doesn't read.
+    """
+
+    archived: ElsewhereView | None
+
+
 def show(recorded: Recorded) -> EventView:
     return EventView(
         index=recorded.index,
@@ -82,10 +99,10 @@ async def events(
     since: Annotated[Moment | None, Query()] = None,
     until: Annotated[Moment | None, Query()] = None,
     order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
-) -> Page[EventView]:
+) -> EventsView:
     """Events that match every field given, of the organizations that you see.
 
-    The search is itself on the record.
+    The search is itself on the record.  Months that were archived are not read; `archived` names them.
     """
     wired = call.services
     whose: OrganizationId | NoId = ""
@@ -108,7 +125,13 @@ async def events(
         Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=_asked(wanted))
     )
     found = await search(wired.parts.db, call.scope, wanted, limit + 1)
-    return page(found, limit, show, lambda recorded: str(recorded.index))
+    # After the search: a month is known as archived before its first event goes.
+    async with wired.parts.db.read(call.scope) as session:
+        after = None if wanted.newest else wanted.after
+        beside = await archives.elsewhere(session, wanted.since, wanted.until, after)
+    archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
+    shown = page(found, limit, show, lambda recorded: str(recorded.index))
+    return EventsView(items=shown.items, next=shown.next, archived=archived)
 
 
 def _asked(wanted: Filter) -> str:
