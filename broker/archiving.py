@@ -21,7 +21,7 @@ from typing import Final
 from sqlalchemy import select
 
 from broker.app import Broker
-from broker.audit import archives, detaching, series
+from broker.audit import archives, detaching, indexing, series
 from broker.audit.archive_file import ArchiveFile
 from broker.audit.events import BROKER, Event
 from broker.audit.months import month_of
@@ -183,6 +183,7 @@ class Archiving:
         except ArchiveRefused as refused:
             raise _not_archived(file, refused) from None
         await detaching.take_out(self._db, month, self._advance)
+        await indexing.forget(self._db, row.first + row.count)
         return Archived(span.month, file.lines, row.first, row.count)
 
 

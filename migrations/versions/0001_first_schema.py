@@ -19,6 +19,7 @@ depends_on: str | Sequence[str] | None = None
 
 TABLES = (
     "allowances",
+    "audit_archives",
     "audit_blocks",
     "audit_cursors",
     "audit_events",
@@ -144,6 +145,17 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_allowances"),
+    )
+    op.create_table(
+        "audit_archives",
+        sa.Column("month", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("earliest", sa.BigInteger(), nullable=False),
+        sa.Column("latest", sa.BigInteger(), nullable=False),
+        sa.Column("archived_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("month", name="pk_audit_archives"),
     )
     op.create_table(
         "audit_blocks",

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from broker.base.db import Database
+from broker.cli import api, build
 from broker.keystore.local import MasterKeys
 from tests.support.commands import MINIMAL, run
 from tests.support.past import count_uses, record_many
@@ -106,3 +108,16 @@ def test_what_is_no_month_is_refused(tmp_path: Path, month: str) -> None:
     done = run("record", "archive", "--before", month, "--to", str(tmp_path), "--yes", environment=MINIMAL)
     assert done.returncode == 1
     assert f"'{month}' is no month; write it as 2026-08" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("months", "named"), [(["2025-06"], "2025-06"), (["2025-05", "2025-06", "2025-07"], "2025-05 to 2025-07")]
+)
+def test_a_search_says_beside_its_events_what_may_be_in_archives(
+    monkeypatch: pytest.MonkeyPatch, months: list[str], named: str
+) -> None:
+    page = {"items": [], "next": None, "archived": {"first": 12, "months": months}}
+    monkeypatch.setattr(api, "call", lambda *_path, **_params: page)
+    done = CliRunner().invoke(build(), ["audit", "search", "--json"])
+    assert json.loads(done.stdout) == []
+    assert done.stderr == f"There may be more in archives: {named}. Here are events from number 12 on.\n"
