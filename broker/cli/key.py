@@ -124,7 +124,7 @@ def list_(
     ended: Annotated[bool, typer.Option("--ended", help="Also revoked and destroyed versions.")] = False,
 ) -> Iterable[Item]:
     """Keys that are held, and requests that wait for a customer."""
-    narrowed = {"organization": org, "provider": provider, "label": label}
+    narrowed: dict[str, Any] = {"organization": org, "provider": provider, "label": label}
     if only is None and state is None:
         for one in pages("/v1/keys", **narrowed):
             if one["credential"]:

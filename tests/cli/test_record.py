@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -116,7 +117,7 @@ def test_what_is_no_month_is_refused(tmp_path: Path, month: str) -> None:
 def test_a_search_says_beside_its_events_what_may_be_in_archives(
     monkeypatch: pytest.MonkeyPatch, months: list[str], named: str
 ) -> None:
-    page = {"items": [], "next": None, "archived": {"first": 12, "months": months}}
+    page: dict[str, Any] = {"items": [], "next": None, "archived": {"first": 12, "months": months}}
     monkeypatch.setattr(api, "call", lambda *_path, **_params: page)
     done = CliRunner().invoke(build(), ["audit", "search", "--json"])
     assert json.loads(done.stdout) == []
