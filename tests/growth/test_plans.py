@@ -53,6 +53,7 @@ KNOWN: Mapping[str, str] = {
     "forget_answers": _ALL_DUE,
     "forget_assertions": _ALL_DUE,
     "forget_proofs": _ALL_DUE,
+    "retire_due": "all leases of the key are read",
 }
 
 
