@@ -19,8 +19,8 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.base.statements import Transaction
 
 # What searches and appends may take that are under way, as a partition waits for them.
-_LONGEST_S: Final = 600.0
-_PAGE: Final = 2_000
+LONGEST_S: Final = 600.0
+PAGE: Final = 2_000
 # Other processes on the file ask for their turn again and again; so long there is a gap for them.
 _REST_S: Final = 0.02
 
@@ -80,7 +80,7 @@ async def take_out(db: Database, month: int, advance: Callable[[int, int], None]
 
 
 async def _drop(db: Database, name: str) -> None:
-    connection = await db.dedicated("archiving", longest_s=_LONGEST_S)
+    connection = await db.dedicated("archiving", longest_s=LONGEST_S)
     try:
         pending = await connection.fetchval(_PENDING, name)
         if pending is not None:
@@ -96,7 +96,7 @@ def _delete_page(transaction: Transaction, end: int) -> int:
     ((first,),) = transaction.rows(_FIRST)
     if first is None or first >= end:
         return end
-    to = int(min(first + _PAGE, end))
+    to = int(min(first + PAGE, end))
     ((trigger,),) = transaction.rows(_TRIGGER)
     transaction.rows(_OPEN)
     transaction.rows(_DELETE, (first, to))

@@ -109,7 +109,7 @@ class _Answered(dict[str, Any]):
 
 
 def pages(
-    path: str, *, first: Callable[[Mapping[str, Any]], None] | None = None, **params: Any
+    path: str, first: Callable[[Mapping[str, Any]], None] | None = None, /, **params: Any
 ) -> Iterator[dict[str, Any]]:
     """The items of a list, asked for page by page as they are taken.
 

@@ -54,7 +54,7 @@ def search(
     """Search the record, newest first; says if there may be more in archives, which it doesn't read."""
     return pages(
         "/v1/audit/events",
-        first=_tell_archived,
+        _tell_archived,
         organization=org,
         kind=kind,
         actor=actor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from unittest import mock
 
 import asyncpg
 import pytest
+import sqlalchemy
 from pydantic import SecretStr
 from sqlalchemy import func, select, text
 
@@ -43,7 +45,7 @@ JUNE, JULY, AUGUST = 202506, 202507, 202508
 
 
 @dataclass
-class Deployment:
+class ArchivedBroker:
     """A broker whose record goes back to June 2025, and a folder for archives."""
 
     broker: Broker
@@ -85,9 +87,9 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployed(settings: Settings, folder: Path) -> AsyncIterator[Deployment]:
+async def deployed(settings: Settings, folder: Path) -> AsyncIterator[ArchivedBroker]:
     async with composition.running(settings) as broker:
-        yield Deployment(broker, folder, {})
+        yield ArchivedBroker(broker, folder, {})
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def deployment(settings: Settings, db: Database, folder: Path) -> AsyncIterator[Deployment]:
+async def deployment(settings: Settings, db: Database, folder: Path) -> AsyncIterator[ArchivedBroker]:
     events = {JUNE: await record_many(db, JUNE, 7), JULY: await record_many(db, JULY, 5)}
     async with deployed(settings, folder) as made:
         made.events = events
@@ -117,7 +119,7 @@ def lines(folder: Path, month: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
 
 
-async def test_a_month_leaves_as_it_was_recorded_and_the_record_goes_on(deployment: Deployment) -> None:
+async def test_a_month_leaves_as_it_was_recorded_and_the_record_goes_on(deployment: ArchivedBroker) -> None:
     before = {one.index: one for one in await deployment.found()}
     done = await deployment.archive()
     assert [(one.month, one.first, one.events) for one in done] == [("2025-06", 0, 7), ("2025-07", 7, 5)]
@@ -148,7 +150,7 @@ async def test_a_month_leaves_as_it_was_recorded_and_the_record_goes_on(deployme
     assert await deployment.append() == last.index + 1
 
 
-async def test_nothing_is_done_where_nothing_is_over(deployment: Deployment) -> None:
+async def test_nothing_is_done_where_nothing_is_over(deployment: ArchivedBroker) -> None:
     size = await deployment.size()
     assert await deployment.archive(JUNE) == []
     assert await deployment.size() == size
@@ -158,7 +160,7 @@ async def test_nothing_is_done_where_nothing_is_over(deployment: Deployment) -> 
     assert await deployment.size() == size
 
 
-async def test_the_present_month_is_never_archived(deployment: Deployment) -> None:
+async def test_the_present_month_is_never_archived(deployment: ArchivedBroker) -> None:
     """However late a month is named: the last event always stays, as restores are found by it."""
     present = month_of(now_ms())
     with pytest.raises(Invalid, match="still to come"):
@@ -188,7 +190,7 @@ async def test_what_nobody_counted_yet_stays(settings: Settings, db: Database, f
         assert len(await made.archive()) == 1
 
 
-class Killed(BaseException):
+class ProcessEnds(BaseException):
     """The process ends here."""
 
 
@@ -201,7 +203,7 @@ def before(owner: object, name: str, nth: int = 1) -> Any:
         nonlocal calls
         calls += 1
         if calls == nth:
-            raise Killed
+            raise ProcessEnds
         return real(*given, **named)
 
     return mock.patch.object(owner, name, dying)
@@ -223,8 +225,8 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_process_that_ends_at_any_step_loses_nothing(deployment: Deployment, step: str) -> None:
-    with STEPS[step](), pytest.raises(Killed):
+async def test_a_process_that_ends_at_any_step_loses_nothing(deployment: ArchivedBroker, step: str) -> None:
+    with STEPS[step](), pytest.raises(ProcessEnds):
         await deployment.archive()
     # whatever isn't here verifies in its file, and what is here begins right behind
     gone = (await deployment.here())[0]
@@ -244,11 +246,13 @@ async def test_a_process_that_ends_at_any_step_loses_nothing(deployment: Deploym
     assert not [path for path in deployment.folder.iterdir() if path.suffix == ".new"]
 
 
-async def test_an_end_amid_the_removal_is_gone_on_with(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_amid_the_removal_is_gone_on_with(
+    deployment: ArchivedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On SQLite a page is gone; on PostgreSQL the partition is detached and not dropped, or about to be detached."""
-    monkeypatch.setattr(detaching, "_PAGE", 2)
+    monkeypatch.setattr(detaching, "PAGE", 2)
     if deployment.db.dialect == "sqlite":
-        with before(detaching, "_delete_page", 3), pytest.raises(Killed):
+        with before(detaching, "_delete_page", 3), pytest.raises(ProcessEnds):
             await deployment.archive()
         assert (await deployment.here())[0] == 4
     else:
@@ -256,23 +260,23 @@ async def test_an_end_amid_the_removal_is_gone_on_with(deployment: Deployment, m
 
         async def dying(self: asyncpg.Connection, query: str, *given: Any, **named: Any) -> Any:
             if query.startswith("DROP TABLE"):
-                raise Killed
+                raise ProcessEnds
             return await executed(self, query, *given, **named)
 
-        with mock.patch.object(asyncpg.Connection, "execute", dying), pytest.raises(Killed):
+        with mock.patch.object(asyncpg.Connection, "execute", dying), pytest.raises(ProcessEnds):
             await deployment.archive()
         assert (await deployment.here())[0] == 7
     assert [one.month for one in await deployment.archive()] == ["2025-06", "2025-07"]
     assert await deployment.here() == list(range(12, await deployment.size()))
 
 
-async def test_a_detaching_that_was_cut_off_is_finished(deployment: Deployment) -> None:
+async def test_a_detaching_that_was_cut_off_is_finished(deployment: ArchivedBroker) -> None:
     """A search that is under way holds it up; whoever gives up leaves it pending, and it is finalized later."""
     if deployment.db.dialect != "postgresql":
         pytest.skip("SQLite has no partitions")
     async with deployment.db.read(EVERY_TENANT) as session:
         await session.scalar(select(func.count()).select_from(EventRow))
-        with mock.patch.object(detaching, "_LONGEST_S", 0.5), pytest.raises(TimeoutError):
+        with mock.patch.object(detaching, "LONGEST_S", 0.5), pytest.raises(TimeoutError):
             await deployment.archive()
         pending = text("SELECT count(*) FROM pg_inherits WHERE inhdetachpending")
         async with deployment.db.read(EVERY_TENANT) as other:
@@ -282,8 +286,8 @@ async def test_a_detaching_that_was_cut_off_is_finished(deployment: Deployment) 
     assert await deployment.here() == list(range(12, await deployment.size()))
 
 
-async def test_archives_are_made_while_uses_go_on(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detaching, "_PAGE", 1)
+async def test_archives_are_made_while_uses_go_on(deployment: ArchivedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detaching, "PAGE", 1)
     indices: list[int] = []
     done = asyncio.Event()
 
@@ -300,14 +304,14 @@ async def test_archives_are_made_while_uses_go_on(deployment: Deployment, monkey
     assert await deployment.here() == list(range(12, await deployment.size()))
 
 
-async def test_the_record_still_refuses_deletes_afterwards(deployment: Deployment) -> None:
+async def test_the_record_still_refuses_deletes_afterwards(deployment: ArchivedBroker) -> None:
     await deployment.archive()
     with pytest.raises(Exception, match="the record only grows"):
         async with deployment.db.write(EVERY_TENANT) as session:
             await session.execute(text("DELETE FROM audit_events"))
 
 
-async def test_partitions_that_nothing_came_into_go_as_well(deployment: Deployment) -> None:
+async def test_partitions_that_nothing_came_into_go_as_well(deployment: ArchivedBroker) -> None:
     if deployment.db.dialect != "postgresql":
         pytest.skip("SQLite has no partitions")
     months = text("SELECT relname FROM pg_class WHERE relname ~ '^audit_events_2025' AND relkind = 'r'")
@@ -321,7 +325,7 @@ async def test_partitions_that_nothing_came_into_go_as_well(deployment: Deployme
         assert (await session.scalars(months)).all() == []
 
 
-async def test_another_archive_is_never_written_over(deployment: Deployment) -> None:
+async def test_another_archive_is_never_written_over(deployment: ArchivedBroker) -> None:
     path = deployment.folder / "record-202506.ndjson.gz"
     path.write_bytes(gzip.compress(b"another\n"))
     with pytest.raises(AnotherThere, match="name another folder"):
@@ -336,9 +340,9 @@ async def test_another_archive_is_never_written_over(deployment: Deployment) -> 
 
 
 async def test_an_archive_that_is_damaged_or_not_there_is_no_reason_to_take_a_month_out(
-    deployment: Deployment, tmp_path: Path
+    deployment: ArchivedBroker, tmp_path: Path
 ) -> None:
-    with before(detaching, "take_out"), pytest.raises(Killed):
+    with before(detaching, "take_out"), pytest.raises(ProcessEnds):
         await deployment.archive()
     with pytest.raises(Conflict, match=r"record-202506.ndjson.gz is not in .*elsewhere"):
         await deployment.archive(folder=tmp_path / "elsewhere")
@@ -352,7 +356,7 @@ async def test_an_archive_that_is_damaged_or_not_there_is_no_reason_to_take_a_mo
     assert len(await deployment.archive()) == 2
 
 
-async def test_an_event_that_was_altered_is_found_and_its_month_stays(deployment: Deployment) -> None:
+async def test_an_event_that_was_altered_is_found_and_its_month_stays(deployment: ArchivedBroker) -> None:
     if deployment.db.dialect == "sqlite":
         change = ["DROP TRIGGER audit_events_no_update", "UPDATE audit_events SET personal = x'7b7d' WHERE idx = 3"]
     else:
@@ -369,7 +373,7 @@ async def test_an_event_that_was_altered_is_found_and_its_month_stays(deployment
 
 
 async def test_a_role_that_does_not_own_the_schema_is_told_so(
-    deployment: Deployment, settings: Settings, prepared_postgres: Postgres
+    deployment: ArchivedBroker, settings: Settings, prepared_postgres: Postgres
 ) -> None:
     if deployment.db.dialect != "postgresql":
         pytest.skip("SQLite has no roles")
@@ -391,7 +395,7 @@ async def test_a_role_that_does_not_own_the_schema_is_told_so(
 
 
 async def test_a_spent_one_time_token_makes_no_second_account_once_the_first_is_archived(
-    deployment: Deployment,
+    deployment: ArchivedBroker,
 ) -> None:
     """That there was one is on the record alone, if somebody deletes the account."""
     key = deployment.broker.services.parts.keys.token_hash
@@ -400,7 +404,7 @@ async def test_a_spent_one_time_token_makes_no_second_account_once_the_first_is_
         assert await operators.offer_bootstrap(session, key, now_ms()) is None
 
 
-async def test_a_head_that_was_kept_before_a_month_was_archived_is_no_restore(deployment: Deployment) -> None:
+async def test_a_head_that_was_kept_before_a_month_was_archived_is_no_restore(deployment: ArchivedBroker) -> None:
     """A host that was off since is not refused; one that kept another history, or a longer one, is."""
     async with deployment.db.read(EVERY_TENANT) as session:
         present = await heads.head_of(session)
@@ -430,7 +434,7 @@ async def test_an_archive_says_where_a_series_begins(settings: Settings, db: Dat
             assert (await series.known(session)).within(2, 4) == [(2, began_at)]
 
 
-async def test_a_search_is_told_of_months_that_may_hold_what_it_wants(deployment: Deployment) -> None:
+async def test_a_search_is_told_of_months_that_may_hold_what_it_wants(deployment: ArchivedBroker) -> None:
     async def elsewhere(**wanted: Any) -> tuple[int, list[str]] | None:
         async with deployment.db.read(EVERY_TENANT) as session:
             found = await archives.elsewhere(session, **wanted)
@@ -444,3 +448,37 @@ async def test_a_search_is_told_of_months_that_may_hold_what_it_wants(deployment
     assert await elsewhere(since=moment(JULY, 5)) is None
     assert await elsewhere(after=6) == (12, ["2025-07"])
     assert await elsewhere(after=11) is None
+
+
+async def test_what_reads_and_removes_a_month_goes_by_keys(deployment: ArchivedBroker) -> None:
+    """However long the record is, a page costs as much as its rows; on PostgreSQL it reads one partition."""
+    asked: list[tuple[str, Any]] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FROM audit_events" in statement and statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    sqlalchemy.event.listen(deployment.db.engine.sync_engine, "before_cursor_execute", keep)
+    with before(detaching, "take_out"), pytest.raises(ProcessEnds):
+        await deployment.archive()
+    sqlalchemy.event.remove(deployment.db.engine.sync_engine, "before_cursor_execute", keep)
+    plans = {statement: await planned(deployment.db, statement, parameters) for statement, parameters in asked}
+    assert len(plans) >= 3
+    if deployment.db.dialect == "sqlite":
+        delete = "DELETE FROM audit_events WHERE idx >= ? AND idx < ?"
+        plans[delete] = await planned(deployment.db, delete, (0, 7))
+        assert [(asked, plan) for asked, plan in plans.items() if "SCAN" in plan or "TEMP B-TREE" in plan] == []
+    else:
+        assert [(asked, plan) for asked, plan in plans.items() if "Seq Scan" in plan] == []
+        (page,) = [plan for asked, plan in plans.items() if "salt_core" in asked]
+        assert len(re.findall(r"Scan using audit_events_\d+_pkey", page)) == 1, page
+
+
+async def planned(db: Database, statement: str, parameters: Any) -> str:
+    """The plan of a statement, as one text; few rows alone are no reason to read a whole table."""
+    async with db.write_connection() as connection:
+        if db.dialect == "postgresql":
+            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        how = "EXPLAIN" if db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+        rows = (await connection.exec_driver_sql(f"{how} {statement}", parameters)).all()
+    return "\n".join(str(row[-1]) for row in rows)
