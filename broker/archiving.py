@@ -13,7 +13,8 @@ month that is noted and still here is taken out.  Whoever has used the record by
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ from broker.audit.tables import ArchiveRow, EventRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Conflict, Forbidden, Invalid
-from broker.formats.archive import ArchiveRefused, Manifest, Span, Writing
+from broker.formats.archive import ArchiveRefused, Span, Writing
 from broker.formats.audit_event import LARGEST, Committed
 from broker.leases import use_days
 
@@ -103,6 +104,7 @@ class Archiving:
                 draft.write(writing.header())
                 earliest, latest = await self._events(month, span, writing, draft.write)
             manifest = writing.manifest()
+            await self._follow(file.draft_verified(manifest), span)
             file.place(manifest, self._signer)
         except ArchiveRefused as refused:
             raise _not_archived(file, refused) from None
@@ -154,12 +156,12 @@ class Archiving:
             self._advance(at - span.first + len(found), span.count)
         return earliest, latest
 
-    def _verify(self, file: ArchiveFile, manifest: Manifest) -> None:
-        if file.manifest(self._signer.verifier()) != manifest:
-            raise ArchiveRefused(0, "is about another archive")
-        for done in file.verified(manifest):
+    async def _follow(self, steps: Iterator[int], span: Span) -> None:
+        """Go through a file to its end; others of this process have their turn meanwhile."""
+        for done in steps:
             if done % _PAGE == 0:
-                self._advance(done, manifest.span.count)
+                self._advance(done, span.count)
+                await asyncio.sleep(0)
 
     async def _finish(self, month: int) -> Archived | None:
         """Take a month out whose archive is noted, and verifies, or that is empty."""
@@ -174,7 +176,7 @@ class Archiving:
             manifest = file.manifest(self._signer.verifier())
             if (manifest.span, manifest.root) != (span, row.root):
                 raise ArchiveRefused(0, "is about another archive")
-            self._verify(file, manifest)
+            await self._follow(file.verified(manifest), span)
         except FileNotFoundError:
             raise Conflict(
                 f"{span.month} was archived, and is partly here; its archive {file.lines.name} is not in "

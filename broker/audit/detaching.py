@@ -16,6 +16,7 @@ from sqlalchemy import text
 from broker.audit.archives import first_here, oldest
 from broker.audit.tables import ArchiveRow
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Conflict
 from broker.base.statements import Transaction
 
 # What searches and appends may take that are under way, as a partition waits for them.
@@ -67,6 +68,9 @@ async def take_out(db: Database, month: int, advance: Callable[[int, int], None]
     """Take a month out that is archived, or empty.
 
     ``advance`` is told how many events are gone, and of how many.
+
+    Raises:
+        Conflict: on PostgreSQL, somebody who began before holds it for too long.
     """
     if db.dialect == "postgresql":
         await _drop(db, f"audit_events_{month}")
@@ -87,6 +91,11 @@ async def _drop(db: Database, name: str) -> None:
             how = "FINALIZE" if pending else "CONCURRENTLY"
             await connection.execute(f"ALTER TABLE audit_events DETACH PARTITION {name} {how}")
         await connection.execute(f"DROP TABLE IF EXISTS {name}")
+    except TimeoutError:
+        raise Conflict(
+            f"{name}: its archive is there, but something that began before, such as a dump, holds the month in the "
+            "database. Run this again once that has ended."
+        ) from None
     finally:
         await connection.close(timeout=5)
 

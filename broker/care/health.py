@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, String, bindparam, func, literal_column, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -114,6 +115,9 @@ def spread(credential: CredentialId, hours: int) -> int:
     return int(hours * 3_600_000 * (0.8 + 0.4 * share_of(credential)))
 
 
+_COMPLETED: Final = "credential.probe.completed"
+
+
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Probes keys in use; safe to run on several processes at once."""
@@ -172,7 +176,10 @@ class HealthCheck:
             return True
         probed = await self.verification.probe(row, credential)
         if self._is_as_expected(row, probed, known):
-            await self.parts.audit.append(self._completed(row, probed), writes=[(CHECKED, self._checked(row, probed))])
+            await self.parts.audit.append(
+                Event.about(row, _COMPLETED, BROKER, self.parts.clock(), **probed.event_fields()),
+                writes=[(CHECKED, self._checked(row, probed))],
+            )
             return True
         # Whether people were notified of an outage already is seen across tenants only.
         wide = probed.answer is Answer.UNREACHABLE
@@ -183,7 +190,7 @@ class HealthCheck:
             if present is not None and present.state in USABLE and present.next_probe_at == row.next_probe_at:
                 await self._settle(session, credential, present, probed)
             else:
-                await record(session, self._completed(row, probed))
+                await record(session, Event.about(row, _COMPLETED, BROKER, self.parts.clock(), **probed.event_fields()))
         return probed.answer is not Answer.UNREACHABLE
 
     async def _as_it_is(self, session: AsyncSession, row: VersionRow) -> tuple[CredentialRow, Millis | None]:
@@ -229,14 +236,11 @@ class HealthCheck:
         hours = self.parts.catalog.get(row.provider).verify.every_hours
         return later(now, spread(row.credential_id, hours)) if row.state == State.ACTIVE else None
 
-    def _completed(self, row: VersionRow, probed: Probed) -> Event:
-        return Event.about(row, "credential.probe.completed", BROKER, self.parts.clock(), **probed.event_fields())
-
     async def _settle(self, session: AsyncSession, credential: CredentialRow, row: VersionRow, probed: Probed) -> None:
         now = self.parts.clock()
         changed = self._note(row, probed, now)
         row.leak_fingerprint = row.leak_fingerprint or probed.leak_fingerprint
-        events = [self._completed(row, probed)]
+        events = [Event.about(row, _COMPLETED, BROKER, self.parts.clock(), **probed.event_fields())]
         await cool_down(session, row.credential_id, probed.cooldown, now)
         if probed.answer is Answer.GOOD:
             await evidence.learn(session, row, self.verification.hashed(row, probed))

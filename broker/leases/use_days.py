@@ -21,7 +21,7 @@ from broker.formats.ids import CredentialId, OrganizationId, WorkloadId
 from broker.grants.policy import Mode
 from broker.leases.tables import UseDayRow
 
-_CURSOR: Final = "use_days"
+CURSOR: Final = "use_days"
 _KINDS: Final = ("use.authorized", "lease.issued")
 _KEY: Final = ("credential_id", "version", "workload_id", "day")
 _SUMS: Final = ("uses", "reveals")
@@ -68,7 +68,7 @@ _decode = msgspec.json.Decoder(_Counted).decode
 async def days_of(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Sequence[UseDay]:
     """The uses of every version of a credential, from the day of ``since`` (milliseconds) on."""
     # Read first: a number that isn't known when the query is planned would have it read the whole record.
-    next_ = await session.scalar(select(CursorRow.next).where(CursorRow.name == _CURSOR)) or 0
+    next_ = await session.scalar(select(CursorRow.next).where(CursorRow.name == CURSOR)) or 0
     columns = [getattr(UseDayRow, name) for name in _COLUMNS]
     counted = await session.execute(
         select(*columns).where(UseDayRow.credential_id == credential_id, UseDayRow.day >= since // DAY_MS)
@@ -86,7 +86,7 @@ async def days_of(session: AsyncSession, credential_id: CredentialId, since: Mil
 
 async def counted_to(session: AsyncSession) -> int:
     """The index of the first event that isn't counted yet."""
-    return await session.scalar(select(CursorRow.next).where(CursorRow.name == _CURSOR)) or 0
+    return await session.scalar(select(CursorRow.next).where(CursorRow.name == CURSOR)) or 0
 
 
 def duty(db: Database) -> Duty:
@@ -103,9 +103,9 @@ def duty(db: Database) -> Duty:
 async def _page(db: Database) -> bool:
     """Count the next events; says whether there are more."""
     async with db.write(EVERY_TENANT) as session:
-        cursor = await session.get(CursorRow, _CURSOR, with_for_update=True)
+        cursor = await session.get(CursorRow, CURSOR, with_for_update=True)
         if cursor is None:
-            cursor = CursorRow(name=_CURSOR, next=0)
+            cursor = CursorRow(name=CURSOR, next=0)
             session.add(cursor)
         size = await session.scalar(select(HeadRow.size)) or 0
         until = min(cursor.next + _PAGE, size)

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from broker.audit.events import BROKER, Event
 from broker.base.db import EVERY_TENANT
 from broker.base.duty import Duty, together
+from broker.formats import ids
 from broker.leases.tables import UseRow
 from broker.parts import Parts
 from broker.proxy.in_flight import CallLimits
@@ -27,9 +28,11 @@ def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
 
     async def close_lost_uses() -> None:
         """Close uses whose outcome never came: the process that made them died."""
-        lost = UseRow.authorized_at < parts.clock() - lost_after_ms(limits)
+        past = parts.clock() - lost_after_ms(limits)
+        # An id is of the same time, and its index says which are the oldest.
+        lost = UseRow.id < ids.of(ids.UseId, past.to_bytes(6) + bytes(10)), UseRow.authorized_at < past
         async with parts.db.read(EVERY_TENANT) as session:
-            rows = list(await session.scalars(select(UseRow).where(lost).limit(500)))
+            rows = list(await session.scalars(select(UseRow).where(*lost).order_by(UseRow.id).limit(500)))
         # Those that are appended together are committed together, as far as one batch of the record has room.
         await together(*map(close, rows))
 

@@ -25,18 +25,19 @@ from tests.bench.load import http
 _STRETCH = 5_000
 AT_ONCE = 20_000  # a broker that serves meanwhile waits for its turn to write no longer than these take
 
+_ID = {"postgresql": "lpad(to_hex(n), 32, '0')::uuid", "sqlite": "'{}_' || printf('%032x', n)"}
 _HASH = {"postgresql": "md5(n::text)", "sqlite": "printf('%032x', n)"}
 _COPIES = {
-    table(OrganizationRow): {"id": "'org_n' || n", "slug": "'n' || n", "name": "'N' || n"},
-    table(CredentialRow): {"id": "'crd_n' || n", "organization_id": "'org_n' || n"},
+    table(OrganizationRow): {"id": "{org}", "slug": "'n' || n", "name": "'N' || n"},
+    table(CredentialRow): {"id": "{crd}", "organization_id": "{org}"},
     table(VersionRow): {
-        "credential_id": "'crd_n' || n",
-        "organization_id": "'org_n' || n",
+        "credential_id": "{crd}",
+        "organization_id": "{org}",
         "fingerprint": "{hash}",
         "leak_mark": "{hash}",
         "next_probe_at": "CAST(NULL AS bigint)",
     },
-    table(GrantRow): {"id": "'grt_n' || n", "organization_id": "'org_n' || n"},
+    table(GrantRow): {"id": "{grt}", "organization_id": "{org}"},
 }
 
 
@@ -64,7 +65,8 @@ WHERE n < {min(size, first + AT_ONCE - 1)})"
 
 def _copying(rows: Table, replaced: dict[str, str], numbers: str, dialect: str) -> str:
     columns = [column.name for column in rows.columns]
-    values = [replaced.get(name, f"{rows.name}.{name}").format(hash=_HASH[dialect]) for name in columns]
+    made = {prefix: _ID[dialect].format(prefix) for prefix in ("org", "crd", "grt")}
+    values = [replaced.get(name, f"{rows.name}.{name}").format(hash=_HASH[dialect], **made) for name in columns]
     whose = "id" if rows.name == OrganizationRow.__tablename__ else "organization_id"
     return (
         f"INSERT INTO {rows.name} ({', '.join(columns)}) {numbers} SELECT {', '.join(values)} "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.audit import places
 from broker.client.identity import Identity, generate, public
 from tests.bench.growth.filling import declare, fill
 from tests.bench.growth.rows import Customers, Size
@@ -23,7 +24,7 @@ SIZE = Size(
     other_grants=2_000,
     leases=20_000,
     uses_under_way=8_000,
-    events=20_000,
+    events=3 * places.BLOCK,
     intakes=8_000,
     rotations=8_000,
     notices=8_000,

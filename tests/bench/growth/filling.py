@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import update
 
+from broker.audit import places
+from broker.audit.indexing import follow
 from broker.audit.tables import HeadRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -42,4 +44,11 @@ async def fill(db: Database, keystore: Keystore, keys: InternalKeys, size: Size,
         await load.finish()
     async with db.write(EVERY_TENANT) as session:
         await session.execute(update(HeadRow).values(size=head.size + size.events, latest=now_ms()))
+    await _index(db, head.size + size.events)
     return customers
+
+
+async def _index(db: Database, size: int) -> None:
+    """What the worker would have done by then."""
+    for _ in range(0, size, places.BLOCK):
+        await follow(db)

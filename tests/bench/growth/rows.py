@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from broker.audit.batch import values_of
 from broker.audit.events import BROKER, Actor, AuditTarget, Event, Outcome
-from broker.audit.tables import EventRow, GuardRow, QuotaRow
+from broker.audit.months import month_of
+from broker.audit.tables import CursorRow, EventRow, GuardRow, QuotaRow
 from broker.base.clock import DAY_MS, Millis
 from broker.base.db import Table
 from broker.base.secret import Secret
@@ -42,8 +43,9 @@ from broker.keystore.genuine import GivesRights, row_mac
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.tables import FindingRow
+from broker.leases import use_days
 from broker.leases.listing import REVOKED
-from broker.leases.tables import LeaseRow, UseRow
+from broker.leases.tables import LeaseRow, UseDayRow, UseRow
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.organizations.tables import OrganizationRow
@@ -56,6 +58,8 @@ _AT_ONCE = 20_000
 # Which of many are cut off, paused, without a right (taken back, expired), or with one that waits for a second person.
 _OVER_AT, _PAUSED_AT, _NO_RIGHT_AT, _WAITS_AT = 199, 250, (13, 14), 17
 _HOUR_MS = 3_600_000
+_INTERVAL_DAYS = 365
+_UNUSED_AT = 7
 _RECORD_DAYS = 90
 
 
@@ -246,6 +250,8 @@ class Customers:
             (GrantRow, self._grant_rows()),
             (LeaseRow, self._lease_rows()),
             (UseRow, self._use_rows()),
+            (UseDayRow, self._use_day_rows()),
+            (CursorRow, iter([{"name": use_days.CURSOR, "next": self._first_event + self._size.events}])),
             (RotationRow, self._rotation_rows()),
             (NoticeRow, self._notice_rows()),
             (DeliveryRow, self._delivery_rows()),
@@ -367,10 +373,18 @@ class Customers:
                 "rotation_days": 90 if number % 1000 == 350 else None,
                 "max_age_days": 300 if number % 1000 == 351 else None,
                 "on_max_age": "warn",
+                "organization_days": None,
+                "provider_days": _INTERVAL_DAYS,
+                "due_at": None if over else self._activated(number) + _INTERVAL_DAYS * DAY_MS,
+                "used_at": None if number % 300 == _UNUSED_AT else self._now - 300 * DAY_MS,
                 "created_at": self._now - 380 * DAY_MS,
                 "revoked_at": self._now if over else None,
             }
             yield self._mac(CredentialRow, row)
+
+    def _activated(self, place: int) -> int:
+        """When a credential's key came into use; few are older than a year, when they have to be replaced."""
+        return self._now - (place * 7919 % 367) * DAY_MS - _HOUR_MS
 
     def _is_over(self, number: int) -> bool:
         return number % 100 == 97 and self._credentials[number].rotation is None
@@ -392,8 +406,7 @@ class Customers:
             secret = Secret(text.encode())
             state = self._state(place, key, number)
             used = state in {State.ACTIVE, State.RETIRING}
-            # Few are older than a year, when they have to be replaced.
-            activated = self._now - (place * 7919 % 367) * DAY_MS - _HOUR_MS
+            activated = self._activated(place)
             checked = key.provider == PROVIDERS[0] and place % 3 == 0 and place < self._size.waiting * 5
             gone = state in {State.REVOKED, State.DESTROYED}
             binding = binding_of(key.organization, key.id, number, key.provider)
@@ -550,8 +563,28 @@ class Customers:
                 "grant_id": grant.id,
                 "method": "GET",
                 "authorized_at": at,
-                "completed_at": None,
-                "status": None,
+            }
+
+    def _use_day_rows(self) -> Iterator[Row]:
+        """What each lease was for, on the day of its issue; nobody has two of a key in a day."""
+        today, seen = self._now // DAY_MS, set[tuple[str, str, int]]()
+        for number in range(self._size.leases):
+            grant, day = self._granted(number), today - number % _RECORD_DAYS
+            if (where := (grant.key.id, self._jobs[grant.job], day)) in seen:
+                continue
+            seen.add(where)
+            at = day * DAY_MS
+            yield {
+                "credential_id": grant.key.id,
+                "version": 1,
+                "workload_id": self._jobs[grant.job],
+                "day": day,
+                "organization_id": grant.key.organization,
+                "uses": 10,
+                "reveals": 0,
+                "last_use": at,
+                "last_reveal": 0,
+                "last_lease": at,
             }
 
     def _rotation_rows(self) -> Iterator[Row]:
@@ -754,7 +787,7 @@ class Customers:
     def _event_rows(self) -> Iterator[Row]:
         for number in range(self._size.events):
             values = values_of(self._event(number))
-            yield {"idx": self._first_event + number, **values._asdict()}
+            yield {"idx": self._first_event + number, "month": month_of(self._now), **values._asdict()}
 
     def _event(self, number: int) -> Event:
         at = Millis(self._now - (self._size.events - number) * _RECORD_DAYS * DAY_MS // self._size.events)
