@@ -20,7 +20,10 @@ from broker.formats.packed_core import pack
 
 
 class EventValues(NamedTuple):
-    """The row of an event without index and month, in the order of the table's columns; its core is packed."""
+    """The row of an event without index and month, in the order of the table's columns.
+
+    Its core is packed.
+    """
 
     id: AuditEventId
     time: Millis

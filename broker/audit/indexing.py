@@ -93,7 +93,7 @@ async def _events(db: Database, block: int) -> Sequence[Indexed]:
 
 
 async def _keep(db: Database, block: int, events: Sequence[Indexed], found: Mapping[int, bytes]) -> None:
-    times = [event.time for event in events]
+    times = [event.time for event in events] or [0]  # a block may be archived before it is indexed
     row = {"block": block, "earliest": min(times), "latest": max(times)}
     async with db.write(EVERY_TENANT) as session:
         mine = upsert(session, BlockRow).values(row).on_conflict_do_nothing().returning(BlockRow.block)
@@ -101,6 +101,8 @@ async def _keep(db: Database, block: int, events: Sequence[Indexed], found: Mapp
             return
         terms = sorted(found)
         packed = [found[term] for term in terms]
+        if not terms:
+            return
         if db.dialect == "postgresql":
             await session.execute(insert(PlacesRow).from_select(_PLACES, _unnested(block, terms, packed)))
         else:

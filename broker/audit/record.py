@@ -25,7 +25,7 @@ from broker.base.statements import OnConnection, Transaction, execute_many
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the record is: the number of its events, the latest time of one, and the next one's month.
+    """The number of the record's events, the latest time of one, and the next one's month.
 
     The time is 0 if there is none.
     """

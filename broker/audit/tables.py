@@ -15,7 +15,10 @@ from broker.formats.packed_core import pack, unpack
 
 
 class PackedCore(TypeDecorator[bytes]):
-    """The core of an event: its own bytes in Python, packed in the database (:mod:`broker.formats.packed_core`)."""
+    """The core of an event: its own bytes in Python, packed in the database.
+
+    The format is :mod:`broker.formats.packed_core`'s.
+    """
 
     impl = LargeBinary
     cache_ok = True
@@ -142,7 +145,10 @@ class QuotaRow(Table):
 
 
 class CursorRow(Table):
-    """How far somebody who follows the record has come: ``next`` is the index of the first event not seen."""
+    """How far somebody who follows the record has come.
+
+    ``next`` is the index of the first event not seen.
+    """
 
     __tablename__ = "audit_cursors"
 

@@ -1,4 +1,6 @@
-"""Columns of ids: ``uuid`` on PostgreSQL, text on SQLite; prefixed strings (:mod:`broker.formats.ids`) in Python.
+"""Columns of ids: ``uuid`` on PostgreSQL, text on SQLite.
+
+In Python they are prefixed strings (:mod:`broker.formats.ids`).
 
 A ``uuid`` is 16 bytes in a row and in each index; the text is 36.  Its kind is its column's.
 """

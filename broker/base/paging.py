@@ -1,4 +1,6 @@
-"""Lists: a page of rows in an order that an index keeps, so that it costs the same however many rows there are.
+"""Lists: a page of rows in an order that an index keeps.
+
+It costs the same however many rows there are.
 
 A filter names the ways by which indexes find its rows in that order.  What no index has together with the rest is
 looked for: in so many rows for a page.  Such a page may have fewer rows than were asked for although there is a next
@@ -42,7 +44,10 @@ Key = Sequence[Column]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Conditions that an index has, with ``key`` after them: the list's, or what another table calls it."""
+    """Conditions that an index has, with ``key`` after them.
+
+    That is the list's, or what another table calls it.
+    """
 
     where: tuple[ColumnElement[bool], ...] = ()
     key: tuple[Column, ...] | None = None
@@ -64,7 +69,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which part of a list is wanted: ``limit`` rows after the place that ``cursor`` names, empty for the first."""
+    """Which part of a list is wanted: ``limit`` rows after the place that ``cursor`` names.
+
+    An empty cursor names the beginning.
+    """
 
     limit: int
     cursor: str = ""
@@ -80,14 +88,20 @@ class Sheet(Generic[Shown]):
 
 
 def by(attribute: InstrumentedAttribute[Any], value: object) -> Filter | None:
-    """The filter of rows with this value, by an index of it with the list's key after it; None if any will do."""
+    """The filter of rows with this value; None if any will do.
+
+    There is an index of it with the list's key after it.
+    """
     if value is None:
         return None
     return Filter(attribute == value, (Way((attribute == value,)),), tenant=attribute.key == "organization_id")
 
 
 def found(*conditions: ColumnElement[bool]) -> Filter:
-    """The filter of rows that meet these conditions; a partial index has them, and the list's key."""
+    """The filter of rows that meet these conditions.
+
+    A partial index has them, and the list's key.
+    """
     return Filter(and_(*conditions), (Way(conditions),))
 
 
@@ -99,7 +113,7 @@ async def sheet(
     *key: Column,
     every: Sequence[Way] = (Way(),),
 ) -> Sheet[Row]:
-    """The rows that all filters let through, within the session's scope, in the order of ``key``.
+    """The rows within the session's scope that all filters let through, ordered by ``key``.
 
     The first filter that has ways leads: its index finds the rows, and the others look at them.  Without one, the ways
     of ``every`` find all rows.
@@ -150,7 +164,10 @@ async def go_by_index(session: AsyncSession) -> None:
 
 
 def _tenants(scope: Scope, row: type[Row], wanted: Sequence[Filter]) -> frozenset[OrganizationId]:
-    """Whose rows have to be found apart, as no index has those of several organizations in one order."""
+    """Whose rows have to be found apart.
+
+    No index has those of several organizations in one order.
+    """
     if scope.organizations is None or not hasattr(row, "organization_id") or any(one.tenant for one in wanted):
         return frozenset()
     return scope.organizations
@@ -247,7 +264,10 @@ def _merged(order: _Order, each: Sequence[Select[Any]], most: int) -> Select[Any
 async def _of_each(
     session: AsyncSession, row: type[Row], order: _Order, tenants: Sequence[OrganizationId], most: int
 ) -> list[tuple[Any, ...]]:
-    """The places of the first rows of these organizations: those of each by an index, then the first of them all."""
+    """The places of the first rows of these organizations.
+
+    Those of each are found by an index, then the first of them all.
+    """
     owner: InstrumentedAttribute[Any] = row.organization_id  # type: ignore[attr-defined]  # as just seen
     if session.get_bind().dialect.name == "postgresql":
         each = func.unnest(literal(list(tenants), ARRAY(owner.type)), type_=owner.type)

@@ -69,9 +69,9 @@ class OnSqlite:
 
 
 class Compiled(NamedTuple):
-    """A statement in a dialect's words, its parameters' names in their order, and how to make each from a value.
+    """A statement in a dialect's words, its parameters' names in their order, and their makers.
 
-    This is None if the value itself will do.
+    A maker makes a parameter of a value.  It is None if the value itself will do.
     """
 
     sql: str
@@ -89,7 +89,7 @@ _kept: dict[tuple[str, Executable], Compiled] = {}
 
 
 def bound(dialect: Dialect, statement: Executable, row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """A statement that changes rows in the dialect's words, and a row's values in its parameters' order."""
+    """A statement that changes rows, in the dialect's words, and a row's values in its order."""
     found = compiled(dialect, statement, row)
     return found.sql, found.values(row)
 

@@ -1,4 +1,6 @@
-"""When keys in use have to be replaced: their rows follow what organizations and providers say.
+"""When keys in use have to be replaced.
+
+Their rows follow what organizations and providers say.
 
 A move of a version and a credential's own policy date the key themselves, see :mod:`broker.credentials.age`.
 """
@@ -20,7 +22,7 @@ from broker.organizations.tables import OrganizationRow
 from broker.parts import Parts
 
 # So many keys are dated in one transaction.
-_PAGE = 500
+PAGE = 500
 
 
 async def date_of_organization(session: AsyncSession, organization: OrganizationId) -> None:
@@ -32,7 +34,7 @@ async def date_of_organization(session: AsyncSession, organization: Organization
 
 
 async def date_keys(parts: Parts) -> None:
-    """Date the keys of providers that name another interval than when they were dated, and those that never were."""
+    """Date the keys whose provider names another interval since, and those never dated."""
     intervals = {one.id: one.rotation.interval_days for one in parts.catalog if one.rotation is not None}
     provider = ""
     while True:
@@ -55,7 +57,7 @@ async def _date_some(parts: Parts, provider: str, days: int) -> bool:
     for outdated in (dated.is_(None), dated < days, dated > days):
         query = select(row).where(row.state == Validity.ACTIVE, row.provider == provider, outdated)
         async with parts.db.write(EVERY_TENANT) as session:
-            held = list(await session.scalars(query.limit(_PAGE).with_for_update(skip_locked=True)))
+            held = list(await session.scalars(query.limit(PAGE).with_for_update(skip_locked=True)))
             for credential in held:
                 credential.provider_days = days
             await _date(session, held)
@@ -65,7 +67,10 @@ async def _date_some(parts: Parts, provider: str, days: int) -> bool:
 
 
 async def _date(session: AsyncSession, held: Sequence[CredentialRow]) -> None:
-    """Date the keys of these credentials, which are locked: nobody moves their versions meanwhile."""
+    """Date the keys of these credentials.
+
+    They are locked: nobody moves their versions meanwhile.
+    """
     active = select(VersionRow).where(
         VersionRow.credential_id.in_([credential.id for credential in held]), VersionRow.state == State.ACTIVE
     )

@@ -55,7 +55,9 @@ async def of_credential(
 async def of_organization(
     session: AsyncSession, actor: Actor, reference: Reference, *, rotation_days: int | None, now: Millis
 ) -> OrganizationRow:
-    """Decide after how many days an organization's keys have to be replaced; None leaves it to each provider.
+    """Decide after how many days an organization's keys have to be replaced.
+
+    None leaves it to each provider.
 
     Raises:
         UnknownOrganization, RowAltered: as :func:`broker.organizations.commands.find`.

@@ -15,7 +15,10 @@ from broker.credentials.tables import CredentialRow, VersionRow
 
 
 def date(credential: CredentialRow, versions: Iterable[VersionRow]) -> None:
-    """Note on the row when the key in use has to be replaced, after a move of a version or a change of a policy."""
+    """Note on the row when the key in use has to be replaced.
+
+    Call it after a move of a version or a change of a policy.
+    """
     days, most = interval_days(credential), credential.max_age_days
     first = min((each for each in (days, most) if each is not None), default=None)
     active = next((version for version in versions if version.state == State.ACTIVE), None)

@@ -76,7 +76,7 @@ async def get_credential(session: AsyncSession, credential_id: CredentialId) -> 
 
 
 class Versions(dict[int, VersionRow]):
-    """A credential's versions by number, with the row of the credential itself; None if there is none."""
+    """A credential's versions by number, with its own row; None if there is none."""
 
     def __init__(self, credential: CredentialRow | None, rows: Iterable[VersionRow]) -> None:
         super().__init__((row.number, row) for row in rows)

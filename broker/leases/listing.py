@@ -45,7 +45,9 @@ class Sought:
 
 
 async def listed(session: AsyncSession, wanted: Sought, clock: Timepiece, now: Millis, cut: Cut) -> Sheet[LeaseRow]:
-    """The rows of the leases that are wanted, by the time of their issue; states are those of ``now``.
+    """The rows of the leases that are wanted, by the time of their issue.
+
+    States are those of ``now``.
 
     Raises:
         Invalid: the cursor is not one of this list.

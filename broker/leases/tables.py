@@ -1,4 +1,4 @@
-"""Rows of leases and of the uses under them, written in the transaction of their events; uses by day."""
+"""Rows of leases and of the uses under them, written with their events; uses by day."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ class UseRow(TenantOwned, Table):
 
 
 class UseDayRow(TenantOwned, Table):
-    """How often a job used a version of a key, or was shown it, in one day (UTC, days since the epoch).
+    """How often a job used a version of a key, or was shown it, in one day.
 
-    It is counted from the record (:mod:`broker.leases.use_days`).  The last times are milliseconds, 0 if there was
-    none.
+    Days are those of UTC since the epoch.  It is counted from the record (:mod:`broker.leases.use_days`).  The last
+    times are milliseconds, 0 if there was none.
     """
 
     __tablename__ = "use_days"

@@ -1,4 +1,6 @@
-"""How often keys were used, by day: counted from the record, and read with what isn't counted yet.
+"""How often keys were used, by day.
+
+That is counted from the record, and read with what isn't counted yet.
 
 What a call costs doesn't grow by it, and what is asked about a key costs as much as it has days and jobs, not calls.
 """

@@ -74,7 +74,7 @@ async def find(session: AsyncSession, reference: Reference | OrganizationId) -> 
 
 
 async def id_of(session: AsyncSession, reference: Reference) -> OrganizationId | None:
-    """The id of the organization of that id or slug; None if there is none inside the session's scope."""
+    """The id of the organization of that id or slug; None if the session sees none."""
     return await session.scalar(select(OrganizationRow.id).where(referred(reference)))
 
 

@@ -33,17 +33,20 @@ from broker.rotations.requests import Asking, Rotating
 _log = structlog.get_logger()
 
 _WEEK_MS = 7 * DAY_MS
-_PAGE = 100
+PAGE = 100
 
 
 async def _due(db: Database, until: int, *also: ColumnElement[bool]) -> AsyncIterator[CredentialRow]:
-    """The credentials of organizations in force whose keys are due ``until`` then, the longest due ones first."""
+    """Credentials of organizations in force whose keys are due, the longest due ones first.
+
+    ``until`` is the time by which they are.
+    """
     row, cursor = CredentialRow, ""
     in_force = exists().where(OrganizationRow.id == row.organization_id, OrganizationRow.state == Validity.ACTIVE)
     filters = found(row.due_at <= until), Filter(and_(in_force, *also))
     while True:
         async with db.read(EVERY_TENANT) as session:
-            page = await sheet(session, row, filters, Cut(_PAGE, cursor), row.due_at, row.id)
+            page = await sheet(session, row, filters, Cut(PAGE, cursor), row.due_at, row.id)
         for credential in page.rows:
             yield credential
         if page.next is None:
@@ -125,7 +128,10 @@ _AT_MAXIMUM = "/max"
 
 
 def _unnotified(now: Millis) -> ColumnElement[bool]:
-    """Whether nobody was notified yet of what the key in use is by now; the notices' names as above."""
+    """Whether nobody was notified yet of what the key in use is by now.
+
+    The notices' names are as above.
+    """
     row = CredentialRow
     too_old = VersionRow.staged_at + row.max_age_days * DAY_MS <= now
     kind = case((and_(too_old, row.on_max_age == "refuse"), _REFUSED), else_=_LATE)

@@ -363,3 +363,15 @@ async def test_what_is_often_there_but_never_together_is_told_without_reading_ev
             assert await search(filled, EVERY_TENANT, wanted, 101) == []
         assert sum("FROM audit_events" in sql for sql, _ in asked) == 1, "of the events that are in no block yet"
         assert len(asked) <= 16, "windows of many blocks"
+
+
+async def test_events_that_were_archived_before_they_were_indexed_keep_no_others_out(
+    db: Database, small_blocks: None
+) -> None:
+    await put(db, [some_event(idx, random.Random(idx)) for idx in range(300, 600)])
+    async with db.write(EVERY_TENANT) as session:
+        await session.execute(insert(table(BlockRow)), [{"block": 0, "earliest": START, "latest": START}])
+    await follow(db)
+    async with db.read(EVERY_TENANT) as session:
+        assert await session.scalar(select(func.max(BlockRow.block))) == 3
+    assert len(await search(db, EVERY_TENANT, Filter(), 1_000)) == 300

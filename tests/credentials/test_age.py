@@ -214,7 +214,7 @@ async def test_a_key_that_comes_after_its_organizations_policy_is_dated_by_it(wo
 async def test_the_worker_dates_keys_that_never_were_and_those_of_a_provider_that_names_another_interval(
     world: World, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(age, "_PAGE", 1)
+    monkeypatch.setattr(age, "PAGE", 1)
     parts, others = world.services.parts, [await world.key_for(slug) for slug in ("borealis", "globex")]
     await world.call("POST", "/v1/organizations/globex/policy", json={"rotation_days": 30})
     # one from before keys were dated, with all that is noted on it; the others when the provider named ten days
@@ -234,7 +234,7 @@ async def test_the_worker_dates_keys_that_never_were_and_those_of_a_provider_tha
 async def test_a_key_is_asked_for_however_many_before_it_are_being_changed(
     world: World, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "_PAGE", 1)
+    monkeypatch.setattr(schedule, "PAGE", 1)
     keys = [acme, *[await world.key_for(slug) for slug in ("borealis", "globex", "initech")]]
     for days, credential in enumerate(keys, start=2):
         await policy(world, credential, rotation_days=days)

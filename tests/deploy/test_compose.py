@@ -203,6 +203,7 @@ async def _is_bound(server: Postgres) -> None:
             "ALTER TABLE credentials NO FORCE ROW LEVEL SECURITY",
             "TRUNCATE audit_events",
             "DROP TABLE audit_events",
+            "ALTER TABLE audit_events DETACH PARTITION audit_events_202611",
             "CREATE TABLE more()",
             "CREATE SCHEMA more",
             "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'",

@@ -242,7 +242,9 @@ def _scope(caller: WorkloadCall | Call) -> Scope:
 async def _named(
     session: AsyncSession, caller: WorkloadCall | Call, organization: Reference | None, workload: Reference | None
 ) -> tuple[OrganizationId | None, WorkloadId | None]:
-    """Whose leases are asked for, and by which job; None for any, or for an organization that isn't there.
+    """Whose leases are asked for, and by which job.
+
+    None stands for any, or for an organization that isn't there.
 
     An operator is told of a misspelt name.  A job just has no lease of such an organization.
 

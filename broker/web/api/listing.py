@@ -38,7 +38,9 @@ async def rows_of(
     order: Literal["oldest", "newest"],
     *key: Column,
 ) -> Sheet[Row]:
-    """The rows that the filters let through after ``cursor``, in the order of ``key``, which ends with their id.
+    """The rows that the filters let through after ``cursor``, in the order of ``key``.
+
+    The key ends with their id.
 
     The first filter that an index has leads.
 
@@ -55,7 +57,10 @@ def shown(found: Sheet[Held], show: Callable[[Held], Shown]) -> Page[Shown]:
 
 
 def named(text: str | None, *columns: InstrumentedAttribute[str]) -> Filter | None:
-    """The filter of rows with ``text`` in one of these columns, in small letters or capital.  No index has that."""
+    """The filter of rows with ``text`` in one of these columns, whatever its case.
+
+    No index has that.
+    """
     if text is None:
         return None
     return Filter(or_(*(column.icontains(text, autoescape=True) for column in columns)))

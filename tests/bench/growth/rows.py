@@ -34,6 +34,7 @@ from broker.credentials.tables import (
 )
 from broker.formats import ids, intake_seal, link_proof, link_secret
 from broker.formats.envelope import Binding
+from broker.formats.packed_core import unpack
 from broker.grants.tables import GrantRow
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.incidents.tables import ExposureRow
@@ -787,7 +788,12 @@ class Customers:
     def _event_rows(self) -> Iterator[Row]:
         for number in range(self._size.events):
             values = values_of(self._event(number))
-            yield {"idx": self._first_event + number, "month": month_of(self._now), **values._asdict()}
+            yield {
+                "idx": self._first_event + number,
+                "month": month_of(self._now),
+                **values._asdict(),
+                "core": unpack(values.core),
+            }
 
     def _event(self, number: int) -> Event:
         at = Millis(self._now - (self._size.events - number) * _RECORD_DAYS * DAY_MS // self._size.events)
