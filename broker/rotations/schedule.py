@@ -33,7 +33,7 @@ from broker.rotations.requests import Asking, Rotating
 _log = structlog.get_logger()
 
 _WEEK_MS = 7 * DAY_MS
-PAGE = 100
+PAGE = 50
 
 
 async def _due(db: Database, until: int, *also: ColumnElement[bool]) -> AsyncIterator[CredentialRow]:
@@ -136,5 +136,7 @@ def _unnotified(now: Millis) -> ColumnElement[bool]:
     too_old = VersionRow.staged_at + row.max_age_days * DAY_MS <= now
     kind = case((and_(too_old, row.on_max_age == "refuse"), _REFUSED), else_=_LATE)
     name = kind + "/" + IdText(row.id) + "/" + cast(VersionRow.number, String) + case((too_old, _AT_MAXIMUM), else_="")
-    notified = exists().where(NoticeRow.organization_id == row.organization_id, NoticeRow.dedup == name)
-    return exists().where(VersionRow.credential_id == row.id, VersionRow.state == State.ACTIVE, ~notified)
+    theirs = exists().where(NoticeRow.organization_id == row.organization_id, NoticeRow.dedup == name)
+    notified = theirs.correlate_except(NoticeRow)  # else about whichever credential was notified
+    active = exists().where(VersionRow.credential_id == row.id, VersionRow.state == State.ACTIVE, ~notified)
+    return active.correlate_except(VersionRow)

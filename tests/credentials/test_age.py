@@ -86,6 +86,18 @@ async def test_an_overdue_key_is_told_of_once(world: World, acme: str) -> None:
     assert told.count("key_overdue") == 1
 
 
+async def test_each_of_several_overdue_keys_is_told_of(world: World, acme: str) -> None:
+    """Whoever was told of one isn't taken to have been told of another."""
+    globex = await world.key_for("globex")
+    await policy(world, acme, rotation_days=5)
+    for _ in range(7):
+        await world.work(hours=24)
+    await policy(world, globex, rotation_days=5)
+    await world.work(hours=24)
+    told = [one["credential"] for one in await world.items("/v1/notices") if one["kind"] == "key_overdue"]
+    assert sorted(told) == sorted([acme, globex])
+
+
 async def test_a_key_over_its_age_is_refused_where_the_policy_says_so_and_only_there(world: World, acme: str) -> None:
     job = await world.job()
     await world.grant(job, "acme", max_ttl=86_400)
