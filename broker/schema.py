@@ -127,12 +127,15 @@ async def upgrade(db: Database, revision: str = "head", *, patience_s: float = _
     Raises:
         SchemaUnusable: there is no such way, others held a lock all the time, or the database went away.
     """
-    for step in await course(db, revision):
+    steps = await course(db, revision)
+    # Nobody waits for an empty database, nor has to know by which steps it was made.
+    tell = _log.debug if steps[:1] == (next(iter(revisions())),) else _log.info
+    for step in steps:
         begun = monotonic()
-        _log.info("schema.upgrading", revision=step, brings=revisions()[step])
+        tell("schema.upgrading", revision=step, brings=revisions()[step])
         with _explained(step):
             await _patiently(db, step, partial(_up, revision=step), patience_s)
-        _log.info("schema.upgraded", revision=step, seconds=round(monotonic() - begun, 1))
+        tell("schema.upgraded", revision=step, seconds=round(monotonic() - begun, 1))
 
 
 async def downgrade(db: Database, revision: str) -> None:

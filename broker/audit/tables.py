@@ -5,7 +5,7 @@ The head hands out dense indices.  Guards compare their epochs.
 
 from __future__ import annotations
 
-from sqlalchemy import Dialect, Index, Integer, LargeBinary, TypeDecorator, text
+from sqlalchemy import BigInteger, Dialect, Index, Integer, LargeBinary, TypeDecorator, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.clock import Millis
@@ -62,7 +62,10 @@ class EventRow(Table):
     __tablename__ = "audit_events"
     __table_args__ = (Index("ix_audit_events_id", "id"),)
 
-    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # On SQLite the number of the row itself, which has no index beside it.
+    idx: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    )
     month: Mapped[int]
     id: Mapped[AuditEventId]
     time: Mapped[Millis]

@@ -21,7 +21,6 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Scope, table
-from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.care.outages import notify_outage
 from broker.credentials import due, evidence, rotation
@@ -116,6 +115,8 @@ def spread(credential: CredentialId, hours: int) -> int:
 
 
 _COMPLETED: Final = "credential.probe.completed"
+# Rows that are made due in one statement.
+PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class GrantRow(GivesRights, TenantOwned, Table):
         Index("ix_grants_workload", "workload_id", "id"),
         Index("ix_grants_provider", "provider", "id"),
         Index("ix_grants_label", "label", "id"),
+        partial("ix_grants_any_label", "label IS NULL", "id"),
         partial("ix_grants_active", "state = 'active'", "id"),
         partial("ix_grants_revoked", "state = 'revoked'", "id"),
         Index(

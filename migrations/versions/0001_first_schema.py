@@ -172,7 +172,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit_events",
-        sa.Column("idx", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("idx", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("month", sa.BigInteger(), nullable=False),
         sa.Column("id", _ID, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),

@@ -65,6 +65,7 @@ _MADE: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("grants", "ix_grants_workload", ["workload_id", "id"], None),
     ("grants", "ix_grants_provider", ["provider", "id"], None),
     ("grants", "ix_grants_label", ["label", "id"], None),
+    ("grants", "ix_grants_any_label", ["id"], "label IS NULL"),
     ("grants", "ix_grants_organization", ["organization_id", "id"], None),
     ("workloads", "ix_workloads_active", ["id"], "state = 'active'"),
     ("workloads", "ix_workloads_revoked", ["id"], "state = 'revoked'"),

@@ -97,7 +97,7 @@ async def authenticate(home: Path, url: str | None, slugs: Sequence[str]) -> Non
         async with keystore_setup.opened(settings, db, now_ms, may_create=False) as opened:
             await internal.load(db, keystore_setup.in_force(settings, opened), now_ms())
         for stretch in stretches(slugs):
-            organizations = [f"org_{slug}" for slug in stretch]
+            organizations = [f"org_{int(slug[1:]):032x}" for slug in stretch]
             async with db.write(EVERY_TENANT) as session:
                 for query in (
                     select(OrganizationRow).where(OrganizationRow.id.in_(organizations)),

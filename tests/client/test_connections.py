@@ -63,7 +63,10 @@ async def test_calls_of_the_broker_never_meet_a_connection_that_was_let_go_of() 
         with Client(Identity(server.url, "wkl_1", generate())) as client:
             for _ in range(5):
                 assert await asyncio.to_thread(client.leases) == []
-        assert server.answered == ["POST /oauth/token HTTP/1.1"] + ["GET /v1/leases?limit=500&cursor= HTTP/1.1"] * 5
+        assert (
+            server.answered
+            == ["POST /oauth/token HTTP/1.1"] + ["GET /v1/leases?limit=500&cursor=&order=oldest HTTP/1.1"] * 5
+        )
     assert server.dropped == []
 
 

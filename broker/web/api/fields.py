@@ -144,8 +144,13 @@ def page(rows: Sequence[Row], limit: int, show: Callable[[Row], Shown], position
     """
     more = len(rows) > limit
     shown = rows[:limit]
-    following = base64.urlsafe_b64encode(position(shown[-1]).encode()).decode() if more else None
+    following = cursor_at(position(shown[-1])) if more else None
     return Page(items=[show(row) for row in shown], next=following)
+
+
+def cursor_at(position: str) -> str:
+    """The cursor that stands for a position."""
+    return base64.urlsafe_b64encode(position.encode()).decode()
 
 
 def after(cursor: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, TypeVar
 
@@ -13,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from broker.base.db import Table
 from broker.base.paging import Column, Cut, Filter, Sheet, sheet
-from broker.web.api.fields import Label, Line, Page, Reference, after
+from broker.web.api.fields import Label, Line, Page, Reference, after, cursor_at
 
 Row = TypeVar("Row", bound=Table)
 Held = TypeVar("Held")
@@ -52,7 +51,7 @@ async def rows_of(
 
 def shown(found: Sheet[Held], show: Callable[[Held], Shown]) -> Page[Shown]:
     """The answer's page of these rows."""
-    following = None if found.next is None else base64.urlsafe_b64encode(found.next.encode()).decode()
+    following = None if found.next is None else cursor_at(found.next)
     return Page(items=[show(row) for row in found.rows], next=following)
 
 
