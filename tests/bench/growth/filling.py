@@ -9,11 +9,12 @@ from sqlalchemy import update
 
 from broker.audit import places
 from broker.audit.indexing import follow
-from broker.audit.tables import HeadRow
+from broker.audit.tables import CursorRow, HeadRow
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
+from broker.leases import use_days
 from tests.bench.growth.load import loading
 from tests.bench.growth.rows import PROVIDERS, Customers, Size
 
@@ -44,6 +45,7 @@ async def fill(db: Database, keystore: Keystore, keys: InternalKeys, size: Size,
         await load.finish()
     async with db.write(EVERY_TENANT) as session:
         await session.execute(update(HeadRow).values(size=head.size + size.events, latest=now_ms()))
+        await session.merge(CursorRow(name=use_days.CURSOR, next=head.size + size.events))
     await _index(db, head.size + size.events)
     return customers
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from broker.audit.batch import values_of
 from broker.audit.events import BROKER, Actor, AuditTarget, Event, Outcome
 from broker.audit.months import month_of
-from broker.audit.tables import CursorRow, EventRow, GuardRow, QuotaRow
+from broker.audit.tables import EventRow, GuardRow, QuotaRow
 from broker.base.clock import DAY_MS, Millis
 from broker.base.db import Table
 from broker.base.secret import Secret
@@ -44,7 +44,6 @@ from broker.keystore.genuine import GivesRights, row_mac
 from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.tables import FindingRow
-from broker.leases import use_days
 from broker.leases.listing import REVOKED
 from broker.leases.tables import LeaseRow, UseDayRow, UseRow
 from broker.notifications.lifecycle import DeliveryState
@@ -252,7 +251,6 @@ class Customers:
             (LeaseRow, self._lease_rows()),
             (UseRow, self._use_rows()),
             (UseDayRow, self._use_day_rows()),
-            (CursorRow, iter([{"name": use_days.CURSOR, "next": self._first_event + self._size.events}])),
             (RotationRow, self._rotation_rows()),
             (NoticeRow, self._notice_rows()),
             (DeliveryRow, self._delivery_rows()),
