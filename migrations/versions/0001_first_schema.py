@@ -409,11 +409,6 @@ def upgrade() -> None:
         "grants",
         ["organization_id"],
     )
-    op.create_index(
-        "ix_grants_target",
-        "grants",
-        ["workload_id", "organization_id"],
-    )
     op.create_table(
         "guards",
         sa.Column("id", sa.String(), nullable=False),

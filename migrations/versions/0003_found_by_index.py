@@ -18,7 +18,6 @@ _MADE: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("credentials", "ix_credentials_active", ["id"], "state = 'active'"),
     ("credentials", "ix_credentials_paused", ["id"], "paused_at IS NOT NULL AND state = 'active'"),
     ("credentials", "ix_credentials_revoked", ["id"], "state = 'revoked'"),
-    ("credentials", "ix_credentials_address", ["organization_id", "provider", "label"], None),
     ("credentials", "ix_credentials_provider", ["provider", "id"], None),
     ("credentials", "ix_credentials_due", ["due_at", "id"], "due_at IS NOT NULL"),
     ("credentials", "ix_credentials_organization_due", ["organization_id", "due_at", "id"], "due_at IS NOT NULL"),
@@ -85,6 +84,9 @@ _MADE: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("deliveries", "ix_deliveries_organization", ["organization_id", "id"], None),
     ("deliveries", "ix_deliveries_state", ["state", "id"], None),
     ("organizations", "ix_organizations_state", ["state", "id"], None),
+    # Last, as PostgreSQL takes the latest of indexes that would do alike, which all do while a table is small.
+    ("credentials", "ix_credentials_address", ["organization_id", "provider", "label"], None),
+    ("grants", "ix_grants_target", ["workload_id", "organization_id"], None),
 )
 # What the new ones do as well.
 _DROPPED: tuple[tuple[str, str, list[str], str | None], ...] = (

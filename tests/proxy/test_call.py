@@ -79,8 +79,9 @@ class _unreachable:  # noqa: N801 - stands in for a method
 async def left_open(world: World) -> None:
     """As if the process of every use had died before its outcome was written."""
     await world.events(kind="use.completed")  # the record is in order: what comes after the outcome finds it written
+    authorized = [event["core"] for event in await world.events(kind="use.authorized")]
     async with world.services.parts.db.write(EVERY_TENANT) as session:
-        for core in [event["core"] for event in await world.events(kind="use.authorized")]:
+        for core in authorized:
             ids = {f"{name}_id": core[name] for name in ("organization", "lease", "credential", "workload", "grant")}
             at = world.services.parts.clock()
             session.add(UseRow(id=core["use"], version=core["version"], method="GET", authorized_at=at, **ids))
