@@ -26,7 +26,7 @@ from broker.formats.ids import OrganizationId
 # So many rows are looked at for a page.  Of several organizations so many in all, as each may have the next ones.
 LOOKED_AT = 2_000
 _IN_ALL = 40_000
-_AT_ONCE = 200
+AT_ONCE = 200
 _DIGITS = 18
 
 Row = TypeVar("Row", bound=Table)
@@ -277,7 +277,7 @@ async def _of_each(
         return _tuples(await session.execute(query))
     # SQLite has no lateral joins, and takes so many queries in one.
     places: list[tuple[Any, ...]] = []
-    for some in (tenants[at : at + _AT_ONCE] for at in range(0, len(tenants), _AT_ONCE)):
+    for some in (tenants[at : at + AT_ONCE] for at in range(0, len(tenants), AT_ONCE)):
         each_of = [order.found(Way((owner == tenant,)), most) for tenant in some]
         places += _tuples(await session.execute(_merged(order, each_of, most)))
     return order.sorted_places(places)[:most]

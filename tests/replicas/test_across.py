@@ -341,5 +341,5 @@ async def test_an_exposure_and_a_batch_that_ends_a_lease_do_not_wait_for_each_ot
 
 _WAITS_FOR_THE_HEAD = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%audit_head%'
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%keybroker_%'
 """

@@ -27,6 +27,8 @@ FINAL = {
     "forget_assertions",
     "remind_of_accounts",
     "forget_answers",
+    *(f"prune_{what}" for what in ("leases", "guards", "quotas", "use_days", "notices", "deliveries")),
+    *(f"prune_{what}" for what in ("intakes", "rotations", "evidence")),
 }
 GO_ON = {
     "verify_due",
@@ -39,6 +41,7 @@ GO_ON = {
     "index_record",
     "make_months",
     "count_uses",
+    "date_keys",
 }
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 

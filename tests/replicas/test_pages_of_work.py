@@ -12,6 +12,7 @@ from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.ids import CredentialId
 from broker.intake.tables import IntakeRow
 from broker.organizations.tables import OrganizationRow
+from tests.support.ids import nth
 from tests.support.sent import noted, plan
 from tests.support.world import World
 
@@ -67,7 +68,7 @@ async def test_links_whose_credential_ended_are_come_round_to(world: World) -> N
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         session.add_all(
             CredentialRow(
-                id=CredentialId(f"crd_{number}"),
+                id=CredentialId(nth("crd", number + 1)),
                 organization_id=organization,
                 provider="raptor-comply",
                 label=f"label-{number}",

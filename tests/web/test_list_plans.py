@@ -18,6 +18,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, LargeBinary, event, text
 
 from broker.base import paging
 from broker.base.db import EVERY_TENANT, Database, Scope, table
+from broker.base.id_column import Id
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.formats.ids import OrganizationId
 from broker.grants.tables import GrantRow
@@ -169,6 +170,8 @@ def _value(column: Any, number: int) -> Any:
             return {}
         case LargeBinary():
             return str(number).encode()
+        case Id(prefix=prefix):
+            return _id(prefix, number)
         case _:
             return f"x{number}"
 
