@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Fields
 from broker.base.clock import Millis
-from broker.base.db import Table, TenantOwned
+from broker.base.db import Table, TenantOwned, partial
 from broker.formats.envelope import Binding
 from broker.formats.ids import CredentialId, DeliveryId, NoticeId, OrganizationId, WebhookId
 from broker.keystore.columns import sealed_column
@@ -23,7 +23,7 @@ class NoticeRow(TenantOwned, Table):
     __tablename__ = "notices"
     __table_args__ = (
         UniqueConstraint("organization_id", "dedup"),
-        Index("ix_notices_outbox", "fanned_out_at"),
+        partial("ix_notices_unsent", "fanned_out_at IS NULL", "id"),
         Index("ix_notices_organization", "organization_id", "id"),
         Index("ix_notices_kind", "kind", "id"),
     )

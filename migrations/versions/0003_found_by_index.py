@@ -56,6 +56,7 @@ _MADE: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("intakes", "ix_intakes_label", ["label", "id"], None),
     ("intakes", "ix_intakes_in_state", ["state", "id"], None),
     ("notices", "ix_notices_organization", ["organization_id", "id"], None),
+    ("notices", "ix_notices_unsent", ["id"], "fanned_out_at IS NULL"),
     ("notices", "ix_notices_kind", ["kind", "id"], None),
     ("deliveries", "ix_deliveries_organization", ["organization_id", "id"], None),
     ("deliveries", "ix_deliveries_state", ["state", "id"], None),
@@ -100,6 +101,7 @@ _DROPPED: tuple[tuple[str, str, list[str], str | None], ...] = (
     ("intakes", "ix_intakes_organization_id", ["organization_id"], None),
     ("findings", "ix_findings_organization_id", ["organization_id"], None),
     ("notices", "ix_notices_organization_id", ["organization_id"], None),
+    ("notices", "ix_notices_outbox", ["fanned_out_at"], None),
     ("webhooks", "ix_webhooks_organization_id", ["organization_id"], None),
     ("deliveries", "ix_deliveries_organization_id", ["organization_id"], None),
 )
