@@ -24,6 +24,7 @@ from broker.base.faults import code
 GIVES_WAY_S: Final = 1
 _LOOKS_S: Final = 0.2
 _TELLS_S: Final = 10
+_AGAIN_S: Final = 0.01
 # Of PostgreSQL: a lock wasn't had in time; a deadlock was ended.
 _LOCKED: Final = frozenset({"55P03", "40P01"})
 
@@ -42,6 +43,13 @@ SELECT indexrelid::regclass::text AS index, indrelid::regclass::text AS of_table
 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE NOT indisvalid AND relkind = 'i' AND relnamespace = current_schema()::regnamespace
     AND pg_has_role(relowner, 'USAGE')
+""")
+
+# Whoever finishes a build lets the table's lock go before it ends its transaction, by which the index is whole.
+_BEING_FINISHED: Final = text("""
+SELECT EXISTS (
+    SELECT FROM pg_index JOIN pg_locks ON locktype = 'transactionid' AND granted AND transactionid = pg_index.xmax
+)
 """)
 
 # Not at the connection's start, as a pooler may drop what it doesn't know there. Whoever is frozen holds no table for
@@ -176,6 +184,8 @@ class Changing:
                 await connection.execute(_WAIT_ON, {"patience": self._patience})
                 for name in sorted({row.of_table for row in found}):
                     await connection.execute(text(f"LOCK TABLE {name} IN SHARE UPDATE EXCLUSIVE MODE"))
+                while (await connection.execute(_BEING_FINISHED)).scalar_one():  # noqa: ASYNC110 - the server's
+                    await asyncio.sleep(_AGAIN_S)
                 found = (await connection.execute(_UNFINISHED)).all()
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             for row in found:

@@ -148,6 +148,15 @@ async def change_waits(connection: asyncpg.Connection, sessions: int = 1) -> boo
     return bool(waiting == sessions)
 
 
+async def table_is_held(connection: asyncpg.Connection) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'uses'::regclass AND granted "
+            "AND mode = 'ShareUpdateExclusiveLock')"
+        )
+    )
+
+
 async def states_of_index(connection: asyncpg.Connection) -> list[bool]:
     """Whether it is whole, of each index of that name, finished or not."""
     rows = await connection.fetch(
@@ -260,6 +269,33 @@ async def test_an_index_whose_migrate_was_killed_is_whole_after_the_next_one(
         is_the_same = half == await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
         assert is_the_same == (server == "goes on building")
     assert await schema.current(shipped) == "9002"
+
+
+async def test_an_index_that_the_server_is_about_to_finish_is_not_built_again(
+    shipped: Database, postgres_url: str, postgres: Postgres, later: Path
+) -> None:
+    # given an unfinished index
+    await schema.upgrade(shipped, "9001")
+    async with session(shipped, "report") as report, report.transaction(isolation="repeatable_read"):
+        await report.execute("SELECT 1")
+        with pytest.raises(schema.SchemaUnusable):
+            await schema.upgrade(shipped, patience_s=1.5)
+    async with postgres.superuser(postgres_url) as server, session(shipped, "look") as look:
+        half = await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
+        # and a server that let the table go, and has not ended the transaction yet
+        finishing = server.transaction()
+        await finishing.start()
+        await server.execute("UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'ix_uses_new'::regclass")
+        # when it is gone on with
+        again = asyncio.create_task(schema.upgrade(shipped))
+        await eventually(lambda: table_is_held(look))
+        done, _ = await asyncio.wait([again], timeout=0.5)
+        assert not done
+        await finishing.commit()
+        await again
+        # then
+        assert half == await look.fetchval("SELECT 'ix_uses_new'::regclass::oid")
+        assert await states_of_index(look) == [True]
 
 
 MIGRATE = """

@@ -9,8 +9,8 @@ import itertools
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -95,6 +95,15 @@ class Postgres:
         finally:
             await connection.close()
 
+    @asynccontextmanager
+    async def superuser(self, url: str) -> AsyncIterator[asyncpg.Connection]:
+        """A session of the server's own in a database made by :meth:`fresh`."""
+        connection = await asyncpg.connect(host=self.socket, user="postgres", database=_database(url))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
     async def prepare(self, *, durable: bool = False) -> None:
         """Make the role and a migrated template.
 
@@ -116,8 +125,11 @@ class Postgres:
 
     async def drop(self, url: str) -> None:
         """Remove a database made by :meth:`fresh`."""
-        name = url.partition("@/")[2].partition("?")[0]
-        await self.admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await self.admin(f"DROP DATABASE IF EXISTS {_database(url)} WITH (FORCE)")
+
+
+def _database(url: str) -> str:
+    return url.partition("@/")[2].partition("?")[0]
 
 
 async def sqlite_template(path: Path) -> Path:
