@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 
@@ -63,16 +62,14 @@ def test_the_search_itself_finds_every_encoding(encode: Any, prefix: bytes) -> N
 
 async def dump(postgres: Postgres, url: str) -> bytes:
     """Every row of every table, bytes in clear."""
-    name = url.partition("@/")[2].partition("?")[0]
-    connection = await asyncpg.connect(host=postgres.socket, user="postgres", database=name)
-    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    rows = [
-        value if isinstance(value, bytes) else str(value).encode()
-        for table in tables
-        for row in await connection.fetch(f"SELECT * FROM {table['tablename']}")
-        for value in row.values()
-    ]
-    await connection.close()
+    async with postgres.superuser(url) as connection:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        rows = [
+            value if isinstance(value, bytes) else str(value).encode()
+            for table in tables
+            for row in await connection.fetch(f"SELECT * FROM {table['tablename']}")
+            for value in row.values()
+        ]
     return b"\n".join(rows)
 
 

@@ -171,12 +171,10 @@ async def test_row_level_security_fences_a_statement_that_names_no_tenant(
     # then it has those of the tenant alone, all the same
     assert await look_up(db, [target(job, "acme")]) == right
     # while a role without the fence sees others
-    unfenced = await asyncpg.connect(host=prepared_postgres.socket, user="postgres", database=db.engine.url.database)
-    with pytest.raises(asyncpg.CardinalityViolationError):
-        await unfenced.fetchval(
-            "SELECT access_of($1)", json.dumps([[job.id, None, "acme", "raptor-comply", "default"]])
-        )
-    await unfenced.close()
+    asked = json.dumps([[job.id, None, "acme", "raptor-comply", "default"]])
+    async with prepared_postgres.superuser(str(db.engine.url)) as unfenced:
+        with pytest.raises(asyncpg.CardinalityViolationError):
+            await unfenced.fetchval("SELECT access_of($1)", asked)
 
 
 @pytest.mark.parametrize(
@@ -355,9 +353,7 @@ async def test_what_can_be_no_value_of_a_column_is_a_right_that_was_altered(
 
 async def readers(server: Postgres, db: Database, what: str) -> list[Any]:
     """Something of every connection that only reads, of this database."""
-    admin = await asyncpg.connect(host=server.socket, user="postgres", database=db.engine.url.database)
-    rows = await admin.fetch(
-        f"SELECT {what} FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%reader'"
-    )
-    await admin.close()
+    asked = f"SELECT {what} FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE $1"
+    async with server.superuser(str(db.engine.url)) as admin:
+        rows = await admin.fetch(asked, "%reader")
     return [row[0] for row in rows]

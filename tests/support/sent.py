@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Executable, event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.base.db import EVERY_TENANT, Database
 
@@ -14,19 +15,20 @@ Sent = list[tuple[str, Any]]
 
 
 @contextmanager
-def noted(db: Database, *words: str) -> Iterator[Sent]:
+def noted(by: Database | AsyncConnection, *words: str) -> Iterator[Sent]:
     """The statements that are sent meanwhile and have all these words, with their parameters."""
     sent: Sent = []
+    sender = by.engine.sync_engine if isinstance(by, Database) else by.sync_connection
 
     def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
         if all(word in statement for word in words):
             sent.append((statement, parameters))
 
-    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    event.listen(sender, "before_cursor_execute", note)
     try:
         yield sent
     finally:
-        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
+        event.remove(sender, "before_cursor_execute", note)
 
 
 async def plan(db: Database, statement: str, parameters: Any, *, off: str = "bitmapscan") -> str:
@@ -46,7 +48,8 @@ async def plan(db: Database, statement: str, parameters: Any, *, off: str = "bit
 
 async def plan_of(db: Database, statement: Executable) -> str:
     """The plan of a statement, without a sort; whatever it changes is undone."""
-    with noted(db) as sent:
-        async with db.read(EVERY_TENANT) as session:
+    async with db.read(EVERY_TENANT) as session:
+        # On its own connection, as others may send statements meanwhile.
+        with noted(await session.connection()) as sent:
             await session.execute(statement)
     return await plan(db, *sent[-1], off="sort")
