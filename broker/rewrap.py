@@ -210,17 +210,18 @@ class _Moving:
 
         made = await asyncio.gather(*map(fresh, rows), return_exceptions=True)
         changes = [(row, value) for row, value in zip(rows, made, strict=True) if isinstance(value, bytes)]
-        moved = await self._store(column, changes, after, up_to) if changes else False
+        if changes:
+            await self._store(column, changes, after, up_to)
         for row, failure in zip(rows, made, strict=True):  # only once nothing is under way any more
             if isinstance(failure, BaseException):
                 self._stuck(column.place, row, _why(failure))
         self._seen += len(rows)
         self._advance(self._seen, max(self._seen, self._total))
-        return moved
+        return bool(changes)
 
     async def _store(
         self, column: _Column, changes: Sequence[tuple[Any, bytes]], after: Key | None, up_to: Key
-    ) -> bool:
+    ) -> None:
         """Store what was wrapped again, and rest as long as that took."""
         place, began = column.place, time.monotonic()
         try:
@@ -239,7 +240,6 @@ class _Moving:
             self.done.moved[kek_of(sealed)] += 1
             self.done.outside += is_reference(sealed) and not is_reference(fresh)
         await asyncio.sleep(time.monotonic() - began)
-        return True
 
     def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401 - any table's
         key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)

@@ -74,6 +74,11 @@ def of(kind: Callable[[str], Id], raw: bytes) -> Id:
     return kind(f"{PREFIXES[kind]}_{raw.hex()}")
 
 
+def first_at(kind: Callable[[str], Id], time: int) -> Id:
+    """The least id that is made at ``time`` (milliseconds since the epoch)."""
+    return of(kind, time.to_bytes(6) + bytes(10))
+
+
 def is_id(text: str, kind: Callable[[str], Id]) -> TypeGuard[Id]:
     """Whether ``text`` is a well-formed id of that kind."""
     match = _ID.fullmatch(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
-from broker.formats.ids import CredentialId, WorkloadId
+from broker.formats.ids import CredentialId
 from broker.identity.tables import WorkloadRow
-from broker.leases.use_days import UseDay, days_of
+from broker.leases.use_days import by_workload, days_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,15 @@ class Usage:
 async def usage(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Usage:
     """The use of every version of a credential since then (milliseconds)."""
     counted = await days_of(session, credential_id, since)
-    of_job: defaultdict[WorkloadId, list[UseDay]] = defaultdict(list)
+    of_job = by_workload(counted)
     days: Counter[int] = Counter()
     for each in counted:
-        of_job[each.workload].append(each)
-        if each.uses:
-            days[each.day] += each.uses
+        if each.did.uses:
+            days[each.day] += each.did.uses
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(of_job)))
     jobs = [
-        Used(
-            name,
-            sum(day.uses for day in of_job[workload]),
-            sum(day.reveals for day in of_job[workload]),
-            max(max(day.last_use, day.last_lease) for day in of_job[workload]),
-        )
+        Used(name, did.uses, did.reveals, max(did.last_use, did.last_lease))
         for workload, name in named
+        for did in (of_job[workload],)
     ]
     return Usage(sorted(jobs, key=lambda one: (-one.last, one.name)), days)

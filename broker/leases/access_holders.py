@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -14,7 +13,7 @@ from broker.formats.ids import CredentialId, WorkloadId
 from broker.grants.policy import Mode
 from broker.identity.tables import WorkloadRow
 from broker.leases.tables import LeaseRow, UseRow
-from broker.leases.use_days import UseDay, days_of
+from broker.leases.use_days import Did, by_workload, days_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +59,7 @@ async def in_use_by(
     leases: dict[WorkloadId, tuple[int, int, Millis | None]] = {row[0]: (row[1], row[2], row[3]) for row in leased}
     under_way: dict[WorkloadId, int] = {row[0]: row[1] for row in called}
     days = await days_of(session, credential_id, Millis(0))
-    ever: defaultdict[WorkloadId, list[UseDay]] = defaultdict(list)
-    for day in days:
-        if day.version == number:
-            ever[day.workload].append(day)
+    ever = by_workload(day for day in days if day.version == number)
     workloads = {*leases, *under_way, *ever}
     named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(workloads)))
     names = {row[0]: row[1] for row in named}
@@ -72,13 +68,14 @@ async def in_use_by(
             workload,
             names.get(workload, ""),
             *leases.get(workload, (0, 0, None)),
-            sum(day.reveals for day in ever[workload]),
-            _last(day.last_reveal for day in ever[workload]),
+            did.reveals,
+            Millis(did.last_reveal) or None,
             under_way.get(workload, 0),
-            sum(day.uses for day in ever[workload]),
-            _last(day.last_use for day in ever[workload]),
+            did.uses,
+            Millis(did.last_use) or None,
         )
         for workload in workloads
+        for did in (ever.get(workload, Did()),)
     ]
     return sorted(
         found,
@@ -89,10 +86,6 @@ async def in_use_by(
             one.workload,
         ),
     )
-
-
-def _last(times: Iterable[Millis | int]) -> Millis | None:
-    return Millis(max(times, default=0)) or None
 
 
 def stands(now: Millis) -> ColumnElement[bool]:

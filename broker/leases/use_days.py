@@ -7,7 +7,7 @@ What a call costs doesn't grow by it, and what is asked about a key costs as muc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -34,22 +34,28 @@ _PAGE: Final = 2_000
 _PAGES: Final = 50
 
 
-class UseDay(NamedTuple):
-    """What one job did with one version in one day (UTC, days since the epoch).
+class Did(NamedTuple):
+    """What a job did with a key.
 
     That is: its uses, how often it was shown the key, and when it last used it, was last shown it, and last got a lease
     (milliseconds, 0 if it did not).
     """
 
+    uses: int = 0
+    reveals: int = 0
+    last_use: Millis | int = 0
+    last_reveal: Millis | int = 0
+    last_lease: Millis | int = 0
+
+
+class UseDay(NamedTuple):
+    """What one job did with one version in one day (UTC, days since the epoch)."""
+
     credential: CredentialId
     version: int
     workload: WorkloadId
     day: int
-    uses: int
-    reveals: int
-    last_use: Millis | int
-    last_reveal: Millis | int
-    last_lease: Millis | int
+    did: Did
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -70,7 +76,7 @@ _decode = msgspec.json.Decoder(_Counted).decode
 async def days_of(session: AsyncSession, credential_id: CredentialId, since: Millis) -> Sequence[UseDay]:
     """The uses of every version of a credential, from the day of ``since`` (milliseconds) on."""
     # Read first: a number that isn't known when the query is planned would have it read the whole record.
-    next_ = await session.scalar(select(CursorRow.next).where(CursorRow.name == CURSOR)) or 0
+    next_ = await counted_to(session)
     columns = [getattr(UseDayRow, name) for name in _COLUMNS]
     counted = await session.execute(
         select(*columns).where(UseDayRow.credential_id == credential_id, UseDayRow.day >= since // DAY_MS)
@@ -83,7 +89,16 @@ async def days_of(session: AsyncSession, credential_id: CredentialId, since: Mil
         )
     )
     fresh = [_day(event) for event in map(_decode, newer) if event.time >= since // DAY_MS * DAY_MS]
-    return _summed([*(UseDay(*each) for each in counted), *fresh])
+    before = [UseDay(key, version, job, day, Did(*did)) for key, version, job, day, *did in counted]
+    return _summed([*before, *fresh])
+
+
+def by_workload(days: Iterable[UseDay]) -> Mapping[WorkloadId, Did]:
+    """What each job did in all these days."""
+    found: dict[WorkloadId, Did] = {}
+    for day in days:
+        found[day.workload] = _added(found.get(day.workload, Did()), day.did)
+    return found
 
 
 async def counted_to(session: AsyncSession) -> int:
@@ -125,7 +140,10 @@ async def _count(session: AsyncSession, events: Sequence[_Counted]) -> None:
     organizations = {event.credential: event.organization for event in events}
     days = _summed(map(_day, events))
     if days:
-        rows = [dict(zip(_COLUMNS, day, strict=True), organization_id=organizations[day.credential]) for day in days]
+        rows = [
+            dict(zip(_COLUMNS, (*day[:-1], *day.did), strict=True), organization_id=organizations[day.credential])
+            for day in days
+        ]
         statement = upsert(session, UseDayRow).values(rows)
         there, added = UseDayRow, statement.excluded
         sums = {name: getattr(there, name) + added[name] for name in _SUMS}
@@ -152,28 +170,30 @@ def _day(event: _Counted) -> UseDay:
         event.version,
         event.workload,
         event.time // DAY_MS,
-        uses=int(not lease),
-        reveals=int(lease and shown),
-        last_use=0 if lease else event.time,
-        last_reveal=event.time if lease and shown else 0,
-        last_lease=event.time if lease else 0,
+        Did(
+            uses=int(not lease),
+            reveals=int(lease and shown),
+            last_use=0 if lease else event.time,
+            last_reveal=event.time if lease and shown else 0,
+            last_lease=event.time if lease else 0,
+        ),
     )
 
 
 def _summed(days: Iterable[UseDay]) -> list[UseDay]:
     """One for each version, job and day."""
-    found: dict[tuple[object, ...], UseDay] = {}
-    for day in days:
-        before = found.get(day[:4])
-        found[day[:4]] = (
-            day
-            if before is None
-            else before._replace(
-                uses=before.uses + day.uses,
-                reveals=before.reveals + day.reveals,
-                last_use=max(before.last_use, day.last_use),
-                last_reveal=max(before.last_reveal, day.last_reveal),
-                last_lease=max(before.last_lease, day.last_lease),
-            )
-        )
-    return list(found.values())
+    found: dict[tuple[CredentialId, int, WorkloadId, int], Did] = {}
+    for credential, version, workload, day, did in days:
+        key = credential, version, workload, day
+        found[key] = _added(found.get(key, Did()), did)
+    return [UseDay(*key, did) for key, did in found.items()]
+
+
+def _added(one: Did, other: Did) -> Did:
+    return Did(
+        one.uses + other.uses,
+        one.reveals + other.reveals,
+        max(one.last_use, other.last_use),
+        max(one.last_reveal, other.last_reveal),
+        max(one.last_lease, other.last_lease),
+    )

@@ -30,7 +30,7 @@ def duties(parts: Parts, limits: CallLimits) -> tuple[Duty, ...]:
         """Close uses whose outcome never came: the process that made them died."""
         past = parts.clock() - lost_after_ms(limits)
         # An id is of the same time, and its index says which are the oldest.
-        lost = UseRow.id < ids.of(ids.UseId, past.to_bytes(6) + bytes(10)), UseRow.authorized_at < past
+        lost = UseRow.id < ids.first_at(ids.UseId, past), UseRow.authorized_at < past
         async with parts.db.read(EVERY_TENANT) as session:
             rows = list(await session.scalars(select(UseRow).where(*lost).order_by(UseRow.id).limit(500)))
         # Those that are appended together are committed together, as far as one batch of the record has room.

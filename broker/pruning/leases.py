@@ -26,7 +26,6 @@ _GUARD_DAYS = 1
 _QUOTA_DAYS = 1
 _LEASE_IDS = (ids.of(LeaseId, bytes(16)), ids.of(LeaseId, b"\xff" * 16))
 
-
 # By the time of their issue, for which there is an index: a lease is over a day later at most.
 _BY = (LeaseRow.issued_at, LeaseRow.id)
 

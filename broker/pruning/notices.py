@@ -27,7 +27,7 @@ class Notices:
 
     async def deliveries(self, session: AsyncSession, after: Key | None, now: Millis) -> Key | None:
         """Deliveries that were sent or given up."""
-        first = ids.of(DeliveryId, _at(before(now, self.days)))
+        first = ids.first_at(DeliveryId, before(now, self.days))
         rows = (await session.execute(page_of((DeliveryRow.id,), after, DeliveryRow.id < first))).all()
         settled = DeliveryRow.state != DeliveryState.PENDING, DeliveryRow.settled_at < before(now, self.days)
         await session.execute(delete(DeliveryRow).where(DeliveryRow.id.in_([row[0] for row in rows]), *settled))
@@ -38,7 +38,7 @@ class Notices:
 
         One that is made once of a key stays while the key is in use, else it would be made again.
         """
-        first = ids.of(NoticeId, _at(before(now, self.days)))
+        first = ids.first_at(NoticeId, before(now, self.days))
         rows = (await session.execute(page_of((NoticeRow.id,), after, NoticeRow.id < first))).all()
         page = [row[0] for row in rows]
         gone = await rest_of(session, page, with_delivery(page), once_of_key_in_use(page))
@@ -58,8 +58,3 @@ def once_of_key_in_use(page: list[NoticeId]) -> Select[NoticeId]:
     going_on = VersionRow.state.not_in((State.REVOKED, State.DESTROYED))
     query = select(NoticeRow.id).join(VersionRow, its)
     return query.where(NoticeRow.id.in_(page), NoticeRow.dedup != IdText(NoticeRow.id), going_on)
-
-
-def _at(time: Millis) -> bytes:
-    """The first id of that time."""
-    return time.to_bytes(6) + bytes(10)

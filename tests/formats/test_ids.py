@@ -25,6 +25,12 @@ def test_ids_sort_by_creation() -> None:
     assert made == sorted(set(made))
 
 
+def test_an_id_comes_after_the_first_of_its_time_and_before_that_of_the_next() -> None:
+    made = ids.new(ids.UseId)
+    time = uuid.UUID(made[4:]).int >> 80
+    assert ids.first_at(ids.UseId, time) <= made < ids.first_at(ids.UseId, time + 1)
+
+
 def test_no_two_kinds_have_one_prefix() -> None:
     assert len(set(ids.PREFIXES.values())) == len(ids.PREFIXES)
 

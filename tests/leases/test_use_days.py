@@ -53,11 +53,11 @@ async def test_they_are_the_same_before_they_are_counted_while_they_are_and_afte
     after = await days(world, credential)
     assert half == after
     of_job, of_other = ([day for day in after if day.workload == one.id] for one in (job, other))
-    assert [(day.uses, day.reveals) for day in of_job] == [(2, 0), (3, 0)]
+    assert [(day.did.uses, day.did.reveals) for day in of_job] == [(2, 0), (3, 0)]
     assert of_job[1].day - of_job[0].day == 1
-    assert all(day.last_use // DAY_MS == day.day and day.last_lease <= day.last_use for day in of_job)
-    assert [(day.uses, day.reveals, day.last_use) for day in of_other] == [(0, 1, 0)]
-    assert of_other[0].last_reveal == of_other[0].last_lease > 0
+    assert all(day.did.last_use // DAY_MS == day.day and day.did.last_lease <= day.did.last_use for day in of_job)
+    assert [(day.did.uses, day.did.reveals, day.did.last_use) for day in of_other] == [(0, 1, 0)]
+    assert of_other[0].did.last_reveal == of_other[0].did.last_lease > 0
 
 
 async def test_a_call_that_ended_leaves_no_row_of_its_own(world: World) -> None:
