@@ -13,6 +13,8 @@ and none is destroyed that a row still refers to.
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 from sqlalchemy import ColumnElement, and_, delete, false, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -29,6 +31,8 @@ _log = structlog.get_logger()
 _SETTLED_MS = 60_000
 # A value that can't be destroyed is tried again so much later, after everything else.
 _RETRY_MS = 60_000
+# As it is counted again and again.
+COUNTED: Final = 10_000
 
 
 class OrphanRow(Table):
@@ -100,10 +104,11 @@ async def was_stored(db: Database, reference: bytes) -> bool:
         return bool(await session.scalar(select(OrphanRow.stored).where(OrphanRow.reference == reference)))
 
 
-async def waiting(db: Database) -> int:
-    """How many notes there are, those that are not due yet among them."""
+async def waiting(db: Database, most: int | None = None) -> int:
+    """How many notes there are, those that are not due yet among them; ``most`` at most."""
+    notes = select(OrphanRow.due_at).limit(most).subquery()
     async with db.read(EVERY_TENANT) as session:
-        return await session.scalar(select(func.count()).select_from(OrphanRow)) or 0
+        return await session.scalar(select(func.count()).select_from(notes)) or 0
 
 
 async def due(db: Database, now: Millis) -> int:
@@ -116,7 +121,7 @@ async def due(db: Database, now: Millis) -> int:
 
 
 async def sweep(db: Database, keystore: Keystore, now: Millis, limit: int = 100) -> int:
-    """Destroy what is due; returns how many notes are left.
+    """Destroy what is due; returns how many notes are left, :data:`COUNTED` at most.
 
     Notes that are not due yet are among those.  It is committed first that a value is being destroyed.  So a
     transaction that is about to store the reference either has taken the note already, or is refused.  And nothing
@@ -132,7 +137,7 @@ async def sweep(db: Database, keystore: Keystore, now: Millis, limit: int = 100)
         references = list(await session.scalars(found))
     for reference in references:
         await _destroy(db, keystore, reference, now)
-    return await waiting(db)
+    return await waiting(db, COUNTED)
 
 
 async def _destroy(db: Database, keystore: Keystore, reference: bytes, now: Millis) -> None:

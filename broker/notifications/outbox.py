@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -27,7 +28,7 @@ from broker.base.outbound import Outbound, Unreachable
 from broker.formats import ids
 from broker.formats.ids import DeliveryId
 from broker.keystore.keystore import CannotOpen, Keystore, KeystoreUnavailable
-from broker.notifications import webhooks
+from broker.notifications import queues, webhooks
 from broker.notifications.lifecycle import DeliveryState, DeliveryStep, WebhookState, delivery_after
 from broker.notifications.mail import Deferred, Mail, Rejected
 from broker.notifications.tables import DeliveryRow, NoticeRow, WebhookRow
@@ -127,15 +128,17 @@ class Outbox:
                 )
             )
             hooks = list(await session.scalars(select(WebhookRow).where(WebhookRow.state == WebhookState.ACTIVE)))
-            resting = await _resting(session)
+            made = [delivery for notice in notices for delivery in self._deliveries(notice, hooks, now)]
+            resting = await queues.resting(session, (delivery.queue for delivery in made))
+            for delivery in made:
+                delivery.next_try_at = max(now, resting.get(delivery.queue, now))
+            session.add_all(made)
+            await queues.line_up(session, (delivery.queue for delivery in made), now)
             for notice in notices:
-                session.add_all(self._deliveries(notice, hooks, resting, now))
                 notice.fanned_out_at = now
         return len(notices)
 
-    def _deliveries(
-        self, notice: NoticeRow, hooks: Iterable[WebhookRow], resting: Mapping[str, int], now: Millis
-    ) -> list[DeliveryRow]:
+    def _deliveries(self, notice: NoticeRow, hooks: Iterable[WebhookRow], now: Millis) -> list[DeliveryRow]:
         to: list[tuple[str, str, str]] = [
             ("webhook", hook.id, "operator")
             for hook in hooks
@@ -155,10 +158,11 @@ class Outbox:
                 notice_id=notice.id,
                 channel=channel,
                 destination=destination,
+                queue=queues.queue_of(channel, destination, urgent=notice.kind in URGENT),
                 audience=audience,
                 state=DeliveryState.PENDING,
                 tries=0,
-                next_try_at=max(now, resting.get(destination, 0)),
+                next_try_at=now,
                 last_status=None,
                 last_error="",
                 created_at=now,
@@ -168,33 +172,39 @@ class Outbox:
         ]
 
     async def _send_due(self) -> int:
-        claimed = await self.claim()
+        """Send what the queues have whose turn it is; how many queues there were."""
+        turns, claimed = await self.claim()
         failures = await asyncio.gather(*(self._send(*one) for one in claimed), return_exceptions=True)
         for failure in failures:
             if isinstance(failure, Exception):  # its claim runs out, and it is tried again
                 _log.error("notice.not_sent", error=type(failure).__name__)
-        return len(claimed)
+        return turns
 
-    async def claim(self) -> list[tuple[DeliveryRow, NoticeRow]]:
-        """Deliveries that only this process sends for the next while.
+    async def claim(self) -> tuple[int, list[tuple[DeliveryRow, NoticeRow]]]:
+        """Deliveries that only this process sends for the next while, a few for each destination.
 
-        Urgent ones come first, then those that were never tried.
+        Urgent ones come first.  It also tells of how many queues they are.
         """
         async with self.db.write(EVERY_TENANT) as session:
             now = self.clock()
-            due = and_(DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.next_try_at <= now)
-            rows = list(
-                await session.scalars(
-                    select(DeliveryRow).where(due, DeliveryRow.id.in_(_first(due))).with_for_update(skip_locked=True)
-                )
-            )
-            for row in rows:
-                row.next_try_at, row.tries = later(now, _CLAIM_MS), row.tries + 1
+            rows: list[DeliveryRow] = []
+            of_each: Counter[str] = Counter()
+            turns = 0
+            for queue in await queues.due(session, now, _TOGETHER):
+                if len(rows) >= _TOGETHER:
+                    break
+                turns += 1
+                served = await queues.first(session, queue, now, _TO_ONE - of_each[queue.destination])
+                for row in served:
+                    row.next_try_at, row.tries = later(now, _CLAIM_MS), row.tries + 1
+                of_each[queue.destination] += len(served)
+                rows += served
+                await queues.to_the_end(session, queue, now, served=bool(served))
             found = await session.scalars(select(NoticeRow).where(NoticeRow.id.in_([row.notice_id for row in rows])))
             notices = {notice.id: notice for notice in found}
             await session.flush()
             session.expunge_all()
-        return [(row, notices[row.notice_id]) for row in rows]
+        return turns, [(row, notices[row.notice_id]) for row in rows]
 
     async def _send(self, delivery: DeliveryRow, notice: NoticeRow) -> None:
         result = await self._tried(delivery, notice)
@@ -204,7 +214,7 @@ class Outbox:
         state = delivery_after(DeliveryState(delivery.state), step)
         assert state is not None, "only what is pending is claimed"
         waits = state is DeliveryState.PENDING
-        next_try_at = now + _wait(delivery, result, now) if waits else now
+        next_try_at = later(now, _wait(delivery, result, now)) if waits else now
         if dead:
             _log.error("notice.dead", delivery=delivery.id, channel=delivery.channel, status=result.status)
         async with self.db.write(EVERY_TENANT) as session:
@@ -221,16 +231,9 @@ class Outbox:
                 )
             )
             if result.asked_ms:
-                await session.execute(
-                    update(DeliveryRow)
-                    .where(
-                        DeliveryRow.channel == "webhook",
-                        DeliveryRow.destination == delivery.destination,
-                        DeliveryRow.state == DeliveryState.PENDING,
-                        DeliveryRow.next_try_at < next_try_at,
-                    )
-                    .values(next_try_at=next_try_at)
-                )
+                await queues.rest(session, delivery.channel, delivery.destination, later(now, result.asked_ms))
+            elif waits:
+                await queues.line_up(session, [delivery.queue], next_try_at)
             if delivery.webhook_id and not result.sent and now - delivery.created_at >= DAY_MS:
                 await webhooks.failing(session, delivery.webhook_id, since=delivery.created_at, now=now)
 
@@ -305,29 +308,6 @@ def _wait(delivery: DeliveryRow, result: _Result, now: Millis) -> int:
     return max(min(wait, day) if day > 0 else wait, result.asked_ms)
 
 
-async def _resting(session: AsyncSession) -> dict[str, int]:
-    """Until when receivers asked to be left alone, by webhook."""
-    waiting = select(DeliveryRow.destination, func.max(DeliveryRow.next_try_at)).where(
-        DeliveryRow.state == DeliveryState.PENDING, DeliveryRow.last_error == _ASKED
-    )
-    found = await session.execute(waiting.group_by(DeliveryRow.destination))
-    return {row[0]: row[1] for row in found}
-
-
-def _first(due: ColumnElement[bool]) -> Select[str]:
-    """The ids of the deliveries whose turn it is, a few for each destination."""
-    order = (case((NoticeRow.kind.in_(sorted(URGENT)), 0), else_=1), DeliveryRow.tries, DeliveryRow.next_try_at)
-    place = func.row_number().over(partition_by=(DeliveryRow.channel, DeliveryRow.destination), order_by=order)
-    ranked = (
-        select(DeliveryRow.id, place.label("place"), *(column.label(f"by_{n}") for n, column in enumerate(order)))
-        .join(NoticeRow, NoticeRow.id == DeliveryRow.notice_id)
-        .where(due)
-        .subquery()
-    )
-    turn = (ranked.c.by_0, ranked.c.by_1, ranked.c.by_2)
-    return select(ranked.c.id).where(ranked.c.place <= _TO_ONE).order_by(*turn).limit(_TOGETHER)
-
-
 async def resend(session: AsyncSession, actor: Actor, delivery_id: DeliveryId, *, now: Millis) -> DeliveryRow:
     """Try a dead delivery again, from the beginning.
 
@@ -341,5 +321,6 @@ async def resend(session: AsyncSession, actor: Actor, delivery_id: DeliveryId, *
     if state is None:
         raise Conflict(f"The delivery is {row.state}; only a dead one is sent again.")
     row.state, row.tries, row.next_try_at, row.settled_at = state, 0, now, None
+    await queues.line_up(session, [row.queue], now)
     await record(session, Event.about(row, "notice.resent", actor, now, note=row.channel))
     return row

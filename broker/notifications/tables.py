@@ -89,7 +89,8 @@ class WebhookRow(TenantOwned, Table):
 class DeliveryRow(TenantOwned, Table):
     """One notice to one place.
 
-    ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address.  ``state`` is a
+    ``channel`` is ``webhook`` or ``email``, ``destination`` a webhook's id or an address, ``queue`` one of those of the
+    destination (:mod:`broker.notifications.queues`).  ``state`` is a
     :class:`~broker.notifications.lifecycle.DeliveryState`.  ``last_error`` is a word about the last try, never what
     came back.
     """
@@ -97,7 +98,7 @@ class DeliveryRow(TenantOwned, Table):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("notice_id", "channel", "destination"),
-        Index("ix_deliveries_due", "state", "next_try_at"),
+        partial("ix_deliveries_queue", "state = 'pending'", "queue", "next_try_at", "id"),
         Index("ix_deliveries_organization", "organization_id", "id"),
         Index("ix_deliveries_state", "state", "id"),
     )
@@ -107,6 +108,7 @@ class DeliveryRow(TenantOwned, Table):
     notice_id: Mapped[NoticeId]
     channel: Mapped[str]
     destination: Mapped[str]
+    queue: Mapped[str]
     audience: Mapped[str]
     state: Mapped[str]
     tries: Mapped[int]
@@ -123,3 +125,24 @@ class DeliveryRow(TenantOwned, Table):
     def webhook_id(self) -> WebhookId | None:
         """The webhook that it goes to; None if it goes elsewhere."""
         return WebhookId(self.destination) if self.channel == "webhook" else None
+
+
+class QueueRow(Table):
+    """What waits to be sent to one destination, urgent or not, and when its turn is.
+
+    A receiver that asked for it rests until a time.
+    It is of no tenant, as a destination may be told of several.  It doesn't name the destination.
+    """
+
+    __tablename__ = "delivery_queues"
+    __table_args__ = (Index("ix_delivery_queues_due", "urgent", "due_at", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    urgent: Mapped[bool]
+    due_at: Mapped[Millis]
+    rests_until: Mapped[Millis] = mapped_column(server_default="0")
+
+    @property
+    def destination(self) -> str:
+        """What both queues of a destination have in common."""
+        return self.id.partition("-")[2]

@@ -30,6 +30,7 @@ TABLES = (
     "credential_versions",
     "credentials",
     "deliveries",
+    "delivery_queues",
     "exposures",
     "findings",
     "grants",
@@ -312,6 +313,7 @@ def upgrade() -> None:
         sa.Column("notice_id", _ID, nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("destination", sa.String(), nullable=False),
+        sa.Column("queue", sa.String(), nullable=False),
         sa.Column("audience", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("tries", sa.BigInteger(), nullable=False),
@@ -324,14 +326,29 @@ def upgrade() -> None:
         sa.UniqueConstraint("notice_id", "channel", "destination", name="uq_deliveries_notice_id_channel_destination"),
     )
     op.create_index(
-        "ix_deliveries_due",
+        "ix_deliveries_queue",
         "deliveries",
-        ["state", "next_try_at"],
+        ["queue", "next_try_at", "id"],
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index(
         "ix_deliveries_organization_id",
         "deliveries",
         ["organization_id"],
+    )
+    op.create_table(
+        "delivery_queues",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("urgent", sa.Boolean(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("rests_until", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_delivery_queues"),
+    )
+    op.create_index(
+        "ix_delivery_queues_due",
+        "delivery_queues",
+        ["urgent", "due_at", "id"],
     )
     op.create_table(
         "exposures",

@@ -180,6 +180,7 @@ async def _undelivered(world: World, webhook: str) -> str:
             notice_id=notice.id,
             channel="webhook",
             destination=webhook,
+            queue="",
             audience="operator",
             state="dead",
             tries=9,

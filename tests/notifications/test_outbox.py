@@ -18,8 +18,9 @@ from broker.keystore.keystore import KeystoreUnavailable
 from broker.notifications import webhooks
 from broker.notifications.notices import notify
 from broker.notifications.outbox import Answer, Outbox
-from broker.notifications.tables import NoticeRow
+from broker.notifications.tables import NoticeRow, QueueRow
 from tests.notifications.conftest import Notifying
+from tests.support.reads import MOST, reading
 from tests.support.waiting import eventually
 
 
@@ -317,12 +318,59 @@ async def test_what_is_urgent_goes_first_and_no_destination_takes_every_turn(
     while await outbox(notifying).fan_out():
         pass
     # when the next turn is taken
-    claimed = await outbox(notifying).claim()
+    _, claimed = await outbox(notifying).claim()
     # then the exposure is in it, for everybody, and neither webhook fills it
     urgent = {delivery.destination for delivery, notice in claimed if notice.kind == "key_exposed"}
     assert urgent == {slow, other, "security@gridwise.example", "admin@acme.example"}
     taken = Counter(delivery.destination for delivery, _ in claimed)
     assert max(taken.values()) <= 5
+
+
+async def test_a_turn_reads_as_many_as_it_takes_however_many_wait(notifying: Notifying) -> None:
+    # given thousands of notices that one receiver is behind with
+    await notifying.webhook()
+    db = notifying.world.services.parts.db
+    async with db.write(EVERY_TENANT) as session:
+        for number in range(4_000):
+            await notify(session, "key_resumed", organization="", provider="x", now=Millis(0), dedup=f"n{number}")
+    with reading(db, times=3) as found:
+        while await outbox(notifying).fan_out():
+            pass
+        # when a turn is taken, then another after that
+        for _ in range(2):
+            _, claimed = await outbox(notifying).claim()
+            assert len(claimed) == 2 * 5  # the webhook's and the operators'
+    # then no statement read them all
+    assert [str(read) for read in found if read.read > MOST[db.dialect]] == []
+
+
+async def test_each_destination_has_its_turn_before_one_has_another(notifying: Notifying) -> None:
+    # given several that are behind
+    hooks = {(await notifying.webhook())["webhook"]["id"] for _ in range(7)}
+    async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
+        for number in range(20):
+            await notify(session, "key_resumed", organization="", provider="x", now=Millis(0), dedup=f"n{number}")
+    await outbox(notifying).fan_out()
+    # when as many turns are taken as all of them need once
+    served = Counter[str]()
+    for _ in range(2):
+        _, claimed = await outbox(notifying).claim()
+        served.update(delivery.destination for delivery, _ in claimed)
+        notifying.world.clock.forward(seconds=1)
+    # then nobody had two
+    assert {*served.values()} == {5}
+    assert hooks < {*served}
+
+
+async def test_a_queue_in_which_nothing_waits_is_gone(notifying: Notifying) -> None:
+    await notifying.webhook()
+    await notifying.happen()
+    await notifying.world.work()
+    for _ in range(2):
+        await notifying.world.work(seconds=180)
+    assert {one["state"] for one in await notifying.deliveries()} == {"sent"}
+    async with notifying.world.services.parts.db.read(EVERY_TENANT) as session:
+        assert (await session.scalars(select(QueueRow.id))).all() == []
 
 
 async def test_a_try_that_ends_in_a_surprise_counts_as_one(

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from broker.base.db import EVERY_TENANT
 from broker.notifications import outbox
+from broker.notifications.notices import notify
 from tests.notifications.conftest import Notifying
 
 DAY_MS = 86_400_000
@@ -39,7 +41,7 @@ def about_webhooks(notifying: Notifying) -> list[str]:
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_nothing_is_posted_before_the_time_that_a_receiver_asked_for(notifying: Notifying, status: int) -> None:
-    await notifying.webhook(kinds=["key_exposed"])
+    await notifying.webhook(kinds=["key_exposed", "key_resumed"])
     notifying.receiver.status, notifying.receiver.headers = status, {"Retry-After": "3600"}
     await notifying.happen()
     await notifying.world.work()
@@ -47,11 +49,13 @@ async def test_nothing_is_posted_before_the_time_that_a_receiver_asked_for(notif
     (delivery,) = [one for one in await notifying.deliveries() if one["channel"] == "webhook"]
     assert (delivery["last_status"], delivery["last_error"]) == (status, "asked_to_wait")
     await notifying.happen("globex")  # another notice, for the same receiver
+    async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:  # and one of no haste
+        await notify(session, "key_resumed", organization="", provider="x", now=notifying.world.clock())
     await notifying.world.work(seconds=3_500)
     assert len(notifying.receiver.came) == 1
     notifying.receiver.status = 204
     await notifying.world.work(seconds=120)
-    assert len(notifying.receiver.came) == 3
+    assert len(notifying.receiver.came) == 4
     assert await notifying.deliveries(state="pending") == []
 
 

@@ -40,6 +40,7 @@ async def delivery(kept: Rows, of: NoticeId, created_at: Millis, state: str, set
         notice_id=of,
         channel="webhook",
         destination=named,
+        queue="",
         audience="operators",
         state=state,
         tries=1,

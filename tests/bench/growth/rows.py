@@ -47,7 +47,8 @@ from broker.leaks.tables import FindingRow
 from broker.leases.listing import REVOKED
 from broker.leases.tables import LeaseRow, UseDayRow, UseRow
 from broker.notifications.lifecycle import DeliveryState
-from broker.notifications.tables import DeliveryRow, NoticeRow
+from broker.notifications.queues import queue_of
+from broker.notifications.tables import DeliveryRow, NoticeRow, QueueRow
 from broker.organizations.tables import OrganizationRow
 from broker.web.tables import IdempotencyRow
 from tests.bench.growth.load import Row
@@ -254,6 +255,7 @@ class Customers:
             (RotationRow, self._rotation_rows()),
             (NoticeRow, self._notice_rows()),
             (DeliveryRow, self._delivery_rows()),
+            (QueueRow, self._queue_rows()),
             (FindingRow, self._finding_rows()),
             (ExposureRow, self._exposure_rows()),
             (GuardRow, self._guard_rows()),
@@ -696,7 +698,8 @@ class Customers:
                 "organization_id": self._told(number).organization,
                 "notice_id": notice,
                 "channel": "email",
-                "destination": "operators@vendor.example",
+                "destination": _address(number),
+                "queue": queue_of("email", _address(number), urgent=False),
                 "audience": "operator",
                 "state": state,
                 "tries": 1,
@@ -705,6 +708,15 @@ class Customers:
                 "last_error": "",
                 "created_at": at,
                 "settled_at": None if pending else at,
+            }
+
+    def _queue_rows(self) -> Iterator[Row]:
+        for number in range(self._size.notices):
+            yield {
+                "id": queue_of("email", _address(number), urgent=False),
+                "urgent": False,
+                "due_at": self._now + DAY_MS,
+                "rests_until": 0,
             }
 
     def _finding_rows(self) -> Iterator[Row]:
@@ -825,3 +837,7 @@ class Customers:
 
 
 _STARTED = {IntakeState.VERIFYING, IntakeState.PENDING_REVIEW, IntakeState.ACCEPTED}
+
+
+def _address(number: int) -> str:
+    return f"admin@customer-{number}.example"
