@@ -65,6 +65,13 @@ async def extent(session: AsyncSession, sought: Sought) -> Extent:
     return Extent(range(max(low, begin // places.BLOCK), min(high + 1, -(-stop // places.BLOCK))), rest)
 
 
+async def of_times(session: AsyncSession, sought: Sought, blocks: range) -> Sequence[int]:
+    """Those of the blocks that have events of the times sought, in order."""
+    order = BlockRow.block.desc() if sought.newest else BlockRow.block
+    query = select(BlockRow.block).where(_within(BlockRow.block, blocks), *_times(sought)).order_by(order)
+    return (await session.scalars(query)).all()
+
+
 async def candidates(session: AsyncSession, sought: Sought, blocks: range) -> AsyncIterator[int]:
     """The indices of what may be sought, in order.
 
@@ -118,8 +125,7 @@ async def _looked_at(session: AsyncSession, sought: Sought, window: range, rares
     """
     blocks: Sequence[int] = window
     if sought.since is not None or sought.until is not None:
-        query = select(BlockRow.block).where(_within(BlockRow.block, window), *_times(sought))
-        blocks = sorted(await session.scalars(query))
+        blocks = sorted(await of_times(session, sought, window))
     if rarest is not None and blocks:
         having = _places(session, rarest, blocks).with_only_columns(PlacesRow.block).distinct()
         blocks = sorted({*blocks}.intersection(await session.scalars(having)))

@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit import places
 from broker.audit.events import KINDS
-from broker.audit.lookup import Sought, among, candidates, extent
+from broker.audit.lookup import Sought, among, candidates, extent, of_times
 from broker.audit.places import ALLOWED, term
 from broker.audit.series import known
 from broker.audit.tables import EventRow
@@ -87,15 +88,16 @@ async def _parts(session: AsyncSession, scope: Scope, wanted: Filter, limit: int
         yield true()
         return
     where = await extent(session, sought)
+    indexed = _indexed if sought.fields or sought.without else _whole_blocks
     if not wanted.newest:
-        async for part in _indexed(session, sought, where.blocks, limit):
+        async for part in indexed(session, sought, where.blocks, limit):
             yield part
     rest = where.rest
     starts = range(rest.start, rest.stop, REST)
     for start in reversed(starts) if wanted.newest else starts:
         yield and_(EventRow.idx >= start, EventRow.idx < min(start + REST, rest.stop))
     if wanted.newest:
-        async for part in _indexed(session, sought, where.blocks, limit):
+        async for part in indexed(session, sought, where.blocks, limit):
             yield part
 
 
@@ -111,6 +113,14 @@ async def _indexed(
             chunk, limit = [], min(2 * limit, CANDIDATES)
     if chunk:
         yield among(session, EventRow.idx, chunk)
+
+
+async def _whole_blocks(
+    session: AsyncSession, sought: Sought, blocks: range, _limit: int
+) -> AsyncIterator[ColumnElement[bool]]:
+    """The blocks that hold events of the times that are sought, where nothing else is."""
+    for block in await of_times(session, sought, blocks):
+        yield and_(EventRow.idx >= block * places.BLOCK, EventRow.idx < (block + 1) * places.BLOCK)
 
 
 def _scope(wanted: Filter) -> Scope:

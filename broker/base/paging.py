@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, text, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, any_, case, func, literal, select, text, true, tuple_, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -26,6 +26,8 @@ from broker.formats.ids import OrganizationId
 # So many rows are looked at for a page.  Of several organizations so many in all, as each may have the next ones.
 LOOKED_AT = 2_000
 _IN_ALL = 40_000
+# At first so many for each that is wanted, as most lists have them close together.
+_FEW = 4
 AT_ONCE = 200
 _DIGITS = 18
 
@@ -133,20 +135,29 @@ async def sheet(
     if whole and not tenants and len(ways) == 1 and ways[0].key is None:
         rows = list(await session.scalars(order.first(select(row).where(*conditions), cut.limit + 1)))
         return Sheet(rows[: cut.limit], order.place(rows[cut.limit - 1]) if len(rows) > cut.limit else None)
-    most = cut.limit + 1 if whole else max(cut.limit + 1, LOOKED_AT)
-    if tenants:
-        most = max(cut.limit + 1, min(most, _IN_ALL // len(tenants)))
-        places = await _of_each(session, row, order, sorted(tenants), most)
-    else:
-        places = _tuples(await session.execute(_merged(order, [order.found(way, most) for way in ways], most)))
-    ids = list(dict.fromkeys(place[-1] for place in places))
     # What was read is sorted: an index of the order would have all the others, too.
     read_order = [*(name + 0 for name in key[:-1]), key[-1]]
-    these = _these(session, select(row).where(looked_at(*conditions)), key[-1], ids)
-    rows = list(await session.scalars(order.sorted(these, read_order).limit(cut.limit + 1))) if ids else []
-    if len(rows) > cut.limit:
-        return Sheet(rows[: cut.limit], order.place(rows[cut.limit - 1]))
-    return Sheet(rows, _text(places[-1]) if len(places) == most else None)
+    for most in _steps(cut.limit + 1, 0 if whole else LOOKED_AT, len(tenants)):
+        if tenants:
+            places = await _of_each(session, row, order, sorted(tenants), most)
+        else:
+            places = _tuples(await session.execute(_merged(order, [order.found(way, most) for way in ways], most)))
+        ids = list(dict.fromkeys(place[-1] for place in places))
+        these = _these(session, select(row).where(looked_at(*conditions)), key[-1], ids)
+        rows = list(await session.scalars(order.sorted(these, read_order).limit(cut.limit + 1))) if ids else []
+        if len(rows) > cut.limit:
+            return Sheet(rows[: cut.limit], order.place(rows[cut.limit - 1]))
+        if len(places) < most:
+            return Sheet(rows, None)
+    return Sheet(rows, _text(places[-1]))
+
+
+def _steps(wanted: int, most: int, tenants: int) -> list[int]:
+    """How many rows are looked at for a page, then again if there were too few among them."""
+    if tenants:
+        most = min(most, _IN_ALL // tenants)
+    most = max(wanted, most)
+    return sorted({min(_FEW * wanted, most), most})
 
 
 def looked_at(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -286,6 +297,6 @@ async def _of_each(
 def _these(session: AsyncSession, query: Select[Any], row_id: Column, ids: Sequence[str]) -> Select[Any]:
     """Only the rows of these ids, which are looked up one by one."""
     if session.get_bind().dialect.name == "postgresql":
-        return query.where(row_id.in_(ids))
+        return query.where(row_id == any_(literal(list(ids), ARRAY(row_id.type))))
     these = func.json_each(json.dumps(ids)).table_valued("value", name="these")
     return query.join(these, row_id == these.c.value)
