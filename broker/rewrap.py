@@ -14,9 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy import Select, Update, bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import broker.tables  # noqa: F401 - every table declares its sealed columns
@@ -25,6 +26,7 @@ from broker.audit.events import BROKER, Event
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database, table
+from broker.base.statements import execute_many
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.kv_reference import is_reference
 from broker.keystore import needed, orphans
@@ -38,8 +40,8 @@ from broker.web.services import Services
 
 Advance = Callable[[int, int], None]
 About = Mapping[str, str]
-# Values of one transaction: it takes some hundredths of a second, and on SQLite all others wait for it.
-_PAGE = 250
+# Values of one transaction: it takes some milliseconds, and on SQLite all others wait for it.
+_PAGE = 100
 # Each value that goes to or comes from KV is several calls. So fewer are under way, and wait for their transaction.
 _KV_PAGE = 32
 _KV_AT_ONCE = 8
@@ -155,6 +157,18 @@ class _Column:
         )
 
 
+class _Change(NamedTuple):
+    """A value as it was read, and wrapped again, with its row's key."""
+
+    key: Key
+    sealed: bytes
+    fresh: bytes
+
+    def values(self) -> Mapping[str, Any]:
+        """What :func:`_exchange` takes."""
+        return {"read": self.sealed, "fresh": self.fresh, **{f"key_{n}": part for n, part in enumerate(self.key)}}
+
+
 class _Moving:
     """Passes over everything."""
 
@@ -224,22 +238,46 @@ class _Moving:
     ) -> None:
         """Store what was wrapped again, and rest as long as that took."""
         place, began = column.place, time.monotonic()
+        wanted = [_Change(_key(place, row), getattr(row, place.sealed.key), fresh) for row, fresh in changes]
         try:
-            async with self._db.write(EVERY_TENANT) as session:
-                locked = column.page(place.sealed, after, up_to).with_for_update(skip_locked=True)
-                there = {tuple(key): sealed for sealed, *key in await session.execute(locked)}
-                stored = [
-                    (sealed, fresh, key)
-                    for row, fresh in changes
-                    if there.get(key := _key(place, row)) == (sealed := getattr(row, place.sealed.key))
-                ]
-                await _update(session, place, stored, self._services.parts.clock())
+            if self._db.dialect == "sqlite" and not column.in_kv:
+                stored = await self._exchanged(place, wanted, after, up_to)
+            else:
+                stored = await self._locked(column, wanted, after, up_to)
         except orphans.Swept:  # it took too long, and a copy was given up
             stored = []
-        for sealed, fresh, _ in stored:
-            self.done.moved[kek_of(sealed)] += 1
-            self.done.outside += is_reference(sealed) and not is_reference(fresh)
+        for change in stored:
+            self.done.moved[kek_of(change.sealed)] += 1
+            self.done.outside += is_reference(change.sealed) and not is_reference(change.fresh)
         await asyncio.sleep(time.monotonic() - began)
+
+    async def _locked(
+        self, column: _Column, changes: Sequence[_Change], after: Key | None, up_to: Key
+    ) -> Sequence[_Change]:
+        """Store what nobody is busy with and is still as it was read; returns that."""
+        place = column.place
+        async with self._db.write(EVERY_TENANT) as session:
+            locked = column.page(place.sealed, after, up_to).with_for_update(skip_locked=True)
+            there = {tuple(key): sealed for sealed, *key in await session.execute(locked)}
+            stored = [change for change in changes if there.get(change.key) == change.sealed]
+            await _update(session, place, stored, self._services.parts.clock())
+        return stored
+
+    async def _exchanged(
+        self, place: SealedColumn, changes: Sequence[_Change], after: Key | None, up_to: Key
+    ) -> Sequence[_Change]:
+        """Store what is still as it was read; returns that.
+
+        On SQLite all others wait meanwhile, so it is one statement and nothing else.
+        """
+        statement = _exchange(place)
+        rows = [change.values() for change in changes]
+        await self._db.transact(lambda transaction: execute_many(transaction, statement, rows), record=False)
+        keys = [change.key for change in changes]
+        query = select(place.sealed, *place.key).where(*within(place, after, up_to), tuple_(*place.key).in_(keys))
+        async with self._db.read(EVERY_TENANT) as session:
+            there = {tuple(key): sealed for sealed, *key in await session.execute(query)}
+        return [change for change in changes if there.get(change.key) == change.fresh]
 
     def _stuck(self, place: SealedColumn, row: Any, why: str) -> None:  # noqa: ANN401 - any table's
         key = ", ".join(f"{column.key}={getattr(row, column.key)}" for column in place.key)
@@ -259,18 +297,24 @@ def _key(place: SealedColumn, row: Any) -> Key:  # noqa: ANN401 - any table's
     return tuple(getattr(row, column.key) for column in place.key)
 
 
-async def _update(
-    session: AsyncSession, place: SealedColumn, stored: Sequence[tuple[bytes, bytes, Key]], now: Millis
-) -> None:
+@cache
+def _exchange(place: SealedColumn) -> Update:
+    """Stores one value in another's place."""
+    its = [column == bindparam(f"key_{n}") for n, column in enumerate(place.key)]
+    return (
+        update(table(place.table))
+        .where(*its, place.sealed == bindparam("read"))
+        .values({place.sealed.key: bindparam("fresh")})
+    )
+
+
+async def _update(session: AsyncSession, place: SealedColumn, stored: Sequence[_Change], now: Millis) -> None:
     if not stored:
         return
-    matches: list[ColumnElement[bool]] = [column == bindparam(f"key_{n}") for n, column in enumerate(place.key)]
-    change = update(table(place.table)).where(*matches).values({place.sealed.key: bindparam("fresh")})
-    rows = [{"fresh": fresh, **{f"key_{n}": part for n, part in enumerate(key)}} for _, fresh, key in stored]
-    await (await session.connection()).execute(change, rows)
-    for sealed, fresh, _ in stored:
-        if is_reference(sealed) or is_reference(fresh):
-            await session.run_sync(orphans.replace, sealed, fresh, now)
+    await (await session.connection()).execute(_exchange(place), [change.values() for change in stored])
+    for change in stored:
+        if is_reference(change.sealed) or is_reference(change.fresh):
+            await session.run_sync(orphans.replace, change.sealed, change.fresh, now)
 
 
 async def _described(services: Services, rows: Sequence[VersionRow]) -> dict[str, About]:
