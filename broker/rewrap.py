@@ -40,8 +40,9 @@ from broker.web.services import Services
 
 Advance = Callable[[int, int], None]
 About = Mapping[str, str]
-# Values of one transaction: it takes some milliseconds, and on SQLite all others wait for it.
-_PAGE = 100
+# Values of one transaction, which takes some milliseconds.  On SQLite all others wait for it, and what they had read
+# is of no use to them after it, so there are fewer.
+_PAGES = {"sqlite": 250, "postgresql": 100}
 # Each value that goes to or comes from KV is several calls. So fewer are under way, and wait for their transaction.
 _KV_PAGE = 32
 _KV_AT_ONCE = 8
@@ -202,7 +203,7 @@ class _Moving:
         again = False
         after: Key | None = None
         while True:
-            query = column.page(column.place.table, after).limit(_KV_PAGE if column.in_kv else _PAGE)
+            query = column.page(column.place.table, after).limit(_KV_PAGE if column.in_kv else _PAGES[self._db.dialect])
             async with self._db.read(EVERY_TENANT) as session:
                 rows = (await session.execute(query)).all()
             if not rows:

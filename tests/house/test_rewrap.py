@@ -17,7 +17,7 @@ from broker.keystore.columns import sealed_columns
 from broker.keystore.keyring import kek_of
 from broker.keystore.keystore import CannotOpen, KeystoreUnavailable
 from broker.keystore.local import MasterKeys, MasterKeysUnusable
-from broker.rewrap import _Column, _Moving, held_by, note, rewrap_all, used
+from broker.rewrap import _PAGES, _Column, _Moving, held_by, note, rewrap_all, used
 from broker.tables import METADATA
 from broker.web.tables import IdempotencyRow
 from tests.support.sent import plan_of
@@ -64,7 +64,7 @@ def test_every_column_of_sealed_bytes_declares_itself() -> None:
 
 async def test_everything_moves_to_the_new_key_while_jobs_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # read page by page, however many there are
-    monkeypatch.setattr("broker.rewrap._PAGE", 1)
+    monkeypatch.setattr("broker.rewrap._PAGES", {"sqlite": 1, "postgresql": 1})
     # given keys, an open intake, an idempotent answer and a job at work
     await world.key_for("acme")
     await world.key_for("globex")
@@ -144,7 +144,7 @@ async def test_running_again_goes_on_where_it_stopped(world: World, monkeypatch:
 async def test_a_page_of_values_is_stored_at_once_and_the_bar_begins_with_their_number(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await answers(world, 250)
+    await answers(world, 600)
     path = world.settings.key_file()
     MasterKeys.from_file(path).with_new_key().write_file(path)
     shown: list[tuple[int, int]] = []
@@ -159,7 +159,8 @@ async def test_a_page_of_values_is_stored_at_once_and_the_bar_begins_with_their_
     monkeypatch.setattr(_Moving, "_store", counted)
     done = await rewrap_all(world.services, advance=lambda moved, total: shown.append((moved, total)))
     # then
-    assert changes == [100, 100, 50]
+    page = _PAGES[world.services.parts.db.dialect]
+    assert changes == [page] * (600 // page) + [600 % page] * (600 % page > 0)
     assert sum(changes) < done.moved.total() == shown[0][1] == shown[-1][0]
     assert shown[0][0] == 0
 
