@@ -342,12 +342,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         lambda: {(): services.access_tokens.of_unknown_keys},
     )
     metrics.count("leak_reports_refused_total", "Not signed by the partner.", (), lambda: {(): reports.refused})
-    metrics.count(
-        "keystore_strays",
-        "Values in Vault yet to be destroyed, of which 10000 at most are counted.",
-        (),
-        lambda: orphans.counted,
-    )
+    metrics.count("keystore_strays", "Values in Vault to be destroyed, 10000 at most.", (), lambda: orphans.counted)
     if opened.vault is not None:
         _measure_vault(metrics, opened.vault)
 

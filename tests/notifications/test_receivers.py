@@ -59,6 +59,32 @@ async def test_nothing_is_posted_before_the_time_that_a_receiver_asked_for(notif
     assert await notifying.deliveries(state="pending") == []
 
 
+async def test_what_waited_before_a_receiver_asked_for_time_waits_on_whatever_comes_after(
+    notifying: Notifying,
+) -> None:
+    await notifying.webhook(kinds=["key_resumed"])
+    notifying.receiver.status, notifying.receiver.headers = 429, {"Retry-After": "3600"}
+
+    async def happen(*numbers: int) -> None:
+        async with notifying.world.services.parts.db.write(EVERY_TENANT) as session:
+            for number in numbers:
+                now = notifying.world.clock()
+                await notify(session, "key_resumed", organization="", provider="x", now=now, dedup=f"n{number}")
+
+    # given more than is sent at once
+    await happen(*range(7))
+    await notifying.world.work()
+    assert len(notifying.receiver.came) == 5
+    # when another one comes
+    await happen(7)
+    await notifying.world.work(seconds=60)
+    # then nothing is sent until it is time
+    assert len(notifying.receiver.came) == 5
+    notifying.receiver.status = 204
+    await notifying.world.work(seconds=3_600)
+    assert len(notifying.receiver.came) == 5 + 8
+
+
 async def test_a_receiver_that_asks_for_less_than_the_schedule_waits_for_the_schedule(notifying: Notifying) -> None:
     await notifying.webhook(kinds=["key_exposed"])
     notifying.receiver.status, notifying.receiver.headers = 503, {"Retry-After": "1"}
