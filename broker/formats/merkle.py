@@ -143,12 +143,15 @@ def check_consistency(old: int, old_root: bytes, size: int, root: bytes, proof: 
     skipped = (old & -old).bit_length() - 1
     inner -= skipped
     given = [old_root, *proof] if old == 1 << skipped else proof
-    within, beyond = _cut(given[1:], inner, inner + border) if given else _cut(given, 1, 1)
+    if not given:
+        raise ProofRefused("the proof is of another length")
+    start = given[0]
+    within, beyond = _cut(given[1:], inner, inner + border)
     turns = last >> skipped
     of_old = [hash_ for at, hash_ in enumerate(within) if turns >> at & 1]
-    if _climbed(given[0], [*of_old, *beyond], -1) != old_root:
-        raise ProofRefused("the trees are of two histories")
-    if _climbed(_climbed(given[0], within, turns), beyond, -1) != root:
+    made_old = _climbed(start, [*of_old, *beyond], -1)
+    made = _climbed(_climbed(start, within, turns), beyond, -1)
+    if (made_old, made) != (old_root, root):
         raise ProofRefused("the trees are of two histories")
 
 
