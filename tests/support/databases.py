@@ -88,16 +88,13 @@ class Postgres:
 
     async def admin(self, *statements: str) -> None:
         """Run statements as superuser, outside a transaction."""
-        connection = await asyncpg.connect(host=self.socket, user="postgres", database="postgres")
-        try:
+        async with self.superuser(self.url("postgres")) as connection:
             for statement in statements:
                 await connection.execute(statement)
-        finally:
-            await connection.close()
 
     @asynccontextmanager
     async def superuser(self, url: str) -> AsyncIterator[asyncpg.Connection]:
-        """A session of the server's own in a database made by :meth:`fresh`."""
+        """A session of the server's own in the database of that address."""
         connection = await asyncpg.connect(host=self.socket, user="postgres", database=_database(url))
         try:
             yield connection
