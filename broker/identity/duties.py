@@ -6,6 +6,7 @@ from broker.base.clock import DAY_MS, Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 from broker.base.pruning import forget as forget_rows
+from broker.formats.ids import NoId, OperatorId
 from broker.identity import operators
 from broker.identity.tables import AssertionRow
 
@@ -20,8 +21,10 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
         await forget_rows(db, AssertionRow, AssertionRow.expires_at < clock() - DAY_MS, AssertionRow.expires_at)
 
     async def remind() -> None:
-        async with db.write(EVERY_TENANT) as session:
-            await operators.remind(session, clock())
+        after: OperatorId | NoId | None = ""
+        while after is not None:
+            async with db.write(EVERY_TENANT) as session:
+                after = await operators.remind(session, clock(), after)
 
     return (
         Duty("forget_assertions", forget, final=True),  # what was used once could be used again

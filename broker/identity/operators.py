@@ -16,9 +16,10 @@ from broker.base import validity
 from broker.base.clock import DAY_MS, Millis, later, rfc3339
 from broker.base.db import Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
+from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.formats import ids, token
-from broker.formats.ids import OperatorId, OrganizationId
+from broker.formats.ids import NoId, OperatorId, OrganizationId
 from broker.identity import accounts
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Account, Role
@@ -322,20 +323,26 @@ async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Milli
     return row, fresh
 
 
-async def remind(session: AsyncSession, now: Millis) -> None:
-    """Notify the operators of accounts whose tokens end, once for each of ``REMINDED_DAYS``."""
-    ending = select(AccountRow).where(
-        AccountRow.state == Validity.ACTIVE,
-        AccountRow.expires_at > now,
-        AccountRow.expires_at <= now + max(REMINDED_DAYS) * DAY_MS,
+async def remind(session: AsyncSession, now: Millis, after: OperatorId | NoId = "") -> OperatorId | None:
+    """Notify the operators of accounts whose tokens end, once for each of ``REMINDED_DAYS``.
+
+    It looks at a page of accounts, those with ids behind ``after``.
+
+    Returns:
+        The last account of the page; None if it was the last page.
+    """
+    page = list(
+        await session.scalars(select(AccountRow).where(AccountRow.id > after).order_by(AccountRow.id).limit(PAGE))
     )
-    for row in await session.scalars(ending.order_by(AccountRow.expires_at)):
-        if not in_force(row):
+    last = now + max(REMINDED_DAYS) * DAY_MS
+    for row in page:
+        if row.state != Validity.ACTIVE or not now < row.expires_at <= last or not in_force(row):
             continue
         days = min(days for days in REMINDED_DAYS if row.expires_at <= now + days * DAY_MS)
         facts = {"account": row.name, "deadline": rfc3339(row.expires_at)}
         dedup = f"{row.id}/{row.expires_at}/{days}"
         await notify(session, "account_ends", organization="", provider="", now=now, dedup=dedup, facts=facts)
+    return page[-1].id if len(page) == PAGE else None
 
 
 async def admins(session: AsyncSession, now: Millis) -> int:

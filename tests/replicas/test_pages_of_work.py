@@ -11,6 +11,7 @@ from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.ids import CredentialId
 from broker.intake.tables import IntakeRow
+from broker.notifications.tables import NoticeRow
 from broker.organizations.tables import OrganizationRow
 from tests.support.ids import nth
 from tests.support.sent import noted, plan
@@ -27,6 +28,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         "intake.links.PAGE",
         "intake.links.TOGETHER",
         "care.health.PAGE",
+        "identity.operators.PAGE",
     ):
         monkeypatch.setattr(f"broker.{name}", 2)
 
@@ -99,7 +101,20 @@ async def test_all_checks_that_were_set_before_the_clock_stepped_back_are_made_d
         assert all((at or 0) <= world.clock() for at in await session.scalars(select(VersionRow.next_probe_at)))
 
 
-@pytest.mark.parametrize("duty", ["count", "cut_off_rest", "expire_links", "catch_up"])
+async def test_all_whose_tokens_end_are_told_of_a_page_at_a_time(world: World) -> None:
+    made = [f"olga-{number}" for number in range(5)]
+    for name in made:
+        await world.operator(name, "operator")
+    world.clock.forward(hours=24 * 80)
+    with noted(world.broker.worker.db, "FROM operators") as sent:
+        await world.broker.worker.duties["remind_of_accounts"].run()
+    assert len(sent) == 4  # the admin's account is one, too
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        told = await session.scalars(select(NoticeRow.facts).where(NoticeRow.kind == "account_ends"))
+        assert sorted(str(facts["account"]) for facts in told) == ["ada", *made]
+
+
+@pytest.mark.parametrize("duty", ["count", "cut_off_rest", "expire_links", "catch_up", "remind_of_accounts"])
 async def test_each_page_is_found_by_an_index(world: World, duty: str) -> None:
     for number in range(5):
         await world.key_for(f"customer-{number}")
