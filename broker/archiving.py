@@ -8,7 +8,8 @@ For each month that is over, the oldest first::
 
 Whatever ends in between, the next run goes on: a file that is there already is compared with what it would write, and a
 month that is noted and still here is taken out.  Whoever has used the record by then has counted it
-(:mod:`broker.leases.use_days`), or nothing is archived.
+(:mod:`broker.leases.use_days`), and has put it into the log (:mod:`broker.audit.integrating`), or nothing is
+archived.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Final
 from sqlalchemy import select
 
 from broker.app import Broker
-from broker.audit import archives, detaching, indexing, series
+from broker.audit import archives, detaching, indexing, integrating, series
 from broker.audit.archive_file import ArchiveFile
 from broker.audit.events import BROKER, Event
 from broker.audit.months import month_of
@@ -134,6 +135,11 @@ class Archiving:
                 raise Conflict(
                     f"Uses of {archives.named(month)} are not counted yet, which the worker does: see that one runs "
                     "(`broker serve` or `broker worker`), and run this again in a minute. Nothing was removed."
+                )
+            if await integrating.size(session) < end:
+                raise Conflict(
+                    f"The log doesn't have all of {archives.named(month)} yet, which the worker sees to: see that one "
+                    "runs (`broker serve` or `broker worker`), and run this again in a minute. Nothing was removed."
                 )
             begun = (await series.known(session)).within(first, end)
         span = Span(self._database, archives.named(month), first, end - first)

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import text
 
 from broker.audit.indexing import follow
+from broker.audit.integrating import Signers, integrate
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 
@@ -17,7 +18,7 @@ _EVERY_MS: Final = 3_600_000
 _MAKE = text("SELECT keybroker_month(:ahead)")
 
 
-def duties(db: Database) -> tuple[Duty, ...]:
+def duties(db: Database, signers: Signers) -> tuple[Duty, ...]:
     """The record's duties."""
 
     async def make_months() -> None:
@@ -28,4 +29,8 @@ def duties(db: Database) -> tuple[Duty, ...]:
             async with db.write(EVERY_TENANT) as session:
                 await session.execute(_MAKE, {"ahead": ahead})
 
-    return (Duty("index_record", partial(follow, db)), Duty("make_months", make_months, every=_EVERY_MS))
+    return (
+        Duty("index_record", partial(follow, db)),
+        Duty("integrate", partial(integrate, db, signers)),
+        Duty("make_months", make_months, every=_EVERY_MS),
+    )

@@ -42,6 +42,11 @@ async def latest(session: AsyncSession) -> SeriesRow | None:
     return await session.scalar(select(SeriesRow).order_by(SeriesRow.began_at.desc()).limit(1))
 
 
+async def epochs(session: AsyncSession) -> list[int]:
+    """When each series began, in milliseconds; 0 for the first."""
+    return [0, *await session.scalars(select(SeriesRow.began_at).order_by(SeriesRow.began_at))]
+
+
 async def unconfirmed(session: AsyncSession) -> bool:
     """Whether nobody has looked yet through what a restore brought back."""
     return await session.scalar(select(SeriesRow.base).where(SeriesRow.confirmed_at.is_(None)).limit(1)) is not None

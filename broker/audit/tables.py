@@ -125,6 +125,34 @@ class ArchiveRow(Table):
     archived_at: Mapped[Millis]
 
 
+class TileRow(Table):
+    """A tile of the log (:mod:`broker.formats.tile`).
+
+    ``level`` -1 has the entries, 32 bytes each, of which the tiles of level 0 are made.  A tile grows until it is full.
+    """
+
+    __tablename__ = "audit_tiles"
+
+    level: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hashes: Mapped[bytes]
+
+
+class CheckpointRow(Table):
+    """The one newest checkpoint of the log: its size, root, and the signed note.
+
+    A log goes from one to a larger one only, and whoever changes this row is the only one who signed that size.
+    """
+
+    __tablename__ = "audit_checkpoint"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    origin: Mapped[str]
+    size: Mapped[int]
+    root: Mapped[bytes]
+    note: Mapped[bytes]
+
+
 class GuardRow(Table):
     """The epoch of something that decisions rely on; no row means epoch 0.
 

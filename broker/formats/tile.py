@@ -76,9 +76,17 @@ def whole_by(tile: Callable[[int, int], bytes]) -> Whole:
         first = number << above
         hashes = tile(at, first // WIDTH)
         start = first % WIDTH * HASH_BYTES
-        row = [hashes[start + n * HASH_BYTES :][:HASH_BYTES] for n in range(1 << above)]
-        while len(row) > 1:
-            row = [node(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
-        return row[0]
+        return above_all(hashes[start : start + (HASH_BYTES << above)])
 
     return whole
+
+
+def above_all(hashes: bytes) -> bytes:
+    """The hash above a row of hashes, whose number is a power of two.
+
+    Of a full tile, that is its hash in the tile above.
+    """
+    row = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+    while len(row) > 1:
+        row = [node(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+    return row[0]

@@ -68,6 +68,13 @@ class InternalKeys:
         # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
         self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
 
+    def log(self, epoch: int) -> Signer:
+        """What signs the log's checkpoints; its name is the log's origin.
+
+        ``epoch`` is when the series of the record began, 0 in the first: a restored database is another log.
+        """
+        return Signer(f"keybroker-log/{self.database_id}/{epoch}", self._subkey(f"log/{epoch}"))
+
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())
 

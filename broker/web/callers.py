@@ -162,7 +162,7 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
 async def _operators_call(request: Request, wired: Services, key: str, roles: tuple[Role, ...]) -> Call:
     account, actor = await _account(request, wired)
-    _refuse_unknown_parameters(request)
+    refuse_unknown_parameters(request)
     route = f"{request.method} {request.url.path}"
     if roles and not account.may(*roles):
         await _deny(wired, actor, route)
@@ -233,12 +233,12 @@ async def establish_workload(
         Unauthenticated: there is no such token. JobRevoked: the workload stands no more.
     """
     caller = await workload_of_token(request, wired)
-    _refuse_unknown_parameters(request)
+    refuse_unknown_parameters(request)
     await wired.jobs.check(caller.workload.id)
     return caller
 
 
-def _refuse_unknown_parameters(request: Request) -> None:
+def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter that the route doesn't have, or that stands there twice.
 
     A misspelt filter would be none, and an answer about everything be taken for one about little.

@@ -20,6 +20,7 @@ from broker.base.clock import Millis, now_ms
 from broker.base.db import EVERY_TENANT, Database
 from tests.audit.test_log import event
 from tests.support.databases import Postgres
+from tests.support.past import signers
 
 NOW = month_of(now_ms())
 
@@ -76,7 +77,7 @@ async def test_a_month_that_is_not_there_is_made_by_whoever_needs_it(postgres_ur
 
 async def test_months_are_made_before_they_begin(postgres_url: str) -> None:
     db = Database(postgres_url)
-    (duty,) = [duty for duty in duties(db) if duty.name == "make_months"]
+    (duty,) = [duty for duty in duties(db, signers) if duty.name == "make_months"]
     await duty.run()
     assert await partitions(db) == [NOW, after(NOW, 1), after(NOW, 2)]
     await duty.run()

@@ -23,9 +23,11 @@ from tests.support.reads import MOST, Read, reading
 SMALL: Mapping[str, str] = {
     "audit_archives": "one for each month that is archived",
     "audit_blocks": "one for thousands of events",
+    "audit_checkpoint": "one row",
     "audit_cursors": "one for each that follows the record",
     "audit_head": "one row",
     "audit_series": "one for each restore",
+    "audit_tiles": "one for hundreds of events",
     "bootstrap": "one row",
     "internal_keys": "one row",
     "keystore_strays": "what a keystore elsewhere has yet to destroy",

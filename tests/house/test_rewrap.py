@@ -28,7 +28,10 @@ from tests.support.world import World, running_world
 _NOT_SEALED = {
     *(f"audit_events.{name}" for name in ("core", "personal", "salt_core", "salt_personal", "entry")),
     "audit_archives.root",
+    "audit_checkpoint.note",
+    "audit_checkpoint.root",
     "audit_places.places",
+    "audit_tiles.hashes",
     "bootstrap.token_hash",
     "intakes.proof_hash",
     "intakes.public_key",

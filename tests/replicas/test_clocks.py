@@ -39,6 +39,7 @@ GO_ON = {
     "count",
     "work",
     "index_record",
+    "integrate",
     "make_months",
     "count_uses",
     "date_keys",

@@ -8,10 +8,12 @@ from sqlalchemy import text
 
 from broker.audit.batch import values_of
 from broker.audit.events import BROKER, Event
+from broker.audit.integrating import integrate
 from broker.audit.record import Head, insert_events
 from broker.audit.tables import HeadRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
+from broker.formats.signed_note import Signer
 from broker.leases import use_days
 
 _PARTITION = (
@@ -20,6 +22,11 @@ _PARTITION = (
     "ALTER TABLE audit_events_{0} FORCE ROW LEVEL SECURITY",
     "ALTER TABLE audit_events ATTACH PARTITION audit_events_{0} FOR VALUES IN ({0})",
 )
+
+
+def signers(epoch: int) -> Signer:
+    """What signs a log of a test."""
+    return Signer(f"a-log/{epoch}", epoch.to_bytes(32))
 
 
 def moment(month: int, seconds: int = 0) -> Millis:
@@ -55,3 +62,4 @@ async def record_many(db: Database, month: int, count: int) -> list[Event]:
 async def count_uses(db: Database) -> None:
     """What the worker does with what is on the record."""
     await use_days.duty(db).run()
+    await integrate(db, signers)

@@ -13,6 +13,7 @@ from broker.web.api import (
     keys,
     leaks,
     leases,
+    log,
     notices,
     oauth,
     operators,
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     leaks.router,
     webhooks.router,
     audit.router,
+    log.router,
     oauth.router,
     health.router,
 )

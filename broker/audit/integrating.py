@@ -1,0 +1,151 @@
+"""Grow the log's tree by the record's events, and sign what it has become: the integrator.
+
+It runs outside of any request, in whatever process does the periodic work.  Several may do so at once::
+
+    1   the newest checkpoint is locked, and the entries of the events after it are read
+    2   the tiles that changed, and the new checkpoint, are written in one transaction
+
+So no signature leaves a process unless the log has gone from the checkpoint before to this one.  What the log has of an
+event is its entry alone, so a month that is archived stays in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.audit.edge import Edge, last_tile, levels
+from broker.audit.series import epochs
+from broker.audit.tables import CheckpointRow, EventRow, HeadRow, TileRow
+from broker.base.db import EVERY_TENANT, Database, upsert
+from broker.formats.checkpoint import Checkpoint
+from broker.formats.merkle import HASH_BYTES, Tree, leaf
+from broker.formats.signed_note import Signer
+from broker.formats.tile import WIDTH, Tile, bundle
+
+# In place of a tile's level: the entries below level 0.
+_ENTRIES: Final = -1
+# Events of one transaction, which are some milliseconds of hashing; and pages of one turn, the next goes on.
+PAGE: Final = 4 * WIDTH
+PAGES: Final = 256
+
+# Gives what signs in an epoch of the log; the signer's name is the log's origin.
+Signers = Callable[[int], Signer]
+
+
+class Altered(Exception):
+    """The log can't go on: its tiles aren't its checkpoint's, or an event is missing."""
+
+
+async def integrate(db: Database, signers: Signers) -> None:
+    """Bring the log to the end of the record, as far as one turn may.
+
+    Raises:
+        Altered: the log can't go on from what is there.
+    """
+    for _ in range(PAGES):
+        if not await _page(db, signers):
+            return
+
+
+async def _page(db: Database, signers: Signers) -> bool:
+    """Integrate the next events; says whether there may be more."""
+    async with db.write(EVERY_TENANT) as session:
+        newest = await _locked(session)
+        signer = signers((await epochs(session))[-1])
+        size = await session.scalar(select(HeadRow.size)) or 0
+        begun, end = newest.size, min(size, newest.size + PAGE)
+        if end < begun or (end == begun and newest.origin == signer.name):
+            return False
+        entries = [*await _kept(session, begun), *await _events(session, begun, end)]
+        first = begun - begun % WIDTH
+        edge = await _edge(session, begun, entries[: begun - first])
+        if edge.root() != newest.root:
+            raise Altered(f"the log's tiles are not those of its checkpoint at {begun}")
+        for entry in entries[begun - first :]:
+            edge.add(entry)
+        await _keep(session, edge, entries, first)
+        newest.origin, newest.size, newest.root = signer.name, end, edge.root()
+        newest.note = signer.sign(Checkpoint(newest.origin, end, newest.root).text())
+        return end < size
+
+
+async def _locked(session: AsyncSession) -> CheckpointRow:
+    """The newest checkpoint, for whoever makes the next one."""
+    empty = {"id": 1, "origin": "", "size": 0, "root": Tree().root(), "note": b""}
+    await session.execute(upsert(session, CheckpointRow).values(empty).on_conflict_do_nothing())
+    return (await session.scalars(select(CheckpointRow).with_for_update())).one()
+
+
+async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
+    """The entries that fill no tile of the log yet."""
+    row = await session.get(TileRow, (_ENTRIES, size // WIDTH))
+    return [] if row is None else _cut(row.hashes)[: size % WIDTH]
+
+
+async def _events(session: AsyncSession, first: int, end: int) -> Sequence[bytes]:
+    """The entries of the events from ``first`` to before ``end``."""
+    query = select(EventRow.idx, EventRow.entry).where(EventRow.idx >= first, EventRow.idx < end)
+    rows = (await session.execute(query.order_by(EventRow.idx))).all()
+    if [row.idx for row in rows] != [*range(first, end)]:
+        raise Altered(f"an event is missing between {first} and {end - 1}")
+    return [row.entry for row in rows]
+
+
+async def _edge(session: AsyncSession, size: int, entries: Sequence[bytes]) -> Edge:
+    """The edge of the log at its newest checkpoint; ``entries`` are those that fill no tile yet."""
+    rows = [b"".join(map(leaf, entries))]
+    for level in range(1, levels(size)):
+        tile = last_tile(level, size)
+        kept = await session.get(TileRow, (level, tile.number))
+        # What was written beyond a checkpoint is no part of it.
+        rows.append(b"" if kept is None else kept.hashes[: (size >> 8 * level) % WIDTH * HASH_BYTES])
+    return Edge(size, rows)
+
+
+async def _keep(session: AsyncSession, edge: Edge, entries: Sequence[bytes], first: int) -> None:
+    """Write the entries of tiles that changed, and the tiles above them."""
+    changed = {
+        (_ENTRIES, (first + at) // WIDTH): b"".join(entries[at : at + WIDTH]) for at in range(0, len(entries), WIDTH)
+    }
+    changed |= {(tile.level or 0, tile.number): hashes for tile, hashes in edge.full.items() if tile.level}
+    if edge.full:
+        partial = {last_tile(level, edge.size): row for level, row in enumerate(edge.rows) if level and row}
+        changed |= {(tile.level or 0, tile.number): bytes(row) for tile, row in partial.items()}
+    if changed:
+        rows = [{"level": level, "number": number, "hashes": row} for (level, number), row in changed.items()]
+        statement = upsert(session, TileRow).values(rows)
+        key = [TileRow.level, TileRow.number]
+        fresh = {"hashes": statement.excluded.hashes}
+        await session.execute(statement.on_conflict_do_update(index_elements=key, set_=fresh))
+
+
+def _cut(joined: bytes) -> list[bytes]:
+    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
+
+
+async def newest(session: AsyncSession) -> CheckpointRow | None:
+    """The newest checkpoint; None before the first."""
+    row = await session.get(CheckpointRow, 1)
+    return row if row is not None and row.note else None
+
+
+async def size(session: AsyncSession) -> int:
+    """How many events are in the log."""
+    return await session.scalar(select(CheckpointRow.size)) or 0
+
+
+async def tile(session: AsyncSession, wanted: Tile) -> bytes | None:
+    """The bytes of a tile; None if the log has no such tile yet."""
+    if not wanted.is_in(await size(session)):
+        return None
+    row = await session.get(TileRow, (wanted.level or _ENTRIES, wanted.number))
+    if row is None:
+        raise Altered(f"the log lacks {wanted.path()}")
+    hashes = _cut(row.hashes)[: wanted.width]
+    if wanted.level is None:
+        return bundle(hashes)
+    return b"".join(hashes if wanted.level else map(leaf, hashes))

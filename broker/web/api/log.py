@@ -1,0 +1,61 @@
+"""/v1/audit/log: the record as a log that anybody can verify (C2SP tlog-tiles).
+
+It tells nobody more than how many events there are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
+from fastapi.responses import PlainTextResponse
+
+from broker.audit import integrating
+from broker.audit.series import epochs
+from broker.base.db import EVERY_TENANT
+from broker.base.errors import NotFound
+from broker.formats.tile import Tile
+from broker.web.callers import refuse_unknown_parameters
+from broker.web.services import Wired
+
+# A tile that is there never changes.
+_FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+_NOT_KEPT = {"Cache-Control": "no-cache"}
+
+router = APIRouter(prefix="/v1/audit/log", tags=["audit"], dependencies=[Depends(refuse_unknown_parameters)])
+
+
+@router.get("/checkpoint", summary="Read the log's newest checkpoint", response_class=PlainTextResponse)
+async def checkpoint(wired: Wired) -> Response:
+    """The signed size and root of the log: a signed note (C2SP tlog-checkpoint)."""
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        newest = await integrating.newest(session)
+    if newest is None:
+        raise NotFound("The log has no checkpoint yet; where a worker runs, it makes the first within seconds.")
+    return PlainTextResponse(newest.note, headers=_NOT_KEPT)
+
+
+@router.get("/key", summary="Read the keys that verify checkpoints", response_class=PlainTextResponse)
+async def key(wired: Wired) -> Response:
+    """A key for each epoch of the log, a signed note's verifier key a line; the last is the present one's.
+
+    An epoch ends where the database is restored.
+    """
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        found = await epochs(session)
+    lines = [wired.parts.keys.log(epoch).verifier().line() + "\n" for epoch in found]
+    return PlainTextResponse("".join(lines), headers=_NOT_KEPT)
+
+
+@router.get("/tile/{path:path}", summary="Read a tile of the log")
+async def tile(
+    path: Annotated[str, Path(description="Of hashes: `0/x001/x234/067`, `1/000.p/17`; of entries: `entries/000`.")],
+    wired: Wired,
+) -> Response:
+    """Hashes of the log's tree, or its entries (C2SP tlog-tiles); an entry is an event's 32-byte commitment."""
+    wanted = Tile.at(f"tile/{path}")
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        found = None if wanted is None else await integrating.tile(session, wanted)
+    if found is None:
+        raise NotFound("The log has no such tile; its checkpoint tells its size, and that which tiles there are.")
+    return Response(found, media_type="application/octet-stream", headers=_FOR_GOOD)

@@ -1,0 +1,68 @@
+"""The log over HTTP: whoever has its key makes its root of its tiles, without an account."""
+
+from __future__ import annotations
+
+import base64
+
+import httpx2
+import pytest
+
+from broker.formats.checkpoint import Checkpoint
+from broker.formats.merkle import Tree, root_of
+from broker.formats.signed_note import Verifier, opened
+from broker.formats.tile import whole_by
+from tests.support.world import World
+
+LOG = "/v1/audit/log"
+
+
+async def get(world: World, path: str) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app=world.app)
+    async with httpx2.AsyncClient(transport=transport, base_url=world.settings.public_url) as anybody:
+        return await anybody.get(LOG + path)
+
+
+async def test_anybody_verifies_the_log_by_its_key(world: World) -> None:
+    # given a few events
+    await world.key_for("acme")
+    await world.broker.worker.duties["integrate"].run()
+    # when somebody reads what the log says of itself
+    key = Verifier.read((await get(world, "/key")).text.splitlines()[-1])
+    answer = await get(world, "/checkpoint")
+    found = Checkpoint.read(opened(answer.content, key))
+    # then it names itself by its key, and its tiles make its root
+    assert (answer.headers["content-type"], answer.headers["cache-control"]) == (
+        "text/plain; charset=utf-8",
+        "no-cache",
+    )
+    assert found.origin == key.name
+    hashes = await get(world, f"/tile/0/000.p/{found.size}")
+    assert hashes.headers["content-type"] == "application/octet-stream"
+    assert hashes.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert root_of(found.size, whole_by(lambda _level, _number: hashes.content)) == found.root
+    # and so do its entries
+    bundle, tree = (await get(world, f"/tile/entries/000.p/{found.size}")).content, Tree()
+    for at in range(0, len(bundle), 34):
+        assert bundle[at : at + 2] == b"\0\x20"
+        tree.add(bundle[at + 2 : at + 34])
+    assert (tree.size, tree.root()) == (found.size, found.root)
+    # which are the events' commitments
+    told = (await world.call("GET", "/v1/audit/events", params={"limit": 1}))["items"][0]["commitment"]
+    assert base64.b64encode(bundle[2:34]).decode() == told
+
+
+async def test_a_log_without_a_checkpoint_says_who_makes_it(world: World) -> None:
+    answer = await get(world, "/checkpoint")
+    assert answer.status_code == 404
+    assert "worker" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["0/000", "1/000.p/1", "0/001.p/1", "0/0", "data/000", "entries/000.p/0", "x", "0/000/"]
+)
+async def test_there_is_no_other_tile(world: World, path: str) -> None:
+    await world.organization("acme")
+    await world.broker.worker.duties["integrate"].run()
+    answer = await get(world, f"/tile/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["cache-control"] == "no-store"
