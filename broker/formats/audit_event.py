@@ -167,6 +167,15 @@ def commit(core: Core, personal: Personal, salts: bytes | None = None) -> Commit
 
 def entry_of(core: bytes, salt_core: bytes, personal: bytes, salt_personal: bytes) -> bytes:
     """The 32-byte log entry of stored bytes and salts."""
+    return entry_without(core, salt_core, personal_commitment(personal, salt_personal))
+
+
+def personal_commitment(personal: bytes, salt: bytes) -> bytes:
+    """``cp``: what stands for the personal part where that is withheld."""
+    return hashlib.sha256(b"auditpii/v1\0" + salt + personal).digest()
+
+
+def entry_without(core: bytes, salt_core: bytes, cp: bytes) -> bytes:
+    """The log entry of an event whose personal part is withheld."""
     cc = hashlib.sha256(b"auditcore/v1\0" + salt_core + core).digest()
-    cp = hashlib.sha256(b"auditpii/v1\0" + salt_personal + personal).digest()
     return hashlib.sha256(b"auditentry/v1\0" + cc + cp).digest()

@@ -35,10 +35,21 @@ class Tree:
     However many they are, it keeps a hash for each bit of their number.
     """
 
-    def __init__(self) -> None:
-        self.size = 0
-        # Roots of whole subtrees, the largest first: one for each bit that is set in the size.
-        self._whole: list[bytes] = []
+    def __init__(self, size: int = 0, edge: Sequence[bytes] = ()) -> None:
+        """The empty tree, or one as it was: ``edge`` is what it had kept at that size.
+
+        Raises:
+            ProofRefused: no tree of that size keeps so many hashes.
+        """
+        if len(edge) != size.bit_count() or any(len(each) != HASH_BYTES for each in edge):
+            raise ProofRefused("a tree of this size keeps other hashes")
+        self.size = size
+        self._whole = list(edge)
+
+    @property
+    def edge(self) -> tuple[bytes, ...]:
+        """The roots of whole subtrees, the largest first: one for each bit that is set in the size."""
+        return tuple(self._whole)
 
     def add(self, entry: bytes) -> None:
         """Add the next entry."""
