@@ -281,7 +281,7 @@ def _worker(services: Services, keeping: Keeping) -> Worker:
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *web_duties.duties(parts.db, parts.clock),
-            *audit_duties.duties(parts.db, parts.keys.log),
+            *audit_duties.duties(parts.db, parts.keys.log, parts.clock),
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),

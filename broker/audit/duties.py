@@ -9,6 +9,8 @@ from sqlalchemy import text
 
 from broker.audit.indexing import follow
 from broker.audit.integrating import Signers, integrate
+from broker.audit.organization_heads import head_all
+from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 
@@ -18,7 +20,7 @@ _EVERY_MS: Final = 3_600_000
 _MAKE = text("SELECT keybroker_month(:ahead)")
 
 
-def duties(db: Database, signers: Signers) -> tuple[Duty, ...]:
+def duties(db: Database, signers: Signers, clock: Clock) -> tuple[Duty, ...]:
     """The record's duties."""
 
     async def make_months() -> None:
@@ -32,5 +34,6 @@ def duties(db: Database, signers: Signers) -> tuple[Duty, ...]:
     return (
         Duty("index_record", partial(follow, db)),
         Duty("integrate", partial(integrate, db, signers)),
+        Duty("head_organizations", partial(head_all, db, clock), every=_EVERY_MS),
         Duty("make_months", make_months, every=_EVERY_MS),
     )

@@ -117,6 +117,8 @@ KINDS: Mapping[str, str] = {
     "leak.checked": "Somebody asked whether candidates are keys of ours.",
     "leak.found": "A key of ours was found where it should not be.",
     "audit.read": "The record was searched; `note` has what for.",
+    "audit.exported": "The record was given out: all of an organization's events, or all of it.",
+    "audit.head": "How many events an organization has so far, and the tree hash over them; so none can be left out.",
     "record.archive_begun": "Months of the record are about to be written to files and taken out of the database.",
     "record.archived": "A month of the record is in a file, and about to be taken out of the database.",
     "webhook.created": "An address was added that notices are posted to.",

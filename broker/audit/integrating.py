@@ -3,7 +3,7 @@
 It runs outside of any request, in whatever process does the periodic work.  Several may do so at once::
 
     1   the newest checkpoint is locked, and the entries of the events after it are read
-    2   the tiles that changed, and the new checkpoint, are written in one transaction
+    2   the tiles that changed, each organization's tree, and the new checkpoint are written in one transaction
 
 So no signature leaves a process unless the log has gone from the checkpoint before to this one.  What the log has of an
 event is its entry alone, so a month that is archived stays in it.
@@ -11,17 +11,19 @@ event is its entry alone, so a month that is archived stays in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.edge import Edge, last_tile, levels
 from broker.audit.series import epochs
 from broker.audit.tables import CheckpointRow, EventRow, HeadRow, TileRow
+from broker.audit.trees import cut, grow
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.formats.checkpoint import Checkpoint
+from broker.formats.ids import NoId, OrganizationId
 from broker.formats.merkle import HASH_BYTES, Tree, leaf
 from broker.formats.signed_note import Signer
 from broker.formats.tile import WIDTH, Tile, bundle
@@ -54,13 +56,14 @@ async def integrate(db: Database, signers: Signers) -> None:
 async def _page(db: Database, signers: Signers) -> bool:
     """Integrate the next events; says whether there may be more."""
     async with db.write(EVERY_TENANT) as session:
-        newest = await _locked(session)
+        newest = await locked(session)
         signer = signers((await epochs(session))[-1])
         size = await session.scalar(select(HeadRow.size)) or 0
         begun, end = newest.size, min(size, newest.size + PAGE)
         if end < begun or (end == begun and newest.origin == signer.name):
             return False
-        entries = [*await _kept(session, begun), *await _events(session, begun, end)]
+        added = await _events(session, begun, end)
+        entries = [*await _kept(session, begun), *(entry for _, entry in added)]
         first = begun - begun % WIDTH
         edge = await _edge(session, begun, entries[: begun - first])
         if edge.root() != newest.root:
@@ -68,13 +71,14 @@ async def _page(db: Database, signers: Signers) -> bool:
         for entry in entries[begun - first :]:
             edge.add(entry)
         await _keep(session, edge, entries, first)
+        await grow(session, added)
         newest.origin, newest.size, newest.root = signer.name, end, edge.root()
         newest.note = signer.sign(Checkpoint(newest.origin, end, newest.root).text())
         return end < size
 
 
-async def _locked(session: AsyncSession) -> CheckpointRow:
-    """The newest checkpoint, for whoever makes the next one."""
+async def locked(session: AsyncSession) -> CheckpointRow:
+    """The newest checkpoint, for whoever makes the next one; nobody else does until the transaction ends."""
     empty = {"id": 1, "origin": "", "size": 0, "root": Tree().root(), "note": b""}
     await session.execute(upsert(session, CheckpointRow).values(empty).on_conflict_do_nothing())
     return (await session.scalars(select(CheckpointRow).with_for_update())).one()
@@ -82,17 +86,18 @@ async def _locked(session: AsyncSession) -> CheckpointRow:
 
 async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
     """The entries that fill no tile of the log yet."""
-    row = await session.get(TileRow, (_ENTRIES, size // WIDTH))
-    return [] if row is None else _cut(row.hashes)[: size % WIDTH]
+    return (await entries(session, size // WIDTH))[: size % WIDTH]
 
 
-async def _events(session: AsyncSession, first: int, end: int) -> Sequence[bytes]:
-    """The entries of the events from ``first`` to before ``end``."""
-    query = select(EventRow.idx, EventRow.entry).where(EventRow.idx >= first, EventRow.idx < end)
+async def _events(session: AsyncSession, first: int, end: int) -> Sequence[tuple[OrganizationId | NoId, bytes]]:
+    """Whose the events from ``first`` to before ``end`` are, and their entries."""
+    query = select(EventRow.idx, EventRow.organization_id, EventRow.entry).where(
+        EventRow.idx >= first, EventRow.idx < end
+    )
     rows = (await session.execute(query.order_by(EventRow.idx))).all()
     if [row.idx for row in rows] != [*range(first, end)]:
         raise Altered(f"an event is missing between {first} and {end - 1}")
-    return [row.entry for row in rows]
+    return [(row.organization_id, row.entry) for row in rows]
 
 
 async def _edge(session: AsyncSession, size: int, entries: Sequence[bytes]) -> Edge:
@@ -123,10 +128,6 @@ async def _keep(session: AsyncSession, edge: Edge, entries: Sequence[bytes], fir
         await session.execute(statement.on_conflict_do_update(index_elements=key, set_=fresh))
 
 
-def _cut(joined: bytes) -> list[bytes]:
-    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
-
-
 async def newest(session: AsyncSession) -> CheckpointRow | None:
     """The newest checkpoint; None before the first."""
     row = await session.get(CheckpointRow, 1)
@@ -138,6 +139,24 @@ async def size(session: AsyncSession) -> int:
     return await session.scalar(select(CheckpointRow.size)) or 0
 
 
+async def hashes_of(session: AsyncSession, wanted: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
+    """The hashes of tiles, by level and number, as far as the log has come; those that it has none of are left out."""
+    row = TileRow
+    keys = [(level or _ENTRIES, number) for level, number in wanted]
+    where = or_(*(and_(row.level == level, row.number == number) for level, number in keys))
+    found = {(each.level, each.number): each.hashes for each in await session.scalars(select(row).where(where))}
+    return {
+        (max(level, 0), number): hashes if level > 0 else b"".join(map(leaf, cut(hashes)))
+        for (level, number), hashes in found.items()
+    }
+
+
+async def entries(session: AsyncSession, number: int) -> Sequence[bytes]:
+    """The entries of a tile, as far as the log has come."""
+    row = await session.get(TileRow, (_ENTRIES, number))
+    return [] if row is None else cut(row.hashes)
+
+
 async def tile(session: AsyncSession, wanted: Tile) -> bytes | None:
     """The bytes of a tile; None if the log has no such tile yet."""
     if not wanted.is_in(await size(session)):
@@ -145,7 +164,7 @@ async def tile(session: AsyncSession, wanted: Tile) -> bytes | None:
     row = await session.get(TileRow, (wanted.level or _ENTRIES, wanted.number))
     if row is None:
         raise Altered(f"the log lacks {wanted.path()}")
-    hashes = _cut(row.hashes)[: wanted.width]
+    hashes = cut(row.hashes)[: wanted.width]
     if wanted.level is None:
         return bundle(hashes)
     return b"".join(hashes if wanted.level else map(leaf, hashes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,16 +67,21 @@ async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list
     """
     async with db.read(scope) as session:
         series = await known(session)
-        found: list[EventRow] = []
-        async for where in _parts(session, scope, wanted, limit):
-            query = _query(scope, wanted).where(where).limit(limit - len(found))
-            found += await session.scalars(query)
-            if len(found) == limit:
-                break
         return [
             Recorded(row.idx, series.of(row.idx), json.loads(row.core), json.loads(row.personal), row.entry)
-            for row in found
+            for row in await rows(session, scope, wanted, limit)
         ]
+
+
+async def rows(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> Sequence[EventRow]:
+    """The rows that :func:`search` shows."""
+    found: list[EventRow] = []
+    async for where in _parts(session, scope, wanted, limit):
+        query = _query(scope, wanted).where(where).limit(limit - len(found))
+        found += await session.scalars(query)
+        if len(found) == limit:
+            break
+    return found
 
 
 async def _parts(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> AsyncIterator[ColumnElement[bool]]:

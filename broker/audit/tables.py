@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Dialect, Index, Integer, LargeBinary, TypeDec
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.base.clock import Millis
-from broker.base.db import Table
+from broker.base.db import Table, TenantOwned, partial
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
 from broker.formats.packed_core import pack, unpack
 
@@ -151,6 +151,38 @@ class CheckpointRow(Table):
     size: Mapped[int]
     root: Mapped[bytes]
     note: Mapped[bytes]
+
+
+class OrganizationTreeRow(TenantOwned, Table):
+    """The tree over one organization's events, as far as the log has come.
+
+    ``edge`` has what it keeps at this size.  ``headed`` is the size that its newest head had, made at ``headed_at``.
+    """
+
+    __tablename__ = "audit_organizations"
+    __table_args__ = (partial("ix_audit_organizations_grown", "size > headed", "headed_at"),)
+
+    organization_id: Mapped[OrganizationId] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    edge: Mapped[bytes]
+    headed: Mapped[int] = mapped_column(server_default=text("0"))
+    headed_at: Mapped[Millis] = mapped_column(server_default=text("0"))
+
+
+class OrganizationHeadRow(TenantOwned, Table):
+    """A head of an organization's tree, which an event of the record tells (:mod:`broker.formats.export`).
+
+    ``idx`` is that event's, and ``time`` its time.  The tree had ``size`` of the first ``extent`` events of the log.
+    """
+
+    __tablename__ = "audit_organization_heads"
+
+    organization_id: Mapped[OrganizationId] = mapped_column(primary_key=True)
+    idx: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    time: Mapped[Millis]
+    extent: Mapped[int]
+    size: Mapped[int]
+    edge: Mapped[bytes]
 
 
 class GuardRow(Table):

@@ -52,4 +52,5 @@ _LISTED: Final = {
     ids.OperatorId: "`broker operator list`",
     ids.WebhookId: "`broker webhook list`",
     ids.DeliveryId: "`broker notice deliveries`",
+    ids.AuditEventId: "`broker audit search --json`",
 }
