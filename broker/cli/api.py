@@ -40,14 +40,23 @@ def call(method: str, path: str, **options: Any) -> dict[str, Any]:
     return send(method, path, headers=headers, **options)
 
 
-def download(path: str, take: Callable[[str], object]) -> None:
-    """Hand every line of a long answer to ``take``; ends the command if the call fails."""
-    with _asking() as http, http.stream("GET", path, headers=_authorization()) as response:
+def download(path: str, take: Callable[[bytes], object], params: Mapping[str, Any] | None = None) -> None:
+    """Hand every piece of a long answer to ``take``; ends the command if the call fails."""
+    with _asking() as http, http.stream("GET", path, params=params, headers=_authorization()) as response:
         if response.status_code != 200:
             response.read()
             answer(response)
-        for line in response.iter_lines():
-            take(line)
+        for piece in response.iter_bytes():
+            take(piece)
+
+
+def fetch(path: str) -> bytes:
+    """A file of the broker's that anybody may have; ends the command if the call fails."""
+    with _asking() as http:
+        response = http.get(path)
+        if response.status_code != 200:
+            answer(response)
+        return response.content
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from broker.cli import proofs, verifying
 from broker.cli.api import pages
 from broker.cli.lists import prints_list
 from broker.cli.output import Columns, Item, say
@@ -14,6 +15,8 @@ from broker.cli.output import Columns, Item, say
 COLUMNS = Columns("time event who", "what # decision")
 
 app = typer.Typer(no_args_is_help=True, help="What happened.")
+app.add_typer(verifying.app, name="verify")
+proofs.register(app)
 
 
 @app.callback()

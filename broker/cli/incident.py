@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broker.cli.api import call, download, pages
-from broker.cli.failing import Status, fail
+from broker.cli.api import call, pages
 from broker.cli.lists import prints_list
-from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.cli.output import AsJson, Columns, Item, show
+from broker.cli.saving import Out, save
 
 app = typer.Typer(no_args_is_help=True, help="Keys that were exposed.")
 
@@ -41,18 +40,8 @@ def show_(exposure_id: Incident, as_json: AsJson = False) -> None:
 @app.command()
 def timeline(
     exposure_id: Incident,
-    out: Annotated[Path | None, typer.Option(help="File to write; left out, standard output.")] = None,
+    out: Out = None,
     _as_json: AsJson = False,
 ) -> None:
     """Export who could have used the key and every use since, one JSON value a line, with and without --json."""
-    path = f"/v1/exposures/{exposure_id}/timeline"
-    if out is None:
-        download(path, say)
-        return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            download(path, lambda line: file.write(line + "\n"))
-    except FileExistsError:
-        fail(f"{out} exists already; name another file.", Status.CONFLICT)
-    except OSError as error:
-        fail(f"{out}: can't be written ({error.strerror}); name another file with --out.")
+    save(f"/v1/exposures/{exposure_id}/timeline", out)
