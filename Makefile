@@ -63,15 +63,16 @@ mutants: $(VENV)/.dev ## make each kept one-line change and see a test fail (ARG
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 # The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them,
-# an example by the tools that it uses.
+# an example by the tools that it uses, and the log by the Go team's code.
 # Only root on Debian can install them here; elsewhere those tests say that they were skipped and why.  A service that
 # a package brings along is stopped again.
 browser:
-	@for tool in chromium:chromium jq:jq promtool:prometheus nginx:nginx-light systemd-analyze:systemd; do \
+	@for tool in chromium:chromium jq:jq promtool:prometheus nginx:nginx-light systemd-analyze:systemd \
+	  go:golang-go,golang-golang-x-mod-dev; do packages="$$(echo "$${tool#*:}" | tr , ' ')"; \
 	  command -v $${tool%:*} >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $${tool#*:} …" \
-	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:} >/dev/null \
-	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $${tool#*:} 2>/dev/null || true; }; } \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $$packages …" \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$packages >/dev/null \
+	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $$packages 2>/dev/null || true; }; } \
 	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
 
 # The job's side alone has another name than the whole: `broker` is a package of somebody else's, too.
