@@ -1,6 +1,6 @@
-"""Exports that show that nothing is left out: all of an organization's events in a time, or all of the log.
+"""Exports that show that nothing is left out.
 
-The format is :mod:`broker.formats.export`'s.
+They have all of an organization's events in a time, or all of the log.  The format is :mod:`broker.formats.export`'s.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """An organization's events between two of its heads; ``first`` is None if its events are all from the beginning."""
+    """An organization's events between two of its heads.
+
+    ``first`` is None if they are all from the beginning.
+    """
 
     organization: OrganizationId
     first: OrganizationHeadRow | None

@@ -78,7 +78,10 @@ async def _page(db: Database, signers: Signers) -> bool:
 
 
 async def locked(session: AsyncSession) -> CheckpointRow:
-    """The newest checkpoint, for whoever makes the next one; nobody else does until the transaction ends."""
+    """The newest checkpoint, for whoever makes the next one.
+
+    Nobody else does until the transaction ends.
+    """
     empty = {"id": 1, "origin": "", "size": 0, "root": Tree().root(), "note": b""}
     await session.execute(upsert(session, CheckpointRow).values(empty).on_conflict_do_nothing())
     return (await session.scalars(select(CheckpointRow).with_for_update())).one()
@@ -140,7 +143,10 @@ async def size(session: AsyncSession) -> int:
 
 
 async def hashes_of(session: AsyncSession, wanted: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
-    """The hashes of tiles, by level and number, as far as the log has come; those that it has none of are left out."""
+    """The hashes of tiles, by level and number, as far as the log has come.
+
+    Tiles that it doesn't have are left out.
+    """
     row = TileRow
     keys = [(level or _ENTRIES, number) for level, number in wanted]
     where = or_(*(and_(row.level == level, row.number == number) for level, number in keys))

@@ -1,6 +1,7 @@
-"""Tell on the record how many events each organization has, and the tree hash over them: its heads.
+"""Heads of organizations: how many events each has, and the tree hash over them.
 
-A head is made once a day of each organization that something happened to, and whenever one is asked for.
+They are events of the record.  A head is made once a day of each organization that something happened to, and whenever
+one is asked for.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ async def head_all(db: Database, clock: Clock) -> None:
 
 
 async def head_now(db: Database, organization: OrganizationId, now: Millis) -> OrganizationHeadRow | None:
-    """Make a head of one organization, as far as the log has come; None if nothing ever happened to it."""
+    """Make a head of one organization, as far as the log has come.
+
+    None if nothing ever happened to it.
+    """
     async with db.write(EVERY_TENANT) as session:
         extent = (await locked(session)).size
         row = await session.get(OrganizationTreeRow, organization)
@@ -55,12 +59,13 @@ async def _head(
     """Put heads on the record: of trees that are all as they were at ``extent``."""
     if not rows:
         return []
+    # No event that a head has is later than it is, whatever clock this process has.
+    latest = await session.scalar(select(HeadRow.latest))
+    time = Millis(max(now, latest or 0))
     events = []
     for row in rows:
         head = OrganizationHead(row.size, tree(row.size, row.edge).root(), extent)
-        events.append(
-            Event(kind="audit.head", time=now, actor=BROKER, subject=row.organization_id, reason=head.reason())
-        )
+        events.append(Event.about(row, "audit.head", BROKER, time, reason=head.reason()))
         row.headed, row.headed_at = row.size, now
     await record(session, *events)
     end = await session.scalar(select(HeadRow.size)) or 0
@@ -68,7 +73,7 @@ async def _head(
         OrganizationHeadRow(
             organization_id=row.organization_id,
             idx=end - len(rows) + offset,
-            time=now,
+            time=time,
             extent=extent,
             size=row.size,
             edge=row.edge,

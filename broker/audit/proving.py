@@ -1,4 +1,7 @@
-"""Proofs that the log has an event, or began as it was before: made of the few tiles that have their hashes."""
+"""Proofs that the log has an event, or began as it was before.
+
+They are made of the few tiles that have their hashes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ async def inclusion(session: AsyncSession, index: int, size: int) -> Sequence[by
 
 
 async def consistency(session: AsyncSession, old: int, size: int) -> Sequence[bytes]:
-    """The proof that the log of ``size`` events begins with that of ``old``; empty if nothing has to be shown.
+    """The proof that the log of ``size`` events begins with that of ``old``.
+
+    It is empty if nothing has to be shown.
 
     Raises:
         Altered: the log lacks a tile.

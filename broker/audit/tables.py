@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Dialect, Index, Integer, LargeBinary, TypeDecorator, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from broker.audit.events import Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, TenantOwned, partial
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
@@ -167,6 +168,10 @@ class OrganizationTreeRow(TenantOwned, Table):
     edge: Mapped[bytes]
     headed: Mapped[int] = mapped_column(server_default=text("0"))
     headed_at: Mapped[Millis] = mapped_column(server_default=text("0"))
+
+    def event_fields(self) -> Fields:
+        """What a head's event says; it is no tenant's, so that the tree doesn't grow by it."""
+        return {"subject": self.organization_id}
 
 
 class OrganizationHeadRow(TenantOwned, Table):

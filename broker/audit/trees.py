@@ -20,7 +20,7 @@ _AT_ONCE: Final = 200
 
 
 async def grow(session: AsyncSession, added: Sequence[tuple[OrganizationId | NoId, bytes]]) -> None:
-    """Add these entries, in the log's order, to the trees of the organizations whose events they are."""
+    """Add entries, in the log's order, to the trees of the organizations that they are of."""
     entries: dict[OrganizationId, list[bytes]] = {}
     for organization, entry in added:
         if organization:

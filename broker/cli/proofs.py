@@ -1,4 +1,4 @@
-"""Commands of ``broker audit`` for what is verified without the broker: receipts, exports, checkpoints."""
+"""``broker audit``: receipts, exports and checkpoints, which are verified without a broker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def export(
     out: Out = None,
     _as_json: AsJson = False,
 ) -> None:
-    """Export all events of an organization in a time, or all of the log, in a file that shows that none is missing."""
+    """Export all events of an organization, or all of the log, and show that none is missing."""
     if org is None and (since or until):
         fail("--from and --to go with --org; all of the log is exported from its beginning.", Status.USAGE, "usage")
     if org is None:

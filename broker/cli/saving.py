@@ -16,7 +16,10 @@ Out = Annotated[Path | None, typer.Option(help="File to write; left out, standar
 
 
 def save(path: str, out: Path | None, **params: Any) -> None:
-    """Write what the broker answers, byte for byte; a file is new, and is no more if the answer breaks off."""
+    """Write what the broker answers, byte for byte.
+
+    A file is new, and is no more if the answer breaks off.
+    """
     asked = {name: value for name, value in params.items() if value is not None}
     _into(out, lambda take: download(path, take, asked))
 
@@ -25,6 +28,7 @@ def _into(out: Path | None, write: Callable[[Callable[[bytes], object]], None]) 
     """Let ``write`` write a new file, or to standard output."""
     if out is None:
         write(sys.stdout.buffer.write)
+        sys.stdout.buffer.flush()
         return
     try:
         with out.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Verify receipts, exports and the log of Keybroker, offline, with this one file and `cryptography`.
+"""Verify receipts, exports and the log of Keybroker, with this file and `cryptography`.
 
 It imports nothing else of Keybroker, so that you can read all that you rely on:
 
@@ -71,7 +71,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Proven:
-    """An event that is in the log: its index, core and personal part (None if withheld), and the checkpoint."""
+    """An event that is in the log, and the checkpoint; ``personal`` is None if withheld."""
 
     index: int
     core: dict[str, Any]
@@ -138,7 +138,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """The tree hash over entries that are added one by one; it keeps a hash for each bit of their number."""
+    """The tree hash over entries that are added one by one."""
 
     def __init__(self, size: int = 0, edge: Sequence[bytes] = ()) -> None:
         if len(edge) != size.bit_count():
@@ -222,7 +222,7 @@ class _Event(NamedTuple):
 
 
 def _event(text: str, start: int) -> _Event | None:
-    """The event whose core begins at ``start`` of a line; None if it isn't spelled as an event is."""
+    """The event whose core begins at ``start`` of a line; None if it isn't one."""
     end = text.find('","salt_core":"', start)
     rest = _REST.fullmatch(text, end) if end > 0 and text.startswith('"core":"', start) else None
     if rest is None:
@@ -289,7 +289,7 @@ def export(
 
 
 class _Lines:
-    """The lines of a file, and the number of the last one; a line with an end beyond it is the last one."""
+    """The lines of a file, and the number of the one that was read last."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self.at = iter(lines), 0
@@ -332,7 +332,7 @@ def _organization(organization: str, lines: _Lines, trusted: Sequence[tuple[str,
 
 
 def _head(text: object, organization: str, trusted: Sequence[tuple[str, bytes]]) -> tuple[Proven, int, bytes, int]:
-    """A head of an organization: its event, the number of events, their root, and how much of the log it is about."""
+    """A head: its event, the number of events, their root, and of how much of the log."""
     if not isinstance(text, str):
         raise Refused("not a head")
     proven = receipt(text, trusted)

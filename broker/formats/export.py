@@ -1,4 +1,6 @@
-"""Events in a file that shows that none is left out: all of one organization's in a time, or all of the log.
+"""Events in a file that shows that none is left out.
+
+They are all of one organization's in a time, or all of the log.
 
 ::
 
@@ -43,7 +45,10 @@ class NoHead(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OrganizationHead:
-    """How many events an organization has among the first ``to`` of the log, and the tree hash over their entries."""
+    """How many events an organization has among the first ``to`` of the log.
+
+    ``root`` is the tree hash over their entries.
+    """
 
     count: int
     root: bytes

@@ -59,7 +59,7 @@ def entry(event: ShownEvent) -> bytes:
 
 
 def receipt(event: ShownEvent, index: int, proof: Sequence[bytes], checkpoint: bytes) -> bytes:
-    """The file of an event that is at ``index`` of the log, as ``proof`` shows for the root of a checkpoint."""
+    """The file of an event at ``index`` of the log, as ``proof`` shows for a checkpoint."""
     extra = _text(msgspec.json.encode(event))
     lines = [_TITLE, f"extra {extra}", f"index {index}", *map(_text, proof), "", ""]
     return "\n".join(lines).encode() + checkpoint

@@ -33,8 +33,9 @@ FREE = {
     *("--actor", "--allow", "--contact", "--for", "--found-by", "--from", "--keep-env", "--name", "--note", "--proxy"),
     *("--purpose", "--rate", "--reason", "--reveal", "--token-env", "--url-env", "--variable", "--where", "slug"),
     *("--deadline-hours", "--grace-minutes", "--hours", "--limit", "--max-age-days", "--max-ttl", "--max-uses"),
-    *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until"),
+    *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until", "--to"),
     *("--identity", "--key-out", "--out", "--providers", "command", "file", "path", "name"),
+    *("--checkpoint", "--key", "--skew", "event_id", "saved"),
 }
 
 

@@ -30,6 +30,8 @@ _NOT_SEALED = {
     "audit_archives.root",
     "audit_checkpoint.note",
     "audit_checkpoint.root",
+    "audit_organization_heads.edge",
+    "audit_organizations.edge",
     "audit_places.places",
     "audit_tiles.hashes",
     "bootstrap.token_hash",

@@ -39,6 +39,7 @@ NAMED = {
     "exposure_id": ids.ExposureId,
     "webhook_id": ids.WebhookId,
     "delivery_id": ids.DeliveryId,
+    "event_id": ids.AuditEventId,
     "workload": ids.WorkloadId,
     "operator_id": ids.OperatorId,
     "number": None,  # of a version, below its credential
@@ -52,7 +53,7 @@ SOUGHT = {
     "workload": "workload",
     "actor": "operator_id",
 }
-SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting"}
+SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
@@ -102,6 +103,8 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
 }
 # Without an account: a one-time token, a partner's signature.
 LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "key", "tile/{path}")}
+# The record, which grows with every refusal.
+RECORD = {"/v1/audit/events", "/v1/audit/log/export"}
 OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", *LOG}
 
 ROLES = ("operator", "security", "admin")
@@ -121,7 +124,7 @@ class Two:
         return {
             path: await self.world.call("GET", path, params={"limit": 500})
             for method, path, _ in operations(self.world)
-            if method == "GET" and "{" not in path and path not in {"/v1/audit/events", "/v1/operators/me"}
+            if method == "GET" and "{" not in path and path not in {"/v1/operators/me", *RECORD}
         }
 
 
@@ -167,6 +170,7 @@ async def two(world: World) -> Two:
     foreign["delivery_id"] = await _undelivered(world, foreign["webhook_id"])
     theirs = await world.operator("globex-gina", "operator", organizations=["globex"])
     foreign["operator_id"] = (await world.call("GET", "/v1/operators/me", as_=theirs))["id"]
+    foreign["event_id"] = (await world.events(kind="organization.created", organization="globex"))[0]["core"]["id"]
     unknown = {name: ids.new(kind) for name, kind in NAMED.items() if kind} | {"organization": "unknown-org"}
     return Two(world, foreign, unknown, await accounts(world) | {"job": acme_job})
 

@@ -40,6 +40,7 @@ GO_ON = {
     "work",
     "index_record",
     "integrate",
+    "head_organizations",
     "make_months",
     "count_uses",
     "date_keys",

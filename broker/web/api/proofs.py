@@ -1,4 +1,4 @@
-"""/v1/audit: what proves itself: receipts of single events, and exports that leave nothing out."""
+"""/v1/audit: receipts of single events, and exports that leave nothing out."""
 
 from __future__ import annotations
 

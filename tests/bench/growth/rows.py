@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from broker.audit.batch import values_of
 from broker.audit.events import BROKER, Actor, AuditTarget, Event, Outcome
 from broker.audit.months import month_of
-from broker.audit.tables import EventRow, GuardRow, QuotaRow
+from broker.audit.tables import EventRow, GuardRow, OrganizationHeadRow, OrganizationTreeRow, QuotaRow
 from broker.base.clock import DAY_MS, Millis
 from broker.base.db import Table
 from broker.base.secret import Secret
@@ -264,6 +264,8 @@ class Customers:
             (UsedChallengeRow, self._challenge_rows()),
             (AssertionRow, self._assertion_rows()),
             (EventRow, self._event_rows()),
+            (OrganizationTreeRow, self._tree_rows()),
+            (OrganizationHeadRow, self._head_rows()),
         ):
             piece: list[Row] = []
             for row in rows:
@@ -759,6 +761,22 @@ class Customers:
         for number, id_ in enumerate([*self._organizations, *self.leases]):
             if number < len(self._organizations) or number % 3 == 0:
                 yield {"id": id_, "epoch": number + 1}
+
+    def _tree_rows(self) -> Iterator[Row]:
+        """Of each organization one event, which a head has told."""
+        for id_ in self._organizations:
+            yield {"organization_id": id_, "size": 1, "edge": bytes(32), "headed": 1, "headed_at": self._now}
+
+    def _head_rows(self) -> Iterator[Row]:
+        for place, id_ in enumerate(self._organizations):
+            yield {
+                "organization_id": id_,
+                "idx": place,
+                "time": self._now,
+                "extent": place,
+                "size": 1,
+                "edge": bytes(32),
+            }
 
     def _quota_rows(self) -> Iterator[Row]:
         for key in self._credentials:
