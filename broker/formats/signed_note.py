@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _ED25519 = b"\x01"
+_ID_BYTES = 4
 _LINE = re.compile(r"— (\S+) (\S+)")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 # So many signatures a note may have, and so many bytes.
@@ -39,6 +40,35 @@ class KeyUnreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A signature below a text: the name and id of the key that made it, and its bytes."""
+
+    name: str
+    id: bytes
+    signature: bytes
+
+    def text(self) -> str:
+        """The line as it stands in a note."""
+        return f"— {self.name} {base64.b64encode(self.id + self.signature).decode()}\n"
+
+    @classmethod
+    def read(cls, line: str) -> Line:
+        """The signature of a line, without its end.
+
+        Raises:
+            NoteRefused: it is no such line.
+        """
+        found = _LINE.fullmatch(line)
+        try:
+            given = base64.b64decode(found[2], validate=True) if found else b""
+        except ValueError:
+            given = b""
+        if found is None or len(given) <= _ID_BYTES or base64.b64encode(given).decode() != found[2]:
+            raise NoteRefused("not a signed note")
+        return cls(found[1], given[:_ID_BYTES], given[_ID_BYTES:])
+
+
+@dataclass(frozen=True, slots=True)
 class Verifier:
     """A key that verifies: its name and its 32 public bytes."""
 
@@ -48,11 +78,11 @@ class Verifier:
     @property
     def id(self) -> bytes:
         """Four bytes by which lines of this key are found; they prove nothing."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
+        return id_of(self.name, _ED25519 + self.public)
 
     def line(self) -> str:
         """The key as a line of text."""
-        return f"{self.name}+{self.id.hex()}+{base64.b64encode(_ED25519 + self.public).decode()}"
+        return key_line(self.name, _ED25519 + self.public)
 
     @classmethod
     def read(cls, line: str) -> Verifier:
@@ -61,16 +91,12 @@ class Verifier:
         Raises:
             KeyUnreadable: it is no such line.
         """
-        name, _, rest = line.partition("+")
+        name, public = read_key(line, _ED25519)
         try:
-            key = base64.b64decode(rest.partition("+")[2], validate=True)
-            found = cls(name, key[1:])
-            Ed25519PublicKey.from_public_bytes(found.public)
+            Ed25519PublicKey.from_public_bytes(public)
         except ValueError:
-            raise KeyUnreadable("not the line of a key") from None
-        if not _is_name(name) or found.line() != line:
-            raise KeyUnreadable("not the line of an Ed25519 key")
-        return found
+            raise KeyUnreadable("not the line of an Ed25519 key") from None
+        return cls(name, public)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,11 +116,58 @@ class Signer:
         Raises:
             ValueError: the name or the text can't be in a note.
         """
-        if not _is_name(self.name) or not text.endswith("\n") or _CONTROL.search(text):
+        if not is_name(self.name) or not text.endswith("\n") or _CONTROL.search(text):
             raise ValueError("no note can hold this")
         signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(text.encode())
-        signed = base64.b64encode(self.verifier().id + signature).decode()
-        return f"{text}\n— {self.name} {signed}\n".encode()
+        return f"{text}\n{Line(self.name, self.verifier().id, signature).text()}".encode()
+
+
+def id_of(name: str, key: bytes) -> bytes:
+    """The id of a key; ``key`` is the kind of its signatures, a byte, and its public bytes."""
+    return hashlib.sha256(name.encode() + b"\n" + key).digest()[:_ID_BYTES]
+
+
+def key_line(name: str, key: bytes) -> str:
+    """The line of a key; ``key`` is that of :func:`id_of`."""
+    return f"{name}+{id_of(name, key).hex()}+{base64.b64encode(key).decode()}"
+
+
+def read_key(line: str, kind: bytes) -> tuple[str, bytes]:
+    """The name and the public bytes of a key's line, of this kind of signatures.
+
+    Raises:
+        KeyUnreadable: it is no such line.
+    """
+    name, _, rest = line.partition("+")
+    try:
+        key = base64.b64decode(rest.partition("+")[2], validate=True)
+    except ValueError:
+        raise KeyUnreadable("not the line of a key") from None
+    if not is_name(name) or not key.startswith(kind) or key_line(name, key) != line:
+        raise KeyUnreadable("not the line of a key of this kind")
+    return name, key[len(kind) :]
+
+
+def is_name(name: str) -> bool:
+    """Whether a key may have this name."""
+    return re.fullmatch(r"[^\s+]+", name) is not None and _CONTROL.search(name) is None
+
+
+def parts(note: bytes) -> tuple[str, list[Line]]:
+    """The text of a note and the lines below it, none of which is verified.
+
+    Raises:
+        NoteRefused: it is no note.
+    """
+    try:
+        decoded = note.decode() if len(note) <= _BYTES_MOST else ""
+    except UnicodeDecodeError:
+        decoded = ""
+    text, _, below = decoded.rpartition("\n\n")
+    lines = below.removesuffix("\n").split("\n")
+    if not below.endswith("\n") or _CONTROL.search(decoded) or len(lines) > _LINES_MOST:
+        raise NoteRefused("not a signed note")
+    return text + "\n", [Line.read(line) for line in lines]
 
 
 def opened(note: bytes, verifier: Verifier) -> str:
@@ -103,45 +176,14 @@ def opened(note: bytes, verifier: Verifier) -> str:
     Raises:
         NoteRefused: it is no note, or has no signature of that key, or one that is wrong.
     """
-    try:
-        decoded = note.decode() if len(note) <= _BYTES_MOST else ""
-    except UnicodeDecodeError:
-        decoded = ""
-    text, _, lines = decoded.rpartition("\n\n")
-    text += "\n"
-    signatures = [_LINE.fullmatch(line) for line in lines.removesuffix("\n").split("\n")]
-    if not lines.endswith("\n") or _CONTROL.search(decoded) or len(signatures) > _LINES_MOST:
-        raise NoteRefused("not a signed note")
-    signed = False
-    for found in signatures:
-        if found is None:
-            raise NoteRefused("not a signed note")
-        signed |= _is_signed(text, found[1], found[2], verifier)
-    if not signed:
+    text, lines = parts(note)
+    signatures = [line.signature for line in lines if (line.name, line.id) == (verifier.name, verifier.id)]
+    if not signatures:
         raise NoteRefused("not signed by this key")
-    return text
-
-
-def _is_signed(text: str, name: str, encoded: str, verifier: Verifier) -> bool:
-    """Whether a line is this key's, and right; False for another key's.
-
-    Raises:
-        NoteRefused: it is this key's, and wrong.
-    """
+    key = Ed25519PublicKey.from_public_bytes(verifier.public)
     try:
-        given = base64.b64decode(encoded, validate=True)
-    except ValueError:
-        raise NoteRefused("not a signed note") from None
-    if base64.b64encode(given).decode() != encoded or len(given) < 5:
-        raise NoteRefused("not a signed note")
-    if name != verifier.name or given[:4] != verifier.id:
-        return False
-    try:
-        Ed25519PublicKey.from_public_bytes(verifier.public).verify(given[4:], text.encode())
+        for signature in signatures:
+            key.verify(signature, text.encode())
     except InvalidSignature:
         raise NoteRefused("the signature is wrong: this text was not signed") from None
-    return True
-
-
-def _is_name(name: str) -> bool:
-    return re.fullmatch(r"[^\s+]+", name) is not None and _CONTROL.search(name) is None
+    return text
