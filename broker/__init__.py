@@ -36,6 +36,8 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     internal root         the broker's own key, from which every other own key is derived, one for each use
     orphan                a value in Vault that no row knows
     leak fingerprint      a keyed digest by which a key is found again without being known
+    log, checkpoint       the record as a tree that only grows; its signed size and root
+    witness, cosignature  who checks that it only grows; what they say of a checkpoint.  Some of them are a *quorum*
     write tag             a random mark by which a writer knows its own value in Vault
     notice, delivery      what operators are notified of; one way of telling it to one receiver
     invalidation message  "this changed", from replica to replica
@@ -58,6 +60,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     credentials           what a key is: versions and their lawful moves; lifecycle is a pure function
     identity              who calls: workloads, operators
     organizations         the upstream's customers, and their end
+    witness               who cosigns the log: served, or asked by the broker
     parts                 what all above are made of: one value
     providers             upstreams, declared
     notifications         what operators are told

@@ -54,6 +54,7 @@ TABLE = {
     "doctor": _hosting("Check settings, database, schema, keystore, providers and who answers at the address"),
     "keystore": _hosting("Master keys, and where they or the keys themselves are kept."),
     "record": _hosting("Archives of the record: signed files, a month each."),
+    "witness": _hosting("A witness of a broker's log, on a machine that isn't the vendor's."),
     "restored": _hosting("Go on with a database that was restored from a backup."),
     "sandbox": _hosting("Serve a stand-in for the upstream Raptor Comply, to try the broker with."),
     "demo": _hosting("Play the whole story against the bundled sandbox, then keep serving."),

@@ -14,10 +14,17 @@ from broker.cli.keystore_names import SETTLE_S, Act, Name
 from broker.cli.output import AsJson
 
 _keystore = typer.Typer(no_args_is_help=True, help="Master keys, and where they or the keys themselves are kept.")
+_witness = typer.Typer(no_args_is_help=True, help="A witness of a broker's log, on a machine that isn't the vendor's.")
 _record = typer.Typer(no_args_is_help=True, help="Archives of the record: signed files, a month each.")
 
 SANDBOX_FOLDER = Path("var/sandbox")
 DESTROY = "--yes-destroy-the-record"
+WITNESS_FOLDER = Path("var/witness")
+WitnessName = Annotated[
+    str | None,
+    typer.Option("--name", help="Who it is, such as witness.customer.example; kept with its key, so said once."),
+]
+WitnessFolder = Annotated[Path, typer.Option("--dir", help="Where it keeps its key, and what it saw.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 Settle = Annotated[
     float,
@@ -38,6 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restored)
     app.add_typer(_keystore, name="keystore")
     app.add_typer(_record, name="record")
+    app.add_typer(_witness, name="witness")
 
 
 def serve(
@@ -275,3 +283,34 @@ def record_key(_as_json: AsJson = False) -> None:
     from broker.cli import record
 
     record.key()
+
+
+@_witness.command("serve")
+def witness_serve(
+    log: Annotated[
+        list[str] | None, typer.Option("--log", metavar="VKEY", help="Key of a log that it watches; repeat.")
+    ] = None,
+    logs: Annotated[
+        Path | None, typer.Option("--logs", help="File of such keys, one a line, as /v1/audit/log/key has them.")
+    ] = None,
+    name: WitnessName = None,
+    folder: WitnessFolder = WITNESS_FOLDER,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8085,
+    _as_json: AsJson = False,
+) -> None:
+    """Cosign the checkpoints of logs, as long as each goes on from the one before.
+
+    It needs no broker, no database and no settings: its key and what it saw are in one folder.
+    """
+    from broker.cli import witness
+
+    witness.serve(log or [], logs, name=name, folder=folder, host=host, port=port)
+
+
+@_witness.command("key")
+def witness_key(name: WitnessName = None, folder: WitnessFolder = WITNESS_FOLDER, _as_json: AsJson = False) -> None:
+    """Print the key that verifies this witness's cosignatures; give it to the vendor, and to who reads the log."""
+    from broker.cli import witness
+
+    witness.key(name, folder)

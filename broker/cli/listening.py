@@ -17,20 +17,21 @@ class PortUnusable(Exception):
     """An address can't be listened on; the text names the setting and the fix."""
 
 
-def taken(setting: str, host: str, port: int) -> list[socket.socket]:
+def taken(setting: str, host: str, port: int, *, of_host: str = "BROKER_HOST") -> list[socket.socket]:
     """Sockets that listen on each address that ``host`` has.
 
     Args:
         setting: the name of the port's setting.
         host: of BROKER_HOST; empty for every address.
         port: 0 for any free one.
+        of_host: the name of the host's setting.
 
     Raises:
         PortUnusable: somebody else listens there, or there is no such address here.
     """
     found: list[socket.socket] = []
     problem: OSError | None = None
-    for family, address in _addresses(host, port):
+    for family, address in _addresses(of_host, host, port):
         try:
             found.append(_listening(family, address))
         except OSError as error:
@@ -42,15 +43,15 @@ def taken(setting: str, host: str, port: int) -> list[socket.socket]:
     for one in found:
         one.close()
     assert problem is not None, "a name has an address"
-    raise PortUnusable(_fix(setting, host, port, problem)) from None
+    raise PortUnusable(_fix(setting, of_host, host, port, problem)) from None
 
 
-def _addresses(host: str, port: int) -> Iterator[tuple[socket.AddressFamily, tuple[object, ...]]]:
+def _addresses(of_host: str, host: str, port: int) -> Iterator[tuple[socket.AddressFamily, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise PortUnusable(
-            f"BROKER_HOST: {host} has no address; write one of this machine to listen on, {_FREE}."
+            f"{of_host}: {host} has no address; write one of this machine to listen on, {_FREE}."
         ) from None
     for family, _, _, _, address in found:
         yield family, address
@@ -71,7 +72,7 @@ def _listening(family: socket.AddressFamily, address: tuple[object, ...]) -> soc
     return made
 
 
-def _fix(setting: str, host: str, port: int, error: OSError) -> str:
+def _fix(setting: str, of_host: str, host: str, port: int, error: OSError) -> str:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if error.errno == errno.EADDRINUSE:
         return f"{setting}: something else listens on {where}; end it, or set {setting} to another port."
@@ -81,5 +82,5 @@ def _fix(setting: str, host: str, port: int, error: OSError) -> str:
             "8080, and put a proxy before it."
         )
     if error.errno in _NOT_HERE:
-        return f"BROKER_HOST: {host} is no address of this machine; write one that is, {_FREE}."
+        return f"{of_host}: {host} is no address of this machine; write one that is, {_FREE}."
     return f"{setting}: {where} can't be listened on ({error.strerror})."

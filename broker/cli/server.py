@@ -37,6 +37,7 @@ from broker.cli.one_of_several import OneOfSeveral
 from broker.cli.output import Columns, listing, tell
 from broker.cli.process import run_or_fail, settings_of_process
 from broker.cli.public_address import answers
+from broker.cli.saying import SayingServer
 from broker.config import Settings
 from broker.credentials.due import undeclared
 
@@ -66,7 +67,7 @@ def serve(*, with_worker: bool, workers: int) -> None:
             if settings.reveal_approval == "off":
                 typer.echo(_APPROVAL["off"] + ".", err=True)
             if workers == 1:
-                server = _Server(uvicorn.Config(edge, **_uvicorn(settings)), says)
+                server = SayingServer(uvicorn.Config(edge, **_uvicorn(settings)), says)
                 await _serve_and_show(broker, server, settings, sockets, shown)
             return sockets, broker.services.parts.db.file
 
@@ -125,26 +126,6 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
     }
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it serves, and returns when it is told to end.
-
-    Uvicorn's own raises the signal again, and then the broker would close nothing.
-    """
-
-    def __init__(self, config: uvicorn.Config, says: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._says = says
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._says()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        with handling(self.handle_exit):
-            yield
-
-
 class _Several(Multiprocess):
     """Several processes on one port, of which it is said that they serve once one does."""
 
@@ -174,7 +155,7 @@ class _Beside(uvicorn.Server):
 
 async def _serve_and_show(
     broker: composition.Broker,
-    server: _Server,
+    server: SayingServer,
     settings: Settings,
     sockets: list[socket.socket],
     shown: list[socket.socket],
@@ -221,7 +202,7 @@ async def _work(broker: composition.Broker) -> None:
 async def _work_and_show(broker: composition.Broker, settings: Settings) -> None:
     """Work, and serve probes and metrics meanwhile; when one ends, so does the other."""
     sockets = _taken("BROKER_WORKER_PORT", settings.host, settings.worker_port)
-    server = _Server(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)), _works)
+    server = SayingServer(uvicorn.Config(serving.probes(broker), **_uvicorn(settings)), _works)
 
     def end(_work: asyncio.Task[None]) -> None:
         server.should_exit = True

@@ -8,6 +8,7 @@ It is one more line of the signed note (:mod:`broker.formats.signed_note`) that 
     signed  = "cosignature/v1\\ntime " seconds "\\n" text             text: of the note
     id      = SHA-256(name "\\n" 0x04 | public)[:4]
     key     = name "+" hex(id) "+" base64(0x04 | public)            what verifies ("vkey")
+    secret  = "PRIVATE+KEY+" name "+" hex(id1) "+" base64(0x01 | seed)  what signs; id1: as id, of 0x01 in place of 0x04
 
 It says that at that time the checkpoint was the largest one of its log that the witness had seen, and that every one
 before led to it.
@@ -15,15 +16,28 @@ before led to it.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from broker.formats.signed_note import KeyUnreadable, Line, NoteRefused, id_of, is_name, key_line, parts, read_key
+from broker.formats.signed_note import (
+    KeyUnreadable,
+    Line,
+    NoteRefused,
+    Signer,
+    id_of,
+    is_name,
+    key_line,
+    parts,
+    read_key,
+)
 
 _KIND = b"\x04"
 _LABEL = "cosignature/v1"
+_SECRET = "PRIVATE+KEY+"  # noqa: S105 - what stands before one
+_SEED = b"\x01"
 _TIME_BYTES = 8
 _BYTES = _TIME_BYTES + 64
 _LATEST = 2**63 - 1
@@ -66,6 +80,27 @@ class Cosigner:
 
     name: str
     seed: bytes
+
+    def secret(self) -> str:
+        """The key as a line of text, as Go's tools write it; for its owner alone."""
+        hint = Signer(self.name, self.seed).verifier().id.hex()
+        return f"{_SECRET}{self.name}+{hint}+{base64.b64encode(_SEED + self.seed).decode()}"
+
+    @classmethod
+    def read(cls, line: str) -> Cosigner:
+        """The key of a line that :meth:`secret` made.
+
+        Raises:
+            KeyUnreadable: it is no such line.
+        """
+        name, _, rest = line.removeprefix(_SECRET).partition("+")
+        try:
+            found = cls(name, base64.b64decode(rest.partition("+")[2], validate=True)[len(_SEED) :])
+            if is_name(name) and found.secret() == line:
+                return found
+        except ValueError:
+            pass
+        raise KeyUnreadable("not the line of a witness's secret key")
 
     def key(self) -> WitnessKey:
         """What verifies its cosignatures."""

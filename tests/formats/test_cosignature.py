@@ -21,6 +21,8 @@ TEXT = VECTORS["text"]
 def test_a_cosignature_and_its_key_are_those_of_the_vectors() -> None:
     assert WITNESS.key() == KEY
     assert KEY.line() == VECTORS["key"]
+    assert Cosigner.read(VECTORS["secret"]) == WITNESS
+    assert WITNESS.secret() == VECTORS["secret"]
     assert WITNESS.sign(TEXT, VECTORS["time"]).text() == VECTORS["line"]
 
 
@@ -51,6 +53,12 @@ def test_who_knows_the_log_alone_reads_past_cosignatures() -> None:
 def test_what_is_no_witnesses_key_is_refused(line: str) -> None:
     with pytest.raises(KeyUnreadable):
         WitnessKey.read(line)
+
+
+@pytest.mark.parametrize("line", VECTORS["no_secrets"])
+def test_what_is_no_secret_key_is_refused(line: str) -> None:
+    with pytest.raises(KeyUnreadable):
+        Cosigner.read(line)
 
 
 def test_no_byte_of_a_cosignature_can_be_another() -> None:
