@@ -17,7 +17,7 @@ from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
 from broker.base.db import EVERY_TENANT
-from broker.base.duty import Duty
+from broker.base.duty import Counts, Duty
 from broker.base.election import Election
 from broker.base.listen import Listener
 from broker.base.outbound import Outbound
@@ -67,6 +67,10 @@ from broker.web import logo, texts
 from broker.web.metrics import Metrics
 from broker.web.services import Options, Services
 from broker.wire.framing import Bounds
+from broker.witness import duties as witness_duties
+from broker.witness import listed as witnesses
+from broker.witness import starting
+from broker.witness.listed import Listed
 from broker.worker import Worker, parts_of_worker
 
 _log = structlog.get_logger()
@@ -103,6 +107,7 @@ async def running(
     outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
     audit = AuditLog(db, deadline=settings.audit_deadline)
     try:
+        listed = _witnesses(settings)
         if parent is not None:
             await parent.join()
         with tracing.exporting(settings.otlp_endpoint, settings.otlp_ratio):
@@ -116,12 +121,13 @@ async def running(
                 heads = database.heads(settings, db, opened, keys)
                 if not restored:
                     await heads.check()
+                    await starting.check(db, outbound, listed)
                 await signing.load()
                 await _say_what_is_wrong(keystore)
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                worker = _worker(services, _keeping(settings))
+                worker = _worker(services, heads, listed, _keeping(settings))
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
                 async with _watched(broker):
@@ -220,7 +226,20 @@ def _options(settings: Settings) -> Options:
         refusals=settings.http_refusals,
         private_webhooks=settings.private_webhooks,
         one_time_token_file=settings.one_time_token_file(),
+        witness_quorum=settings.witness_quorum,
     )
+
+
+def _witnesses(settings: Settings) -> tuple[Listed, ...]:
+    try:
+        listed = witnesses.load(settings.witnesses_file) if settings.witnesses_file else ()
+    except witnesses.ListUnusable as fault:
+        raise SettingsUnusable(f"BROKER_WITNESSES_FILE: {fault}") from None
+    if listed and settings.witness_quorum > len(listed):
+        raise SettingsUnusable(
+            f"BROKER_WITNESS_QUORUM: {settings.witness_quorum} is more than the {len(listed)} that are listed."
+        )
+    return listed
 
 
 def _logo(settings: Settings) -> logo.Logo | None:
@@ -262,7 +281,7 @@ def _keeping(settings: Settings) -> Keeping:
     return Keeping(settings.keep_leases_days, settings.keep_notices_days, settings.keep_requests_days)
 
 
-def _worker(services: Services, keeping: Keeping) -> Worker:
+def _worker(services: Services, heads: Heads, listed: tuple[Listed, ...], keeping: Keeping) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)
@@ -281,7 +300,8 @@ def _worker(services: Services, keeping: Keeping) -> Worker:
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *web_duties.duties(parts.db, parts.clock),
-            *audit_duties.duties(parts.db, parts.keys.log, parts.clock),
+            *audit_duties.duties(parts.db, parts.keys.log, heads.cover, parts.clock),
+            *witness_duties.duties(parts, listed, services.options.witness_quorum),
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),
@@ -325,6 +345,8 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         "database_behind", "1 where the database was restored and is refused.", lambda: audit.closed is not None
     )
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
+    if asking := worker.duties.get("ask_witnesses"):
+        _measure_witnesses(metrics, asking)
     keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
     reports, links = services.reports, services.links
@@ -345,6 +367,16 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count("keystore_strays", "Values in Vault to be destroyed, 10000 at most.", (), lambda: orphans.counted)
     if opened.vault is not None:
         _measure_vault(metrics, opened.vault)
+
+
+def _measure_witnesses(metrics: Metrics, asking: Duty) -> None:
+    def counted(what: str) -> Counts:
+        return {(name,): value for (name, counts), value in asking.counted.items() if counts == what}
+
+    metrics.count(
+        "log_witness_size", "Events that a witness cosigned, by the worker.", ("witness",), lambda: counted("size")
+    )
+    metrics.count("log_witness_seconds", "When it last did, by the worker.", ("witness",), lambda: counted("seconds"))
 
 
 def _measure_vault(metrics: Metrics, vault: Vault) -> None:

@@ -161,6 +161,10 @@ class Settings(BaseSettings):
         "", max_length=500, description="OTLP/HTTP collector for traces, such as http://otel:4318; empty sends none."
     )
     otlp_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces kept, of those that no known caller began.")
+    witnesses_file: Path | None = Field(
+        None, description="File of the witnesses that cosign the record's log, a line `URL VKEY` each."
+    )
+    witness_quorum: int = Field(1, ge=1, le=12, description="How many of them a checkpoint needs to count as cosigned.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import text
 
 from broker.audit.indexing import follow
-from broker.audit.integrating import Signers, integrate
+from broker.audit.integrating import Cover, Signers, integrate
 from broker.audit.organization_heads import head_all
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database
@@ -20,7 +20,7 @@ _EVERY_MS: Final = 3_600_000
 _MAKE = text("SELECT keybroker_month(:ahead)")
 
 
-def duties(db: Database, signers: Signers, clock: Clock) -> tuple[Duty, ...]:
+def duties(db: Database, signers: Signers, cover: Cover, clock: Clock) -> tuple[Duty, ...]:
     """The record's duties."""
 
     async def make_months() -> None:
@@ -33,7 +33,7 @@ def duties(db: Database, signers: Signers, clock: Clock) -> tuple[Duty, ...]:
 
     return (
         Duty("index_record", partial(follow, db)),
-        Duty("integrate", partial(integrate, db, signers)),
+        Duty("integrate", partial(integrate, db, signers, cover)),
         Duty("head_organizations", partial(head_all, db, clock), every=_EVERY_MS),
         Duty("make_months", make_months, every=_EVERY_MS),
     )

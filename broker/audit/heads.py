@@ -261,6 +261,21 @@ class Heads:
         await self._keep(self._here, present)
         return present.size
 
+    async def cover(self) -> int:
+        """Keep the present head everywhere; returns how many events it is of.
+
+        The log tells others of no more events than that.  So whatever they know of is missed if the database loses it.
+
+        Raises:
+            DatabaseBehind: it lost some already.
+        """
+        if self._seen is None:
+            raise DatabaseBehind
+        size = await self._compare(self._seen)
+        if self._shared is not None:
+            await self._keep(self._shared, self._seen)
+        return size
+
     async def replace(self) -> None:
         """Keep the head of a series that has just begun, everywhere."""
         async with self._db.read(EVERY_TENANT) as session:

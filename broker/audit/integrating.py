@@ -11,7 +11,7 @@ event is its entry alone, so a month that is archived stays in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import and_, or_, select
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.edge import Edge, last_tile, levels
 from broker.audit.series import epochs
-from broker.audit.tables import CheckpointRow, EventRow, HeadRow, TileRow
+from broker.audit.tables import CheckpointRow, CosignedRow, EventRow, HeadRow, TileRow, WitnessRow
 from broker.audit.trees import cut, grow
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.formats.checkpoint import Checkpoint
@@ -36,32 +36,42 @@ PAGES: Final = 256
 
 # Gives what signs in an epoch of the log; the signer's name is the log's origin.
 Signers = Callable[[int], Signer]
+# Gives how many events are kept in mind outside of the database: no more are signed for.
+Cover = Callable[[], Awaitable[int]]
 
 
 class Altered(Exception):
     """The log can't go on: its tiles aren't its checkpoint's, or an event is missing."""
 
 
-async def integrate(db: Database, signers: Signers) -> None:
+class Contradicted(Exception):
+    """A witness has another history of the log, so nothing more is signed of this one."""
+
+
+async def integrate(db: Database, signers: Signers, cover: Cover | None = None) -> None:
     """Bring the log to the end of the record, as far as one turn may.
+
+    If there is a ``cover``, no checkpoint is of more events than that gives.
 
     Raises:
         Altered: the log can't go on from what is there.
+        Contradicted: it may not, as a witness has another one.
     """
     for _ in range(PAGES):
-        if not await _page(db, signers):
+        if not await _page(db, signers, await cover() if cover is not None else None):
             return
 
 
-async def _page(db: Database, signers: Signers) -> bool:
-    """Integrate the next events; says whether there may be more."""
+async def _page(db: Database, signers: Signers, covered: int | None) -> bool:
+    """Integrate the next events, of those that are covered; says whether there may be more."""
     async with db.write(EVERY_TENANT) as session:
         newest = await locked(session)
         signer = signers((await epochs(session))[-1])
-        size = await session.scalar(select(HeadRow.size)) or 0
+        size = covered if covered is not None else await session.scalar(select(HeadRow.size)) or 0
         begun, end = newest.size, min(size, newest.size + PAGE)
         if end < begun or (end == begun and newest.origin == signer.name):
             return False
+        await _insist_on_one_history(session, signer.name)
         added = await _events(session, begun, end)
         entries = [*await _kept(session, begun), *(entry for _, entry in added)]
         first = begun - begun % WIDTH
@@ -85,6 +95,15 @@ async def locked(session: AsyncSession) -> CheckpointRow:
     empty = {"id": 1, "origin": "", "size": 0, "root": Tree().root(), "note": b""}
     await session.execute(upsert(session, CheckpointRow).values(empty).on_conflict_do_nothing())
     return (await session.scalars(select(CheckpointRow).with_for_update())).one()
+
+
+async def _insist_on_one_history(session: AsyncSession, origin: str) -> None:
+    other = select(WitnessRow.contradicts).where(WitnessRow.origin == origin, WitnessRow.contradicts.is_not(None))
+    if (size := await session.scalar(other.limit(1))) is not None:
+        raise Contradicted(
+            f"a witness has another history of {origin}, of {size} events; if the database was restored from a backup, "
+            "run `broker restored --since TIME` on the server"
+        )
 
 
 async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
@@ -135,6 +154,14 @@ async def newest(session: AsyncSession) -> CheckpointRow | None:
     """The newest checkpoint; None before the first."""
     row = await session.get(CheckpointRow, 1)
     return row if row is not None and row.note else None
+
+
+async def cosigned(session: AsyncSession, quorum: int) -> bytes | None:
+    """The note of the newest checkpoint that so many witnesses cosigned; None if the present log has none."""
+    enough = select(CosignedRow.note).where(
+        CosignedRow.origin == select(CheckpointRow.origin).scalar_subquery(), CosignedRow.count >= quorum
+    )
+    return await session.scalar(enough.order_by(CosignedRow.size.desc()).limit(1))
 
 
 async def size(session: AsyncSession) -> int:

@@ -190,6 +190,34 @@ class OrganizationHeadRow(TenantOwned, Table):
     edge: Mapped[bytes]
 
 
+class WitnessRow(Table):
+    """A witness by its key's line, and what it has of the log as far as is known.
+
+    ``origin`` and ``size`` are those of what it cosigned last.  ``cosigned_at`` says when.  ``failing_since`` is None
+    while it answers.  ``contradicts`` is the size at which it has something else than the log, None if it hasn't.
+    """
+
+    __tablename__ = "audit_witnesses"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str]
+    size: Mapped[int]
+    cosigned_at: Mapped[Millis | None]
+    failing_since: Mapped[Millis | None]
+    contradicts: Mapped[int | None]
+
+
+class CosignedRow(Table):
+    """A checkpoint with cosignatures of so many witnesses: the newest ones, and the last one that had enough."""
+
+    __tablename__ = "audit_cosigned"
+
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    note: Mapped[bytes]
+    count: Mapped[int] = mapped_column(Integer)
+
+
 class GuardRow(Table):
     """The epoch of something that decisions rely on; no row means epoch 0.
 

@@ -50,6 +50,8 @@ Kind = Literal[
     "status_link_logged",
     "webhook_disabled",
     "webhook_failing",
+    "log_contradicted",
+    "log_unwitnessed",
 ]
 Severity = Literal["info", "warning", "urgent"]
 
@@ -76,6 +78,8 @@ FACTS = frozenset(
         "account",
         "since",
         "lost",
+        "witness",
+        "events",
     }
 )
 
@@ -326,6 +330,21 @@ WORDS: Mapping[Kind, Words] = {
         "The receiver of the webhook {webhook} took nothing for a day; each notice is tried for three days. "
         "`broker webhook test {webhook}` shows what it answers, `broker notice deliveries --state dead` what was given "
         "up.",
+    ),
+    "log_contradicted": Words(
+        "urgent",
+        "A witness has another history of the log",
+        "The witness {witness} has something else of the record's log, at {events} events. No checkpoint is signed any "
+        "more. If the database was restored from a backup, or another copy of it runs, end every broker and run "
+        "`broker restored --since TIME`: the log goes on under a new name. If neither is so, the record was altered: "
+        "find out who did it. A witness that is wrong is taken out of BROKER_WITNESSES_FILE.",
+    ),
+    "log_unwitnessed": Words(
+        "warning",
+        "Too few witnesses cosign the log",
+        "Since {since} too few witnesses have cosigned what the log became. Everything else goes on. The metric "
+        "keybroker_log_witness_seconds and the worker's log (`witness.silent`) say which ones don't answer. Tell who "
+        "runs them.",
     ),
 }
 

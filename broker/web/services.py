@@ -45,6 +45,7 @@ class Options:
     refusals: float
     private_webhooks: bool
     one_time_token_file: Path
+    witness_quorum: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What a witness keeps: of each log the largest checkpoint that it let pass.
 
-It is in one file of SQLite, and on the disk before anything is signed.  So however a witness ends, it goes on from there.
+It is in one file of SQLite, and on the disk before anything is signed.  So however a witness ends, it goes on from
+there.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ _NOT_SEALED = {
     "audit_archives.root",
     "audit_checkpoint.note",
     "audit_checkpoint.root",
+    "audit_cosigned.note",
     "audit_organization_heads.edge",
     "audit_organizations.edge",
     "audit_places.places",

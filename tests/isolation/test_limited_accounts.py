@@ -102,7 +102,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
     "/v1/leaks/check": None,  # leaks/test_check.py: says no more than that a key is one of ours
 }
 # Without an account: a one-time token, a partner's signature.
-LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "key", "tile/{path}")}
+LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "cosigned", "key", "tile/{path}")}
 # The record, which grows with every refusal.
 RECORD = {"/v1/audit/events", "/v1/audit/log/export"}
 OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", *LOG}

@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 
 from broker.audit import integrating
 from broker.audit.series import epochs
+from broker.audit.tables import CosignedRow
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import NotFound
 from broker.formats.tile import Tile
@@ -27,12 +28,29 @@ router = APIRouter(prefix="/v1/audit/log", tags=["audit"], dependencies=[Depends
 
 @router.get("/checkpoint", summary="Read the log's newest checkpoint", response_class=PlainTextResponse)
 async def checkpoint(wired: Wired) -> Response:
-    """The signed size and root of the log: a signed note (C2SP tlog-checkpoint)."""
+    """The signed size and root of the log, with cosignatures that there are by now (C2SP tlog-checkpoint)."""
     async with wired.parts.db.read(EVERY_TENANT) as session:
         newest = await integrating.newest(session)
+        kept = None if newest is None else await session.get(CosignedRow, (newest.origin, newest.size))
     if newest is None:
         raise NotFound("The log has no checkpoint yet; where a worker runs, it makes the first within seconds.")
-    return PlainTextResponse(newest.note, headers=_NOT_KEPT)
+    return PlainTextResponse(newest.note if kept is None else kept.note, headers=_NOT_KEPT)
+
+
+@router.get("/cosigned", summary="Read the newest checkpoint that enough witnesses cosigned")
+async def cosigned(wired: Wired) -> PlainTextResponse:
+    """A checkpoint with the cosignatures of as many witnesses as the broker is set to ask for.
+
+    Whoever reads it verifies them by the witnesses' own keys.
+    """
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        note = await integrating.cosigned(session, wired.options.witness_quorum)
+    if note is None:
+        raise NotFound(
+            "No checkpoint has enough cosignatures. If witnesses are listed (BROKER_WITNESSES_FILE), the worker asks "
+            "them every few seconds; /v1/audit/log/checkpoint has the newest one without."
+        )
+    return PlainTextResponse(note, headers=_NOT_KEPT)
 
 
 @router.get("/key", summary="Read the keys that verify checkpoints", response_class=PlainTextResponse)
