@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from broker.audit.log import AuditLog
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
-from broker.base.db import EVERY_TENANT
+from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Counts, Duty
 from broker.base.election import Election
 from broker.base.listen import Listener
@@ -120,8 +120,7 @@ async def running(
                 signing = SigningKeys(db, keystore, clock)
                 heads = database.heads(settings, db, opened, keys)
                 if not restored:
-                    await heads.check()
-                    await starting.check(db, outbound, listed)
+                    await _insist_on_newest(heads, db, outbound, listed)
                 await signing.load()
                 await _say_what_is_wrong(keystore)
                 await audit.start()
@@ -160,6 +159,12 @@ async def _watched(broker: Broker) -> AsyncIterator[None]:
         services.timekeeping.stop()
         await asyncio.gather(watching, comparing, listening, keeping, return_exceptions=True)
         broker.worker.election.leave()
+
+
+async def _insist_on_newest(heads: Heads, db: Database, outbound: Outbound, listed: Sequence[Listed]) -> None:
+    """Refuse a database that is behind what is known outside of it."""
+    await heads.check()
+    await starting.check(db, outbound, listed)
 
 
 async def _say_what_is_wrong(keystore: Keystore) -> None:
@@ -230,7 +235,7 @@ def _options(settings: Settings) -> Options:
     )
 
 
-def _witnesses(settings: Settings) -> tuple[Listed, ...]:
+def _witnesses(settings: Settings) -> Sequence[Listed]:
     try:
         listed = witnesses.load(settings.witnesses_file) if settings.witnesses_file else ()
     except witnesses.ListUnusable as fault:
@@ -281,7 +286,7 @@ def _keeping(settings: Settings) -> Keeping:
     return Keeping(settings.keep_leases_days, settings.keep_notices_days, settings.keep_requests_days)
 
 
-def _worker(services: Services, heads: Heads, listed: tuple[Listed, ...], keeping: Keeping) -> Worker:
+def _worker(services: Services, heads: Heads, listed: Sequence[Listed], keeping: Keeping) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)
@@ -345,8 +350,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         "database_behind", "1 where the database was restored and is refused.", lambda: audit.closed is not None
     )
     metrics.count("audit_late_total", "Refused as not recorded in time.", (), lambda: {(): audit.late})
-    if asking := worker.duties.get("ask_witnesses"):
-        _measure_witnesses(metrics, asking)
+    _measure_log(metrics, worker)
     keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
     reports, links = services.reports, services.links
@@ -369,14 +373,22 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         _measure_vault(metrics, opened.vault)
 
 
-def _measure_witnesses(metrics: Metrics, asking: Duty) -> None:
-    def counted(what: str) -> Counts:
-        return {(name,): value for (name, counts), value in asking.counted.items() if counts == what}
+def _measure_log(metrics: Metrics, worker: Worker) -> None:
+    def counted(duty: str, what: str) -> Counts:
+        return {(*labels,): value for (*labels, counts), value in worker.duties[duty].counted.items() if counts == what}
 
     metrics.count(
-        "log_witness_size", "Events that a witness cosigned, by the worker.", ("witness",), lambda: counted("size")
+        "log_size", "Events in the newest checkpoint, by the worker.", (), lambda: counted("integrate", "size")
     )
-    metrics.count("log_witness_seconds", "When it last did, by the worker.", ("witness",), lambda: counted("seconds"))
+    metrics.count(
+        "log_seconds", "When the log last reached the record's end.", (), lambda: counted("integrate", "seconds")
+    )
+    if "ask_witnesses" not in worker.duties:
+        return
+    metrics.count(
+        "log_witness_size", "Events that a witness cosigned.", ("witness",), lambda: counted("ask_witnesses", "size")
+    )
+    metrics.count("log_witness_seconds", "When it last did.", ("witness",), lambda: counted("ask_witnesses", "seconds"))
 
 
 def _measure_vault(metrics: Metrics, vault: Vault) -> None:

@@ -8,11 +8,11 @@ from typing import Final
 from sqlalchemy import text
 
 from broker.audit.indexing import follow
-from broker.audit.integrating import Cover, Signers, integrate
+from broker.audit.integrating import Cover, Signers, integrate, size
 from broker.audit.organization_heads import head_all
-from broker.base.clock import Clock
+from broker.base.clock import Clock, now_ms
 from broker.base.db import EVERY_TENANT, Database
-from broker.base.duty import Duty
+from broker.base.duty import Counts, Duty
 
 # A month is made so early that one that can't be made now is no fault yet.
 _AHEAD: Final = 2
@@ -31,9 +31,15 @@ def duties(db: Database, signers: Signers, cover: Cover, clock: Clock) -> tuple[
             async with db.write(EVERY_TENANT) as session:
                 await session.execute(_MAKE, {"ahead": ahead})
 
+    async def grow() -> Counts:
+        """Bring the log to the record's end; tells how many events it has, and when that was."""
+        await integrate(db, signers, cover)
+        async with db.read(EVERY_TENANT) as session:
+            return {("size",): await size(session), ("seconds",): now_ms() / 1000}
+
     return (
         Duty("index_record", partial(follow, db)),
-        Duty("integrate", partial(integrate, db, signers, cover)),
+        Duty("integrate", grow),
         Duty("head_organizations", partial(head_all, db, clock), every=_EVERY_MS),
         Duty("make_months", make_months, every=_EVERY_MS),
     )

@@ -157,7 +157,10 @@ async def newest(session: AsyncSession) -> CheckpointRow | None:
 
 
 async def cosigned(session: AsyncSession, quorum: int) -> bytes | None:
-    """The note of the newest checkpoint that so many witnesses cosigned; None if the present log has none."""
+    """The note of the newest checkpoint that so many witnesses cosigned.
+
+    None if the present log has none.
+    """
     enough = select(CosignedRow.note).where(
         CosignedRow.origin == select(CheckpointRow.origin).scalar_subquery(), CosignedRow.count >= quorum
     )

@@ -17,7 +17,7 @@ _ANY: Final = bytes(WIDTH * HASH_BYTES)
 
 
 async def by_tiles(session: AsyncSession, size: int, make: Callable[[Whole], Result]) -> Result:
-    """What ``make`` makes of the hashes of the log's whole subtrees, the log being of that size or larger.
+    """What ``make`` makes of the hashes of whole subtrees of the log at a size.
 
     It is called twice, first with hashes that mean nothing: so those that it asks for can be read before the second.
 

@@ -208,7 +208,10 @@ class WitnessRow(Table):
 
 
 class CosignedRow(Table):
-    """A checkpoint with cosignatures of so many witnesses: the newest ones, and the last one that had enough."""
+    """A checkpoint with cosignatures of so many witnesses.
+
+    There are the newest ones, and the last one that had enough.
+    """
 
     __tablename__ = "audit_cosigned"
 

@@ -30,8 +30,8 @@ from broker.formats.signed_note import (
     id_of,
     is_name,
     key_line,
-    parts,
     read_key,
+    taken_apart,
 )
 
 _KIND = b"\x04"
@@ -124,7 +124,7 @@ def cosigned_at(note: bytes, key: WitnessKey) -> int:
     Raises:
         NoteRefused: it is no note, or has no cosignature of that key, or one that is wrong.
     """
-    text, lines = parts(note)
+    text, lines = taken_apart(note)
     own = [line.signature for line in lines if (line.name, line.id) == (key.name, key.id)]
     if not own:
         raise NoteRefused("not cosigned by this witness")

@@ -153,7 +153,7 @@ def is_name(name: str) -> bool:
     return re.fullmatch(r"[^\s+]+", name) is not None and _CONTROL.search(name) is None
 
 
-def parts(note: bytes) -> tuple[str, list[Line]]:
+def taken_apart(note: bytes) -> tuple[str, list[Line]]:
     """The text of a note and the lines below it, none of which is verified.
 
     Raises:
@@ -176,7 +176,7 @@ def opened(note: bytes, verifier: Verifier) -> str:
     Raises:
         NoteRefused: it is no note, or has no signature of that key, or one that is wrong.
     """
-    text, lines = parts(note)
+    text, lines = taken_apart(note)
     signatures = [line.signature for line in lines if (line.name, line.id) == (verifier.name, verifier.id)]
     if not signatures:
         raise NoteRefused("not signed by this key")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from broker.base.outbound import Outbound, Unreachable
 from broker.formats.cosignature import cosigned_at
-from broker.formats.signed_note import Line, NoteRefused, parts
+from broker.formats.signed_note import Line, NoteRefused, taken_apart
 from broker.formats.witness_request import SIZE_MEDIA_TYPE, NoWitnessRequest, WitnessRequest, size_of
 from broker.wire.client import Unreadable
 from broker.witness.listed import Listed
 
 # A witness that takes longer is asked again at the next turn.
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 _ANSWER_MOST = 65_536
 # It may have another size than was thought, and get another one while it is asked.
 _TRIES = 3
@@ -34,7 +34,10 @@ class Contradicts(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A checkpoint that is shown to witnesses: its size and note, and what proves that it goes on from a size."""
+    """A checkpoint that is shown to witnesses.
+
+    ``proof`` gives what proves that it goes on from a size.
+    """
 
     size: int
     note: bytes
@@ -110,8 +113,8 @@ async def _posted(outbound: Outbound, witness: Listed, body: bytes) -> tuple[int
 def _own_line(witness: Listed, note: bytes, answer: bytes) -> Line:
     """The one line of its own that a witness sent; those of others are ignored."""
     try:
-        lines = [line for line in parts(note + answer)[1] if (line.name, line.id) == (witness.key.name, witness.key.id)]
         cosigned_at(note + answer, witness.key)
+        lines = taken_apart(note + answer)[1]
     except NoteRefused as error:
         raise Silent(f"it sent no cosignature of its own ({error})") from None
-    return lines[-1]
+    return next(line for line in reversed(lines) if (line.name, line.id) == (witness.key.name, witness.key.id))

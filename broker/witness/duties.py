@@ -1,4 +1,4 @@
-"""What the worker does about witnesses: it shows them the log's newest checkpoint, and keeps what they say.
+"""What the worker does about witnesses: it has them cosign the log's newest checkpoint.
 
 Each is asked beside the others, and none of them holds up the log: one that doesn't answer is asked again at the next
 turn.  If one has another history, the log stops (:mod:`broker.audit.integrating`).
@@ -20,7 +20,7 @@ from broker.base.clock import Millis, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.duty import Counts, Duty, together
 from broker.formats.merkle import consistency
-from broker.formats.signed_note import Line, parts
+from broker.formats.signed_note import Line, taken_apart
 from broker.notifications.notices import notify
 from broker.parts import Parts
 from broker.witness.asking import Contradicts, Shown, Silent, cosigned
@@ -32,14 +32,14 @@ _log = structlog.get_logger()
 ALARM_MS = 300_000
 
 
-def duties(parts_: Parts, listed: Sequence[Listed], quorum: int) -> tuple[Duty, ...]:
+def duties(parts: Parts, listed: Sequence[Listed], quorum: int) -> tuple[Duty, ...]:
     """The duty about witnesses; none where none is listed."""
-    return (Duty("ask_witnesses", _Asking(parts_, listed, quorum).turn),) if listed else ()
+    return (Duty("ask_witnesses", _Asking(parts, listed, quorum).turn),) if listed else ()
 
 
 class _Asking:
-    def __init__(self, parts_: Parts, listed: Sequence[Listed], quorum: int) -> None:
-        self._db, self._outbound, self._clock = parts_.db, parts_.outbound, parts_.clock
+    def __init__(self, parts: Parts, listed: Sequence[Listed], quorum: int) -> None:
+        self._db, self._outbound, self._clock = parts.db, parts.outbound, parts.clock
         self._listed = listed
         self._quorum = quorum
         self._keeping = asyncio.Lock()  # of a checkpoint's cosignatures, which come at once
@@ -77,7 +77,7 @@ class _Asking:
             return await by_tiles(session, size, lambda whole: consistency(old, size, whole))
 
     async def _keep(self, witness: Listed, of: CheckpointRow, line: Line) -> None:
-        """Keep a cosignature beside the checkpoint that it is of, and what is of no use now no longer."""
+        """Keep a cosignature beside its checkpoint, and no longer what is of no use now."""
         async with self._keeping, self._db.write(EVERY_TENANT) as session:
             row = await _row(session, witness)
             row.origin, row.size, row.cosigned_at = of.origin, of.size, self._clock()
@@ -104,7 +104,10 @@ class _Asking:
         _log.warning("witness.silent", witness=witness.key.name, why=why)
 
     async def _note_contradiction(self, witness: Listed, shown: CheckpointRow, size: int) -> None:
-        """Stop the log, and tell people; unless the log has gone on meanwhile to what the witness has."""
+        """Stop the log, and tell people.
+
+        Not if the log has meanwhile gone on to what the witness has.
+        """
         async with self._db.write(EVERY_TENANT) as session:
             newest = await integrating.newest(session)
             assert newest is not None
@@ -170,4 +173,4 @@ async def _row(session: AsyncSession, witness: Listed) -> WitnessRow:
 
 
 def _has(note: bytes, line: Line) -> bool:
-    return any((each.name, each.id) == (line.name, line.id) for each in parts(note)[1])
+    return any((each.name, each.id) == (line.name, line.id) for each in taken_apart(note)[1])

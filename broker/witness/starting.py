@@ -1,4 +1,4 @@
-"""Refuse a database whose log is behind what a witness cosigned, before anything is served from it."""
+"""Refuse to serve a database whose log is behind what a witness cosigned."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from broker.base.clock import Clock
 from broker.formats.checkpoint import Checkpoint, NoCheckpoint
 from broker.formats.cosignature import Cosigner
 from broker.formats.merkle import ProofRefused, check_consistency
-from broker.formats.signed_note import Line, NoteRefused, Verifier, opened, parts
+from broker.formats.signed_note import Line, NoteRefused, Verifier, opened, taken_apart
 from broker.formats.witness_request import NoWitnessRequest, WitnessRequest
 from broker.witness.memory import Memory, Seen
 
@@ -63,7 +63,7 @@ class Witness:
         """
         try:
             request = WitnessRequest.decode(body)
-            checkpoint = Checkpoint.read(parts(request.note)[0])
+            checkpoint = Checkpoint.read(taken_apart(request.note)[0])
         except (NoWitnessRequest, NoteRefused, NoCheckpoint) as error:
             raise NotCosigned(400, f"{error}.") from None
         self._insist_on_signature(checkpoint, request.note)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from broker.audit import integrating
 from broker.audit.events import BROKER, Event
 from broker.audit.heads import HeadFile, Heads
+from broker.audit.integrating import integrate
 from broker.audit.log import AuditLog
 from broker.audit.tables import HeadRow
 from broker.audit.unavailable import DatabaseBehind
@@ -19,6 +21,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
 from broker.formats.head import Head, Unreadable
 from broker.keystore.keystore import KeystoreUnavailable
+from tests.support.past import signers
 
 
 def event() -> Event:
@@ -233,3 +236,51 @@ async def test_a_head_that_is_kept_no_more_is_not_said_to_be_kept(db: Database, 
     await log.append(event())
     await heads.look(log, Election(db, 1))
     assert await heads.kept_in() == []
+
+
+async def test_no_checkpoint_is_of_more_events_than_are_kept_in_mind_outside(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    """A checkpoint is published, and the database restored, before the next look at it."""
+    heads, file = heads_of(db, tmp_path)
+    await heads.check()
+    await log.append(event())
+    await heads.look(log, Election(db, 1))
+    await log.append(event())
+    await log.append(event())
+    await integrate(db, signers, heads.cover)
+    async with db.read(EVERY_TENANT) as session:
+        assert await integrating.size(session) == 3
+    kept = await file.read()
+    assert kept is not None
+    assert kept.size == 3
+    await lose(db, 2)
+    with pytest.raises(DatabaseBehind, match=r"holds 2 events, and 3 .*broker restored --since"):
+        await heads_of(db, tmp_path)[0].check()
+
+
+async def test_the_shared_place_is_told_before_a_checkpoint_too(db: Database, log: AuditLog, tmp_path: Path) -> None:
+    vault = Slow()
+    heads = Heads(db, HeadFile(tmp_path / "heads", "database"), vault)
+    await heads.check()
+    await log.append(event())
+    assert await heads.cover() == 1
+    assert vault.kept is not None
+    assert vault.kept.size == 1
+
+
+async def test_nothing_is_signed_of_a_database_that_lost_events_or_that_nobody_looked_at(
+    db: Database, log: AuditLog, tmp_path: Path
+) -> None:
+    heads, _ = heads_of(db, tmp_path)
+    await log.append(event())
+    with pytest.raises(DatabaseBehind):
+        await integrate(db, signers, heads.cover)
+    await heads.check()
+    await log.append(event())
+    await heads.cover()
+    await lose(db, 1)
+    with pytest.raises(DatabaseBehind):
+        await integrate(db, signers, heads.cover)
+    async with db.read(EVERY_TENANT) as session:
+        assert await integrating.newest(session) is None

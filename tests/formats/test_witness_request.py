@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.formats.checkpoint import Checkpoint
-from broker.formats.signed_note import parts
+from broker.formats.signed_note import taken_apart
 from broker.formats.witness_request import BYTES_MOST, NoWitnessRequest, WitnessRequest, size_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "witness_request.json").read_text())
@@ -20,7 +20,7 @@ def test_a_request_is_read_and_written_alike(vector: dict[str, Any]) -> None:
     body = vector["body"].encode()
     request = WitnessRequest.decode(body)
     assert (request.old, [hash_.hex() for hash_ in request.proof]) == (vector["old"], vector["proof"])
-    assert Checkpoint.read(parts(request.note)[0]).size == vector["size"]
+    assert Checkpoint.read(taken_apart(request.note)[0]).size == vector["size"]
     assert request.encode() == body
 
 

@@ -23,7 +23,9 @@ from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid
 from broker.client.identity import Identity
 from broker.config import Settings
+from broker.formats.checkpoint import Checkpoint
 from broker.formats.head import Unreadable
+from broker.formats.signed_note import Verifier, opened
 from broker.intake.tables import IntakeRow
 from broker.sandbox.state import State
 from tests.support.databases import Postgres
@@ -266,3 +268,36 @@ async def test_a_database_that_goes_back_under_a_running_broker_is_served_no_mor
         assert (ready.status_code, ready.json()["database"]) == (503, "behind")
         assert (await world.http.get("/healthz")).status_code == 200
         assert "keybroker_database_behind 1.0" in (await world.http.get("/metrics")).text
+
+
+async def checkpoint(world: World) -> Checkpoint:
+    """What the log says of itself, as anybody verifies it by the present key."""
+    await world.broker.worker.duties["integrate"].run()
+    keys = (await world.http.get("/v1/audit/log/key")).text.splitlines()
+    note = (await world.http.get("/v1/audit/log/checkpoint")).content
+    return Checkpoint.read(opened(note, Verifier.read(keys[-1])))
+
+
+async def test_a_database_from_before_a_published_checkpoint_goes_on_only_as_another_log(
+    deployment: Deployment,
+) -> None:
+    async with deployment.world() as world:
+        await world.organization("acme")
+        first = await checkpoint(world)
+        admin = world.admin
+    backup, time = await deployment.copy(deployment.settings.database()), now_ms()
+    async with deployment.world(deployment.settings) as world:
+        world.admin = admin
+        await world.organization("zeta")
+        published = await checkpoint(world)
+        assert (published.origin, published.size > first.size) == (first.origin, True)
+    back = deployment.over(backup)
+    with pytest.raises(DatabaseBehind, match=r"restored from a backup.*Run `broker restored --since TIME`"):
+        async with composition.running(back):
+            raise AssertionError("it is served")
+    done = await go_on(back, time)
+    async with deployment.world(back) as world:
+        again = await checkpoint(world)
+    # then no size of the first log is signed a second time
+    assert again.origin == first.origin.rpartition("/")[0] + f"/{done.began_at}"
+    assert again.size > first.size

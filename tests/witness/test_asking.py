@@ -18,8 +18,7 @@ from broker.base.db import EVERY_TENANT
 from broker.config import SettingsUnusable
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.cosignature import cosigned_at
-from broker.formats.signed_note import NoteRefused, Verifier, opened, parts
-from broker.witness import asking
+from broker.formats.signed_note import NoteRefused, Verifier, opened, taken_apart
 from broker.witness.duties import ALARM_MS
 from tests.audit.test_integrating import put
 from tests.support.logs import MadeLog
@@ -77,7 +76,7 @@ async def test_a_checkpoint_is_served_with_the_cosignatures_that_it_has(town: To
         # and a larger one is without, until they were asked again
         await world.organization("zeta")
         await turn(world, "integrate")
-        assert len(parts((await read(world, "/checkpoint")).content)[1]) == 1
+        assert len(taken_apart((await read(world, "/checkpoint")).content)[1]) == 1
         assert await size_of(world, "/cosigned") < await size_of(world, "/checkpoint")
         await turn(world)
         assert await size_of(world, "/cosigned") == await size_of(world, "/checkpoint")
@@ -110,8 +109,7 @@ async def test_what_a_witness_has_is_asked_where_it_is_not_known(town: Town) -> 
         assert await size_of(world, "/cosigned") == await size_of(world, "/checkpoint")
 
 
-async def test_a_witness_that_is_dead_or_slow_holds_up_nobody(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_PATIENCE_S", 0.5)
+async def test_a_witness_that_is_dead_or_slow_holds_up_nobody(town: Town) -> None:
     slow, dead = Auditor("slow", town.folder), Auditor("dead", town.folder)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         slow.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
