@@ -12,7 +12,9 @@ import structlog
 from broker import database, keystore_setup
 from broker.audit import duties as audit_duties
 from broker.audit.heads import Heads
+from broker.audit.integrating import Signers
 from broker.audit.log import AuditLog
+from broker.audit.signing import SignsTwice
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
@@ -232,6 +234,7 @@ def _options(settings: Settings) -> Options:
         private_webhooks=settings.private_webhooks,
         one_time_token_file=settings.one_time_token_file(),
         witness_quorum=settings.witness_quorum,
+        log_ml_dsa=settings.log_ml_dsa,
     )
 
 
@@ -305,13 +308,20 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], keeping:
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *web_duties.duties(parts.db, parts.clock),
-            *audit_duties.duties(parts.db, parts.keys.log, heads.cover, parts.clock),
+            *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),
         notices=Duty("work", replace(services.outbox, db=parts.db).work),
     )
+
+
+def _signers(services: Services) -> Signers:
+    keys, clock = services.parts.keys, services.parts.clock
+    if not services.options.log_ml_dsa:
+        return keys.log
+    return lambda epoch: SignsTwice(keys.log(epoch), keys.log_ml_dsa(epoch), clock)
 
 
 def _listener(services: Services) -> Listener:

@@ -165,6 +165,9 @@ class Settings(BaseSettings):
         None, description="File of the witnesses that cosign the record's log, a line `URL VKEY` each."
     )
     witness_quorum: int = Field(1, ge=1, le=12, description="How many of them a checkpoint needs to count as cosigned.")
+    log_ml_dsa: bool = Field(
+        False, description="Whether checkpoints of the record's log are signed with ML-DSA-44 beside Ed25519."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @classmethod

@@ -19,13 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.edge import Edge, last_tile, levels
 from broker.audit.series import epochs
+from broker.audit.signing import SignsLog
 from broker.audit.tables import CheckpointRow, CosignedRow, EventRow, HeadRow, TileRow, WitnessRow
 from broker.audit.trees import cut, grow
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.ids import NoId, OrganizationId
 from broker.formats.merkle import HASH_BYTES, Tree, leaf
-from broker.formats.signed_note import Signer
 from broker.formats.tile import WIDTH, Tile, bundle
 
 # In place of a tile's level: the entries below level 0.
@@ -35,7 +35,7 @@ PAGE: Final = 4 * WIDTH
 PAGES: Final = 256
 
 # Gives what signs in an epoch of the log; the signer's name is the log's origin.
-Signers = Callable[[int], Signer]
+Signers = Callable[[int], SignsLog]
 # Gives how many events are kept in mind outside of the database: no more are signed for.
 Cover = Callable[[], Awaitable[int]]
 

@@ -20,6 +20,7 @@ from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database, Table
 from broker.base.secret import Secret
 from broker.formats.envelope import Binding
+from broker.formats.ml_dsa import MlDsaSigner
 from broker.formats.signed_note import Signer
 from broker.keystore.columns import sealed_column
 from broker.keystore.envelope import EnvelopeKeystore
@@ -74,6 +75,10 @@ class InternalKeys:
         ``epoch`` is when the series of the record began, 0 in the first: a restored database is another log.
         """
         return Signer(f"keybroker-log/{self.database_id}/{epoch}", self._subkey(f"log/{epoch}"))
+
+    def log_ml_dsa(self, epoch: int) -> MlDsaSigner:
+        """What signs the checkpoints of :meth:`log` once more, under the same name."""
+        return MlDsaSigner(self.log(epoch).name, self._subkey(f"log-ml-dsa/{epoch}"))
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())

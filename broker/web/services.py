@@ -46,6 +46,7 @@ class Options:
     private_webhooks: bool
     one_time_token_file: Path
     witness_quorum: int
+    log_ml_dsa: bool
 
 
 @dataclass(frozen=True, slots=True)

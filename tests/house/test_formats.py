@@ -73,6 +73,7 @@ def test_labels_are_found_in_the_code() -> None:
         "intake_seal",
         "link_proof",
         "link_secret",
+        "ml_dsa",
         "rowmac",
         "token",
     }

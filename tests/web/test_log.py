@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from broker.base.clock import now_ms
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.merkle import Tree, root_of
-from broker.formats.signed_note import Verifier, opened
+from broker.formats.ml_dsa import MlDsaKey, signed_at
+from broker.formats.signed_note import Verifier, opened, taken_apart
 from broker.formats.tile import whole_by
-from tests.support.world import World
+from tests.support.world import World, running_world, settings_for, upstream
 
 LOG = "/v1/audit/log"
 
@@ -66,3 +69,23 @@ async def test_there_is_no_other_tile(world: World, path: str) -> None:
     answer = await get(world, f"/tile/{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_checkpoint_is_signed_with_ml_dsa_as_well_where_that_is_on(tmp_path: Path, database_url: str) -> None:
+    async with upstream() as (state, url):
+        settings = settings_for(tmp_path, database_url, url, log_ml_dsa=True)
+        async with running_world(settings, state, url) as world:
+            await world.organization("acme")
+            await world.broker.worker.duties["integrate"].run()
+            ml_dsa, ed25519 = (await get(world, "/key")).text.splitlines()
+            note = (await get(world, "/checkpoint")).content
+            # then whoever knows either key verifies it, and ignores the other's line
+            found = Checkpoint.read(opened(note, Verifier.read(ed25519)))
+            assert abs(signed_at(note, MlDsaKey.read(ml_dsa)) - now_ms() // 1000) < 120
+            assert MlDsaKey.read(ml_dsa).name == found.origin
+
+
+async def test_without_it_there_is_one_key_and_one_signature(world: World) -> None:
+    await world.broker.worker.duties["integrate"].run()
+    assert len((await get(world, "/key")).text.splitlines()) == 1
+    assert len(taken_apart((await get(world, "/checkpoint")).content)[1]) == 1

@@ -14,6 +14,7 @@ from broker.base import closed
 from broker.base.clock import now_ms
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.cosignature import WitnessKey, cosigned_at
+from broker.formats.ml_dsa import MlDsaSigner
 from broker.formats.signed_note import Signer
 from broker.formats.signed_note import opened as opened_note
 from broker.formats.witness_request import BYTES_MOST, WitnessRequest
@@ -114,6 +115,14 @@ async def test_a_log_may_have_two_keys(tmp_path: Path, key: WitnessKey) -> None:
     with opened(tmp_path, cosigner(tmp_path, NAME), [SIGNER.verifier(), next_.verifier()]) as witness:
         await cosigned(witness, MadeLog("a"), 0, key)
         assert await cosigned(witness, MadeLog("a", "b", signer=next_), 1, key)
+
+
+async def test_a_log_may_sign_with_ml_dsa_as_well(witness: Witness, key: WitnessKey) -> None:
+    log = MadeLog("a", signer=Signer(SIGNER.name, SIGNER.seed))
+    line = MlDsaSigner(SIGNER.name, bytes(32)).sign(log.checkpoint(), 1)
+    note = log.note() + line.text().encode()
+    cosignature = await witness.add(WitnessRequest(0, (), note).encode())
+    assert cosigned_at(note + cosignature.text().encode(), key)
 
 
 async def test_what_it_does_not_know_is_not_cosigned(witness: Witness) -> None:

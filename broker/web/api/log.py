@@ -57,12 +57,17 @@ async def cosigned(wired: Wired) -> PlainTextResponse:
 async def key(wired: Wired) -> Response:
     """A key for each epoch of the log, a signed note's verifier key a line; the last is the present one's.
 
-    An epoch ends where the database is restored.
+    An epoch ends where the database is restored. Where checkpoints are signed with ML-DSA-44 as well, that key stands
+    before the epoch's Ed25519 key.
     """
     async with wired.parts.db.read(EVERY_TENANT) as session:
         found = await epochs(session)
-    lines = [wired.parts.keys.log(epoch).verifier().line() + "\n" for epoch in found]
-    return PlainTextResponse("".join(lines), headers=_NOT_KEPT)
+    keys, lines = wired.parts.keys, list[str]()
+    for epoch in found:
+        if wired.options.log_ml_dsa:
+            lines.append(keys.log_ml_dsa(epoch).key().line())
+        lines.append(keys.log(epoch).verifier().line())
+    return PlainTextResponse("".join(line + "\n" for line in lines), headers=_NOT_KEPT)
 
 
 @router.get("/tile/{path:path}", summary="Read a tile of the log")
