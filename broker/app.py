@@ -12,9 +12,8 @@ import structlog
 from broker import database, keystore_setup
 from broker.audit import duties as audit_duties
 from broker.audit.heads import Heads
-from broker.audit.integrating import Signers
 from broker.audit.log import AuditLog
-from broker.audit.signing import SignsTwice
+from broker.audit.signing import Signers, SignsTwice
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
@@ -321,7 +320,11 @@ def _signers(services: Services) -> Signers:
     keys, clock = services.parts.keys, services.parts.clock
     if not services.options.log_ml_dsa:
         return keys.log
-    return lambda epoch: SignsTwice(keys.log(epoch), keys.log_ml_dsa(epoch), clock)
+
+    def both(epoch: int, number: int = 0) -> SignsTwice:
+        return SignsTwice(keys.log(epoch, number), keys.log_ml_dsa(epoch, number), clock)
+
+    return both
 
 
 def _listener(services: Services) -> Listener:

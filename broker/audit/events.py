@@ -119,6 +119,8 @@ KINDS: Mapping[str, str] = {
     "audit.read": "The record was searched; `note` has what for.",
     "audit.exported": "The record was given out: all of an organization's events, or all of it.",
     "audit.head": "How many events an organization has so far, and the tree hash over them; so none can be left out.",
+    "log.key_rotated": "The log has a new signing key beside the old one; `reason` names both.",
+    "log.key_retired": "The log's old key signs no more; `reason` has the size to which it is good.",
     "record.archive_begun": "Months of the record are about to be written to files and taken out of the database.",
     "record.archived": "A month of the record is in a file, and about to be taken out of the database.",
     "webhook.created": "An address was added that notices are posted to.",

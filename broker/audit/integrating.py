@@ -18,14 +18,16 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.edge import Edge, last_tile, levels
+from broker.audit.log_keys import signing
 from broker.audit.series import epochs
-from broker.audit.signing import SignsLog
+from broker.audit.signing import Signers
 from broker.audit.tables import CheckpointRow, CosignedRow, EventRow, HeadRow, TileRow, WitnessRow
 from broker.audit.trees import cut, grow
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.ids import NoId, OrganizationId
 from broker.formats.merkle import HASH_BYTES, Tree, leaf
+from broker.formats.signed_note import joined
 from broker.formats.tile import WIDTH, Tile, bundle
 
 # In place of a tile's level: the entries below level 0.
@@ -34,8 +36,6 @@ _ENTRIES: Final = -1
 PAGE: Final = 4 * WIDTH
 PAGES: Final = 256
 
-# Gives what signs in an epoch of the log; the signer's name is the log's origin.
-Signers = Callable[[int], SignsLog]
 # Gives how many events are kept in mind outside of the database: no more are signed for.
 Cover = Callable[[], Awaitable[int]]
 
@@ -66,12 +66,13 @@ async def _page(db: Database, signers: Signers, covered: int | None) -> bool:
     """Integrate the next events, of those that are covered; says whether there may be more."""
     async with db.write(EVERY_TENANT) as session:
         newest = await locked(session)
-        signer = signers((await epochs(session))[-1])
+        epoch = (await epochs(session))[-1]
+        origin = signers(epoch).name
         size = covered if covered is not None else await session.scalar(select(HeadRow.size)) or 0
         begun, end = newest.size, min(size, newest.size + PAGE)
-        if end < begun or (end == begun and newest.origin == signer.name):
+        if end < begun or (end == begun and newest.origin == origin):
             return False
-        await _insist_on_one_history(session, signer.name)
+        await _insist_on_one_history(session, origin)
         added = await _events(session, begun, end)
         entries = [*await _kept(session, begun), *(entry for _, entry in added)]
         first = begun - begun % WIDTH
@@ -82,8 +83,9 @@ async def _page(db: Database, signers: Signers, covered: int | None) -> bool:
             edge.add(entry)
         await _keep(session, edge, entries, first)
         await grow(session, added)
-        newest.origin, newest.size, newest.root = signer.name, end, edge.root()
-        newest.note = signer.sign(Checkpoint(newest.origin, end, newest.root).text())
+        newest.origin, newest.size, newest.root = origin, end, edge.root()
+        text = Checkpoint(origin, end, newest.root).text()
+        newest.note = joined([signers(epoch, number).sign(text) for number in await signing(session, origin)])
         return end < size
 
 

@@ -11,6 +11,14 @@ from broker.formats.ml_dsa import MlDsaSigner
 from broker.formats.signed_note import Signer
 
 
+class Signers(Protocol):
+    """What signs in an epoch of the log, by the number of its key."""
+
+    def __call__(self, epoch: int, number: int = 0) -> SignsLog:
+        """The signer of that number."""
+        ...
+
+
 class SignsLog(Protocol):
     """A signer of a log; its name is the log's origin."""
 

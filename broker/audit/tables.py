@@ -190,6 +190,21 @@ class OrganizationHeadRow(TenantOwned, Table):
     edge: Mapped[bytes]
 
 
+class LogKeyRow(Table):
+    """A signing key of a log by its number; a log whose key was never changed has none here.
+
+    ``begun_at`` is when it began to sign.  ``good_to`` is the size of the last checkpoint that it signed, None while it
+    signs.
+    """
+
+    __tablename__ = "audit_log_keys"
+
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    begun_at: Mapped[Millis]
+    good_to: Mapped[int | None]
+
+
 class WitnessRow(Table):
     """A witness by its key's line, and what it has of the log as far as is known.
 

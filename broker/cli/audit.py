@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from broker.cli import proofs, verifying
-from broker.cli.api import pages
+from broker.cli.api import call, pages
 from broker.cli.lists import prints_list
-from broker.cli.output import Columns, Item, say
+from broker.cli.output import AsJson, Columns, Item, say, show
 
 COLUMNS = Columns("time event who", "what # decision")
 
@@ -68,6 +68,15 @@ def search(
         until=until,
         order="newest",
     )
+
+
+@app.command("rotate-log-key")
+def rotate_log_key(as_json: AsJson = False) -> None:
+    """Sign the log with a new key; the old one signs too for 30 days.
+
+    Give the new key to who verifies the log, and to its witnesses, within that time.
+    """
+    show(call("POST", "/v1/audit/log/rotate-key"), as_json, alone=("new",))
 
 
 def _tell_archived(page: Item) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -168,6 +169,11 @@ def taken_apart(note: bytes) -> tuple[str, list[Line]]:
     if not below.endswith("\n") or _CONTROL.search(decoded) or len(lines) > _LINES_MOST:
         raise NoteRefused("not a signed note")
     return text + "\n", [Line.read(line) for line in lines]
+
+
+def joined(notes: Sequence[bytes]) -> bytes:
+    """Several notes of one text as one, with the lines of all."""
+    return notes[0] + b"".join(note.rpartition(b"\n\n")[2] for note in notes[1:])
 
 
 def opened(note: bytes, verifier: Verifier) -> str:

@@ -69,16 +69,18 @@ class InternalKeys:
         # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
         self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
 
-    def log(self, epoch: int) -> Signer:
+    def log(self, epoch: int, number: int = 0) -> Signer:
         """What signs the log's checkpoints; its name is the log's origin.
 
         ``epoch`` is when the series of the record began, 0 in the first: a restored database is another log.
+        ``number`` is the key's within the epoch, which counts changes of the key.
         """
-        return Signer(f"keybroker-log/{self.database_id}/{epoch}", self._subkey(f"log/{epoch}"))
+        origin = f"keybroker-log/{self.database_id}/{epoch}"
+        return Signer(origin, self._subkey(f"log/{epoch}/{number}" if number else f"log/{epoch}"))
 
-    def log_ml_dsa(self, epoch: int) -> MlDsaSigner:
+    def log_ml_dsa(self, epoch: int, number: int = 0) -> MlDsaSigner:
         """What signs the checkpoints of :meth:`log` once more, under the same name."""
-        return MlDsaSigner(self.log(epoch).name, self._subkey(f"log-ml-dsa/{epoch}"))
+        return MlDsaSigner(self.log(epoch).name, self._subkey(f"log-ml-dsa/{epoch}/{number}"))
 
     def _subkey(self, use: str) -> bytes:
         return HKDFExpand(SHA256(), 32, b"keybroker/internal/v1/" + use.encode()).derive(self._root.reveal())

@@ -1,4 +1,4 @@
-"""Witnesses of the log: what each has, and checkpoints with their cosignatures.
+"""Witnesses of the log, checkpoints with their cosignatures, and changes of the log's key.
 
 Safe online: new tables, which the worker fills.
 """
@@ -34,9 +34,18 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("origin", "size", name="pk_audit_cosigned"),
     )
+    op.create_table(
+        "audit_log_keys",
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=False),
+        sa.Column("good_to", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("origin", "number", name="pk_audit_log_keys"),
+    )
 
 
 def downgrade() -> None:
     """Go down."""
+    op.drop_table("audit_log_keys")
     op.drop_table("audit_cosigned")
     op.drop_table("audit_witnesses")

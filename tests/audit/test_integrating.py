@@ -134,7 +134,7 @@ async def test_without_new_events_nothing_is_signed(db: Database) -> None:
     await integrate(db, signers)
     asked: list[int] = []
 
-    def noted(epoch: int) -> Signer:
+    def noted(epoch: int, number: int = 0) -> Signer:
         asked.append(epoch)
         return Signer(signers(epoch).name, b"x" * 32)
 

@@ -27,6 +27,7 @@ SMALL: Mapping[str, str] = {
     "audit_cosigned": "the newest ones",
     "audit_cursors": "one for each that follows the record",
     "audit_head": "one row",
+    "audit_log_keys": "two for each change of the log's key",
     "audit_series": "one for each restore",
     "audit_tiles": "one for hundreds of events",
     "audit_witnesses": "listed by hand",

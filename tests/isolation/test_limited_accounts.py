@@ -99,6 +99,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
         {"url": "https://hooks.example.com/x", "organization": "globex"},
     ],
     "/v1/leases": [{"organization": "globex", **_UPSTREAM}],  # by jobs alone
+    "/v1/audit/log/rotate-key": [{}],  # every customer's
     "/v1/leaks/check": None,  # leaks/test_check.py: says no more than that a key is one of ours
 }
 # Without an account: a one-time token, a partner's signature.

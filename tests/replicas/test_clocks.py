@@ -27,6 +27,7 @@ FINAL = {
     "forget_assertions",
     "remind_of_accounts",
     "forget_answers",
+    "retire_log_key",
     *(f"prune_{what}" for what in ("leases", "guards", "quotas", "use_days", "notices", "deliveries")),
     *(f"prune_{what}" for what in ("intakes", "rotations", "evidence")),
 }

@@ -24,9 +24,9 @@ _PARTITION = (
 )
 
 
-def signers(epoch: int) -> Signer:
+def signers(epoch: int, number: int = 0) -> Signer:
     """What signs a log of a test."""
-    return Signer(f"a-log/{epoch}", epoch.to_bytes(32))
+    return Signer(f"a-log/{epoch}", number.to_bytes(1) + epoch.to_bytes(31))
 
 
 def moment(month: int, seconds: int = 0) -> Millis:

@@ -12,7 +12,7 @@ from broker.base.clock import now_ms
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.merkle import Tree, root_of
 from broker.formats.ml_dsa import MlDsaKey, signed_at
-from broker.formats.signed_note import Verifier, opened, taken_apart
+from broker.formats.signed_note import NoteRefused, Verifier, opened, taken_apart
 from broker.formats.tile import whole_by
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -89,3 +89,40 @@ async def test_without_it_there_is_one_key_and_one_signature(world: World) -> No
     await world.broker.worker.duties["integrate"].run()
     assert len((await get(world, "/key")).text.splitlines()) == 1
     assert len(taken_apart((await get(world, "/checkpoint")).content)[1]) == 1
+
+
+async def test_the_logs_key_is_changed_on_the_record_and_both_are_told(world: World) -> None:
+    integrate, retire = (world.broker.worker.duties[name] for name in ("integrate", "retire_log_key"))
+    security = await world.operator("sam", "security")
+    await integrate.run()
+    (old,) = (await get(world, "/key")).text.splitlines()
+    told = await world.call("POST", f"{LOG}/rotate-key", as_=security)
+    assert told["old"] == old
+    assert (await get(world, "/key")).text.splitlines() == [old, told["new"]]
+    (event,) = await world.events(kind="log.key_rotated")
+    assert event["core"]["reason"] == f"old={old},new={told['new']}"
+    # then either key verifies what is signed
+    await integrate.run()
+    note = (await get(world, "/checkpoint")).content
+    assert opened(note, Verifier.read(old)) == opened(note, Verifier.read(told["new"]))
+    # and after 30 days the old one is good to a size that is told
+    size = Checkpoint.read(opened(note, Verifier.read(old))).size
+    world.clock.forward(hours=24 * 30)
+    await retire.run()
+    assert (await get(world, "/key")).text.splitlines() == [f"# good to size {size}", old, told["new"]]
+    assert (await world.events(kind="log.key_retired"))[0]["core"]["reason"] == f"number=0,good_to={size}"
+    await integrate.run()
+    with pytest.raises(NoteRefused):
+        opened((await get(world, "/checkpoint")).content, Verifier.read(old))
+
+
+async def test_who_may_change_the_logs_key(world: World) -> None:
+    await world.organization("acme")
+    operator = await world.operator("olga", "operator")
+    limited = await world.operator("lee", "security", organizations=["acme"])
+    for caller in (operator, limited):
+        refused = await world.call("POST", f"{LOG}/rotate-key", as_=caller, status=403)
+        assert refused["code"] == "forbidden"
+    await world.call("POST", f"{LOG}/rotate-key")
+    again = await world.call("POST", f"{LOG}/rotate-key", status=409)
+    assert "30 days" in again["detail"]

@@ -5,25 +5,37 @@ It tells nobody more than how many events there are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
 from fastapi.responses import PlainTextResponse
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit import integrating
+from broker.audit import integrating, log_keys
+from broker.audit.events import Event
+from broker.audit.record import record
 from broker.audit.series import epochs
-from broker.audit.tables import CosignedRow
+from broker.audit.tables import CosignedRow, LogKeyRow
 from broker.base.db import EVERY_TENANT
-from broker.base.errors import NotFound
+from broker.base.errors import Forbidden, NotFound
 from broker.formats.tile import Tile
-from broker.web.callers import refuse_unknown_parameters
-from broker.web.services import Wired
+from broker.web.api.fields import View
+from broker.web.callers import BySecurityRole, refuse_unknown_parameters
+from broker.web.services import Services, Wired
 
 # A tile that is there never changes.
 _FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
 _NOT_KEPT = {"Cache-Control": "no-cache"}
 
 router = APIRouter(prefix="/v1/audit/log", tags=["audit"], dependencies=[Depends(refuse_unknown_parameters)])
+
+
+class KeysOfLog(View):
+    """The key that signed until now, and the one that signs from the next checkpoint on, a line each."""
+
+    old: str
+    new: str
 
 
 @router.get("/checkpoint", summary="Read the log's newest checkpoint", response_class=PlainTextResponse)
@@ -55,19 +67,44 @@ async def cosigned(wired: Wired) -> PlainTextResponse:
 
 @router.get("/key", summary="Read the keys that verify checkpoints", response_class=PlainTextResponse)
 async def key(wired: Wired) -> Response:
-    """A key for each epoch of the log, a signed note's verifier key a line; the last is the present one's.
+    """The keys of each epoch of the log, a signed note's verifier key a line; the last is the present one's.
 
     An epoch ends where the database is restored. Where checkpoints are signed with ML-DSA-44 as well, that key stands
-    before the epoch's Ed25519 key.
+    before the Ed25519 key. Before a key that signs no more stands a line `# good to size N`: what it signed of a larger
+    size is not the broker's.
     """
     async with wired.parts.db.read(EVERY_TENANT) as session:
-        found = await epochs(session)
-    keys, lines = wired.parts.keys, list[str]()
-    for epoch in found:
-        if wired.options.log_ml_dsa:
-            lines.append(keys.log_ml_dsa(epoch).key().line())
-        lines.append(keys.log(epoch).verifier().line())
+        found = [
+            (epoch, await log_keys.keys(session, wired.parts.keys.log(epoch).name)) for epoch in await epochs(session)
+        ]
+    lines = [line for epoch, keys in found for row in keys for line in _lines(wired, epoch, row)]
     return PlainTextResponse("".join(line + "\n" for line in lines), headers=_NOT_KEPT)
+
+
+def _lines(wired: Services, epoch: int, row: LogKeyRow) -> Iterator[str]:
+    if row.good_to is not None:
+        yield f"# good to size {row.good_to}"
+    if wired.options.log_ml_dsa:
+        yield wired.parts.keys.log_ml_dsa(epoch, row.number).key().line()
+    yield wired.parts.keys.log(epoch, row.number).verifier().line()
+
+
+@router.post("/rotate-key", summary="Rotate the log's signing key", response_model=KeysOfLog)
+async def rotate_key(call: BySecurityRole) -> Response:
+    """Sign checkpoints with a new key as well; the old one signs too for 30 days, then no more."""
+    if call.scope != EVERY_TENANT:
+        raise Forbidden("The log is every customer's: this needs an account that isn't limited to some of them.")
+    keys = call.services.parts.keys
+
+    async def work(session: AsyncSession) -> KeysOfLog:
+        epoch = (await epochs(session))[-1]
+        old, new = await log_keys.begin(session, keys.log(epoch).name, call.now)
+        told = KeysOfLog(old=keys.log(epoch, old).verifier().line(), new=keys.log(epoch, new).verifier().line())
+        reason = f"old={told.old},new={told.new}"
+        await record(session, Event(kind="log.key_rotated", time=call.now, actor=call.actor, reason=reason))
+        return told
+
+    return await call.change(None, work)
 
 
 @router.get("/tile/{path:path}", summary="Read a tile of the log")
