@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Integer, LargeBinary, Select, delete, func, insert, literal, select
+from sqlalchemy import ARRAY, Connection, Integer, LargeBinary, Row, Select, delete, func, insert, literal, select
+from sqlalchemy import type_coerce as as_type
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit import places
+from broker.audit.inside import inside
 from broker.audit.places import Indexed
 from broker.audit.tables import BlockRow, EventRow, HeadRow, PlacesRow
 from broker.base.db import EVERY_TENANT, Database, table, upsert
 from broker.base.statements import OnConnection, compiled
+from broker.formats.packed_core import unpack
 
 # Blocks of one turn; the rest has the next one.
 TURN = 16
@@ -34,6 +38,7 @@ _COLUMNS = (
     EventRow.lease_id,
     EventRow.kind,
     EventRow.decision,
+    as_type(EventRow.core, LargeBinary),
 )
 _PLACES = ("span", "term", "block", "places")
 _INSERT_PLACES = insert(table(PlacesRow))
@@ -88,8 +93,14 @@ async def _events(db: Database, block: int) -> Sequence[Indexed]:
     for at in range(start, stop, PAGE):
         query = select(*_COLUMNS).where(EventRow.idx >= at, EventRow.idx < min(at + PAGE, stop))
         async with db.read(EVERY_TENANT) as session:
-            events += [Indexed(*row) for row in await session.execute(query)]
+            rows = (await session.execute(query)).all()
+        # In a thread, as each core is unpacked.
+        events += await asyncio.to_thread(_indexed, rows)
     return events
+
+
+def _indexed(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Indexed]:
+    return [Indexed._make((*row[:-1], *inside(unpack(row[-1])))) for row in rows]
 
 
 async def _keep(db: Database, block: int, events: Sequence[Indexed], found: Mapping[int, bytes]) -> None:

@@ -35,6 +35,9 @@ class Indexed(NamedTuple):
     lease: str
     kind: str
     decision: str
+    workload: str
+    request: str
+    outcome: str
 
 
 def span(block: int) -> int:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select, true
+from sqlalchemy import ColumnElement, LargeBinary, Row, Select, and_, select, true, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit import places
 from broker.audit.events import KINDS
+from broker.audit.inside import classes, inside
 from broker.audit.lookup import Sought, among, candidates, extent, of_times
 from broker.audit.places import ALLOWED, term
 from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import Database, Scope
-from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
+from broker.formats.ids import CredentialId, LeaseId, NoId, OperatorId, OrganizationId, RequestId, WorkloadId
+from broker.formats.packed_core import unpack
 
 # Events in no block yet that are looked at by one statement.
 REST = 16_384
@@ -30,8 +33,9 @@ CANDIDATES = 4_096
 class Filter:
     """What to look for; empty fields match everything.
 
-    Times are milliseconds, ``until`` excluded.  ``kind`` may end in ``.*``; ``after`` is the index after which to
-    begin; ``newest`` turns the order round.
+    Times are milliseconds, ``until`` excluded.  ``kind`` may end in ``.*``.  ``workload`` is the job that an event is
+    about, ``operators`` are the accounts of which one did it, ``outcome`` is as :mod:`broker.audit.inside` has it.
+    ``after`` is the index after which to begin; ``newest`` turns the order round.
     """
 
     organization: OrganizationId | NoId = ""
@@ -39,7 +43,11 @@ class Filter:
     actor: str = ""
     credential: CredentialId | NoId = ""
     lease: LeaseId | NoId = ""
+    workload: WorkloadId | NoId = ""
+    operators: tuple[OperatorId, ...] = ()
     decision: str = ""
+    outcome: str = ""
+    request: RequestId | NoId = ""
     since: Millis | None = None
     until: Millis | None = None
     after: int | None = None
@@ -77,8 +85,11 @@ async def rows(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) 
     """The rows that :func:`search` shows."""
     found: list[EventRow] = []
     async for where in _parts(session, scope, wanted, limit):
-        query = _query(scope, wanted).where(where).limit(limit - len(found))
-        found += await session.scalars(query)
+        query = select(EventRow).where(where, *_conditions(scope, wanted))
+        if _is_inside(wanted):
+            having = await _having(session, query, wanted)
+            query = select(EventRow).where(among(session, EventRow.idx, having[: limit - len(found)]))
+        found += await session.scalars(query.order_by(_order(wanted)).limit(limit - len(found)))
         if len(found) == limit:
             break
     return found
@@ -133,8 +144,12 @@ def _scope(wanted: Filter) -> Scope:
 
 
 def _sought(scope: Scope, wanted: Filter) -> Sought:
-    named = {"actor": wanted.actor, "credential": wanted.credential, "lease": wanted.lease}
+    named = {name: getattr(wanted, name) for name in ("actor", "credential", "lease", "workload", "request")}
     fields = [frozenset({term(name, value)}) for name, value in named.items() if value]
+    if wanted.operators:
+        fields.append(frozenset(term("actor", each) for each in wanted.operators))
+    if wanted.outcome:
+        fields.append(frozenset(term("outcome", each) for each in classes(wanted.outcome)))
     if wanted.organization:
         fields.append(frozenset({term("organization", wanted.organization)}))
     elif scope.organizations is not None:
@@ -153,25 +168,58 @@ def _kinds(kind: str) -> list[str]:
     return [each for each in KINDS if each.startswith(kind[:-1])] if kind.endswith(".*") else [kind]
 
 
-def _query(scope: Scope, wanted: Filter) -> Select[EventRow]:
-    query = select(EventRow).order_by(EventRow.idx.desc() if wanted.newest else EventRow.idx)
+def _order(wanted: Filter) -> ColumnElement[int]:
+    return EventRow.idx.desc() if wanted.newest else EventRow.idx.asc()
+
+
+def _conditions(scope: Scope, wanted: Filter) -> list[ColumnElement[bool]]:
+    """What is true of the columns of an event that is wanted."""
+    row = EventRow
+    exactly = (
+        (row.organization_id, wanted.organization),
+        (row.actor_id, wanted.actor),
+        (row.credential_id, wanted.credential),
+        (row.lease_id, wanted.lease),
+        (row.decision, wanted.decision),
+    )
+    conditions = [column == value for column, value in exactly if value]
     if scope.organizations is not None:
-        query = query.where(EventRow.organization_id.in_(sorted(scope.organizations)))
-    for column, value in (
-        (EventRow.organization_id, wanted.organization),
-        (EventRow.actor_id, wanted.actor),
-        (EventRow.credential_id, wanted.credential),
-        (EventRow.lease_id, wanted.lease),
-        (EventRow.decision, wanted.decision),
-    ):
-        if value:
-            query = query.where(column == value)
+        conditions.append(row.organization_id.in_(sorted(scope.organizations)))
+    if wanted.operators:
+        conditions.append(row.actor_id.in_(wanted.operators))
     if wanted.kind:
-        query = query.where(EventRow.kind.in_(_kinds(wanted.kind)))
+        conditions.append(row.kind.in_(_kinds(wanted.kind)))
     if wanted.since is not None:
-        query = query.where(EventRow.time >= wanted.since)
+        conditions.append(row.time >= wanted.since)
     if wanted.until is not None:
-        query = query.where(EventRow.time < wanted.until)
+        conditions.append(row.time < wanted.until)
     if wanted.after is not None:
-        query = query.where(EventRow.idx < wanted.after if wanted.newest else EventRow.idx > wanted.after)
-    return query
+        conditions.append(row.idx < wanted.after if wanted.newest else row.idx > wanted.after)
+    return conditions
+
+
+def _is_inside(wanted: Filter) -> bool:
+    """Whether anything is wanted that no column has."""
+    return bool(wanted.workload or wanted.request or wanted.outcome)
+
+
+async def _having(session: AsyncSession, query: Select[EventRow], wanted: Filter) -> list[int]:
+    """The indices of those events whose cores have what is wanted, in order."""
+    cores = query.with_only_columns(EventRow.idx, type_coerce(EventRow.core, LargeBinary)).order_by(_order(wanted))
+    rows = (await session.execute(cores)).all()
+    # In a thread, as there may be thousands.
+    return await asyncio.to_thread(_those_having, rows, wanted)
+
+
+def _those_having(rows: Sequence[Row[int, bytes]], wanted: Filter) -> list[int]:
+    outcomes = classes(wanted.outcome)
+    having = []
+    for index, packed in rows:
+        found = inside(unpack(packed))
+        if (
+            wanted.workload in {"", found.workload}
+            and wanted.request in {"", found.request}
+            and (not wanted.outcome or found.outcome in outcomes)
+        ):
+            having.append(index)
+    return having

@@ -13,8 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import Scope
 from broker.base.errors import Forbidden, NotFound
-from broker.formats.ids import OperatorId, OrganizationId
+from broker.formats.ids import OperatorId, OrganizationId, Reference, is_id
 from broker.identity.tables import AccountRow
+
+
+class NoSuchOperator(NotFound):
+    """There is none, or none within the limits of who asks."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such operator for you; `broker operator list` shows those that are.")
 
 
 def refuse_beyond(scope: Scope, organizations: Sequence[OrganizationId] | None) -> None:
@@ -41,12 +48,27 @@ async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> 
     """The account of that id.
 
     Raises:
-        NotFound: there is none inside ``scope``.
+        NoSuchOperator: there is none inside ``scope``.
     """
     row = await session.get(AccountRow, operator_id)
     if row is None or not scope.covers(_scope_of(row)):
-        raise NotFound("There is no such operator for you; `broker operator list` shows those that are.")
+        raise NoSuchOperator
     return row
+
+
+async def named(session: AsyncSession, scope: Scope, reference: Reference) -> Sequence[OperatorId]:
+    """The ids of the accounts of a name, of which one is in force at most; an id is taken as it is.
+
+    Raises:
+        NoSuchOperator: there is none of that name inside ``scope``.
+    """
+    if is_id(reference, OperatorId):
+        return (reference,)
+    rows = await session.scalars(select(AccountRow).where(AccountRow.name == reference))
+    found = [row.id for row in rows if scope.covers(_scope_of(row))]
+    if not found:
+        raise NoSuchOperator
+    return found
 
 
 def _scope_of(row: AccountRow) -> Scope:

@@ -6,11 +6,12 @@ import hashlib
 import hmac
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
@@ -246,7 +247,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     Raises:
         RequestValidationError: names it.
     """
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    known = [*_parameters(request.scope["route"].dependant)]
     unknown = f"there is no such parameter here; there are: {', '.join(known)}" if known else "nothing is asked so here"
     given = Counter(name for name, _ in request.query_params.multi_items())
     refused = {name: "stands there twice" if name in known else unknown for name in given}
@@ -255,6 +256,13 @@ def refuse_unknown_parameters(request: Request) -> None:
         raise RequestValidationError(
             [{"type": "not_a_parameter", "loc": ("query", name), "msg": why} for name, why in refused.items()]
         )
+
+
+def _parameters(dependant: Dependant) -> Iterator[str]:
+    """The query parameters of a route and of what it depends on."""
+    yield from (field.alias for field in dependant.query_params)
+    for each in dependant.dependencies:
+        yield from _parameters(each)
 
 
 def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any

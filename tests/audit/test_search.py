@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import Connection, delete, event, func, insert, select, update
@@ -15,13 +15,14 @@ from sqlalchemy import Connection, delete, event, func, insert, select, update
 from broker.audit import indexing, places
 from broker.audit.events import KINDS
 from broker.audit.indexing import follow, forget
+from broker.audit.inside import Outcome, classes, inside
 from broker.audit.months import month_of
 from broker.audit.places import Indexed, each, pack, places_of, term, unpack
 from broker.audit.search import Filter, search
 from broker.audit.tables import BlockRow, EventRow, HeadRow, PlacesRow
 from broker.base.clock import Millis, now_ms
 from broker.base.db import EVERY_TENANT, Database, Scope, table
-from broker.formats.ids import CredentialId, LeaseId, OrganizationId
+from broker.formats.ids import CredentialId, LeaseId, OperatorId, OrganizationId, RequestId, WorkloadId
 from tests.support.databases import is_month
 from tests.support.ids import named
 from tests.support.searches import filters
@@ -30,6 +31,7 @@ START = 1_780_000_000_000
 MONTH = month_of(now_ms())
 KIND = ("use.authorized", "use.completed", "use.denied", "lease.issued", "leak.found")
 GROUPS = ("use.", "leak.", "webhook.", "nothing.")
+GROUPS_OF_OUTCOMES = {"succeeded": ("1xx", "2xx", "3xx"), "failed": ("4xx", "5xx", "none")}
 
 
 @pytest.fixture
@@ -58,7 +60,18 @@ def some_event(idx: int, chance: random.Random) -> Indexed:
         lease=chance.choice(("", named("lse", idx // 7))),
         kind=chance.choices(KIND, (50, 50, 2, 5, 1))[0],
         decision="denied" if chance.random() < 0.02 else "allowed",
+        workload=chance.choice(("", named("wkl", "hot"), named("wkl", idx % 20))),
+        request=chance.choice(("", named("req", idx // 3))),
+        outcome=chance.choices(("", "2xx", "4xx", "5xx", "none"), (50, 45, 2, 2, 1))[0],
     )
+
+
+def core_of(one: Indexed) -> bytes:
+    """The core of an event as far as a search looks into it."""
+    core: dict[str, Any] = {name: value for name in ("workload", "request") if (value := getattr(one, name))}
+    if one.outcome:
+        core["outcome"] = {"status": None if one.outcome == "none" else int(one.outcome[0]) * 100 + one.idx % 50}
+    return json.dumps(core).encode()
 
 
 async def put(db: Database, events: Sequence[Indexed]) -> None:
@@ -74,7 +87,7 @@ async def put(db: Database, events: Sequence[Indexed]) -> None:
             "actor_id": one.actor,
             "credential_id": one.credential,
             "lease_id": one.lease,
-            "core": b"{}",
+            "core": core_of(one),
             "personal": b"{}",
             "salt_core": b"",
             "salt_personal": b"",
@@ -96,7 +109,11 @@ def matches(one: Indexed, scope: Scope, wanted: Filter) -> bool:
         and wanted.actor in {"", one.actor}
         and wanted.credential in {"", one.credential}
         and wanted.lease in {"", one.lease}
+        and wanted.workload in {"", one.workload}
+        and (not wanted.operators or one.actor in wanted.operators)
         and wanted.decision in {"", one.decision}
+        and (wanted.outcome in {"", one.outcome} or one.outcome in GROUPS_OF_OUTCOMES.get(wanted.outcome, ()))
+        and wanted.request in {"", one.request}
         and (one.kind.startswith(kind) if kind in {"", *GROUPS} else one.kind == kind)
         and (wanted.since is None or one.time >= wanted.since)
         and (wanted.until is None or one.time < wanted.until)
@@ -114,7 +131,11 @@ def some_filter(number: int, chance: random.Random) -> Filter:
         actor=perhaps("busy", "actor_1", "nobody"),
         credential=CredentialId(perhaps(named("crd", "hot"), named("crd", "3"))),
         lease=LeaseId(perhaps(*(named("lse", chance.randrange(number // 7)) for _ in range(3)))),
+        workload=WorkloadId(perhaps(named("wkl", "hot"), named("wkl", 3))),
+        operators=perhaps((OperatorId("busy"),), (OperatorId("actor_1"), OperatorId("actor_2"))),
         decision=perhaps("denied", "allowed", "allowed"),
+        outcome=perhaps("2xx", "4xx", "none", "succeeded", "failed", "3xx"),
+        request=RequestId(perhaps(*(named("req", chance.randrange(number // 3)) for _ in range(3)))),
         since=chance.choice((None, None, Millis(START + chance.randrange(number * 100)))),
         until=chance.choice((None, None, Millis(START + chance.randrange(number * 100)))),
         after=chance.choice((None, None, chance.randrange(-1, number + 1))),
@@ -141,7 +162,7 @@ async def test_a_search_finds_what_comparing_each_event_finds(db: Database) -> N
         )
     ]
     found_some = 0
-    for _ in range(200):
+    for _ in range(400):
         scope, wanted, limit = chance.choice(scopes), some_filter(len(events), chance), chance.choice((1, 7, 500))
         expected = [one.idx for one in events if matches(one, scope, wanted)]
         # when
@@ -166,6 +187,8 @@ async def test_two_ids_that_share_a_term_are_told_apart(db: Database, monkeypatc
         Filter(organization=OrganizationId(named("org", "hot")), actor="actor_1", newest=True),
         Filter(lease=LeaseId(named("lse", "3")), decision="denied"),
         Filter(credential=CredentialId(named("crd", "hot")), kind="use.*"),
+        Filter(workload=WorkloadId(named("wkl", "hot")), outcome="failed"),
+        Filter(request=RequestId(named("req", 7)), newest=True),
     ):
         found = await search(db, EVERY_TENANT, wanted, 1_000)
         expected = sorted(one.idx for one in events if matches(one, EVERY_TENANT, wanted))
@@ -230,6 +253,29 @@ async def test_spans_of_what_was_archived_are_forgotten(db: Database) -> None:
     assert found == [one.idx for one in reversed(events) if one.idx >= 1_024 and matches(one, EVERY_TENANT, wanted)]
 
 
+def test_an_outcome_is_told_by_the_class_of_its_status() -> None:
+    for status, told in (
+        (101, "1xx"),
+        (204, "2xx"),
+        (304, "3xx"),
+        (429, "4xx"),
+        (503, "5xx"),
+        (None, "none"),
+        (999, "none"),
+    ):
+        core = json.dumps({"kind": "use.completed", "outcome": {"bytes_in": 0, "status": status}}).encode()
+        assert inside(core).outcome == told, status
+    assert inside(b'{"kind":"use.denied","workload":"wkl_1","request":"req_1"}') == ("wkl_1", "req_1", "")
+
+
+def test_every_word_for_outcomes_stands_for_classes_that_are_told() -> None:
+    every = {"1xx", "2xx", "3xx", "4xx", "5xx", "none"}
+    assert set().union(*(classes(one) for one in get_args(Outcome))) == every
+    assert {"succeeded", "failed"} < set(get_args(Outcome))
+    assert classes("succeeded") | classes("failed") == every
+    assert not classes("succeeded") & classes("failed")
+
+
 def test_places_are_packed_as_a_list_or_as_bits() -> None:
     for some in ([], [0], [8_191], [*range(64)], [*range(0, 8_192, 100)], [*range(8_192)]):
         packed = pack(some)
@@ -245,7 +291,7 @@ def test_every_kind_and_decision_has_a_term_of_its_own_and_shares_it_with_no_id(
 
 
 def test_empty_values_and_what_is_allowed_are_in_no_index() -> None:
-    nothing = Indexed(5, START, "", "busy", "", "", "use.denied", "allowed")
+    nothing = Indexed(5, START, "", "busy", "", "", "use.denied", "allowed", "", "", "")
     assert places_of([nothing]).keys() == {term("actor", "busy"), term("kind", "use.denied")}
 
 
@@ -258,7 +304,11 @@ VALUES: dict[str, dict[str, Any]] = {
     "actor": {"busy": "busy", "never with the hot organization": "apart"},
     "credential": {"hot": named("crd", "hot"), "cold": named("crd", "7")},
     "lease": {"one": named("lse", "77")},
+    "workload": {"hot": named("wkl", "hot"), "cold": named("wkl", "7")},
+    "operators": {"one": ("actor_1",), "of one name": ("actor_1", "actor_2")},
     "decision": {"denied": "denied", "allowed": "allowed"},
+    "outcome": {"usual": "2xx", "rare": "none", "failed": "failed"},
+    "request": {"one": named("req", "77")},
     "since": {"half": START + NUMBER * 50, "the end": START + NUMBER * 99},
     "until": {"half": START + NUMBER * 50, "the beginning": START + NUMBER},
 }
@@ -275,6 +325,9 @@ def planned_event(idx: int) -> Indexed:
         lease=named("lse", idx // 6),
         kind="leak.found" if idx % 4_999 == 1 else KIND[idx // 2 % 2],
         decision="denied" if idx % 500 == 1 else "allowed",
+        workload=named("wkl", "hot") if idx % 3 else named("wkl", idx % 101),
+        request=named("req", idx // 2),
+        outcome=("", "none" if idx % 4_998 == 3 else "4xx" if idx % 200 == 3 else "2xx")[idx % 2],
     )
 
 

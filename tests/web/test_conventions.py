@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import Any
 
@@ -16,6 +15,7 @@ from broker.keystore.envelope import EnvelopeKeystore
 from broker.keystore.keystore import KeystoreUnavailable
 from broker.web.api import health
 from broker.web.tables import IdempotencyRow
+from tests.support.ids import nth
 from tests.support.world import World
 
 KEY = {"Idempotency-Key": "once"}
@@ -64,10 +64,28 @@ async def test_a_customers_name_is_corrected_on_the_record_and_its_slug_stays(wo
     await world.call("POST", "/v1/organizations/nobody/name", status=404, json={"name": "x"})
 
 
-async def test_what_was_looked_for_in_the_record_is_on_it_as_json(world: World) -> None:
-    await world.items("/v1/audit/events", kind="lease.*", decision="denied", limit=10)
-    event = (await world.events(kind="audit.read"))[0]
-    assert json.loads(event["personal"]["note"]) == {"kind": "lease.*", "decision": "denied"}
+async def test_what_was_looked_for_in_the_record_is_on_it_as_fields(world: World) -> None:
+    """So who looked at a customer's key is found by that key."""
+    acme, credential, lease = await world.organization("acme"), nth("crd"), nth("lse")
+    job = await world.job()
+    wanted = {"organization": "acme", "credential": credential, "lease": lease, "workload": "sync", "operator": "ada"}
+    await world.items("/v1/audit/events", kind="lease.*", decision="denied", outcome="failed", **wanted, limit=10)
+    event = (await world.events(kind="audit.read", credential=credential))[0]
+    core = event["core"]
+    assert (core["organization"], core["credential"], core["lease"]) == (acme["id"], credential, lease)
+    assert core["workload"] == job.id
+    (ada,) = [one["id"] for one in await world.items("/v1/operators") if one["name"] == "ada"]
+    assert core["reason"] == f"kind=lease.,operators={ada},decision=denied,outcome=failed"
+    assert "note" not in event["personal"]
+
+
+async def test_what_was_looked_for_as_an_id_and_is_none_is_no_part_of_the_core(world: World) -> None:
+    """That holds ids and words of lists only, whatever somebody looks for."""
+    for name in ("actor", "credential", "lease", "request"):
+        await world.items("/v1/audit/events", **{name: "rc_live_1"})
+        event = (await world.events(kind="audit.read"))[-2]
+        assert "rc_live_1" not in str(event["core"])
+        assert event["personal"]["note"] == "rc_live_1"
 
 
 async def test_the_same_key_for_another_request_is_a_mistake(world: World) -> None:

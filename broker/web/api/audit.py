@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
-from broker.audit import archives
-from broker.audit.events import Event
+from broker.audit import archives, reading
+from broker.audit.inside import Outcome
+from broker.audit.reading import searched
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
-from broker.formats.ids import CredentialId, LeaseId, NoId, OrganizationId
+from broker.formats.audit_event import LARGEST
+from broker.formats.ids import AuditEventId, CredentialId, LeaseId, RequestId
+from broker.grants import jobs
+from broker.identity import accounts
 from broker.organizations import commands as organizations
 from broker.web.api.fields import (
     Cursor,
@@ -30,7 +33,8 @@ from broker.web.api.fields import (
     page,
 )
 from broker.web.api.forms import Form
-from broker.web.callers import BySecurityRole
+from broker.web.api.listing import OrganizationSought, WorkloadSought
+from broker.web.callers import BySecurityRole, Call
 
 _KIND = Form(
     r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", "write a kind of events such as lease.issued, or a group such as lease.*", 60
@@ -63,13 +67,29 @@ class ElsewhereView(View):
     months: list[str]
 
 
+class ReadView(View):
+    """The event by which this search is on the record."""
+
+    id: str
+    index: int
+
+
 class EventsView(Page[EventView]):
     """One page of events.
 
-    `archived` is null, or says that there may be more in archives, which a search doesn't read.
+    `archived` is null, or says that there may be more in archives, which a search doesn't read.  `read` is the event of
+    the search itself.
     """
 
     archived: ElsewhereView | None
+    read: ReadView
+
+
+class Wanted(NamedTuple):
+    """What events are asked for, and by whom."""
+
+    call: Call
+    filter: Filter
 
 
 def show(recorded: Recorded) -> EventView:
@@ -85,58 +105,85 @@ def show(recorded: Recorded) -> EventView:
     )
 
 
-@router.get("/events", summary="Search the record")
-async def events(
+_FOLLOWING = "Go on with a search: its `read.id`, so that what is asked every few seconds is on the record once."
+_OUTCOME = (
+    "What came of a use: the upstream's status by class, `none` if no answer came; `failed` is 4xx, 5xx and none."
+)
+
+
+async def _wanted(
     call: BySecurityRole,
-    limit: Limit = 100,
-    cursor: Cursor = "",
-    organization: Annotated[Reference | None, Query()] = None,
+    organization: OrganizationSought = None,
     kind: Annotated[Annotated[str, _KIND] | None, Query(description="Or a group: `lease.*`.")] = None,
     actor: Annotated[Name | None, Query(description="The actor's id.")] = None,
     credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
     lease: Annotated[IdSought[LeaseId] | None, Query()] = None,
+    workload: WorkloadSought = None,
+    operator: Annotated[Reference | None, Query(description="Done by this operator: an account's id or name.")] = None,
     decision: Annotated[Literal["allowed", "denied"] | None, Query()] = None,
+    outcome: Annotated[Outcome | None, Query(description=_OUTCOME)] = None,
+    request: Annotated[IdSought[RequestId] | None, Query(description="The request that it came with.")] = None,
     since: Annotated[Moment | None, Query()] = None,
     until: Annotated[Moment | None, Query()] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=LARGEST, description="Only events behind the one of this number.")
+    ] = None,
+) -> Wanted:
+    """A dependency: what events are asked for, oldest first."""
+    async with call.services.parts.db.read(call.scope) as session:
+        whose = await organizations.sought(session, organization)
+        job = None if workload is None else (await jobs.known(session, call.account, workload)).id
+        operators = () if operator is None else await accounts.named(session, call.scope, operator)
+    return Wanted(
+        call,
+        Filter(
+            organization=whose or "",
+            kind=kind or "",
+            actor=actor or "",
+            credential=credential or "",
+            lease=lease or "",
+            workload=job or "",
+            operators=tuple(operators),
+            decision=decision or "",
+            outcome=outcome or "",
+            request=request or "",
+            since=milliseconds(since),
+            until=milliseconds(until),
+            after=after,
+        ),
+    )
+
+
+@router.get("/events", summary="Search the record")
+async def events(
+    asked: Annotated[Wanted, Depends(_wanted)],
+    limit: Limit = 100,
+    cursor: Cursor = "",
     order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
+    following: Annotated[IdSought[AuditEventId] | None, Query(description=_FOLLOWING)] = None,
 ) -> EventsView:
     """Events that match every field given, of the organizations that you see.
 
     The search is itself on the record.  Months that were archived are not read; `archived` names them.
     """
-    wired = call.services
-    whose: OrganizationId | NoId = ""
-    if organization is not None:
-        async with wired.parts.db.read(call.scope) as session:
-            whose = (await organizations.find(session, organization)).id
-    wanted = Filter(
-        organization=whose,
-        kind=kind or "",
-        actor=actor or "",
-        credential=credential or "",
-        lease=lease or "",
-        decision=decision or "",
-        since=milliseconds(since),
-        until=milliseconds(until),
-        after=_index(cursor),
-        newest=order == "newest",
-    )
-    await wired.parts.audit.append(
-        Event(kind="audit.read", time=call.now, actor=call.actor, organization=wanted.organization, note=_asked(wanted))
-    )
-    found = await search(wired.parts.db, call.scope, wanted, limit + 1)
+    call, wanted = asked
+    if order == "newest" and wanted.after is not None:
+        raise Invalid("after: goes with the oldest first; leave it out, or ask with order=oldest.")
+    wanted = replace(wanted, after=_later(wanted.after, _index(cursor)), newest=order == "newest")
+    parts = call.services.parts
+    begun = await reading.put_on_record(parts.audit, parts.db, searched(wanted, call.actor, call.now), following)
+    found = await search(parts.db, call.scope, wanted, limit + 1)
     # After the search: a month is known as archived before its first event goes.
-    async with wired.parts.db.read(call.scope) as session:
+    async with parts.db.read(call.scope) as session:
         after = None if wanted.newest else wanted.after
         beside = await archives.elsewhere(session, wanted.since, wanted.until, after)
     archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
-    shown = page(found, limit, show, lambda recorded: str(recorded.index))
-    return EventsView(items=shown.items, next=shown.next, archived=archived)
+    shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
+    return EventsView(items=shown.items, next=shown.next, archived=archived, read=read)
 
 
-def _asked(wanted: Filter) -> str:
-    """What was looked for, as JSON, for the record."""
-    return json.dumps({name: value for name, value in asdict(wanted).items() if value not in {"", None, False}})
+def _later(*indices: int | None) -> int | None:
+    return max((index for index in indices if index is not None), default=None)
 
 
 def _index(cursor: str) -> int | None:

@@ -52,5 +52,6 @@ _LISTED: Final = {
     ids.OperatorId: "`broker operator list`",
     ids.WebhookId: "`broker webhook list`",
     ids.DeliveryId: "`broker notice deliveries`",
+    ids.RequestId: "an answer's X-Request-Id",
     ids.AuditEventId: "`broker audit search --json`",
 }

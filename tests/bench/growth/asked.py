@@ -115,6 +115,8 @@ def _values(
         "label": {"hot": "default", "one": "elsewhere"},
         "credential": {"hot": hot_credential, "one": customers.credential(customers.ordinary)},
         "lease": {"one": customers.leases[-1]},
+        "operator": {"none": ids.new(ids.OperatorId)},
+        "request": {"none": ids.new(ids.RequestId)},
         "actor": {"hot": customers.job, "none": ids.new(ids.OperatorId)},
         "name": {"many": "1", "none": "nobody has it"},
         "since": {"lately": _days_ago(1), "long": _days_ago(60)},
