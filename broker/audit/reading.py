@@ -26,6 +26,7 @@ from broker.formats.ids import AuditEventId, CredentialId, LeaseId, digits_of
 COVERS_MS = 600_000
 # Accounts of one name that an event has room for.
 _OPERATORS_MOST = 8
+_WHERE = ("order=", "after=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,6 @@ async def _covering(db: Database, event: Event, begun: AuditEventId) -> Reading 
 
 
 def _what(core: dict[str, object]) -> dict[str, object]:
-    """Who reads what, wherever they begin."""
-    reason = str(core.get("reason", "")).partition("after=")[0].rstrip(",")
-    return {**core, "reason": reason, "id": "", "time": 0}
+    """Who reads what, from wherever on and in whichever order."""
+    words = [word for word in str(core.get("reason", "")).split(",") if not word.startswith(_WHERE)]
+    return {**core, "reason": words, "id": "", "time": 0}

@@ -59,9 +59,25 @@ def fetch(path: str) -> bytes:
         return response.content
 
 
+def ask(method: str, path: str, **options: Any) -> dict[str, Any]:
+    """One call as the operator; raises CallFailed."""
+    with _calling() as http:
+        return _Answered(answer(http.request(method, path, headers=_authorization(), **options)))
+
+
 @contextmanager
 def _asking() -> Iterator[httpx2.Client]:
     """A client for calls of the broker; ends the command if one fails."""
+    try:
+        with _calling() as http:
+            yield http
+    except CallFailed as error:
+        fail_call(error)
+
+
+@contextmanager
+def _calling() -> Iterator[httpx2.Client]:
+    """A client for calls of the broker; raises CallFailed if one fails."""
     # Help and completion need no HTTP client.
     import httpx2  # noqa: PLC0415 - see above
 
@@ -72,9 +88,7 @@ def _asking() -> Iterator[httpx2.Client]:
         with caller(url, timeout=60, proxy=proxy) as http:
             yield http
     except httpx2.HTTPError as error:
-        fail_call(unreachable(url, error, proxy, named_by="BROKER_URL names another place."))
-    except CallFailed as error:
-        fail_call(error)
+        raise unreachable(url, error, proxy, named_by="BROKER_URL names another place.") from None
     except ProxyUnusable as error:
         fail(f"{PROXY}: {error}")
 

@@ -9,8 +9,10 @@ import typer
 
 from broker.cli import proofs, verifying
 from broker.cli.api import call, pages
+from broker.cli.following import follow as go_on
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.cli.trail import row, show_all
 
 COLUMNS = Columns("time event who", "what # decision")
 
@@ -24,50 +26,43 @@ def _group() -> None:
     """What happened."""
 
 
-def row(event: Item) -> Item:
-    """An event as a line for people."""
-    core, personal = event["core"], event["personal"]
-    what = [core.get("provider", ""), core.get("mode", ""), core.get("reason", "")]
-    if "target" in core:
-        what.append(f"{core['target']['method']} {core['target']['host']}{personal.get('path', '')}")
-    if "outcome" in core:
-        what.append(f"→ {core['outcome']['status']} in {core['outcome']['ms']} ms")
-    return {
-        "#": event["index"],
-        "time": event["time"],
-        "event": event["kind"],
-        "decision": event["decision"],
-        "who": personal.get("actor_name") or core["actor"]["id"],
-        "what": " ".join(part for part in what if part),
-    }
-
-
 @app.command()
-@prints_list(COLUMNS, row)
+@prints_list(COLUMNS, row, on_terminal=show_all)
 def search(
     org: Annotated[str | None, typer.Option("--org", help="Organization: slug or id.")] = None,
     kind: Annotated[str | None, typer.Option(help="An event kind, or a group such as lease.*")] = None,
     actor: Annotated[str | None, typer.Option(help="The actor's id.")] = None,
     credential: Annotated[str | None, typer.Option(help="Credential id.")] = None,
     lease: Annotated[str | None, typer.Option(help="Lease id.")] = None,
+    workload: Annotated[str | None, typer.Option(help="About this job: name or id.")] = None,
+    operator: Annotated[str | None, typer.Option(help="Done by this operator: name or id.")] = None,
     decision: Annotated[str | None, typer.Option(help="allowed or denied.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Of uses: succeeded, failed, 2xx, 4xx, 5xx, none.")] = None,
+    request: Annotated[str | None, typer.Option(help="The id of a request: an answer's X-Request-Id.")] = None,
     since: Annotated[str | None, typer.Option(help="RFC 3339 time, such as 2027-01-31T09:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option(help="RFC 3339 time.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print new events as they come; with --json a line each.")
+    ] = False,
 ) -> Iterable[Item]:
     """Search the record, newest first; says if there may be more in archives, which it doesn't read."""
-    return pages(
-        "/v1/audit/events",
-        _tell_archived,
-        organization=org,
-        kind=kind,
-        actor=actor,
-        credential=credential,
-        lease=lease,
-        decision=decision,
-        since=since,
-        until=until,
-        order="newest",
-    )
+    wanted = {
+        "organization": org,
+        "kind": kind,
+        "actor": actor,
+        "credential": credential,
+        "lease": lease,
+        "workload": workload,
+        "operator": operator,
+        "decision": decision,
+        "outcome": outcome,
+        "request": request,
+        "since": since,
+        "until": until,
+    }
+    if follow:
+        go_on(wanted)
+    return pages("/v1/audit/events", _tell_archived, **wanted, order="newest")
 
 
 @app.command("rotate-log-key")

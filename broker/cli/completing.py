@@ -114,7 +114,9 @@ VALUES: Mapping[str, Values] = {
     "webhook --kind": _notice_kinds,
     "--role": words("operator", "security", "admin"),
     "--mode": words("use", "reveal"),
+    "--operator": listed("/v1/operators", "name"),
     "--decision": words("allowed", "denied"),
+    "--outcome": words("succeeded", "failed", "2xx", "3xx", "4xx", "5xx", "none"),
     "--on-max-age": words("warn", "refuse"),
     "--format": words("standard", "slack"),
     "key --only": words(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from itertools import islice
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from broker.cli.output import AsJson, Columns, Item, Wide, listing, say
+from broker.cli.output import AsJson, Columns, Item, Wide, listing, nothing_found, say
 from broker.cli.signature import Options, take_options
 
 # A table of more is for a pager or a file, which `--all` fills.
@@ -24,7 +25,10 @@ _FORM: Options = {
 
 
 def prints_list(
-    columns: Columns, row: Callable[[Item], Item] = lambda item: item
+    columns: Columns,
+    row: Callable[[Item], Item] = lambda item: item,
+    *,
+    on_terminal: Callable[[Iterable[Item]], bool] | None = None,
 ) -> Callable[[Callable[..., Iterable[Item]]], Callable[..., None]]:
     """Make a command of a function that returns items.
 
@@ -33,6 +37,7 @@ def prints_list(
     Args:
         columns: of the table.
         row: an item as people read it; machines get it as it is.
+        on_terminal: prints items there in place of the table, and says whether there were any.
     """
 
     def decorate(found: Callable[..., Iterable[Item]]) -> Callable[..., None]:
@@ -43,7 +48,11 @@ def prints_list(
                 listing(islice(items, limit), columns, as_json)
                 return
             at_most = limit or (None if every else _ROWS)
-            listing(map(row, islice(items, at_most)), columns, as_json, wide=wide)
+            shown = islice(items, at_most)
+            if on_terminal is None or wide or not sys.stdout.isatty():
+                listing(map(row, shown), columns, as_json, wide=wide)
+            elif not on_terminal(shown):
+                say(nothing_found())
             if limit is None and not every and next(items, None) is not None:
                 say(f"These are the first {_ROWS}; --all shows all, and filters show fewer.", err=True)
 

@@ -151,7 +151,7 @@ class _Rows:
 
     def end(self) -> None:
         if self._names is None and not self._first:
-            say(_nothing_found())
+            say(nothing_found())
         elif self._names is None:
             self._decide()
 
@@ -181,10 +181,20 @@ def _as_array(items: Iterable[Item]) -> None:
     typer.echo("[]" if before == "[" else "]")
 
 
-def _nothing_found() -> str:
+def nothing_found() -> str:
     """What to say of an empty list: by which filters it is empty."""
     filters = running.filters()
     return f"Nothing found for {' '.join(filters)}." if filters else "Nothing yet."
+
+
+def terminal_width() -> int:
+    """Cells of a line of the terminal."""
+    return _console().width
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """The text in lines of at most ``width`` cells, broken between words only."""
+    yield from (line.plain for line in _wrapped(Text(text), width))
 
 
 def _console() -> Console:

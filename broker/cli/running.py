@@ -9,7 +9,7 @@ import typer
 
 _running: ContextVar[typer.Context | None] = ContextVar("command", default=None)
 # How a list is printed is no filter.
-_FORM = frozenset({"as_json", "_as_json", "wide", "limit", "every", "proxy", "identity", "profile"})
+_FORM = frozenset({"as_json", "_as_json", "wide", "limit", "every", "follow", "proxy", "identity", "profile"})
 
 
 def begin(context: typer.Context, as_json: bool) -> bool:

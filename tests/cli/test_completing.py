@@ -34,6 +34,7 @@ FREE = {
     *("--purpose", "--rate", "--reason", "--reveal", "--token-env", "--url-env", "--variable", "--where", "slug"),
     *("--deadline-hours", "--grace-minutes", "--hours", "--limit", "--max-age-days", "--max-ttl", "--max-uses"),
     *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until", "--to"),
+    *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until", "--request"),
     *("--identity", "--key-out", "--out", "--providers", "command", "file", "path", "name"),
     *("--checkpoint", "--key", "--skew", "event_id", "saved"),
 }

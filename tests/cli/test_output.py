@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from broker.base.shown import is_shown
-from broker.cli import api, audit, build, lease, output
+from broker.cli import api, audit, build, lease, output, trail
 from tests.cli.every_command import SERVERS, answers, commands
 
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=40)
@@ -72,7 +72,7 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
         "core": {"actor": {"id": "wkl_1"}, "target": {"method": "GET", "host": ""}},
         "personal": {"path": "/\\[/x]\x9b31m[link=https://evil.example]", "actor_name": "sync\u202e"},
     }
-    text = printed(output.listing, [audit.row(event)], audit.COLUMNS, False)
+    text = printed(output.listing, [trail.row(event)], audit.COLUMNS, False)
     assert "/\\[/x]\ufffd31m[link=https://evil.example]" in text
     assert "sync\ufffd" in text
 

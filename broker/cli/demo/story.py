@@ -14,10 +14,10 @@ from rich.text import Text
 from broker.base import closed
 from broker.base.ending import until_told
 from broker.cli.audit import COLUMNS as AUDIT_COLUMNS
-from broker.cli.audit import row as audit_row
 from broker.cli.demo.stage import DemoStage, stage
 from broker.cli.demo.what_next import CUSTOMER, commands
 from broker.cli.output import listing
+from broker.cli.trail import row as audit_row
 from broker.client.client import Client
 from broker.client.errors import CallFailed
 from broker.client.identity import Identity, generate, public
