@@ -39,6 +39,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     log, checkpoint       the record as a tree that only grows; its signed size and root
     witness, cosignature  who checks that it only grows; what they say of a checkpoint.  Some of them are a *quorum*
     write tag             a random mark by which a writer knows its own value in Vault
+    SIEM, sink            a customer's system for events of security; a place that the record is pushed to
     notice, delivery      what operators are notified of; one way of telling it to one receiver
     invalidation message  "this changed", from replica to replica
     idempotency           the same request again has the same answer and changes nothing
@@ -63,6 +64,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     witness               who cosigns the log: served, or asked by the broker
     parts                 what all above are made of: one value
     providers             upstreams, declared
+    siem                  the record in the forms of SIEMs: pulled, or pushed to sinks
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open
     client                the job's side; imports only formats, and base/closed

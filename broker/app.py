@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import structlog
 
@@ -63,6 +64,7 @@ from broker.pruning import duties as pruning_duties
 from broker.pruning.keeping import Keeping
 from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
+from broker.siem.export import Exporter
 from broker.web import duties as web_duties
 from broker.web import logo, texts
 from broker.web.metrics import Metrics
@@ -215,6 +217,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         reports=Reports(parts, rotating, in_flight, _partner(settings, parts)),
         metrics=Metrics(),
         timekeeping=timekeeping,
+        exporter=Exporter(parts.db, clock, cache(lambda epoch: parts.keys.log(epoch).name)),
     )
 
 

@@ -20,6 +20,7 @@ from broker.audit.series import known
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import Database, Scope
+from broker.formats.audit_event import Committed
 from broker.formats.ids import CredentialId, LeaseId, NoId, OperatorId, OrganizationId, RequestId, WorkloadId
 from broker.formats.packed_core import unpack
 
@@ -56,7 +57,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event as it was recorded: its index, both parts as stored, and the commitment.
+    """An event as it was recorded: its index, both parts, and the bytes that are stored of it.
 
     ``series`` is when the index's series began (:mod:`broker.audit.series`), 0 for the first.
     """
@@ -65,7 +66,7 @@ class Recorded:
     series: int
     core: dict[str, Any]
     personal: dict[str, Any]
-    entry: bytes
+    stored: Committed
 
 
 async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list[Recorded]:
@@ -75,10 +76,12 @@ async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list
     """
     async with db.read(scope) as session:
         series = await known(session)
-        return [
-            Recorded(row.idx, series.of(row.idx), json.loads(row.core), json.loads(row.personal), row.entry)
-            for row in await rows(session, scope, wanted, limit)
-        ]
+        return [_recorded(row, series.of(row.idx)) for row in await rows(session, scope, wanted, limit)]
+
+
+def _recorded(row: EventRow, series: int) -> Recorded:
+    stored = Committed(row.core, row.personal, row.salt_core, row.salt_personal, row.entry)
+    return Recorded(row.idx, series, json.loads(row.core), json.loads(row.personal), stored)
 
 
 async def rows(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> Sequence[EventRow]:

@@ -24,6 +24,7 @@ from broker.parts import Parts
 from broker.proxy.call import Proxy
 from broker.proxy.in_flight import InFlightCalls
 from broker.rotations.requests import Rotating
+from broker.siem.export import Exporter
 from broker.web.logo import Logo
 from broker.web.metrics import Metrics
 from broker.web.texts import Texts
@@ -71,6 +72,7 @@ class Services:
     reports: Reports
     metrics: Metrics
     timekeeping: Timekeeping
+    exporter: Exporter
 
 
 async def services(request: Request) -> Services:

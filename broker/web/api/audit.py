@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
 
 from broker.audit import archives, reading
 from broker.audit.inside import Outcome
-from broker.audit.reading import searched
+from broker.audit.reading import exported, searched
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
@@ -19,6 +20,7 @@ from broker.formats.ids import AuditEventId, CredentialId, LeaseId, RequestId
 from broker.grants import jobs
 from broker.identity import accounts
 from broker.organizations import commands as organizations
+from broker.siem.export import Form as SiemForm
 from broker.web.api.fields import (
     Cursor,
     IdSought,
@@ -101,10 +103,11 @@ def show(recorded: Recorded) -> EventView:
         decision=recorded.core["decision"],
         core=recorded.core,
         personal=recorded.personal,
-        commitment=base64.b64encode(recorded.entry).decode(),
+        commitment=base64.b64encode(recorded.stored.entry).decode(),
     )
 
 
+_FORMS = "`ocsf` (1.8.0) and `ecs` are JSON, `cef` is text: one event a line."
 _FOLLOWING = "Go on with a search: its `read.id`, so that what is asked every few seconds is on the record once."
 _OUTCOME = (
     "What came of a use: the upstream's status by class, `none` if no answer came; `failed` is 4xx, 5xx and none."
@@ -180,6 +183,25 @@ async def events(
     archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
     shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
     return EventsView(items=shown.items, next=shown.next, archived=archived, read=read)
+
+
+@router.get("/export", summary="Export events for a SIEM", response_class=StreamingResponse)
+async def export(
+    asked: Annotated[Wanted, Depends(_wanted)],
+    form: Annotated[SiemForm, Query(alias="format", description=_FORMS)],
+    limit: Annotated[int, Query(ge=1, le=100_000, description="At most this many events.")] = 10_000,
+) -> StreamingResponse:
+    """A batch of events by index, oldest first, then the log's newest checkpoint; it is whole if it ends in order.
+
+    The next batch is asked for with `after`, the number of the last event that came.  The export is itself on the
+    record.
+    """
+    call, wanted = asked
+    parts, exporter = call.services.parts, call.services.exporter
+    await exporter.refuse_archived(wanted.after)
+    await reading.put_on_record(parts.audit, parts.db, exported(wanted, call.actor, call.now, form))
+    media = "text/plain; charset=utf-8" if form == "cef" else "application/x-ndjson"
+    return StreamingResponse(exporter.batch(call.scope, wanted, form, limit), media_type=media)
 
 
 def _later(*indices: int | None) -> int | None:

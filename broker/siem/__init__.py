@@ -1,0 +1,1 @@
+"""The record for SIEMs: in the forms that they read, pulled by them or pushed to them, with the log's checkpoints."""
