@@ -64,7 +64,10 @@ from broker.pruning import duties as pruning_duties
 from broker.pruning.keeping import Keeping
 from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
+from broker.siem import duties as siem_duties
+from broker.siem import sinks
 from broker.siem.export import Exporter
+from broker.siem.sinks import Sink
 from broker.web import duties as web_duties
 from broker.web import logo, texts
 from broker.web.metrics import Metrics
@@ -129,7 +132,7 @@ async def running(
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                worker = _worker(services, heads, listed, _keeping(settings))
+                worker = _worker(services, heads, listed, _keeping(settings), _sinks(settings))
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
                 async with _watched(broker):
@@ -291,7 +294,16 @@ def _keeping(settings: Settings) -> Keeping:
     return Keeping(settings.keep_leases_days, settings.keep_notices_days, settings.keep_requests_days)
 
 
-def _worker(services: Services, heads: Heads, listed: Sequence[Listed], keeping: Keeping) -> Worker:
+def _sinks(settings: Settings) -> Sequence[Sink]:
+    try:
+        return sinks.load(settings.sinks)
+    except sinks.SinksUnusable as fault:
+        raise SettingsUnusable(f"BROKER_SINKS: {fault}") from None
+
+
+def _worker(
+    services: Services, heads: Heads, listed: Sequence[Listed], keeping: Keeping, declared: Sequence[Sink]
+) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)
@@ -312,6 +324,7 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], keeping:
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),
+            *siem_duties.duties(replace(services.exporter, db=parts.db), parts.outbound, declared),
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),
@@ -369,6 +382,7 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     _measure_log(metrics, worker)
     keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
+    metrics.count("sink_behind", "What a sink doesn't have yet.", ("sink", "of"), lambda: _behind(worker))
     reports, links = services.reports, services.links
     tokens, submissions = services.token_endpoint, services.submissions
     metrics.count(
@@ -405,6 +419,16 @@ def _measure_log(metrics: Metrics, worker: Worker) -> None:
         "log_witness_size", "Events that a witness cosigned.", ("witness",), lambda: counted("ask_witnesses", "size")
     )
     metrics.count("log_witness_seconds", "When it last did.", ("witness",), lambda: counted("ask_witnesses", "seconds"))
+
+
+def _behind(worker: Worker) -> Counts:
+    """What each sink doesn't have yet: events, and seconds since the oldest of them."""
+    return {
+        of: count
+        for name, duty in worker.duties.items()
+        if name.startswith("sink_")
+        for of, count in duty.counted.items()
+    }
 
 
 def _measure_vault(metrics: Metrics, vault: Vault) -> None:

@@ -8,8 +8,8 @@ For each month that is over, the oldest first::
 
 Whatever ends in between, the next run goes on: a file that is there already is compared with what it would write, and a
 month that is noted and still here is taken out.  Whoever has used the record by then has counted it
-(:mod:`broker.leases.use_days`), and has put it into the log (:mod:`broker.audit.integrating`), or nothing is
-archived.
+(:mod:`broker.leases.use_days`), has put it into the log (:mod:`broker.audit.integrating`), and has pushed it to every
+sink (:mod:`broker.siem`), or nothing is archived.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from broker.base.errors import Conflict, Forbidden, Invalid
 from broker.formats.archive import ArchiveRefused, Span, Writing
 from broker.formats.audit_event import LARGEST, Committed
 from broker.leases import use_days
+from broker.siem import cursors
 
 _PAGE: Final = 2_000
 
@@ -140,6 +141,12 @@ class Archiving:
                 raise Conflict(
                     f"The log doesn't have all of {archives.named(month)} yet, which the worker sees to: see that one "
                     "runs (`broker serve` or `broker worker`), and run this again in a minute. Nothing was removed."
+                )
+            if late := await cursors.behind(session, end):
+                raise Conflict(
+                    f"The sinks {', '.join(late)} don't have all of {archives.named(month)} yet. See that the worker "
+                    "runs and they take events (`broker notice list` tells if not), or take them out of the file that "
+                    "BROKER_SINKS names; the worker forgets them within an hour. Nothing was removed."
                 )
             begun = (await series.known(session)).within(first, end)
         span = Span(self._database, archives.named(month), first, end - first)

@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     mail_from: str = Field("", max_length=200, description="Sender of notices, such as keys@vendor.example.")
     notify_emails: str = Field("", description="Operators' addresses that every notice is mailed to, by comma.")
     private_webhooks: bool = Field(False, description="Development only: webhooks to http:// and private addresses.")
+    sinks: Path | None = Field(None, description="TOML of places that the record is pushed to, such as a SIEM.")
     leak_report_keys_url: str = Field(
         "", description="Public keys of partners' leak reports; GitHub's: its meta API. Empty takes no reports."
     )

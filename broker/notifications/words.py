@@ -52,6 +52,8 @@ Kind = Literal[
     "webhook_failing",
     "log_contradicted",
     "log_unwitnessed",
+    "sink_behind",
+    "sink_well",
 ]
 Severity = Literal["info", "warning", "urgent"]
 
@@ -80,6 +82,8 @@ FACTS = frozenset(
         "lost",
         "witness",
         "events",
+        "sink",
+        "why",
     }
 )
 
@@ -346,6 +350,14 @@ WORDS: Mapping[Kind, Words] = {
         "keybroker_log_witness_seconds and the worker's log (`witness.silent`) say which ones don't answer. Tell who "
         "runs them.",
     ),
+    "sink_behind": Words(
+        "warning",
+        "A sink takes no events",
+        "The sink {sink} has taken nothing of the record for an hour: {why}. Nothing is lost: it gets everything once "
+        "it takes it again. Until then no month is archived. Look at the receiver, and at the file that BROKER_SINKS "
+        "names.",
+    ),
+    "sink_well": Words("info", "A sink takes events again", "The sink {sink} takes the record again, and catches up."),
 }
 
 URGENT = frozenset(kind for kind, words in WORDS.items() if words.severity == "urgent")

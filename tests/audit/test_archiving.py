@@ -37,6 +37,7 @@ from broker.formats.archive import Manifest, Writing
 from broker.formats.head import Head
 from broker.formats.signed_note import Signer
 from broker.identity import operators
+from broker.siem import cursors
 from tests.support.databases import Postgres
 from tests.support.past import count_uses, moment, record_many
 from tests.support.world import settings_for
@@ -483,3 +484,18 @@ async def planned(db: Database, statement: str, parameters: Any) -> str:
         how = "EXPLAIN" if db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
         rows = (await connection.exec_driver_sql(f"{how} {statement}", parameters)).all()
     return "\n".join(str(row[-1]) for row in rows)
+
+
+async def test_a_month_that_a_sink_lacks_stays(deployment: ArchivedBroker) -> None:
+    """So the record is in a SIEM before it leaves the database."""
+    await cursors.begin(deployment.db, "siem", "ocsf", now_ms())
+    await count_uses(deployment.db)
+    with pytest.raises(Conflict, match="The sinks siem don't have all of 2025-06 yet"):
+        await deployment.archive()
+    assert await deployment.archived() == []
+    await cursors.move(deployment.db, "siem", 7)
+    with pytest.raises(Conflict, match="The sinks siem don't have all of 2025-07 yet"):
+        await deployment.archive()
+    await cursors.move(deployment.db, "siem", 12)
+    await deployment.archive()
+    assert await deployment.archived() == [JUNE, JULY]

@@ -45,6 +45,7 @@ GO_ON = {
     "make_months",
     "count_uses",
     "date_keys",
+    "forget_sinks",
 }
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 
