@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CODE, PAGES = ROOT / "broker" / "formats", ROOT / "docs" / "formats"
 MODULES = sorted(path.stem for path in CODE.glob("*.py") if path.stem != "__init__")
 # Formats on the wire that rooms make themselves; the tests that their pages name hold these to the code.
-ELSEWHERE = ["timeline", "webhook"]
+ELSEWHERE = ["siem", "timeline", "webhook"]
 EVERY = pytest.mark.parametrize("module", MODULES)
 PAGE = pytest.mark.parametrize("module", [*MODULES, *ELSEWHERE])
 _LABEL = re.compile(r"[a-z]+(?:/[a-z-]+)*/v[0-9]*")
