@@ -324,7 +324,9 @@ def _worker(
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),
-            *siem_duties.duties(replace(services.exporter, db=parts.db), parts.outbound, declared),
+            *siem_duties.duties(
+                parts.db, parts.clock, replace(services.exporter, db=parts.db), parts.outbound, declared
+            ),
             use_days.duty(parts.db),
             *pruning_duties.duties(parts.db, parts.clock, keeping),
         ),

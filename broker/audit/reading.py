@@ -20,7 +20,7 @@ from broker.audit.search import Filter
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
-from broker.formats.ids import AuditEventId, CredentialId, LeaseId, digits_of
+from broker.formats.ids import AuditEventId, CredentialId, LeaseId, digits_of, is_id
 
 # For so long one event stands for a reading that goes on.
 COVERS_MS = 600_000
@@ -77,8 +77,8 @@ def _event(kind: str, wanted: Filter, actor: Actor, now: Millis, more: dict[str,
         time=now,
         actor=actor,
         organization=wanted.organization,
-        credential=CredentialId(_id(wanted.credential)),
-        lease=LeaseId(_id(wanted.lease)),
+        credential=wanted.credential if is_id(wanted.credential, CredentialId) else "",
+        lease=wanted.lease if is_id(wanted.lease, LeaseId) else "",
         workload=wanted.workload,
         reason=",".join(f"{name}={value}" for name, value in asked.items() if value not in {"", None}),
         note=" ".join(each for each in named if each and not _id(each)),

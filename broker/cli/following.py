@@ -72,7 +72,7 @@ def _answer(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _printing() -> Callable[[Item], None]:
-    """Each event as whoever reads it takes it: JSON, a line for a program, or as people see it on a terminal."""
+    """Each event as whoever reads takes it: JSON, a line, or as people see it on a terminal."""
     if running.prints_json():
         return lambda event: typer.echo(json.dumps(event))
     if sys.stdout.isatty():

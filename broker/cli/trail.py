@@ -1,4 +1,7 @@
-"""Events of the record on a terminal: by day, a line each; what happened is below if it has no room."""
+"""Events of the record on a terminal: by day, a line each.
+
+What happened is below if it has no room beside the rest.
+"""
 
 from __future__ import annotations
 

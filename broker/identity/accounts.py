@@ -57,7 +57,9 @@ async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> 
 
 
 async def named(session: AsyncSession, scope: Scope, reference: Reference) -> Sequence[OperatorId]:
-    """The ids of the accounts of a name, of which one is in force at most; an id is taken as it is.
+    """The ids of the accounts of a name, of which one is in force at most.
+
+    An id is taken as it is.
 
     Raises:
         NoSuchOperator: there is none of that name inside ``scope``.

@@ -1,1 +1,4 @@
-"""The record for SIEMs: in the forms that they read, pulled by them or pushed to them, with the log's checkpoints."""
+"""The record for SIEMs, in the forms that they read.
+
+It is pulled by them or pushed to them, with the log's checkpoints.
+"""

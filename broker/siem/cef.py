@@ -89,6 +89,6 @@ def _header(text: str) -> str:
 
 
 def _value(text: str) -> str:
-    """A value of the extension; its line ends are written as the format has them, and nothing else steers a display."""
+    """A value of the extension: its line ends are escaped, and nothing else steers a display."""
     lines = [shown(line).replace("\\", "\\\\").replace("=", "\\=") for line in text.split("\n")]
     return "\\n".join(lines)

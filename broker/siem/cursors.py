@@ -1,4 +1,4 @@
-"""How far each sink has come: the index of the first event that it doesn't have yet, durable.
+"""How far each sink has come: the index of the first event that it doesn't have.
 
 A cursor moves once a sink has taken what is before it, and never back.  So a sink has every event at least once.
 """

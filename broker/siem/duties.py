@@ -38,29 +38,30 @@ _TRY_S: Final = 90.0
 _FORGET_EVERY_MS: Final = 3_600_000
 
 
-def duties(exporter: Exporter, outbound: Outbound, sinks: Sequence[Sink]) -> tuple[Duty, ...]:
+def duties(
+    db: Database, clock: Clock, exporter: Exporter, outbound: Outbound, sinks: Sequence[Sink]
+) -> tuple[Duty, ...]:
     """The sinks' duties, and the one that forgets those which are declared no more."""
     names = [sink.name for sink in sinks]
-    forget = Duty("forget_sinks", partial(cursors.forget_others, exporter.db, names), every=_FORGET_EVERY_MS)
-    pushing = [Pushing(exporter, sink, sender_of(sink, outbound, exporter.clock)) for sink in sinks]
+    forget = Duty("forget_sinks", partial(cursors.forget_others, db, names), every=_FORGET_EVERY_MS)
+    pushing = [Pushing(db, clock, exporter, sink, sender_of(sink, outbound, clock)) for sink in sinks]
     return (forget, *(Duty(f"sink_{each.name}", each.go_on) for each in pushing))
 
 
 class Pushing:
     """One sink's way through the record."""
 
-    def __init__(self, exporter: Exporter, sink: Sink, sender: Sender) -> None:
+    def __init__(self, db: Database, clock: Clock, exporter: Exporter, sink: Sink, sender: Sender) -> None:
         self.name = sink.name
-        self._exporter, self._form, self._sender = exporter, sink.format, sender
-        self._db: Database = exporter.db
-        self._clock: Clock = exporter.clock
+        self._db, self._clock, self._exporter = db, clock, exporter
+        self._form, self._sender = sink.format, sender
         self._failed = 0
         self._try_at = 0
         # Whether somebody may have been told of trouble that is over now: at first nobody knows.
         self._troubled = True
 
     async def go_on(self) -> Counts:
-        """Push what the sink doesn't have yet, as much as one turn may; returns how far it is behind."""
+        """Push what the sink lacks, as much as one turn may; returns how far it is behind."""
         following = await cursors.begin(self._db, self.name, self._form, self._clock())
         if self._clock() >= self._try_at:
             for _ in range(_TURN):
@@ -119,7 +120,7 @@ class Pushing:
         self._troubled = False
 
     async def _behind(self, following: int) -> Counts:
-        """How many events it doesn't have, and for how many seconds the oldest of them has been there."""
+        """How many events it lacks, and for how many seconds the oldest of them is there."""
         async with self._db.read(EVERY_TENANT) as session:
             size = await session.scalar(select(HeadRow.size)) or 0
         oldest = await search(self._db, EVERY_TENANT, Filter(after=following - 1), 1) if following < size else []

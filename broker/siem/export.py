@@ -45,14 +45,19 @@ class Archived(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Gives events out.  ``origin_of`` names the log of the series that began then (milliseconds; 0: the first)."""
+    """Gives events out.
+
+    ``origin_of`` names the log of the series that began then (milliseconds; 0: the first).
+    """
 
     db: Database
     clock: Clock
     origin_of: Callable[[int], str]
 
     async def batch(self, scope: Scope, wanted: Filter, form: Form, limit: int) -> AsyncIterator[bytes]:
-        """Up to ``limit`` events inside ``scope`` and the newest checkpoint, a line each, some lines at once.
+        """Up to ``limit`` events inside ``scope``, then the newest checkpoint.
+
+        A line is an event; it yields some at once.
 
         Raises:
             Archived: an event that was asked for is not here any more, be it since this began.
@@ -70,7 +75,9 @@ class Exporter:
             yield last
 
     async def refuse_archived(self, after: int | None) -> None:
-        """Refuse to go on behind an index if the next event is archived; without one it begins with what is here.
+        """Refuse to go on behind an index if the next event is archived.
+
+        Without one an export begins with what is here.
 
         Raises:
             Archived: it is.

@@ -1,4 +1,4 @@
-"""What each kind of event is for a SIEM: its class and activity in OCSF, its categories and types in ECS.  Pure.
+"""What each kind of event is for a SIEM: a class and activity of OCSF.  Pure.
 
 The kinds are the record's own, closed catalogue (:mod:`broker.audit.events`); a test walks it.
 """
@@ -166,7 +166,7 @@ _OF_METHODS: Final[Mapping[str, int]] = {
 
 
 def meaning(kind: str, method: str) -> Meaning:
-    """What an event of this kind means; of a call that went upstream with this method, "" if none did."""
+    """What an event of this kind means; ``method`` is that of a call upstream, or empty."""
     found = MEANINGS.get(kind, UNKNOWN)
     if found.of is Class.API_ACTIVITY and found.activity == OTHER and method in _OF_METHODS:
         return found._replace(activity=_OF_METHODS[method])

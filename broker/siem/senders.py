@@ -1,4 +1,7 @@
-"""Ways to a sink.  What is sent without an error was taken; after an error nobody knows, and it is sent again."""
+"""Ways to a sink.
+
+What is sent without an error was taken.  After an error nobody knows, and it is sent again.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,7 @@ class OverSyslog:
 class ToFile:
     """Appends a batch to a file, durably.
 
-    The file is opened anew for each batch, so that it may be moved away meanwhile, as ``logrotate`` does.  A batch is
+    The file is opened again for each batch, so that it may be moved away meanwhile, as ``logrotate`` does.  A batch is
     in it whole, or not at all: what is left of one that was cut short is taken out.
     """
 

@@ -1,4 +1,4 @@
-"""Sinks: places that the record is pushed to, as the file that BROKER_SINKS names declares them."""
+"""Places that the record is pushed to, as the file that BROKER_SINKS names has them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Syslog(_Declared):
 
 
 class File(_Declared):
-    """A file that lines are appended to; ``{date}`` in its name is the day (UTC), so that each has its own."""
+    """A file that lines are appended to; ``{date}`` in its name is the day (UTC)."""
 
     kind: Literal["file"]
     path: Path
@@ -96,7 +96,7 @@ class _Document(BaseModel):
 
 
 def tls_of(ca_file: Path | None) -> ssl.SSLContext:
-    """What a receiver's certificate has to be vouched for by: the public authorities, or that file's alone."""
+    """What vouches for a receiver: the public authorities, or that file's alone."""
     return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
 
 

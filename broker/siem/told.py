@@ -41,7 +41,7 @@ class Told:
 
     @property
     def kind(self) -> str:
-        """Its kind."""
+        """Of the record's catalogue."""
         return str(self.core["kind"])
 
     @property
@@ -75,7 +75,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A checkpoint of the log: the signed note as it is, its size, and when it was told (milliseconds)."""
+    """A checkpoint: the signed note as it is, its size, and when it is told (milliseconds)."""
 
     note: bytes
     origin: str

@@ -26,7 +26,7 @@ async def push(database_url: str, url: str) -> None:
     sink = Https(name="siem", kind="https", url=url, private=True)
     exporter = Exporter(db, now_ms, lambda _: "log")
     while True:
-        pushing = duties.Pushing(exporter, sink, OverHttps(sink, outbound))
+        pushing = duties.Pushing(db, now_ms, exporter, sink, OverHttps(sink, outbound))
         if (await pushing.go_on())["siem", "events"] == 0:
             break
     await outbound.close()
