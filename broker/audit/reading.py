@@ -48,18 +48,10 @@ async def put_on_record(audit: AuditLog, db: Database, event: Event, after: Audi
     return Reading(event.id, (await audit.append(event)).index)
 
 
-def searched(wanted: Filter, actor: Actor, now: Millis) -> Event:
-    """That the record is searched."""
-    return _event("audit.read", wanted, actor, now, {})
-
-
-def exported(wanted: Filter, actor: Actor, now: Millis, form: str) -> Event:
-    """That what is found is given out in a SIEM's form."""
-    return _event("audit.exported", wanted, actor, now, {"format": form})
-
-
-def _event(kind: str, wanted: Filter, actor: Actor, now: Millis, more: dict[str, str]) -> Event:
-    asked = more | {
+def reading_of(wanted: Filter, actor: Actor, now: Millis, form: str = "") -> Event:
+    """That the record is searched; or, in the form of a SIEM, that what is found is given out."""
+    asked = {
+        "format": form,
         "kind": wanted.kind.removesuffix("*"),
         "actor": _id(wanted.actor),
         "operators": "/".join(wanted.operators[:_OPERATORS_MOST]),
@@ -73,7 +65,7 @@ def _event(kind: str, wanted: Filter, actor: Actor, now: Millis, more: dict[str,
     }
     named = (wanted.actor, wanted.credential, wanted.lease, wanted.request)
     return Event(
-        kind=kind,
+        kind="audit.exported" if form else "audit.read",
         time=now,
         actor=actor,
         organization=wanted.organization,

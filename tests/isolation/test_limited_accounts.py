@@ -52,13 +52,16 @@ SOUGHT = {
     "lease": "lease_id",
     "workload": "workload",
     "actor": "operator_id",
+    "operator": "operator_id",
 }
 SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
+SHAPING |= {"after", "following", "outcome", "request"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
     "state": ("active", "open", "closed", "requested", "dead"),
     "provider": ("raptor-comply",),
+    "format": ("ocsf", "ecs", "cef"),
     "label": ("default", "rotate", "exposure", "second"),
     "order": ("newest",),
 }
@@ -105,7 +108,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
 # Without an account: a one-time token, a partner's signature.
 LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "cosigned", "key", "tile/{path}")}
 # The record, which grows with every refusal.
-RECORD = {"/v1/audit/events", "/v1/audit/log/export"}
+RECORD = {"/v1/audit/events", "/v1/audit/export", "/v1/audit/log/export"}
 OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", *LOG}
 
 ROLES = ("operator", "security", "admin")

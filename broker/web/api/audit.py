@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from broker.audit import archives, reading
 from broker.audit.inside import Outcome
-from broker.audit.reading import exported, searched
+from broker.audit.reading import reading_of
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
@@ -174,7 +174,7 @@ async def events(
         raise Invalid("after: goes with the oldest first; leave it out, or ask with order=oldest.")
     wanted = replace(wanted, after=_later(wanted.after, _index(cursor)), newest=order == "newest")
     parts = call.services.parts
-    begun = await reading.put_on_record(parts.audit, parts.db, searched(wanted, call.actor, call.now), following)
+    begun = await reading.put_on_record(parts.audit, parts.db, reading_of(wanted, call.actor, call.now), following)
     found = await search(parts.db, call.scope, wanted, limit + 1)
     # After the search: a month is known as archived before its first event goes.
     async with parts.db.read(call.scope) as session:
@@ -199,7 +199,7 @@ async def export(
     call, wanted = asked
     parts, exporter = call.services.parts, call.services.exporter
     await exporter.refuse_archived(wanted.after)
-    await reading.put_on_record(parts.audit, parts.db, exported(wanted, call.actor, call.now, form))
+    await reading.put_on_record(parts.audit, parts.db, reading_of(wanted, call.actor, call.now, form))
     media = "text/plain; charset=utf-8" if form == "cef" else "application/x-ndjson"
     return StreamingResponse(exporter.batch(call.scope, wanted, form, limit), media_type=media)
 
