@@ -68,6 +68,7 @@ def test_the_labels_of_a_page_are_those_of_the_code(module: str) -> None:
 def test_labels_are_found_in_the_code() -> None:
     assert {module for module in MODULES if labels_of(module)} == {
         "audit_event",
+        "certificate",
         "cosignature",
         "envelope",
         "intake_seal",
