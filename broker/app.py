@@ -28,6 +28,7 @@ from broker.base.secret import Secret
 from broker.care import duties as care_duties
 from broker.config import Settings, SettingsUnusable
 from broker.credentials import duties as credentials_duties
+from broker.credentials.certificates import Certificates, no_receipts
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import duties as identity_duties
@@ -202,6 +203,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
             parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
         ),
         verification=verification,
+        certificates=Certificates(parts, no_receipts),
         snapshots=snapshots,
         leasing=leasing,
         links=Links(parts),

@@ -83,6 +83,8 @@ KINDS: Mapping[str, str] = {
     "credential.version.retired": "The key is out of use here, as another one took its place.",
     "credential.version.revoked": "The key was cut off.",
     "credential.version.revocation_confirmed": "The upstream refuses a key that is out of use here.",
+    "credential.version.accepted_again": "The upstream takes a dead key again: it was refused before.",
+    "credential.version.certified": "A statement about a key was signed; `subject` has its SHA-256.",
     "credential.version.destroyed": "The key's material was destroyed: nobody can open it any more.",
     "credential.version.failing": "The upstream began to refuse a key that is in use.",
     "credential.version.recovered": "The upstream takes a key again that it had refused.",

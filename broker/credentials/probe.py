@@ -41,7 +41,8 @@ class Probed:
     ``whole`` is False if there were more ids than were read.  ``cooldown`` is for how many seconds the upstream wants
     no calls with this key.  ``too_fast`` says that it refused for its rate.  ``distrust`` is why its certificate isn't
     trusted.  ``leak_fingerprint`` is what the key is recognised by where it should not be: it is for keys that were
-    received before there were such fingerprints.
+    received before there were such fingerprints.  ``commitment`` is to the key (:mod:`broker.formats.certificate`), if
+    that was asked for and the upstream refuses the key.
     """
 
     answer: Answer
@@ -51,6 +52,7 @@ class Probed:
     too_fast: bool = False
     distrust: str = ""
     leak_fingerprint: str = ""
+    commitment: bytes = b""
     whole: bool = True
 
     def event_fields(self) -> Fields:

@@ -97,8 +97,9 @@ class VersionRow(TenantOwned, Table):
 
     ``health`` of a key in use is what the upstream last said, or that its material is gone.  ``retired_at`` is set if a
     newer version took its place.  A revoked version is ``confirmed_at`` once the upstream refuses its key; until then
-    the customer was sent ``reminders``.  ``upstream_id`` is what the upstream calls the key, if the broker made it
-    there.  ``leak_fingerprint`` is what the key is recognised by where it should not be.
+    the customer was sent ``reminders``.  After that the key is kept for a month, to ask again.  ``upstream_id`` is what
+    the upstream calls the key, if the broker made it there.  ``leak_fingerprint`` is what the key is recognised by
+    where it should not be.
     """
 
     __tablename__ = "credential_versions"
@@ -150,6 +151,21 @@ class VersionRow(TenantOwned, Table):
             "fingerprint": self.fingerprint,
             "intake": self.intake_id or "",
         }
+
+
+class CertificateRow(TenantOwned, Table):
+    """A statement about a version, as it was signed.
+
+    The format is :mod:`broker.formats.certificate`'s.  None is ever deleted.
+    """
+
+    __tablename__ = "certificates"
+
+    credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    serial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    organization_id: Mapped[OrganizationId] = mapped_column(index=False)  # they are found by credential alone
+    note: Mapped[bytes]
 
 
 class RotationRow(TenantOwned, Table):

@@ -6,6 +6,7 @@ leaves the version staged, with a time at which the worker tries again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from broker.credentials.moves import apply_move, purge
 from broker.credentials.probe import Answer, Probed, probe, target, verifying
 from broker.credentials.tables import CredentialRow, RotationRow, VersionRow
 from broker.credentials.versions import versions_of
+from broker.formats.certificate import committed
 from broker.formats.ids import CredentialId, OrganizationId
 from broker.keystore.keystore import KeyGone
 from broker.notifications.altered import insist
@@ -106,10 +108,11 @@ class Verification:
         """The ids that the upstream returned, hashed as they are remembered."""
         return frozenset(self.parts.keys.evidence(row.provider, found) for found in probed.ids)
 
-    async def probe(self, row: VersionRow, credential: CredentialRow) -> Probed:
+    async def probe(self, row: VersionRow, credential: CredentialRow, *, committing: bool = False) -> Probed:
         """Send the verification request with a version's key.
 
-        That it will be sent is on the record first.
+        That it will be sent is on the record first.  With ``committing`` there is a commitment to the key if the
+        upstream refuses it.
         """
         assert row.sealed is not None
         await insist(self.parts.db, credential, self.parts.clock())
@@ -122,6 +125,8 @@ class Verification:
         try:
             key = await self.parts.keystore.open(row.sealed, row.binding)
             probed = await probe(self.parts.outbound, definition, credential.host_parts, key, self.parts.clock())
+            if committing and probed.answer is Answer.BAD_KEY:
+                probed = replace(probed, commitment=await asyncio.to_thread(committed, key.reveal()))
         except Exception:
             await self.parts.audit.append(
                 Event.about(row, "credential.probe.completed", BROKER, self.parts.clock(), reason="unavailable")

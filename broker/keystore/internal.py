@@ -68,6 +68,7 @@ class InternalKeys:
         self.challenge = self._subkey("challenge")
         # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
         self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
+        self.certifying = Signer(f"keybroker-certificates/{self.database_id}", self._subkey("certificates"))
 
     def log(self, epoch: int, number: int = 0) -> Signer:
         """What signs the log's checkpoints; its name is the log's origin.

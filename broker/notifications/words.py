@@ -30,6 +30,7 @@ Kind = Literal[
     "revocation_unchecked",
     "revocation_overdue",
     "revocation_confirmed",
+    "key_accepted_again",
     "key_unopenable",
     "key_gone",
     "right_altered",
@@ -262,8 +263,19 @@ WORDS: Mapping[Kind, Words] = {
     "revocation_confirmed": Words(
         "info",
         "An old key is dead",
-        "The upstream refuses the key ending {last4}: its revocation is confirmed, and it was destroyed here.",
-        "Your key ending {last4} is revoked and was destroyed here. Nothing more needs to be done.",
+        "The upstream refuses the key ending {last4}: its revocation is confirmed. `broker key certificate` saves the "
+        "proof. The key is kept sealed for a month, to ask again whether it stays dead, and then destroyed.",
+        "Your key ending {last4} is revoked. Nothing more needs to be done. We keep it sealed for a month, only to "
+        "check that it stays revoked, and then destroy it. The status page has a signed certificate of this.",
+    ),
+    "key_accepted_again": Words(
+        "urgent",
+        "A dead key works again",
+        "The upstream accepts the key ending {last4}, which it had refused: what the broker certified holds no more, "
+        "and `broker key certificate` saves the new statement. Nobody can use the key here. Call the customer, who is "
+        "asked to revoke it again; find out why it came back.",
+        "Your key ending {last4}, which was revoked, works again. We don't use it. Please revoke it now, so that "
+        "nobody can:\n{revoke_steps}",
     ),
     "key_exposed": Words(
         "urgent",

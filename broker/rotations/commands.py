@@ -14,7 +14,7 @@ from broker.audit.guards import raise_epoch
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.validity import Validity
-from broker.credentials import rotation
+from broker.credentials import certificates, rotation
 from broker.credentials.lifecycle import Move, State
 from broker.credentials.moves import UnlawfulMove, apply_move, purge, revoke_or_purge
 from broker.credentials.rotation_lifecycle import RotationState, RotationStep
@@ -23,6 +23,7 @@ from broker.credentials.versions import Versions, get_credential, versions_of
 from broker.formats.ids import CredentialId, RotationId
 from broker.intake.lifecycle import IntakeState, IntakeStep, can, close, reopen
 from broker.intake.tables import IntakeRow
+from broker.parts import Parts
 
 CUT_OFF = "cut_off"
 
@@ -220,11 +221,11 @@ async def revoke(
 
 
 async def destroy_version(
-    session: AsyncSession, actor: Actor, credential_id: CredentialId, number: int, *, now: Millis
+    session: AsyncSession, parts: Parts, actor: Actor, credential_id: CredentialId, number: int, *, now: Millis
 ) -> VersionRow:
     """Destroy the key material of a version that is not in use.  Idempotent.
 
-    Nobody can ask any more afterwards whether the upstream refuses the key.
+    Nobody can ask any more afterwards whether the upstream refuses the key; a certificate of it says so.
     """
     await get_credential(session, credential_id)
     versions = await versions_of(session, credential_id)
@@ -238,7 +239,8 @@ async def destroy_version(
         apply_move(versions, number, Move.DESTROY, now)
     also = await rotation.reconciled(session, actor, credential_id, versions, now=now)
     done = Event.about(versions[number], "credential.version.destroyed", actor, now)
-    await record(session, done, *also, *_reopened(request, actor, now))
+    stated = await certificates.destroyed(session, parts.keys, versions[number], done)
+    await record(session, done, *stated, *also, *_reopened(request, actor, now))
     return versions[number]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from broker.audit.timekeeping import Timekeeping
+from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
@@ -61,6 +62,7 @@ class Services:
     jobs: Jobs
     token_endpoint: TokenEndpoint
     verification: Verification
+    certificates: Certificates
     snapshots: SnapshotCache
     leasing: Leasing
     links: Links

@@ -32,7 +32,7 @@ async def told(world: World, kind: str) -> int:
     return sum(item["kind"] == kind for item in items)
 
 
-async def test_it_awaits_its_revocation_until_upstream_refuses_it_and_is_then_destroyed(
+async def test_it_awaits_its_revocation_until_upstream_refuses_it_and_a_month_later_it_is_destroyed(
     world: World, acme: str
 ) -> None:
     # given a key that upstream still takes
@@ -52,11 +52,16 @@ async def test_it_awaits_its_revocation_until_upstream_refuses_it_and_is_then_de
     world.revoke_upstream(world.upstream_keys["acme"])
     await world.work(hours=25)
 
-    # then that is confirmed, and nothing is left of the key
+    # then that is confirmed
     (version,) = await world.versions(acme)
     assert version["status"] == f"revoked (confirmed upstream at {version['revocation_confirmed_at']})"
     assert await told(world, "revocation_confirmed") == 1
     assert (await world.call("GET", "/v1/credentials", params={"only": "awaiting_revocation"}))["items"] == []
+
+    # and after a month, in which it stayed dead, nothing is left of the key
+    for _ in range(31):
+        await world.work(hours=24)
+    assert (await world.versions(acme))[0]["destroyed_at"] is not None
     world.upstream.requests.clear()
     await world.work(hours=200)
     assert list(world.upstream.requests) == [], "nobody asks any more"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import RotationRow, VersionRow
 from broker.intake.tables import IntakeRow
@@ -303,8 +304,10 @@ class Rotating(RuleBasedStateMachine):
     def material_is_gone_only_where_that_was_decided(self) -> None:
         rows: list[VersionRow] = self.rows(VersionRow)
         for version in rows:
-            gone = version.state == "destroyed" or version.confirmed_at is not None
-            assert (version.sealed is None) == gone
+            assert (version.sealed is None) == (version.state == "destroyed" or version.destroyed_at is not None)
+            if version.state != "destroyed" and version.destroyed_at is not None:
+                assert version.confirmed_at is not None
+                assert version.destroyed_at >= version.confirmed_at + 30 * DAY_MS
 
     @invariant()
     def a_request_says_what_became_of_its_key(self) -> None:

@@ -36,6 +36,7 @@ _NOT_SEALED = {
     "audit_places.places",
     "audit_tiles.hashes",
     "bootstrap.token_hash",
+    "certificates.note",
     "intakes.proof_hash",
     "intakes.public_key",
     "keystore_strays.reference",

@@ -55,7 +55,7 @@ SOUGHT = {
     "operator": "operator_id",
 }
 SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
-SHAPING |= {"after", "following", "outcome", "request"}
+SHAPING |= {"after", "following", "outcome", "request", "serial"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
@@ -109,7 +109,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
 LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "cosigned", "key", "tile/{path}")}
 # The record, which grows with every refusal.
 RECORD = {"/v1/audit/events", "/v1/audit/export", "/v1/audit/log/export"}
-OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", *LOG}
+OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", "/v1/certificates/key", *LOG}
 
 ROLES = ("operator", "security", "admin")
 

@@ -157,9 +157,10 @@ async def test_destroyed_is_destroyed_in_vault(world: World, server: Bao) -> Non
     path = await path_of(world, credential)
     await world.call("POST", f"/v1/credentials/{credential}/versions/1/revoke", json={"reason": "test"})
     world.revoke_upstream(world.upstream_keys["acme"])
-    # when: confirmed dead upstream, and so destroyed here
-    await world.work(seconds=5)
-    await world.work(seconds=5)
+    # when: confirmed dead upstream, and still so after a month
+    for hours in (0, 25, 7 * 24, 24 * 24):
+        await world.work(hours=hours)
+        await world.work(seconds=5)
     assert await world.states(credential) == ["revoked"]
     assert (await rows(world))[0].sealed is None
     # then

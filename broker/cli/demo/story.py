@@ -284,7 +284,7 @@ class Story:
             while True:
                 old = (await self._call("GET", f"/v1/credentials/{self._credential}"))["versions"][0]
                 if old["revocation_confirmed_at"]:
-                    return f"{old['status']}; its material is destroyed."
+                    return f"{old['status']}; `broker key certificate` proves it."
                 await asyncio.sleep(0.5)
 
     async def expose(self) -> str:

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from broker.web.api import (
     audit,
+    certificates,
     credentials,
     dependents,
     exposures,
@@ -34,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     grants.router,
     intakes.router,
     credentials.router,
+    certificates.router,
     keys.router,
     rotations.router,
     exposures.router,

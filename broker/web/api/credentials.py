@@ -312,7 +312,8 @@ async def destroy(credential_id: IdPath[CredentialId], number: NumberPath, call:
     """Erase the key material of a version that is not in use."""
 
     async def work(session: AsyncSession) -> VersionView:
-        row = await commands.destroy_version(session, call.actor, credential_id, number, now=call.now)
+        parts = call.services.parts
+        row = await commands.destroy_version(session, parts, call.actor, credential_id, number, now=call.now)
         return show_version(row, call.now)
 
     return await call.change(None, work)

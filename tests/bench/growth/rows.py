@@ -24,6 +24,7 @@ from broker.base.validity import Validity
 from broker.credentials.lifecycle import Health, State
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import (
+    CertificateRow,
     CredentialRow,
     EvidenceRow,
     FingerprintRow,
@@ -33,6 +34,7 @@ from broker.credentials.tables import (
     binding_of,
 )
 from broker.formats import ids, intake_seal, link_proof, link_secret
+from broker.formats.certificate import Answered, Certificate, Ended, Moment
 from broker.formats.envelope import Binding
 from broker.formats.packed_core import unpack
 from broker.grants.tables import GrantRow
@@ -257,6 +259,7 @@ class Customers:
             (DeliveryRow, self._delivery_rows()),
             (QueueRow, self._queue_rows()),
             (FindingRow, self._finding_rows()),
+            (CertificateRow, self._certificate_rows()),
             (ExposureRow, self._exposure_rows()),
             (GuardRow, self._guard_rows()),
             (QuotaRow, self._quota_rows()),
@@ -438,6 +441,38 @@ class Customers:
                 "reminders": 0,
                 "upstream_id": "",
                 "leak_fingerprint": self._keys.leak_fingerprint(hashlib.sha256(text.encode()).hexdigest()),
+            }
+
+    def _certificate_rows(self) -> Iterator[Row]:
+        """Of each key that is dead upstream, the one statement; its events are nowhere."""
+        at = self._now - DAY_MS
+        for place, key, number in self._numbers():
+            if self._state(place, key, number) is not State.REVOKED or not place % 10:
+                continue
+            refused = Answered(401, at, ids.new(ids.AuditEventId))
+            stated = Certificate(
+                statement="dead",
+                serial=1,
+                supersedes="",
+                issued=Moment(at, ids.new(ids.AuditEventId)),
+                organization=key.organization,
+                credential=key.id,
+                provider=key.provider,
+                version=number,
+                fingerprint=self._keys.fingerprint(Secret(self._text(key, number).encode())),
+                commitment=bytes(48),
+                ended=Ended(at, None),
+                last_use="never",
+                last_shown="never",
+                refused=refused,
+                answered=refused,
+            )
+            yield {
+                "credential_id": key.id,
+                "version": number,
+                "serial": 1,
+                "organization_id": key.organization,
+                "note": self._keys.certifying.sign(stated.text()),
             }
 
     def _state(self, place: int, key: _Key, number: int) -> State:
