@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser
 
+from broker.formats.certificate_file import CertificateFile
 from tests.page.conftest import Visit, visiting
 from tests.support.world import World
 
@@ -75,6 +76,87 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
     await visit.page.wait_for_selector("tbody th")
     await visit.shot("dead")
     assert visit.complaints == []
+
+
+async def kept(visit: Visit, button: int = 0) -> bytes:
+    """The file that the page's button gives."""
+    async with visit.page.expect_download() as downloading:
+        await visit.page.locator("button:has-text('Download the certificate')").nth(button).click()
+    return (await (await downloading.value).path()).read_bytes()
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_they_read_when_their_key_was_refused_and_keep_the_proof(visit: Visit) -> None:
+    # given a key that was replaced, and one that was withdrawn; both are dead
+    _, credential = await given(visit)
+    world = visit.world
+    rotation, intake, secret = await world.rotate(credential)
+    new = world.new_key("acme")
+    await world.submit(intake, secret, new)
+    await world.call("POST", f"/v1/rotations/{rotation['id']}/promote")
+    await visit.paste(intake, world.codes[intake])
+    await visit.page.click("text=Withdraw the key")
+    await visit.page.click("text=Withdraw it for good")
+    await title_becomes(visit, "The key is no longer used")
+    for key in (world.upstream_keys["acme"], new):
+        world.revoke_upstream(key)
+    await world.work(seconds=5)
+
+    # when the customer looks again, then both say so in plain words
+    await visit.page.goto("about:blank")
+    await visit.paste(intake, world.codes[intake])
+    said = await visit.page.inner_text(".callout")
+    assert said.startswith("This key is dead: Raptor Comply refused it on ")
+    assert "keeps it sealed for a month" in said
+    assert "Ending in" in await visit.page.inner_text(".older")
+    assert "This key is dead" in await visit.page.inner_text(".older")
+    await visit.page.wait_for_selector("tbody th")
+    await visit.shot("certificate")
+    overflow = await visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    assert not overflow, "nothing is wider than the screen"
+
+    # and each button gives the file of its key, byte for byte as the API has it
+    for button, number in enumerate((2, 1)):
+        path = f"/v1/credentials/{credential}/versions/{number}/certificate"
+        answer = await world.http.get(path, headers=world.admin)
+        assert await kept(visit, button) == answer.content
+        found = CertificateFile.decode(answer.content).certificate(world.services.parts.keys.certifying.verifier())
+        assert (found.version, found.statement) == (number, "dead")
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_a_key_that_works_again_alarms_and_says_what_to_do(visit: Visit) -> None:
+    link, credential = await given(visit)
+    world = visit.world
+    await world.call("POST", f"/v1/credentials/{credential}/exposure", json={"found_by": "Sven", "where": "a mail"})
+    world.revoke_upstream(world.upstream_keys["acme"])
+    await world.work()
+    key = world.upstream.key_of(world.upstream_keys["acme"])
+    assert key is not None
+    key.state = "active"
+    await world.work(hours=25)
+    await visit.paste(*link)
+    assert await visit.title() == "The key works again"
+    said = await visit.page.inner_text(".callout")
+    assert said.startswith("Raptor Comply accepted this key on ")
+    assert "choose Revoke" in await visit.page.inner_text("main")
+    assert b"accepted-again" in await kept(visit)
+    await visit.page.wait_for_selector("h2:has-text('Who used the key')")
+    await visit.shot("revived")
+    assert visit.complaints == []
+
+
+async def test_the_proof_is_offered_in_german_as_well(browser: Browser, page_world: tuple[World, str]) -> None:
+    async with visiting(browser, page_world, locale="de-DE") as visit:
+        link, credential = await given(visit)
+        await visit.world.call("POST", f"/v1/credentials/{credential}/revoke", json={"reason": "over"})
+        visit.world.revoke_upstream(visit.world.upstream_keys["acme"])
+        await visit.world.work()
+        await visit.page.goto(f"{visit.url}/status/{link[0]}#{link[1]}")
+        await visit.page.wait_for_selector("text=Bescheinigung herunterladen")
+        assert "Dieser Schlüssel ist tot: Raptor Comply hat ihn am " in await visit.page.inner_text(".callout")
+        await visit.shot("certificate-german")
 
 
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,11 +18,12 @@ from broker.audit.events import Actor
 from broker.base.clock import DAY_MS, Millis, later
 from broker.base.db import Scope
 from broker.base.validity import Validity
-from broker.credentials import pausing, revocation, rotation
+from broker.credentials import certificates, pausing, revocation, rotation
 from broker.credentials.lifecycle import USABLE, Health, State
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.credentials.versions import serves
 from broker.formats import base64url, link_proof, link_secret
+from broker.formats.certificate import Certificate
 from broker.formats.ids import CredentialId
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
@@ -42,6 +43,12 @@ class Period(Body):
     """Of how many days until now."""
 
     days: Annotated[int, Field(ge=1, le=90)] = 30
+
+
+class Certified(Body):
+    """Which of the credential's keys the certificate is of."""
+
+    version: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 @router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
@@ -85,6 +92,15 @@ async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -
             for day in range(today - body.days + 1, today + 1)
         ],
     }
+
+
+@router.post("/status/{intake_id}/certificate", summary="Get the proof that a key is dead")
+async def certificate(intake_id: str, body: Certified, known: Shown, wired: Wired) -> Response:
+    """What upstream last said of one of the customer's keys that is out of use, signed: a file for them to keep."""
+    row, _ = await wired.links.status_proved(intake_id, known)
+    assert row.credential_id is not None
+    file = await wired.certificates.file(Scope.of(row.organization_id), row.credential_id, body.version)
+    return Response(file.encode(), media_type="application/json")
 
 
 @router.post("/status/{intake_id}/pause", summary="Pause a key")
@@ -155,6 +171,7 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
         shared = await common(session, wired, row, request)
         received = await receipt(session, wired, row)
         version = _present(versions, row)
+        stated = await certificates.newest_of_all(session, wired.parts.keys, credential.id)
     following = next_key.following(credential, versions, changing, first)
     return {
         **shared,
@@ -163,7 +180,8 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
         "key": {
             "last4": version.last4,
             "fingerprint": version.fingerprint,
-            "state": _state(credential, version),
+            "state": _state(credential, version, stated.get(version.number)),
+            "certificate": _stated(stated.get(version.number)),
             "checked_at": when(version.health_at or version.verified_at),
             "received_at": when(version.staged_at),
             "active_since": when(version.activated_at),
@@ -175,11 +193,8 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
         "older": [
             {
                 "last4": older.last4,
-                "state": "retiring"
-                if older.state == State.RETIRING
-                else "revoked"
-                if older.confirmed_at
-                else "awaiting",
+                "state": _state_of_older(older, stated.get(older.number)),
+                "certificate": _stated(stated.get(older.number)),
                 "since": when(older.revoked_at),
                 "confirmed_at": when(older.confirmed_at),
             }
@@ -215,7 +230,32 @@ def _was_refused(version: VersionRow) -> bool:
     return version.state == State.DESTROYED and version.verdict in {"bad_key", "other_organization"}
 
 
-def _state(credential: CredentialRow, version: VersionRow) -> str:
+def _stated(found: Certificate | None) -> dict[str, Any] | None:
+    """What the page says of a key's certificate."""
+    if found is None:
+        return None
+    return {
+        "version": found.version,
+        "refused_at": when(Millis(found.refused.time)),
+        "answered_at": when(Millis(found.answered.time)),
+        "kept": found.destroyed is None,
+    }
+
+
+def _works_again(version: VersionRow, stated: Certificate | None) -> bool:
+    """Whether upstream took the key after it had refused it, and that is the last that is known."""
+    return version.confirmed_at is None and stated is not None and stated.statement == "accepted-again"
+
+
+def _state_of_older(version: VersionRow, stated: Certificate | None) -> str:
+    if version.state == State.RETIRING:
+        return "retiring"
+    if version.confirmed_at is not None:
+        return "dead" if stated is not None else "revoked"
+    return "revived" if _works_again(version, stated) else "awaiting"
+
+
+def _state(credential: CredentialRow, version: VersionRow, stated: Certificate | None) -> str:
     state = State(version.state)
     if _was_refused(version):
         return "refused"
@@ -224,5 +264,5 @@ def _state(credential: CredentialRow, version: VersionRow) -> str:
             return "paused"
         return "failing" if version.health == Health.FAILING else "active"
     if state is State.REVOKED:
-        return "dead" if version.confirmed_at else "revoked"
+        return "dead" if version.confirmed_at else "revived" if _works_again(version, stated) else "revoked"
     return {State.STAGED: "verifying", State.VERIFIED: "held"}.get(state, state.value)

@@ -1,6 +1,6 @@
 // The status code: shown once to who submitted a key, kept by them, and pasted where it opens the status page.
 
-import { callout, el, show, UNKEPT } from "./dom.js";
+import { callout, el, keepFile, show, UNKEPT } from "./dom.js";
 import { takeCode } from "./link.js";
 import { inLanguage, pieces, say } from "./words.js";
 
@@ -24,9 +24,7 @@ export function keep(holder, what) {
   };
   const save = () => {
     const lines = [say("code.file_title", { what }), "", groups, "", say("code.file_paste_at", { address }), "", say("code.worth"), ""];
-    const url = URL.createObjectURL(new Blob([lines.join("\n")], { type: "text/plain" }));
-    el("a", { href: url, download: say("code.file_name") }).click();
-    URL.revokeObjectURL(url);
+    keepFile(say("code.file_name"), lines.join("\n"), "text/plain");
   };
   const button = (label, onclick) => el("button", { type: "button", className: "quiet", onclick }, label);
   return el(

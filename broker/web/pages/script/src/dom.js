@@ -25,6 +25,13 @@ export const UNKEPT = {
   "data-bwignore": "",
 };
 
+// Have the browser keep a text as a file.
+export function keepFile(name, text, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  el("a", { href: url, download: name }).click();
+  URL.revokeObjectURL(url);
+}
+
 export function steps(lines) {
   return el("ol", { className: "steps" }, lines.map((line) => el("li", {}, line)));
 }

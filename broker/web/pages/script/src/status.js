@@ -1,6 +1,7 @@
 // The status page: the state of the key, who used it, and the customer's own decisions.
 
 import { Problem } from "./api.js";
+import { download, stated } from "./certificate.js";
 import { askOnce, callout, el, facts, fingerprint, show, steps, when } from "./dom.js";
 import { chart } from "./usage.js";
 import { knows, pieces, say } from "./words.js";
@@ -14,10 +15,13 @@ const KINDS = {
   refused: "bad",
   revoked: "over",
   dead: "over",
+  revived: "bad",
   destroyed: "over",
 };
 const WAITING = new Set(["verifying", "held"]);
-const USED = new Set(["active", "paused", "failing", "revoked", "dead"]);
+const USED = new Set(["active", "paused", "failing", "revoked", "dead", "revived"]);
+// Upstream still takes these, or takes them again: the customer is to revoke them.
+const TO_REVOKE = new Set(["revoked", "revived"]);
 
 // `keep` is what the page says about the code or link that opened it; `next` opens the form for the next key.
 export function status(opened, holder, { keep, next }) {
@@ -26,15 +30,16 @@ export function status(opened, holder, { keep, next }) {
   const names = { vendor: vendor.name, provider: provider.title };
   const revoke = [el("h2", {}, say("status.how_to_revoke", names)), steps(provider.revoke)];
   show(
-    say(`status.${state}_title`),
-    callout(KINDS[state], el("p", {}, say(`status.${state}`, names))),
+    say(`status.${state}_title`, names),
+    callout(KINDS[state], el("p", {}, stated(key, names) ?? say(`status.${state}`, names))),
+    proof(key, holder, names),
     keep,
     renewal(opened),
-    key.state === "revoked" && revoke,
+    TO_REVOKE.has(state) && revoke,
     timeline(key, names),
     decisions(opened, holder, { keep, next }),
     USED.has(key.state) && chart(holder, names),
-    older(opened.older, names),
+    older(opened.older, holder, names),
     el("h2", {}, say("status.about")),
     facts([
       [say("key.organization"), organization.name],
@@ -46,8 +51,13 @@ export function status(opened, holder, { keep, next }) {
       [say("key.due"), key.due_at && when(key.due_at)],
       [say("form.questions"), opened.contact],
     ]),
-    key.state !== "revoked" && key.state !== "dead" && revoke,
+    !TO_REVOKE.has(state) && state !== "dead" && revoke,
   );
+}
+
+function proof(key, holder, names) {
+  const button = download(key, holder);
+  return button && [el("p", {}, say("certificate.text", names)), el("p", { className: "actions wrap noprint" }, button)];
 }
 
 // How it stands with the next key, and whether the present one goes on until then.
@@ -107,11 +117,16 @@ function wrong(problem) {
   return problem.message || say("decide.failed");
 }
 
-function older(keys, names) {
+function older(keys, holder, names) {
   if (!keys.length) return null;
   const line = (key) => {
+    const ending = el("code", {}, key.last4);
+    if (key.certificate) {
+      const said = [...pieces("older.ending", { last4: ending }), " ", ...stated(key, names)];
+      return el("li", {}, el("p", {}, said), el("p", { className: "actions wrap noprint" }, download(key, holder)));
+    }
     const since = key.since && when(key.confirmed_at ?? key.since);
-    return el("li", {}, pieces(`older.${key.state}`, { ...names, last4: el("code", {}, key.last4) }), since && [" (", since, ")"]);
+    return el("li", {}, pieces(`older.${key.state}`, { ...names, last4: ending }), since && [" (", since, ")"]);
   };
   return [el("h2", {}, say("older.title")), el("ul", { className: "older" }, keys.map(line))];
 }
@@ -126,7 +141,7 @@ function timeline(key, names) {
     [revoked, key.confirmed_at],
   ].filter(Boolean);
   const reached = moments.filter(([, at]) => at);
-  const ahead = key.revoked_at ? (key.state === "revoked" ? [[revoked, null]] : []) : moments.slice(0, 2).filter(([, at]) => !at);
+  const ahead = key.revoked_at ? (TO_REVOKE.has(key.state) ? [[revoked, null]] : []) : moments.slice(0, 2).filter(([, at]) => !at);
   return el(
     "ol",
     { className: "timeline", "aria-label": say("timeline.title") },
