@@ -19,6 +19,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     grace, retiring       the time in which both keys work; the state of the previous one meanwhile
     revoke, purge         end a key's use for good; delete one that was never in use
     withdraw, destroy     the customer's revoking; deleting the data key, so that nobody can open the key any more
+    certificate           a signed statement that a key is dead upstream, or works again (*accepted again*)
     exposure, incident    a report that a key is known to others; what is done about it
     leak, finding         a key where it should not be; one place where the scanner saw it
     workload              a program that uses keys.  Texts for people say job
@@ -143,7 +144,7 @@ If a process ends after step 10, the worker goes on with step 11.
     11  rotations/commands          lets an operator promote, roll back or cancel, in any state that allows it
     12  rotations/retirement        finds old keys that no job has any more, or whose deadline has come
     13  rotations/commands          retires the old key; nobody uses it from this commit on
-    14  rotations/revocation_check  asks the upstream with the old key until it is refused, then destroys it
+    14  rotations/revocation_check  asks the upstream with the old key until it is refused, and certifies that
 
 ``credentials/rotation_lifecycle`` is the table of all its states.  If the provider's API makes keys,
 ``rotations/minting`` does the steps 4 to 6.

@@ -14,6 +14,7 @@ from broker.cli.failing import fail
 from broker.cli.lists import prints_list
 from broker.cli.operator import read_secret
 from broker.cli.output import AsJson, Columns, Item, Wide, listing, say, show
+from broker.cli.saving import Out, save
 
 app = typer.Typer(no_args_is_help=True, help="Customers' keys.")
 
@@ -273,6 +274,23 @@ def holders(
         show(found, as_json)
         return
     listing(found["items"], _HOLDERS, as_json, wide=wide)
+
+
+@app.command()
+@about_a_credential
+def certificate(
+    _credential_id: str,
+    version: Version,
+    serial: Annotated[int | None, typer.Option(help="An earlier one of this version; left out, the newest.")] = None,
+    out: Out = None,
+    _as_json: AsJson = False,
+) -> None:
+    """The signed proof that a key is dead upstream, as one JSON document, with and without --json.
+
+    It has the receipts of the events that it names: who has the file needs nobody to verify it.
+    """
+    path = f"/v1/credentials/{_credential_id}/versions/{version}/certificate"
+    save(path if serial is None else f"{path}?serial={serial}", out)
 
 
 @app.command()
