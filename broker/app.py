@@ -12,6 +12,7 @@ import structlog
 
 from broker import database, keystore_setup
 from broker.audit import duties as audit_duties
+from broker.audit import receipts
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
 from broker.audit.signing import Signers, SignsTwice
@@ -28,7 +29,7 @@ from broker.base.secret import Secret
 from broker.care import duties as care_duties
 from broker.config import Settings, SettingsUnusable
 from broker.credentials import duties as credentials_duties
-from broker.credentials.certificates import Certificates, no_receipts
+from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import duties as identity_duties
@@ -203,7 +204,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
             parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
         ),
         verification=verification,
-        certificates=Certificates(parts, no_receipts),
+        certificates=Certificates(parts, receipts.of_event),
         snapshots=snapshots,
         leasing=leasing,
         links=Links(parts),

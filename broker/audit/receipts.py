@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit import integrating, proving
-from broker.audit.tables import EventRow
+from broker.audit.tables import CosignedRow, EventRow
 from broker.base.db import Database, Scope
 from broker.base.errors import NotFound, Unavailable
 from broker.formats.audit_event import personal_commitment
@@ -49,11 +49,24 @@ async def of_row(session: AsyncSession, row: EventRow, *, personal: bool) -> byt
     Raises:
         NotYet: the log doesn't have it yet.
     """
+    size, note = await _checkpoint(session, row.idx)
+    proof = await proving.inclusion(session, row.idx, size)
+    return receipt(event_of(row, personal=personal), row.idx, proof, note)
+
+
+async def _checkpoint(session: AsyncSession, index: int) -> tuple[int, bytes]:
+    """The size and note of a checkpoint that has the event: what most witnesses cosigned, else the newest.
+
+    Raises:
+        NotYet: none has it.
+    """
     newest = await integrating.newest(session)
-    if newest is None or newest.size <= row.idx:
+    if newest is None or newest.size <= index:
         raise _not_yet()
-    proof = await proving.inclusion(session, row.idx, newest.size)
-    return receipt(event_of(row, personal=personal), row.idx, proof, newest.note)
+    row = CosignedRow
+    having = select(row).where(row.origin == newest.origin, row.size > index)
+    cosigned = await session.scalar(having.order_by(row.count.desc(), row.size.desc()).limit(1))
+    return (newest.size, newest.note) if cosigned is None else (cosigned.size, cosigned.note)
 
 
 def event_of(row: EventRow, *, personal: bool) -> ShownEvent:

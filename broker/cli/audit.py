@@ -11,7 +11,7 @@ from broker.cli import proofs, verifying
 from broker.cli.api import call, pages
 from broker.cli.following import follow as go_on
 from broker.cli.lists import prints_list
-from broker.cli.output import AsJson, Columns, Item, say, show
+from broker.cli.output import AsJson, Columns, Item, say, tell
 from broker.cli.trail import row, show_all
 
 COLUMNS = Columns("time event who", "what # decision")
@@ -66,12 +66,13 @@ def search(
 
 
 @app.command("rotate-log-key")
-def rotate_log_key(as_json: AsJson = False) -> None:
+def rotate_log_key(_as_json: AsJson = False) -> None:
     """Sign the log with a new key; the old one signs too for 30 days.
 
     Give the new key to who verifies the log, and to its witnesses, within that time.
     """
-    show(call("POST", "/v1/audit/log/rotate-key"), as_json, alone=("new",))
+    made = call("POST", "/v1/audit/log/rotate-key")
+    tell(f"The new key signs from the next checkpoint on, and the old one too for 30 days:\n\n{made['new']}", **made)
 
 
 def _tell_archived(page: Item) -> None:

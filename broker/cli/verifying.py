@@ -63,6 +63,16 @@ def consistency(
     _tell("consistency", [saved, file], key)
 
 
+@app.command()
+def certificate(
+    file: Annotated[Path, typer.Argument(help="What `broker key certificate` wrote.")],
+    key: Key,
+    _as_json: AsJson = False,
+) -> None:
+    """Verify that a key is dead: the broker's statement, and the events that it names."""
+    _tell("certificate", [file], key)
+
+
 def _tell(what: str, files: Sequence[Path], key: Path, saved: Path | None = None, skew: int = 0) -> None:
     """Tell what was verified, or end the command with what is wrong."""
     # Help and completion need no cryptography.

@@ -6,9 +6,11 @@ It imports nothing else of Keybroker, so that you can read all that you rely on:
     python verify.py export FILE --key KEYS
     python verify.py log FILE --key KEYS [--checkpoint SAVED]
     python verify.py consistency SAVED FILE --key KEYS
+    python verify.py certificate FILE --key KEYS
 
-KEYS is a file with what your vendor's broker shows at /v1/audit/log/key.  Keep a copy of it, and of a checkpoint
-(/v1/audit/log/checkpoint), where the vendor can't change them: whatever is shown to you later is to fit them.
+KEYS is a file with what your vendor's broker shows at /v1/audit/log/key; for certificates, and at /v1/certificates/key;
+and a line for each witness that you rely on.  Keep a copy of it, and of a checkpoint (/v1/audit/log/checkpoint), where
+the vendor can't change them: whatever is shown to you later is to fit them.
 It ends with 0 if everything is right, and otherwise with 1 and the first thing that is wrong.
 
 What is behind it: the tree hash of RFC 6962, signed notes, checkpoints and proofs as C2SP has them (c2sp.org), and the
@@ -97,37 +99,91 @@ class Verified(NamedTuple):
 # --- signed notes ---
 
 
-def keys(text: str) -> list[tuple[str, bytes]]:
-    """The keys of a file, a line each: ``name+id+base64``; those of other kinds are passed over."""
-    found = []
-    for line in text.split():
+class Key(NamedTuple):
+    """A key that you trust: of a log or of certificates, or of a witness, which cosigns.
+
+    A log's key that signs no more is good for checkpoints of up to ``good_to`` events.
+    """
+
+    name: str
+    public: bytes
+    witness: bool = False
+    good_to: int | None = None
+
+    def line_of(self, signatures: str) -> bytes | None:
+        """What this key's line among signatures holds."""
+        kind = b"\x04" if self.witness else b"\x01"
+        key_id = hashlib.sha256(self.name.encode() + b"\n" + kind + self.public).digest()[:4]
+        for line in signatures.split("\n"):
+            if line.startswith(f"— {self.name} "):
+                signed = _base64(line.rpartition(" ")[2])
+                if signed[:4] == key_id:
+                    return signed[4:]
+        return None
+
+    def signed(self, text: str, signatures: str) -> bool:
+        """Whether it signed the text, or cosigned it; a wrong signature of it is refused."""
+        found = self.line_of(signatures)
+        if found is None:
+            return False
+        if self.witness:  # C2SP tlog-cosignature: eight bytes of time, which are signed with the text
+            text, found = f"cosignature/v1\ntime {int.from_bytes(found[:8])}\n{text}", found[8:]
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(found, text.encode())
+        except InvalidSignature:
+            raise Refused(f"the signature of {self.name} is wrong") from None
+        return True
+
+
+def keys(text: str) -> list[Key]:
+    """The keys of a file, a line each; those of other kinds (ML-DSA-44) are passed over.
+
+    All witnesses that stand there have to have cosigned a checkpoint.
+    """
+    found: list[Key] = []
+    good_to = None
+    for line in text.splitlines():
+        if line.startswith("# good to size "):  # of the log's key that comes next
+            good_to = int(line.rpartition(" ")[2])
         name, _, rest = line.partition("+")
+        if line.startswith("#") or not name:
+            continue
         key = _base64(rest.partition("+")[2])
+        if key[:1] == b"\x04" and len(key) == 33:
+            found.append(Key(name, key[1:], witness=True))
         if key[:1] == b"\x01" and len(key) == 33:
-            found.append((name, key[1:]))
-    if not found:
+            found.append(Key(name, key[1:], good_to=good_to))
+            good_to = None
+    if not any(not key.witness for key in found):
         raise Refused("the file of keys has none: it is to have what the broker shows at /v1/audit/log/key")
     return found
 
 
-def checkpoint(note: str, trusted: Sequence[tuple[str, bytes]]) -> Checkpoint:
-    """What a signed checkpoint says, if one of the keys that you trust signed it."""
+def opened(note: str, trusted: Sequence[Key]) -> tuple[str, str, list[Key]]:
+    """The text of a note, its signatures, and the keys that you trust that signed it."""
     text, _, signatures = note.partition("\n\n")
     text += "\n"
+    if not _SIGNATURES.fullmatch(signatures):
+        raise Refused("not a signed note")
+    return text, signatures, [key for key in trusted if not key.witness and key.signed(text, signatures)]
+
+
+def checkpoint(note: str, trusted: Sequence[Key]) -> Checkpoint:
+    """What a signed checkpoint says, if one of the keys that you trust signed it."""
+    text, signatures, by = opened(note, trusted)
     read = _CHECKPOINT.fullmatch(text)
-    if read is None or not _SIGNATURES.fullmatch(signatures):
+    if read is None:
         raise Refused("not a signed checkpoint")
-    for name, public in trusted:
-        key_id = hashlib.sha256(name.encode() + b"\n\x01" + public).digest()[:4]
-        for line in signatures.split("\n"):
-            signed = _base64(line.rpartition(" ")[2])
-            if name == read[1] and line.startswith(f"— {name} ") and signed[:4] == key_id:
-                try:
-                    Ed25519PublicKey.from_public_bytes(public).verify(signed[4:], text.encode())
-                except InvalidSignature:
-                    raise Refused("the checkpoint's signature is wrong") from None
-                return Checkpoint(read[1], int(read[2]), _base64(read[3]))
-    raise Refused(f"no key that you trust signed the checkpoint of {read[1]}")
+    found = Checkpoint(read[1], int(read[2]), _base64(read[3]))
+    of_log = [key for key in by if key.name == found.origin]
+    if not of_log:
+        raise Refused(f"no key that you trust signed the checkpoint of {found.origin}")
+    if all(key.good_to is not None and found.size > key.good_to for key in of_log):
+        raise Refused("the checkpoint is signed with a key that signed no more when the log was so large")
+    for key in trusted:
+        if key.witness and not key.signed(text, signatures):
+            raise Refused(f"the witness {key.name} has not cosigned the checkpoint")
+    return found
 
 
 # --- the tree ---
@@ -246,7 +302,7 @@ def _event(text: str, start: int) -> _Event | None:
     return _Event(hashlib.sha256(b"auditentry/v1\0" + cc + cp).digest(), core.encode(), personal)
 
 
-def receipt(data: str, trusted: Sequence[tuple[str, bytes]]) -> Proven:
+def receipt(data: str, trusted: Sequence[Key]) -> Proven:
     """The event of a receipt, if the log has it."""
     read = _RECEIPT.fullmatch(data)
     try:
@@ -268,7 +324,7 @@ def receipt(data: str, trusted: Sequence[tuple[str, bytes]]) -> Proven:
 
 
 def export(
-    lines: Iterable[str], trusted: Sequence[tuple[str, bytes]], saved: Checkpoint | None = None, skew: int = SKEW_MS
+    lines: Iterable[str], trusted: Sequence[Key], saved: Checkpoint | None = None, skew: int = SKEW_MS
 ) -> Verified:
     """What an export has, if that is all there is.
 
@@ -302,7 +358,7 @@ class _Lines:
         return next(self._lines)
 
 
-def _organization(organization: str, lines: _Lines, trusted: Sequence[tuple[str, bytes]]) -> Verified:
+def _organization(organization: str, lines: _Lines, trusted: Sequence[Key]) -> Verified:
     begin, tree, since, first = _json(next(lines, "")), Tree(), 0, 0
     if begin != {"head": None, "edge": []}:
         text, edge = _members(begin, "head", "edge")
@@ -331,7 +387,7 @@ def _organization(organization: str, lines: _Lines, trusted: Sequence[tuple[str,
     return Verified(organization, tree.size - before, since, proven.core["time"], proven.checkpoint)
 
 
-def _head(text: object, organization: str, trusted: Sequence[tuple[str, bytes]]) -> tuple[Proven, int, bytes, int]:
+def _head(text: object, organization: str, trusted: Sequence[Key]) -> tuple[Proven, int, bytes, int]:
     """A head: its event, the number of events, their root, and of how much of the log."""
     if not isinstance(text, str):
         raise Refused("not a head")
@@ -344,7 +400,7 @@ def _head(text: object, organization: str, trusted: Sequence[tuple[str, bytes]])
     return proven, int(read[1]), _base64(read[2]), int(read[3])
 
 
-def _log(lines: _Lines, trusted: Sequence[tuple[str, bytes]], saved: Checkpoint | None, skew: int) -> Verified:
+def _log(lines: _Lines, trusted: Sequence[Key], saved: Checkpoint | None, skew: int) -> Verified:
     if _json(next(lines, "")) != {"head": None, "edge": []}:
         raise Refused("all of the log begins with nothing")
     tree, newest, latest, line = Tree(), 0, 0, ""
@@ -393,6 +449,43 @@ def _dated(core: bytes, newest: int, skew: int) -> int:
     return int(found[1])
 
 
+# --- certificates ---
+
+_CERTIFICATE = "keybroker death certificate v1\n"
+
+
+def certificate(data: str, trusted: Sequence[Key]) -> tuple[dict[str, str], list[Proven]]:
+    """What a certificate states, by name, and the events that the file proves.
+
+    An event whose receipt is in the file is the one that the certificate names.
+    """
+    whole = _parsed(data)
+    _, note, receipts = _members(whole, "v", "certificate", "receipts")
+    if whole["v"] != 1 or not isinstance(note, str) or not isinstance(receipts, list):
+        raise Refused("not the file of a certificate")
+    text, _, by = opened(note, trusted)
+    if not by or not text.startswith(_CERTIFICATE):
+        raise Refused("no key that you trust signed this as a certificate (/v1/certificates/key)")
+    lines = [line.partition(": ") for line in text.removeprefix(_CERTIFICATE).splitlines()]
+    said = {name: value for name, _, value in lines}
+    digest, proven = hashlib.sha256(text.encode()).hexdigest(), []
+    for each in receipts:
+        event, proof = _members(each, "event", "receipt")
+        found = receipt(proof, trusted)
+        line = next((value for value in said.values() if event in value.split()), None)
+        if line is None or found.core["id"] != event or _stamp(found.core["time"]) not in line.split():
+            raise Refused(f"the receipt of {event} is of another event than the certificate names")
+        if event in said.get("issued", "").split() and found.core.get("subject") != digest:
+            raise Refused("the log has another certificate in this one's place")
+        proven.append(found)
+    return said, proven
+
+
+def _stamp(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
+
+
 # --- small things ---
 
 
@@ -427,7 +520,7 @@ def _members(value: object, *names: str) -> list[Any]:
     return [*value.values()]
 
 
-def consistency(old: str, data: str, trusted: Sequence[tuple[str, bytes]]) -> tuple[Checkpoint, Checkpoint]:
+def consistency(old: str, data: str, trusted: Sequence[Key]) -> tuple[Checkpoint, Checkpoint]:
     """Two checkpoints, if ``data`` proves that the newer log begins with all of the older one.
 
     ``data`` is ``old <size>``, the proof, a line each, an empty line, and the newer checkpoint (as a C2SP witness is
@@ -446,7 +539,7 @@ def consistency(old: str, data: str, trusted: Sequence[tuple[str, bytes]]) -> tu
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; what it returns is its exit status."""
     parser = argparse.ArgumentParser(description="Verify what a Keybroker shows, offline.")
-    parser.add_argument("what", choices=["receipt", "export", "log", "consistency"])
+    parser.add_argument("what", choices=["receipt", "export", "log", "consistency", "certificate"])
     parser.add_argument("file", nargs="+", type=Path, help="of consistency: the saved checkpoint, then the proof")
     parser.add_argument("--key", required=True, type=Path, help="what the broker shows at /v1/audit/log/key")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint that you saved before")
@@ -473,6 +566,8 @@ def examined(
     trusted = keys(_read(key))
     if what == "receipt":
         return _of_receipt(receipt(_read(files[0]), trusted))
+    if what == "certificate":
+        return _of_certificate(*certificate(_read(files[0]), trusted))
     if what == "consistency":
         before, now = consistency(_read(files[0]), _read(files[1]), trusted)
         facts = {"origin": now.origin, "size": now.size, "saved": before.size}
@@ -491,6 +586,14 @@ def examined(
         f"Verified: all {found.events} events of {found.organization}, from {since or 'the beginning'} to {until}.",
         {**facts, "organization": found.organization, "since": since, "until": until},
     )
+
+
+def _of_certificate(said: dict[str, str], proven: Sequence[Proven]) -> tuple[str, dict[str, Any]]:
+    key = f"key {said['version']} of {said['credential']} at {said['provider']}"
+    told = "refuses" if said["statement"] == "dead" else "takes again"
+    text = f"Verified: the upstream {told} {key}, as it answered last: {said['answered']}."
+    beside = f" {len(proven)} of the events that it names are proved to be in the log."
+    return text + beside, {"certificate": said, "events": [each.core for each in proven]}
 
 
 def _of_receipt(proven: Proven) -> tuple[str, dict[str, Any]]:

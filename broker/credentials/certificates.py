@@ -49,11 +49,6 @@ class Receipt(Protocol):
     async def __call__(self, db: Database, scope: Scope, event_id: AuditEventId, /, *, personal: bool) -> bytes: ...
 
 
-async def no_receipts(db: Database, scope: Scope, event_id: AuditEventId, *, personal: bool) -> bytes:  # noqa: ARG001 - as Receipt
-    """A :class:`Receipt` of a broker that gives none."""
-    raise NotFound("This broker gives no receipts.")
-
-
 def again_at(confirmed_at: Millis, answered_at: Millis) -> Millis | None:
     """When a dead key is asked about next; None once the last time is over."""
     times = (later(confirmed_at, days * DAY_MS) for days in _AGAIN_DAYS)

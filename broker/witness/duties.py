@@ -13,13 +13,11 @@ import structlog
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit import integrating
-from broker.audit.proofs import by_tiles
+from broker.audit import integrating, proving
 from broker.audit.tables import CheckpointRow, CosignedRow, WitnessRow
 from broker.base.clock import Millis, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.duty import Counts, Duty, together
-from broker.formats.merkle import consistency
 from broker.formats.signed_note import Line, taken_apart
 from broker.notifications.notices import notify
 from broker.parts import Parts
@@ -71,10 +69,8 @@ class _Asking:
             await self._keep(witness, newest, line)
 
     async def _proof(self, old: int, size: int) -> Sequence[bytes]:
-        if not 0 < old < size:
-            return ()
         async with self._db.read(EVERY_TENANT) as session:
-            return await by_tiles(session, size, lambda whole: consistency(old, size, whole))
+            return await proving.consistency(session, old, size)
 
     async def _keep(self, witness: Listed, of: CheckpointRow, line: Line) -> None:
         """Keep a cosignature beside its checkpoint, and no longer what is of no use now."""

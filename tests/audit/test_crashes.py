@@ -24,7 +24,7 @@ from tests.support.databases import Postgres, postgres_server
 from tests.support.past import signers
 
 CYCLES = 20
-KEYS = [(signers(0).name, signers(0).verifier().public)]
+KEYS = [verify.Key(signers(0).name, signers(0).verifier().public)]
 
 WRITER = textwrap.dedent(
     """

@@ -30,7 +30,7 @@ from tests.support.past import signers
 
 ACME, GLOBEX = ids.new(OrganizationId), ids.new(OrganizationId)
 NOW = Millis(1_790_000_000_000)
-KEYS = [(signers(0).name, signers(0).verifier().public)]
+KEYS = [verify.Key(signers(0).name, signers(0).verifier().public)]
 MINUTE = 60_000
 
 
@@ -80,7 +80,7 @@ async def exported(
     return await text_of(exporting.of_organization(db, wanted, personal=False))
 
 
-def refusal(lines: Sequence[str], keys: Sequence[tuple[str, bytes]] = KEYS) -> str:
+def refusal(lines: Sequence[str], keys: Sequence[verify.Key] = KEYS) -> str:
     with pytest.raises(verify.Refused) as refused:
         verify.export(lines, keys)
     return str(refused.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,26 +11,25 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from broker.audit import integrating
-from broker.audit.tables import ArchiveRow, EventRow
+from broker.audit.tables import ArchiveRow
 from broker.base.clock import later
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import NotFound, Unavailable
 from broker.base.outbound import Outbound
+from broker.client import verify
 from broker.credentials import certificates
 from broker.credentials.tables import CertificateRow, VersionRow
 from broker.credentials.traces import traces_of
 from broker.credentials.verification import Verification
 from broker.formats.certificate import Certificate, Ended, Moment, commits_to
 from broker.formats.certificate_file import CertificateFile
-from broker.formats.checkpoint import Checkpoint
 from broker.formats.ids import AuditEventId
-from broker.formats.merkle import Tree, inclusion, root_by_inclusion
-from broker.formats.signed_note import Verifier, opened
+from broker.formats.signed_note import Verifier
 from broker.rotations.minting import Minting
 from broker.rotations.revocation_check import RevocationCheck
 from broker.sandbox.state import Faults
 from tests.support.crash import Crash
+from tests.support.integrated import integrate
 from tests.support.world import World
 
 REASON = {"reason": "over"}
@@ -65,6 +63,7 @@ def path_of(credential: str, number: int = 1) -> str:
 
 async def certificate(world: World, credential: str, number: int = 1, **wanted: Any) -> Certificate:
     """The newest one, verified with the key that the broker tells everybody."""
+    await integrate(world)
     answer = await world.call("GET", path_of(credential, number), params=wanted)
     verifier = Verifier.read((await world.http.get("/v1/certificates/key")).text.removesuffix("\n"))
     return CertificateFile.decode(json.dumps(answer).encode()).certificate(verifier)
@@ -506,31 +505,8 @@ async def test_what_there_is_none_of_is_said_in_plain_words(world: World, acme: 
     assert answer.headers["content-disposition"] == f'attachment; filename="{acme}-1.certificate.json"'
 
 
-async def proved(db: Database, _scope: Scope, event_id: AuditEventId, *, personal: bool) -> bytes:
-    """A receipt as the log's tree gives it."""
-    assert not personal, "a certificate is for others"
-    async with db.read(EVERY_TENANT) as session:
-        newest = await integrating.newest(session)
-        entries = list(await session.scalars(select(EventRow.entry).order_by(EventRow.idx)))
-        index = await session.scalar(select(EventRow.idx).where(EventRow.id == event_id))
-    if index is None:
-        raise NotFound("There is no such event.")
-    if newest is None or index >= newest.size:
-        raise Unavailable("No checkpoint covers this event yet; try again in a second.")
-
-    def whole(level: int, number: int) -> bytes:
-        tree = Tree()
-        for entry in entries[number << level : (number + 1) << level]:
-            tree.add(entry)
-        return tree.root()
-
-    hashes = [base64.b64encode(one).decode() for one in inclusion(index, newest.size, whole)]
-    return "\n".join(["c2sp.org/tlog-proof@v1", f"index {index}", *hashes, "", newest.note.decode()]).encode()
-
-
 async def test_its_file_has_the_receipts_of_the_events_that_it_names(world: World, acme: str) -> None:
     parts = world.services.parts
-    world.app.state.services = replace(world.services, certificates=certificates.Certificates(parts, proved))
     job = await world.job()
     await world.grant(job, "acme")
     await world.proxied(await job.lease("acme"), "/facilities")
@@ -544,17 +520,24 @@ async def test_its_file_has_the_receipts_of_the_events_that_it_names(world: Worl
     assert tuple(file.receipts) == found.events()
     assert isinstance(found.last_use, Moment)
     assert {found.last_use.event, found.ended.event, found.answered.event, found.issued.event} == set(found.events())
-    cores = {one["core"]["id"]: one for one in await world.events()}
-    async with parts.db.read(EVERY_TENANT) as session:
-        entries = {row.id: row.entry for row in await session.scalars(select(EventRow))}
-    for event_id, receipt in file.receipts.items():
-        head, _, note = receipt.decode().partition("\n\n")
-        _, index, *hashes = head.split("\n")
-        checkpoint = Checkpoint.read(opened(note.encode(), parts.keys.log(0).verifier()))
-        proof = [base64.b64decode(one) for one in hashes]
-        place = int(index.removeprefix("index "))
-        assert place == cores[event_id]["index"]
-        assert root_by_inclusion(entries[event_id], place, checkpoint.size, proof) == checkpoint.root
+    # and whoever has the keys verifies all of it, without the broker
+    trusted = [
+        key
+        for path in ("/v1/audit/log/key", "/v1/certificates/key")
+        for key in verify.keys((await world.http.get(path)).text)
+    ]
+    said, proven = verify.certificate(answer.text, trusted)
+    assert (said["statement"], said["credential"], said["version"]) == ("dead", acme, "1")
+    assert {event.core["id"] for event in proven} == set(found.events())
+    for changed in (
+        answer.text.replace("dead", "daed", 1),
+        answer.text.replace(found.answered.event, found.issued.event, 1),
+        answer.text.replace("index ", "index 1", 1),
+    ):
+        with pytest.raises(verify.Refused):
+            verify.certificate(changed, trusted)
+    with pytest.raises(verify.Refused, match="no key that you trust"):
+        verify.certificate(answer.text, trusted[:1])
 
 
 async def test_an_event_that_is_archived_has_no_receipt_and_one_that_is_too_new_is_waited_for(

@@ -11,7 +11,7 @@ from tests.support.world import World
 EXPORT = "/v1/audit/organizations/{}/export"
 
 
-async def keys(world: World) -> list[tuple[str, bytes]]:
+async def keys(world: World) -> list[verify.Key]:
     return verify.keys((await world.http.get("/v1/audit/log/key")).text)
 
 
