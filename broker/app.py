@@ -16,6 +16,7 @@ from broker.audit import receipts
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
 from broker.audit.signing import Signers, SignsTwice
+from broker.audit.subjects import SubjectKeys, of_process
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
 from broker.base import tracing
 from broker.base.clock import Timepiece
@@ -124,6 +125,7 @@ async def running(
                 await timekeeping.begin()
                 keystore = keystore_setup.in_force(settings, opened)
                 keys = await internal.load(db, keystore, clock())
+                db.subjects = SubjectKeys(keys.subjects)
                 opened.stores[INTERNAL_ROOT] = keys.keystore()
                 signing = SigningKeys(db, keystore, clock)
                 heads = database.heads(settings, db, opened, keys)
@@ -349,16 +351,16 @@ def _signers(services: Services) -> Signers:
 
 
 def _listener(services: Services) -> Listener:
-    """What hears of other replicas' revocations."""
-    snapshots, jobs = services.snapshots, services.jobs
+    """What hears of other replicas' revocations, and of who was erased."""
+    remembering = (services.snapshots, services.jobs, of_process(services.parts.db))
 
     def heard(message: str) -> None:
-        snapshots.heard(message)
-        jobs.heard(message)
+        for each in remembering:
+            each.heard(message)
 
     def missed() -> None:
-        snapshots.forget()
-        jobs.forget()
+        for each in remembering:
+            each.forget()
 
     return Listener(services.parts.db, "keybroker_guards", heard, missed)
 

@@ -15,12 +15,14 @@ sink (:mod:`broker.siem`), or nothing is archived.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.app import Broker
 from broker.audit import archives, detaching, indexing, integrating, series
@@ -28,12 +30,13 @@ from broker.audit.archive_file import ArchiveFile
 from broker.audit.events import BROKER, Event
 from broker.audit.months import month_of
 from broker.audit.record import record
+from broker.audit.subjects import Part, subjects_of
 from broker.audit.tables import ArchiveRow, EventRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Conflict, Forbidden, Invalid
-from broker.formats.archive import ArchiveRefused, Span, Writing
-from broker.formats.audit_event import LARGEST, Committed
+from broker.formats.archive import ArchiveRefused, Span, Stored, Writing
+from broker.formats.audit_event import LARGEST
 from broker.leases import use_days
 from broker.siem import cursors
 
@@ -157,14 +160,15 @@ class Archiving:
     ) -> tuple[Millis, Millis]:
         """Write the month's events; returns the earliest and the latest time of one."""
         row, end = EventRow, span.first + span.count
-        query = select(row.idx, row.time, row.core, row.personal, row.salt_core, row.salt_personal, row.entry)
+        query = select(row.idx, row.time, row.core, row.salt_core, row.personal, row.personal_commitment, row.entry)
         earliest, latest = Millis(LARGEST), Millis(0)
         for at in range(span.first, end, _PAGE):
             page = query.where(row.month == month, row.idx >= at, row.idx < min(at + _PAGE, end)).order_by(row.idx)
             async with self._db.read(EVERY_TENANT) as session:
-                found = (await session.execute(page)).all()
-            for index, time, *stored in found:
-                write(writing.event(index, Committed(*stored)))
+                found = [(index, time, Stored(*kept)) for index, time, *kept in await session.execute(page)]
+                await _refuse_altered(session, [(index, stored) for index, _, stored in found], span)
+            for index, time, stored in found:
+                write(writing.event(index, stored))
                 earliest, latest = min(earliest, time), max(latest, time)
             self._advance(at - span.first + len(found), span.count)
         return earliest, latest
@@ -200,6 +204,19 @@ class Archiving:
         await detaching.take_out(self._db, month, self._advance)
         await indexing.forget(self._db, row.first + row.count)
         return Archived(span.month, file.lines, row.first, row.count)
+
+
+async def _refuse_altered(session: AsyncSession, found: Sequence[tuple[int, Stored]], span: Span) -> None:
+    """Refuse a personal part that can't be opened though nobody was erased.
+
+    Raises:
+        ArchiveRefused: names the first one.
+    """
+    parts = [Part(json.loads(stored.core), stored.personal, stored.personal_commitment) for _, stored in found]
+    opened = await subjects_of(session).opened(session, parts)
+    for (index, _), part in zip(found, opened, strict=True):
+        if part.personal is None and not part.erased:
+            raise ArchiveRefused(index - span.first + 2, f"event {index} is not what was committed to")
 
 
 def _not_archived(file: ArchiveFile, refused: ArchiveRefused) -> Conflict:

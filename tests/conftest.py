@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from broker.audit.subjects import SubjectKeys
 from broker.base.db import Database
 from broker.base.logs import configure
 from tests.support.alone import Alone
@@ -82,6 +83,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
+    database.subjects = SubjectKeys(bytes(32))
     yield database
     await database.close()
 

@@ -15,14 +15,16 @@ import msgspec
 from broker.audit.events import Event
 from broker.audit.quota import Exhausted, Quota
 from broker.base.clock import Millis
+from broker.formats.audit_event import Committed
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, OrganizationId
 from broker.formats.packed_core import pack
+from broker.formats.personal_part import PartKey
 
 
 class EventValues(NamedTuple):
     """The row of an event without index and month, in the order of the table's columns.
 
-    Its core is packed.
+    Its core is packed, its personal part sealed.
     """
 
     id: AuditEventId
@@ -36,13 +38,12 @@ class EventValues(NamedTuple):
     core: bytes
     personal: bytes
     salt_core: bytes
-    salt_personal: bytes
+    personal_commitment: bytes
     entry: bytes
 
 
-def values_of(event: Event) -> EventValues:
-    """The event's row, with its bytes and the commitment to them, which are made here."""
-    core, *others = event.committed()
+def values_of(event: Event, made: Committed, key: PartKey) -> EventValues:
+    """The event's row, of what was made of it, and the key that its personal part is sealed with."""
     return EventValues(
         event.id,
         event.time,
@@ -52,8 +53,11 @@ def values_of(event: Event) -> EventValues:
         event.actor.id,
         event.credential,
         event.lease,
-        pack(core),
-        *others,
+        pack(made.core),
+        key.seal(made.personal, made.salt_personal, made.personal_commitment),
+        made.salt_core,
+        made.personal_commitment,
+        made.entry,
     )
 
 

@@ -13,19 +13,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 from sqlalchemy import Executable
 
-from broker.audit.batch import Batch, Commits, Decided, Piece, values_of
+from broker.audit.batch import Batch, Commits, Decided, Piece, Written, values_of
 from broker.audit.durability import Durability
 from broker.audit.events import Event
 from broker.audit.guards import raising
 from broker.audit.on_postgresql import PostgresCommits
 from broker.audit.on_sqlite import SqliteCommits
 from broker.audit.quota import Quota
+from broker.audit.subjects import Whose, of_process
 from broker.audit.through_parent import ThroughParent
 from broker.audit.unavailable import AuditUnavailable, DatabaseBehind
 from broker.base import storable
@@ -33,6 +34,8 @@ from broker.base.db import Database
 from broker.base.faults import is_away, is_contradiction, is_refused_value
 from broker.base.statements import bound
 from broker.base.tracing import span
+from broker.formats.audit_event import Committed
+from broker.formats.personal_part import PartKey
 
 _log = structlog.get_logger()
 
@@ -69,23 +72,36 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     entry: bytes
 
 
+class _Draft(NamedTuple):
+    """What becomes a piece once the key of its personal part is there."""
+
+    event: Event
+    made: Committed
+    guards: Mapping[str, int]
+    quotas: Sequence[Quota]
+    writes: tuple[Written, ...]
+
+    def piece(self, key: PartKey) -> Piece:
+        return Piece(values_of(self.event, self.made, key), dict(self.guards), tuple(self.quotas), self.writes)
+
+
 class _Waiting:
-    """A piece on its way, and who waits for it until when: a time of the loop's clock.
+    """A draft on its way, and who waits for it until when: a time of the loop's clock.
 
     Nobody waits for what was posted.  ``raises`` says that it raises an epoch.
     """
 
-    __slots__ = ("abandoned", "done", "piece", "raises", "until")
+    __slots__ = ("abandoned", "done", "draft", "raises", "until")
 
     def __init__(
         self,
-        piece: Piece,
+        draft: _Draft,
         raises: bool = False,
         done: asyncio.Future[Receipt] | None = None,
         until: float = 0.0,
         abandoned: Callable[[], None] | None = None,
     ) -> None:
-        self.piece = piece
+        self.draft = draft
         self.raises = raises
         self.done = done
         self.until = until
@@ -97,9 +113,8 @@ class _Waiting:
         return self.done is None or not self.done.done()
 
     def recorded(self, index: int) -> None:
-        values = self.piece.values
         if self.done is not None and not self.done.done():
-            self.done.set_result(Receipt(index, values.id, values.entry))
+            self.done.set_result(Receipt(index, self.draft.event.id, self.draft.made.entry))
         elif self.abandoned is not None:
             self.abandoned()
 
@@ -115,6 +130,7 @@ class AuditLog:
 
     def __init__(self, db: Database, *, deadline: float = 2.0) -> None:
         self._dialect = db.engine.dialect
+        self._db = db
         self.deadline = deadline
         self.commits = _way_to_record(db)
         self._queue: deque[_Waiting] = deque()
@@ -205,9 +221,9 @@ class AuditLog:
         # call (9) the use, before its key is opened
         if raises:
             writes = [*writes, *raising(self.dialect, raises)]
-        piece = self._piece(event, guards, writes, quotas)
+        draft = self._draft(event, guards, writes, quotas)
         until = loop.time() + self.deadline
-        self._queue.append(_Waiting(piece, bool(raises), done, until, abandoned))
+        self._queue.append(_Waiting(draft, bool(raises), done, until, abandoned))
         if self._late is None or self._late.when() > until:
             self._late = loop.call_at(until, self._refuse_late)
         self._arrived.set()
@@ -227,14 +243,14 @@ class AuditLog:
         """
         if len(self._queue) >= QUEUE_MAX or self.closed is not None:
             return False
-        self._queue.append(_Waiting(self._piece(event, _NO_GUARDS, writes, ())))
+        self._queue.append(_Waiting(self._draft(event, _NO_GUARDS, writes, ())))
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(_POSTED_WAIT_S, self._write_posted)
         return True
 
-    def _piece(
+    def _draft(
         self, event: Event, guards: Mapping[str, int], writes: Sequence[Write], quotas: Sequence[Quota]
-    ) -> Piece:
+    ) -> _Draft:
         """What an event brings, after a last look, before its batch depends on it.
 
         Raises:
@@ -242,7 +258,7 @@ class AuditLog:
         """
         _check(writes, chain(guards, (quota.id for quota in quotas)))
         written = tuple([bound(self._dialect, statement, row) for statement, row in writes])
-        return Piece(values_of(event), dict(guards), tuple(quotas), written)
+        return _Draft(event, event.committed(), guards, quotas, written)
 
     def _write_posted(self) -> None:
         self._due = None
@@ -307,16 +323,16 @@ class AuditLog:
         looked for under the head lock, tell.
         """
         began = time.perf_counter()
-        pieces = tuple([waiting.piece for waiting in batch])
-        sent = Batch(self.floor, False, pieces)
+        sent = Batch(self.floor, False, ())
         while any(waiting.wanted for waiting in batch):
             try:
+                sent.pieces = sent.pieces or await self._sealed(batch)
                 decided = await self.commits.commit(sent)
             except Exception as error:  # noqa: BLE001 - the writer outlives a defect; its caller is answered no
                 if isinstance(error, DatabaseBehind):
                     self.closed = error
                 if is_away(error):
-                    sent.repeated = True
+                    sent.repeated = bool(sent.pieces)
                     self.durability.failed()
                     await asyncio.sleep(0.05)
                     continue
@@ -327,6 +343,14 @@ class AuditLog:
             self.batches, self.committed = self.batches + 1, self.committed + len(batch)
             self.seconds += time.perf_counter() - began
             return
+
+    async def _sealed(self, batch: Sequence[_Waiting]) -> tuple[Piece, ...]:
+        """The pieces of a batch, their personal parts sealed.
+
+        Of most, the keys are in memory.
+        """
+        keys = await of_process(self._db).of(self._db, [Whose.of(waiting.draft.event) for waiting in batch])
+        return tuple([waiting.draft.piece(key) for waiting, key in zip(batch, keys, strict=True)])
 
     def _settle(self, batch: Sequence[_Waiting], decided: Decided) -> None:
         """Tell every caller what the committed transaction decided."""

@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION keybroker_append(
     p_quotas text[], p_take_for int[], p_take_from int[], p_take_rule int[], p_take_most bigint[], p_take_ms bigint[],
     p_ids uuid[], p_times bigint[], p_kinds text[], p_decisions text[], p_organizations uuid[], p_actors text[],
     p_credentials uuid[], p_leases uuid[], p_cores bytea[], p_personals bytea[], p_salts_core bytea[],
-    p_salts_personal bytea[], p_entries bytea[],
+    p_commitments bytea[], p_entries bytea[],
     p_statements text[], p_rows text[],
     OUT o_size bigint, OUT o_accepted boolean[], OUT o_refused int[], OUT o_used_up int[], OUT o_waits bigint[]
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -148,17 +148,17 @@ BEGIN
 
     INSERT INTO audit_events (
         idx, month, id, time, kind, decision, organization_id, actor_id, credential_id, lease_id, core, personal,
-        salt_core, salt_personal, entry
+        salt_core, personal_commitment, entry
     )
     SELECT head.size - 1 + row_number() OVER (ORDER BY p.n), head.month, p.id, p.time, p.kind, p.decision,
-        p.organization_id, p.actor_id, p.credential_id, p.lease_id, p.core, p.personal, p.salt_core, p.salt_personal,
-        p.entry
+        p.organization_id, p.actor_id, p.credential_id, p.lease_id, p.core, p.personal, p.salt_core,
+        p.personal_commitment, p.entry
     FROM unnest(
         p_ids, p_times, p_kinds, p_decisions, p_organizations, p_actors, p_credentials, p_leases, p_cores, p_personals,
-        p_salts_core, p_salts_personal, p_entries
+        p_salts_core, p_commitments, p_entries
     ) WITH ORDINALITY AS p(
         id, time, kind, decision, organization_id, actor_id, credential_id, lease_id, core, personal, salt_core,
-        salt_personal, entry, n
+        personal_commitment, entry, n
     ) WHERE o_accepted IS NULL OR o_accepted[p.n];
     UPDATE audit_head SET size = head.size + kept, month = head.month, latest = GREATEST(
         head.latest,

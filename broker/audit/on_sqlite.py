@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from broker.audit.batch import Batch, Decided, Piece, accepted_of
+from broker.audit.head import Head
 from broker.audit.quota import Exhausted, keep
-from broker.audit.record import Head, insert_events
+from broker.audit.record import insert_events
 from broker.audit.unavailable import DatabaseBehind
 from broker.base.db import Database
 from broker.base.statements import Transaction

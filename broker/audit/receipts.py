@@ -12,7 +12,7 @@ from broker.audit import integrating, proving
 from broker.audit.tables import CosignedRow, EventRow
 from broker.base.db import Database, Scope
 from broker.base.errors import NotFound, Unavailable
-from broker.formats.audit_event import personal_commitment
+from broker.formats.audit_event import commitment_of
 from broker.formats.ids import AuditEventId
 from broker.formats.receipt import ShownEvent, receipt, shown, withheld
 
@@ -73,7 +73,7 @@ def event_of(row: EventRow, *, personal: bool) -> ShownEvent:
     """What is shown of an event, with its personal part or without."""
     if personal:
         return shown(row.core, row.salt_core, row.personal, row.salt_personal)
-    return withheld(row.core, row.salt_core, personal_commitment(row.personal, row.salt_personal))
+    return withheld(row.core, row.salt_core, commitment_of(row.personal, row.salt_personal))
 
 
 async def taken_in(db: Database, scope: Scope, size: int) -> None:

@@ -9,37 +9,20 @@ before the wait.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, literal_column, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.batch import EventValues, values_of
 from broker.audit.events import Event
+from broker.audit.head import Head, lock_head
 from broker.audit.months import month_of
+from broker.audit.subjects import SubjectKeys, Whose, subjects_of
 from broker.audit.tables import EventRow, HeadRow
-from broker.base.clock import Millis
 from broker.base.db import table
 from broker.base.statements import OnConnection, Transaction, execute_many
+from broker.formats.audit_event import Committed
 
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The number of the record's events, the latest time of one, and the next one's month.
-
-    The time is 0 if there is none.
-    """
-
-    size: int
-    latest: Millis
-    month: int
-
-
-_LOCK_HEAD = {
-    "postgresql": "SELECT size, latest, month FROM keybroker_head()",
-    # BEGIN IMMEDIATE holds the only write lock there is
-    "sqlite": "SELECT size, latest, month FROM audit_head WHERE id = 1",
-}
 _MOVE_HEAD = (
     update(HeadRow)
     .where(HeadRow.id == literal_column("1"))
@@ -48,26 +31,22 @@ _MOVE_HEAD = (
 _INSERT_EVENTS = insert(table(EventRow))
 
 
-def lock_head(transaction: Transaction) -> Head:
-    """Take the head row until the transaction ends."""
-    (row,) = transaction.rows(_LOCK_HEAD[transaction.dialect.name])
-    return Head(*row)
-
-
 async def record(session: AsyncSession, *events: Event) -> None:
     """Put events on the record in the session's own transaction.
 
     This is the last thing that a transaction does.
     """
     await session.flush()
-    rows = [values_of(event) for event in events]
+    made = [(event, event.committed()) for event in events]
     connection = await session.connection()
-    await connection.run_sync(_append, rows)
+    await connection.run_sync(_append, made, subjects_of(session))
 
 
-def _append(connection: Connection, rows: Sequence[EventValues]) -> None:
+def _append(connection: Connection, made: Sequence[tuple[Event, Committed]], subjects: SubjectKeys) -> None:
     transaction = OnConnection(connection)
-    insert_events(transaction, lock_head(transaction), rows)
+    head = lock_head(transaction)
+    keys = subjects.for_transaction(transaction, [Whose.of(event) for event, _ in made])
+    insert_events(transaction, head, [values_of(*each, keys[Whose.of(each[0])]) for each in made])
 
 
 def insert_events(transaction: Transaction, head: Head, rows: Sequence[EventValues]) -> None:

@@ -17,10 +17,11 @@ from broker.audit.inside import classes, inside
 from broker.audit.lookup import Sought, among, candidates, extent, of_times
 from broker.audit.places import ALLOWED, term
 from broker.audit.series import known
+from broker.audit.subjects import Part, subjects_of
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import Database, Scope
-from broker.formats.audit_event import Committed
+from broker.formats.archive import Stored
 from broker.formats.ids import CredentialId, LeaseId, NoId, OperatorId, OrganizationId, RequestId, WorkloadId
 from broker.formats.packed_core import unpack
 
@@ -59,14 +60,16 @@ class Filter:
 class Recorded:
     """An event as it was recorded: its index, both parts, and the bytes that are stored of it.
 
-    ``series`` is when the index's series began (:mod:`broker.audit.series`), 0 for the first.
+    ``series`` is when the index's series began (:mod:`broker.audit.series`), 0 for the first.  ``personal`` is None if
+    nobody can open that part any more; ``erased`` says that this is because somebody whom it is about was erased.
     """
 
     index: int
     series: int
     core: dict[str, Any]
-    personal: dict[str, Any]
-    stored: Committed
+    personal: dict[str, Any] | None
+    erased: bool
+    stored: Stored
 
 
 async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list[Recorded]:
@@ -76,12 +79,17 @@ async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list
     """
     async with db.read(scope) as session:
         series = await known(session)
-        return [_recorded(row, series.of(row.idx)) for row in await rows(session, scope, wanted, limit)]
+        found = await rows(session, scope, wanted, limit)
+        parts = [Part(json.loads(row.core), row.personal, row.personal_commitment) for row in found]
+        opened = await subjects_of(session).opened(session, parts)
+        return [
+            Recorded(row.idx, series.of(row.idx), dict(part.core), clear.document(), clear.erased, _stored(row))
+            for row, part, clear in zip(found, parts, opened, strict=True)
+        ]
 
 
-def _recorded(row: EventRow, series: int) -> Recorded:
-    stored = Committed(row.core, row.personal, row.salt_core, row.salt_personal, row.entry)
-    return Recorded(row.idx, series, json.loads(row.core), json.loads(row.personal), stored)
+def _stored(row: EventRow) -> Stored:
+    return Stored(row.core, row.salt_core, row.personal, row.personal_commitment, row.entry)
 
 
 async def rows(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> Sequence[EventRow]:

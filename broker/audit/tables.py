@@ -1,4 +1,4 @@
-"""The rows of the record: its head, events, archived months, quotas, and the guards' epochs.
+"""The rows of the record: its head, events, data subjects, archived months, quotas, and the guards' epochs.
 
 The head hands out dense indices.  Guards compare their epochs.
 """
@@ -50,7 +50,7 @@ class HeadRow(Table):
 
 
 class EventRow(Table):
-    """An event: its canonical bytes and salts, and columns to search by.
+    """An event: the canonical bytes of its core with their salt, its sealed personal part, and columns to search by.
 
     These have no index, as each would be written with every event; what finds events is :class:`PlacesRow`.  That of
     their ids tells what became of a commit whose answer was lost.
@@ -79,8 +79,35 @@ class EventRow(Table):
     core: Mapped[bytes] = mapped_column(PackedCore)
     personal: Mapped[bytes]
     salt_core: Mapped[bytes]
-    salt_personal: Mapped[bytes]
+    personal_commitment: Mapped[bytes]
     entry: Mapped[bytes]
+
+
+class SubjectRow(Table):
+    """A data subject of events: a person, job, customer or other actor, or an organization.
+
+    ``wrapped`` is the key without which nobody reads the personal parts that it has a share in
+    (:mod:`broker.formats.personal_part`).  It is None once the subject was erased.
+    """
+
+    __tablename__ = "audit_subjects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    wrapped: Mapped[bytes | None]
+    erased_at: Mapped[Millis | None]
+
+
+class HoldRow(Table):
+    """A legal hold: nothing of the organization is erased.  ``whose`` is its id, empty for all."""
+
+    __tablename__ = "audit_holds"
+
+    whose: Mapped[str] = mapped_column(primary_key=True)
+    placed_at: Mapped[Millis]
+    placed_by: Mapped[str]
+
+    def event_fields(self) -> Fields:
+        return {"organization": OrganizationId(self.whose)}
 
 
 class BlockRow(Table):

@@ -254,6 +254,8 @@ class Database:
         self.file = Path(self.engine.url.database or "") if self.dialect == "sqlite" else None
         # Authenticates rows that give rights (broker.keystore.genuine). It is there once the broker's own keys are.
         self.row_key: bytes | None = None
+        # Opens and seals the personal parts of events (broker.audit.subjects). It is there with them, too.
+        self.subjects: object = None
         # SQLite has one writer. Waiting for it in the event loop beats its polling busy handler, which only commands
         # on the same file meet.
         self.writer = Writer() if self.dialect == "sqlite" else None
@@ -275,7 +277,8 @@ class Database:
             longest_s: seconds that a statement may take.
         """
         other = Database(self._url, pool_size=at_once, longest_s=longest_s, parent=self.parent)
-        other.row_key, other.writer, other._gate = self.row_key, self.writer, asyncio.Semaphore(at_once)
+        other.row_key, other.subjects = self.row_key, self.subjects
+        other.writer, other._gate = self.writer, asyncio.Semaphore(at_once)
         self._beside.append(other)
         return other
 
@@ -403,7 +406,7 @@ class Database:
             yield
 
     def _session(self, scope: Scope) -> AsyncSession:
-        info = {"scope": scope, "row_key": self.row_key}
+        info = {"scope": scope, "row_key": self.row_key, "subjects": self.subjects}
         return AsyncSession(self.engine, sync_session_class=FencedSession, info=info, expire_on_commit=False)
 
 

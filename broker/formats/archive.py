@@ -5,7 +5,7 @@
     file     = header "\\n" (event "\\n")…        compressed with gzip; each line is JSON without spaces
     header   = {"format":"keybroker-record","v":1,"database":"…","month":"2026-07","series":[[…,…],…],
                 "first":…,"count":…}
-    event    = {"index":…,"core":"…","personal":"…","salt_core":"…","salt_personal":"…","entry":"…"}
+    event    = {"index":…,"core":"…","salt_core":"…","personal":"…","personal_commitment":"…","entry":"…"}
 
     note     = "keybroker record archive v1\\n"  signed (signed_note)
                "database " hex "\\n"
@@ -15,9 +15,10 @@
                "root " base64 "\\n"               tree hash (merkle) over the entries
                "sha256 " hex "\\n"                of the file before it is compressed
 
-``core`` and ``personal`` are the stored bytes of an event (:mod:`broker.formats.audit_event`), as a text; the salts and
-the entry are in base64.  Indices are dense.  ``series`` has pairs: from which index on events belong to the series that
-began when (milliseconds, 0 for the first).
+``core`` has the stored bytes of an event's core (:mod:`broker.formats.audit_event`), as a text.  ``personal`` is the
+sealed personal part (:mod:`broker.formats.personal_part`), which only the database's keys open; whoever is erased
+there is erased here, too.  It and the others are in base64.  Indices are dense.  ``series`` has pairs: from which index
+on events belong to the series that began when (milliseconds, 0 for the first).
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from broker.formats.audit_event import LARGEST, Committed, entry_of
+from broker.formats.audit_event import LARGEST, entry_from
 from broker.formats.merkle import Tree
 
 _TITLE: Final = "keybroker record archive v1"
@@ -40,7 +41,7 @@ _NOTE: Final = re.compile(
     r"count ([0-9]{1,16})\nroot ([A-Za-z0-9+/]{43}=)\nsha256 ([0-9a-f]{64})\n"
 )
 _FORMAT: Final = "keybroker-record"
-# No line is longer: two parts of an event, each character of which JSON writes as six.
+# No line is longer: a core, each character of which JSON writes as six, and a personal part in base64.
 LINE_MOST: Final = 262_144
 
 
@@ -68,10 +69,20 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: int
     core: str
-    personal: str
     salt_core: str
-    salt_personal: str
+    personal: str
+    personal_commitment: str
     entry: str
+
+
+class Stored(NamedTuple):
+    """An event as it is kept: its core with the salt, its sealed personal part with the commitment, and its entry."""
+
+    core: bytes
+    salt_core: bytes
+    personal: bytes
+    personal_commitment: bytes
+    entry: bytes
 
 
 _encode = msgspec.json.Encoder().encode
@@ -141,7 +152,7 @@ class Writing:
         header = _Header(_FORMAT, 1, span.database, span.month, self._series, span.first, span.count)
         return self._line(_encode(header))
 
-    def event(self, index: int, stored: Committed) -> bytes:
+    def event(self, index: int, stored: Stored) -> bytes:
         """The line of the next event.
 
         Raises:
@@ -149,15 +160,14 @@ class Writing:
         """
         if index != self._span.first + self._tree.size:
             raise ArchiveRefused(self._tree.size + 2, f"event {self._span.first + self._tree.size} is not there")
-        if entry_of(stored.core, stored.salt_core, stored.personal, stored.salt_personal) != stored.entry:
+        if entry_from(stored.core, stored.salt_core, stored.personal_commitment) != stored.entry:
             raise ArchiveRefused(self._tree.size + 2, f"event {index} is not what was committed to")
         try:
-            core, personal = stored.core.decode(), stored.personal.decode()
+            core = stored.core.decode()
         except UnicodeDecodeError:
             raise ArchiveRefused(self._tree.size + 2, f"event {index} is no text") from None
         self._tree.add(stored.entry)
-        rest = (base64.b64encode(part).decode() for part in (stored.salt_core, stored.salt_personal, stored.entry))
-        return self._line(_encode(_Event(index, core, personal, *rest)))
+        return self._line(_encode(_Event(index, core, *(base64.b64encode(part).decode() for part in stored[1:]))))
 
     def manifest(self) -> Manifest:
         """What the note says of all lines.
@@ -212,12 +222,10 @@ def _series_of(line: bytes, span: Span) -> Sequence[tuple[int, int]]:
     return series
 
 
-def _stored(line: bytes, number: int) -> tuple[int, Committed]:
+def _stored(line: bytes, number: int) -> tuple[int, Stored]:
     try:
         event = _event(line)
-        salt_core, salt_personal, entry = (
-            base64.b64decode(part, validate=True) for part in (event.salt_core, event.salt_personal, event.entry)
-        )
-        return event.index, Committed(event.core.encode(), event.personal.encode(), salt_core, salt_personal, entry)
+        rest = (event.salt_core, event.personal, event.personal_commitment, event.entry)
+        return event.index, Stored(event.core.encode(), *(base64.b64decode(part, validate=True) for part in rest))
     except (msgspec.MsgspecError, ValueError):
         raise ArchiveRefused(number, "is not an event") from None

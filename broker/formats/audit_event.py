@@ -114,12 +114,13 @@ def encode(part: Core | Personal) -> bytes:
 
 
 class Committed(NamedTuple):
-    """The stored bytes of one event and the commitment to them."""
+    """The bytes of one event and the commitments to them: that to the personal part, and to the whole."""
 
     core: bytes
     personal: bytes
     salt_core: bytes
     salt_personal: bytes
+    personal_commitment: bytes
     entry: bytes
 
 
@@ -161,21 +162,22 @@ def commit(core: Core, personal: Personal, salts: bytes | None = None) -> Commit
         raise ValueError("two salts of 32 bytes each are needed")
     core_bytes, personal_bytes = encode(core), encode(personal)
     salt_core, salt_personal = salts[:32], salts[32:]
-    entry = entry_of(core_bytes, salt_core, personal_bytes, salt_personal)
-    return Committed(core_bytes, personal_bytes, salt_core, salt_personal, entry)
+    cp = commitment_of(personal_bytes, salt_personal)
+    entry = entry_from(core_bytes, salt_core, cp)
+    return Committed(core_bytes, personal_bytes, salt_core, salt_personal, cp, entry)
 
 
 def entry_of(core: bytes, salt_core: bytes, personal: bytes, salt_personal: bytes) -> bytes:
-    """The 32-byte log entry of stored bytes and salts."""
-    return entry_without(core, salt_core, personal_commitment(personal, salt_personal))
+    """The 32-byte log entry of both parts' bytes and salts."""
+    return entry_from(core, salt_core, commitment_of(personal, salt_personal))
 
 
-def personal_commitment(personal: bytes, salt: bytes) -> bytes:
-    """``cp``: what stands for the personal part where that is withheld."""
-    return hashlib.sha256(b"auditpii/v1\0" + salt + personal).digest()
-
-
-def entry_without(core: bytes, salt_core: bytes, cp: bytes) -> bytes:
-    """The log entry of an event whose personal part is withheld."""
+def entry_from(core: bytes, salt_core: bytes, personal_commitment: bytes) -> bytes:
+    """The same, of the core and the commitment to the personal part, which may be withheld or erased."""
     cc = hashlib.sha256(b"auditcore/v1\0" + salt_core + core).digest()
-    return hashlib.sha256(b"auditentry/v1\0" + cc + cp).digest()
+    return hashlib.sha256(b"auditentry/v1\0" + cc + personal_commitment).digest()
+
+
+def commitment_of(personal: bytes, salt_personal: bytes) -> bytes:
+    """The 32-byte commitment to a personal part (``cp``)."""
+    return hashlib.sha256(b"auditpii/v1\0" + salt_personal + personal).digest()

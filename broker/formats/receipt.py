@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from broker.formats.audit_event import entry_of, entry_without
+from broker.formats.audit_event import entry_of, entry_from
 
 _TITLE: Final = "c2sp.org/tlog-proof@v1"
 
@@ -55,7 +55,7 @@ def entry(event: ShownEvent) -> bytes:
     core, salt = event.core.encode(), _bytes(event.salt_core)
     if event.personal is not None:
         return entry_of(core, salt, event.personal.encode(), _bytes(event.salt_personal))
-    return entry_without(core, salt, _bytes(event.personal_commitment))
+    return entry_from(core, salt, _bytes(event.personal_commitment))
 
 
 def receipt(event: ShownEvent, index: int, proof: Sequence[bytes], checkpoint: bytes) -> bytes:

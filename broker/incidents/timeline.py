@@ -212,7 +212,7 @@ def _count(used: dict[str, _Used], recorded: Recorded) -> None:
     one = used.setdefault(recorded.core["actor"]["id"], _Used(first=recorded.core["time"]))
     one.uses += recorded.core["kind"] != "lease.issued"
     one.last = recorded.core["time"]
-    if address := recorded.personal.get("address"):
+    if address := (recorded.personal or {}).get("address"):
         one.addresses.add(address)
 
 

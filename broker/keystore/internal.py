@@ -63,6 +63,8 @@ class InternalKeys:
         self._seal = self._subkey("seal")
         self._leak = self._subkey("leak")
         self.rows = self._subkey("rows")
+        # Wraps the keys of data subjects (broker.formats.personal_part).
+        self.subjects = self._subkey("subjects")
         # The same in every backup of this database, whatever its schema, and in no other.
         self.database_id = self._subkey("database-id")[:16].hex()
         self.challenge = self._subkey("challenge")

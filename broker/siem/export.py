@@ -20,7 +20,7 @@ from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict
-from broker.formats.audit_event import personal_commitment
+from broker.formats.audit_event import commitment_of
 from broker.siem import cef, ecs, ocsf
 from broker.siem.told import Mark, Source, Told
 
@@ -115,6 +115,6 @@ def told(recorded: Recorded) -> Told:
         recorded.personal,
         stored.core,
         stored.salt_core,
-        personal_commitment(stored.personal, stored.salt_personal),
+        commitment_of(stored.personal, stored.salt_personal),
         stored.entry,
     )

@@ -186,7 +186,7 @@ def upgrade() -> None:
         sa.Column("core", sa.LargeBinary(), nullable=False),
         sa.Column("personal", sa.LargeBinary(), nullable=False),
         sa.Column("salt_core", sa.LargeBinary(), nullable=False),
-        sa.Column("salt_personal", sa.LargeBinary(), nullable=False),
+        sa.Column("personal_commitment", sa.LargeBinary(), nullable=False),
         sa.Column("entry", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint(*_EVENT_KEY[op.get_bind().dialect.name], name="pk_audit_events"),
         postgresql_partition_by="LIST (month)",

@@ -23,9 +23,9 @@ from broker import app as composition
 from broker import archiving
 from broker.app import Broker
 from broker.archiving import Archived, Archiving
-from broker.audit import archive_file, archives, detaching, heads, series
+from broker.audit import archive_file, archives, detaching, heads, series, subjects
 from broker.audit.archive_file import AnotherThere, ArchiveFile
-from broker.audit.events import BROKER, Event
+from broker.audit.events import BROKER, Actor, Event
 from broker.audit.months import month_of
 from broker.audit.search import Filter, Recorded, search
 from broker.audit.tables import ArchiveRow, EventRow, HeadRow, SeriesRow
@@ -35,11 +35,13 @@ from broker.base.errors import Conflict, Forbidden, Invalid
 from broker.config import Settings
 from broker.formats.archive import Manifest, Writing
 from broker.formats.head import Head
+from broker.formats.ids import OperatorId
 from broker.formats.signed_note import Signer
 from broker.identity import operators
 from broker.siem import cursors
 from tests.support.databases import Postgres
-from tests.support.past import count_uses, moment, record_many
+from tests.support.ids import nth
+from tests.support.past import as_broker, count_uses, moment, record_in, record_many
 from tests.support.world import settings_for
 
 JUNE, JULY, AUGUST = 202506, 202507, 202508
@@ -107,6 +109,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def deployment(settings: Settings, db: Database, folder: Path) -> AsyncIterator[ArchivedBroker]:
+    await as_broker(db, settings)
     events = {JUNE: await record_many(db, JUNE, 7), JULY: await record_many(db, JULY, 5)}
     async with deployed(settings, folder) as made:
         made.events = events
@@ -147,6 +150,7 @@ async def test_a_month_leaves_as_it_was_recorded_and_the_record_goes_on(deployme
     last = (await deployment.found())[-1]
     root = (await deployment.verified(JULY)).root.hex()
     assert last.core["reason"] == f"month=2025-07,first=7,count=5,root={root}"
+    assert last.personal is not None
     assert last.personal["note"] == "record-202507.ndjson.gz"
     assert await deployment.append() == last.index + 1
 
@@ -174,7 +178,7 @@ async def test_a_month_without_an_event_since_is_over_all_the_same(
     settings: Settings, db: Database, folder: Path
 ) -> None:
     """What says that it is about to be archived is the first event of the present one."""
-    await record_many(db, JUNE, 3)
+    await record_many(await as_broker(db, settings), JUNE, 3)
     await count_uses(db)
     async with deployed(settings, folder) as made:
         assert [one.month for one in await made.archive()] == ["2025-06"]
@@ -182,7 +186,7 @@ async def test_a_month_without_an_event_since_is_over_all_the_same(
 
 
 async def test_what_nobody_counted_yet_stays(settings: Settings, db: Database, folder: Path) -> None:
-    await record_many(db, JUNE, 3)
+    await record_many(await as_broker(db, settings), JUNE, 3)
     async with deployed(settings, folder) as made:
         with pytest.raises(Conflict, match=r"not counted yet.*broker worker"):
             await made.archive()
@@ -423,7 +427,7 @@ async def test_a_head_that_was_kept_before_a_month_was_archived_is_no_restore(de
 
 
 async def test_an_archive_says_where_a_series_begins(settings: Settings, db: Database, folder: Path) -> None:
-    await record_many(db, JUNE, 4)
+    await record_many(await as_broker(db, settings), JUNE, 4)
     began_at = moment(JUNE, 100)
     async with db.write(EVERY_TENANT) as session:
         session.add(SeriesRow(began_at=began_at, base=2, lost_to=3, since=began_at, confirmed_at=began_at))
@@ -499,3 +503,25 @@ async def test_a_month_that_a_sink_lacks_stays(deployment: ArchivedBroker) -> No
     await cursors.move(deployment.db, "siem", 12)
     await deployment.archive()
     assert await deployment.archived() == [JUNE, JULY]
+
+
+async def test_archives_verify_whoever_was_erased_before_or_since(
+    settings: Settings, db: Database, folder: Path
+) -> None:
+    await as_broker(db, settings)
+    operator = OperatorId(nth("opr"))
+    bea = Actor("operator", operator, "bea-the-person")
+    for month in (JUNE, JULY):
+        event = Event(kind="organization.renamed", time=moment(month), actor=bea, note="for bea")
+        await record_in(db, month, event, Event(kind="use.denied", time=moment(month), actor=BROKER, decision="denied"))
+    async with deployed(settings, folder) as made:
+        await made.append()
+        await count_uses(made.db)
+        assert [one.month for one in await made.archive(JULY)] == ["2025-06"]
+        async with made.db.write(EVERY_TENANT) as session:
+            assert await subjects.erase(session, operator, now_ms())
+            assert not await subjects.erase(session, operator, now_ms()), "which was done already"
+        assert [one.month for one in await made.archive(AUGUST)] == ["2025-07"]
+        for month in (JUNE, JULY):
+            await made.verified(month)
+            assert "bea" not in str(lines(folder, month))

@@ -19,6 +19,7 @@ WRITER = textwrap.dedent(
     from sqlalchemy import insert
     from broker.audit.events import BROKER, Event
     from broker.audit.log import AuditLog
+    from broker.audit.subjects import SubjectKeys
     from broker.base.db import Database
     from broker.leases.tables import UseRow
     INSERT = insert(UseRow.__table__)
@@ -33,7 +34,9 @@ WRITER = textwrap.dedent(
             print(receipt.index, receipt.id, use, flush=True)
 
     async def main():
-        log = AuditLog(Database(sys.argv[1]))
+        db = Database(sys.argv[1])
+        db.subjects = SubjectKeys(bytes(32))
+        log = AuditLog(db)
         await log.start()
         await asyncio.gather(*(write(log, str(n)) for n in range(16)))
 

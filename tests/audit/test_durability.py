@@ -14,6 +14,7 @@ from sqlalchemy import func, select, text
 
 from broker.audit import durability
 from broker.audit.log import AuditLog
+from broker.audit.subjects import SubjectKeys
 from broker.audit.tables import EventRow
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.election import Election
@@ -118,6 +119,7 @@ async def test_the_first_use_after_a_server_wrote_again_is_recorded(
     postgres_url: str, prepared_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = Database(postgres_url)
+    db.subjects = SubjectKeys(bytes(32))
     log = AuditLog(db, deadline=20)
     refused = asyncio.Event()
     monkeypatch.setattr(log.durability, "failed", refused.set)

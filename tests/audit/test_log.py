@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from broker.audit.log import AuditLog, GuardMoved, RowRefused
 from broker.audit.quota import Exhausted, Rate, Total
 from broker.audit.record import record
 from broker.audit.search import Filter, search
+from broker.audit.subjects import Part, subjects_of
 from broker.audit.tables import EventRow, HeadRow, QuotaRow
 from broker.audit.unavailable import AuditUnavailable
 from broker.base.clock import now_ms
@@ -70,9 +72,14 @@ async def test_the_stored_bytes_are_what_the_commitment_commits_to(db: Database,
     receipt = await log.append(event(note="a path of a person"))
     async with db.read(EVERY_TENANT) as session:
         row = await session.get_one(EventRow, receipt.index)
-    assert entry_of(row.core, row.salt_core, row.personal, row.salt_personal) == row.entry == receipt.entry
-    assert b"a path of a person" in row.personal
-    assert b"a path of a person" not in row.core
+        (opened,) = await subjects_of(session).opened(
+            session, [Part(json.loads(row.core), row.personal, row.personal_commitment)]
+        )
+    assert opened.personal is not None
+    assert opened.salt is not None
+    assert entry_of(row.core, row.salt_core, opened.personal, opened.salt) == row.entry == receipt.entry
+    assert b"a path of a person" in opened.personal
+    assert b"a path of a person" not in row.core + row.personal
 
 
 async def test_rows_of_an_event_are_written_in_its_transaction(db: Database, log: AuditLog) -> None:
@@ -293,6 +300,7 @@ async def test_an_event_outside_the_catalogue_cannot_be_made() -> None:
 async def test_control_characters_do_not_reach_the_record(db: Database, log: AuditLog) -> None:
     await log.append(event(note="one\ntwo\x1b[31m\ud800"))
     found = await search(db, EVERY_TENANT, Filter(), 10)
+    assert found[0].personal is not None
     assert found[0].personal["note"] == "one\ufffdtwo\ufffd[31m\ufffd"
 
 

@@ -15,6 +15,7 @@ from broker.audit.duties import duties
 from broker.audit.log import AuditLog
 from broker.audit.months import month_of
 from broker.audit.record import record
+from broker.audit.subjects import SubjectKeys
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.clock import Millis, now_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -65,6 +66,7 @@ async def test_a_month_never_goes_back(db: Database, log: AuditLog) -> None:
 
 async def test_a_month_that_is_not_there_is_made_by_whoever_needs_it(postgres_url: str) -> None:
     db = Database(postgres_url)
+    db.subjects = SubjectKeys(bytes(32))
     log = AuditLog(db, deadline=20)
     await log.start()
     async with db.write(EVERY_TENANT) as session:
@@ -111,6 +113,7 @@ async def test_who_owns_nothing_may_record_in_a_new_month_and_reaches_no_month_b
     async with owner.write(EVERY_TENANT) as session:
         await session.execute(text(f"DROP TABLE audit_events_{NOW}"))
     db = Database(user)
+    db.subjects = SubjectKeys(bytes(32))
     log = AuditLog(db, deadline=20)
     await log.start()
     await log.append(event())

@@ -8,6 +8,7 @@ from typing import Any
 from broker.audit.events import Event
 from broker.audit.log import AuditLog
 from broker.audit.quota import Cooldown, Quota, Rate, Total
+from broker.audit.subjects import SubjectKeys
 from broker.base.clock import now_ms
 from broker.base.db import Database
 from broker.proxy.use import COMPLETE_USE
@@ -19,6 +20,7 @@ from tests.support.trips import counted
 async def test_a_batch_is_one_trip_whatever_its_events_bring(database_url: str) -> None:
     async with counted(database_url) as (through, trips):
         db = Database(through)
+        db.subjects = SubjectKeys(bytes(32))
         log = AuditLog(db, deadline=20)
         await log.start()
 

@@ -32,6 +32,7 @@ from broker import schema
 from broker.audit.events import Actor, AuditTarget, Event, Outcome
 from broker.audit.log import AuditLog
 from broker.audit.quota import Cooldown
+from broker.audit.subjects import SubjectKeys
 from broker.base.clock import now_ms
 from broker.base.db import Database
 from broker.formats import ids
@@ -151,6 +152,7 @@ async def recorded(database_url: str, callers: int, seconds: float) -> Measured:
     """Put uses on the record; the rate and the CPU are those of events, latencies those of appends."""
     db = Database(database_url)
     await schema.upgrade(db)
+    db.subjects = SubjectKeys(bytes(32))
     log = AuditLog(db)
     await log.start()
     call = _Uses(log).call

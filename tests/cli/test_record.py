@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from broker.base.db import Database
 from broker.cli import api, build
+from broker.config import Settings
 from broker.keystore.local import MasterKeys
 from tests.support.commands import MINIMAL, run
-from tests.support.past import count_uses, record_many
+from tests.support.past import as_broker, count_uses, record_many
 
 
 class Hosted:
@@ -35,10 +37,12 @@ class Hosted:
 
 @pytest.fixture
 async def hosted(tmp_path: Path, database_url: str, db: Database) -> Hosted:
+    made = Hosted(tmp_path, database_url)
+    await as_broker(db, Settings(state_dir=tmp_path, database_url=SecretStr(database_url)))
     await record_many(db, 202506, 3)
     await record_many(db, 202507, 2)
     await count_uses(db)
-    return Hosted(tmp_path, database_url)
+    return made
 
 
 async def test_months_are_archived_and_anybody_with_the_key_verifies_them(hosted: Hosted, tmp_path: Path) -> None:

@@ -8,26 +8,31 @@ import pytest
 
 from broker.audit.events import BROKER, Event
 from broker.base.clock import Millis
-from broker.formats.archive import ArchiveRefused, Manifest, Span, Writing, verified
-from broker.formats.audit_event import Committed
+from broker.formats.archive import ArchiveRefused, Manifest, Span, Stored, Writing, verified
+from broker.formats.personal_part import PartKey
 from broker.formats.signed_note import NoteRefused, Signer, opened
 
 SPAN = Span("00112233445566778899aabbccddeeff", "2026-07", 40, 12)
 SERIES = [(40, 0), (45, 1_784_000_000_000)]
+KEY = PartKey(bytes(32), bytes(32), bytes(32), 0)
 SIGNER = Signer("keybroker-record/00112233445566778899aabbccddeeff", bytes(32))
 
 
-def events(count: int = SPAN.count) -> list[Committed]:
-    return [
-        Event(kind="use.denied", time=Millis(at), actor=BROKER, note=f'"é{at}"', decision="denied").committed()
-        for at in range(count)
-    ]
+def stored(at: int) -> Stored:
+    event = Event(kind="use.denied", time=Millis(at), actor=BROKER, note=f'"é{at}"', decision="denied")
+    made = event.committed()
+    sealed = KEY.seal(made.personal, made.salt_personal, made.personal_commitment)
+    return Stored(made.core, made.salt_core, sealed, made.personal_commitment, made.entry)
+
+
+def events(count: int = SPAN.count) -> list[Stored]:
+    return [stored(at) for at in range(count)]
 
 
 def written(span: Span = SPAN) -> tuple[list[bytes], Manifest]:
     writing = Writing(span, SERIES)
     lines = [writing.header()]
-    lines += [writing.event(span.first + place, stored) for place, stored in enumerate(events(span.count))]
+    lines += [writing.event(span.first + place, event) for place, event in enumerate(events(span.count))]
     return lines, writing.manifest()
 
 
@@ -129,10 +134,12 @@ def test_a_note_has_one_spelling(old: str, new: str) -> None:
 
 def test_an_event_that_is_not_what_was_committed_to_gets_into_no_archive() -> None:
     """Nor one that doesn't follow; nor is an archive whole before the last one."""
-    stored, later = events(2)
+    first, later = events(2)
     writing = Writing(SPAN, SERIES)
     with pytest.raises(ArchiveRefused, match="event 40 is not what was committed to"):
-        writing.event(40, stored._replace(core=stored.core.replace(b"denied", b"allowed", 1)))
+        writing.event(40, first._replace(core=first.core.replace(b"denied", b"allowed", 1)))
+    with pytest.raises(ArchiveRefused, match="event 40 is not what was committed to"):
+        writing.event(40, first._replace(personal_commitment=bytes(32)))
     with pytest.raises(ArchiveRefused, match="event 40 is not there"):
         writing.event(41, later)
     with pytest.raises(ArchiveRefused, match="event 40 is not there"):

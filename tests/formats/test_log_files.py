@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker.client import verify
 from broker.formats import export
-from broker.formats.audit_event import Personal, entry_of, personal_commitment
+from broker.formats.audit_event import Personal, entry_of, commitment_of
 from broker.formats.audit_event import encode as encode_part
 from broker.formats.export import NoHead, OrganizationHead
 from broker.formats.receipt import entry, shown, withheld
@@ -60,7 +60,7 @@ def test_any_text_of_a_person_is_written_as_the_verifier_reads_it(note: str, sal
         return
     core = b'{"kind":"use.denied","time":1}'
     made = shown(core, salt_core, personal, salt)
-    hidden = withheld(core, salt_core, personal_commitment(personal, salt))
+    hidden = withheld(core, salt_core, commitment_of(personal, salt))
     assert entry(made) == entry(hidden) == entry_of(core, salt_core, personal, salt)
     line = export.event(7, made).decode()
     assert line.endswith("\n")

@@ -8,7 +8,7 @@ from broker import rights
 from broker.audit.tables import EventRow, HeadRow
 from broker.base.db import EVERY_TENANT
 from broker.credentials.tables import VersionRow
-from broker.formats.audit_event import entry_of
+from broker.formats.audit_event import entry_from
 from broker.intake.tables import IntakeRow
 from tests.growth.conftest import SIZE, Grown
 
@@ -44,7 +44,7 @@ async def test_the_record_is_dense_and_each_event_is_what_its_entry_says(grown: 
         counted = await session.execute(select(func.count(), func.min(EventRow.idx), func.max(EventRow.idx)))
         assert tuple(counted.one()) == (size, 0, size - 1)
         for row in await session.scalars(select(EventRow).order_by(EventRow.idx.desc()).limit(_SOME)):
-            assert row.entry == entry_of(row.core, row.salt_core, row.personal, row.salt_personal)
+            assert row.entry == entry_from(row.core, row.salt_core, row.personal_commitment)
 
 
 async def test_the_job_gets_leases_of_subjects(grown: Grown) -> None:

@@ -75,6 +75,7 @@ def test_labels_are_found_in_the_code() -> None:
         "link_proof",
         "link_secret",
         "ml_dsa",
+        "personal_part",
         "rowmac",
         "token",
     }

@@ -8,15 +8,16 @@ from typing import Any
 
 from broker.archiving import Archiving
 from broker.base.db import Database
-from tests.support.past import count_uses, record_many
+from tests.support.past import as_broker, count_uses, record_many
 from tests.support.world import World, running_world, settings_for, upstream
 
 
 async def test_what_asks_the_record_is_told_of_archives(database_url: str, db: Database, tmp_path: Path) -> None:
-    await record_many(db, 202506, 4)
-    await record_many(db, 202507, 3)
     async with upstream() as (state, address):
         settings = settings_for(tmp_path, database_url, address)
+        await as_broker(db, settings)
+        await record_many(db, 202506, 4)
+        await record_many(db, 202507, 3)
         async with running_world(settings, state, address) as world:
             credential = await world.key_for("acme")
             before = await world.call("GET", "/v1/audit/events")

@@ -9,7 +9,7 @@ from typing import Any
 from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Outcome
 from broker.base.clock import Millis
 from broker.formats import ids
-from broker.formats.audit_event import entry_of, personal_commitment
+from broker.formats.audit_event import entry_of, commitment_of
 from broker.formats.ids import AuditEventId
 from broker.siem.told import Mark, Source, Told
 from tests.support.ids import nth
@@ -24,7 +24,7 @@ def told(event: Event, index: int = 7) -> Told:
     """What a rendering gets of an event, with the same salts each time."""
     core, personal, *_ = event.committed()
     entry = entry_of(core, SALTS[:32], personal, SALTS[32:])
-    part = personal_commitment(personal, SALTS[32:])
+    part = commitment_of(personal, SALTS[32:])
     return Told(index, 0, json.loads(core), json.loads(personal), core, SALTS[:32], part, entry)
 
 

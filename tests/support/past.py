@@ -6,14 +6,19 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
-from broker.audit.batch import values_of
+from broker import keystore_setup
+from broker.audit.batch import EventValues, values_of
 from broker.audit.events import BROKER, Event
+from broker.audit.head import Head
 from broker.audit.integrating import integrate
-from broker.audit.record import Head, insert_events
+from broker.audit.record import insert_events
+from broker.audit.subjects import SubjectKeys, Whose, of_process
 from broker.audit.tables import HeadRow
-from broker.base.clock import Millis
+from broker.base.clock import Millis, now_ms
 from broker.base.db import EVERY_TENANT, Database
+from broker.config import Settings
 from broker.formats.signed_note import Signer
+from broker.keystore import internal
 from broker.leases import use_days
 
 _PARTITION = (
@@ -34,6 +39,20 @@ def moment(month: int, seconds: int = 0) -> Millis:
     return Millis(int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp() + seconds) * 1000)
 
 
+async def rows_of(db: Database, *events: Event) -> list[EventValues]:
+    """The rows of events, as the log makes them."""
+    keys = await of_process(db).of(db, [Whose.of(event) for event in events])
+    return [values_of(event, event.committed(), key) for event, key in zip(events, keys, strict=True)]
+
+
+async def as_broker(db: Database, settings: Settings) -> Database:
+    """The database, on which this process records as the broker of these settings does."""
+    async with keystore_setup.opened(settings, db, now_ms, may_create=False) as opened:
+        keys = await internal.load(db, keystore_setup.in_force(settings, opened), now_ms())
+    db.subjects = SubjectKeys(keys.subjects)
+    return db
+
+
 async def record_in(db: Database, month: int, *events: Event) -> None:
     """Put events on the record in a month that is not before that of its last event.
 
@@ -45,7 +64,7 @@ async def record_in(db: Database, month: int, *events: Event) -> None:
                 await connection.execute(text(statement.format(month)))
     async with db.read(EVERY_TENANT) as session:
         head = await session.get_one(HeadRow, 1)
-    values = [values_of(event) for event in events]
+    values = await rows_of(db, *events)
     await db.transact(lambda transaction: insert_events(transaction, Head(head.size, head.latest, month), values))
 
 

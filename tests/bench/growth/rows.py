@@ -8,6 +8,7 @@ Every sealed value opens, every right is the broker's own, every event has a com
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 from broker.audit.batch import values_of
 from broker.audit.events import BROKER, Actor, AuditTarget, Event, Outcome
 from broker.audit.months import month_of
-from broker.audit.tables import EventRow, GuardRow, OrganizationHeadRow, OrganizationTreeRow, QuotaRow
+from broker.audit.subjects import Whose
+from broker.audit.tables import EventRow, GuardRow, OrganizationHeadRow, OrganizationTreeRow, QuotaRow, SubjectRow
 from broker.base.clock import DAY_MS, Millis
 from broker.base.db import Table
 from broker.base.secret import Secret
@@ -37,6 +39,7 @@ from broker.formats import ids, intake_seal, link_proof, link_secret
 from broker.formats.certificate import Answered, Certificate, Ended, Moment
 from broker.formats.envelope import Binding
 from broker.formats.packed_core import unpack
+from broker.formats.personal_part import KEY_BYTES, NOBODY, PartKey, wrap
 from broker.grants.tables import GrantRow
 from broker.identity.tables import AssertionRow, WorkloadRow
 from broker.incidents.tables import ExposureRow
@@ -191,6 +194,7 @@ class Customers:
         self._size, self._keystore, self._keys, self._jwks = size, keystore, keys, jwks
         self._now, self._first_event = now, first_event
         self._random = random.Random(size.organizations)
+        self._subjects: dict[str, bytes] = {}
         self._organizations = [self._id(ids.OrganizationId, self._day(400)) for _ in range(size.organizations)]
         self._jobs = [self._id(ids.WorkloadId, self._day(300)) for _ in range(size.workloads)]
         self._credentials = [self._key(number) for number in range(size.credentials)]
@@ -269,6 +273,7 @@ class Customers:
             (EventRow, self._event_rows()),
             (OrganizationTreeRow, self._tree_rows()),
             (OrganizationHeadRow, self._head_rows()),
+            (SubjectRow, self._subject_rows()),
         ):
             piece: list[Row] = []
             for row in rows:
@@ -850,13 +855,26 @@ class Customers:
 
     def _event_rows(self) -> Iterator[Row]:
         for number in range(self._size.events):
-            values = values_of(self._event(number))
+            event = self._event(number)
+            values = values_of(event, event.committed(), self._part_key(Whose.of(event)))
             yield {
                 "idx": self._first_event + number,
                 "month": month_of(self._now),
                 **values._asdict(),
                 "core": unpack(values.core),
             }
+
+    def _part_key(self, whose: Whose) -> PartKey:
+        actor, organization, account = (
+            self._subjects.setdefault(name, os.urandom(KEY_BYTES)) if name else NOBODY for name in whose[:3]
+        )
+        return PartKey(actor, organization, account, whose.day)
+
+    def _subject_rows(self) -> Iterator[Row]:
+        """The keys of those whom the events are about; the broker has its own already."""
+        for name, key in self._subjects.items():
+            if name != BROKER.id:
+                yield {"id": name, "wrapped": wrap(self._keys.subjects, name, key), "erased_at": None}
 
     def _event(self, number: int) -> Event:
         at = Millis(self._now - (self._size.events - number) * _RECORD_DAYS * DAY_MS // self._size.events)
