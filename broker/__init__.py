@@ -41,6 +41,8 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     witness, cosignature  who checks that it only grows; what they say of a checkpoint.  Some of them are a *quorum*
     write tag             a random mark by which a writer knows its own value in Vault
     SIEM, sink            a customer's system for events of security; a place that the record is pushed to
+    data subject          whom an event names: its actor, its organization, the account that it is about
+    erase                 delete a data subject's key: nobody reads the personal parts of their events any more
     notice, delivery      what operators are notified of; one way of telling it to one receiver
     invalidation message  "this changed", from replica to replica
     idempotency           the same request again has the same answer and changes nothing
@@ -52,6 +54,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
                           composition root, restores, periodic work, migrations, settings
     pruning               what is over, deleted after a time
     web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules
+    erasure               people and organizations, erased
     leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for
     rotations             changes of a key, whole: asked for, decided, retired, given up

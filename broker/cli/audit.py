@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import proofs, verifying
+from broker.cli import hold, proofs, verifying
 from broker.cli.api import call, pages
 from broker.cli.following import follow as go_on
 from broker.cli.lists import prints_list
@@ -19,6 +19,9 @@ COLUMNS = Columns("time event who", "what # decision")
 app = typer.Typer(no_args_is_help=True, help="What happened.")
 app.add_typer(verifying.app, name="verify")
 proofs.register(app)
+
+
+app.add_typer(hold.app, name="hold")
 
 
 @app.callback()

@@ -13,6 +13,7 @@ import typer
 from broker.base import variables
 from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember, remember_or_show
 from broker.cli.api import broker_url, call, pages, send
+from broker.cli.asking import Yes, insist
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show, tell
@@ -150,3 +151,14 @@ def list_(
 def revoke(operator_id: OperatorId, as_json: AsJson = False) -> None:
     """End an account."""
     show(call("POST", f"/v1/operators/{operator_id}/revoke"), as_json)
+
+
+@app.command()
+def erase(operator_id: OperatorId, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Erase the person of an account that has ended, for good: their name, and from where they came."""
+    ends = (
+        "The name is deleted, and nobody reads any more from where this person came and what they wrote, in archives "
+        "neither. The account's id stays."
+    )
+    insist(f"Erasing the person of the account {operator_id}", ends, yes=yes)
+    show(call("POST", f"/v1/operators/{operator_id}/erase"), as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.api import call, pages
-from broker.cli.asking import Yes, insist_on_ending
+from broker.cli.asking import Yes, insist, insist_on_ending
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show
 
@@ -74,3 +74,14 @@ def revoke(
     path = f"/v1/organizations/{organization}"
     insist_on_ending(f"Revoking the organization {organization}", path, yes=yes)
     show(call("POST", f"{path}/revoke", json={"reason": reason}), as_json)
+
+
+@app.command()
+def erase(organization: Organization, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Erase a revoked organization, for good: its name, its people, who did what for it.  Every proof stays valid."""
+    ends = (
+        "Its name, its people's addresses and what was written of it are deleted, and nobody reads any more who did "
+        "what for it, in archives neither."
+    )
+    insist(f"Erasing the organization {organization}", ends, yes=yes)
+    show(call("POST", f"/v1/organizations/{organization}/erase"), as_json)

@@ -26,13 +26,13 @@ def row(event: Item) -> Item:
         "time": event["time"],
         "event": event["kind"],
         "decision": event["decision"],
-        "who": event["personal"].get("actor_name") or core["actor"]["id"],
+        "who": (event["personal"] or {}).get("actor_name") or core["actor"]["id"] + " (erased)" * event["erased"],
         "what": " ".join(part for part in _what(event) if part),
     }
 
 
 def _what(event: Item) -> Iterator[str]:
-    core, personal = event["core"], event["personal"]
+    core, personal = event["core"], event["personal"] or {}
     yield from (core.get("provider", ""), core.get("mode", ""), core.get("reason", ""))
     if "target" in core:
         yield f"{core['target']['method']} {core['target']['host']}{personal.get('path', '')}"

@@ -100,7 +100,7 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
             "for such a person."
         )
     row.approved_by, row.approved_at = actor.id, now
-    return f"asked for by {(await session.get_one(AccountRow, row.created_by)).name}"
+    return f"asked for by {row.created_by}"
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:

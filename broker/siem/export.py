@@ -112,7 +112,7 @@ def told(recorded: Recorded) -> Told:
         recorded.index,
         recorded.series,
         json.loads(stored.core),
-        recorded.personal,
+        recorded.personal or {},
         stored.core,
         stored.salt_core,
         commitment_of(stored.personal, stored.salt_personal),

@@ -50,9 +50,10 @@ async def test_a_grant_to_see_a_key_gives_nothing_until_a_second_person_approves
     approved = await world.call("POST", f"/v1/grants/{grant}/approve", as_=bea)
     assert approved["state"] == "active"
     assert (await job.lease("acme", mode="reveal"))["key"] == world.upstream_keys["acme"]
-    # and both names are on the record
+    # and it is on the record who it was, and on whose request
     (event,) = await world.events(kind="grant.approved")
-    assert (event["personal"]["actor_name"], event["personal"]["note"]) == ("bea", "asked for by ada")
+    ada = (await world.call("GET", "/v1/operators/me"))["id"]
+    assert (event["personal"]["actor_name"], event["personal"]["note"]) == ("bea", f"asked for by {ada}")
     # again: no change
     await world.call("POST", f"/v1/grants/{grant}/approve", as_=bea)
     assert len(await world.events(kind="grant.approved")) == 1
@@ -136,7 +137,8 @@ async def test_an_admins_account_does_nothing_until_a_second_person_approves_it(
     assert (await world.call("POST", f"/v1/operators/{account}/approve", as_=bea))["state"] == "active"
     await world.call("GET", "/v1/operators", as_=cyd)
     (event,) = await world.events(kind="operator.approved")
-    assert event["personal"]["note"] == "cyd, asked for by ada"
+    ada = (await world.call("GET", "/v1/operators/me"))["id"]
+    assert event["personal"]["note"] == f"cyd, asked for by {ada}"
 
 
 async def test_a_name_that_only_an_unanswered_account_has_is_free(world: World) -> None:

@@ -48,6 +48,8 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 class EventView(View):
     """An event: the core as committed, and the personal part beside it.
 
+    ``personal`` is null once nobody can read it any more; ``erased`` says that somebody whom it is about was erased.
+
     ``series`` is when the database was last restored before the event, and null before the first time: numbers that a
     restore lost are given again, in a series of their own.
     """
@@ -58,7 +60,8 @@ class EventView(View):
     kind: str
     decision: str
     core: dict[str, Any]
-    personal: dict[str, Any]
+    personal: dict[str, Any] | None
+    erased: bool
     commitment: str
 
 
@@ -103,6 +106,7 @@ def show(recorded: Recorded) -> EventView:
         decision=recorded.core["decision"],
         core=recorded.core,
         personal=recorded.personal,
+        erased=recorded.erased,
         commitment=base64.b64encode(recorded.stored.entry).decode(),
     )
 

@@ -10,9 +10,11 @@ from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.subjects import of_process
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
+from broker.erasure import accounts as erasing
 from broker.formats.ids import OperatorId
 from broker.identity import accounts, operators
 from broker.identity.principal import Role
@@ -197,3 +199,22 @@ async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response
         return show(await operators.revoke(session, call.actor, call.scope, operator_id, now=call.now), call.now)
 
     return await call.change(None, work, scope=EVERY_TENANT)
+
+
+@router.post(
+    "/operators/{operator_id}/erase",
+    summary="Erase the person of an account",
+    response_model=OperatorView,
+)
+async def erase(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
+    """Erase the person whose account has ended, for good: nobody reads any more who they were, or from where they came.
+
+    The account's id stays, as a pseudonym, and every proof stays valid.  A legal hold keeps them.
+    """
+
+    async def work(session: AsyncSession) -> OperatorView:
+        return show(await erasing.erase(session, call.actor, call.scope, operator_id, now=call.now), call.now)
+
+    response = await call.change(None, work, scope=EVERY_TENANT)
+    of_process(call.services.parts.db).heard(operator_id)
+    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,11 +10,13 @@ from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit.subjects import of_process
 from broker.base.errors import Forbidden
 from broker.base.paging import by
 from broker.base.validity import Validity
 from broker.care import policies
 from broker.credentials import revocation
+from broker.erasure import organizations as erasing
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
 from broker.web.api.fields import (
@@ -29,7 +32,7 @@ from broker.web.api.fields import (
     when,
 )
 from broker.web.api.listing import NameSought, Order, named, rows_of, shown
-from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.callers import ByAdminRole, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"])
 
@@ -146,3 +149,18 @@ async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSe
         )
 
     return await call.cut(body, work)
+
+
+@router.post("/{organization}/erase", summary="Erase an organization", response_model=OrganizationView)
+async def erase(organization: ReferencePath, call: ByAdminRole) -> Response:
+    """Erase a revoked organization, for good: nobody reads any more who did what for it, and every proof stays valid.
+
+    Its name, its people's addresses and what people wrote of it are deleted.  A legal hold keeps it.
+    """
+
+    async def work(session: AsyncSession) -> OrganizationView:
+        return show(await erasing.erase(session, call.actor, organization, now=call.now))
+
+    response = await call.change(None, work)
+    of_process(call.services.parts.db).heard(json.loads(bytes(response.body))["id"])
+    return response
