@@ -12,6 +12,7 @@ from broker.audit.head import lock_head
 from broker.audit.record import record
 from broker.audit.tables import HoldRow
 from broker.base.clock import Millis
+from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Conflict
 from broker.base.statements import OnConnection
 from broker.formats.ids import NoId, OrganizationId
@@ -25,9 +26,15 @@ class Held(Conflict):
     code = "legal_hold"
 
 
-async def placed(session: AsyncSession) -> Sequence[HoldRow]:
-    """The holds that stand."""
-    return (await session.scalars(select(HoldRow).order_by(HoldRow.placed_at, HoldRow.whose))).all()
+async def placed(session: AsyncSession, scope: Scope = EVERY_TENANT, *, after: str = "") -> Sequence[HoldRow]:
+    """The holds that stand on organizations inside ``scope`` or on all, by organization.
+
+    The first is the one that comes next after ``after``.
+    """
+    query = select(HoldRow).where(HoldRow.whose > after) if after else select(HoldRow)
+    if scope.organizations is not None:
+        query = query.where(HoldRow.whose.in_([EVERY, *scope.organizations]))
+    return (await session.scalars(query.order_by(HoldRow.whose))).all()
 
 
 async def refuse_if_held(session: AsyncSession, organization: OrganizationId | NoId) -> None:
@@ -56,9 +63,11 @@ async def place(session: AsyncSession, actor: Actor, organization: OrganizationI
     return row
 
 
-async def lift(session: AsyncSession, actor: Actor, organization: OrganizationId | NoId, now: Millis) -> None:
-    """Lift a hold.  Idempotent."""
+async def lift(session: AsyncSession, actor: Actor, organization: OrganizationId | NoId, now: Millis) -> bool:
+    """Lift a hold; returns whether there was one."""
     row = await session.get(HoldRow, organization, with_for_update=True)
-    if row is not None:
-        await session.delete(row)
-        await record(session, Event.about(row, "audit.hold_lifted", actor, now))
+    if row is None:
+        return False
+    await session.delete(row)
+    await record(session, Event.about(row, "audit.hold_lifted", actor, now))
+    return True

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.api import call
+from broker.cli.api import call, pages
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show
 
@@ -20,8 +20,7 @@ Org = Annotated[str | None, typer.Option("--org", help="Organization: slug or id
 @prints_list(Columns("organization placed_at placed_by"))
 def list_() -> Iterable[Item]:
     """The holds that stand."""
-    items: list[Item] = call("GET", "/v1/audit/holds")["items"]
-    return items
+    return pages("/v1/audit/holds")
 
 
 @app.command()

@@ -77,6 +77,30 @@ async def test_a_yes_does_it_and_an_exposed_key_asks_nothing(bench: CliBench) ->
     await asyncio.to_thread(act)
 
 
+async def test_erasing_asks_and_says_what_is_gone_then(bench: CliBench) -> None:
+    def erase() -> None:
+        prepared(bench)
+        shell = bench.shell
+        bea = shell.json("operator", "add", "bea", "--role", "security")["id"]
+        for words in (("org", "erase", "acme"), ("operator", "erase", bea)):
+            assert "can't be undone" in answered(bench, "n", *words)[1]
+            assert "--yes" in shell.run(*words, status=2)
+            assert "revoke" in shell.run(*words, "--yes", status=5), "which comes first"
+        shell.run("org", "revoke", "acme", "--yes")
+        shell.run("operator", "revoke", bea)
+        # a hold keeps both, until it is lifted
+        assert shell.json("audit", "hold", "place", "--org", "acme")["organization"]
+        assert "placed_at" in shell.run("audit", "hold", "list")
+        for words in (("org", "erase", "acme"), ("operator", "erase", bea)):
+            assert "legal hold" in shell.run(*words, "--yes", status=5)
+        shell.run("audit", "hold", "lift", "--org", "acme")
+        assert shell.json("org", "erase", "acme", "--yes")["slug"].startswith("erased-")
+        assert answered(bench, "y", "operator", "erase", bea)[0] == 0
+        assert "bea" not in shell.run("operator", "list")
+
+    await asyncio.to_thread(erase)
+
+
 async def test_a_refusal_in_json_is_a_problem(bench: CliBench) -> None:
     def refuse() -> None:
         prepared(bench)

@@ -190,10 +190,16 @@ async def test_an_organization_is_revoked_first_and_a_legal_hold_keeps_it(world:
     await world.call("POST", "/v1/organizations/globex/erase")
     # and given one on everything, nothing is
     await world.call("POST", "/v1/audit/holds", json={})
-    assert await world.call("POST", "/v1/audit/holds/lift", json={"organization": "acme"}) != {"items": []}
+    first, second = (await world.call("GET", "/v1/audit/holds"))["items"]
+    assert (first["organization"], second) == (None, held)
+    page = await world.call("GET", "/v1/audit/holds", params={"limit": 1})
+    assert (await world.call("GET", "/v1/audit/holds", params={"cursor": page["next"]}))["items"] == [held]
+    lifted = await world.call("POST", "/v1/audit/holds/lift", json={"organization": "acme"})
+    assert lifted == {"organization": org, "lifted": True}
     assert (await world.call("POST", "/v1/organizations/acme/erase", status=409))["code"] == "legal_hold"
     # when all are lifted, then it is erased
-    assert await world.call("POST", "/v1/audit/holds/lift", json={}) == {"items": []}
+    assert (await world.call("POST", "/v1/audit/holds/lift", json={}))["lifted"]
+    assert not (await world.call("POST", "/v1/audit/holds/lift", json={}))["lifted"]
     await world.call("POST", "/v1/organizations/acme/erase")
     kinds = [one["kind"] for one in await world.events(kind="audit.*")]
     assert [kind for kind in kinds if kind != "audit.read"] == [

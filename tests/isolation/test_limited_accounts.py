@@ -103,6 +103,8 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
     ],
     "/v1/leases": [{"organization": "globex", **_UPSTREAM}],  # by jobs alone
     "/v1/audit/log/rotate-key": [{}],  # every customer's
+    "/v1/audit/holds": [{"organization": "globex"}, {}],
+    "/v1/audit/holds/lift": [{"organization": "globex"}, {}],
     "/v1/leaks/check": None,  # leaks/test_check.py: says no more than that a key is one of ours
 }
 # Without an account: a one-time token, a partner's signature.

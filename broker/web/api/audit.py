@@ -42,6 +42,9 @@ _KIND = Form(
     r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", "write a kind of events such as lease.issued, or a group such as lease.*", 60
 )
 
+# In a cursor, for the hold on everything; it comes before every id.
+_EVERYTHING = "-"
+
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
@@ -182,8 +185,8 @@ async def events(
     found = await search(parts.db, call.scope, wanted, limit + 1)
     # After the search: a month is known as archived before its first event goes.
     async with parts.db.read(call.scope) as session:
-        after = None if wanted.newest else wanted.after
-        beside = await archives.elsewhere(session, wanted.since, wanted.until, after)
+        behind = None if wanted.newest else wanted.after
+        beside = await archives.elsewhere(session, wanted.since, wanted.until, behind)
     archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
     shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
     return EventsView(items=shown.items, next=shown.next, archived=archived, read=read)

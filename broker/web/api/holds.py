@@ -14,9 +14,11 @@ from broker.audit.tables import HoldRow
 from broker.base.errors import Forbidden
 from broker.formats.ids import NoId, OrganizationId
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Body, Reference, View, when
+from broker.web.api.fields import Body, Cursor, Limit, Page, Reference, View, after, page, when
 from broker.web.callers import ByAdminRole, BySecurityRole, Call
 
+# In a cursor, for the hold on everything; it comes before every id.
+_EVERYTHING = "-"
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
@@ -34,10 +36,11 @@ class HoldView(View):
     placed_by: str
 
 
-class HoldsView(View):
-    """The legal holds that stand."""
+class LiftedView(View):
+    """What a hold was lifted from; ``lifted`` is false if there was none."""
 
-    items: list[HoldView]
+    organization: str | None
+    lifted: bool
 
 
 def show_hold(row: HoldRow) -> HoldView:
@@ -45,11 +48,11 @@ def show_hold(row: HoldRow) -> HoldView:
 
 
 @router.get("/holds", summary="List legal holds")
-async def listed_holds(call: BySecurityRole) -> HoldsView:
+async def listed_holds(call: BySecurityRole, limit: Limit = 100, cursor: Cursor = "") -> Page[HoldView]:
     """The holds that stand, of the organizations that you see, and the one on everything."""
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await holds.placed(session)
-    return HoldsView(items=[show_hold(row) for row in rows if _sees(call, row.whose)])
+        rows = await holds.placed(session, call.scope, after=after(cursor))
+    return page(rows, limit, show_hold, lambda row: row.whose or _EVERYTHING)
 
 
 @router.post("/holds", summary="Place a legal hold", response_model=HoldView)
@@ -62,19 +65,15 @@ async def hold(body: HoldOn, call: BySecurityRole) -> Response:
     return await call.change(body, work)
 
 
-@router.post("/holds/lift", summary="Lift a legal hold", response_model=HoldsView)
+@router.post("/holds/lift", summary="Lift a legal hold", response_model=LiftedView)
 async def lift(body: HoldOn, call: ByAdminRole) -> Response:
     """Lift the hold on an organization, or the one on everything; another one may still stand."""
 
-    async def work(session: AsyncSession) -> HoldsView:
-        await holds.lift(session, call.actor, await _held(session, call, body), call.now)
-        return HoldsView(items=[show_hold(row) for row in await holds.placed(session) if _sees(call, row.whose)])
+    async def work(session: AsyncSession) -> LiftedView:
+        whose = await _held(session, call, body)
+        return LiftedView(organization=whose or None, lifted=await holds.lift(session, call.actor, whose, call.now))
 
     return await call.change(body, work)
-
-
-def _sees(call: Call, whose: str) -> bool:
-    return not whose or call.scope.holds(OrganizationId(whose))
 
 
 async def _held(session: AsyncSession, call: Call, body: HoldOn) -> OrganizationId | NoId:
