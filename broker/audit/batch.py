@@ -43,7 +43,7 @@ class EventValues(NamedTuple):
 
 
 def values_of(event: Event, made: Committed, key: PartKey) -> EventValues:
-    """The event's row, of what was made of it, and the key that its personal part is sealed with."""
+    """The event's row, of what was made of it; ``key`` seals its personal part."""
     return EventValues(
         event.id,
         event.time,

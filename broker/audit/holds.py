@@ -26,12 +26,12 @@ class Held(Conflict):
     code = "legal_hold"
 
 
-async def placed(session: AsyncSession, scope: Scope = EVERY_TENANT, *, after: str = "") -> Sequence[HoldRow]:
+async def placed(session: AsyncSession, scope: Scope = EVERY_TENANT, *, after: str | None = None) -> Sequence[HoldRow]:
     """The holds that stand on organizations inside ``scope`` or on all, by organization.
 
-    The first is the one that comes next after ``after``.
+    The first is the one that comes next after ``after``; the one on all comes before every other.
     """
-    query = select(HoldRow).where(HoldRow.whose > after) if after else select(HoldRow)
+    query = select(HoldRow).where(HoldRow.whose > after) if after is not None else select(HoldRow)
     if scope.organizations is not None:
         query = query.where(HoldRow.whose.in_([EVERY, *scope.organizations]))
     return (await session.scalars(query.order_by(HoldRow.whose))).all()

@@ -332,7 +332,7 @@ class AuditLog:
                 if isinstance(error, DatabaseBehind):
                     self.closed = error
                 if is_away(error):
-                    sent.repeated = bool(sent.pieces)
+                    sent.repeated = True
                     self.durability.failed()
                     await asyncio.sleep(0.05)
                     continue

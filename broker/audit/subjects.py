@@ -102,7 +102,10 @@ _Kept = Mapping[str, bytes | None]
 
 
 class SubjectKeys:
-    """What one process knows of data subjects' keys; ``wrapping`` is the broker's own key that they are wrapped by."""
+    """What one process knows of data subjects' keys.
+
+    ``wrapping`` is the broker's own key that they are wrapped by.
+    """
 
     def __init__(self, wrapping: bytes) -> None:
         self._wrapping = wrapping
@@ -136,9 +139,9 @@ class SubjectKeys:
         return learnt
 
     def for_transaction(self, transaction: Transaction, wanted: Iterable[Whose]) -> Mapping[Whose, PartKey]:
-        """The keys of these, for events that are recorded in this transaction, which holds the record's head.
+        """The keys of these, for events that are recorded in this transaction.
 
-        What is made here is forgotten again, as nobody knows yet whether it will be there.
+        It holds the record's head.  What is made here is forgotten again, as nobody knows yet whether it will be there.
         """
         keys = {whose: self._known.get(whose) for whose in wanted}
         unknown = {whose for whose, key in keys.items() if key is None}

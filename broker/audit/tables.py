@@ -1,4 +1,4 @@
-"""The rows of the record: its head, events, data subjects, archived months, quotas, and the guards' epochs.
+"""The rows of the record: its head, events, archived months, quotas, and the guards' epochs.
 
 The head hands out dense indices.  Guards compare their epochs.
 """
@@ -50,7 +50,7 @@ class HeadRow(Table):
 
 
 class EventRow(Table):
-    """An event: the canonical bytes of its core with their salt, its sealed personal part, and columns to search by.
+    """An event: its core's canonical bytes, its sealed personal part, and columns to search by.
 
     These have no index, as each would be written with every event; what finds events is :class:`PlacesRow`.  That of
     their ids tells what became of a commit whose answer was lost.
@@ -102,12 +102,12 @@ class HoldRow(Table):
 
     __tablename__ = "audit_holds"
 
-    whose: Mapped[str] = mapped_column(primary_key=True)
+    whose: Mapped[OrganizationId] = mapped_column(primary_key=True)
     placed_at: Mapped[Millis]
     placed_by: Mapped[str]
 
     def event_fields(self) -> Fields:
-        return {"organization": OrganizationId(self.whose)}
+        return {"organization": self.whose}
 
 
 class BlockRow(Table):

@@ -1,1 +1,1 @@
-"""People and organizations are erased: their keys in the record, and what names them elsewhere."""
+"""People and organizations are erased: in the record, and where they are named elsewhere."""

@@ -1,4 +1,7 @@
-"""Erase a person with an account: nobody reads the personal parts of their events any more, and no row names them."""
+"""Erase a person with an account.
+
+Nobody reads the personal parts of their events any more, and no row names them.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ async def _forget_notices(session: AsyncSession, name: str) -> None:
 
 
 async def _forget_requests(session: AsyncSession, row: AccountRow, pseudonym: str) -> None:
-    """Take the name out of requests for keys, which tell customers who asked; another person may have it since."""
+    """Take the name out of requests for keys, which tell customers who asked.
+
+    Another person may have it since.
+    """
     theirs = (IntakeRow.created_at >= row.created_at, IntakeRow.created_at <= row.revoked_at)
     named = update(IntakeRow).where(IntakeRow.requested_by == row.name, *theirs)
     await session.execute(named.values(requested_by=pseudonym))

@@ -1,5 +1,6 @@
-"""Erase an organization: nobody reads the personal parts of its events any more, and no row names it or its people.
+"""Erase an organization.
 
+Nobody reads the personal parts of its events any more, and no row names it or its people.
 What stays are ids, times, numbers and keyed hashes.  The keys themselves are the revocation's concern.
 """
 
@@ -60,7 +61,10 @@ async def erase(session: AsyncSession, actor: Actor, reference: Reference, *, no
 
 
 async def _forget_hosts(session: AsyncSession, organization: OrganizationId) -> None:
-    """Forget the host parts of credentials whose keys are destroyed; the others are still asked about upstream."""
+    """Forget the host parts of credentials whose keys are destroyed.
+
+    The others are still asked about upstream.
+    """
     alive = select(VersionRow.credential_id).where(
         VersionRow.organization_id == organization, VersionRow.sealed.is_not(None)
     )

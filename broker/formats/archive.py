@@ -76,7 +76,10 @@ class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stored(NamedTuple):
-    """An event as it is kept: its core with the salt, its sealed personal part with the commitment, and its entry."""
+    """An event as it is kept.
+
+    That is its core with the salt, its sealed personal part with the commitment, and its entry.
+    """
 
     core: bytes
     salt_core: bytes

@@ -114,7 +114,7 @@ def encode(part: Core | Personal) -> bytes:
 
 
 class Committed(NamedTuple):
-    """The bytes of one event and the commitments to them: that to the personal part, and to the whole."""
+    """The bytes of one event, and the commitments to its personal part and to the whole."""
 
     core: bytes
     personal: bytes
@@ -173,7 +173,10 @@ def entry_of(core: bytes, salt_core: bytes, personal: bytes, salt_personal: byte
 
 
 def entry_from(core: bytes, salt_core: bytes, personal_commitment: bytes) -> bytes:
-    """The same, of the core and the commitment to the personal part, which may be withheld or erased."""
+    """The same, of the core and the commitment to the personal part.
+
+    That part may be withheld or erased.
+    """
     cc = hashlib.sha256(b"auditcore/v1\0" + salt_core + core).digest()
     return hashlib.sha256(b"auditentry/v1\0" + cc + personal_commitment).digest()
 

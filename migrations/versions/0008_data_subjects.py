@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision: str = "0008"
 down_revision: str | Sequence[str] | None = "0004"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
+
+_ID = sa.String().with_variant(postgresql.UUID(), "postgresql")
 
 
 def upgrade() -> None:
@@ -25,7 +28,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit_holds",
-        sa.Column("whose", sa.String(), nullable=False),
+        sa.Column("whose", _ID, nullable=False),
         sa.Column("placed_at", sa.BigInteger(), nullable=False),
         sa.Column("placed_by", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("whose", name="pk_audit_holds"),

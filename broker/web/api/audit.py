@@ -42,8 +42,6 @@ _KIND = Form(
     r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", "write a kind of events such as lease.issued, or a group such as lease.*", 60
 )
 
-# In a cursor, for the hold on everything; it comes before every id.
-_EVERYTHING = "-"
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 

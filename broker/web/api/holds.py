@@ -17,7 +17,7 @@ from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, Limit, Page, Reference, View, after, page, when
 from broker.web.callers import ByAdminRole, BySecurityRole, Call
 
-# In a cursor, for the hold on everything; it comes before every id.
+# In a cursor, for the hold on everything.
 _EVERYTHING = "-"
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
@@ -51,7 +51,8 @@ def show_hold(row: HoldRow) -> HoldView:
 async def listed_holds(call: BySecurityRole, limit: Limit = 100, cursor: Cursor = "") -> Page[HoldView]:
     """The holds that stand, of the organizations that you see, and the one on everything."""
     async with call.services.parts.db.read(call.scope) as session:
-        rows = await holds.placed(session, call.scope, after=after(cursor))
+        position = after(cursor) or None
+        rows = await holds.placed(session, call.scope, after="" if position == _EVERYTHING else position)
     return page(rows, limit, show_hold, lambda row: row.whose or _EVERYTHING)
 
 
