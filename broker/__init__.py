@@ -43,6 +43,8 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     SIEM, sink            a customer's system for events of security; a place that the record is pushed to
     data subject          whom an event names: its actor, its organization, the account that it is about
     erase                 delete a data subject's key: nobody reads the personal parts of their events any more
+    class, prune          uses, decisions or changes, each kept for so many days; delete an event but for its entry
+    legal hold            while which nothing is erased or pruned
     notice, delivery      what operators are notified of; one way of telling it to one receiver
     invalidation message  "this changed", from replica to replica
     idempotency           the same request again has the same answer and changes nothing

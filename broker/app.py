@@ -12,9 +12,10 @@ import structlog
 
 from broker import database, keystore_setup
 from broker.audit import duties as audit_duties
-from broker.audit import receipts
+from broker.audit import receipts, retention
 from broker.audit.heads import Heads
 from broker.audit.log import AuditLog
+from broker.audit.retention import Retention
 from broker.audit.signing import Signers, SignsTwice
 from broker.audit.subjects import SubjectKeys, of_process
 from broker.audit.timekeeping import CAUSES, REAL, Clocks, Timekeeping
@@ -98,6 +99,13 @@ class Broker:
     heads: Heads
 
 
+class _Kept(NamedTuple):
+    """For how long rows that are over are kept, and events of the record."""
+
+    rows: Keeping
+    events: Retention
+
+
 @asynccontextmanager
 async def running(
     settings: Settings, *, clocks: Clocks = REAL, restored: bool = False, parent: Parent | None = None
@@ -136,7 +144,8 @@ async def running(
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                worker = _worker(services, heads, listed, _keeping(settings), _sinks(settings))
+                kept = _Kept(_keeping(settings), _retention(settings))
+                worker = _worker(services, heads, listed, kept, _sinks(settings))
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
                 async with _watched(broker):
@@ -299,6 +308,10 @@ def _keeping(settings: Settings) -> Keeping:
     return Keeping(settings.keep_leases_days, settings.keep_notices_days, settings.keep_requests_days)
 
 
+def _retention(settings: Settings) -> Retention:
+    return Retention(settings.keep_uses_days, settings.keep_decisions_days, settings.keep_changes_days)
+
+
 def _sinks(settings: Settings) -> Sequence[Sink]:
     try:
         return sinks.load(settings.sinks)
@@ -306,9 +319,7 @@ def _sinks(settings: Settings) -> Sequence[Sink]:
         raise SettingsUnusable(f"BROKER_SINKS: {fault}") from None
 
 
-def _worker(
-    services: Services, heads: Heads, listed: Sequence[Listed], keeping: Keeping, declared: Sequence[Sink]
-) -> Worker:
+def _worker(services: Services, heads: Heads, listed: Sequence[Listed], kept: _Kept, declared: Sequence[Sink]) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)
@@ -332,8 +343,9 @@ def _worker(
             *siem_duties.duties(
                 parts.db, parts.clock, replace(services.exporter, db=parts.db), parts.outbound, declared
             ),
+            retention.duty(parts.db, parts.clock, kept.events),
             use_days.duty(parts.db),
-            *pruning_duties.duties(parts.db, parts.clock, keeping),
+            *pruning_duties.duties(parts.db, parts.clock, kept.rows),
         ),
         notices=Duty("work", replace(services.outbox, db=parts.db).work),
     )

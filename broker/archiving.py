@@ -25,7 +25,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.app import Broker
-from broker.audit import archives, detaching, indexing, integrating, series
+from broker.audit import archives, detaching, indexing, integrating, pruned, series
 from broker.audit.archive_file import ArchiveFile
 from broker.audit.events import BROKER, Event
 from broker.audit.months import month_of
@@ -164,13 +164,20 @@ class Archiving:
         earliest, latest = Millis(LARGEST), Millis(0)
         for at in range(span.first, end, _PAGE):
             page = query.where(row.month == month, row.idx >= at, row.idx < min(at + _PAGE, end)).order_by(row.idx)
+            stop = min(at + _PAGE, end)
             async with self._db.read(EVERY_TENANT) as session:
-                found = [(index, time, Stored(*kept)) for index, time, *kept in await session.execute(page)]
-                await _refuse_altered(session, [(index, stored) for index, _, stored in found], span)
-            for index, time, stored in found:
-                write(writing.event(index, stored))
-                earliest, latest = min(earliest, time), max(latest, time)
-            self._advance(at - span.first + len(found), span.count)
+                found = {index: (time, Stored(*kept)) for index, time, *kept in await session.execute(page)}
+                await _refuse_altered(session, [(index, stored) for index, (_, stored) in found.items()], span)
+                gone = await pruned.within(session, at, stop)
+                entries = await integrating.entries(session, at, stop) if gone else ()
+            for index in sorted(gone.union(found)):
+                if index in found:
+                    time, stored = found[index]
+                    write(writing.event(index, stored))
+                    earliest, latest = min(earliest, time), max(latest, time)
+                else:
+                    write(writing.pruned(index, entries[index - at]))
+            self._advance(stop - span.first, span.count)
         return earliest, latest
 
     async def _follow(self, steps: Iterator[int], span: Span) -> None:

@@ -158,6 +158,13 @@ class Settings(BaseSettings):
     keep_requests_days: int = Field(
         400, ge=30, le=36_500, description="Days that closed requests for keys and ended rotations are kept."
     )
+    keep_uses_days: int | None = Field(
+        None, ge=30, le=36_500, description="Days that the record's events of uses are kept; unset: for ever."
+    )
+    keep_decisions_days: int | None = Field(
+        None, ge=30, le=36_500, description="The same of leases, refusals, sign-ins and searches of the record."
+    )
+    keep_changes_days: int | None = Field(None, ge=30, le=36_500, description="The same of all other events.")
     otlp_endpoint: str = Field(
         "", max_length=500, description="OTLP/HTTP collector for traces, such as http://otel:4318; empty sends none."
     )

@@ -83,8 +83,9 @@ async def end_of(session: AsyncSession, month: int) -> int | None:
     high = size
     while low < high:
         middle = (low + high) // 2
-        # A gap, which there can't be, shows when the month is read.
-        found = await session.scalar(select(EventRow.month).where(EventRow.idx == middle))
+        # Of a pruned event nobody knows the month; it is taken for one of the month before the next event's.
+        later = select(EventRow.month).where(EventRow.idx >= middle).order_by(EventRow.idx).limit(1)
+        found = await session.scalar(later)
         if found is not None and found > month:
             high = middle
         else:

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit import archives
+from broker.audit import archives, integrating, pruned
 from broker.audit.durability import ASKED
 from broker.audit.log import AuditLog
 from broker.audit.tables import EventRow, HeadRow, SeriesRow
@@ -122,7 +122,7 @@ async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
     """Whether the database, being at ``present``, still holds what it held at ``kept``.
 
     What an operator has said was lost counts as held: the series that began then shows it.  So does an event that was
-    archived since; its entry is in a file.
+    archived since; its entry is in a file.  That of one that was pruned is in the log.
     """
     if kept.series < present.series or kept == present:
         return True
@@ -131,6 +131,8 @@ async def continues(session: AsyncSession, present: Head, kept: Head) -> bool:
     if kept.size == 0:
         return True
     entry = await session.scalar(select(EventRow.entry).where(EventRow.idx == kept.size - 1))
+    if entry is None and await pruned.within(session, kept.size - 1, kept.size):
+        return [kept.entry] == [*await integrating.entries(session, kept.size - 1, kept.size)]
     return entry == kept.entry or (entry is None and await archives.holds(session, kept.size - 1))
 
 

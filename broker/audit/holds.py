@@ -1,16 +1,17 @@
-"""Legal holds: while one is placed on an organization, or on all, nothing of it is erased."""
+"""Legal holds: nothing of an organization, or nothing at all, is erased or pruned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.audit import pruned
 from broker.audit.events import Actor, Event
 from broker.audit.head import lock_head
 from broker.audit.record import record
-from broker.audit.tables import HoldRow
+from broker.audit.tables import CursorRow, HoldRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Conflict
@@ -69,5 +70,7 @@ async def lift(session: AsyncSession, actor: Actor, organization: OrganizationId
     if row is None:
         return False
     await session.delete(row)
+    # What was passed over meanwhile is looked at again.
+    await session.execute(update(CursorRow).where(pruned.is_own(CursorRow.name)).values(next=0))
     await record(session, Event.about(row, "audit.hold_lifted", actor, now))
     return True

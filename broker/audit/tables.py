@@ -98,7 +98,10 @@ class SubjectRow(Table):
 
 
 class HoldRow(Table):
-    """A legal hold: nothing of the organization is erased.  ``whose`` is its id, empty for all."""
+    """A legal hold: nothing of the organization is erased or pruned.
+
+    ``whose`` is its id, empty for all.
+    """
 
     __tablename__ = "audit_holds"
 
@@ -131,6 +134,15 @@ class PlacesRow(Table):
 
     span: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     term: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    places: Mapped[bytes]
+
+
+class PrunedRow(Table):
+    """Which events of a block were pruned by policy, packed (:mod:`broker.audit.places`)."""
+
+    __tablename__ = "audit_pruned"
+
     block: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     places: Mapped[bytes]
 

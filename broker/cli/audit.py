@@ -65,7 +65,7 @@ def search(
     }
     if follow:
         go_on(wanted)
-    return pages("/v1/audit/events", _tell_archived, **wanted, order="newest")
+    return pages("/v1/audit/events", _tell_missing, **wanted, order="newest")
 
 
 @app.command("rotate-log-key")
@@ -78,7 +78,10 @@ def rotate_log_key(_as_json: AsJson = False) -> None:
     tell(f"The new key signs from the next checkpoint on, and the old one too for 30 days:\n\n{made['new']}", **made)
 
 
-def _tell_archived(page: Item) -> None:
+def _tell_missing(page: Item) -> None:
+    if pruned := page.get("pruned"):
+        numbers = f"{pruned['first']} to {pruned['end'] - 1}"
+        say(f"Some events were pruned, as they are kept so many days: of the numbers {numbers}.", err=True)
     if archived := page.get("archived"):
         months = archived["months"]
         named = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"

@@ -6,6 +6,7 @@
     header   = {"format":"keybroker-record","v":1,"database":"…","month":"2026-07","series":[[…,…],…],
                 "first":…,"count":…}
     event    = {"index":…,"core":"…","salt_core":"…","personal":"…","personal_commitment":"…","entry":"…"}
+             | {"index":…,"entry":"…"}        one that was pruned by policy
 
     note     = "keybroker record archive v1\\n"  signed (signed_note)
                "database " hex "\\n"
@@ -33,7 +34,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from broker.formats.audit_event import LARGEST, entry_from
-from broker.formats.merkle import Tree
+from broker.formats.merkle import HASH_BYTES, Tree
 
 _TITLE: Final = "keybroker record archive v1"
 _NOTE: Final = re.compile(
@@ -75,6 +76,11 @@ class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entry: str
 
 
+class _Pruned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: int
+    entry: str
+
+
 class Stored(NamedTuple):
     """An event as it is kept.
 
@@ -91,6 +97,7 @@ class Stored(NamedTuple):
 _encode = msgspec.json.Encoder().encode
 _header = msgspec.json.Decoder(_Header).decode
 _event = msgspec.json.Decoder(_Event).decode
+_pruned = msgspec.json.Decoder(_Pruned).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +168,7 @@ class Writing:
         Raises:
             ArchiveRefused: it isn't the next one, or not what was committed to.
         """
-        if index != self._span.first + self._tree.size:
-            raise ArchiveRefused(self._tree.size + 2, f"event {self._span.first + self._tree.size} is not there")
+        self._follow(index)
         if entry_from(stored.core, stored.salt_core, stored.personal_commitment) != stored.entry:
             raise ArchiveRefused(self._tree.size + 2, f"event {index} is not what was committed to")
         try:
@@ -171,6 +177,22 @@ class Writing:
             raise ArchiveRefused(self._tree.size + 2, f"event {index} is no text") from None
         self._tree.add(stored.entry)
         return self._line(_encode(_Event(index, core, *(base64.b64encode(part).decode() for part in stored[1:]))))
+
+    def pruned(self, index: int, entry: bytes) -> bytes:
+        """The line of the next event, if it was pruned; ``entry`` is the log's.
+
+        Raises:
+            ArchiveRefused: it isn't the next one, or no entry.
+        """
+        self._follow(index)
+        if len(entry) != HASH_BYTES:
+            raise ArchiveRefused(self._tree.size + 2, f"event {index} has no entry")
+        self._tree.add(entry)
+        return self._line(_encode(_Pruned(index, base64.b64encode(entry).decode())))
+
+    def _follow(self, index: int) -> None:
+        if index != self._span.first + self._tree.size:
+            raise ArchiveRefused(self._tree.size + 2, f"event {self._span.first + self._tree.size} is not there")
 
     def manifest(self) -> Manifest:
         """What the note says of all lines.
@@ -204,8 +226,7 @@ def verified(lines: Iterable[bytes], manifest: Manifest) -> Iterator[int]:
     for place, line in enumerate(given, 1):
         if place > manifest.span.count:
             raise ArchiveRefused(place + 1, "is one too many")
-        index, stored = _stored(line, place + 1)
-        if writing.event(index, stored) != line:
+        if _written(writing, line, place + 1) != line:
             raise ArchiveRefused(place + 1, "is not spelled as an event is")
         yield place
     made = writing.manifest()
@@ -223,6 +244,19 @@ def _series_of(line: bytes, span: Span) -> Sequence[tuple[int, int]]:
     if not series or series[0][0] != span.first:
         raise ArchiveRefused(1, "is not the header of the archive that the note is about")
     return series
+
+
+def _written(writing: Writing, line: bytes, number: int) -> bytes:
+    """The line as it should be."""
+    try:
+        gone = _pruned(line)
+    except (msgspec.MsgspecError, ValueError):
+        return writing.event(*_stored(line, number))
+    try:
+        entry = base64.b64decode(gone.entry, validate=True)
+    except ValueError:
+        raise ArchiveRefused(number, "is not an event") from None
+    return writing.pruned(gone.index, entry)
 
 
 def _stored(line: bytes, number: int) -> tuple[int, Stored]:

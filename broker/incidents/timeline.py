@@ -4,7 +4,7 @@ Uses are those since the suspected time.
 
 One JSON value a line, each with a ``type``: ``exposure``, ``could_use``, ``lease``, ``event`` and at the end
 ``summary``.  It is read from the record, so it shows no more and no less than what was recorded.  What was archived it
-doesn't read; a line ``archived`` says so.
+doesn't read; a line ``archived`` says so, and a line ``pruned`` where events were pruned by policy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from broker.audit import archives
+from broker.audit import archives, pruned
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import rfc3339
 from broker.base.db import Database, Scope
@@ -84,8 +84,11 @@ async def timeline(db: Database, exposure: ExposureRow) -> AsyncIterator[Line]:
     # After the events: a month is known as archived before its first event goes.
     async with db.read(scope) as session:
         elsewhere = await archives.elsewhere(session, exposure.since)
+        gone = await pruned.between(session, exposure.since)
     if elsewhere is not None:
         yield {"type": "archived", "months": list(elsewhere.months), "first": elsewhere.first}
+    if gone is not None:
+        yield {"type": "pruned", "first": gone.first, "end": gone.end}
     yield _summary(used, about.version)
 
 

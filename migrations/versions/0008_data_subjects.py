@@ -1,6 +1,6 @@
-"""The keys of events' data subjects, without which nobody reads their personal parts, and legal holds.
+"""The keys of events' data subjects, without which nobody reads their personal parts, legal holds, and pruned events.
 
-Safe online: new tables.
+Safe online: new tables and a function.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from broker.audit.retention import FUNCTIONS
 
 revision: str = "0008"
 down_revision: str | Sequence[str] | None = "0004"
@@ -33,9 +35,21 @@ def upgrade() -> None:
         sa.Column("placed_by", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("whose", name="pk_audit_holds"),
     )
+    op.create_table(
+        "audit_pruned",
+        sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("places", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("block", name="pk_audit_pruned"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        for function in FUNCTIONS:
+            op.execute(function)
 
 
 def downgrade() -> None:
     """Go down."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION keybroker_prune(bigint[])")
+    op.drop_table("audit_pruned")
     op.drop_table("audit_holds")
     op.drop_table("audit_subjects")

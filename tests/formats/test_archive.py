@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -144,3 +145,40 @@ def test_an_event_that_is_not_what_was_committed_to_gets_into_no_archive() -> No
         writing.event(41, later)
     with pytest.raises(ArchiveRefused, match="event 40 is not there"):
         writing.manifest()
+
+
+def with_pruned(*pruned: int) -> tuple[list[bytes], Manifest]:
+    """An archive of which some events were pruned."""
+    writing = Writing(SPAN, SERIES)
+    lines = [writing.header()]
+    for place, event in enumerate(events()):
+        index = SPAN.first + place
+        lines.append(writing.pruned(index, event.entry) if index in pruned else writing.event(index, event))
+    return lines, writing.manifest()
+
+
+def test_events_that_were_pruned_leave_their_entries() -> None:
+    lines, manifest = with_pruned(41, 42, 51)
+    assert check(lines, manifest) == SPAN.count
+    assert set(json.loads(lines[2])) == {"index", "entry"}
+
+
+def test_a_pruned_event_is_in_its_place_with_an_entry_in_one_spelling() -> None:
+    lines, manifest = with_pruned(41)
+    entry = json.loads(lines[2])["entry"]
+    for bad in (
+        {"index": 42, "entry": entry},
+        {"index": 41, "entry": entry[:-4]},
+        {"index": 41, "entry": "é" + entry[1:]},
+        {"index": 41, "entry": entry, "core": "{}"},
+        {"entry": entry, "index": 41},
+        {"index": 41},
+    ):
+        line = json.dumps(bad, separators=(",", ":")).encode() + b"\n"
+        assert refused_at([*lines[:2], line, *lines[3:]], manifest) == 3
+    # what is said to be pruned can't be another event
+    other = json.dumps({"index": 41, "entry": json.loads(lines[3])["entry"]}, separators=(",", ":")).encode() + b"\n"
+    assert refused_at([*lines[:2], other, *lines[3:]], manifest) == len(lines)
+    writing = Writing(SPAN, SERIES)
+    with pytest.raises(ArchiveRefused, match="event 40 has no entry"):
+        writing.pruned(40, b"")

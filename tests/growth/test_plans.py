@@ -29,6 +29,7 @@ SMALL: Mapping[str, str] = {
     "audit_head": "one row",
     "audit_log_keys": "two for each change of the log's key",
     "audit_holds": "made by hand",
+    "audit_pruned": "one for thousands of events",
     "audit_series": "one for each restore",
     "audit_tiles": "one for hundreds of events",
     "audit_witnesses": "listed by hand",

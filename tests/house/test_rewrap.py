@@ -34,6 +34,7 @@ _NOT_SEALED = {
     "audit_organization_heads.edge",
     "audit_organizations.edge",
     "audit_places.places",
+    "audit_pruned.places",
     "audit_subjects.wrapped",  # under the internal root, with which it moves
     "audit_tiles.hashes",
     "bootstrap.token_hash",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from broker.audit import archives, reading
+from broker.audit import archives, pruned, reading
 from broker.audit.inside import Outcome
 from broker.audit.reading import reading_of
 from broker.audit.search import Filter, Recorded, search
@@ -80,14 +80,22 @@ class ReadView(View):
     index: int
 
 
+class PrunedView(View):
+    """From number `first` to before `end` some events were pruned; `audit.pruned` events tell which."""
+
+    first: int
+    end: int
+
+
 class EventsView(Page[EventView]):
     """One page of events.
 
-    `archived` is null, or says that there may be more in archives, which a search doesn't read.  `read` is the event of
-    the search itself.
+    `archived` is null, or says that there may be more in archives, which a search doesn't read.  `pruned` is null, or
+    says where events were pruned, as they are kept so many days.  `read` is the event of the search itself.
     """
 
     archived: ElsewhereView | None
+    pruned: PrunedView | None
     read: ReadView
 
 
@@ -185,9 +193,11 @@ async def events(
     async with parts.db.read(call.scope) as session:
         behind = None if wanted.newest else wanted.after
         beside = await archives.elsewhere(session, wanted.since, wanted.until, behind)
+        gone = await pruned.between(session, wanted.since, wanted.until, behind)
     archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
+    without = None if gone is None else PrunedView(first=gone.first, end=gone.end)
     shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
-    return EventsView(items=shown.items, next=shown.next, archived=archived, read=read)
+    return EventsView(items=shown.items, next=shown.next, archived=archived, pruned=without, read=read)
 
 
 @router.get("/export", summary="Export events for a SIEM", response_class=StreamingResponse)
