@@ -31,6 +31,7 @@ SMALL: Mapping[str, str] = {
     "audit_holds": "made by hand",
     "audit_pruned": "one for thousands of events",
     "audit_series": "one for each restore",
+    "audit_subjects": "one for each of whom there are events: customers, people, jobs",
     "audit_tiles": "one for hundreds of events",
     "audit_witnesses": "listed by hand",
     "bootstrap": "one row",
