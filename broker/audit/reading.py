@@ -20,7 +20,7 @@ from broker.audit.search import Filter
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
-from broker.formats.ids import AuditEventId, CredentialId, LeaseId, digits_of, is_id
+from broker.formats.ids import AuditEventId, CredentialId, LeaseId, NoId, digits_of, is_id
 
 # For so long one event stands for a reading that goes on.
 COVERS_MS = 600_000
@@ -63,17 +63,21 @@ def reading_of(wanted: Filter, actor: Actor, now: Millis, form: str = "") -> Eve
         "order": "newest" if wanted.newest else "",
         "after": wanted.after,
     }
-    named = (wanted.actor, wanted.credential, wanted.lease, wanted.request)
+    credential: CredentialId | NoId = wanted.credential if is_id(wanted.credential, CredentialId) else ""
+    lease: LeaseId | NoId = wanted.lease if is_id(wanted.lease, LeaseId) else ""
+    told = {asked["actor"], credential, lease, asked["request"]}
     return Event(
         kind="audit.exported" if form else "audit.read",
         time=now,
         actor=actor,
         organization=wanted.organization,
-        credential=wanted.credential if is_id(wanted.credential, CredentialId) else "",
-        lease=wanted.lease if is_id(wanted.lease, LeaseId) else "",
+        credential=credential,
+        lease=lease,
         workload=wanted.workload,
         reason=",".join(f"{name}={value}" for name, value in asked.items() if value not in {"", None}),
-        note=" ".join(each for each in named if each and not _id(each)),
+        note=" ".join(
+            each for each in (wanted.actor, wanted.credential, wanted.lease, wanted.request) if each not in told
+        ).strip(),
     )
 
 

@@ -21,7 +21,8 @@ FEW: Mapping[str, str] = {
     "/v1/credentials/{credential_id}/versions": "of one credential",
 }
 _OTHER = {"oldest": "newest", "newest": "oldest"}
-_NO_FILTERS = {"limit", "cursor", "order", "Idempotency-Key"}
+# `after` is where to begin, as a cursor is, and `following` names another search.
+_NO_FILTERS = {"limit", "cursor", "order", "after", "following", "Idempotency-Key"}
 
 Filter = tuple[str, str, str]
 """A parameter, what kind of value it has, and the value."""
