@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import structlog
 
@@ -319,7 +320,9 @@ def _sinks(settings: Settings) -> Sequence[Sink]:
         raise SettingsUnusable(f"BROKER_SINKS: {fault}") from None
 
 
-def _worker(services: Services, heads: Heads, listed: Sequence[Listed], kept: _Kept, declared: Sequence[Sink]) -> Worker:
+def _worker(
+    services: Services, heads: Heads, listed: Sequence[Listed], kept: _Kept, declared: Sequence[Sink]
+) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)

@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit import archives, integrating, organization_heads, receipts
+from broker.audit import archives, integrating, organization_heads, pruned, receipts
 from broker.audit.integrating import Altered
 from broker.audit.search import Filter, rows
 from broker.audit.tables import EventRow, HeadRow, OrganizationHeadRow
@@ -22,6 +22,7 @@ from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict, NotFound
 from broker.formats import export
 from broker.formats.ids import OrganizationId
+from broker.formats.receipt import ShownEvent
 from broker.formats.tile import WIDTH
 
 # An event may come on the record so long after its time, so heads are taken from so much outside of a time.
@@ -64,12 +65,32 @@ async def between(
     if last is None:
         raise NotFound("Nothing is on the record of this organization.")
     await receipts.taken_in(db, scope, last.idx + 1)
+    wanted = Between(organization, first, last)
     async with db.read(scope) as session:
-        await _all_here(session, first)
-    return Between(organization, first, last)
+        await _refuse_archived(session, first)
+        await _refuse_pruned(session, scope, wanted)
+    return wanted
 
 
-async def _all_here(session: AsyncSession, first: OrganizationHeadRow | None) -> None:
+async def _refuse_pruned(session: AsyncSession, scope: Scope, wanted: Between) -> None:
+    """Refuse a time of which events of the organization were pruned: their entries don't say whose they were."""
+    begun, extent = (wanted.first.extent, wanted.first.size) if wanted.first else (0, 0), wanted.last.extent
+    if not await pruned.within(session, begun[0], extent):
+        return
+    index, count = begun[0] - 1, begun[1]
+    while found := await rows(session, scope, Filter(organization=wanted.organization, after=index), _PAGE):
+        index = found[-1].idx
+        count += sum(row.idx < extent for row in found)
+        if index >= extent:
+            break
+    if count < wanted.last.size:
+        raise Conflict(
+            "Events of this time were pruned by policy (BROKER_KEEP_…_DAYS), so nobody can show any more that none is "
+            "left out. Ask for a later time; the receipts of what is still here hold (`broker audit receipt`)."
+        )
+
+
+async def _refuse_archived(session: AsyncSession, first: OrganizationHeadRow | None) -> None:
     here = await archives.first_here(session)
     if here > (0 if first is None else first.extent):
         elsewhere = await archives.elsewhere(session)
@@ -94,21 +115,23 @@ async def of_organization(db: Database, wanted: Between, *, personal: bool) -> A
         yield export.begin(await _receipt(db, first), cut(first.edge))
     index, count = first.extent - 1 if first else -1, first.size if first else 0
     while count < last.size:
-        found = await _some(db, scope, wanted.organization, index, last.extent)
-        for row in found:
-            yield export.event(row.idx, receipts.event_of(row, personal=personal))
+        found = await _some(db, scope, wanted, index, personal=personal)
+        for at, event in found:
+            yield export.event(at, event)
         if not found:
             raise Altered(f"an event of {wanted.organization} behind {index} is not on the record")
-        index, count = found[-1].idx, count + len(found)
+        index, count = found[-1][0], count + len(found)
     yield export.end(await _receipt(db, last))
 
 
 async def _some(
-    db: Database, scope: Scope, organization: OrganizationId, after: int, extent: int
-) -> Sequence[EventRow]:
+    db: Database, scope: Scope, wanted: Between, after: int, *, personal: bool
+) -> Sequence[tuple[int, ShownEvent]]:
     async with db.read(scope) as session:
-        found = await rows(session, scope, Filter(organization=organization, after=after), _PAGE)
-    return [row for row in found if row.idx < extent]
+        found = await rows(session, scope, Filter(organization=wanted.organization, after=after), _PAGE)
+        here = [row for row in found if row.idx < wanted.last.extent]
+        events = await receipts.events_of(session, here, personal=personal)
+    return [(row.idx, event) for row, event in zip(here, events, strict=True)]
 
 
 async def _receipt(db: Database, head: OrganizationHeadRow) -> bytes:
@@ -123,7 +146,7 @@ async def _receipt(db: Database, head: OrganizationHeadRow) -> bytes:
 async def of_log(db: Database, *, personal: bool) -> AsyncIterator[bytes]:
     """The lines of an export of all of the log, with personal parts or without.
 
-    Events of archived months have their entries alone.
+    Events of archived months, and those that were pruned by policy, have their entries alone.
 
     Raises:
         NotYet: there is no checkpoint yet.  Altered: an event is no more on the record; the file has no end then.
@@ -139,12 +162,15 @@ async def of_log(db: Database, *, personal: bool) -> AsyncIterator[bytes]:
     for at in range(0, size, WIDTH):
         end = min(at + WIDTH, size)
         async with db.read(EVERY_TENANT) as session:
-            kept = {row.idx: row for row in await _of_log(session, max(at, here), end)}
-            entries = await integrating.entries(session, at // WIDTH)
+            found = await _of_log(session, max(at, here), end)
+            events = await receipts.events_of(session, found, personal=personal)
+            kept = {row.idx: event for row, event in zip(found, events, strict=True)}
+            gone = await pruned.within(session, at, end)
+            entries = await integrating.entries(session, at, end)
         for index in range(at, end):
             if index in kept:
-                yield export.event(index, receipts.event_of(kept[index], personal=personal))
-            elif index < here:
+                yield export.event(index, kept[index])
+            elif index < here or index in gone:
                 yield export.kept_no_more(index, entries[index - at])
             else:
                 raise Altered(f"event {index} is not on the record")

@@ -110,7 +110,7 @@ async def _insist_on_one_history(session: AsyncSession, origin: str) -> None:
 
 async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
     """The entries that fill no tile of the log yet."""
-    return (await entries(session, size // WIDTH))[: size % WIDTH]
+    return await entries(session, size - size % WIDTH, size)
 
 
 async def _events(session: AsyncSession, first: int, end: int) -> Sequence[tuple[OrganizationId | NoId, bytes]]:
@@ -189,10 +189,13 @@ async def hashes_of(session: AsyncSession, wanted: Collection[tuple[int, int]]) 
     }
 
 
-async def entries(session: AsyncSession, number: int) -> Sequence[bytes]:
-    """The entries of a tile, as far as the log has come."""
-    row = await session.get(TileRow, (_ENTRIES, number))
-    return [] if row is None else cut(row.hashes)
+async def entries(session: AsyncSession, first: int, end: int) -> Sequence[bytes]:
+    """The entries of the log from ``first`` to before ``end``, as far as it goes."""
+    tiles = (TileRow.number >= first // WIDTH, TileRow.number * WIDTH < end)
+    query = select(TileRow).where(TileRow.level == _ENTRIES, *tiles).order_by(TileRow.number)
+    found = [entry for row in await session.scalars(query) for entry in cut(row.hashes)]
+    begun = first - first % WIDTH
+    return found[first - begun : min(end, await size(session)) - begun]
 
 
 async def tile(session: AsyncSession, wanted: Tile) -> bytes | None:

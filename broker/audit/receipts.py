@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit import integrating, proving
+from broker.audit.subjects import Part, subjects_of
 from broker.audit.tables import CosignedRow, EventRow
 from broker.base.db import Database, Scope
 from broker.base.errors import NotFound, Unavailable
-from broker.formats.audit_event import commitment_of
 from broker.formats.ids import AuditEventId
 from broker.formats.receipt import ShownEvent, receipt, shown, withheld
 
@@ -51,7 +53,8 @@ async def of_row(session: AsyncSession, row: EventRow, *, personal: bool) -> byt
     """
     size, note = await _checkpoint(session, row.idx)
     proof = await proving.inclusion(session, row.idx, size)
-    return receipt(event_of(row, personal=personal), row.idx, proof, note)
+    (event,) = await events_of(session, [row], personal=personal)
+    return receipt(event, row.idx, proof, note)
 
 
 async def _checkpoint(session: AsyncSession, index: int) -> tuple[int, bytes]:
@@ -69,11 +72,19 @@ async def _checkpoint(session: AsyncSession, index: int) -> tuple[int, bytes]:
     return (newest.size, newest.note) if cosigned is None else (cosigned.size, cosigned.note)
 
 
-def event_of(row: EventRow, *, personal: bool) -> ShownEvent:
-    """What is shown of an event, with its personal part or without."""
-    if personal:
-        return shown(row.core, row.salt_core, row.personal, row.salt_personal)
-    return withheld(row.core, row.salt_core, commitment_of(row.personal, row.salt_personal))
+async def events_of(session: AsyncSession, rows: Sequence[EventRow], *, personal: bool) -> list[ShownEvent]:
+    """What is shown of events, with their personal parts or without; one that is erased is withheld."""
+    hidden = [withheld(row.core, row.salt_core, row.personal_commitment) for row in rows]
+    if not personal:
+        return hidden
+    parts = [Part(json.loads(row.core), row.personal, row.personal_commitment) for row in rows]
+    opened = await subjects_of(session).opened(session, parts)
+    return [
+        without
+        if part.personal is None or part.salt is None
+        else shown(row.core, row.salt_core, part.personal, part.salt)
+        for row, part, without in zip(rows, opened, hidden, strict=True)
+    ]
 
 
 async def taken_in(db: Database, scope: Scope, size: int) -> None:

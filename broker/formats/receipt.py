@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from broker.formats.audit_event import entry_of, entry_from
+from broker.formats.audit_event import entry_from, entry_of
 
 _TITLE: Final = "c2sp.org/tlog-proof@v1"
 

@@ -20,7 +20,6 @@ from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import Clock
 from broker.base.db import EVERY_TENANT, Database, Scope
 from broker.base.errors import Conflict
-from broker.formats.audit_event import commitment_of
 from broker.siem import cef, ecs, ocsf
 from broker.siem.told import Mark, Source, Told
 
@@ -115,6 +114,6 @@ def told(recorded: Recorded) -> Told:
         recorded.personal or {},
         stored.core,
         stored.salt_core,
-        commitment_of(stored.personal, stored.salt_personal),
+        stored.personal_commitment,
         stored.entry,
     )

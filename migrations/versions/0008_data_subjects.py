@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from broker.audit.retention import FUNCTIONS
 
 revision: str = "0008"
-down_revision: str | Sequence[str] | None = "0004"
+down_revision: str | Sequence[str] | None = "0007"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker.client import verify
 from broker.formats import export
-from broker.formats.audit_event import Personal, entry_of, commitment_of
+from broker.formats.audit_event import Personal, commitment_of, entry_of
 from broker.formats.audit_event import encode as encode_part
 from broker.formats.export import NoHead, OrganizationHead
 from broker.formats.receipt import entry, shown, withheld

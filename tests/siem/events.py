@@ -9,7 +9,7 @@ from typing import Any
 from broker.audit.events import BROKER, KINDS, Actor, AuditTarget, Event, Outcome
 from broker.base.clock import Millis
 from broker.formats import ids
-from broker.formats.audit_event import entry_of, commitment_of
+from broker.formats.audit_event import commitment_of, entry_of
 from broker.formats.ids import AuditEventId
 from broker.siem.told import Mark, Source, Told
 from tests.support.ids import nth

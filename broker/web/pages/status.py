@@ -251,7 +251,7 @@ def _state_of_older(version: VersionRow, stated: Certificate | None) -> str:
     if version.state == State.RETIRING:
         return "retiring"
     if version.confirmed_at is not None:
-        return "dead" if stated is not None else "revoked"
+        return "revoked"
     return "revived" if _works_again(version, stated) else "awaiting"
 
 
