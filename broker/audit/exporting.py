@@ -73,7 +73,10 @@ async def between(
 
 
 async def _refuse_pruned(session: AsyncSession, scope: Scope, wanted: Between) -> None:
-    """Refuse a time of which events of the organization were pruned: their entries don't say whose they were."""
+    """Refuse a time of which events of the organization were pruned.
+
+    Their entries don't say whose they were.
+    """
     begun, extent = (wanted.first.extent, wanted.first.size) if wanted.first else (0, 0), wanted.last.extent
     if not await pruned.within(session, begun[0], extent):
         return

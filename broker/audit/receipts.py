@@ -58,7 +58,9 @@ async def of_row(session: AsyncSession, row: EventRow, *, personal: bool) -> byt
 
 
 async def _checkpoint(session: AsyncSession, index: int) -> tuple[int, bytes]:
-    """The size and note of a checkpoint that has the event: what most witnesses cosigned, else the newest.
+    """The size and note of a checkpoint that has the event.
+
+    It is the one that most witnesses cosigned, else the newest.
 
     Raises:
         NotYet: none has it.
@@ -73,7 +75,10 @@ async def _checkpoint(session: AsyncSession, index: int) -> tuple[int, bytes]:
 
 
 async def events_of(session: AsyncSession, rows: Sequence[EventRow], *, personal: bool) -> list[ShownEvent]:
-    """What is shown of events, with their personal parts or without; one that is erased is withheld."""
+    """What is shown of events, with their personal parts or without.
+
+    One that is erased is withheld.
+    """
     hidden = [withheld(row.core, row.salt_core, row.personal_commitment) for row in rows]
     if not personal:
         return hidden

@@ -214,7 +214,7 @@ class OrganizationTreeRow(TenantOwned, Table):
 
 
 class OrganizationHeadRow(TenantOwned, Table):
-    """A head of an organization's tree, which an event of the record tells (:mod:`broker.formats.export`).
+    """A head of an organization's tree (:mod:`broker.formats.export`), which an event tells.
 
     ``idx`` is that event's, and ``time`` its time.  The tree had ``size`` of the first ``extent`` events of the log.
     """

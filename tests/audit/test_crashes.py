@@ -31,6 +31,7 @@ WRITER = textwrap.dedent(
     import asyncio, sys
     from broker.audit.events import BROKER, Event
     from broker.audit.log import AuditLog
+    from broker.audit.subjects import SubjectKeys
     from broker.audit.unavailable import AuditUnavailable
     from broker.base.clock import now_ms
     from broker.base.db import Database
@@ -44,7 +45,9 @@ WRITER = textwrap.dedent(
                 await asyncio.sleep(0.01)
 
     async def main():
-        log = AuditLog(Database(sys.argv[1]))
+        db = Database(sys.argv[1])
+        db.subjects = SubjectKeys(bytes(32))
+        log = AuditLog(db)
         await log.start()
         await asyncio.gather(*(write(log) for _ in range(16)))
 

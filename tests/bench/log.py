@@ -32,6 +32,7 @@ from broker.audit.indexing import follow
 from broker.audit.integrating import integrate
 from broker.audit.log import AuditLog
 from broker.audit.record import record
+from broker.audit.subjects import SubjectKeys
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis, now_ms
 from broker.base.db import EVERY_TENANT, Database
@@ -104,6 +105,12 @@ def _run(what: str, url: str) -> Measured:
     return Measured(**json.loads(done.stdout))
 
 
+def _database(url: str) -> Database:
+    db = Database(url)
+    db.subjects = SubjectKeys(bytes(32))
+    return db
+
+
 async def _integrating(url: str) -> None:
     db = Database(url)
     while True:
@@ -114,7 +121,7 @@ async def _integrating(url: str) -> None:
 
 async def _open(url: str) -> Measured:
     """Events at random moments, so many in a second whatever became of those before."""
-    log, chance = AuditLog(Database(url)), random.Random(3)
+    log, chance = AuditLog(_database(url)), random.Random(3)
     await log.start()
     latencies: list[float] = []
 
@@ -136,7 +143,7 @@ async def _open(url: str) -> Measured:
 
 async def _large(url: str) -> dict[str, Figure]:
     """Fill a log, and ask for receipts from it."""
-    db = Database(url)
+    db = _database(url)
     await schema.upgrade(db)
     organizations = [ids.new(OrganizationId) for _ in range(1_000)]
     for page in range(EVENTS // _PAGE):

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 
+from broker.audit.subjects import SubjectKeys
 from broker.base.clock import now_ms
 from broker.base.db import Database
 from broker.base.outbound import Outbound
@@ -23,6 +24,7 @@ from broker.siem.sinks import Https
 
 async def push(database_url: str, url: str) -> None:
     db, outbound = Database(database_url), Outbound()
+    db.subjects = SubjectKeys(bytes(32))
     sink = Https(name="siem", kind="https", url=url, private=True)
     exporter = Exporter(db, now_ms, lambda _: "log")
     while True:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from tests.support.databases import Postgres, sqlite_copy
+from tests.support.integrated import integrating
 from tests.support.world import World, running_world, settings_for, upstream
 
 # To generate takes longer than to answer, and the parts are tried side by side.
@@ -39,6 +40,8 @@ class Running:
         world: World = await self.stack.enter_async_context(
             running_world(settings_for(self.directory, self.database_url, url), state, url)
         )
+        # exports wait for the log
+        await self.stack.enter_async_context(integrating(world))
         await world.key_for("acme")
         job = await world.job()
         await world.grant(job, "acme")
@@ -239,6 +242,7 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
         "/v1/audit/log/checkpoint",
         "/v1/audit/log/cosigned",
         "/v1/audit/log/key",
+        "/v1/certificates/key",
         "/v1/audit/log/tile/{path}",
         *(
             f"/status/{{intake_id}}/{step}"
