@@ -19,8 +19,8 @@ from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
+from broker.web.pages import evidence, reference
 from broker.web.pages import intake as intake_pages
-from broker.web.pages import reference
 from broker.web.pages import status as status_pages
 from broker.web.proxy import Forwarding
 from broker.web.services import Services
@@ -117,7 +117,7 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         },
     )
     errors.install(app)
-    for router in (*ROUTERS, intake_pages.router, status_pages.router, reference.router):
+    for router in (*ROUTERS, intake_pages.router, status_pages.router, evidence.router, reference.router):
         app.include_router(router)
     return app
 

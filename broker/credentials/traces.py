@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from broker.audit import archives
+from broker.audit import archives, pruned
 from broker.audit.search import Filter, Recorded, search
 from broker.base.clock import Millis, later
 from broker.base.db import Database, Scope
@@ -64,9 +64,11 @@ async def _last(
         if len(page) < limit:
             break
         after = page[-1].index
-    # After the events: a month is known as archived before its first event goes.
+    # After the events: a month is known as archived before its first event goes, and so are those that are pruned.
     async with db.read(scope) as session:
-        return "never" if await archives.elsewhere(session, row.staged_at, until) is None else "not-kept"
+        archived = await archives.elsewhere(session, row.staged_at, until)
+        gone = await pruned.between(session, row.staged_at, until)
+    return "never" if archived is None and gone is None else "not-kept"
 
 
 def _is_of(found: Recorded, row: VersionRow, mode: str) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
-from broker.formats.ids import CredentialId
+from broker.formats.ids import CredentialId, WorkloadId
 from broker.identity.tables import WorkloadRow
 from broker.leases.use_days import by_workload, days_of
 
@@ -41,10 +41,15 @@ async def usage(session: AsyncSession, credential_id: CredentialId, since: Milli
     for each in counted:
         if each.did.uses:
             days[each.day] += each.did.uses
-    named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(of_job)))
     jobs = [
         Used(name, did.uses, did.reveals, max(did.last_use, did.last_lease))
-        for workload, name in named
+        for workload, name in (await names_of_jobs(session, of_job)).items()
         for did in (of_job[workload],)
     ]
     return Usage(sorted(jobs, key=lambda one: (-one.last, one.name)), days)
+
+
+async def names_of_jobs(session: AsyncSession, jobs: Collection[WorkloadId]) -> Mapping[WorkloadId, str]:
+    """What these jobs are called."""
+    named = await session.execute(select(WorkloadRow.id, WorkloadRow.name).where(WorkloadRow.id.in_(jobs)))
+    return {row.id: row.name for row in named}

@@ -45,6 +45,7 @@ SMALL: Mapping[str, str] = {
 # Lists and duties with a statement that reads more, on some database, and why.  What can be otherwise is to leave.
 KNOWN: Mapping[str, str] = {
     "index_record": "all terms of a block are written together",
+    "confirm_revocations": "of a key that died the record is searched once, for its end and its last use",
     "ask_for_due": "of each of a page of keys its organization's notices are looked through",
     "/v1/audit/events": "a search looks at some thousand events at once; what its statements read has tests of its own",
 }

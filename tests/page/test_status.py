@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from playwright.async_api import Browser
 
+from broker.client import verify
 from broker.formats.certificate_file import CertificateFile
 from tests.page.conftest import Visit, visiting
+from tests.support.integrated import integrating
 from tests.support.world import World
 
 
@@ -122,6 +126,42 @@ async def test_they_read_when_their_key_was_refused_and_keep_the_proof(visit: Vi
         assert await kept(visit, button) == answer.content
         found = CertificateFile.decode(answer.content).certificate(world.services.parts.keys.certifying.verifier())
         assert (found.version, found.statement) == (number, "dead")
+    assert visit.complaints == []
+
+
+async def file_of(visit: Visit, button: str) -> bytes:
+    """The file that a button of the page gives."""
+    async with visit.page.expect_download() as downloading:
+        await visit.page.locator(f"button:has-text('{button}')").first.click()
+    return (await (await downloading.value).path()).read_bytes()
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_they_keep_a_receipt_of_a_use_and_a_file_that_has_all(visit: Visit) -> None:
+    # given a key that was used, and another customer
+    link, _ = await given(visit)
+    world = visit.world
+    await world.organization("globex")
+    async with integrating(world):
+        # when the customer takes both
+        await visit.paste(*link)
+        await visit.page.wait_for_selector("button:has-text('Receipt')")
+        receipt, whole = await file_of(visit, "Receipt"), await file_of(visit, "Download all events")
+        await visit.shot("evidence")
+    # then both verify without the vendor, and name nobody
+    trusted = verify.keys((await world.http.get("/v1/audit/log/key")).text)
+    proven = verify.receipt(receipt.decode(), trusted)
+    assert (proven.core["kind"], proven.personal) == ("use.authorized", None)
+    acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
+    found = verify.export(io.StringIO(whole.decode(), newline="\n"), trusted)
+    assert found.organization == acme
+    assert proven.core["id"].encode() in whole
+    # and that they were given out is on the record, by the customer
+    asked = await world.events(kind="audit.exported", organization="acme")
+    assert [one["core"]["actor"]["type"] for one in asked] == ["customer", "customer"]
+    assert asked[0]["core"]["subject"] == proven.core["id"]
+    overflow = await visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    assert not overflow, "nothing is wider than the screen"
     assert visit.complaints == []
 
 

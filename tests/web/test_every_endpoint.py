@@ -246,7 +246,19 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
         "/v1/audit/log/tile/{path}",
         *(
             f"/status/{{intake_id}}/{step}"
-            for step in ("challenge", "open", "usage", "pause", "resume", "withdraw", "rotate")
+            for step in (
+                "challenge",
+                "open",
+                "usage",
+                "pause",
+                "resume",
+                "withdraw",
+                "rotate",
+                "certificate",
+                "uses",
+                "receipt",
+                "export",
+            )
         ),
     }
     from broker.formats import ids

@@ -48,7 +48,7 @@ class Period(Body):
 class Certified(Body):
     """Which of the credential's keys the certificate is of."""
 
-    version: Annotated[int, Field(ge=1, le=1_000_000)]
+    version: Annotated[int, Field(ge=1, le=1_000_000, description="Its number, as the status has it.")]
 
 
 @router.get("/status/{intake_id}", response_class=HTMLResponse, include_in_schema=False)
@@ -94,7 +94,7 @@ async def open_usage(intake_id: str, body: Period, known: Shown, wired: Wired) -
     }
 
 
-@router.post("/status/{intake_id}/certificate", summary="Get the proof that a key is dead")
+@router.post("/status/{intake_id}/certificate", summary="Get the certificate of one's own dead key")
 async def certificate(intake_id: str, body: Certified, known: Shown, wired: Wired) -> Response:
     """What upstream last said of one of the customer's keys that is out of use, signed: a file for them to keep."""
     row, _ = await wired.links.status_proved(intake_id, known)

@@ -449,7 +449,7 @@ class Customers:
             }
 
     def _certificate_rows(self) -> Iterator[Row]:
-        """Of each key that is dead upstream, the one statement; its events are nowhere."""
+        """Of each key that is dead upstream, the four statements of its month; their events are nowhere."""
         at = self._now - DAY_MS
         for place, key, number in self._numbers():
             if self._state(place, key, number) is not State.REVOKED or not place % 10:
@@ -472,13 +472,16 @@ class Customers:
                 refused=refused,
                 answered=refused,
             )
-            yield {
-                "credential_id": key.id,
-                "version": number,
-                "serial": 1,
-                "organization_id": key.organization,
-                "note": self._keys.certifying.sign(stated.text()),
-            }
+            for serial in range(1, 5):
+                yield {
+                    "credential_id": key.id,
+                    "version": number,
+                    "serial": serial,
+                    "organization_id": key.organization,
+                    "note": self._keys.certifying.sign(stated.text()),
+                }
+                answered = Answered(401, at, ids.new(ids.AuditEventId))
+                stated = stated.following(Moment(at, ids.new(ids.AuditEventId)), answered=answered)
 
     def _state(self, place: int, key: _Key, number: int) -> State:
         if self._is_over(place):

@@ -1,6 +1,7 @@
 // Who used the key and how often: a table by job, and a bar for each day.
 
 import { el, when } from "./dom.js";
+import { evidence } from "./evidence.js";
 import { day as written, say } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -27,7 +28,8 @@ export function chart(holder, names) {
   };
   load();
   const label = el("label", { for: "period" }, say("usage.period"));
-  return [el("h2", {}, say("usage.title")), el("p", { className: "hint" }, say("usage.explained", names)), el("div", { className: "field period" }, label, choose), shown];
+  const proofs = evidence(holder, names, () => Number(choose.value));
+  return [el("h2", {}, say("usage.title")), el("p", { className: "hint" }, say("usage.explained", names)), el("div", { className: "field period" }, label, choose), shown, ...proofs];
 }
 
 function drawn({ jobs, per_day, days }) {
