@@ -50,6 +50,7 @@ _REST = re.compile(
     rf'","salt_core":"({_B64})",(?:"personal_commitment":"({_B64})"|'
     rf'"personal":"([^"\\]*+(?:\\.[^"\\]*+)*+)","salt_personal":"({_B64})")\}}\n'
 )
+_GOOD_TO = re.compile(rf"# good to size ({_NUMBER})")
 _HEADER = re.compile(r'\{"format":"keybroker-export","v":1,"organization":(?:null|"([A-Za-z0-9_]{1,64})")\}\n')
 _HEAD = re.compile(rf"count=({_NUMBER}),root=({_B64}),to=({_NUMBER})")
 _TIME = re.compile(r'"time":([0-9]{1,16})[,}]')
@@ -143,8 +144,8 @@ def keys(text: str) -> list[Key]:
     found: list[Key] = []
     good_to = None
     for line in text.splitlines():
-        if line.startswith("# good to size "):  # of the log's key that comes next
-            good_to = int(line.rpartition(" ")[2])
+        if retired := _GOOD_TO.fullmatch(line):  # of the log's key that comes next
+            good_to = int(retired[1])
         name, _, rest = line.partition("+")
         if line.startswith("#") or not name:
             continue

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,3 +85,38 @@ def test_a_heads_reason_is_read_as_it_was_written() -> None:
 def test_a_file_without_keys_is_refused(text: str) -> None:
     with pytest.raises(verify.Refused, match="keys"):
         verify.keys(text)
+
+
+def cosigned(note: str, seed: bytes, time: int) -> str:
+    """A checkpoint with the line of a witness, as C2SP tlog-cosignature has it."""
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    text = note.partition("\n\n")[0] + "\n"
+    signed = time.to_bytes(8) + key.sign(f"cosignature/v1\ntime {time}\n{text}".encode())
+    public = b"\x04" + key.public_key().public_bytes_raw()
+    key_id = hashlib.sha256(b"witness.example\n" + public).digest()[:4]
+    return f"{note}— witness.example {base64.b64encode(key_id + signed).decode()}\n"
+
+
+def witness_line(seed: bytes) -> str:
+    public = b"\x04" + Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    key_id = hashlib.sha256(b"witness.example\n" + public).digest()[:4]
+    return f"witness.example+{key_id.hex()}+{base64.b64encode(public).decode()}\n"
+
+
+def test_a_witness_among_the_keys_is_one_that_has_to_have_cosigned() -> None:
+    trusted = verify.keys(VECTORS["keys"] + witness_line(bytes(32)))
+    with pytest.raises(verify.Refused, match="has not cosigned"):
+        verify.checkpoint(VECTORS["saved"], trusted)
+    found = cosigned(VECTORS["saved"], bytes(32), 1_790_000_000)
+    assert verify.checkpoint(found, trusted).size == 7
+    with pytest.raises(verify.Refused, match="has not cosigned"):
+        verify.checkpoint(cosigned(VECTORS["saved"], b"\7" * 32, 1), trusted)
+    other = found.replace("\n7\n", "\n8\n")
+    with pytest.raises(verify.Refused):
+        verify.checkpoint(other, trusted)
+
+
+def test_a_retired_key_is_good_to_its_size() -> None:
+    assert verify.checkpoint(VECTORS["saved"], verify.keys("# good to size 7\n" + VECTORS["keys"])).size == 7
+    with pytest.raises(verify.Refused, match="signed no more"):
+        verify.checkpoint(VECTORS["saved"], verify.keys("# good to size 6\n" + VECTORS["keys"]))
