@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from broker.formats.cosignature import WitnessKey, cosigned_at
 from broker.formats.witness_request import size_of
 from tests.support.commands import MINIMAL
 from tests.support.logs import SIGNER, MadeLog
 
-KILLS = 6
+KILLS = 20
 
 
 @contextmanager
@@ -76,6 +77,7 @@ class Asker:
         return size_of(http.post("/add-checkpoint", content=MadeLog("x").request(0).encode()).content)
 
 
+@pytest.mark.timeout(300)
 def test_killed_again_and_again_it_cosigns_one_history(tmp_path: Path) -> None:
     asker = Asker()
     for _ in range(KILLS):
