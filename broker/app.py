@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
 
 import structlog
 
@@ -100,13 +99,6 @@ class Broker:
     heads: Heads
 
 
-class _Kept(NamedTuple):
-    """For how long rows that are over are kept, and events of the record."""
-
-    rows: Keeping
-    events: Retention
-
-
 @asynccontextmanager
 async def running(
     settings: Settings, *, clocks: Clocks = REAL, restored: bool = False, parent: Parent | None = None
@@ -121,8 +113,7 @@ async def running(
     """
     clock = Timepiece(clocks.system, clocks.steady)
     db = open_database(settings, parent)
-    bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
-    outbound = Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
+    outbound = _outbound(settings)
     audit = AuditLog(db, deadline=settings.audit_deadline)
     try:
         listed = _witnesses(settings)
@@ -145,8 +136,7 @@ async def running(
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
-                kept = _Kept(_keeping(settings), _retention(settings))
-                worker = _worker(services, heads, listed, kept, _sinks(settings))
+                worker = _worker(services, heads, listed, settings)
                 _measure(services, worker, opened)
                 broker = Broker(services, worker, outbound, opened, heads)
                 async with _watched(broker):
@@ -196,6 +186,11 @@ async def _say_what_is_wrong(keystore: Keystore) -> None:
         await keystore.check()
     except KeystoreUnavailable as problem:
         _log.error("keystore.not_ready", cause=problem.cause, mend=problem.public)
+
+
+def _outbound(settings: Settings) -> Outbound:
+    bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
+    return Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
 
 
 def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeeping: Timekeeping) -> Services:
@@ -320,9 +315,7 @@ def _sinks(settings: Settings) -> Sequence[Sink]:
         raise SettingsUnusable(f"BROKER_SINKS: {fault}") from None
 
 
-def _worker(
-    services: Services, heads: Heads, listed: Sequence[Listed], kept: _Kept, declared: Sequence[Sink]
-) -> Worker:
+def _worker(services: Services, heads: Heads, listed: Sequence[Listed], settings: Settings) -> Worker:
     parts = parts_of_worker(services.parts)
     verification = Verification(parts)
     submissions = Submissions(parts, verification)
@@ -344,11 +337,11 @@ def _worker(
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),
             *siem_duties.duties(
-                parts.db, parts.clock, replace(services.exporter, db=parts.db), parts.outbound, declared
+                parts.db, parts.clock, replace(services.exporter, db=parts.db), parts.outbound, _sinks(settings)
             ),
-            retention.duty(parts.db, parts.clock, kept.events),
+            retention.duty(parts.db, parts.clock, _retention(settings)),
             use_days.duty(parts.db),
-            *pruning_duties.duties(parts.db, parts.clock, kept.rows),
+            *pruning_duties.duties(parts.db, parts.clock, _keeping(settings)),
         ),
         notices=Duty("work", replace(services.outbox, db=parts.db).work),
     )

@@ -283,7 +283,7 @@ def certificate(
     version: Version,
     serial: Annotated[int | None, typer.Option(help="An earlier one of this version; left out, the newest.")] = None,
     out: Out = None,
-    _as_json: AsJson = False,
+    as_json: AsJson = False,  # noqa: ARG001 - read before the command runs
 ) -> None:
     """The signed proof that a key is dead upstream, as one JSON document, with and without --json.
 

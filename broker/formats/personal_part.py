@@ -26,7 +26,7 @@ from broker.formats.audit_event import commitment_of
 
 _VERSION: Final = b"\x01"
 _NONCE: Final = 12
-_DAY_MS: Final = 86_400_000
+_DAY_MS: Final = 24 * 60 * 60 * 1000
 KEY_BYTES: Final = 32
 NOBODY: Final = bytes(KEY_BYTES)
 

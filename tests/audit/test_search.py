@@ -68,7 +68,8 @@ def some_event(idx: int, chance: random.Random) -> Indexed:
 
 def core_of(one: Indexed) -> bytes:
     """The core of an event as far as a search looks into it."""
-    core: dict[str, Any] = {name: value for name in ("workload", "request") if (value := getattr(one, name))}
+    core: dict[str, Any] = {"actor": {"id": one.actor}, "time": one.time}
+    core |= {name: value for name in ("workload", "request") if (value := getattr(one, name))}
     if one.outcome:
         core["outcome"] = {"status": None if one.outcome == "none" else int(one.outcome[0]) * 100 + one.idx % 50}
     return json.dumps(core).encode()

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from broker import schema
 from broker.audit.events import BROKER, Event
 from broker.audit.record import record
+from broker.audit.subjects import SubjectKeys
 from broker.base.clock import now_ms
 from broker.base.db import EVERY_TENANT, Database
 from broker.keystore.local import MasterKeys
@@ -66,6 +67,7 @@ class Stored:
 class _Opened:
     def __init__(self, url: str) -> None:
         self._db = Database(url)
+        self._db.subjects = SubjectKeys(bytes(32))
 
     async def __aenter__(self) -> Database:
         return self._db

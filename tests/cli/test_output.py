@@ -79,7 +79,7 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
 
 # Whose words are their own, or an upstream's that is being run, or this machine's; `recover` is the server's.
 _ELSEWHERE = frozenset(
-    {"login", "logout", "profile", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token"}
+    {"login", "logout", "profile", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token", "certificate"}
 )
 
 

@@ -152,7 +152,7 @@ from broker.cli import server
 async def told(_server, _sockets=None):
     print("frozen", gc.get_freeze_count(), *gc.get_threshold())
 
-server._Server.serve = told
+server.SayingServer.serve = told
 """
 
 

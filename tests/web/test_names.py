@@ -17,6 +17,8 @@ _UPSTREAM = {"provider": "raptor-comply"}
 _WITHOUT = {
     "LeaseView",  # of the hottest answers, which tell the slug beside it
     "OrganizationView",
+    "HoldView",  # few, and one may be on everything
+    "LiftedView",
 }
 
 

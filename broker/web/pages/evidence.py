@@ -33,13 +33,13 @@ router = APIRouter(tags=["customer"])
 class Whole(Body):
     """Of how many days until now."""
 
-    days: Annotated[int, Field(ge=1, le=90)] = 30
+    days: Annotated[int, Field(ge=1, le=90, description="Until now.")] = 30
 
 
 class OneUse(Body):
     """Which use the receipt is of."""
 
-    event: IdSought[AuditEventId]
+    event: Annotated[IdSought[AuditEventId], Field(description="Its event, as the list of uses has it.")]
 
 
 @router.post("/status/{intake_id}/uses", summary="List the latest uses of a key")
