@@ -77,9 +77,11 @@ def test_a_path_on_the_record_is_shown_as_it_was() -> None:
     assert "sync\ufffd" in text
 
 
-# Whose words are their own, or an upstream's that is being run, or this machine's; `recover` is the server's.
+# Whose words are their own, or an upstream's that is being run, or this machine's; `recover` is the server's.  The last
+# ones write or read files, byte for byte.
 _ELSEWHERE = frozenset(
-    {"login", "logout", "profile", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token", "certificate"}
+    {"login", "logout", "profile", "exec", "scan", "check", "bootstrap", "timeline", "recover", "token"}
+    | {"receipt", "export", "checkpoint", "consistency", "log-key", "certificate", "log"}
 )
 
 
