@@ -1,4 +1,4 @@
-"""What a customer keeps of their key's uses: receipts of the latest ones, and a file that has all.
+"""What a customer keeps of their key's uses: receipts, and a file that has all.
 
 Both are verified without the vendor (:mod:`broker.client.verify`).  They name nobody: personal parts are withheld.
 """
