@@ -78,7 +78,7 @@ async def _refuse_pruned(session: AsyncSession, scope: Scope, wanted: Between) -
     Their entries don't say whose they were.
     """
     begun, extent = (wanted.first.extent, wanted.first.size) if wanted.first else (0, 0), wanted.last.extent
-    if not await pruned.within(session, begun[0], extent):
+    if await pruned.between(session, after=begun[0] - 1) is None:
         return
     index, count = begun[0] - 1, begun[1]
     while found := await rows(session, scope, Filter(organization=wanted.organization, after=index), _PAGE):

@@ -28,10 +28,12 @@ from broker.formats.ids import NoId, OrganizationId
 
 Class = Literal["uses", "decisions", "changes"]
 
-# What says how the record itself came to be as it is, and the first account: whatever is pruned, these stay.
+# What says how the record itself came to be as it is, what proves that an export is whole, and the first account:
+# whatever is pruned, these stay.
 FOR_GOOD: Final = frozenset(
     {
         *("audit.pruned", "audit.erased", "audit.hold_placed", "audit.hold_lifted"),
+        *("audit.head", "log.key_rotated", "log.key_retired"),
         *("record.archive_begun", "record.archived", "database.restored", "database.restore_confirmed"),
         "operator.bootstrapped",
     }

@@ -12,15 +12,20 @@ from sqlalchemy.exc import DBAPIError
 
 from broker.audit import heads, holds, integrating, pruned
 from broker.audit.events import BROKER, KINDS, Event
+from broker.audit.exporting import between, of_organization
 from broker.audit.indexing import follow
 from broker.audit.integrating import integrate
+from broker.audit.organization_heads import head_now
 from broker.audit.places import BLOCK
 from broker.audit.record import record
 from broker.audit.retention import FOR_GOOD, FUNCTIONS, PAGE, Class, Retention, class_of, duty, prune
 from broker.audit.search import Filter, search
 from broker.audit.subjects import SubjectKeys
-from broker.audit.tables import CursorRow, EventRow, HeadRow
+from broker.audit.tables import CursorRow, EventRow, HeadRow, OrganizationHeadRow
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
+from broker.base.errors import Conflict
+from broker.client import verify
 from broker.formats.audit_event import entry_from
 from broker.formats.head import Head
 from broker.formats.ids import NoId, OrganizationId
@@ -98,6 +103,33 @@ def test_every_kind_of_events_has_a_class_or_stays_for_good() -> None:
         kind for kind, name in classes.items() if name == "changes"
     }
     assert set(classes.values()) == {None, "uses", "decisions", "changes"}
+    # without these nobody could show of what is left that it is whole
+    assert {"audit.head", "log.key_rotated", "log.key_retired"} <= FOR_GOOD
+
+
+async def test_an_export_is_refused_for_what_was_pruned_and_is_whole_from_the_next_head_on(db: Database) -> None:
+    async def head(at: int) -> OrganizationHeadRow:
+        made = await head_now(db, ACME, Millis(at))
+        assert made is not None
+        await integrate(db, signers)
+        return made
+
+    # given events of which the uses are over, a head that has them, and later ones
+    await fill(db)
+    first = await head(OVER)
+    await prune(db, "uses", 40, OVER)
+    async with db.write(EVERY_TENANT) as session:
+        await record(session, Event(kind="grant.revoked", time=Millis(OVER + 1), actor=BROKER, organization=ACME))
+    await integrate(db, signers)
+    last = await head(OVER + 600_000)
+    # when both times are exported
+    with pytest.raises(Conflict, match="pruned by policy"):
+        await between(db, ACME, None, Millis(first.time - 60_000), OVER)
+    wanted = await between(db, ACME, Millis(first.time + 60_000), Millis(last.time - 60_000), OVER)
+    lines = [line.decode() async for line in of_organization(db, wanted, personal=False)]
+    # then one is refused, and the other has its one event
+    found = verify.export(lines, [verify.Key(signers(0).name, signers(0).verifier().public)])
+    assert (found.organization, found.events) == (ACME, 1)
 
 
 async def test_the_record_is_kept_for_ever_unless_somebody_says_otherwise(db: Database) -> None:
@@ -274,6 +306,6 @@ async def test_a_role_that_owns_nothing_prunes_by_the_function_alone(user: str, 
 def test_the_functions_are_those_that_their_migration_made() -> None:
     """Databases that are there keep them until another migration makes them anew."""
     digest = hashlib.sha256("".join(FUNCTIONS).encode()).hexdigest()
-    assert digest == "3c4ffc9ae43ca0d0f2657716e2fe60f36c2a839f7b4034acc19a98a1715dac40", (
+    assert digest == "6bc4ce57fe4e0b09e1c87d2ed617ede879b73df04c42d767a916d4dafafa875b", (
         "a change of them is a new migration"
     )
