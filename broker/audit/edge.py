@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.formats.merkle import HASH_BYTES, leaf, root_of
+from broker.formats.merkle import HASH_BYTES, root_of
 from broker.formats.tile import WIDTH, Tile, above_all, whole_by
 
 _FULL = WIDTH * HASH_BYTES
@@ -22,9 +22,9 @@ class Edge:
         self.rows = [bytearray(row) for row in rows]
         self.full: dict[Tile, bytes] = {}
 
-    def add(self, entry: bytes) -> None:
-        """Add the next entry."""
-        self._push(0, leaf(entry))
+    def add(self, hashed: bytes) -> None:
+        """Add the next entry, which is given as its leaf hash."""
+        self._push(0, hashed)
         self.size += 1
 
     def _push(self, level: int, made: bytes) -> None:

@@ -2,15 +2,19 @@
 
 It runs outside of any request, in whatever process does the periodic work.  Several may do so at once::
 
-    1   the newest checkpoint is locked, and the entries of the events after it are read
-    2   the tiles that changed, each organization's tree, and the new checkpoint are written in one transaction
+    1   the events after the newest checkpoint are read, and hashed
+    2   that checkpoint is locked; if it is another one by now, nothing is done
+    3   the tiles that changed, each organization's tree, and the new checkpoint are written in the same transaction
 
-So no signature leaves a process unless the log has gone from the checkpoint before to this one.  What the log has of an
-event is its entry alone, so a month that is archived stays in it.
+So no writer waits while events are read and hashed, and no signature leaves a process unless the log has gone from the
+checkpoint before to this one.  What the log has of an event is its entry alone, so a month that is archived stays in
+it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -22,7 +26,7 @@ from broker.audit.log_keys import signing
 from broker.audit.series import epochs
 from broker.audit.signing import Signers
 from broker.audit.tables import CheckpointRow, CosignedRow, EventRow, HeadRow, TileRow, WitnessRow
-from broker.audit.trees import cut, grow
+from broker.audit.trees import cut, keep, of_organizations
 from broker.base.db import EVERY_TENANT, Database, upsert
 from broker.formats.checkpoint import Checkpoint
 from broker.formats.ids import NoId, OrganizationId
@@ -32,9 +36,15 @@ from broker.formats.tile import WIDTH, Tile, bundle
 
 # In place of a tile's level: the entries below level 0.
 _ENTRIES: Final = -1
-# Events of one transaction, which are some milliseconds of hashing; and pages of one turn, the next goes on.
-PAGE: Final = 4 * WIDTH
-PAGES: Final = 256
+# Events of one transaction, which are some milliseconds of hashing; and pages of one turn, the next goes on.  While
+# there are more, uses have all but a small share of the time: they come first, and the log catches up later.
+PAGE: Final = 16 * WIDTH
+PAGES: Final = 64
+SHARE: Final = 0.05
+_LONGEST_PAUSE_S: Final = 1.0  # as a page that had to wait for a lock took no time of anybody's
+
+# Whose an event is, and its entry.
+_Added = tuple[OrganizationId | NoId, bytes]
 
 # Gives how many events are kept in mind outside of the database: no more are signed for.
 Cover = Callable[[], Awaitable[int]]
@@ -48,45 +58,68 @@ class Contradicted(Exception):
     """A witness has another history of the log, so nothing more is signed of this one."""
 
 
-async def integrate(db: Database, signers: Signers, cover: Cover | None = None) -> None:
+async def integrate(db: Database, signers: Signers, cover: Cover | None = None, *, share: float = SHARE) -> None:
     """Bring the log to the end of the record, as far as one turn may.
 
-    If there is a ``cover``, no checkpoint is of more events than that gives.
+    Args:
+        db: its database.
+        signers: what signs.
+        cover: if there is one, no checkpoint is of more events than it gives.
+        share: of the time, that more than one page may take.
 
     Raises:
         Altered: the log can't go on from what is there.
         Contradicted: it may not, as a witness has another one.
     """
     for _ in range(PAGES):
-        if not await _page(db, signers, await cover() if cover is not None else None):
+        covered, began = await cover() if cover is not None else None, time.monotonic()
+        if not await _page(db, signers, covered):
             return
+        await asyncio.sleep(min((time.monotonic() - began) * (1 / share - 1), _LONGEST_PAUSE_S))
 
 
 async def _page(db: Database, signers: Signers, covered: int | None) -> bool:
     """Integrate the next events, of those that are covered; says whether there may be more."""
+    async with db.read(EVERY_TENANT) as session:
+        before = await session.get(CheckpointRow, 1)
+        known = (before.size, before.root) if before is not None else (0, Tree().root())
+        size = covered if covered is not None else await session.scalar(select(HeadRow.size)) or 0
+        begun, end = known[0], min(size, known[0] + PAGE)
+        if end < begun or (end == begun and before is not None and before.origin == await _origin(session, signers)):
+            return False
+        added = await _events(session, begun, end)
+        kept = await _kept(session, begun)
+        edge = await _edge(session, begun, kept)
+        trees = await of_organizations(session, added)
+    if edge.root() != known[1]:
+        raise Altered(f"the log's tiles are not those of its checkpoint at {begun}")
+    # In a thread, as that is some milliseconds of hashing.
+    await asyncio.to_thread(_grow, edge, trees, added)
     async with db.write(EVERY_TENANT) as session:
         newest = await locked(session)
+        if (newest.size, newest.root) != known:  # another process was faster
+            return True
         epoch = (await epochs(session))[-1]
         origin = signers(epoch).name
-        size = covered if covered is not None else await session.scalar(select(HeadRow.size)) or 0
-        begun, end = newest.size, min(size, newest.size + PAGE)
-        if end < begun or (end == begun and newest.origin == origin):
-            return False
         await _insist_on_one_history(session, origin)
-        added = await _events(session, begun, end)
-        entries = [*await _kept(session, begun), *(entry for _, entry in added)]
-        first = begun - begun % WIDTH
-        edge = await _edge(session, begun, entries[: begun - first])
-        if edge.root() != newest.root:
-            raise Altered(f"the log's tiles are not those of its checkpoint at {begun}")
-        for entry in entries[begun - first :]:
-            edge.add(entry)
-        await _keep(session, edge, entries, first)
-        await grow(session, added)
+        await _keep(session, edge, [*kept, *(entry for _, entry in added)], begun - begun % WIDTH)
+        await keep(session, trees)
         newest.origin, newest.size, newest.root = origin, end, edge.root()
         text = Checkpoint(origin, end, newest.root).text()
         newest.note = joined([signers(epoch, number).sign(text) for number in await signing(session, origin)])
         return end < size
+
+
+async def _origin(session: AsyncSession, signers: Signers) -> str:
+    return signers((await epochs(session))[-1]).name
+
+
+def _grow(edge: Edge, trees: Mapping[OrganizationId, Tree], added: Sequence[_Added]) -> None:
+    for organization, entry in added:
+        hashed = leaf(entry)
+        edge.add(hashed)
+        if organization:
+            trees[organization].add_hash(hashed)
 
 
 async def locked(session: AsyncSession) -> CheckpointRow:
@@ -113,7 +146,7 @@ async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
     return await entries(session, size - size % WIDTH, size)
 
 
-async def _events(session: AsyncSession, first: int, end: int) -> Sequence[tuple[OrganizationId | NoId, bytes]]:
+async def _events(session: AsyncSession, first: int, end: int) -> Sequence[_Added]:
     """Whose the events from ``first`` to before ``end`` are, and their entries."""
     query = select(EventRow.idx, EventRow.organization_id, EventRow.entry).where(
         EventRow.idx >= first, EventRow.idx < end

@@ -5,7 +5,7 @@ By it an organization can see that an export has all of its events (:mod:`broker
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from sqlalchemy import select
@@ -19,27 +19,40 @@ from broker.formats.merkle import HASH_BYTES, Tree
 _AT_ONCE: Final = 200
 
 
-async def grow(session: AsyncSession, added: Sequence[tuple[OrganizationId | NoId, bytes]]) -> None:
-    """Add entries, in the log's order, to the trees of the organizations that they are of."""
-    entries: dict[OrganizationId, list[bytes]] = {}
-    for organization, entry in added:
-        if organization:
-            entries.setdefault(organization, []).append(entry)
+async def of_organizations(
+    session: AsyncSession, added: Iterable[tuple[OrganizationId | NoId, bytes]]
+) -> dict[OrganizationId, Tree]:
+    """The trees of all organizations that some of these entries are of, without these."""
+    row, found = OrganizationTreeRow, {organization: Tree() for organization, _ in added if organization}
+    for some in _at_once(found):
+        rows = await session.execute(
+            select(row.organization_id, row.size, row.edge).where(row.organization_id.in_(some))
+        )
+        found |= {organization: tree(size, edge) for organization, size, edge in rows}
+    return found
+
+
+async def keep(session: AsyncSession, trees: Mapping[OrganizationId, Tree]) -> None:
+    """Write the trees as they have become."""
     row = OrganizationTreeRow
-    named = sorted(entries)
-    for at in range(0, len(named), _AT_ONCE):
-        organizations = named[at : at + _AT_ONCE]
-        found = await session.scalars(select(row).where(row.organization_id.in_(organizations)))
-        kept = {each.organization_id: tree(each.size, each.edge) for each in found}
-        grown = []
-        for organization in organizations:
-            larger = kept.get(organization) or Tree()
-            for entry in entries[organization]:
-                larger.add(entry)
-            grown.append({"organization_id": organization, "size": larger.size, "edge": b"".join(larger.edge)})
+    for some in _at_once(trees):
+        grown = [
+            {
+                "organization_id": organization,
+                "size": trees[organization].size,
+                "edge": b"".join(trees[organization].edge),
+            }
+            for organization in some
+        ]
         statement = upsert(session, row).values(grown)
         fresh = {"size": statement.excluded.size, "edge": statement.excluded.edge}
         await session.execute(statement.on_conflict_do_update(index_elements=[row.organization_id], set_=fresh))
+
+
+def _at_once(named: Iterable[OrganizationId]) -> Iterator[list[OrganizationId]]:
+    # In one order, so that no two writers wait for each other.
+    ordered = sorted(named)
+    return (ordered[at : at + _AT_ONCE] for at in range(0, len(ordered), _AT_ONCE))
 
 
 def tree(size: int, edge: bytes) -> Tree:

@@ -53,8 +53,11 @@ class Tree:
 
     def add(self, entry: bytes) -> None:
         """Add the next entry."""
-        made = leaf(entry)
-        beside = self.size
+        self.add_hash(leaf(entry))
+
+    def add_hash(self, hashed: bytes) -> None:
+        """Add the next entry, which is given as its leaf hash."""
+        made, beside = hashed, self.size
         while beside & 1:
             made = node(self._whole.pop(), made)
             beside >>= 1

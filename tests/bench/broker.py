@@ -46,6 +46,7 @@ def running(
     *,
     database_url: str | None = None,
     workers: int = 1,
+    module: str = "broker",
     more: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """A broker with acme's active ``key`` and a job that may use and reveal it.
@@ -56,13 +57,14 @@ def running(
         key: acme's.
         database_url: of an empty PostgreSQL database; left out, the embedded SQLite.
         workers: processes.
+        module: what is run; another one than the broker's changes something about it first.
         more: environment variables of its own.
     """
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     sandbox_provider(directory / "providers", upstream)
     environment = environment_of(directory, port) | dict(more or {})
-    command = [sys.executable, "-m", "broker"]
+    command = [sys.executable, "-m", module]
     log = directory / "broker.log"
     if database_url:
         environment["BROKER_DATABASE_URL"] = database_url

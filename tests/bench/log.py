@@ -1,11 +1,13 @@
 """The log: what it costs uses that it is made beside them, and what receipts and their verification take.
 
-Figures: ``log_record_DATABASE_vs_without``, the rate of the record at 32 callers with an integrator in a process
-beside it, as a ratio to the rate without one in the same round; ``log_open_p50_ms`` and ``…_p99_ms``, of an append on
-PostgreSQL where 3,000 events come in a second at random moments, with the integrator and the index of searches beside
-it; ``log_verify_s``, a million events of an export verified by the one file that customers get, and as a ratio to its
-peer, a bare SHA-256 of the same bytes; ``log_receipt_ms_DATABASE``, a receipt from a log of so many events;
-``log_integrate_per_s_DATABASE``, events that the integrator takes in.
+Figures: ``log_record_DATABASE_vs_without``, the rate of the record at 32 callers with an integrator beside it (in a
+process of its own, on SQLite in the same), as a ratio to the rate without one in the same round;
+``log_proxy_DATABASE_vs_without``, the same of proxied calls at 32 connections, by a broker that integrates, to one
+whose periodic work has all but that; ``log_open_p50_ms`` and ``…_p99_ms``, of an append on PostgreSQL where 3,000
+events come in a second at random moments, with the integrator and the index of searches beside it; ``log_verify_s``, a
+million events of an export verified by the one file that customers get, and as a ratio to its peer, a bare SHA-256 of
+the same bytes; ``log_receipt_ms_DATABASE``, a receipt from a log of so many events; ``log_integrate_per_s_DATABASE``,
+events that the integrator takes in.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from broker import schema
 from broker.audit import exporting, receipts
 from broker.audit.events import BROKER, Event
 from broker.audit.indexing import follow
-from broker.audit.integrating import integrate
+from broker.audit.integrating import PAGE, PAGES, integrate
 from broker.audit.log import AuditLog
 from broker.audit.record import record
 from broker.audit.subjects import SubjectKeys
@@ -40,15 +42,17 @@ from broker.client import verify
 from broker.formats import ids
 from broker.formats.ids import OrganizationId
 from broker.formats.signed_note import Signer
+from tests.bench import broker, upstream
 from tests.bench import record as record_bench
 from tests.bench.databases import databases
-from tests.bench.load import Measured
-from tests.bench.rounds import Figure, Rounds, Spread, rate_vs, turned
+from tests.bench.load import Measured, http
+from tests.bench.proxy import PROXIED
+from tests.bench.rounds import Contender, Figure, Rounds, Spread, cpu_vs, rate_vs, turned, warm_up
 
 CALLERS, SECONDS, ROUNDS = 32, 4.0, 5
 RATE, OPEN_S = 3_000, 10.0
 EVENTS = 1_000_000
-_PAGE = 1_000
+_AT_ONCE = 1_000
 _RECEIPTS = 200
 _TURN_S = 1.0
 
@@ -61,11 +65,14 @@ def signers(epoch: int, number: int = 0) -> Signer:
 def measure(directory: Path) -> dict[str, Figure]:
     """All figures, on both databases where that matters."""
     found: dict[str, Figure] = {}
-    with databases(directory / "postgres", ["record", "open", "large"]) as (postgres, opened, large):
+    with databases(directory / "postgres", ["record", "calls", "fewer", "open", "large"]) as server:
+        postgres, with_worker, without_worker, opened, large = server
         beside = {"sqlite": record_bench.sqlite(directory / "record"), "postgres": postgres}
         for kind, url in beside.items():
             found[f"log_record_{kind}_vs_without"] = _beside(url)
-        with _integrator(opened):
+        found |= _proxied(directory, {True: with_worker, False: without_worker})
+        _run("open", opened)  # which makes the database ready, and fills it a little
+        with _integrator(opened, "work"):
             open_loop = _run("open", opened)
         found |= {"log_open_p50_ms": open_loop.p50, "log_open_p99_ms": open_loop.p99}
         for kind, url in (("sqlite", record_bench.sqlite(directory / "large")), ("postgres", large)):
@@ -76,21 +83,51 @@ def measure(directory: Path) -> dict[str, Figure]:
 
 
 def _beside(url: str) -> Figure:
+    record_bench.run(url, callers=CALLERS, seconds=record_bench.WARM_UP_S)  # which makes the database ready
     found: dict[str, Rounds] = {"with": [], "without": []}
     for number in range(ROUNDS):
         for name in turned(list(found), number):
-            if name == "with":
+            if name == "without":
+                found[name].append(record_bench.run(url, callers=CALLERS, seconds=SECONDS))
+            elif url.startswith("sqlite"):
+                found[name].append(_run("record", url))
+            else:
                 with _integrator(url):
                     found[name].append(record_bench.run(url, callers=CALLERS, seconds=SECONDS))
-            else:
-                found[name].append(record_bench.run(url, callers=CALLERS, seconds=SECONDS))
     return rate_vs(found["with"], found["without"])
 
 
+def _proxied(directory: Path, on_postgres: Mapping[bool, str]) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    with upstream.answering(directory / "upstream") as answering:
+        for kind in ("sqlite", "postgres"):
+            with ExitStack() as stack:
+                running = {}
+                for integrates, url in on_postgres.items():
+                    served = stack.enter_context(
+                        broker.running(
+                            directory / f"{kind}-{integrates}",
+                            f"http://127.0.0.1:{answering}",
+                            database_url=url if kind == "postgres" else None,
+                            module="broker" if integrates else "tests.bench.without_log",
+                        )
+                    )
+                    call = http("GET", PROXIED, {"Authorization": f"Bearer {served.lease_token}"})
+                    running["with" if integrates else "without"] = Contender(served.port, call, [served.pid])
+                warm_up(running, connections=CALLERS)
+                rounds: dict[str, Rounds] = {"with": [], "without": []}
+                for number in range(ROUNDS):
+                    for name in turned(list(running), number):
+                        rounds[name].append(running[name].run(connections=CALLERS, seconds=SECONDS))
+            found[f"log_proxy_{kind}_vs_without"] = rate_vs(rounds["with"], rounds["without"])
+            found[f"log_proxy_{kind}_cpu_vs_without"] = cpu_vs(rounds["with"], rounds["without"])
+    return found
+
+
 @contextmanager
-def _integrator(url: str) -> Iterator[None]:
-    """An integrator in a process of its own, as ``broker worker`` is."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.log", "integrate", url])
+def _integrator(url: str, what: str = "integrate") -> Iterator[None]:
+    """An integrator in a process of its own, as ``broker worker`` is.  On SQLite there is one process alone."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.log", what, url])
     try:
         yield
     finally:
@@ -102,7 +139,7 @@ def _run(what: str, url: str) -> Measured:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.log", what, url], stdout=subprocess.PIPE, text=True, check=True
     )
-    return Measured(**json.loads(done.stdout))
+    return Measured.printed(done.stdout)
 
 
 def _database(url: str) -> Database:
@@ -111,17 +148,27 @@ def _database(url: str) -> Database:
     return db
 
 
-async def _integrating(url: str) -> None:
-    db = Database(url)
+async def _integrating(db: Database) -> None:
     while True:
         await integrate(db, signers)
+        await asyncio.sleep(_TURN_S)
+
+
+async def _indexing(db: Database) -> None:
+    while True:
         await follow(db)
         await asyncio.sleep(_TURN_S)
 
 
+async def _as_worker(db: Database) -> None:
+    await asyncio.gather(_integrating(db), _indexing(db))
+
+
 async def _open(url: str) -> Measured:
     """Events at random moments, so many in a second whatever became of those before."""
-    log, chance = AuditLog(_database(url)), random.Random(3)
+    db, chance = _database(url), random.Random(3)
+    await schema.upgrade(db)
+    log = AuditLog(db)
     await log.start()
     latencies: list[float] = []
 
@@ -138,6 +185,7 @@ async def _open(url: str) -> Measured:
                 await asyncio.sleep(wait)
             group.create_task(put())
     await log.stop()
+    await db.close()
     return Measured.of(latencies, OPEN_S)
 
 
@@ -146,22 +194,22 @@ async def _large(url: str) -> dict[str, Figure]:
     db = _database(url)
     await schema.upgrade(db)
     organizations = [ids.new(OrganizationId) for _ in range(1_000)]
-    for page in range(EVENTS // _PAGE):
+    for page in range(EVENTS // _AT_ONCE):
         async with db.write(EVERY_TENANT) as session:
             made = [
                 Event(
                     kind="lease.ended",
-                    time=Millis(1_790_000_000_000 + page * _PAGE + at),
+                    time=Millis(1_790_000_000_000 + page * _AT_ONCE + at),
                     actor=BROKER,
                     organization=organizations[at],
                     lease=ids.new(ids.LeaseId),
                 )
-                for at in range(_PAGE)
+                for at in range(_AT_ONCE)
             ]
             await record(session, *made)
     began = time.perf_counter()
-    for _ in range(EVENTS // 1024 // 256 + 1):
-        await integrate(db, signers)
+    for _ in range(EVENTS // PAGE // PAGES + 1):
+        await integrate(db, signers, share=1)
     rate = EVENTS / (time.perf_counter() - began)
     async with db.read(EVERY_TENANT) as session:
         wanted = random.Random(5).sample(range(EVENTS), _RECEIPTS)
@@ -200,9 +248,11 @@ def main() -> None:
     """Do what the command line says, on which database."""
     what, url = sys.argv[1:]
     if what == "integrate":
-        uvloop.run(_integrating(url))
-    else:
-        print(json.dumps(asdict(uvloop.run(_open(url)))))
+        uvloop.run(_integrating(Database(url)))
+    if what == "work":
+        uvloop.run(_as_worker(Database(url)))
+    measured = _open(url) if what == "open" else record_bench.recorded(url, CALLERS, SECONDS, _integrating)
+    print(json.dumps(asdict(uvloop.run(measured))))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -55,6 +55,10 @@ Call = Callable[[], Awaitable[None]]
 """Makes one caller's next event or row durable."""
 
 
+Beside = Callable[[Database], Coroutine[None, None, None]]
+"""What is done while events are recorded, for ever."""
+
+
 class _Round(NamedTuple):
     database_url: str
     callers: int
@@ -78,7 +82,7 @@ def run(database_url: str, *, callers: int, seconds: float, what: What = "uses")
         text=True,
         check=True,
     )
-    return Measured(**json.loads(done.stdout))
+    return Measured.printed(done.stdout)
 
 
 def measure(directory: Path, *, seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Rounds]:
@@ -148,20 +152,26 @@ class _Uses:
         )
 
 
-async def recorded(database_url: str, callers: int, seconds: float) -> Measured:
-    """Put uses on the record; the rate and the CPU are those of events, latencies those of appends."""
+async def recorded(database_url: str, callers: int, seconds: float, beside: Beside | None = None) -> Measured:
+    """Put uses on the record; the rate and the CPU are those of events, latencies those of appends.
+
+    ``beside`` is done in the same process meanwhile, on the same database.
+    """
     db = Database(database_url)
     await schema.upgrade(db)
     db.subjects = SubjectKeys(bytes(32))
     log = AuditLog(db)
     await log.start()
     call = _Uses(log).call
+    meanwhile = asyncio.create_task(beside(db.beside(2, longest_s=60))) if beside else None
     await _in_turn(call, callers, WARM_UP_S)
     before, began, used = log.committed, time.perf_counter(), time.process_time()
     latencies = await _in_turn(call, callers, seconds)
     await log.stop()  # what was posted is durable, too
     took, used = time.perf_counter() - began, time.process_time() - used
     events = log.committed - before
+    if meanwhile:
+        meanwhile.cancel()
     await db.close()
     return replace(Measured.of(latencies, took), rate=events / took, cpu_us=used / events * 1_000_000)
 
