@@ -513,9 +513,9 @@ async def test_archives_verify_whoever_was_erased_before_or_since(
 ) -> None:
     await as_broker(db, settings)
     operator = OperatorId(nth("opr"))
-    bea = Actor("operator", operator, "bea-the-person")
+    zoe = Actor("operator", operator, "zoe-the-person")
     for month in (JUNE, JULY):
-        event = Event(kind="organization.renamed", time=moment(month), actor=bea, note="for bea")
+        event = Event(kind="organization.renamed", time=moment(month), actor=zoe, note="for zoe-the-person")
         await record_in(db, month, event, Event(kind="use.denied", time=moment(month), actor=BROKER, decision="denied"))
     async with deployed(settings, folder) as made:
         await made.append()
@@ -527,7 +527,7 @@ async def test_archives_verify_whoever_was_erased_before_or_since(
         assert [one.month for one in await made.archive(AUGUST)] == ["2025-07"]
         for month in (JUNE, JULY):
             await made.verified(month)
-            assert "bea" not in str(lines(folder, month))
+            assert "the-person" not in str(lines(folder, month))
 
 
 async def test_an_archive_has_the_entries_of_what_was_pruned_and_no_gap(

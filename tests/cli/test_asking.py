@@ -81,22 +81,22 @@ async def test_erasing_asks_and_says_what_is_gone_then(bench: CliBench) -> None:
     def erase() -> None:
         prepared(bench)
         shell = bench.shell
-        bea = shell.json("operator", "add", "bea", "--role", "security")["id"]
-        for words in (("org", "erase", "acme"), ("operator", "erase", bea)):
+        zoe = shell.json("operator", "add", "zoe", "--role", "security")["id"]
+        for words in (("org", "erase", "acme"), ("operator", "erase", zoe)):
             assert "can't be undone" in answered(bench, "n", *words)[1]
             assert "--yes" in shell.run(*words, status=2)
             assert "revoke" in shell.run(*words, "--yes", status=5), "which comes first"
         shell.run("org", "revoke", "acme", "--yes")
-        shell.run("operator", "revoke", bea)
+        shell.run("operator", "revoke", zoe)
         # a hold keeps both, until it is lifted
         assert shell.json("audit", "hold", "place", "--org", "acme")["organization"]
         assert "placed_at" in shell.run("audit", "hold", "list")
-        for words in (("org", "erase", "acme"), ("operator", "erase", bea)):
+        for words in (("org", "erase", "acme"), ("operator", "erase", zoe)):
             assert "legal hold" in shell.run(*words, "--yes", status=5)
         shell.run("audit", "hold", "lift", "--org", "acme")
         assert shell.json("org", "erase", "acme", "--yes")["slug"].startswith("erased-")
-        assert answered(bench, "y", "operator", "erase", bea)[0] == 0
-        assert "bea" not in shell.run("operator", "list")
+        assert answered(bench, "y", "operator", "erase", zoe)[0] == 0
+        assert "zoe" not in shell.run("operator", "list")
 
     await asyncio.to_thread(erase)
 
