@@ -68,7 +68,7 @@ INTEGRATOR = textwrap.dedent(
         db = Database(sys.argv[1])
         while True:
             try:
-                await integrating.integrate(db, signers)
+                await integrating.integrate(db, signers, share=1)
                 async with db.read(EVERY_TENANT) as session:
                     newest = await integrating.newest(session)
                 if newest is not None:
@@ -134,7 +134,7 @@ async def crashing() -> AsyncIterator[tuple[str, Postgres]]:
 async def whole(url: str, told: Told) -> None:
     """Nothing is lost, nothing is altered, and every checkpoint that anybody saw is of the one log that there is."""
     db = Database(url)
-    await integrate(db, signers)
+    await integrate(db, signers, share=1)
     async with db.read(EVERY_TENANT) as session:
         stored = {row.idx: (row.id, row.entry.hex()) for row in await session.scalars(select(EventRow))}
         size = await session.scalar(select(HeadRow.size))
