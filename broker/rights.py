@@ -13,7 +13,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import NoId, OrganizationId
 from broker.grants.tables import GrantRow
-from broker.identity.tables import AccountRow, WorkloadRow
+from broker.identity.tables import AccountRow, LinkRow, SessionRow, WorkloadRow
 from broker.intake.tables import IntakeRow
 from broker.keystore.genuine import is_genuine
 from broker.leases.tables import LeaseRow
@@ -27,6 +27,8 @@ _TABLES: Sequence[type[Any]] = (
     CredentialRow,
     GrantRow,
     LeaseRow,
+    SessionRow,
+    LinkRow,
 )
 _PAGE = 500
 

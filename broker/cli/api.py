@@ -100,8 +100,8 @@ def _authorization() -> dict[str, str]:
         fail(str(error))
 
 
-def glance(path: str, who: Account, **params: str) -> dict[str, Any]:
-    """What a GET as ``who`` answers at once.
+def glance(path: str, who: Account, *, method: str = "GET", **params: str) -> dict[str, Any]:
+    """What a call as ``who`` answers at once.
 
     Whatever keeps it from that, this is empty, and nothing is said.
     """
@@ -112,7 +112,7 @@ def glance(path: str, who: Account, **params: str) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {who.token}"}
     try:
         with caller(who.url, timeout=_GLANCE_S, proxy=client_proxy()) as http:
-            return answer(http.get(path, params=params, headers=headers))
+            return answer(http.request(method, path, params=params, headers=headers))
     except (httpx2.HTTPError, httpx2.InvalidURL, CallFailed, ProxyUnusable, ValueError):
         return {}
 

@@ -106,6 +106,7 @@ VALUES: Mapping[str, Values] = {
     "lease_id": listed("/v1/leases", "id", state="active"),
     "rotation_id": listed("/v1/rotations", "id"),
     "exposure_id": listed("/v1/exposures", "id"),
+    "session_id": listed("/v1/sessions", "id"),
     "webhook_id": listed("/v1/webhooks", "id", state="active"),
     "delivery_id": listed("/v1/notices/deliveries", "id", state="dead"),
     "operator_id": listed("/v1/operators", "id"),

@@ -1,4 +1,4 @@
-"""``broker operator``: people's accounts."""
+"""``broker operator``: people's accounts, and machines'."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from broker.base import variables
-from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember, remember_or_show
+from broker.cli.account import AccountUnusable, insist_on_a_place, remember_or_show
 from broker.cli.api import broker_url, call, pages, send
 from broker.cli.asking import Yes, insist
 from broker.cli.failing import fail, fail_call
 from broker.cli.lists import prints_list
 from broker.cli.output import AsJson, Columns, Item, show, tell
-from broker.cli.whose import fit_to_send
 from broker.client.errors import CallFailed
 
-app = typer.Typer(no_args_is_help=True, help="People's accounts.")
+app = typer.Typer(no_args_is_help=True, help="People's accounts, and machines'.")
 
 OperatorId = Annotated[str, typer.Argument(help="Its id, opr_…; `broker operator list` shows it.")]
+Roles = Annotated[list[str], typer.Option("--role", help="operator, security or admin; may be repeated.")]
+Only = Annotated[list[str] | None, typer.Option("--org", help="Only these customers; may be repeated.")]
 Shown = Annotated[bool, typer.Option("--print", help="Print the token instead of keeping it on this machine.")]
 
 
@@ -73,7 +74,7 @@ def recover(_as_json: AsJson = False) -> None:
 
 @app.command()
 def renew(print_: Shown = False, _as_json: AsJson = False) -> None:
-    """Make a new token for your own account; the previous one works for an hour more."""
+    """As a machine: make a new token for the own account; the previous one works for an hour more."""
     from_environment = bool(os.environ.get(variables.TOKEN))
     _insist_on_a_place(print_ or from_environment)
     made = call("POST", "/v1/operators/me/renew")
@@ -89,44 +90,60 @@ def _insist_on_a_place(print_: bool) -> None:
 
 
 def _greet(made: dict[str, Any], url: str, *, show_it: bool) -> None:
-    """Keep the new account, or show its token; say who it is."""
+    """Keep the new token, or show it; say who it is for."""
     operator, (kept_in, text) = made["operator"], remember_or_show(url, made["token"], show_it=show_it)
-    facts = {"kept_in": kept_in, "token": None if kept_in else made["token"]}
-    text = f"You are {operator['name']} ({', '.join(operator['roles'])}), until {operator['expires_at']}. {text}"
+    until = made.get("ends_at") or operator["expires_at"]
+    facts = {"kept_in": kept_in, "token": None if kept_in else made["token"], "until": until}
+    text = f"You are {operator['name']} ({', '.join(operator['roles'])}), until {until}. {text}"
+    if link := made.get("link"):
+        facts["link"] = link
+        text += f"\nThen `broker login` signs you in. Open this link within a day, and make a passkey:\n\n{link}\n"
     tell(text, **operator, **facts)
-
-
-def login(_as_json: AsJson = False) -> None:
-    """Keep the address and an operator's token for later commands: BROKER_URL, and one line of standard input."""
-    try:
-        token = fit_to_send(read_secret("Operator token"), "standard input")
-    except AccountUnusable as error:
-        fail(str(error))
-    me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
-    try:
-        path = remember(broker_url(), token)
-    except AccountUnusable as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{account_file()}: can't be written ({error.strerror}). Make it writable, or set BROKER_TOKEN instead.")
-    text = f"You are {me['name']} ({', '.join(me['roles'])}), until {me['expires_at']}. Token kept in {path}."
-    tell(text, **me, kept_in=str(path))
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Whose account it is.")],
-    role: Annotated[list[str], typer.Option(help="operator, security or admin; may be repeated.")],
-    org: Annotated[list[str] | None, typer.Option(help="Only these customers; may be repeated.")] = None,
+    role: Roles,
+    org: Only = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a named account; its token is printed this once."""
-    made = call("POST", "/v1/operators", json={"name": name, "roles": role, "organizations": org or None})
+    """Make a person's account; the link by which they sign in first is printed this once."""
+    _invite(call("POST", "/v1/operators", json={"name": name, "roles": role, "organizations": org or None}), as_json)
+
+
+@app.command()
+def link(operator_id: OperatorId, as_json: AsJson = False) -> None:
+    """Make another one-time link for a person who has lost their way in; it is printed this once."""
+    _invite(call("POST", f"/v1/operators/{operator_id}/link"), as_json)
+
+
+def _invite(made: dict[str, Any], as_json: bool) -> None:
+    show({**made["operator"], "link_ends_at": made["link_ends_at"], "link": made["link"]}, as_json, alone=("link",))
+    typer.echo("Give the link to this person alone: whoever opens it signs in as them.", err=True)
+    _say_if_it_waits(made["operator"])
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Which program it is for.")],
+    role: Roles,
+    org: Only = None,
+    days: Annotated[int, typer.Option(min=1, max=90, help="When it ends.")] = 90,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token for a program, which ends; it is printed this once.  What needs a person, it can't do."""
+    wanted = {"name": name, "roles": role, "organizations": org or None, "days": days}
+    made = call("POST", "/v1/operator-tokens", json=wanted)
     show({**made["operator"], "token": made["token"]}, as_json, alone=("token",))
-    if made["operator"]["state"] == "waiting":
+    _say_if_it_waits(made["operator"])
+
+
+def _say_if_it_waits(operator: dict[str, Any]) -> None:
+    if operator["state"] == "waiting":
         typer.echo(
-            "The token does nothing yet: within 72 hours, somebody else with the role security or admin has to run "
-            f"`broker operator approve {made['operator']['id']}`.",
+            "The account does nothing yet: within 72 hours, somebody else with the role security or admin has to run "
+            f"`broker operator approve {operator['id']}`.",
             err=True,
         )
 
@@ -138,7 +155,7 @@ def approve(operator_id: OperatorId, as_json: AsJson = False) -> None:
 
 
 @app.command("list")
-@prints_list(Columns("name roles state id", "expires_at organizations"))
+@prints_list(Columns("name kind roles state id", "expires_at organizations"))
 def list_(
     state: Annotated[str | None, typer.Option(help="active, waiting, expired or revoked.")] = None,
     name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,

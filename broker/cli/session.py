@@ -1,4 +1,4 @@
-"""``broker login``, ``whoami`` and ``logout``: who you are on this machine."""
+"""``broker whoami`` and ``logout``: who you are on this machine."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from broker.base import variables
 from broker.cli import account
 from broker.cli.api import broker_url, call, glance
 from broker.cli.failing import fail
-from broker.cli.operator import login
 from broker.cli.output import AsJson, say, show, tell
 from broker.cli.running import prints_json
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
-    app.command()(login)
     app.command()(whoami)
     app.command()(logout)
 
 
 def whoami(as_json: AsJson = False) -> None:
-    """Who you are to which broker: your roles and customers, when your token ends, and where it is from."""
+    """Who you are to which broker: your roles and customers, when your access ends, and where it is from."""
     me = call("GET", "/v1/operators/me")
+    until = me["session"]["ends_at"] if me["session"] else me["expires_at"]
     given = bool(os.environ.get(variables.TOKEN))
     source = {"profile": None if given else account.profile(), "token_from": variables.TOKEN if given else "profile"}
     if as_json:
@@ -38,7 +37,7 @@ def whoami(as_json: AsJson = False) -> None:
             "id": me["id"],
             "roles": me["roles"],
             "customers": me["organizations"] or "all",
-            "until": me["expires_at"],
+            "until": until,
             "broker": broker_url(),
             "token from": variables.TOKEN if given else f"profile {source['profile']}: {account.account_file()}",
         },
@@ -47,12 +46,14 @@ def whoami(as_json: AsJson = False) -> None:
 
 
 def logout(_as_json: AsJson = False) -> None:
-    """Remove your stored account from this machine. It does not end the token: an admin ends the account."""
+    """Sign out, and remove your stored account from this machine. A machine's token is only removed."""
     name = _profile()
     known: dict[str, Any] = {}
     with suppress(account.AccountUnusable):  # what can't be read can be removed all the same
         if kept := account.stored():
             known = glance("/v1/operators/me", kept)
+            if session := known.get("session"):
+                known["ended"] = bool(glance(f"/v1/sessions/{session['id']}/end", kept, method="POST"))
     try:
         removed = account.forget(name)
     except (account.AccountUnusable, OSError) as error:
@@ -60,12 +61,16 @@ def logout(_as_json: AsJson = False) -> None:
     if not removed:
         fail(f"There is no account in the profile {name}; `broker profile list` shows where there is one.")
     until, operator = known.get("expires_at"), known.get("id")
-    ends = f"works until {until}" if until else "works until it ends"
-    text = (
-        f"Removed the account of the profile {name}. Copies of the token {ends}, unless an admin ends the account: "
-        f"`broker operator revoke {operator or 'ID'}`."
-    )
-    tell(text, profile=name, removed=True, operator=operator, token_valid_until=until)
+    if session := known.get("session"):
+        until = None if known["ended"] else session["ends_at"]
+    text = f"Removed the account of the profile {name}."
+    if known.get("ended"):
+        text = f"Signed out. {text}"
+    else:
+        ends = f"works until {until}" if until else "works until it ends"
+        revoke = f"`broker operator revoke {operator or 'ID'}`"
+        text += f" Copies of the token {ends}, unless an admin ends the account: {revoke}."
+    tell(text, profile=name, removed=True, operator=operator, ended=bool(known.get("ended")), token_valid_until=until)
     if os.environ.get(variables.TOKEN) and not prints_json():
         say("BROKER_TOKEN is set, and commands go on using it.", err=True)
 

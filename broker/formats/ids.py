@@ -31,6 +31,8 @@ NoticeId = NewType("NoticeId", str)
 WebhookId = NewType("WebhookId", str)
 DeliveryId = NewType("DeliveryId", str)
 RequestId = NewType("RequestId", str)
+SessionId = NewType("SessionId", str)
+LinkId = NewType("LinkId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -54,6 +56,8 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     WebhookId: "whk",
     DeliveryId: "dlv",
     RequestId: "req",
+    SessionId: "ses",
+    LinkId: "lnk",
 }
 
 Id = TypeVar("Id", bound=str)

@@ -2,7 +2,8 @@
 
 ::
 
-    kbo_<43 base64url: 32 random bytes><6 base64url: CRC>      operator, bootstrap (kbb_), development client (kbc_)
+    kbo_<43 base64url: 32 random bytes><6 base64url: CRC>      machine; session (kbs_), link of an account (kbe_),
+                                                               bootstrap (kbb_), development client (kbc_)
     kbl_<54 base64url: 16-byte lease id | 24-byte tag>          lease
 
 The prefix lets scanners find a leaked token.  The checksum lets a caller tell a cut-off paste from a wrong token
@@ -21,7 +22,7 @@ import secrets
 
 from broker.formats import base64url, ids
 
-_TOKEN = re.compile(r"(kb[obc])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
+_TOKEN = re.compile(r"(kb[obces])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
 _LEASE = re.compile(r"kbl_([A-Za-z0-9_-]{54})")
 _TAG_BYTES = 24
 
@@ -31,7 +32,7 @@ def _checksum(body: str) -> str:
 
 
 def new(prefix: str) -> str:
-    """A fresh token with 256 random bits; ``prefix`` is ``kbo``, ``kbb`` or ``kbc``."""
+    """A fresh token with 256 random bits; ``prefix`` is ``kbo``, ``kbs``, ``kbe``, ``kbb`` or ``kbc``."""
     body = f"{prefix}_{base64url.encode(secrets.token_bytes(32))}"
     token = body + _checksum(body)
     if not is_token(token, prefix):

@@ -1,9 +1,10 @@
-"""People's accounts: the first by a one-time bootstrap token, the others by an admin."""
+"""People's and machines' accounts: the first by a one-time bootstrap token, the others by an admin."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,12 +21,14 @@ from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.formats import ids, token
 from broker.formats.ids import NoId, OperatorId, OrganizationId
-from broker.identity import accounts
+from broker.identity import accounts, sessions
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
-from broker.identity.principal import Account, Role
-from broker.identity.tables import AccountRow, BootstrapRow
+from broker.identity.principal import Account, Role, Session
+from broker.identity.tables import MACHINE, AccountRow, BootstrapRow, SessionRow
 from broker.notifications.notices import notify
 
+PREFIX = "kbo"
+# How long a machine's token lasts, unless less is asked for.
 TOKEN_DAYS = 90
 BOOTSTRAP_MS = DAY_MS
 # How long the previous token of a renewed account still works: the answer with the new one can be lost.
@@ -42,8 +45,9 @@ class TokenRefused(InvalidToken):
 
     def __init__(self) -> None:
         super().__init__(
-            "The token is not valid: it has expired, was revoked, or is none of this broker. Ask an admin for a new "
-            "account; if there is no admin left, `broker operator recover` on the server makes one."
+            "The token is not valid: it has expired, was revoked, or is none of this broker. Sign in again with "
+            "`broker login`. A machine's token is made anew by an admin. If there is no admin left, `broker operator "
+            "recover` on the server makes one."
         )
 
 
@@ -58,9 +62,9 @@ class OneTimeTokenRefused(InvalidToken):
 
 
 class AccountAltered(TokenRefused):
-    """The token is right, but the account's ``row`` is not as the broker wrote it."""
+    """The token is right, but the account's or the session's ``row`` is not as the broker wrote it."""
 
-    def __init__(self, row: AccountRow) -> None:
+    def __init__(self, row: AccountRow | SessionRow) -> None:
         super().__init__()
         self.row = row
 
@@ -140,8 +144,8 @@ async def _offered(session: AsyncSession, hash_key: bytes, unverified_token: str
 
 async def bootstrap(
     session: AsyncSession, hash_key: bytes, address: str, *, bootstrap_token: str, name: str, now: Millis
-) -> tuple[AccountRow, str]:
-    """An admin whom nobody made, and their token, for the one-time token from the server.
+) -> AccountRow:
+    """An admin whom nobody made, for the one-time token from the server.
 
     Raises:
         OneTimeTokenRefused: wrong, used or expired. Invalid: the name has the form of an id. Conflict: it is taken.
@@ -152,7 +156,7 @@ async def bootstrap(
     spent = delete(BootstrapRow).where(BootstrapRow.token_hash == offered.token_hash).returning(BootstrapRow.id)
     if (await session.execute(spent)).first() is None:  # somebody else was faster
         raise OneTimeTokenRefused
-    row, operator_token = _new(hash_key, name=name, roles=[Role.ADMIN], organizations=None, now=now)
+    row = _new(name, [Role.ADMIN], None, now)
     # The id is made of the token, so that whoever brings a spent one back is still the account that it made.
     row.id = ids.of(ids.OperatorId, token.keyed_hash(hash_key, f"account.{bootstrap_token}")[:16])
     if await session.get(AccountRow, row.id) is not None:
@@ -160,50 +164,79 @@ async def bootstrap(
     session.add(row)
     actor = Actor("operator", row.id, row.name, address)
     await record(session, Event.about(row, "operator.bootstrapped", actor, now, note=name))
-    return row, operator_token
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An account to be made; ``organizations`` (ids) limits it to some customers, None to none."""
+
+    name: str
+    roles: Sequence[Role]
+    organizations: Sequence[OrganizationId] | None
 
 
 async def create(
-    session: AsyncSession,
-    hash_key: bytes,
-    actor: Actor,
-    scope: Scope,
-    *,
-    name: str,
-    roles: Sequence[Role],
-    organizations: Sequence[OrganizationId] | None,
-    approval: bool,
-    now: Millis,
-) -> tuple[AccountRow, str]:
-    """A named account and its token, shown this once.
+    session: AsyncSession, actor: Actor, scope: Scope, wanted: Wanted, *, approval: bool, now: Millis
+) -> AccountRow:
+    """A person's account, into which a one-time link lets them (:mod:`broker.identity.enrolment`).
 
-    ``organizations`` (ids) limits it to some customers.  With ``approval``, an admin's account may do nothing until a
-    second person has approved it.
+    With ``approval``, an admin's account may do nothing until a second person has approved it.
 
     Raises:
         Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
         Forbidden: it would see more than ``scope``, its maker's.
     """
-    accounts.refuse_beyond(scope, organizations)
-    _check_name(name)
-    if not roles:
+    return await _create(session, actor, scope, wanted, approval=approval, now=now)
+
+
+async def create_machine(
+    session: AsyncSession,
+    hash_key: bytes,
+    actor: Actor,
+    scope: Scope,
+    wanted: Wanted,
+    *,
+    days: int,
+    approval: bool,
+    now: Millis,
+) -> tuple[AccountRow, str]:
+    """A machine's account and its token, shown this once, which ends in so many ``days``.
+
+    Raises:
+        As :func:`create`.
+    """
+    fresh = token.new(PREFIX)
+    row = await _create(session, actor, scope, wanted, approval=approval, now=now, kind=MACHINE)
+    row.token_hash, row.token_days = token.keyed_hash(hash_key, fresh), days
+    row.expires_at = later(now, days * DAY_MS)
+    return row, fresh
+
+
+async def _create(
+    session: AsyncSession,
+    actor: Actor,
+    scope: Scope,
+    wanted: Wanted,
+    *,
+    approval: bool,
+    now: Millis,
+    kind: str | None = None,
+) -> AccountRow:
+    accounts.refuse_beyond(scope, wanted.organizations)
+    _check_name(wanted.name)
+    if not wanted.roles:
         raise Invalid("roles: name at least one of operator, security, admin.")
-    await _refuse_taken(session, name, now)
-    row, operator_token = _new(
-        hash_key,
-        name=name,
-        roles=roles,
-        organizations=organizations,
-        created_by=actor.id,
-        needs_approval=approval and Role.ADMIN in roles,
-        now=now,
-    )
+    await _refuse_taken(session, wanted.name, now)
+    row = _new(wanted.name, wanted.roles, wanted.organizations, now)
+    row.created_by, row.kind = actor.id, kind
+    row.needs_approval = approval and Role.ADMIN in wanted.roles
     session.add(row)
     if row.needs_approval:
         await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
     reason = "awaits_approval" if row.needs_approval else ""
-    await record(session, Event.about(row, "operator.created", actor, now, reason=reason, note=name))
-    return row, operator_token
+    await record(session, Event.about(row, "operator.created", actor, now, reason=reason, note=wanted.name))
+    return row
 
 
 def _check_name(name: str) -> None:
@@ -224,7 +257,7 @@ async def _refuse_taken(session: AsyncSession, name: str, now: Millis) -> None:
         return
     if shown_state(row, now) == Unapproved.EXPIRED:
         await session.delete(row)
-    elif row.expires_at <= now:
+    elif _is_over(row, now):
         await _end(session, BROKER, row, now, reason="token_expired")
     else:
         raise Conflict(f"name: an operator {name!r} exists already; choose another.")
@@ -251,50 +284,59 @@ async def approve(
     return row
 
 
-def _new(
-    hash_key: bytes,
-    *,
-    name: str,
-    roles: Sequence[Role],
-    organizations: Sequence[OrganizationId] | None,
-    created_by: str = "",
-    needs_approval: bool = False,
-    now: Millis,
-) -> tuple[AccountRow, str]:
-    operator_token = token.new("kbo")
-    row = AccountRow(
+def _new(name: str, roles: Sequence[Role], organizations: Sequence[OrganizationId] | None, now: Millis) -> AccountRow:
+    return AccountRow(
         id=ids.new(ids.OperatorId),
         name=name,
         roles=sorted({str(role) for role in roles}),
         organizations=None if organizations is None else sorted(organizations),
-        token_hash=token.keyed_hash(hash_key, operator_token),
+        token_hash=None,
         state=Validity.ACTIVE,
         created_at=now,
-        expires_at=later(now, TOKEN_DAYS * DAY_MS),
-        created_by=created_by,
-        needs_approval=needs_approval,
+        expires_at=None,
+        created_by="",
+        needs_approval=False,
         approved_by=None,
         approved_at=None,
         previous_token_hash=None,
         previous_until=None,
+        kind=None,
+        token_days=None,
         revoked_at=None,
     )
-    return row, operator_token
 
 
 async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> Account:
-    """The operator whose token this is.
+    """The operator whose token this is: a machine's, or that of a person's session.
 
     Raises:
         TokenRefused: unknown, revoked, expired, or waiting for its approval. AccountAltered.
     """
-    if not token.is_token(unverified_token, "kbo"):
+    if token.is_token(unverified_token, sessions.PREFIX):
+        return await _of_session(session, hash_key, unverified_token, now)
+    if not token.is_token(unverified_token, PREFIX):
         raise TokenRefused
     mine = token.keyed_hash(hash_key, unverified_token)
     row = await session.scalar(
         select(AccountRow).where(or_(AccountRow.token_hash == mine, AccountRow.previous_token_hash == mine))
     )
-    if row is None or not in_force(row) or _ends_at(row, mine) <= now:
+    if row is None or _ends_at(row, mine) <= now:
+        raise TokenRefused
+    return _standing(row)
+
+
+async def _of_session(session: AsyncSession, hash_key: bytes, unverified_token: str, now: Millis) -> Account:
+    row = await sessions.find(session, hash_key, unverified_token, now)
+    account = await session.get(AccountRow, row.account_id) if row is not None else None
+    if row is None or account is None:
+        raise TokenRefused
+    if not row.genuine:
+        raise AccountAltered(row)
+    return replace(_standing(account), session=Session(row.id, row.client, row.authenticated_at, row.seen_at))
+
+
+def _standing(row: AccountRow) -> Account:
+    if not in_force(row):
         raise TokenRefused
     if not row.genuine:
         raise AccountAltered(row)
@@ -304,21 +346,27 @@ async def authenticate(session: AsyncSession, hash_key: bytes, unverified_token:
 
 def _ends_at(row: AccountRow, hashed: bytes) -> Millis:
     """When that token of the account ends: the present one, or the one before its renewal."""
-    if hmac.compare_digest(row.token_hash, hashed):
-        return row.expires_at
+    if row.token_hash is not None and hmac.compare_digest(row.token_hash, hashed):
+        return row.expires_at or Millis(0)
     return row.previous_until or Millis(0)
 
 
 async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Millis) -> tuple[AccountRow, str]:
-    """A new token for the account of ``actor``, which lasts as long as a new account's.
+    """A new token for the machine's account of ``actor``, which lasts as long as the first one did.
 
     The previous one ends within the hour.  Others who know a token can renew it, too: then end the account instead.
+
+    Raises:
+        Conflict: it is a person's account. RowAltered.
     """
     row = await session.get_one(AccountRow, actor.id, with_for_update=True)
     row.vouched_for()
-    fresh = token.new("kbo")
+    if not row.is_machine or row.expires_at is None:
+        raise Conflict("Your account is a person's and has no token to renew; `broker login` signs you in again.")
+    fresh = token.new(PREFIX)
     row.previous_token_hash, row.previous_until = row.token_hash, min(row.expires_at, later(now, OVERLAP_MS))
-    row.token_hash, row.expires_at = token.keyed_hash(hash_key, fresh), later(now, TOKEN_DAYS * DAY_MS)
+    row.token_hash = token.keyed_hash(hash_key, fresh)
+    row.expires_at = later(now, (row.token_days or TOKEN_DAYS) * DAY_MS)
     await record(session, Event.about(row, "operator.renewed", actor, now, note=row.name))
     return row, fresh
 
@@ -336,11 +384,12 @@ async def remind(session: AsyncSession, now: Millis, after: OperatorId | NoId = 
     )
     last = now + max(REMINDED_DAYS) * DAY_MS
     for row in page:
-        if row.state != Validity.ACTIVE or not now < row.expires_at <= last or not in_force(row):
+        if row.state != Validity.ACTIVE or not now < (row.expires_at or 0) <= last or not in_force(row):
             continue
-        days = min(days for days in REMINDED_DAYS if row.expires_at <= now + days * DAY_MS)
-        facts = {"account": row.name, "deadline": rfc3339(row.expires_at)}
-        dedup = f"{row.id}/{row.expires_at}/{days}"
+        ends_at = row.expires_at or now
+        days = min(days for days in REMINDED_DAYS if ends_at <= now + days * DAY_MS)
+        facts = {"account": row.name, "deadline": rfc3339(ends_at)}
+        dedup = f"{row.id}/{ends_at}/{days}"
         await notify(session, "account_ends", organization="", provider="", now=now, dedup=dedup, facts=facts)
     return page[-1].id if len(page) == PAGE else None
 
@@ -368,10 +417,15 @@ async def revoke(
 
 
 def _administers_all(row: AccountRow, now: Millis) -> bool:
-    lasts = row.expires_at > now
-    return row.genuine and lasts and in_force(row) and Role.ADMIN in row.roles and row.organizations is None
+    signs_in = not row.is_machine and not _is_over(row, now)
+    return row.genuine and signs_in and in_force(row) and Role.ADMIN in row.roles and row.organizations is None
+
+
+def _is_over(row: AccountRow, now: Millis) -> bool:
+    """Whether the account was only as good as its token, which has expired."""
+    return row.expires_at is not None and row.expires_at <= now
 
 
 def state_of(row: AccountRow, now: Millis) -> str:
     """What the account shows: as :func:`shown_state`, and ``expired`` once its token has."""
-    return "expired" if in_force(row) and row.expires_at <= now else shown_state(row, now)
+    return "expired" if in_force(row) and _is_over(row, now) else shown_state(row, now)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from broker.audit.events import Actor
+from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Scope
-from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
+from broker.formats.ids import OperatorId, OrganizationId, SessionId, WorkloadId
 
 
 class Role(StrEnum):
@@ -19,16 +20,31 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A person at the vendor.
+class Session:
+    """A person's session, as a request found it.
 
-    ``organizations`` limits them to some customers; None means every one.
+    ``authenticated_at`` is when they last proved in it who they are, ``seen_at`` when it was last seen in use.
+    """
+
+    id: SessionId
+    client: str
+    authenticated_at: Millis
+    seen_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person at the vendor, or a machine that acts for them.
+
+    ``organizations`` limits them to some customers; None means every one.  A person has a ``session``,
+    a machine none.
     """
 
     id: OperatorId
     name: str
     roles: frozenset[Role]
     organizations: frozenset[OrganizationId] | None
+    session: Session | None = None
 
     @property
     def scope(self) -> Scope:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from broker.audit.events import Fields
+from broker.audit.events import Actor, Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, partial
 from broker.formats.envelope import Binding
-from broker.formats.ids import OperatorId, OrganizationId, WorkloadId
+from broker.formats.ids import LinkId, OperatorId, OrganizationId, SessionId, WorkloadId
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
+
+MACHINE: Final = "machine"
 
 
 def _active_names(table: str) -> Index:
@@ -26,11 +28,12 @@ def _active_names(table: str) -> Index:
 
 
 class AccountRow(GivesRights, Table):
-    """A person's account.  Only the keyed hash of the token is kept.
+    """A person's account, or a machine's, whose ``kind`` says so.
 
-    ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval`` it may
-    do nothing until a second person sets ``approved_by``.  Once the token was
-    renewed, the previous one holds until ``previous_until``.
+    A machine has a token for ``token_days``, of which only the keyed hash is kept.  A person signs in.
+    ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval``
+    it may do nothing until a second person sets ``approved_by``.  Once the token was renewed, the previous one
+    holds until ``previous_until``.
     """
 
     __tablename__ = "operators"
@@ -49,27 +52,116 @@ class AccountRow(GivesRights, Table):
         "approved_at",
         "previous_token_hash",
         "previous_until",
+        "kind",
+        "token_days",
     )
-    ADDED = frozenset({"previous_token_hash", "previous_until"})
+    ADDED = frozenset({"previous_token_hash", "previous_until", "kind", "token_days"})
 
     id: Mapped[OperatorId] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(index=True)
     roles: Mapped[list[str]] = mapped_column(JSON)
     organizations: Mapped[list[OrganizationId] | None] = mapped_column(JSON(none_as_null=True))
-    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    token_hash: Mapped[bytes | None] = mapped_column(unique=True)
     state: Mapped[str]
     created_at: Mapped[Millis]
-    expires_at: Mapped[Millis]
+    expires_at: Mapped[Millis | None]
     created_by: Mapped[str] = mapped_column(server_default="")
     needs_approval: Mapped[bool] = mapped_column(server_default=false())
     approved_by: Mapped[str | None]
     approved_at: Mapped[Millis | None]
     previous_token_hash: Mapped[bytes | None] = mapped_column(unique=True, index=True)
     previous_until: Mapped[Millis | None]
+    kind: Mapped[str | None]
+    token_days: Mapped[int | None]
     revoked_at: Mapped[Millis | None]
 
     def event_fields(self) -> Fields:
         return {"subject": self.id}
+
+    def as_actor(self, address: str = "", agent: str = "") -> Actor:
+        """How the record names whoever has the account."""
+        return Actor("operator", self.id, self.name, address, agent)
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether nobody signs in to it."""
+        return self.kind == MACHINE
+
+
+class SessionRow(GivesRights, Table):
+    """A person who signed in, in a browser or on a command line.  Only the keyed hash of the token is kept.
+
+    ``way`` is how they proved who they are, last at ``authenticated_at``.  ``issuer`` and ``issuer_session`` are their
+    identity provider, and what that one calls the session.  Times are in milliseconds; when it was last seen and ended
+    takes rights away alone.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_issuer", "issuer", "issuer_session"),)
+    AUTHENTICATED = (
+        "id",
+        "account_id",
+        "token_hash",
+        "client",
+        "way",
+        "issuer",
+        "issuer_session",
+        "created_at",
+        "authenticated_at",
+        "ends_at",
+    )
+
+    id: Mapped[SessionId] = mapped_column(primary_key=True)
+    account_id: Mapped[OperatorId] = mapped_column(index=True)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    client: Mapped[str]
+    way: Mapped[str]
+    issuer: Mapped[str]
+    issuer_session: Mapped[str]
+    address: Mapped[str]
+    agent: Mapped[str]
+    created_at: Mapped[Millis]
+    authenticated_at: Mapped[Millis]
+    ends_at: Mapped[Millis] = mapped_column(index=True)
+    seen_at: Mapped[Millis]
+    ended_at: Mapped[Millis | None]
+
+    def event_fields(self) -> Fields:
+        return {"subject": self.account_id, "mode": self.way}
+
+
+class LinkRow(GivesRights, Table):
+    """A one-time link by which a person gets into an account; gone once used.
+
+    With a ``challenge`` (RFC 7636) it is a command line's, and carries on how the person signed in to the browser.
+    """
+
+    __tablename__ = "one_time_links"
+    AUTHENTICATED = (
+        "id",
+        "account_id",
+        "secret_hash",
+        "challenge",
+        "way",
+        "issuer",
+        "issuer_session",
+        "authenticated_at",
+        "created_at",
+        "created_by",
+        "expires_at",
+    )
+
+    id: Mapped[LinkId] = mapped_column(primary_key=True)
+    account_id: Mapped[OperatorId] = mapped_column(index=True)
+    secret_hash: Mapped[bytes] = mapped_column(unique=True)
+    challenge: Mapped[str]
+    way: Mapped[str]
+    issuer: Mapped[str]
+    issuer_session: Mapped[str]
+    authenticated_at: Mapped[Millis]
+    created_at: Mapped[Millis]
+    created_by: Mapped[str]
+    expires_at: Mapped[Millis] = mapped_column(index=True)
 
 
 class BootstrapRow(Table):

@@ -23,9 +23,11 @@ from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Scope
 from broker.base.errors import Forbidden, Unauthenticated
 from broker.base.tracing import established
-from broker.identity import operators
+from broker.identity import operators, sessions
 from broker.identity.principal import Account, Role, Workload
+from broker.identity.sessions import Client
 from broker.notifications.altered import report
+from broker.web import cookies
 from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key
 from broker.web.middleware import ESTABLISHED, header
 from broker.web.services import Services, Wired
@@ -40,6 +42,24 @@ def address(request: Request) -> str:
 def agent(request: Request) -> str:
     """What the caller says that it is; empty if it says nothing."""
     return header(request.scope, b"user-agent") or ""
+
+
+class ReauthenticationNeeded(Unauthenticated):
+    """The person signed in too long ago for this (RFC 9470)."""
+
+    code = "reauthentication_needed"
+    title = "Sign in again for this"
+    challenge = f'Bearer error="insufficient_user_authentication", max_age={sessions.FRESH_MS // 1000}'
+
+    def __init__(self) -> None:
+        super().__init__("This needs a proof of the last 5 minutes that it is you. Sign in again: `broker login`.")
+
+
+class PersonNeeded(Forbidden):
+    """A machine may not do this, whatever its roles."""
+
+    code = "person_needed"
+    title = "Only a person may do this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,17 @@ class Call:
         """Milliseconds since the epoch."""
         return self.services.parts.clock()
 
+    def insist_on_a_fresh_person(self) -> None:
+        """Refuse whoever didn't prove within the last minutes that it is they who sit there.
+
+        Raises:
+            ReauthenticationNeeded: a person, too long ago. PersonNeeded: a machine, which can't.
+        """
+        if self.account.session is None:
+            raise PersonNeeded("A machine's token can't do this. A person has to: `broker login`.")
+        if self.now >= self.account.session.authenticated_at + sessions.FRESH_MS:
+            raise ReauthenticationNeeded
+
     async def change(
         self,
         body: BaseModel | None,
@@ -79,10 +110,16 @@ class Call:
                 is limited to some tenants.  Such work decides by itself what the operator may do.
         """
         within = scope or self.scope
+
+        async def standing(session: AsyncSession) -> BaseModel:
+            if self.account.session is not None:
+                await sessions.insist(session, self.account.session.id, self.now)
+            return await work(session)
+
         if repeats := self._repeats(body):
-            return await repeats.change(within, work, status)
+            return await repeats.change(within, standing, status)
         async with self.services.parts.db.write(within) as session:
-            return answer(await work(session), status)
+            return answer(await standing(session), status)
 
     async def act(self, body: BaseModel, work: Callable[[], Awaitable[BaseModel]], status: int = 200) -> Response:
         """Run work that is more than one transaction, else as :meth:`change`.
@@ -125,7 +162,7 @@ class Call:
         return Repeats(parts.db, parts.keystore, parts.clock, self.account.id, self.idempotency_key, digest, previous)
 
 
-_bearer = HTTPBearer(auto_error=False, description="An operator's token (kbo_…) or a workload's access token.")
+_bearer = HTTPBearer(auto_error=False, description="A token: a session's (kbs_…), a machine's (kbo_…) or a workload's.")
 WORKLOAD = "workload"
 
 
@@ -173,14 +210,21 @@ async def _operators_call(request: Request, wired: Services, key: str, roles: tu
 
 
 async def _account(request: Request, wired: Services) -> tuple[Account, Actor]:
+    cookie = None if header(request.scope, b"authorization") else cookies.token(request, wired.options.public_url)
+    now = wired.parts.clock()
     try:
         async with wired.parts.db.read(EVERY_TENANT) as session:
-            account = await operators.authenticate(
-                session, wired.parts.keys.token_hash, bearer(request), wired.parts.clock()
-            )
+            account = await operators.authenticate(session, wired.parts.keys.token_hash, cookie or bearer(request), now)
     except operators.AccountAltered as refused:
-        await report(wired.parts.db, refused.row, wired.parts.clock())
+        await report(wired.parts.db, refused.row, now)
         raise
+    # A token that was taken from one kind of client is of no use in another.
+    if account.session is not None:
+        if (account.session.client == Client.BROWSER) != (cookie is not None):
+            raise operators.TokenRefused
+        if sessions.is_due(account.session.seen_at, now):
+            async with wired.parts.db.write(EVERY_TENANT) as session:
+                await sessions.seen(session, account.session.id, now)
     _establish(request)
     return account, account.actor(address(request), agent(request))
 
@@ -268,7 +312,7 @@ def _parameters(dependant: Dependant) -> Iterator[str]:
 def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is Any
     """A dependency: a workload's call, or an operator's as :func:`operator_call` has it.
 
-    The token's prefix tells which.
+    The token's prefix tells which; a cookie is a person's.
     """
 
     async def establish(
@@ -277,11 +321,17 @@ def workload_or_operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's 
         idempotency_key: IdempotencyKey = None,
         _token: object = _known_to_the_api(*_with(*roles), WORKLOAD),
     ) -> WorkloadCall | Call:
-        if bearer(request).startswith("kbo_"):
+        if _is_operators(request, wired):
             return await _operators_call(request, wired, checked_key(idempotency_key), roles)
         return await establish_workload(request, wired)
 
     return Depends(establish, scope="function")
+
+
+def _is_operators(request: Request, wired: Services) -> bool:
+    if header(request.scope, b"authorization") is None:
+        return cookies.name(wired.options.public_url) in request.cookies
+    return bearer(request).startswith(("kbo_", "kbs_"))
 
 
 # A route's parameter says by its type who may call. No stranger passes any of these, and an admin passes every role's.

@@ -151,7 +151,7 @@ def tour(bench: CliBench) -> None:
 
     # accounts
     other = shell.json("operator", "add", "sven", "--role", "security")
-    assert "You are sven (security)" in shell.run("login", given=other["token"] + "\n")
+    assert "You are sven (security)" in shell.run("login", given=other["link"] + "\n")
     assert "needs the role" in shell.run("org", "add", "globex", status=1)
 
 

@@ -129,7 +129,8 @@ def test_every_command_that_keeps_an_account_keeps_it_in_the_profile(bench: CliB
     file = folder / "accounts/acme.json"
     first = json.loads(file.read_text())
     assert first["url"] == url
-    shell.run("--profile", "acme", "operator", "renew")
+    link = shell.json("--profile", "acme", "operator", "link", shell.json("--profile", "acme", "whoami")["id"])["link"]
+    shell.run("--profile", "acme", "login", given=link)
     second = json.loads(file.read_text())["token"]
     assert second != first["token"]
     beside(shell, BROKER_PROFILE="other").run("login", given=second)
@@ -146,7 +147,7 @@ def test_who_one_is_and_where_the_token_is_from(bench: CliBench) -> None:
     assert (me["name"], me["roles"], me["organizations"]) == ("ada", ["admin"], None)
     assert (me["broker"], me["profile"], me["token_from"]) == (url, "default", "profile")
     said = shell.run("whoami")
-    assert all(word in said for word in ("ada", "admin", url, "profile default", me["expires_at"][:10]))
+    assert all(word in said for word in ("ada", "admin", url, "profile default", me["session"]["ends_at"][:10]))
     token = json.loads((shell.directory / ".config/keybroker/account.json").read_text())["token"]
     given = beside(shell, BROKER_TOKEN=token, XDG_CONFIG_HOME="/proc/nowhere")
     me = given.json("whoami")
@@ -155,20 +156,36 @@ def test_who_one_is_and_where_the_token_is_from(bench: CliBench) -> None:
 
 
 @beside_the_broker
-def test_who_logs_out_is_told_how_long_the_token_works_and_who_ends_it(bench: CliBench) -> None:
+def test_who_logs_out_is_signed_out_and_a_machine_is_told_how_long_its_token_works(bench: CliBench) -> None:
     shell = bench.shell
     shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
+    machine = shell.json("operator", "token", "night", "--role", "security", "--days", "7")
     file = shell.directory / ".config/keybroker/account.json"
     kept, me = file.read_bytes(), shell.json("whoami")
-    said = shell.run("logout")
-    assert f"works until {me['expires_at']}" in said
-    assert f"`broker operator revoke {me['id']}`" in said
+    assert "Signed out" in shell.run("logout")
     assert not file.exists()
     assert "There is no account in the profile default" in shell.run("logout", status=1)
     file.write_bytes(kept)
     file.chmod(0o600)
-    told = shell.json("logout")
-    assert told == {"profile": "default", "removed": True, "operator": me["id"], "token_valid_until": me["expires_at"]}
+    assert "`broker login`" in shell.run("org", "list", status=1), "a copy of the token is of no use"
+    shell.run("login", given=machine["token"])
+    said = shell.run("logout")
+    assert f"works until {machine['expires_at']}" in said
+    assert f"`broker operator revoke {machine['id']}`" in said
+    assert me["id"] != machine["id"]
+
+
+@beside_the_broker
+def test_one_ends_other_sessions_and_sees_ones_own(bench: CliBench) -> None:
+    shell = bench.shell
+    made = shell.json("operator", "bootstrap", "--name", "ada", given=bench.bootstrap)
+    shell.run("login", "--profile", "second", given=made["link"])
+    listed = shell.json("session", "list")
+    assert [one["present"] for one in listed] == [True, False]
+    assert shell.json("session", "end-others")["ended"] == 1
+    assert "`broker login`" in shell.run("--profile", "second", "whoami", status=1)
+    assert shell.json("session", "end", listed[0]["id"])["id"] == listed[0]["id"]
+    assert "`broker login`" in shell.run("whoami", status=1)
 
 
 def test_one_logs_out_where_the_broker_is_away_too(shell: CliRunner) -> None:

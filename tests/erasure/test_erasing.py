@@ -157,7 +157,7 @@ async def test_nothing_that_was_erased_is_left_in_the_files(tmp_path: Path, sqli
     async with upstream() as (state, _), running_world(settings, state, "") as world:
         made = await world.call("POST", "/v1/operators", status=201, json={"name": "bea-person", "roles": ["admin"]})
         operator = made["operator"]["id"]
-        bea = {"Authorization": f"Bearer {made['token']}", "User-Agent": AGENT}
+        bea = {**await world.signed_in(made["link"]), "User-Agent": AGENT}
         await world.call("POST", "/v1/organizations", as_=bea, status=201, json={"slug": "acme", "name": "Acme Ltd"})
         await world.call("POST", "/v1/organizations/acme/revoke", as_=bea, json={"reason": "a long story"})
         file = world.services.parts.db.file

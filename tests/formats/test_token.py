@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.formats import ids, token
 
-PREFIXES = ("kbo", "kbb", "kbc")
+PREFIXES = ("kbo", "kbs", "kbe", "kbb", "kbc")
 ALPHABET = string.ascii_letters + string.digits + "-_"
 KEYS = st.binary(min_size=32, max_size=32)
 LEASES = st.uuids().map(lambda value: ids.of(ids.LeaseId, value.bytes))

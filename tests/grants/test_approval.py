@@ -85,10 +85,10 @@ async def test_nobody_approves_their_own_request_through_an_account_they_made(wo
         wanted = {"name": "admin2", "roles": ["admin"]}
         made = await world.call("POST", "/v1/operators", status=201, json=wanted)
         await world.call("POST", f"/v1/operators/{made['operator']['id']}/approve", as_=bea)
-        admin2 = {"Authorization": f"Bearer {made['token']}"}
+        admin2 = await world.signed_in(made["link"])
         wanted = {"name": "grandchild", "roles": ["security"]}
         made = await world.call("POST", "/v1/operators", as_=admin2, status=201, json=wanted)
-        approver, grant = {"Authorization": f"Bearer {made['token']}"}, of_admin
+        approver, grant = await world.signed_in(made["link"]), of_admin
     else:
         approver, grant = {
             "self": (world.admin, of_admin),
@@ -105,7 +105,7 @@ async def test_an_operator_can_not_approve(world: World) -> None:
     bea = await second(world)
     made = await world.call("POST", "/v1/operators", as_=bea, status=201, json={"name": "op", "roles": ["operator"]})
     _, grant = await asked(world)
-    as_ = {"Authorization": f"Bearer {made['token']}"}
+    as_ = await world.signed_in(made["link"])
     await world.call("POST", f"/v1/grants/{grant}/approve", as_=as_, status=403)
 
 
@@ -130,12 +130,13 @@ async def test_what_was_revoked_is_not_approved(world: World) -> None:
 async def test_an_admins_account_does_nothing_until_a_second_person_approves_it(world: World) -> None:
     bea = await second(world)
     made = await world.call("POST", "/v1/operators", status=201, json={"name": "cyd", "roles": ["admin"]})
-    cyd, account = {"Authorization": f"Bearer {made['token']}"}, made["operator"]["id"]
+    account, secret = made["operator"]["id"], {"secret": made["link"].partition("#")[2]}
     assert made["operator"]["state"] == "waiting"
-    assert (await world.http.get("/v1/operators/me", headers=cyd)).status_code == 401
+    waits = await world.call("POST", "/v1/sessions", status=409, json=secret)
+    assert "waits for a second person's approval" in waits["detail"]
     await world.call("POST", f"/v1/operators/{account}/approve", status=403)
     assert (await world.call("POST", f"/v1/operators/{account}/approve", as_=bea))["state"] == "active"
-    await world.call("GET", "/v1/operators", as_=cyd)
+    await world.call("GET", "/v1/operators", as_=await world.signed_in(made["link"]))
     (event,) = await world.events(kind="operator.approved")
     ada = (await world.call("GET", "/v1/operators/me"))["id"]
     assert event["personal"]["note"] == f"cyd, asked for by {ada}"

@@ -12,7 +12,7 @@ from broker.base.clock import Millis, later
 from broker.base.db import EVERY_TENANT, Database
 from broker.formats import token as tokens
 from broker.identity import operators
-from broker.identity.tables import AccountRow, BootstrapRow
+from broker.identity.tables import AccountRow, BootstrapRow, SessionRow
 from tests.support.world import World
 
 KEY = bytes(32)
@@ -70,12 +70,13 @@ async def test_a_bootstrap_token_is_spent_once(db: Database) -> None:
 
 
 async def test_tokens_are_stored_as_keyed_hashes(world: World) -> None:
-    token = world.admin["Authorization"].removeprefix("Bearer ")
-    async with world.services.parts.db.read(EVERY_TENANT) as session:
-        row = await session.scalar(select(AccountRow))
-    assert row is not None
-    assert row.token_hash == tokens.keyed_hash(world.services.parts.keys.token_hash, token)
-    assert row.token_hash != tokens.keyed_hash(b"", token)
+    key = world.services.parts.keys.token_hash
+    machine = await world.machine("night", "security")
+    for headers, column in ((world.admin, SessionRow.token_hash), (machine, AccountRow.token_hash)):
+        token = headers["Authorization"].removeprefix("Bearer ")
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
+            (kept,) = await session.scalars(select(column).where(column.is_not(None)))
+        assert kept == tokens.keyed_hash(key, token) != tokens.keyed_hash(b"", token)
 
 
 async def test_each_role_does_its_own_work_and_refusals_are_recorded(world: World) -> None:
@@ -117,8 +118,9 @@ async def test_a_revoked_or_expired_account_is_out(world: World) -> None:
     again = await world.call("POST", f"/v1/operators/{account['id']}/revoke")
     assert again["state"] == "revoked"
     assert len(await world.events(kind="operator.revoked")) == 1
+    machine = await world.machine("night", "operator")
     world.clock.forward(hours=24 * 91)
-    await world.call("GET", "/v1/organizations", status=401)
+    await world.call("GET", "/v1/organizations", as_=machine, status=401)
 
 
 async def test_the_last_admin_stays(world: World) -> None:

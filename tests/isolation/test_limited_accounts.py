@@ -83,6 +83,13 @@ _UPSTREAM = {"provider": "raptor-comply"}
 # What is made, and bodies that would reach beyond acme; every one is refused.  None where nothing can.
 MADE: dict[str, list[dict[str, Any]] | None] = {
     "/v1/operators/me/renew": None,  # one's own account, with the limits that it has
+    "/v1/sessions": None,  # of the account that a link names
+    "/v1/sessions/end": None,  # one's own
+    "/v1/operator-tokens": [
+        {"name": "eve", "roles": ["admin"]},
+        {"name": "eve", "roles": ["operator"], "organizations": ["globex"]},
+        {"name": "eve", "roles": ["operator"], "organizations": ["acme", "globex"]},
+    ],
     "/v1/organizations": [{"slug": "initech", "name": "Initech"}],
     "/v1/operators": [
         {"name": "eve", "roles": ["admin"]},
@@ -297,7 +304,7 @@ async def test_a_limited_admins_accounts_stay_within_their_own_limits(world: Wor
         wanted = {"name": name, "roles": [role], "organizations": ["acme"]}
         made[name] = await world.call("POST", "/v1/operators", as_=admin, status=201, json=wanted)
     # then these see acme alone, and the second one makes no wider ones either
-    adam = {"Authorization": f"Bearer {made['adam']['token']}"}
+    adam, amy = [await world.signed_in(made[name]["link"]) for name in ("adam", "amy")]
     assert [one["slug"] for one in (await world.call("GET", "/v1/organizations", as_=adam))["items"]] == ["acme"]
     wider = {"name": "eve", "roles": ["security"]}
     assert (await world.call("POST", "/v1/operators", as_=adam, status=403, json=wider))["detail"].startswith(
@@ -309,7 +316,7 @@ async def test_a_limited_admins_accounts_stay_within_their_own_limits(world: Wor
     assert [one["name"] for one in first["items"] + rest["items"]] == ["acme-admin", "amy", "adam"]
     assert rest["next"] is None
     await world.call("POST", f"/v1/operators/{made['amy']['operator']['id']}/revoke", as_=admin)
-    await world.call("GET", "/v1/operators/me", status=401, as_={"Authorization": f"Bearer {made['amy']['token']}"})
+    await world.call("GET", "/v1/operators/me", status=401, as_=amy)
     await world.call("POST", f"/v1/operators/{gina['id']}/revoke", as_=admin, status=404)
 
 

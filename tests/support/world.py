@@ -9,12 +9,14 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 
 import httpx2
 from fastapi import FastAPI
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -22,6 +24,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from broker import app as composition
 from broker.audit.timekeeping import Clocks, database_now
 from broker.base.clock import Millis, later, now_ms, steady_ms
+from broker.base.db import EVERY_TENANT
 from broker.base.parent import Parent
 from broker.cli.sandbox_folder import sandbox_provider
 from broker.client.identity import Identity, generate, public
@@ -29,6 +32,8 @@ from broker.config import Settings
 from broker.formats import base64url, intake_seal, link_proof, link_secret
 from broker.formats.assertion import ASSERTION_TYPE
 from broker.formats.ids import CredentialId, IntakeId, WorkloadId
+from broker.identity.sessions import ABSOLUTE_MS
+from broker.identity.tables import SessionRow
 from broker.keystore.local import MasterKeys
 from broker.sandbox.app import create_sandbox
 from broker.sandbox.serve import running as serving
@@ -90,6 +95,7 @@ class World:
     settings: Settings
     clock: WorldClock
     admin: dict[str, str] = field(default_factory=dict)
+    people: People = field(default_factory=lambda: People())  # noqa: PLW0108 - it is declared below
     upstream_keys: dict[str, str] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
 
@@ -235,7 +241,17 @@ class World:
     async def operator(self, name: str, *roles: str, organizations: list[str] | None = None) -> dict[str, str]:
         """Another account's headers."""
         wanted = {"name": name, "roles": list(roles), "organizations": organizations}
-        made = await self.call("POST", "/v1/operators", status=201, json=wanted)
+        return await self.signed_in((await self.call("POST", "/v1/operators", status=201, json=wanted))["link"])
+
+    async def signed_in(self, link: str) -> dict[str, str]:
+        """The headers of whoever uses a one-time link on a command line."""
+        begun = await self.call("POST", "/v1/sessions", as_={}, status=201, json={"secret": link.partition("#")[2]})
+        return {"Authorization": f"Bearer {begun['token']}"}
+
+    async def machine(self, name: str, *roles: str, **more: Any) -> dict[str, str]:
+        """The headers of a program with a token."""
+        wanted = {"name": name, "roles": list(roles), **more}
+        made = await self.call("POST", "/v1/operator-tokens", status=201, json=wanted)
         return {"Authorization": f"Bearer {made['token']}"}
 
     async def events(self, **wanted: Any) -> list[dict[str, Any]]:
@@ -248,6 +264,26 @@ class World:
         headers = {"Authorization": f"Bearer {lease['token']}", **options.pop("headers", {})}
         url = f"/proxy/{organization}/raptor-comply{path}"
         return await self.http.request(method, url, headers=headers, **options)
+
+
+class People:
+    """They sign in anew whenever a test lets time pass, unless it is about that.
+
+    Their sessions go on with the tokens that they have.
+    """
+
+    def __init__(self) -> None:
+        self.stay = True
+        self._at = 0
+
+    async def ask(self, world: World, request: httpx2.Request) -> None:
+        """Whoever sends this, they signed in a moment ago."""
+        if not self.stay or world.clock.offset == self._at or "kbs_" not in request.headers.get("Authorization", ""):
+            return
+        self._at, now = world.clock.offset, world.clock()
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
+            for row in await session.scalars(select(SessionRow).where(SessionRow.ended_at.is_(None))):
+                row.authenticated_at, row.seen_at, row.ends_at = now, now, later(now, ABSOLUTE_MS)
 
 
 @dataclass
@@ -356,6 +392,7 @@ async def running_world(
         transport = httpx2.ASGITransport(app=edge)
         http = await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL, timeout=60))
         world = World(broker, app, edge, http, state, upstream_url, settings, clock)
+        http.event_hooks = {"request": [partial(world.people.ask, world)]}
         if bootstrap:
             token = await composition.bootstrap_token(broker.services)
             made = await world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "ada"})

@@ -23,6 +23,7 @@ from broker.web.api import (
     proofs,
     providers,
     rotations,
+    sessions,
     webhooks,
     workloads,
 )
@@ -30,6 +31,7 @@ from broker.web.api import (
 ROUTERS: tuple[APIRouter, ...] = (
     leases.router,  # First: routes are matched in order, and this one is asked most.
     operators.router,
+    sessions.router,
     organizations.router,
     providers.router,
     workloads.router,

@@ -310,6 +310,7 @@ async def activate(credential_id: IdPath[CredentialId], number: NumberPath, call
 )
 async def destroy(credential_id: IdPath[CredentialId], number: NumberPath, call: ByOperatorOrSecurityRole) -> Response:
     """Erase the key material of a version that is not in use."""
+    call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> VersionView:
         parts = call.services.parts

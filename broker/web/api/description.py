@@ -32,7 +32,8 @@ The number in `/v1/` changes when an operation's meaning does. `info.version` is
 
 TAGS = {
     "leases": "Minutes of a grant, taken by a job. A lease's token is what a call through the proxy carries.",
-    "operators": "People at the vendor: their accounts, roles and tokens.",
+    "operators": "People at the vendor and their programs: accounts, roles, links and tokens.",
+    "sessions": "Where people are signed in.",
     "organizations": "The upstream's customers.",
     "providers": "Upstreams, each declared by a file.",
     "workloads": "Jobs: programs that use keys.",

@@ -53,5 +53,6 @@ _LISTED: Final = {
     ids.WebhookId: "`broker webhook list`",
     ids.DeliveryId: "`broker notice deliveries`",
     ids.RequestId: "an answer's X-Request-Id",
+    ids.SessionId: "`broker session list`",
     ids.AuditEventId: "`broker audit search --json`",
 }

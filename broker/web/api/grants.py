@@ -264,6 +264,8 @@ async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> GrantView:
 async def approve(grant_id: IdPath[GrantId], call: BySecurityRole) -> Response:
     """Let a grant that waits be used, as a second person: not from an account of whoever asked for it."""
 
+    call.insist_on_a_fresh_person()
+
     async def work(session: AsyncSession) -> GrantView:
         row = await commands.approve(session, call.actor, grant_id, now=call.now)
         return (await _views(session, [row], call.now))[0]

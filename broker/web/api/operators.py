@@ -11,19 +11,20 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.subjects import of_process
-from broker.base.clock import Millis
+from broker.base.clock import Millis, later, rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.validity import Validity
 from broker.erasure import accounts as erasing
 from broker.formats.ids import OperatorId
-from broker.identity import accounts, operators
+from broker.identity import accounts, enrolment, operators, sessions
 from broker.identity.principal import Role
-from broker.identity.tables import AccountRow
+from broker.identity.sessions import Client, Device, SignedIn, Way
+from broker.identity.tables import MACHINE, AccountRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
 from broker.web.api.listing import NameSought
-from broker.web.callers import ByAdminRole, ByAnyRole, BySecurityRole, address
-from broker.web.services import Wired
+from broker.web.callers import ByAdminRole, ByAnyRole, BySecurityRole, Call, address, agent
+from broker.web.services import Services, Wired
 
 router = APIRouter(prefix="/v1", tags=["operators"])
 
@@ -44,10 +45,11 @@ class NewOperator(Body):
 
 
 class OperatorView(View):
-    """An account, never its token."""
+    """An account, never its token.  Only a machine's ends by itself."""
 
     id: str
     name: str
+    kind: Literal["person", "machine"]
     roles: list[str]
     organizations: list[str] | None
     state: str
@@ -57,8 +59,45 @@ class OperatorView(View):
     expires_at: str | None
 
 
+class PresentSession(View):
+    """The session that asks: when its person last proved in it who they are, and when it ends."""
+
+    id: str
+    authenticated_at: str
+    ends_at: str
+
+
+class Me(OperatorView):
+    """Your own account; a machine has no session."""
+
+    session: PresentSession | None
+
+
+class NewMachine(NewOperator):
+    """A program's account, whose token ends after so many days."""
+
+    days: Annotated[int, Field(ge=1, le=operators.TOKEN_DAYS)] = operators.TOKEN_DAYS
+
+
+class OperatorInvited(View):
+    """An account, and the one-time link to it, shown this once."""
+
+    operator: OperatorView
+    link: str
+    link_ends_at: str
+
+
+class Bootstrapped(View):
+    """A new admin, signed in: the session's token, and a one-time link for their browser."""
+
+    operator: OperatorView
+    token: str
+    ends_at: str
+    link: str
+
+
 class OperatorCreated(View):
-    """A new account and its token, shown this once."""
+    """A machine's account and its token, shown this once."""
 
     operator: OperatorView
     token: str
@@ -69,6 +108,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
     if not row.genuine:
         state = "revoked" if row.state == Validity.REVOKED else "altered"
         blank: dict[str, Any] = {
+            "kind": MACHINE if row.is_machine else "person",
             "roles": [],
             "organizations": [],
             "approved_by": None,
@@ -79,6 +119,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
     return OperatorView(
         id=row.id,
         name=row.name,
+        kind="machine" if row.is_machine else "person",
         roles=row.roles,
         organizations=row.organizations,
         state=operators.state_of(row, now),
@@ -90,46 +131,96 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
 
 
 @router.post("/bootstrap", summary="Make an admin with a one-time token", status_code=201)
-async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> OperatorCreated:
-    """Make an admin with the one-time token that the first start, or `broker operator recover`, gave out."""
+async def bootstrap(body: Bootstrap, request: Request, wired: Wired) -> Bootstrapped:
+    """Make an admin with the one-time token that the first start, or `broker operator recover`, gave out.
+
+    The admin is signed in on the command line, and has a link by which a browser gets in.
+    """
+    key, now = wired.parts.keys.token_hash, wired.parts.clock()
     async with wired.parts.db.read(EVERY_TENANT) as session:
-        await operators.check_bootstrap(session, wired.parts.keys.token_hash, body.token, wired.parts.clock())
+        await operators.check_bootstrap(session, key, body.token, now)
     async with wired.parts.db.write(EVERY_TENANT) as session:
-        row, token = await operators.bootstrap(
-            session,
-            wired.parts.keys.token_hash,
-            address(request),
-            bootstrap_token=body.token,
-            name=body.name,
-            now=wired.parts.clock(),
+        row = await operators.bootstrap(
+            session, key, address(request), bootstrap_token=body.token, name=body.name, now=now
         )
+        device = Device(Client.CLI, address(request), agent(request))
+        begun, token = await sessions.begin(session, key, row, SignedIn(Way.LINK, now), device, now)
+        secret = await enrolment.offer(session, key, row.as_actor(address(request)), row, now)
     with suppress(OSError):  # it was printed, or the file is another replica's; the token in it is spent
         wired.options.one_time_token_file.unlink()
-    return OperatorCreated(operator=show(row, wired.parts.clock()), token=token)
+    link = link_of(wired, secret)
+    return Bootstrapped(operator=show(row, now), token=token, ends_at=rfc3339(begun.ends_at), link=link)
 
 
-@router.post(
-    "/operators",
-    summary="Make an operator's account",
-    status_code=201,
-    response_model=OperatorCreated,
-)
+def link_of(wired: Services, secret: str) -> str:
+    """The address of a one-time link; its secret stands where browsers send nothing of."""
+    return f"{wired.options.public_url}/login/link#{secret}"
+
+
+@router.post("/operators", summary="Make a person's account", status_code=201, response_model=OperatorInvited)
 async def create(body: NewOperator, call: ByAdminRole) -> Response:
-    """Make an account; the token is shown this once."""
+    """Make an account; the link by which its person signs in first is shown this once.  Give it to them alone."""
+    if Role.ADMIN in body.roles:
+        call.insist_on_a_fresh_person()
+    wanted = await _wanted(call, body)
+
+    async def work(session: AsyncSession) -> OperatorInvited:
+        row = await operators.create(
+            session, call.actor, call.scope, wanted, approval=call.services.options.approval, now=call.now
+        )
+        return await _invited(session, call, row)
+
+    return await call.change(body, work, 201, scope=EVERY_TENANT)
+
+
+async def _invited(session: AsyncSession, call: Call, row: AccountRow) -> OperatorInvited:
+    await session.flush()
+    secret = await enrolment.offer(session, call.services.parts.keys.token_hash, call.actor, row, call.now)
+    ends = rfc3339(later(call.now, enrolment.LASTS_MS))
+    return OperatorInvited(operator=show(row, call.now), link=link_of(call.services, secret), link_ends_at=ends)
+
+
+async def _wanted(call: Call, body: NewOperator) -> operators.Wanted:
     limited_to = None
     if body.organizations is not None:
         async with call.services.parts.db.read(call.scope) as session:
             limited_to = [(await organizations.find(session, reference)).id for reference in body.organizations]
+    return operators.Wanted(body.name, body.roles, limited_to)
+
+
+@router.post(
+    "/operators/{operator_id}/link", summary="Make a new link to a person's account", response_model=OperatorInvited
+)
+async def link(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
+    """Make another one-time link, for a person who has lost their way in; earlier links work no more.
+
+    Whoever has it signs in as that person, so it needs a proof that it is you who ask.
+    """
+    call.insist_on_a_fresh_person()
+
+    async def work(session: AsyncSession) -> OperatorInvited:
+        return await _invited(session, call, await accounts.find(session, call.scope, operator_id))
+
+    return await call.change(None, work, scope=EVERY_TENANT)
+
+
+@router.post("/operator-tokens", summary="Make a machine's token", status_code=201, response_model=OperatorCreated)
+async def create_machine(body: NewMachine, call: ByAdminRole) -> Response:
+    """Make an account for a program, and its token, which is shown this once and ends.
+
+    It can't do what needs a person; a person's account is made by `POST /v1/operators`.
+    """
+    call.insist_on_a_fresh_person()
+    wanted = await _wanted(call, body)
 
     async def work(session: AsyncSession) -> OperatorCreated:
-        row, token = await operators.create(
+        row, token = await operators.create_machine(
             session,
             call.services.parts.keys.token_hash,
             call.actor,
             call.scope,
-            name=body.name,
-            roles=body.roles,
-            organizations=limited_to,
+            wanted,
+            days=body.days,
             approval=call.services.options.approval,
             now=call.now,
         )
@@ -156,15 +247,21 @@ async def listed(
 
 
 @router.get("/operators/me", summary="Show your own account")
-async def me(call: ByAnyRole) -> OperatorView:
-    """The account whose token this is, with its roles, its limits and when the token ends."""
+async def me(call: ByAnyRole) -> Me:
+    """The account whose token this is, with its roles and its limits, and until when you are signed in."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        return show(await session.get_one(AccountRow, call.account.id), call.now)
+        shown = show(await session.get_one(AccountRow, call.account.id), call.now)
+        present = call.account.session
+        if present is None:
+            return Me(**shown.model_dump(), session=None)
+        row = await sessions.of(session, present.id)
+    at, ends = rfc3339(row.authenticated_at), rfc3339(row.ends_at)
+    return Me(**shown.model_dump(), session=PresentSession(id=row.id, authenticated_at=at, ends_at=ends))
 
 
-@router.post("/operators/me/renew", summary="Renew your own token", response_model=OperatorCreated)
+@router.post("/operators/me/renew", summary="Renew a machine's own token", response_model=OperatorCreated)
 async def renew(call: ByAnyRole) -> Response:
-    """Make a new token for your own account, shown this once; the previous one works for an hour more."""
+    """Make a new token for the machine that asks, shown this once; the previous one works for an hour more."""
 
     async def work(session: AsyncSession) -> OperatorCreated:
         row, token = await operators.renew(session, call.services.parts.keys.token_hash, call.actor, call.now)
@@ -180,6 +277,7 @@ async def renew(call: ByAnyRole) -> Response:
 )
 async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
+    call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OperatorView:
         return show(await operators.approve(session, call.actor, call.scope, operator_id, now=call.now), call.now)
@@ -211,6 +309,7 @@ async def erase(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
 
     The account's id stays, as a pseudonym, and every proof stays valid.  A legal hold keeps them.
     """
+    call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OperatorView:
         return show(await erasing.erase(session, call.actor, call.scope, operator_id, now=call.now), call.now)

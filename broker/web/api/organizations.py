@@ -142,6 +142,7 @@ async def rename(organization: ReferencePath, body: NewName, call: ByOperatorRol
 @router.post("/{organization}/revoke", summary="Revoke an organization", response_model=OrganizationView)
 async def revoke(organization: ReferencePath, body: Reason, call: ByOperatorOrSecurityRole) -> Response:
     """Cut an organization off, and its credentials: no lease, use or submission under it once this is answered."""
+    call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OrganizationView:
         return show(
@@ -157,6 +158,7 @@ async def erase(organization: ReferencePath, call: ByAdminRole) -> Response:
 
     Its name, its people's addresses and what people wrote of it are deleted.  A legal hold keeps it.
     """
+    call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OrganizationView:
         return show(await erasing.erase(session, call.actor, organization, now=call.now))

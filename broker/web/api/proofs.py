@@ -70,6 +70,7 @@ async def of_log(call: BySecurityRole, personal: Personal = False) -> StreamingR
 
     It is itself on the record.
     """
+    call.insist_on_a_fresh_person()
     if not call.scope.covers(EVERY_TENANT):
         raise Forbidden("The log is about every organization, and your account is limited to some.")
     parts = call.services.parts

@@ -1,0 +1,146 @@
+"""/v1/sessions: where people are signed in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from broker.base.clock import rfc3339
+from broker.base.db import EVERY_TENANT
+from broker.base.errors import Forbidden
+from broker.formats.ids import OperatorId, SessionId
+from broker.identity import accounts, enrolment, sessions
+from broker.identity.principal import Role, Session
+from broker.identity.sessions import Client, Device
+from broker.identity.tables import SessionRow
+from broker.web.api.fields import Body, Cursor, IdPath, IdSought, Limit, Page, View, after, page
+from broker.web.api.operators import OperatorView, show
+from broker.web.callers import ByAnyRole, Call, address, agent
+from broker.web.services import Wired
+
+router = APIRouter(prefix="/v1", tags=["sessions"])
+
+
+class NewSession(Body):
+    """A one-time link's secret, or the code that a browser handed over with the verifier of its challenge."""
+
+    secret: Annotated[str, Field(max_length=100)]
+    verifier: Annotated[str, Field(max_length=128)] = ""
+
+
+class SessionView(View):
+    """A session: where it is, how its person signed in, and when it ends."""
+
+    id: str
+    operator: str
+    client: str
+    way: str
+    issuer: str
+    address: str
+    agent: str
+    created_at: str
+    authenticated_at: str
+    seen_at: str
+    ends_at: str
+    present: bool
+
+
+class SessionBegun(View):
+    """Who is signed in until when, and the session's token, shown this once."""
+
+    operator: OperatorView
+    token: str
+    ends_at: str
+
+
+class SessionsEnded(View):
+    """How many sessions were ended."""
+
+    ended: int
+
+
+def view(row: SessionRow, present: Session | None) -> SessionView:
+    """The answer's view of a session; ``present`` is the one that asks."""
+    return SessionView(
+        id=row.id,
+        operator=row.account_id,
+        client=row.client,
+        way=row.way,
+        issuer=row.issuer,
+        address=row.address,
+        agent=row.agent,
+        created_at=rfc3339(row.created_at),
+        authenticated_at=rfc3339(row.authenticated_at),
+        seen_at=rfc3339(row.seen_at),
+        ends_at=rfc3339(row.ends_at),
+        present=present is not None and row.id == present.id,
+    )
+
+
+@router.post("/sessions", summary="Sign in on a command line", status_code=201)
+async def begin(body: NewSession, request: Request, wired: Wired) -> SessionBegun:
+    """Sign in with a one-time link, or with the code that the broker's page gave to `broker login`."""
+    key, now = wired.parts.keys.token_hash, wired.parts.clock()
+    async with wired.parts.db.read(EVERY_TENANT) as session:  # so that no stranger takes a writer
+        await enrolment.check(session, key, body.secret, now, verifier=body.verifier)
+    device = Device(Client.CLI, address(request), agent(request))
+    async with wired.parts.db.write(EVERY_TENANT) as session:
+        account, proof = await enrolment.redeem(session, key, body.secret, now, verifier=body.verifier)
+        row, token = await sessions.begin(session, key, account, proof, device, now)
+    return SessionBegun(operator=show(account, now), token=token, ends_at=rfc3339(row.ends_at))
+
+
+@router.get("/sessions", summary="List sessions")
+async def listed(
+    call: ByAnyRole,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+    operator: Annotated[
+        IdSought[OperatorId] | None, Query(description="Whose; left out, your own. An admin may ask for others'.")
+    ] = None,
+) -> Page[SessionView]:
+    """The sessions in force: your own, or as an admin somebody else's within your limits."""
+    whose = operator or call.account.id
+    present = call.account.session
+    async with call.services.parts.db.read(EVERY_TENANT) as session:
+        await _insist_on_admin_of(session, call, whose)
+        rows = await sessions.listed(session, whose, call.now, after=after(cursor))
+    return page(rows, limit, lambda row: view(row, present), lambda row: row.id)
+
+
+@router.post("/sessions/end", summary="End all your other sessions", response_model=SessionsEnded)
+async def end_others(call: ByAnyRole) -> Response:
+    """End every session of yours but the one that asks."""
+
+    async def work(session: AsyncSession) -> SessionsEnded:
+        mine, but = call.account.id, call.account.session.id if call.account.session else None
+        count = await sessions.end_of_account(session, call.actor, mine, call.now, reason="signed_out", but=but)
+        return SessionsEnded(ended=count)
+
+    return await call.change(None, work, scope=EVERY_TENANT)
+
+
+@router.post("/sessions/{session_id}/end", summary="End a session", response_model=SessionView)
+async def end(session_id: IdPath[SessionId], call: ByAnyRole) -> Response:
+    """Sign somebody out: yourself, here or elsewhere, or as an admin somebody else within your limits."""
+
+    async def work(session: AsyncSession) -> SessionView:
+        row = await sessions.of(session, session_id)
+        await _insist_on_admin_of(session, call, row.account_id)
+        reason = "signed_out" if row.account_id == call.account.id else "ended_by_admin"
+        ended = await sessions.end(session, call.actor, row, call.now, reason=reason)
+        return view(ended, call.account.session)
+
+    return await call.change(None, work, scope=EVERY_TENANT)
+
+
+async def _insist_on_admin_of(session: AsyncSession, call: Call, whose: OperatorId) -> None:
+    if whose == call.account.id:
+        return
+    if not call.account.may(Role.ADMIN):
+        raise Forbidden("These are somebody else's sessions; an admin may look at them and end them.")
+    await accounts.find(session, call.scope, whose)
