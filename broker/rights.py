@@ -13,7 +13,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import NoId, OrganizationId
 from broker.grants.tables import GrantRow
-from broker.identity.tables import AccountRow, LinkRow, SessionRow, WorkloadRow
+from broker.identity.tables import AccountRow, LinkRow, PasskeyRow, SessionRow, WorkloadRow
 from broker.intake.tables import IntakeRow
 from broker.keystore.genuine import is_genuine
 from broker.leases.tables import LeaseRow
@@ -22,6 +22,7 @@ from broker.organizations.tables import OrganizationRow
 _TABLES: Sequence[type[Any]] = (
     OrganizationRow,
     AccountRow,
+    PasskeyRow,
     WorkloadRow,
     IntakeRow,
     CredentialRow,

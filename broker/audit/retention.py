@@ -39,7 +39,10 @@ FOR_GOOD: Final = frozenset(
     }
 )
 _USES: Final = frozenset({"use.authorized", "use.completed", "use.outcome_unknown"})
-_DECISIONS: Final = ("lease.", "auth.", "use.denied", "audit.read", "intake.proof_refused", "leak.checked")
+_DECISIONS: Final = (
+    *("lease.", "auth.", "passkey.used", "passkey.refused"),
+    *("use.denied", "audit.read", "intake.proof_refused", "leak.checked"),
+)
 
 # Events of one transaction, and transactions of one turn; the rest has the next one.
 PAGE: Final = 1_000

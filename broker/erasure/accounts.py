@@ -17,7 +17,7 @@ from broker.base.errors import Conflict
 from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
 from broker.identity import accounts
-from broker.identity.tables import AccountRow
+from broker.identity.tables import AccountRow, PasskeyRow
 from broker.intake.tables import IntakeRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 
@@ -39,6 +39,7 @@ async def erase(
         raise Conflict(f"The account is in use; `broker operator revoke {row.id}` comes before erasing its person.")
     await holds.refuse_if_held(session, holds.EVERY)
     pseudonym = f"erased-{row.id[-12:]}"
+    await session.execute(delete(PasskeyRow).where(PasskeyRow.account_id == row.id))
     await _forget_notices(session, row.name)
     await _forget_requests(session, row, pseudonym)
     row.name = pseudonym

@@ -33,6 +33,7 @@ DeliveryId = NewType("DeliveryId", str)
 RequestId = NewType("RequestId", str)
 SessionId = NewType("SessionId", str)
 LinkId = NewType("LinkId", str)
+PasskeyId = NewType("PasskeyId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -58,6 +59,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     RequestId: "req",
     SessionId: "ses",
     LinkId: "lnk",
+    PasskeyId: "psk",
 }
 
 Id = TypeVar("Id", bound=str)

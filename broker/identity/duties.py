@@ -7,7 +7,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.base.duty import Duty
 from broker.base.pruning import forget as forget_rows
 from broker.formats.ids import NoId, OperatorId
-from broker.identity import operators
+from broker.identity import challenges, operators
 from broker.identity.tables import AssertionRow
 
 _HOUR_MS = 3_600_000
@@ -20,6 +20,9 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
         """A day late, so that no clock makes an assertion fresh again."""
         await forget_rows(db, AssertionRow, AssertionRow.expires_at < clock() - DAY_MS, AssertionRow.expires_at)
 
+    async def forget_ceremonies() -> None:
+        await challenges.forget_used(db, clock())
+
     async def remind() -> None:
         after: OperatorId | NoId | None = ""
         while after is not None:
@@ -28,5 +31,6 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
 
     return (
         Duty("forget_assertions", forget, final=True),  # what was used once could be used again
+        Duty("forget_ceremonies", forget_ceremonies, final=True),  # likewise
         Duty("remind_of_accounts", remind, every=_HOUR_MS, final=True),  # operators are told once
     )

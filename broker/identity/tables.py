@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, Index, false, text
+from sqlalchemy import JSON, BigInteger, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from broker.audit.events import Actor, Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, partial
 from broker.formats.envelope import Binding
-from broker.formats.ids import LinkId, OperatorId, OrganizationId, SessionId, WorkloadId
+from broker.formats.ids import LinkId, OperatorId, OrganizationId, PasskeyId, SessionId, WorkloadId
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
@@ -172,6 +172,39 @@ class BootstrapRow(Table):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     token_hash: Mapped[bytes]
     expires_at: Mapped[Millis]
+
+
+class PasskeyRow(GivesRights, Table):
+    """A person's passkey: the public half of a key pair that their device, or its maker's vault, holds.
+
+    ``sign_count`` is how often it was used, as far as it says; one that is on several devices says 0.  Its name is its
+    owner's.
+    """
+
+    __tablename__ = "passkeys"
+    AUTHENTICATED = ("id", "account_id", "credential_id", "public_key", "sign_count", "name", "created_at")
+
+    id: Mapped[PasskeyId] = mapped_column(primary_key=True)
+    account_id: Mapped[OperatorId] = mapped_column(index=True)
+    credential_id: Mapped[bytes] = mapped_column(unique=True)
+    public_key: Mapped[bytes]
+    sign_count: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    backed_up: Mapped[bool]
+    created_at: Mapped[Millis]
+    last_used_at: Mapped[Millis | None]
+
+    def event_fields(self) -> Fields:
+        return {"subject": self.id}
+
+
+class UsedCeremonyRow(Table):
+    """The challenge of a passkey's ceremony that was finished; kept until it would have expired long since."""
+
+    __tablename__ = "used_ceremonies"
+
+    challenge: Mapped[bytes] = mapped_column(primary_key=True)
+    used_at: Mapped[Millis] = mapped_column(index=True)
 
 
 class WorkloadRow(GivesRights, Table):

@@ -68,6 +68,8 @@ class InternalKeys:
         # The same in every backup of this database, whatever its schema, and in no other.
         self.database_id = self._subkey("database-id")[:16].hex()
         self.challenge = self._subkey("challenge")
+        # What authenticators know people's accounts by.
+        self.user_handle = self._subkey("user-handle")
         # Signs what leaves the record. What verifies it is told to others, so it outlives master keys.
         self.archives = Signer(f"keybroker-record/{self.database_id}", self._subkey("archives"))
         self.certifying = Signer(f"keybroker-certificates/{self.database_id}", self._subkey("certificates"))
