@@ -35,9 +35,10 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import duties as identity_duties
-from broker.identity import operators
+from broker.identity import operators, relying_party
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
+from broker.identity.passkeys import Passkeys
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake import duties as intake_duties
@@ -133,6 +134,7 @@ async def running(
                     await _insist_on_newest(heads, db, outbound, listed)
                 await signing.load()
                 await _say_what_is_wrong(keystore)
+                _say_where_no_passkeys_are(settings)
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
@@ -188,6 +190,12 @@ async def _say_what_is_wrong(keystore: Keystore) -> None:
         _log.error("keystore.not_ready", cause=problem.cause, mend=problem.public)
 
 
+def _say_where_no_passkeys_are(settings: Settings) -> None:
+    """Log that nobody can make a passkey at the broker's address, if that is so."""
+    if relying_party.RelyingParty.at(settings.public_url) is None:
+        _log.warning("passkeys.none_here", mend=relying_party.mend(settings.public_url))
+
+
 def _outbound(settings: Settings) -> Outbound:
     bounds = Bounds(settings.http_head_bytes, settings.http_answer_fields)
     return Outbound(egress_proxy=settings.egress_proxy, bounds=bounds)
@@ -210,6 +218,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         token_endpoint=TokenEndpoint(
             parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
         ),
+        passkeys=Passkeys(parts, options.public_url, options.vendor_name),
         verification=verification,
         certificates=Certificates(parts, receipts.of_event),
         snapshots=snapshots,
@@ -404,7 +413,12 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
         "strangers_refused_total",
         "Refused from memory, beyond what is recorded, by what they came with.",
         ("cause",),
-        lambda: {("link",): links.refused, ("assertion",): tokens.refused, ("submission",): submissions.refused},
+        lambda: {
+            ("link",): links.refused,
+            ("assertion",): tokens.refused,
+            ("submission",): submissions.refused,
+            ("passkey",): services.passkeys.refused,
+        },
     )
     metrics.count(
         "access_tokens_of_unknown_keys_total",

@@ -19,7 +19,7 @@ from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
-from broker.web.pages import evidence, reference
+from broker.web.pages import account, evidence, login, reference
 from broker.web.pages import intake as intake_pages
 from broker.web.pages import status as status_pages
 from broker.web.proxy import Forwarding
@@ -117,7 +117,8 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         },
     )
     errors.install(app)
-    for router in (*ROUTERS, intake_pages.router, status_pages.router, evidence.router, reference.router):
+    customers = (intake_pages.router, status_pages.router, evidence.router)
+    for router in (*ROUTERS, *customers, login.router, account.router, reference.router):
         app.include_router(router)
     return app
 

@@ -13,6 +13,7 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
+from broker.identity.passkeys import Passkeys
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake.proving import Links
@@ -61,6 +62,7 @@ class Services:
     access_tokens: AccessTokens
     jobs: Jobs
     token_endpoint: TokenEndpoint
+    passkeys: Passkeys
     verification: Verification
     certificates: Certificates
     snapshots: SnapshotCache

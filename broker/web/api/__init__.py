@@ -20,6 +20,7 @@ from broker.web.api import (
     oauth,
     operators,
     organizations,
+    passkeys,
     proofs,
     providers,
     rotations,
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     leases.router,  # First: routes are matched in order, and this one is asked most.
     operators.router,
     sessions.router,
+    passkeys.router,
     organizations.router,
     providers.router,
     workloads.router,

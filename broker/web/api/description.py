@@ -34,6 +34,8 @@ TAGS = {
     "leases": "Minutes of a grant, taken by a job. A lease's token is what a call through the proxy carries.",
     "operators": "People at the vendor and their programs: accounts, roles, links and tokens.",
     "sessions": "Where people are signed in.",
+    "passkeys": "What people sign in with, each of its owner alone.",
+    "sign-in": "What the pages ask that people sign in with; a program has no use for it.",
     "organizations": "The upstream's customers.",
     "providers": "Upstreams, each declared by a file.",
     "workloads": "Jobs: programs that use keys.",

@@ -54,5 +54,6 @@ _LISTED: Final = {
     ids.DeliveryId: "`broker notice deliveries`",
     ids.RequestId: "an answer's X-Request-Id",
     ids.SessionId: "`broker session list`",
+    ids.PasskeyId: "`GET /v1/passkeys`",
     ids.AuditEventId: "`broker audit search --json`",
 }

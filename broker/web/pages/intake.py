@@ -37,7 +37,12 @@ from broker.web.services import Services, Wired
 router = APIRouter(tags=["customer"])
 
 _HERE = Path(__file__).parent
-_STATIC = {"intake.js": "text/javascript", "page.css": "text/css", "licences.txt": "text/plain"}
+_STATIC = {
+    "intake.js": "text/javascript",
+    "login.js": "text/javascript",
+    "page.css": "text/css",
+    "licences.txt": "text/plain",
+}
 _TEMPLATES = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=select_autoescape())
 
 CSP = (
@@ -99,8 +104,8 @@ async def logo(wired: Wired) -> Response:
 
 
 @router.get("/static/{name}", include_in_schema=False)
-async def static(name: Literal["intake.js", "page.css", "licences.txt"]) -> FileResponse:
-    """The page's one script, the licences of what is in it, and one style sheet."""
+async def static(name: Literal["intake.js", "login.js", "page.css", "licences.txt"]) -> FileResponse:
+    """The pages' scripts, the licences of what is in them, and one style sheet."""
     return FileResponse(_HERE / "static" / name, media_type=_STATIC[name])
 
 

@@ -1,4 +1,5 @@
-// Bundle the page's one script: reproducible, minified; and, whole, the licences of all that got into it.
+// Bundle the pages' scripts, one for customers and one for who signs in: reproducible, minified; and, whole, the
+// licences of all that got into them.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
@@ -6,6 +7,7 @@ import { build } from "esbuild";
 const STATIC = "../static";
 const BUNDLE = { entryPoints: ["src/main.js"], bundle: true, minify: true, format: "iife", target: "es2022", charset: "utf8",
   legalComments: "none", external: ["node:crypto", "crypto"] };
+const LOGIN = { ...BUNDLE, entryPoints: ["src/login.js"] };
 
 // The files of packages of which anything is left once what nobody calls is gone.
 async function bundled() {
@@ -38,6 +40,10 @@ const unique = (names) => [...new Set(names)].sort();
 // esbuild puts helpers of its own before what it bundles.
 const parts = [...unique(files.map(packageOf)).map(whole), ...unique(files.flatMap(copiedFrom)).map(partly), partly("esbuild")];
 
+// What people sign in with is ours alone, so it has no licences of others but esbuild's.
+const ours = await build({ ...LOGIN, metafile: true, write: false, outfile: "measured.js" });
+if (Object.keys(ours.metafile.inputs).some((file) => file.startsWith("node_modules/"))) throw new Error("name its licences");
+
 writeFileSync(
   `${STATIC}/licences.txt`,
   `What intake.js contains, built by \`make page\`. Each part is under its licence below.\n` +
@@ -46,3 +52,4 @@ writeFileSync(
 const banner = ["/*!", " * Built from broker/web/pages/script with `make page`. Contains, under the licences in /static/licences.txt:",
   ...parts.map(({ title }) => ` * ${title}`), " */"].join("\n");
 await build({ ...BUNDLE, outfile: `${STATIC}/intake.js`, banner: { js: banner } });
+await build({ ...LOGIN, outfile: `${STATIC}/login.js`, banner: { js: "/*! Built from broker/web/pages/script with `make page`. */" } });
