@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from broker.base.db import EVERY_TENANT
 from broker.formats import base64url
 from broker.identity.passkeys import MOST, WRONG
-from broker.identity.tables import PasskeyRow
+from broker.identity.tables import PasskeyRow, UsedCeremonyRow
 from tests.signin.conftest import enrolled, invited
 from tests.support.passkey import Device, Person
 from tests.support.world import World
@@ -277,6 +277,28 @@ async def test_a_page_of_another_site_can_ask_nothing(world: World, grace: Perso
         answer = await grace.http.post(path, json=body, headers=said)
         assert outcome(answer) == (403, "cross_site"), path
     assert await grace.who() == "grace"
+
+
+async def test_a_stranger_who_asks_fills_nothing(world: World, grace: Person) -> None:
+    stranger, before = Person(world), await _rows(world)
+    for _ in range(30):
+        options = await stranger.say("/login/passkey/begin")
+    assert outcome(await grace.send("/login/passkey/finish", {"answer": grace.device.prove(options)})) == OVER
+    assert await _rows(world) == before
+
+
+async def _rows(world: World) -> int:
+    async with world.services.parts.db.read(EVERY_TENANT) as session:
+        return await session.scalar(select(func.count()).select_from(UsedCeremonyRow)) or 0
+
+
+async def test_what_was_used_is_forgotten_a_day_later(world: World, grace: Person) -> None:
+    await grace.sign_in()
+    assert await _rows(world) == 2
+    await world.work(hours=23)
+    assert await _rows(world) == 2
+    await world.work(hours=2)
+    assert await _rows(world) == 0
 
 
 async def test_a_person_has_so_many_passkeys_at_most(world: World, grace: Person) -> None:
