@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
+from broker.base.shown import shown
 from broker.formats.ids import SessionId
 from broker.identity import enrolment, passkeys, relying_party, sessions
 from broker.identity.sessions import Client, Device, SignedIn
@@ -50,6 +51,7 @@ _TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["shown"] = shown
 To = Annotated[str, Query(max_length=1_000)]
 Answer = Annotated[dict[str, Any], Field(description="What the browser's passkey answered, as its toJSON() has it.")]
 
@@ -127,14 +129,14 @@ async def sign_out(request: Request, wired: Wired) -> Response:
 def rendered(wired: Services, page: str, **given: Any) -> HTMLResponse:
     """A page that people sign in with; ``given`` is what its template shows."""
     party = relying_party.RelyingParty.at(wired.options.public_url)
-    shown = _TEMPLATES.get_template(f"{page}.html").render(
+    made = _TEMPLATES.get_template(f"{page}.html").render(
         page=page,
         vendor=wired.options.vendor_name,
         logo=wired.options.vendor_logo is not None,
         no_passkeys="" if party else relying_party.mend(wired.options.public_url),
         **given,
     )
-    return HTMLResponse(shown, headers=_HEADERS)
+    return HTMLResponse(made, headers=_HEADERS)
 
 
 @router.post("/login/link", summary="Sign in with a one-time link")
@@ -161,11 +163,11 @@ async def begin(request: Request, wired: Wired) -> Response:
 async def finish(body: Proof, request: Request, wired: Wired) -> Response:
     """Sign the browser in whose passkey proves whose it is."""
     cookies.refuse_cross_site(request, wired.options.public_url)
-    shown = await wired.passkeys.shown(
+    proof_of = await wired.passkeys.shown(
         body.answer, ceremony_cookie.holder(request, wired.options.public_url), address(request)
     )
     async with wired.parts.db.write(EVERY_TENANT) as session:
-        account, proof = await passkeys.use(session, shown, _device(request), wired.parts.clock())
+        account, proof = await passkeys.use(session, proof_of, _device(request), wired.parts.clock())
         token = await _begun(session, wired, request, account, proof)
     return _entered(wired, account, token)
 
@@ -183,11 +185,11 @@ async def begin_again(call: ByAnyRole) -> Response:
 async def finish_again(body: Proof, request: Request, call: ByAnyRole) -> Response:
     """Take the proof that it is still the same person; the session goes on under another token."""
     wired, session_id = call.services, _session(call)
-    shown = await wired.passkeys.shown(
+    proof_of = await wired.passkeys.shown(
         body.answer, ceremony_cookie.holder(request, wired.options.public_url), address(request)
     )
     async with wired.parts.db.write(EVERY_TENANT) as session:
-        account, proof = await passkeys.use(session, shown, _device(request), call.now, by=call.account.id)
+        account, proof = await passkeys.use(session, proof_of, _device(request), call.now, by=call.account.id)
         row = await session.get_one(SessionRow, session_id)
         _, token = await sessions.renew(session, wired.parts.keys.token_hash, row, proof, call.now)
     return _entered(wired, account, token)

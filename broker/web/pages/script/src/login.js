@@ -71,12 +71,15 @@ function making(form, then) {
   });
 }
 
+// A key that is held down, or the second half of a double click, is no answer.
 function asking(button) {
   const dialog = document.getElementById(button.dataset.asks);
   button.addEventListener("click", () => dialog.showModal());
+  dialog.addEventListener("keydown", (event) => event.repeat && event.key !== "Tab" && event.preventDefault());
   const [keep, go] = dialog.querySelectorAll("button");
   keep.addEventListener("click", () => dialog.close());
-  go.addEventListener("click", () => {
+  go.addEventListener("click", ({ detail }) => {
+    if (detail > 1) return;
     dialog.close();
     work(button, () => done(button.dataset.does));
   });
