@@ -133,8 +133,7 @@ async def running(
                 if not restored:
                     await _insist_on_newest(heads, db, outbound, listed)
                 await signing.load()
-                await _say_what_is_wrong(keystore)
-                _say_where_no_passkeys_are(settings)
+                await _say_what_is_wrong(settings, keystore)
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
@@ -179,21 +178,17 @@ async def _insist_on_newest(heads: Heads, db: Database, outbound: Outbound, list
     await starting.check(db, outbound, listed)
 
 
-async def _say_what_is_wrong(keystore: Keystore) -> None:
-    """Log what is wrong with a keystore that can't take new values.
+async def _say_what_is_wrong(settings: Settings, keystore: Keystore) -> None:
+    """Log what will fail: a keystore without room for new values, an address without passkeys.
 
-    It may open what the broker began with all the same.  So people learn it now, not by a loss.
+    The keystore may open what the broker began with all the same.  So people learn it now, not by a loss.
     """
+    if relying_party.RelyingParty.at(settings.public_url) is None:
+        _log.warning("passkeys.none_here", mend=relying_party.mend(settings.public_url))
     try:
         await keystore.check()
     except KeystoreUnavailable as problem:
         _log.error("keystore.not_ready", cause=problem.cause, mend=problem.public)
-
-
-def _say_where_no_passkeys_are(settings: Settings) -> None:
-    """Log that nobody can make a passkey at the broker's address, if that is so."""
-    if relying_party.RelyingParty.at(settings.public_url) is None:
-        _log.warning("passkeys.none_here", mend=relying_party.mend(settings.public_url))
 
 
 def _outbound(settings: Settings) -> Outbound:
@@ -407,18 +402,12 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     keys, orphans = worker.duties["count"], worker.duties["sweep_orphans"]
     metrics.count("keys", "Keys by state and health, counted by the worker.", ("state", "health"), lambda: keys.counted)
     metrics.count("sink_behind", "What a sink doesn't have yet.", ("sink", "of"), lambda: _behind(worker))
-    reports, links = services.reports, services.links
-    tokens, submissions = services.token_endpoint, services.submissions
+    reports = services.reports
     metrics.count(
         "strangers_refused_total",
         "Refused from memory, beyond what is recorded, by what they came with.",
         ("cause",),
-        lambda: {
-            ("link",): links.refused,
-            ("assertion",): tokens.refused,
-            ("submission",): submissions.refused,
-            ("passkey",): services.passkeys.refused,
-        },
+        lambda: _strangers(services),
     )
     metrics.count(
         "access_tokens_of_unknown_keys_total",
@@ -430,6 +419,16 @@ def _measure(services: Services, worker: Worker, opened: Keystores) -> None:
     metrics.count("keystore_strays", "Values in Vault to be destroyed, 10000 at most.", (), lambda: orphans.counted)
     if opened.vault is not None:
         _measure_vault(metrics, opened.vault)
+
+
+def _strangers(services: Services) -> Counts:
+    """What strangers came with that was refused from memory."""
+    return {
+        ("link",): services.links.refused,
+        ("assertion",): services.token_endpoint.refused,
+        ("submission",): services.submissions.refused,
+        ("passkey",): services.passkeys.refused,
+    }
 
 
 def _measure_log(metrics: Metrics, worker: Worker) -> None:

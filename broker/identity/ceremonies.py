@@ -102,7 +102,10 @@ def asked(party: RelyingParty, challenge: bytes, allowed: Sequence[bytes] = ()) 
 def offered(
     party: RelyingParty, challenge: bytes, *, handle: bytes, name: str, vendor: str, has: Sequence[bytes]
 ) -> dict[str, Any]:
-    """What a browser is asked to make: a passkey that names its account by itself, on a device that has none yet."""
+    """What a browser is asked to make: a passkey that names its account by itself.
+
+    It is for a device that holds none of those that the account ``has``.
+    """
     options = generate_registration_options(
         rp_id=party.id,
         rp_name=vendor,
@@ -142,7 +145,7 @@ def challenge_of(answer: Answer) -> bytes:
 
 
 def credential_of(answer: Answer) -> bytes:
-    """The id of the passkey that an answer says that it is of; raises PasskeyRefused if there is none."""
+    """The id that an answer gives its passkey; raises PasskeyRefused if there is none."""
     try:
         found = base64url_to_bytes(answer["rawId"])
     except Exception:  # noqa: BLE001 - as above
@@ -153,7 +156,7 @@ def credential_of(answer: Answer) -> bytes:
 
 
 def made(party: RelyingParty, answer: Answer, challenge: bytes) -> Made:
-    """The passkey that a browser made; raises PasskeyRefused if it isn't one that was asked for."""
+    """The passkey that a browser made; raises PasskeyRefused if it isn't as asked for."""
     try:
         verified = verify_registration_response(
             credential=dict(answer),
@@ -199,5 +202,8 @@ def proved(party: RelyingParty, answer: Answer, challenge: bytes, known: Known, 
 
 
 def goes_on(before: int, after: int) -> bool:
-    """Whether a counter is later than it was, or is none: passkeys that are synchronised don't count (§6.1.1)."""
+    """Whether a counter is later than it was, or is none (§6.1.1).
+
+    Passkeys that are synchronised don't count.
+    """
     return after > before or before == after == 0

@@ -1,12 +1,12 @@
-"""The challenges of passkeys' ceremonies: each for one purpose and one browser, for five minutes, once.
+"""The challenges of passkeys' ceremonies: for one purpose, one browser and five minutes.
 
 ::
 
     challenge = random[16] | time, ms[8] | HMAC-SHA-256(key, canonical("keybroker/passkey-challenge/v1", random, time,
                 purpose, holder))[:16]
 
-The broker keeps nothing of a challenge that it gives out, so nobody fills the database by asking.  A challenge that was
-used is a row for a day, which outlasts a clock that was wrong for a while.
+The broker keeps nothing of a challenge that it gives out, so nobody fills the database by asking.  A challenge works
+once: one that was used is a row for a day, which outlasts a clock that was wrong for a while.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Purpose = Literal["sign-in", "add"]
 
 
 class CeremonyOver(Conflict):
-    """The challenge is not one of this browser's, has expired or was used: the page begins again."""
+    """The challenge is not this browser's, has expired or was used: the page begins again."""
 
     code = "ceremony_over"
     title = "That took too long, or was done already"

@@ -58,7 +58,10 @@ class LastWayIn(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A proof that was verified but for what only a transaction can tell: that it is the first with its challenge."""
+    """A proof that was verified, but for what only a transaction can tell.
+
+    That is whether it is the first with its challenge.
+    """
 
     passkey_id: PasskeyId
     challenge: bytes
@@ -140,7 +143,7 @@ class Passkeys:
         return Shown(row.id, challenge, proved)
 
     async def _refuse_copy(self, row: PasskeyRow, address: str) -> NoReturn:
-        """Refuse what only the private half can have signed, and what was signed before already, or by a copy."""
+        """Refuse what was signed by a copy, or before already; only the private half does that."""
         stranger = Actor("stranger", "unverified", address=address)
         event = Event.about(
             row, "passkey.refused", stranger, self._clock(), decision="denied", reason="counter_back", note=row.name
@@ -177,9 +180,9 @@ class Passkeys:
         self._tally.add(whose)
 
     def _handle(self, account_id: OperatorId) -> bytes:
-        """What authenticators know an account by: random to whoever lacks the key, and always the same.
+        """What authenticators know an account by: always the same.
 
-        So one device holds one passkey of a person, however often it was made.
+        It is random to whoever lacks the key.  One device holds one passkey of a person, however often it was made.
         """
         return hmac.digest(self._handles, account_id.encode(), "sha256")
 
@@ -211,9 +214,10 @@ async def use(
     return account, SignedIn(Way.PASSKEY, now)
 
 
-async def of_account(session: AsyncSession, account_id: OperatorId) -> Sequence[PasskeyRow]:
-    """A person's passkeys, oldest first, those alone that the broker wrote."""
-    rows = await session.scalars(select(PasskeyRow).where(PasskeyRow.account_id == account_id).order_by(PasskeyRow.id))
+async def of_account(session: AsyncSession, account_id: OperatorId, *, after: str = "") -> Sequence[PasskeyRow]:
+    """A person's passkeys that the broker wrote, oldest first, those behind the id ``after``."""
+    theirs = (PasskeyRow.account_id == account_id, PasskeyRow.id > after)
+    rows = await session.scalars(select(PasskeyRow).where(*theirs).order_by(PasskeyRow.id))
     return [row for row in rows if row.genuine]
 
 

@@ -1,4 +1,4 @@
-"""Where passkeys of this broker count: the host and the origin of its public address (WebAuthn §5.1.2)."""
+"""Where passkeys count: host and origin of the broker's public address (WebAuthn §5.1.2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NoPasskeysHere(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """Who passkeys are made for: ``id`` is a host, and ``origin`` the only one that may ask for them."""
+    """Who passkeys are made for: a host, ``id``, and the one ``origin`` that may ask for them."""
 
     id: str
     origin: str

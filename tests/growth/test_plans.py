@@ -39,7 +39,9 @@ SMALL: Mapping[str, str] = {
     "keystore_strays": "what a keystore elsewhere has yet to destroy",
     "needed_keystores": "one for each keystore there ever was",
     "operators": "people",
+    "passkeys": "a few of each person",
     "signing_keys": "few, whatever is signed with them",
+    "used_ceremonies": "of a day, in which people sign in a few times each",
     "webhooks": "made by hand",
 }
 # Lists and duties with a statement that reads more, on some database, and why.  What can be otherwise is to leave.

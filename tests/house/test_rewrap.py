@@ -44,6 +44,9 @@ _NOT_SEALED = {
     "keystore_strays.reference",
     "operators.previous_token_hash",
     "operators.token_hash",
+    "passkeys.credential_id",
+    "passkeys.public_key",
+    "used_ceremonies.challenge",
     "workloads.secret_hash",
 }
 

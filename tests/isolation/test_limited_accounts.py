@@ -20,8 +20,10 @@ from broker.client.identity import generate, public
 from broker.formats import ids
 from broker.grants import commands, jobs
 from broker.grants.policy import Mode
-from broker.identity import workloads
+from broker.identity import passkeys, workloads
+from broker.identity.ceremonies import Made
 from broker.identity.principal import Account, Role
+from broker.identity.tables import AccountRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.organizations import commands as organizations
 from broker.organizations.tables import OrganizationRow
@@ -42,6 +44,7 @@ NAMED = {
     "event_id": ids.AuditEventId,
     "workload": ids.WorkloadId,
     "operator_id": ids.OperatorId,
+    "passkey_id": ids.PasskeyId,
     "number": None,  # of a version, below its credential
     "provider": None,  # upstreams are declared for all alike
 }
@@ -71,6 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "renew": {"ttl": 60},
     "policy": {},
     "name": {"name": "x"},
+    "rename": {"name": "x"},
     "link": {},
     "rotate": {"contact": "admin@acme.example"},
     "rollback": {},
@@ -183,9 +187,18 @@ async def two(world: World) -> Two:
     foreign["delivery_id"] = await _undelivered(world, foreign["webhook_id"])
     theirs = await world.operator("globex-gina", "operator", organizations=["globex"])
     foreign["operator_id"] = (await world.call("GET", "/v1/operators/me", as_=theirs))["id"]
+    foreign["passkey_id"] = await _passkey(world, ids.OperatorId(foreign["operator_id"]))
     foreign["event_id"] = (await world.events(kind="organization.created", organization="globex"))[0]["core"]["id"]
     unknown = {name: ids.new(kind) for name, kind in NAMED.items() if kind} | {"organization": "unknown-org"}
     return Two(world, foreign, unknown, await accounts(world) | {"job": acme_job})
+
+
+async def _passkey(world: World, operator: ids.OperatorId) -> str:
+    """A passkey of an account of globex's."""
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        actor = (await session.get_one(AccountRow, operator)).as_actor()
+        made = Made(b"globex", b"key", 0, backed_up=False), b"challenge"
+        return (await passkeys.add(session, actor, operator, made, name="x", now=world.clock())).id
 
 
 async def _undelivered(world: World, webhook: str) -> str:

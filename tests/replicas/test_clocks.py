@@ -25,6 +25,7 @@ FINAL = {
     "sweep_orphans",
     "forget_proofs",
     "forget_assertions",
+    "forget_ceremonies",
     "remind_of_accounts",
     "forget_answers",
     "retire_log_key",

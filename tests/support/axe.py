@@ -1,4 +1,4 @@
-"""axe on a page in a browser: what people with a screen reader, a keyboard or weak eyes would stumble over."""
+"""axe on a page: what people with a screen reader, a keyboard or weak eyes stumble over."""
 
 from __future__ import annotations
 

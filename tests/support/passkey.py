@@ -1,4 +1,4 @@
-"""People with a browser and a device that holds passkeys, without either: what they would send, with every fault."""
+"""People at a browser, with a device that holds passkeys and lies about what it is told to."""
 
 from __future__ import annotations
 

@@ -244,6 +244,7 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
         "/v1/audit/log/key",
         "/v1/certificates/key",
         "/v1/audit/log/tile/{path}",
+        *("/login/link", "/login/passkey/begin", "/login/passkey/finish"),
         *(
             f"/status/{{intake_id}}/{step}"
             for step in (

@@ -11,7 +11,7 @@ from broker.base.db import EVERY_TENANT
 from broker.formats.ids import PasskeyId
 from broker.identity import passkeys
 from broker.identity.tables import PasskeyRow
-from broker.web.api.fields import Body, IdPath, Line, View, when
+from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, View, after, page, when
 from broker.web.callers import ByAnyRole
 
 router = APIRouter(prefix="/v1", tags=["passkeys"])
@@ -33,12 +33,6 @@ class PasskeyView(View):
     last_used_at: str | None
 
 
-class Passkeys(View):
-    """Passkeys, the oldest first."""
-
-    items: list[PasskeyView]
-
-
 def view(row: PasskeyRow) -> PasskeyView:
     """The answer's view of a passkey."""
     return PasskeyView(
@@ -51,10 +45,11 @@ def view(row: PasskeyRow) -> PasskeyView:
 
 
 @router.get("/passkeys", summary="List your passkeys")
-async def listed(call: ByAnyRole) -> Passkeys:
-    """Your own passkeys."""
+async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[PasskeyView]:
+    """Your own passkeys, the oldest first."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        return Passkeys(items=[view(row) for row in await passkeys.of_account(session, call.account.id)])
+        rows = await passkeys.of_account(session, call.account.id, after=after(cursor))
+    return page(rows, limit, view, lambda row: row.id)
 
 
 @router.post("/passkeys/{passkey_id}/rename", summary="Rename a passkey", response_model=PasskeyView)

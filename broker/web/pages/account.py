@@ -1,4 +1,7 @@
-"""``/console/account``: where somebody is signed in, and with what they sign in.  Its buttons ask the API."""
+"""``/console/account``: where somebody is signed in, and with what.
+
+Its buttons ask the API.
+"""
 
 from __future__ import annotations
 
@@ -50,5 +53,5 @@ async def _shown(call: Call) -> dict[str, Any]:
         "account": call.account,
         "roles": sorted(call.account.roles),
         "passkeys": [passkey_view(row) for row in own],
-        "sessions": [session_view(row, call.account.session) for row in where],
+        "sessions": [session_view(row, call.account.session) for row in reversed(where)],
     }

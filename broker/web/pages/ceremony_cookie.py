@@ -1,4 +1,4 @@
-"""What binds a passkey's ceremony to the browser that began it, before it is known who sits there.
+"""What binds a passkey's ceremony to the browser that began it.
 
 Without it, somebody could have another browser finish a ceremony of theirs, and so sign in to their account there.
 """
@@ -37,7 +37,7 @@ def keep(response: Response, holder: str, public_url: str) -> None:
 
 
 def holder(request: Request, public_url: str) -> str:
-    """The browser's secret; raises CeremonyOver if it has none, as it began no ceremony, or long ago."""
+    """The browser's secret; raises CeremonyOver if it began no ceremony, or long ago."""
     if found := request.cookies.get(_name(public_url)):
         return found
     raise CeremonyOver

@@ -67,9 +67,9 @@ class NotInABrowser(Forbidden):
 
 
 class Link(Body):
-    """What stands in a one-time link behind the #."""
+    """A one-time link to an account."""
 
-    secret: Annotated[str, Field(max_length=100)]
+    secret: Annotated[str, Field(max_length=100, description="What stands in the link behind the #.")]
 
 
 class Proof(Body):

@@ -16,7 +16,10 @@ class OtherWay:
     path: str
 
 
-def other_ways(_wired: Services, _to: str, *, again: bool) -> Sequence[OtherWay]:
-    """The ways there are, to come back to the path ``to``; ``again`` if somebody is signed in who proves it again."""
-    del again
+def other_ways(_wired: Services, to: str, *, again: bool) -> Sequence[OtherWay]:
+    """The ways there are, each back to the path ``to`` in the end.
+
+    With ``again`` they are for somebody who is signed in, and proves that it is they.
+    """
+    del to, again
     return ()

@@ -1,4 +1,4 @@
-"""Where people are led once they have signed in: to a page of ours, whatever a link says.  Pure."""
+"""Where people are led once they have signed in: to a page of ours, whatever a link says."""
 
 from __future__ import annotations
 
