@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 
 from broker.base.db import EVERY_TENANT
 from broker.formats import base64url
+from broker.identity.challenges import CeremonyOver, Challenges
 from broker.identity.passkeys import MOST, WRONG
 from broker.identity.tables import PasskeyRow, UsedCeremonyRow
 from tests.signin.conftest import enrolled, invited
@@ -137,6 +138,9 @@ async def test_a_challenge_for_one_thing_is_none_for_another(world: World, grace
     adding = await grace.say("/login/passkey/add/begin")
     await grace.say("/login/passkey/begin")
     assert outcome(await grace.send("/login/passkey/finish", {"answer": grace.device.prove(adding)})) == OVER
+    challenges = Challenges(bytes(32), world.clock)
+    with pytest.raises(CeremonyOver):  # whoever holds it
+        challenges.check(challenges.new("add", "holder"), "sign-in", "holder")
 
 
 async def test_a_challenge_that_the_broker_never_gave_out_is_refused(world: World, grace: Person) -> None:
