@@ -332,7 +332,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("name", ["intake.js", "licences.txt"])
+@pytest.mark.parametrize("name", ["intake.js", "login.js", "licences.txt"])
 def test_what_is_checked_in_is_what_its_sources_build(built: Path, name: str) -> None:
     assert (built.parent / "static" / name).read_bytes() == (PAGE.parent / "static" / name).read_bytes()
 
