@@ -24,6 +24,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     leak, finding         a key where it should not be; one place where the scanner saw it
     workload              a program that uses keys.  Texts for people say job
     account, role         a person at the vendor; what they may do (``operator``, ``security``, ``admin``)
+    passkey, ceremony     a key pair on a person's device, by which they sign in; making it, or proving that one has it
     grant                 a workload's right to a credential; its *limits* are part of it
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
     access snapshot       rights, key and states of one access target, read at one moment, kept in memory

@@ -259,6 +259,12 @@ async def test_every_state_is_read_at_every_width_by_everybody(visit: Visit) -> 
     await judged(visit, "account")
 
 
+async def test_what_a_page_lacks_is_found(visit: Visit) -> None:
+    await visit.page.goto(f"{visit.url}/login")
+    await visit.page.evaluate("document.getElementById('passkey').textContent = ''")
+    assert [one.partition(":")[0] for one in await stumbles(visit.page)] == ["button-name"]
+
+
 async def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     page = visit.page
     await devices_of(visit)
