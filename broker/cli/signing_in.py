@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import typer
 
+from broker.base.pairing import code_of
 from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember
 from broker.cli.api import broker_url, send
 from broker.cli.failing import fail
@@ -32,8 +33,6 @@ _ANSWER = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Keybroker</title>"
     "<p>{}</p><p>You can close this window.</p></html>"
 )
-# No digit, and no letter that is taken for another one or makes words.
-_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
 
 
 def register(app: typer.Typer) -> None:
@@ -99,13 +98,6 @@ def _by_browser() -> dict[str, Any]:
         _open(page)
         code = answers.wait()
     return send("POST", "/v1/sessions", json={"secret": code, "verifier": verifier})
-
-
-def code_of(challenge: str) -> str:
-    """What the person compares between this command and the page: four letters."""
-    digest = hashlib.sha256(b"keybroker/login/v1\0" + challenge.encode()).digest()
-    letters = "".join(_LETTERS[each % len(_LETTERS)] for each in digest[:4])
-    return f"{letters[:2]}-{letters[2:]}"
 
 
 def _host() -> str:

@@ -198,6 +198,12 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
     return Depends(establish, scope="function")
 
 
+async def operator_of(request: Request, wired: Services) -> Call:
+    """The call of whoever is signed in, for a page that anybody may ask for; raises Unauthenticated."""
+    account, actor = await _account(request, wired)
+    return Call(wired, account, actor, f"{request.method} {request.url.path}", "")
+
+
 async def _operators_call(request: Request, wired: Services, key: str, roles: tuple[Role, ...]) -> Call:
     account, actor = await _account(request, wired)
     refuse_unknown_parameters(request)
