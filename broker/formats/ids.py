@@ -32,7 +32,7 @@ WebhookId = NewType("WebhookId", str)
 DeliveryId = NewType("DeliveryId", str)
 RequestId = NewType("RequestId", str)
 SessionId = NewType("SessionId", str)
-LinkId = NewType("LinkId", str)
+AccountLinkId = NewType("AccountLinkId", str)
 PasskeyId = NewType("PasskeyId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
@@ -58,7 +58,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     DeliveryId: "dlv",
     RequestId: "req",
     SessionId: "ses",
-    LinkId: "lnk",
+    AccountLinkId: "lnk",
     PasskeyId: "psk",
 }
 

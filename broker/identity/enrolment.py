@@ -19,7 +19,7 @@ from broker.base.clock import DAY_MS, Millis, later
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.validity import Validity
 from broker.formats import base64url, ids, token
-from broker.formats.ids import LinkId
+from broker.formats.ids import AccountLinkId
 from broker.identity.approval import in_force
 from broker.identity.sessions import SignedIn, Way
 from broker.identity.tables import AccountRow, LinkRow
@@ -86,7 +86,7 @@ def _keep(
     secret = token.new(PREFIX)
     session.add(
         LinkRow(
-            id=ids.new(LinkId),
+            id=ids.new(AccountLinkId),
             account_id=account.id,
             secret_hash=token.keyed_hash(hash_key, secret),
             challenge=challenge,

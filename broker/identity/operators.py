@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,7 @@ from broker.formats.ids import NoId, OperatorId, OrganizationId
 from broker.identity import accounts, sessions
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Account, Role, Session
-from broker.identity.tables import MACHINE, AccountRow, BootstrapRow, SessionRow
+from broker.identity.tables import MACHINE, PERSON, AccountRow, BootstrapRow, SessionRow
 from broker.notifications.notices import notify
 
 PREFIX = "kbo"
@@ -221,7 +222,7 @@ async def _create(
     *,
     approval: bool,
     now: Millis,
-    kind: str | None = None,
+    kind: str = PERSON,
 ) -> AccountRow:
     accounts.refuse_beyond(scope, wanted.organizations)
     _check_name(wanted.name)
@@ -290,17 +291,17 @@ def _new(name: str, roles: Sequence[Role], organizations: Sequence[OrganizationI
         name=name,
         roles=sorted({str(role) for role in roles}),
         organizations=None if organizations is None else sorted(organizations),
-        token_hash=None,
+        token_hash=secrets.token_bytes(32),
         state=Validity.ACTIVE,
         created_at=now,
-        expires_at=None,
+        expires_at=now,
         created_by="",
         needs_approval=False,
         approved_by=None,
         approved_at=None,
         previous_token_hash=None,
         previous_until=None,
-        kind=None,
+        kind=PERSON,
         token_days=None,
         revoked_at=None,
     )
@@ -346,8 +347,8 @@ def _standing(row: AccountRow) -> Account:
 
 def _ends_at(row: AccountRow, hashed: bytes) -> Millis:
     """When that token of the account ends: the present one, or the one before its renewal."""
-    if row.token_hash is not None and hmac.compare_digest(row.token_hash, hashed):
-        return row.expires_at or Millis(0)
+    if hmac.compare_digest(row.token_hash, hashed):
+        return row.ends_at or Millis(0)
     return row.previous_until or Millis(0)
 
 
@@ -361,7 +362,7 @@ async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Milli
     """
     row = await session.get_one(AccountRow, actor.id, with_for_update=True)
     row.vouched_for()
-    if not row.is_machine or row.expires_at is None:
+    if not row.is_machine:
         raise Conflict("Your account is a person's and has no token to renew; `broker login` signs you in again.")
     fresh = token.new(PREFIX)
     row.previous_token_hash, row.previous_until = row.token_hash, min(row.expires_at, later(now, OVERLAP_MS))
@@ -384,12 +385,11 @@ async def remind(session: AsyncSession, now: Millis, after: OperatorId | NoId = 
     )
     last = now + max(REMINDED_DAYS) * DAY_MS
     for row in page:
-        if row.state != Validity.ACTIVE or not now < (row.expires_at or 0) <= last or not in_force(row):
+        if row.state != Validity.ACTIVE or not now < (row.ends_at or 0) <= last or not in_force(row):
             continue
-        ends_at = row.expires_at or now
-        days = min(days for days in REMINDED_DAYS if ends_at <= now + days * DAY_MS)
-        facts = {"account": row.name, "deadline": rfc3339(ends_at)}
-        dedup = f"{row.id}/{ends_at}/{days}"
+        days = min(days for days in REMINDED_DAYS if row.expires_at <= now + days * DAY_MS)
+        facts = {"account": row.name, "deadline": rfc3339(row.expires_at)}
+        dedup = f"{row.id}/{row.expires_at}/{days}"
         await notify(session, "account_ends", organization="", provider="", now=now, dedup=dedup, facts=facts)
     return page[-1].id if len(page) == PAGE else None
 
@@ -423,7 +423,7 @@ def _administers_all(row: AccountRow, now: Millis) -> bool:
 
 def _is_over(row: AccountRow, now: Millis) -> bool:
     """Whether the account was only as good as its token, which has expired."""
-    return row.expires_at is not None and row.expires_at <= now
+    return row.ends_at is not None and row.ends_at <= now
 
 
 def state_of(row: AccountRow, now: Millis) -> str:

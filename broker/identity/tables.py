@@ -11,11 +11,12 @@ from broker.audit.events import Actor, Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, partial
 from broker.formats.envelope import Binding
-from broker.formats.ids import LinkId, OperatorId, OrganizationId, PasskeyId, SessionId, WorkloadId
+from broker.formats.ids import AccountLinkId, OperatorId, OrganizationId, PasskeyId, SessionId, WorkloadId
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
 MACHINE: Final = "machine"
+PERSON: Final = "person"
 
 
 def _active_names(table: str) -> Index:
@@ -28,12 +29,13 @@ def _active_names(table: str) -> Index:
 
 
 class AccountRow(GivesRights, Table):
-    """A person's account, or a machine's, whose ``kind`` says so.
+    """A person's account, or a machine's.
 
-    A machine has a token for ``token_days``, of which only the keyed hash is kept.  A person signs in.
-    ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval``
-    it may do nothing until a second person sets ``approved_by``.  Once the token was renewed, the previous one
-    holds until ``previous_until``.
+    A machine has a token for ``token_days``, of which only the keyed hash is kept.  A person signs in, so nobody knows
+    a token of that hash.  If ``kind`` is empty, it is a person of an older release, who has a token until it ends.
+    ``created_by`` is the account that made it, "" if it was made with a one-time token.  With ``needs_approval`` it may
+    do nothing until a second person sets ``approved_by``.  Once the token was renewed, the previous one holds until
+    ``previous_until``.
     """
 
     __tablename__ = "operators"
@@ -61,10 +63,10 @@ class AccountRow(GivesRights, Table):
     name: Mapped[str] = mapped_column(index=True)
     roles: Mapped[list[str]] = mapped_column(JSON)
     organizations: Mapped[list[OrganizationId] | None] = mapped_column(JSON(none_as_null=True))
-    token_hash: Mapped[bytes | None] = mapped_column(unique=True)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
     state: Mapped[str]
     created_at: Mapped[Millis]
-    expires_at: Mapped[Millis | None]
+    expires_at: Mapped[Millis]
     created_by: Mapped[str] = mapped_column(server_default="")
     needs_approval: Mapped[bool] = mapped_column(server_default=false())
     approved_by: Mapped[str | None]
@@ -81,6 +83,11 @@ class AccountRow(GivesRights, Table):
     def as_actor(self, address: str = "", agent: str = "") -> Actor:
         """How the record names whoever has the account."""
         return Actor("operator", self.id, self.name, address, agent)
+
+    @property
+    def ends_at(self) -> Millis | None:
+        """When its token ends, and with it all that it is good for; None if there is none, as of a person."""
+        return None if self.kind == PERSON else self.expires_at
 
     @property
     def is_machine(self) -> bool:
@@ -151,7 +158,7 @@ class LinkRow(GivesRights, Table):
         "expires_at",
     )
 
-    id: Mapped[LinkId] = mapped_column(primary_key=True)
+    id: Mapped[AccountLinkId] = mapped_column(primary_key=True)
     account_id: Mapped[OperatorId] = mapped_column(index=True)
     secret_hash: Mapped[bytes] = mapped_column(unique=True)
     challenge: Mapped[str]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.support.commands import MINIMAL, run
@@ -64,7 +65,7 @@ def test_two_that_begin_at_once_on_one_port_both_hold(played: Played) -> None:
         assert "Traceback" not in said
         assert "lease.issued" in said, "the record"
     assert played.second_status == 0
-    taken = f"Port {played.port} can't be had; the demo's broker serves http://127.0.0.1:"
+    taken = f"Port {played.port} can't be had; the demo's broker serves http://localhost:"
     assert [taken in said for said in (played.said(), played.second_said)].count(True) == 1
 
 
@@ -87,6 +88,16 @@ def test_what_it_says_to_try_next_runs_as_it_is(played: Played, tmp_path: Path) 
     assert "kbl_" in done.stdout
     assert "use.completed" in done.stdout
     assert done.stderr == ""
+
+
+def test_it_ends_with_a_link_that_signs_a_browser_in_as_its_admin(played: Played) -> None:
+    (link,) = re.findall(r"Open the console, as ada:\s+(http://localhost:\d+/login/link#kbe_\S+)", played.said())
+    page, _, secret = link.partition("#")
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    with httpx2.Client(timeout=30) as browser:
+        assert browser.get(page).status_code == 200
+        assert browser.post(page, json={"secret": secret}, headers=ours).status_code == 200
+        assert browser.get(page.replace("/login/link", "/v1/operators/me")).json()["name"] == "ada"
 
 
 def test_what_it_leaves_for_the_next_step_is_its_owners_alone(played: Played) -> None:

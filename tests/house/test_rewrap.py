@@ -43,9 +43,11 @@ _NOT_SEALED = {
     "intakes.public_key",
     "keystore_strays.reference",
     "operators.previous_token_hash",
+    "one_time_links.secret_hash",
     "operators.token_hash",
     "passkeys.credential_id",
     "passkeys.public_key",
+    "sessions.token_hash",
     "used_ceremonies.challenge",
     "workloads.secret_hash",
 }

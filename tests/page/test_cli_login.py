@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from broker.base.clock import later
 from broker.base.db import EVERY_TENANT
 from broker.identity import sessions
 from broker.identity.sessions import Client, Device, SignedIn, Way
@@ -27,7 +28,7 @@ from tests.support.waiting import eventually
 __all__ = ["at_a_name", "page_world"]
 
 
-class Terminal:
+class CommandLine:
     """``broker login`` at a terminal, whose browser is the tests'."""
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -50,7 +51,7 @@ class Terminal:
         os.close(self._other)
         asyncio.get_running_loop().add_reader(self._main, self._read)
         await eventually(lambda: re.search(r"http\S+/login/cli\?\S+", self.said) is not None)
-        return str(re.search(r"http\S+/login/cli\?\S+", self.said)[0])  # type: ignore[index]
+        return re.findall(r"http\S+/login/cli\?\S+", self.said)[0]  # type: ignore[no-any-return]  # text
 
     def _read(self) -> None:
         with suppress(OSError):
@@ -69,13 +70,13 @@ async def signed_in(visit: Visit, *, minutes_ago: int = 0) -> None:
     key = world.services.parts.keys.token_hash
     async with world.services.parts.db.write(EVERY_TENANT) as session:
         account = (await session.scalars(select(AccountRow).where(AccountRow.name == "ada"))).one()
-        proof = SignedIn(Way.PASSKEY, now - minutes_ago * 60_000)  # type: ignore[arg-type]  # milliseconds
+        proof = SignedIn(Way.PASSKEY, later(now, -minutes_ago * 60_000))
         _, token = await sessions.begin(session, key, account, proof, Device(Client.BROWSER, "::1", "Chromium"), now)
     await visit.context.add_cookies([{"name": cookies.name(visit.url), "value": token, "url": visit.url}])
 
 
 async def test_the_command_line_is_signed_in_once_its_person_says_so(visit: Visit, tmp_path: Path) -> None:
-    terminal = Terminal(visit.url, tmp_path)
+    terminal = CommandLine(visit.url, tmp_path)
     address = await terminal.begin()
     await signed_in(visit)
     await visit.page.goto(address)
@@ -95,7 +96,7 @@ async def test_the_command_line_is_signed_in_once_its_person_says_so(visit: Visi
 
 
 async def test_whoever_refuses_gives_it_nothing(visit: Visit, tmp_path: Path) -> None:
-    terminal = Terminal(visit.url, tmp_path)
+    terminal = CommandLine(visit.url, tmp_path)
     await signed_in(visit)
     await visit.page.goto(await terminal.begin())
     await visit.page.get_by_role("button", name="Refuse").click()

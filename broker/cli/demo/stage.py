@@ -99,19 +99,17 @@ def _empty(folder: Path) -> None:
 async def _served(port: int) -> AsyncIterator[DemoStage]:
     with _bound(port) as bound:
         async with sandbox.serving(STATE / "sandbox", 0) as upstream:
-            settings = _settings(f"http://127.0.0.1:{bound.getsockname()[1]}", upstream.providers)
+            settings = _settings(f"http://localhost:{bound.getsockname()[1]}", upstream.providers)
             async with (
                 composition.running(settings) as broker,
-                serving(
-                    asgi(broker, with_worker=True)[1], bound=bound, lifespan="on", protocol=protocol(settings)
-                ) as url,
+                serving(asgi(broker, with_worker=True)[1], bound=bound, lifespan="on", protocol=protocol(settings)),
                 httpx2.AsyncClient(
                     base_url=upstream.url, headers={"X-Admin-Token": upstream.admin_token}
                 ) as upstream_admin,
             ):
                 token = await composition.bootstrap_token(broker.services)
                 assert token is not None
-                yield DemoStage(url, upstream.url, upstream_admin, token)
+                yield DemoStage(settings.public_url, upstream.url, upstream_admin, token)
 
 
 def _settings(address: str, providers: Path) -> Settings:

@@ -62,6 +62,7 @@ class Story:
         self._scene = scene
         self._http = httpx2.AsyncClient(base_url=scene.broker, timeout=30)
         self._operator: dict[str, str] = {}
+        self._way_in = ""
         self._links: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._upstream_ids: dict[str, str] = {}
@@ -144,6 +145,7 @@ class Story:
         again = await self._http.post("/v1/bootstrap", json={"token": self._scene.bootstrap, "name": "eve"})
         expect(again.status_code == 401, "the token works once")
         self._operator = {"Authorization": f"Bearer {made['token']}"}
+        self._way_in = made["link"]
         closed.create(self._scene.token, f"{made['token']}\n".encode())
         return "ada is admin; the same token a second time is refused."
 
@@ -335,6 +337,7 @@ class Story:
             Text.assemble(
                 (f"\nKeybroker serves {self._scene.broker}", "bold"),
                 f" (API description: {self._scene.broker}/openapi.json)\n"
+                f"Open the console, as ada:   {self._way_in}\n"
                 f"Open the customer's page:   {fresh['link']}\n"
                 f"with a key of the sandbox:  {another_key}\n\n"
                 "Or go on in another shell, where these lines run as they are:\n\n",

@@ -126,7 +126,7 @@ def show(row: AccountRow, now: Millis) -> OperatorView:
         created_by=row.created_by,
         approved_by=row.approved_by,
         created_at=when(row.created_at),
-        expires_at=when(row.expires_at),
+        expires_at=when(row.ends_at),
     )
 
 
