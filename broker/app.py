@@ -184,7 +184,7 @@ async def _say_what_is_wrong(settings: Settings, keystore: Keystore) -> None:
     The keystore may open what the broker began with all the same.  So people learn it now, not by a loss.
     """
     if relying_party.RelyingParty.at(settings.public_url) is None:
-        _log.warning("passkeys.none_here", mend=relying_party.mend(settings.public_url))
+        _log.info("passkeys.none_here", mend=relying_party.mend(settings.public_url))
     try:
         await keystore.check()
     except KeystoreUnavailable as problem:

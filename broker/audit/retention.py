@@ -40,7 +40,7 @@ FOR_GOOD: Final = frozenset(
 )
 _USES: Final = frozenset({"use.authorized", "use.completed", "use.outcome_unknown"})
 _DECISIONS: Final = (
-    *("lease.", "auth.", "passkey.used", "passkey.refused"),
+    *("lease.", "auth.", "session.", "passkey.used", "passkey.refused"),
     *("use.denied", "audit.read", "intake.proof_refused", "leak.checked"),
 )
 

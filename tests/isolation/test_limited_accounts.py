@@ -45,6 +45,7 @@ NAMED = {
     "workload": ids.WorkloadId,
     "operator_id": ids.OperatorId,
     "passkey_id": ids.PasskeyId,
+    "session_id": ids.SessionId,
     "number": None,  # of a version, below its credential
     "provider": None,  # upstreams are declared for all alike
 }
@@ -187,6 +188,7 @@ async def two(world: World) -> Two:
     foreign["delivery_id"] = await _undelivered(world, foreign["webhook_id"])
     theirs = await world.operator("globex-gina", "operator", organizations=["globex"])
     foreign["operator_id"] = (await world.call("GET", "/v1/operators/me", as_=theirs))["id"]
+    foreign["session_id"] = (await world.call("GET", "/v1/sessions", as_=theirs))["items"][0]["id"]
     foreign["passkey_id"] = await _passkey(world, ids.OperatorId(foreign["operator_id"]))
     foreign["event_id"] = (await world.events(kind="organization.created", organization="globex"))[0]["core"]["id"]
     unknown = {name: ids.new(kind) for name, kind in NAMED.items() if kind} | {"organization": "unknown-org"}
