@@ -25,6 +25,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     workload              a program that uses keys.  Texts for people say job
     account, role         a person at the vendor; what they may do (``operator``, ``security``, ``admin``)
     passkey, ceremony     a key pair on a person's device, by which they sign in; making it, or proving that one has it
+    issuer, claim         who signs tokens that others bring; what such a token says
     grant                 a workload's right to a credential; its *limits* are part of it
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
     access snapshot       rights, key and states of one access target, read at one moment, kept in memory
@@ -70,7 +71,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     organizations         the upstream's customers, and their end
     witness               who cosigns the log: served, or asked by the broker
     parts                 what all above are made of: one value
-    providers             upstreams, declared
+    providers | issuers   upstreams, declared | who signs others' tokens, their keys, and the check of these tokens
     siem                  the record in the forms of SIEMs: pulled, or pushed to sinks
     notifications         what operators are told
     audit | keystore      the record, which is the commit point | seal and open

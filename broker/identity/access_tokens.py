@@ -19,7 +19,7 @@ from broker.base.recent import Recent
 from broker.formats.ids import WorkloadId, is_id
 from broker.identity.principal import Workload
 from broker.identity.signing import SigningKeys
-from broker.identity.unverified import peek
+from broker.issuers.unverified import peek
 
 LIFETIME_S = 600
 _LEEWAY_S = 5

@@ -37,8 +37,8 @@ from broker.formats.ids import NoId, WorkloadId
 from broker.identity.access_tokens import AccessTokenGenerator
 from broker.identity.signing import SigningKeys
 from broker.identity.tables import AssertionRow, WorkloadRow
-from broker.identity.unverified import peek
 from broker.identity.workloads import keys_at
+from broker.issuers.unverified import peek
 from broker.notifications.altered import report
 from broker.parts import Parts
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity.unverified import NotAToken, peek
+from broker.issuers.unverified import NotAToken, peek
 from tests.identity.test_token_endpoint import sign
 from tests.support.world import World
 

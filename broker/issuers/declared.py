@@ -1,0 +1,65 @@
+"""An issuer as somebody declared it: what its tokens call it, and the hosts that are asked about it.  Pure."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+
+_PORTS: Final = {"https": "443", "http": "80"}
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_URL: Final = re.compile(
+    rf"(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9a-f:.]+\])(?::([1-9][0-9]{{0,4}}))?((?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*)"
+)
+_DOTS: Final = frozenset({".", "..", "%2e", "%2e%2e", ".%2e", "%2e."})
+_LONGEST: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Who signs.
+
+    Args:
+        issuer: what ``iss`` holds, byte for byte.
+        hosts: further hosts that its documents may name, beside its own; with a port where that is not the usual one.
+        private: its hosts may have private addresses, and speak http.
+        tls: what vouches for them instead of the public authorities.
+        algorithms: what it signs with (RFC 7518, RFC 8037).  Nothing else names them.
+    """
+
+    issuer: str
+    hosts: frozenset[str] = frozenset()
+    private: bool = False
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    algorithms: tuple[str, ...] = ("RS256",)
+
+    def trusts(self, url: str) -> bool:
+        """Whether the broker may ask this address on the issuer's word."""
+        return fault(url, private=self.private, query=True) is None and host(url) in {host(self.issuer), *self.hosts}
+
+
+def fault(url: str, *, private: bool, query: bool = False) -> str | None:
+    """What is wrong with an issuer's address, as what to do about it; None if nothing is.
+
+    Args:
+        private: http is allowed.
+        query: a query is, too.
+    """
+    bare, mark, asked = url.partition("?")
+    found = _URL.fullmatch(bare)
+    if len(url) > _LONGEST or found is None or (mark and not query) or not re.fullmatch(r"[!-~]*", asked) or "#" in url:
+        return "write it as the issuer does: https://, a host in lower case, perhaps a path, and nothing else"
+    if found[1] == "http" and not private:
+        return "must begin with https:// (an issuer on http needs private = true)"
+    if not _DOTS.isdisjoint(part.lower() for part in found[4].split("/")):
+        return "leave dot segments out of its path"
+    return None
+
+
+def host(url: str) -> str:
+    """The host of an address that :func:`fault` found nothing wrong with, and its port unless that is the usual one."""
+    found = _URL.match(url)
+    if found is None:
+        return ""
+    return found[2] if found[3] in {None, _PORTS[found[1]]} else f"{found[2]}:{found[3]}"

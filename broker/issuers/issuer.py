@@ -1,0 +1,155 @@
+"""One issuer's own documents, kept: what it says of itself (OpenID Connect Discovery 1.0), and its keys.
+
+However many tokens come, and whatever they name, an issuer is asked once a minute at most.  What it answered well is
+kept until a better answer comes, for a day at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from broker.base.clock import DAY_MS, Clock, Millis
+from broker.base.errors import Unavailable
+from broker.base.outbound import Outbound
+from broker.issuers import fetching, published
+from broker.issuers.declared import Declared
+from broker.issuers.fetching import NotHad
+from broker.issuers.published import Key, Published
+
+_FRESH_MS: Final = 3_600_000
+_FRESH_LEAST_MS: Final = 300_000
+_AHEAD: Final = 0.8
+_AGAIN_MS: Final = 60_000
+_STALE_MS: Final = DAY_MS
+
+_log = structlog.get_logger()
+
+
+class IssuerUnreachable(Unavailable):
+    """An issuer's keys can't be had, so nobody can tell whether a token is its own."""
+
+    code = "issuer_unreachable"
+    title = "An identity provider can't be reached"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            "The identity provider's keys can't be had just now, so its tokens can't be checked. Try again later; if "
+            "it lasts, the broker's log says what is wrong.",
+            retry_after=seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    metadata: Mapping[str, Any]
+    keys: Published
+    at: Millis
+    fresh_ms: int
+
+
+class Issuer:
+    """One declared issuer, and what it said last."""
+
+    def __init__(self, declared: Declared, outbound: Outbound, clock: Clock) -> None:
+        self.declared = declared
+        self._outbound = outbound
+        self._clock = clock
+        self._kept: _Kept | None = None
+        self._tried_at: Millis | None = None
+        self._failed = False
+        self._asking: asyncio.Task[None] | None = None
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """What the issuer says of itself; raises IssuerUnreachable."""
+        return (await self._usable()).metadata
+
+    async def candidates(self, kid: object, algorithm: str) -> Sequence[Key]:
+        """The keys that could have signed; none if the issuer has none such.
+
+        Raises:
+            IssuerUnreachable: there may be one, and the issuer can't be asked.
+        """
+        found = (await self._usable()).keys.candidates(kid, algorithm)
+        if not found:
+            await self._ask()
+            found = (await self._usable()).keys.candidates(kid, algorithm)
+        if not found and self._failed:
+            raise IssuerUnreachable(self._seconds_left())
+        return found
+
+    async def _usable(self) -> _Kept:
+        age = self._age()
+        if age is None or age >= self._fresh_ms():
+            await self._ask()
+        elif age >= self._fresh_ms() * _AHEAD:
+            self._begin()
+        age = self._age()
+        if self._kept is None or age is None or age >= _STALE_MS:
+            raise IssuerUnreachable(self._seconds_left())
+        return self._kept
+
+    def _age(self) -> int | None:
+        return None if self._kept is None else abs(self._clock() - self._kept.at)
+
+    def _fresh_ms(self) -> int:
+        return self._kept.fresh_ms if self._kept else 0
+
+    def _seconds_left(self) -> int:
+        """Until the issuer may be asked again."""
+        if self._tried_at is None:
+            return 1
+        return max(1, -(-(_AGAIN_MS - abs(self._clock() - self._tried_at)) // 1000))
+
+    async def _ask(self) -> None:
+        """Have the documents again, unless they were asked for within the last minute."""
+        self._begin()
+        if self._asking is not None:
+            # The asking is everybody's: one caller who gives up ends it for nobody else.
+            await asyncio.shield(self._asking)
+
+    def _begin(self) -> None:
+        now = self._clock()
+        if self._asking is not None or (self._tried_at is not None and abs(now - self._tried_at) < _AGAIN_MS):
+            return
+        # Set before anything can fail: an issuer that is down is asked no more often than one that answers.
+        self._tried_at = now
+        self._asking = asyncio.create_task(self._fetch(now), name="issuer", context=Context())
+
+    async def _fetch(self, now: Millis) -> None:
+        try:
+            self._keep(await self._documents(now))
+            self._failed = False
+        except NotHad as fault:
+            self._failed = True
+            _log.warning("issuer.unreachable", issuer=self.declared.issuer, why=str(fault))
+        finally:
+            self._asking = None
+
+    def _keep(self, had: _Kept) -> None:
+        if had.keys.dropped and (self._kept is None or self._kept.keys.dropped != had.keys.dropped):
+            _log.warning("issuer.keys_dropped", issuer=self.declared.issuer, **had.keys.dropped)
+        self._kept = had
+
+    async def _documents(self, now: Millis) -> _Kept:
+        """Both documents; raises NotHad."""
+        issuer = self.declared.issuer
+        url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
+        metadata = (await fetching.get(self._outbound, self.declared, url)).document
+        if metadata.get("issuer") != issuer:
+            raise NotHad("it calls itself something else than what is declared; compare the trailing slash, too")
+        where = metadata.get("jwks_uri")
+        if not isinstance(where, str):
+            raise NotHad("it names no keys")
+        told = await fetching.get(self._outbound, self.declared, where)
+        try:
+            keys = published.read(told.document)
+        except published.NoKeys:
+            raise NotHad("it publishes no key that may verify") from None
+        fresh_ms = _FRESH_MS if told.max_age is None else min(max(told.max_age * 1000, _FRESH_LEAST_MS), _FRESH_MS)
+        return _Kept(metadata, keys, now, fresh_ms)

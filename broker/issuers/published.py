@@ -1,0 +1,132 @@
+"""An issuer's published keys: those of them that may verify, and which of these could have signed a token.
+
+A key at a time is given to the library.  One key that it can't read would cost it the whole set, and it would take
+keys that are weak, secret, or for something else.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from broker.formats import base64url
+
+FAMILIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),
+    "ES256": "P-256",
+    "ES384": "P-384",
+    "ES512": "P-521",
+    "EdDSA": "Ed25519",
+    "Ed25519": "Ed25519",
+}
+_KEYS_MAX: Final = 100
+_TEXT_MAX: Final = 512
+_RSA_BITS: Final = range(2048, 8192 + 1)
+_SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+# So many keys of one name are tried: an attacker's token makes no more work than that.
+_TRIED_MAX: Final = 4
+
+Public = RSAKey | ECKey | OKPKey
+
+
+class NoKeys(ValueError):
+    """Not a set of keys of which one may verify."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key that verifies.
+
+    ``family`` is the kind of key, by :data:`FAMILIES`.  ``kid`` and ``alg`` are empty if it doesn't say them.
+    """
+
+    kid: str
+    family: str
+    alg: str
+    public: Public = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The keys of a set that may verify, and how many others there were, by why they may not."""
+
+    keys: tuple[Key, ...]
+    dropped: Mapping[str, int]
+
+    def candidates(self, kid: object, algorithm: str) -> Sequence[Key]:
+        """The keys that could have signed with ``algorithm``.
+
+        A token that names no key is one of an issuer that has a single one.
+        """
+        family = FAMILIES.get(algorithm)
+        fit = [key for key in self.keys if key.family == family and key.alg in {"", algorithm}]
+        if kid is None:
+            return fit if len(fit) == 1 else ()
+        return [key for key in fit if key.kid == kid][:_TRIED_MAX]
+
+
+def read(document: Mapping[str, Any]) -> Published:
+    """The keys of a JWK Set (RFC 7517 §5).
+
+    Raises:
+        NoKeys: it is none, has more than a hundred keys, or none that may verify.
+    """
+    listed = document.get("keys")
+    if not isinstance(listed, list) or len(listed) > _KEYS_MAX:
+        raise NoKeys
+    keys, dropped = [], Counter[str]()
+    for one in listed:
+        key = _key(one)
+        if isinstance(key, Key):
+            keys.append(key)
+        else:
+            dropped[key] += 1
+    if not keys:
+        raise NoKeys
+    return Published(tuple(keys), dict(dropped))
+
+
+def _key(jwk: object) -> Key | str:
+    """The key, or why it is dropped."""
+    if not isinstance(jwk, dict):
+        return "unreadable"
+    if not _SECRET.isdisjoint(jwk):
+        return "secret"
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        return "use"
+    kid, alg = jwk.get("kid", ""), jwk.get("alg", "")
+    if not isinstance(kid, str) or not isinstance(alg, str) or len(kid) > _TEXT_MAX:
+        return "unreadable"
+    try:
+        family, public = _public(jwk)
+    except (JoseError, ValueError, TypeError, KeyError):
+        return "unreadable"
+    if isinstance(public, RSAKey) and public.raw_value.key_size not in _RSA_BITS:
+        return "weak"
+    if alg and FAMILIES.get(alg) != family:
+        return "kind"
+    return Key(kid, family, alg, public)
+
+
+def _public(jwk: Mapping[str, Any]) -> tuple[str, Public]:
+    match jwk.get("kty"), jwk.get("crv"):
+        case "RSA", _:
+            if len(base64url.decode(jwk["n"])) * 8 > _RSA_BITS.stop + 7:
+                raise ValueError
+            return "RSA", RSAKey.import_key(_of(jwk, "kty", "n", "e"))
+        case "EC", "P-256" | "P-384" | "P-521" as curve:
+            return curve, ECKey.import_key(_of(jwk, "kty", "crv", "x", "y"))
+        case "OKP", "Ed25519":
+            return "Ed25519", OKPKey.import_key(_of(jwk, "kty", "crv", "x"))
+    raise ValueError
+
+
+def _of(jwk: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """What makes the key, without what else it says of itself."""
+    return {name: jwk[name] for name in names}
