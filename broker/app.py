@@ -39,6 +39,11 @@ from broker.identity import operators, relying_party
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
 from broker.identity.passkeys import Passkeys
+from broker.identity.oidc import duties as oidc_duties
+from broker.identity.oidc import providers as sign_in_providers
+from broker.identity.oidc.logout import Logout
+from broker.identity.oidc.rechecks import Rechecks
+from broker.identity.oidc.sign_in import SignIn
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake import duties as intake_duties
@@ -204,6 +209,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
     leasing = Leasing(parts, snapshots, opening)
     in_flight = InFlightCalls(parts, leasing, snapshots, _limits(settings))
     rotating = Rotating(parts)
+    sign_in = SignIn(parts, _sign_in_providers(settings), options.public_url, approval=options.approval)
     return Services(
         parts=parts,
         options=options,
@@ -214,6 +220,8 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
             parts, signing, issuer=options.public_url, allow_client_secrets=options.allow_client_secrets
         ),
         passkeys=Passkeys(parts, options.public_url, options.vendor_name),
+        sign_in=sign_in,
+        logout=Logout(parts, sign_in.clients),
         verification=verification,
         certificates=Certificates(parts, receipts.of_event),
         snapshots=snapshots,
@@ -267,6 +275,13 @@ def _witnesses(settings: Settings) -> Sequence[Listed]:
             f"BROKER_WITNESS_QUORUM: {settings.witness_quorum} is more than the {len(listed)} that are listed."
         )
     return listed
+
+
+def _sign_in_providers(settings: Settings) -> Sequence[sign_in_providers.Provider]:
+    try:
+        return sign_in_providers.load(settings.sign_in_file)
+    except sign_in_providers.SignInUnusable as fault:
+        raise SettingsUnusable(f"BROKER_SIGN_IN_FILE: {fault}") from None
 
 
 def _logo(settings: Settings) -> logo.Logo | None:
@@ -337,6 +352,7 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], settings
             *proxy_duties.duties(parts, services.in_flight.limits),
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
+            *oidc_duties.duties(parts, Rechecks(parts, services.sign_in.clients, approval=services.options.approval)),
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     reveal_approval: Literal["on", "off"] = Field(
         "on", description="Whether a second person approves grants to see keys, and admins; off where one works alone."
     )
+    sign_in_file: Path | None = Field(
+        None, description="TOML of the OpenID providers that people sign in by: Entra ID, Okta, Keycloak and others."
+    )
     audit_deadline: float = Field(2.0, gt=0, le=30, description="Seconds until an event that isn't durable is a no.")
     egress_proxy: str | None = Field(
         None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."

@@ -13,6 +13,7 @@ from broker.base.db import EVERY_TENANT, Database
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import NoId, OrganizationId
 from broker.grants.tables import GrantRow
+from broker.identity.oidc.tables import IdentityRow
 from broker.identity.tables import AccountRow, LinkRow, PasskeyRow, SessionRow, WorkloadRow
 from broker.intake.tables import IntakeRow
 from broker.keystore.genuine import is_genuine
@@ -30,6 +31,7 @@ _TABLES: Sequence[type[Any]] = (
     LeaseRow,
     SessionRow,
     LinkRow,
+    IdentityRow,
 )
 _PAGE = 500
 

@@ -19,7 +19,7 @@ from broker.proxy.in_flight import InFlightCalls
 from broker.web import errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
-from broker.web.pages import account, cli_login, evidence, login, reference
+from broker.web.pages import account, cli_login, evidence, login, oidc, reference
 from broker.web.pages import intake as intake_pages
 from broker.web.pages import status as status_pages
 from broker.web.proxy import Forwarding
@@ -118,7 +118,8 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     errors.install(app)
     customers = (intake_pages.router, status_pages.router, evidence.router)
-    for router in (*ROUTERS, *customers, login.router, cli_login.router, account.router, reference.router):
+    pages = (login.router, cli_login.router, oidc.router, account.router, reference.router)
+    for router in (*ROUTERS, *customers, *pages):
         app.include_router(router)
     return app
 

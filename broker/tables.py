@@ -3,6 +3,7 @@
 import broker.audit.tables
 import broker.credentials.tables
 import broker.grants.tables
+import broker.identity.oidc.tables
 import broker.identity.tables
 import broker.incidents.tables
 import broker.intake.tables

@@ -34,6 +34,7 @@ RequestId = NewType("RequestId", str)
 SessionId = NewType("SessionId", str)
 AccountLinkId = NewType("AccountLinkId", str)
 PasskeyId = NewType("PasskeyId", str)
+IdentityId = NewType("IdentityId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -60,6 +61,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     SessionId: "ses",
     AccountLinkId: "lnk",
     PasskeyId: "psk",
+    IdentityId: "idn",
 }
 
 Id = TypeVar("Id", bound=str)

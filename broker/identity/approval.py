@@ -43,6 +43,8 @@ class Approvable(Protocol):
     """
 
     @property
+    def id(self) -> str: ...
+    @property
     def state(self) -> str: ...
     @property
     def needs_approval(self) -> bool: ...
@@ -92,7 +94,9 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
     row.vouched_for()
     if now >= row.created_at + APPROVAL_MS:
         raise Conflict("Nobody approved this within 72 hours; it has to be asked for again.")
-    mine, theirs = await _root(session, actor.id), await _root(session, row.created_by)
+    # Whom an identity provider brought along, nobody here has asked for; they may have done it themselves.
+    asked = row.created_by or row.id
+    mine, theirs = await _root(session, actor.id), await _root(session, asked)
     if mine is None or theirs is None or mine == theirs:
         raise NotASecondPerson(
             "Your account and the one that asked go back to the same person, who could be both. Somebody whose account "
@@ -100,7 +104,7 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
             "for such a person."
         )
     row.approved_by, row.approved_at = actor.id, now
-    return f"asked for by {row.created_by}"
+    return f"asked for by {asked}"
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:

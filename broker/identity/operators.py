@@ -16,7 +16,7 @@ from broker.audit.record import record
 from broker.audit.tables import EventRow
 from broker.base import validity
 from broker.base.clock import DAY_MS, Millis, later, rfc3339
-from broker.base.db import Scope, upsert
+from broker.base.db import EVERY_TENANT, Scope, upsert
 from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.pruning import PAGE
 from broker.base.validity import Validity
@@ -191,6 +191,17 @@ async def create(
     return await _create(session, actor, scope, wanted, approval=approval, now=now)
 
 
+async def create_arrived(session: AsyncSession, wanted: Wanted, *, approval: bool, now: Millis) -> AccountRow:
+    """The account of a person whom nobody here invited: their identity provider says that they may be here.
+
+    Raises:
+        As :func:`create`.
+    """
+    row = await _create(session, BROKER, EVERY_TENANT, wanted, approval=approval, now=now)
+    row.created_by = ""  # nobody's who could act as them, so they are a root of their own
+    return row
+
+
 async def create_machine(
     session: AsyncSession,
     hash_key: bytes,
@@ -337,7 +348,8 @@ async def _of_session(session: AsyncSession, hash_key: bytes, unverified_token: 
 
 
 def _standing(row: AccountRow) -> Account:
-    if not in_force(row):
+    # An identity provider may have taken every role.
+    if not in_force(row) or not row.roles:
         raise TokenRefused
     if not row.genuine:
         raise AccountAltered(row)

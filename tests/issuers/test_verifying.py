@@ -80,7 +80,10 @@ FORMS: dict[str, tuple[str, str]] = {
     "the public key as a secret": (forged(), "algorithm_refused"),
     "another kind of key": (signed(EC, claims(), "ES256", kid="r"), "key_unknown"),
     "an unknown key": (signed(RSA, claims(), kid="x"), "key_unknown"),
-    "an altered signature of the only key of its kind": (signed(RSA, claims(), kid=None)[:-4] + "AAAA", "bad_signature"),
+    "an altered signature of the only key of its kind": (
+        signed(RSA, claims(), kid=None)[:-4] + "AAAA",
+        "bad_signature",
+    ),
     "a foreign key": (signed(pair("r"), claims()), "bad_signature"),
     "a number as a key's name": (f"{part({'alg': 'RS256', 'kid': 7})}.{part(claims())}.AAAA", "malformed"),
     "four parts": (signed(RSA, claims()) + ".AAAA", "malformed"),

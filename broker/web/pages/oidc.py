@@ -1,0 +1,154 @@
+"""Sign-in by an identity provider: the way there and back, and what the provider tells without a browser.
+
+Of what a provider or anybody else wrote into an address, nothing is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from broker.base.db import EVERY_TENANT
+from broker.base.errors import BrokerError
+from broker.identity import sessions
+from broker.identity.oidc.logout import LogoutRefused
+from broker.identity.oidc.pending import LASTS_MS
+from broker.identity.oidc.refusals import SignInRefused
+from broker.identity.oidc.sign_in import Returned, Wish
+from broker.identity.sessions import Client, Device
+from broker.identity.tables import SessionRow
+from broker.web import cookies
+from broker.web.callers import address, agent
+from broker.web.pages.intake import CSP
+from broker.web.services import Services, Wired
+
+router = APIRouter(tags=["sign-in"])
+
+_HEADERS: Final = {"Content-Security-Policy": CSP, "X-Robots-Tag": "noindex"}
+_TEMPLATES: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(),
+    undefined=StrictUndefined,
+)
+_CODE_MAX: Final = 4_096
+_Asked = Annotated[str | None, Query(max_length=_CODE_MAX)]
+
+
+def ways(wired: Services, to: str, *, again: bool) -> Sequence[tuple[str, str]]:
+    """What the sign-in page offers: the title of each provider, and the path that leads there.
+
+    Args:
+        wired: the broker.
+        to: the path to come back to.
+        again: whether somebody who is signed in proves that it is they.
+    """
+    asked = urlencode({"to": to, **({"again": "1"} if again else {})})
+    return [(title, f"/login/oidc/{name}?{asked}") for name, title in wired.sign_in.offered()]
+
+
+async def after_sign_out(wired: Services, row: SessionRow) -> str:
+    """The path to lead to once a session has ended: its provider may have one of its own."""
+    for client in wired.sign_in.clients.values():
+        if client.provider.issuer == row.issuer and await client.logout_url():
+            return f"/login/left/{client.provider.id}"
+    return "/login"
+
+
+@router.get("/login/oidc/{provider}", include_in_schema=False)
+async def leave(
+    provider: str, request: Request, wired: Wired, to: _Asked = None, again: Annotated[bool, Query()] = False
+) -> Response:
+    """Send the browser to the provider."""
+    row = await _present(request, wired) if again else None
+    kept = request.cookies.get(_cookie(wired))
+    wish = Wish(provider, address(request), kept, None if row is None else row.id, to)
+    try:
+        begun = await wired.sign_in.begin(wish)
+    except BrokerError as refused:
+        return _refused(refused)
+    response = RedirectResponse(begun.url, 303)
+    response.set_cookie(
+        _cookie(wired),
+        begun.browser,
+        max_age=LASTS_MS // 1000,
+        path="/",
+        secure=_is_secure(wired),
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+@router.get("/login/callback", include_in_schema=False)
+async def come_back(
+    request: Request, wired: Wired, state: _Asked = None, code: _Asked = None, iss: _Asked = None
+) -> Response:
+    """Take the browser that the provider sent back, and sign its person in."""
+    row, kept = await _present(request, wired), request.cookies.get(_cookie(wired))
+    device = Device(Client.BROWSER, address(request), agent(request))
+    try:
+        finished = await wired.sign_in.finish(Returned(state, code, iss), kept, device, row.id if row else None)
+    except BrokerError as refused:
+        return _refused(refused)
+    response = RedirectResponse(finished.destination, 303)
+    cookies.signed_in(response, finished.token, wired.options.public_url)
+    response.delete_cookie(_cookie(wired), path="/", secure=_is_secure(wired), httponly=True, samesite="lax")
+    return response
+
+
+@router.get("/login/left/{provider}", response_class=HTMLResponse, include_in_schema=False)
+async def left(provider: str, wired: Wired) -> Response:
+    """Say that the session here has ended, and lead to the provider's own sign-out."""
+    try:
+        client = wired.sign_in.client(provider)
+    except BrokerError as refused:
+        return _refused(refused)
+    text = "Your session here has ended. At your identity provider you may still be signed in."
+    links = [("/login", "Sign in again")]
+    if where := await client.logout_url():
+        links.insert(0, (where, f"Sign out at {client.provider.title}"))
+    return _page("You are signed out", text, links)
+
+
+@router.post("/logout/backchannel", include_in_schema=False)
+async def logged_out(request: Request, wired: Wired) -> Response:
+    """End the sessions that a provider says are over (OpenID Connect Back-Channel Logout 1.0)."""
+    fields = parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True)
+    tokens = [value for name, value in fields if name == "logout_token"]
+    if len(tokens) != 1:
+        raise LogoutRefused
+    await wired.logout.take(tokens[0])
+    return Response(status_code=200)
+
+
+async def _present(request: Request, wired: Services) -> SessionRow | None:
+    """The session that the browser has already."""
+    token = cookies.token(request, wired.options.public_url)
+    if token is None:
+        return None
+    async with wired.parts.db.read(EVERY_TENANT) as session:
+        return await sessions.find(session, wired.parts.keys.token_hash, token, wired.parts.clock())
+
+
+def _cookie(wired: Services) -> str:
+    return f"{cookies.name(wired.options.public_url)}-sign-in"
+
+
+def _is_secure(wired: Services) -> bool:
+    return wired.options.public_url.startswith("https:")
+
+
+def _refused(refused: BrokerError) -> HTMLResponse:
+    title = refused.title if isinstance(refused, SignInRefused) else "You can't sign in so"
+    return _page(title, refused.public, [("/login", "To the sign-in page")], refused.status)
+
+
+def _page(title: str, text: str, links: Sequence[tuple[str, str]], status: int = 200) -> HTMLResponse:
+    shown = _TEMPLATES.get_template("oidc.html").render(title=title, text=text, links=links)
+    return HTMLResponse(shown, status, _HEADERS)
