@@ -63,7 +63,7 @@ mutants: $(VENV)/.dev ## make each kept one-line change and see a test fail (ARG
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 # The intake page is tested in a real browser; alert rules, nginx sites and the unit by the tools that will read them,
-# an example by the tools that it uses, and the log by the Go team's code.
+# an example by the tools that it uses, and the log by the Go team's code.  Sign-in is tested with a real provider.
 # Only root on Debian can install them here; elsewhere those tests say that they were skipped and why.  A service that
 # a package brings along is stopped again.
 browser:
@@ -74,6 +74,8 @@ browser:
 	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$packages >/dev/null \
 	  && { ! [ -d /run/systemd/system ] || systemctl disable --quiet --now $${tool%:*} $$packages 2>/dev/null || true; }; } \
 	  || echo "No $${tool%:*} here: the tests that need it will be skipped."; done
+	@[ -d tests/openid/node_modules ] || (cd tests/openid && npm ci --ignore-scripts --silent --no-audit --no-fund) \
+	  || echo "No oidc-provider here: sign-in by a real OpenID provider will not be tested."
 
 # The job's side alone has another name than the whole: `broker` is a package of somebody else's, too.
 WHEEL := $(BIN)/pip wheel --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --wheel-dir dist
