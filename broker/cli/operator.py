@@ -154,6 +154,18 @@ def approve(operator_id: OperatorId, as_json: AsJson = False) -> None:
     show(call("POST", f"/v1/operators/{operator_id}/approve"), as_json)
 
 
+@app.command()
+def identify(
+    operator_id: OperatorId,
+    provider: Annotated[str, typer.Option(help="The identity provider's id, as BROKER_SIGN_IN_FILE has it.")],
+    subject: Annotated[str, typer.Option(help="What the provider calls the person in `sub`; no name, no address.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let somebody at an identity provider have an account that is there already; its roles become theirs there."""
+    told = {"provider": provider, "subject": subject}
+    show(call("POST", f"/v1/operators/{operator_id}/identity", json=told), as_json)
+
+
 @app.command("list")
 @prints_list(Columns("name kind roles state id", "expires_at organizations"))
 def list_(

@@ -379,6 +379,36 @@ async def test_a_link_that_somebody_else_wrote_lets_nobody_in(there: SigningIn) 
     await browser.me(401)
 
 
+async def linked(there: SigningIn, account: str, status: int = 200, **more: str) -> None:
+    wanted = {"provider": "entra", "subject": "ada-1", **more}
+    await there.world.call("POST", f"/v1/operators/{account}/identity", json=wanted, status=status)
+
+
+async def test_an_admin_links_somebody_to_an_account_that_is_there(there: SigningIn) -> None:
+    ada = (await there.world.call("GET", "/v1/operators/me"))["id"]
+    await linked(there, ada)
+    await linked(there, ada)
+    browser = await let_in(there, groups=[ADMINS])
+    assert (await browser.me())["id"] == ada
+    # but nobody takes the account of somebody who has one
+    await let_in(there, sub="olga")
+    await linked(there, ada, subject="olga", status=409)
+    await linked(there, ada, provider="unknown", status=404)
+    machine = await there.world.call(
+        "POST", "/v1/operator-tokens", status=201, json={"name": "bot", "roles": ["operator"]}
+    )
+    await linked(there, machine["operator"]["id"], status=409)
+
+
+async def test_who_comes_back_is_linked_to_another_account(there: SigningIn) -> None:
+    browser = await let_in(there)
+    ended = (await browser.me())["id"]
+    await there.world.call("POST", f"/v1/operators/{ended}/revoke", json={})
+    fresh = await there.world.call("POST", "/v1/operators", status=201, json={"name": "olga", "roles": ["operator"]})
+    await linked(there, fresh["operator"]["id"])
+    assert (await (await let_in(there)).me())["name"] == "olga"
+
+
 async def test_an_account_that_has_ended_lets_nobody_in(there: SigningIn) -> None:
     browser = await let_in(there)
     account = (await browser.me())["id"]

@@ -77,6 +77,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "x"},
     "rename": {"name": "x"},
     "link": {},
+    "identity": {"provider": "entra", "subject": "eve"},
     "rotate": {"contact": "admin@acme.example"},
     "rollback": {},
     "cancel": {},

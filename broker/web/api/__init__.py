@@ -11,6 +11,7 @@ from broker.web.api import (
     grants,
     health,
     holds,
+    identities,
     intakes,
     keys,
     leaks,
@@ -32,6 +33,7 @@ from broker.web.api import (
 ROUTERS: tuple[APIRouter, ...] = (
     leases.router,  # First: routes are matched in order, and this one is asked most.
     operators.router,
+    identities.router,
     sessions.router,
     passkeys.router,
     organizations.router,
