@@ -38,12 +38,12 @@ from broker.identity import duties as identity_duties
 from broker.identity import operators, relying_party
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
-from broker.identity.passkeys import Passkeys
 from broker.identity.oidc import duties as oidc_duties
 from broker.identity.oidc import providers as sign_in_providers
 from broker.identity.oidc.logout import Logout
 from broker.identity.oidc.rechecks import Rechecks
 from broker.identity.oidc.sign_in import SignIn
+from broker.identity.passkeys import Passkeys
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake import duties as intake_duties

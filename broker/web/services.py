@@ -13,9 +13,9 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
-from broker.identity.passkeys import Passkeys
 from broker.identity.oidc.logout import Logout
 from broker.identity.oidc.sign_in import SignIn
+from broker.identity.passkeys import Passkeys
 from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake.proving import Links

@@ -194,6 +194,22 @@ async def test_nobody_is_led_elsewhere_by_a_sign_in(asked: str, there: SigningIn
     assert answer.headers["Location"] == "/console"
 
 
+async def test_the_sign_in_page_offers_the_provider_and_leads_back(there: SigningIn) -> None:
+    for page, more in (("/login", ""), ("/login/again", "&amp;again=1")):
+        shown = (await there.browser().http.get(page, params={"to": "/console/keys"})).text
+        assert f'href="/login/oidc/entra?to=%2Fconsole%2Fkeys{more}">Gridwise<' in shown
+
+
+async def test_a_new_session_takes_the_place_of_the_browsers_previous_one(there: SigningIn) -> None:
+    browser = await let_in(there)
+    planted = browser.http.cookies["keybroker"]
+    assert (await browser.sign_in(there.provider, **GROUPS)).status_code == 303
+    assert browser.http.cookies["keybroker"] != planted
+    other = there.browser()
+    other.http.cookies.set("keybroker", planted)
+    await other.me(401)
+
+
 async def test_a_command_lines_page_is_come_back_to(there: SigningIn) -> None:
     browser, asked = there.browser(), "/login/cli?port=4711&state=a-b_c&challenge=x"
     answer = await browser.come_back(code=there.provider.give_code(await browser.leave(to=asked), **GROUPS))

@@ -107,7 +107,11 @@ async def test_nobody_else_signs_people_out(there: SigningIn) -> None:
 
 
 async def test_who_signs_out_here_is_led_to_the_providers_own_sign_out(there: SigningIn) -> None:
-    answer = await there.browser().http.get("/login/left/entra")
+    browser = await let_in(there)
+    answer = await browser.http.post("/logout", headers={"Sec-Fetch-Site": "same-origin"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/login/left/entra")
+    await browser.me(401)
+    answer = await browser.http.get("/login/left/entra")
     assert answer.status_code == 200
     assert f"{there.provider.url}/logout?client_id=keybroker" in answer.text
     assert (await there.browser().http.get("/login/left/unknown")).status_code == 404

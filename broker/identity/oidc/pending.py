@@ -23,9 +23,6 @@ from broker.identity.oidc.refusals import SignInRefused
 from broker.identity.oidc.tables import PendingRow
 
 LASTS_MS: Final = 600_000
-HOME: Final = "/console"
-# Pages of ours where a sign-in may have begun; nothing else is gone to after one.
-_DESTINATION: Final = re.compile(r"/(?:console(?:/[A-Za-z0-9_-]+)*|login/cli)(?:\?[A-Za-z0-9_.~=&%-]{0,500})?")
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -43,11 +40,6 @@ class Pending:
     state: str
     nonce: str
     verifier: str
-
-
-def destination(asked: str | None) -> str:
-    """The page to go to after a sign-in: what was asked for, if it is one of ours."""
-    return asked if asked is not None and _DESTINATION.fullmatch(asked) else HOME
 
 
 def browser_secret(given: str | None) -> str:

@@ -24,7 +24,7 @@ from broker.identity.oidc.pending import Pending
 from broker.identity.oidc.providers import Provider
 from broker.identity.oidc.refusals import SignInRefused
 from broker.identity.sessions import Device, SignedIn, Way
-from broker.identity.tables import SessionRow
+from broker.identity.tables import AccountRow, SessionRow
 from broker.issuers import verifying
 from broker.issuers.verifying import NotTaken
 from broker.parts import Parts
@@ -59,14 +59,14 @@ class Wish:
         address: where the browser is.
         browser: what it has kept of an earlier sign-in.
         session_id: the session whose person proves again who they are.
-        asked: the page to go to afterwards; one that isn't ours is not gone to.
+        goes_to: the page of ours to go to afterwards.
     """
 
     provider: str
     address: str
     browser: str | None = field(repr=False)
     session_id: SessionId | None
-    asked: str | None
+    goes_to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class SignIn:
                 secret,
                 wish.provider,
                 session_id=wish.session_id,
-                goes_to=pending.destination(wish.asked),
+                goes_to=wish.goes_to,
                 now=now,
             )
         return Begun(await client.authorization_url(begun), secret)
@@ -218,6 +218,7 @@ class SignIn:
                 if again is not None and again.ended_at is None:
                     _, token = await sessions.renew(session, keys.token_hash, again, proof, now)
                 else:
+                    await _end_previous(session, present, now)
                     _, token = await sessions.begin(session, keys.token_hash, account, proof, device, now)
                 if provider.recheck:
                     sealed = await rechecks.sealed(keys.keystore(), identity.id, tokens.refresh_token)
@@ -254,3 +255,11 @@ class SignIn:
             if found is None:
                 return
             await rechecks.refuse(session, provider, found[1], reason, now)
+
+
+async def _end_previous(session: AsyncSession, present: SessionId | None, now: Millis) -> None:
+    """End the session that the browser had, as another one takes its place."""
+    row = await session.get(SessionRow, present) if present is not None else None
+    if row is not None:
+        account = await session.get_one(AccountRow, row.account_id)
+        await sessions.end(session, account.as_actor(row.address, row.agent), row, now, reason="signed_in_anew")

@@ -29,7 +29,7 @@ from broker.web.api.passkeys import view as passkey_view
 from broker.web.callers import ByAnyRole, Call, address, agent
 from broker.web.pages import ceremony_cookie
 from broker.web.pages.intake import CSP
-from broker.web.pages.other_ways import other_ways
+from broker.web.pages.other_ways import after_sign_out, other_ways
 from broker.web.pages.returns import HOME, target
 from broker.web.services import Services, Wired
 
@@ -118,11 +118,12 @@ async def sign_out_page(wired: Wired) -> HTMLResponse:
 @router.post("/logout", include_in_schema=False)
 async def sign_out(request: Request, wired: Wired) -> Response:
     """End the browser's session, if it has one."""
-    response = RedirectResponse("/login", 303)
-    if token := cookies.token(request, wired.options.public_url):
-        async with wired.parts.db.write(EVERY_TENANT) as session:
-            await _end_previous(session, wired, token, "signed_out")
-        cookies.signed_out(response, wired.options.public_url)
+    if not (token := cookies.token(request, wired.options.public_url)):
+        return RedirectResponse("/login", 303)
+    async with wired.parts.db.write(EVERY_TENANT) as session:
+        ended = await _end_previous(session, wired, token, "signed_out")
+    response = RedirectResponse(await after_sign_out(wired, ended.issuer if ended else ""), 303)
+    cookies.signed_out(response, wired.options.public_url)
     return response
 
 
@@ -236,12 +237,12 @@ async def _begun(session: AsyncSession, wired: Services, request: Request, accou
     return (await sessions.begin(session, key, account, proof, _device(request), now))[1]
 
 
-async def _end_previous(session: AsyncSession, wired: Services, token: str, reason: str) -> None:
+async def _end_previous(session: AsyncSession, wired: Services, token: str, reason: str) -> SessionRow | None:
     key, now = wired.parts.keys.token_hash, wired.parts.clock()
     if (row := await sessions.find(session, key, token, now)) is None:
-        return
+        return None
     account = await session.get_one(AccountRow, row.account_id)
-    await sessions.end(session, account.as_actor(row.address, row.agent), row, now, reason=reason)
+    return await sessions.end(session, account.as_actor(row.address, row.agent), row, now, reason=reason)
 
 
 def _entered(wired: Services, account: AccountRow, token: str) -> Response:

@@ -6,13 +6,11 @@ Of what a provider or anybody else wrote into an address, nothing is shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import BrokerError
@@ -25,39 +23,14 @@ from broker.identity.sessions import Client, Device
 from broker.identity.tables import SessionRow
 from broker.web import cookies
 from broker.web.callers import address, agent
-from broker.web.pages.intake import CSP
+from broker.web.pages.login import rendered
+from broker.web.pages.returns import HOME, target
 from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["sign-in"])
 
-_HEADERS: Final = {"Content-Security-Policy": CSP, "X-Robots-Tag": "noindex"}
-_TEMPLATES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=select_autoescape(),
-    undefined=StrictUndefined,
-)
 _CODE_MAX: Final = 4_096
 _Asked = Annotated[str | None, Query(max_length=_CODE_MAX)]
-
-
-def ways(wired: Services, to: str, *, again: bool) -> Sequence[tuple[str, str]]:
-    """What the sign-in page offers: the title of each provider, and the path that leads there.
-
-    Args:
-        wired: the broker.
-        to: the path to come back to.
-        again: whether somebody who is signed in proves that it is they.
-    """
-    asked = urlencode({"to": to, **({"again": "1"} if again else {})})
-    return [(title, f"/login/oidc/{name}?{asked}") for name, title in wired.sign_in.offered()]
-
-
-async def after_sign_out(wired: Services, row: SessionRow) -> str:
-    """The path to lead to once a session has ended: its provider may have one of its own."""
-    for client in wired.sign_in.clients.values():
-        if client.provider.issuer == row.issuer and await client.logout_url():
-            return f"/login/left/{client.provider.id}"
-    return "/login"
 
 
 @router.get("/login/oidc/{provider}", include_in_schema=False)
@@ -67,11 +40,11 @@ async def leave(
     """Send the browser to the provider."""
     row = await _present(request, wired) if again else None
     kept = request.cookies.get(_cookie(wired))
-    wish = Wish(provider, address(request), kept, None if row is None else row.id, to)
+    wish = Wish(provider, address(request), kept, None if row is None else row.id, target(to or HOME))
     try:
         begun = await wired.sign_in.begin(wish)
     except BrokerError as refused:
-        return _refused(refused)
+        return _refused(wired, refused)
     response = RedirectResponse(begun.url, 303)
     response.set_cookie(
         _cookie(wired),
@@ -95,7 +68,7 @@ async def come_back(
     try:
         finished = await wired.sign_in.finish(Returned(state, code, iss), kept, device, row.id if row else None)
     except BrokerError as refused:
-        return _refused(refused)
+        return _refused(wired, refused)
     response = RedirectResponse(finished.destination, 303)
     cookies.signed_in(response, finished.token, wired.options.public_url)
     response.delete_cookie(_cookie(wired), path="/", secure=_is_secure(wired), httponly=True, samesite="lax")
@@ -108,12 +81,12 @@ async def left(provider: str, wired: Wired) -> Response:
     try:
         client = wired.sign_in.client(provider)
     except BrokerError as refused:
-        return _refused(refused)
+        return _refused(wired, refused)
     text = "Your session here has ended. At your identity provider you may still be signed in."
     links = [("/login", "Sign in again")]
     if where := await client.logout_url():
         links.insert(0, (where, f"Sign out at {client.provider.title}"))
-    return _page("You are signed out", text, links)
+    return _page(wired, "You are signed out", text, links)
 
 
 @router.post("/logout/backchannel", include_in_schema=False)
@@ -144,11 +117,12 @@ def _is_secure(wired: Services) -> bool:
     return wired.options.public_url.startswith("https:")
 
 
-def _refused(refused: BrokerError) -> HTMLResponse:
-    title = refused.title if isinstance(refused, SignInRefused) else "You can't sign in so"
-    return _page(title, refused.public, [("/login", "To the sign-in page")], refused.status)
+def _refused(wired: Services, refused: BrokerError) -> HTMLResponse:
+    title = refused.title if isinstance(refused, SignInRefused) else "You can't sign in this way"
+    return _page(wired, title, refused.public, [("/login", "To the sign-in page")], refused.status)
 
 
-def _page(title: str, text: str, links: Sequence[tuple[str, str]], status: int = 200) -> HTMLResponse:
-    shown = _TEMPLATES.get_template("oidc.html").render(title=title, text=text, links=links)
-    return HTMLResponse(shown, status, _HEADERS)
+def _page(wired: Services, title: str, text: str, links: Sequence[tuple[str, str]], status: int = 200) -> HTMLResponse:
+    page = rendered(wired, "oidc", title=title, text=text, links=links)
+    page.status_code = status
+    return page
