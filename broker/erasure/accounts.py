@@ -17,6 +17,7 @@ from broker.base.errors import Conflict
 from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
 from broker.identity import accounts
+from broker.identity.oidc.tables import IdentityRow, RecheckRow
 from broker.identity.tables import AccountRow, PasskeyRow
 from broker.intake.tables import IntakeRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
@@ -40,6 +41,9 @@ async def erase(
     await holds.refuse_if_held(session, holds.EVERY)
     pseudonym = f"erased-{row.id[-12:]}"
     await session.execute(delete(PasskeyRow).where(PasskeyRow.account_id == row.id))
+    mine = select(IdentityRow.id).where(IdentityRow.account_id == row.id)
+    await session.execute(delete(RecheckRow).where(RecheckRow.identity_id.in_(mine)))
+    await session.execute(delete(IdentityRow).where(IdentityRow.account_id == row.id))
     await _forget_notices(session, row.name)
     await _forget_requests(session, row, pseudonym)
     row.name = pseudonym

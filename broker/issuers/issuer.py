@@ -32,15 +32,15 @@ _log = structlog.get_logger()
 
 
 class IssuerUnreachable(Unavailable):
-    """An issuer's keys can't be had, so nobody can tell whether a token is its own."""
+    """An issuer gave no usable answer, so nobody can tell whom it means, or whether a token is its own."""
 
     code = "issuer_unreachable"
     title = "An identity provider can't be reached"
 
     def __init__(self, seconds: int) -> None:
         super().__init__(
-            "The identity provider's keys can't be had just now, so its tokens can't be checked. Try again later; if "
-            "it lasts, the broker's log says what is wrong.",
+            "The identity provider gives no usable answer just now, so what it says can't be checked. Try again later; "
+            "if it lasts, the broker's log says what is wrong.",
             retry_after=seconds,
         )
 

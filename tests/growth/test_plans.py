@@ -35,6 +35,8 @@ SMALL: Mapping[str, str] = {
     "audit_tiles": "one for hundreds of events",
     "audit_witnesses": "listed by hand",
     "bootstrap": "one row",
+    "identities": "people",
+    "identity_rechecks": "people who are signed in",
     "internal_keys": "one row",
     "keystore_strays": "what a keystore elsewhere has yet to destroy",
     "needed_keystores": "one for each keystore there ever was",
@@ -42,6 +44,9 @@ SMALL: Mapping[str, str] = {
     "passkeys": "a few of each person",
     "signing_keys": "few, whatever is signed with them",
     "used_ceremonies": "of a day, in which people sign in a few times each",
+    "pending_sign_ins": "those of a day",
+    "signing_keys": "few, whatever is signed with them",
+    "used_logout_tokens": "those of a day",
     "webhooks": "made by hand",
 }
 # Lists and duties with a statement that reads more, on some database, and why.  What can be otherwise is to leave.

@@ -49,6 +49,8 @@ _NOT_SEALED = {
     "passkeys.public_key",
     "sessions.token_hash",
     "used_ceremonies.challenge",
+    "pending_sign_ins.seal",
+    "pending_sign_ins.state_hash",
     "workloads.secret_hash",
 }
 
@@ -59,6 +61,7 @@ def test_every_column_of_sealed_bytes_declares_itself() -> None:
     assert declared == {
         "credential_versions.sealed": False,
         "idempotency.answer_sealed": False,
+        "identity_rechecks.sealed": True,
         "intakes.link_key": True,
         "intakes.private_sealed": False,
         "intakes.status_key": True,

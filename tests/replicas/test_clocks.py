@@ -26,6 +26,8 @@ FINAL = {
     "forget_proofs",
     "forget_assertions",
     "forget_ceremonies",
+    "forget_sign_ins",
+    "forget_logout_tokens",
     "remind_of_accounts",
     "forget_answers",
     "retire_log_key",
@@ -47,6 +49,7 @@ GO_ON = {
     "count_uses",
     "date_keys",
     "forget_sinks",
+    "recheck_sign_ins",
 }
 Restart = Callable[[float], AbstractAsyncContextManager[World]]
 

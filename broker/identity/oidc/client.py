@@ -26,23 +26,13 @@ from broker.identity.oidc.refusals import SignInRefused
 from broker.identity.sessions import FRESH_MS
 from broker.issuers import declared, fetching
 from broker.issuers.fetching import NotHad, Told
-from broker.issuers.issuer import Issuer
+from broker.issuers.issuer import Issuer, IssuerUnreachable
 from broker.issuers.verifying import Expected
 
 _log = structlog.get_logger()
 _TOKEN_MAX: Final = 16_384
 # Errors of RFC 6749 §5.2 that are about the broker's registration, and no person's.
 _OF_CLIENT: Final = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"})
-
-
-class ProviderUnreachable(Unavailable):
-    """A provider gave no usable answer, so nobody can tell who somebody is."""
-
-    code = "issuer_unreachable"
-    title = "An identity provider can't be reached"
-
-    def __init__(self) -> None:
-        super().__init__("The identity provider gave no usable answer. Try again in a minute.", retry_after=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +96,7 @@ class Client:
         """What the provider gives for a code.
 
         Raises:
-            SignInRefused: nothing, or no ID token. IssuerUnreachable, ProviderUnreachable: no usable answer came.
+            SignInRefused: nothing, or no ID token. IssuerUnreachable: no usable answer came.
         """
         form = {
             "grant_type": "authorization_code",
@@ -129,7 +119,7 @@ class Client:
         """What the provider says of the person now; None if it says nothing.
 
         Raises:
-            IssuerUnreachable, ProviderUnreachable: no usable answer came.
+            IssuerUnreachable: no usable answer came.
         """
         where = self._place(await self.issuer.metadata(), "userinfo_endpoint")
         if where is None or not access_token:
@@ -193,9 +183,9 @@ class Client:
             return None
         raise self._unreachable("token", NotHad(f"it answered {told.status}"))
 
-    def _unreachable(self, what: str, fault: Exception) -> ProviderUnreachable:
+    def _unreachable(self, what: str, fault: Exception) -> IssuerUnreachable:
         _log.warning("sign_in.provider_unreachable", provider=self.provider.id, asked=what, why=str(fault))
-        return ProviderUnreachable()
+        return IssuerUnreachable(60)
 
 
 def _with(url: str, asked: Mapping[str, str]) -> str:

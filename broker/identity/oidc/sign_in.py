@@ -154,7 +154,7 @@ class SignIn:
             present: the session that the browser has already.
 
         Raises:
-            SignInRefused: nobody is signed in. IssuerUnreachable, ProviderUnreachable: it can't be told yet.
+            SignInRefused: nobody is signed in. IssuerUnreachable: it can't be told yet.
         """
         begun = await self._used(returned.state or "", browser)
         client = self.clients.get(begun.provider)
