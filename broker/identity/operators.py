@@ -192,7 +192,7 @@ async def create(
 
 
 async def create_arrived(session: AsyncSession, wanted: Wanted, *, approval: bool, now: Millis) -> AccountRow:
-    """The account of a person whom nobody here invited: their identity provider says that they may be here.
+    """The account of a person whom nobody here invited, but their identity provider.
 
     Raises:
         As :func:`create`.

@@ -1,4 +1,4 @@
-"""An issuer as somebody declared it: what its tokens call it, and the hosts that are asked about it.  Pure."""
+"""An issuer as somebody declared it, and the hosts that are asked about it.  Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def fault(url: str, *, private: bool, query: bool = False) -> str | None:
 
 
 def host(url: str) -> str:
-    """The host of an address that :func:`fault` found nothing wrong with, and its port unless that is the usual one."""
+    """The host of an address, and its port unless that is the usual one.
+
+    The address is one that :func:`fault` found nothing wrong with.
+    """
     found = _URL.match(url)
     if found is None:
         return ""

@@ -26,7 +26,7 @@ class NotHad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An issuer's answer: its status, the object in it, and for how many seconds it says that this is good."""
+    """An issuer's answer: its status, the object in it, and how many seconds that is good."""
 
     status: int
     document: Mapping[str, Any]

@@ -1,7 +1,7 @@
-"""One issuer's own documents, kept: what it says of itself (OpenID Connect Discovery 1.0), and its keys.
+"""One issuer's own documents: what it says of itself, and its keys.
 
-However many tokens come, and whatever they name, an issuer is asked once a minute at most.  What it answered well is
-kept until a better answer comes, for a day at most.
+They are those of OpenID Connect Discovery 1.0.  However many tokens come, and whatever they name, an issuer is asked
+once a minute at most.  What it answered well is kept until a better answer comes, for a day at most.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 
 class IssuerUnreachable(Unavailable):
-    """An issuer gave no usable answer, so nobody can tell whom it means, or whether a token is its own."""
+    """An issuer gave no usable answer, so nobody can tell whether a token is its own."""
 
     code = "issuer_unreachable"
     title = "An identity provider can't be reached"
@@ -48,7 +48,7 @@ class IssuerUnreachable(Unavailable):
 @dataclass(frozen=True, slots=True)
 class _Kept:
     metadata: Mapping[str, Any]
-    keys: Published
+    published: Published
     at: Millis
     fresh_ms: int
 
@@ -75,10 +75,10 @@ class Issuer:
         Raises:
             IssuerUnreachable: there may be one, and the issuer can't be asked.
         """
-        found = (await self._usable()).keys.candidates(kid, algorithm)
+        found = (await self._usable()).published.candidates(kid, algorithm)
         if not found:
             await self._ask()
-            found = (await self._usable()).keys.candidates(kid, algorithm)
+            found = (await self._usable()).published.candidates(kid, algorithm)
         if not found and self._failed:
             raise IssuerUnreachable(self._seconds_left())
         return found
@@ -132,8 +132,8 @@ class Issuer:
             self._asking = None
 
     def _keep(self, had: _Kept) -> None:
-        if had.keys.dropped and (self._kept is None or self._kept.keys.dropped != had.keys.dropped):
-            _log.warning("issuer.keys_dropped", issuer=self.declared.issuer, **had.keys.dropped)
+        if had.published.dropped and (self._kept is None or self._kept.published.dropped != had.published.dropped):
+            _log.warning("issuer.keys_dropped", issuer=self.declared.issuer, **had.published.dropped)
         self._kept = had
 
     async def _documents(self, now: Millis) -> _Kept:

@@ -1,4 +1,4 @@
-"""An issuer's published keys: those of them that may verify, and which of these could have signed a token.
+"""An issuer's published keys that may verify, and which could have signed a token.
 
 A key at a time is given to the library.  One key that it can't read would cost it the whole set, and it would take
 keys that are weak, secret, or for something else.  Pure.

@@ -1,6 +1,6 @@
-"""JSON that comes from outside, read in one way only: shallow, each name once, of texts and numbers that are harmless.
+"""JSON that comes from outside, read in one way only.  Pure.
 
-Pure.
+It is shallow, has each name once, and texts and numbers that do no harm.
 """
 
 from __future__ import annotations

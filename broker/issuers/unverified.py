@@ -23,7 +23,10 @@ class NotAToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How much a token may be: its characters, the bytes of JSON of each part, and how deep that is nested."""
+    """How much a token may be.
+
+    That is its characters, the bytes of JSON of each part, and how deep that is nested.
+    """
 
     length: int
     part: int

@@ -1,4 +1,4 @@
-"""Signed JWTs of others (RFC 7519): their form, signature, audience and times, each checked as it is written here.
+"""Signed JWTs of others (RFC 7519): their form, signature, audience and times.
 
 The library does the signature alone.  A check says why it refused by a word of :class:`NotTaken`; what of that is told
 to whom is for who asked.
@@ -127,7 +127,7 @@ def _check_times(claims: Mapping[str, Any], lifetime_s: int, now: Millis) -> Non
 
 
 def seconds(claim: object) -> float | None:
-    """The point in time that a claim names, in seconds since the epoch (RFC 7519 §2); None if it names none."""
+    """The time that a claim names, in seconds since the epoch; None if it names none."""
     if isinstance(claim, bool) or not isinstance(claim, int | float) or not math.isfinite(claim):
         return None
     return float(claim) if 0 <= claim <= _LATEST_S else None

@@ -18,7 +18,10 @@ ADMINS, OPERATORS, ACME = "group-of-admins", "group-of-operators", "group-for-ac
 
 
 def sign_in_file(directory: Path, where: str, **more: Any) -> Path:
-    """A file with one provider, whose groups give roles; ``more`` are TOML values of other fields, None for none."""
+    """A file with one provider, whose groups give roles.
+
+    ``more`` are TOML values of other fields, None for none.
+    """
     secret = directory / "client.secret"
     if not secret.exists():
         secret.touch(0o600)

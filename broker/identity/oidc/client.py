@@ -1,6 +1,7 @@
-"""The broker as a client of one provider: where people are sent, and what is asked in return (OpenID Connect Core 1.0).
+"""The broker as a client of one provider (OpenID Connect Core 1.0).
 
-Everything that the broker asks itself goes over :mod:`broker.issuers.fetching`.
+It says where people are sent to, and asks in return.  Everything that the broker asks itself goes over
+:mod:`broker.issuers.fetching`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ class Client:
         return _with(where, asked)
 
     async def check_sender(self, said: str | None) -> None:
-        """Compare who sent the answer with who was asked (RFC 9207); raises SignInRefused or IssuerUnreachable."""
+        """Compare who sent the answer with who was asked (RFC 9207).
+
+        Raises:
+            SignInRefused: it is another one. IssuerUnreachable.
+        """
         announced = (await self.issuer.metadata()).get("authorization_response_iss_parameter_supported") is True
         if (said is None and announced) or (said is not None and said != self.provider.issuer):
             raise SignInRefused("wrong_issuer")
@@ -112,7 +117,11 @@ class Client:
         return tokens
 
     async def refresh(self, refresh_token: str) -> Tokens | None:
-        """What the provider gives for a refresh token; None if it takes it no more.  Raises as :meth:`redeem`."""
+        """What the provider gives for a refresh token; None if it takes it no more.
+
+        Raises:
+            As :meth:`redeem`.
+        """
         return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     async def userinfo(self, access_token: str) -> Mapping[str, Any] | None:
@@ -133,7 +142,10 @@ class Client:
         return told.document
 
     async def logout_url(self) -> str:
-        """Where a browser is sent to sign out there, too; empty if the provider has no such place, or isn't reached."""
+        """Where a browser is sent to sign out there, too.
+
+        Empty if the provider has no such place, or isn't reached.
+        """
         try:
             where = self._place(await self.issuer.metadata(), "end_session_endpoint")
         except Unavailable:

@@ -1,4 +1,7 @@
-"""An ID token's own claims, once its signature, audience and times hold (OpenID Connect Core 1.0 §3.1.3.7).  Pure."""
+"""An ID token's own claims, once its signature, audience and times hold.  Pure.
+
+OpenID Connect Core 1.0 §3.1.3.7 says what they have to be.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A provider says that somebody has signed out there (OpenID Connect Back-Channel Logout 1.0)."""
+"""A provider says that somebody has signed out there.
+
+OpenID Connect Back-Channel Logout 1.0 has its form.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Logout:
     """What ends sessions on a provider's word."""
 
     def __init__(self, parts: Parts, clients: Mapping[str, Client]) -> None:
-        self._parts = parts
+        self.parts = parts
         self._clients = {one.provider.issuer: one for one in clients.values()}
 
     async def take(self, token: str) -> int:
@@ -55,15 +58,15 @@ class Logout:
             if client is None:
                 raise LogoutRefused
             expected = replace(client.expected, types=_TYPES)
-            claims = await verifying.verified(token, client.issuer, expected, self._parts.clock())
+            claims = await verifying.verified(token, client.issuer, expected, self.parts.clock())
         except (NotAToken, NotTaken):
             raise LogoutRefused from None
         issuer_session, subject = _named(claims)
         return await self._end(client.provider.issuer, claims, issuer_session, subject)
 
     async def _end(self, issuer: str, claims: Mapping[str, Any], issuer_session: str, subject: str) -> int:
-        now, account = self._parts.clock(), None
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        now, account = self.parts.clock(), None
+        async with self.parts.db.write(EVERY_TENANT) as session:
             used = upsert(session, LogoutTokenRow).values(issuer=issuer, jti=claims["jti"], expires_at=_over(claims))
             first = used.on_conflict_do_nothing().returning(LogoutTokenRow.jti)
             if (await session.execute(first)).first() is None:
@@ -77,7 +80,10 @@ class Logout:
 
 
 def _named(claims: Mapping[str, Any]) -> tuple[str, str]:
-    """The provider's session and the person that a logout token names, of which one may be empty (§2.6)."""
+    """The provider's session and the person that a logout token names (§2.6).
+
+    One of both may be empty.
+    """
     events, named = claims.get("events"), [claims.get("sid", ""), claims.get("sub", "")]
     if not isinstance(events, dict) or not isinstance(events.get(_EVENT), dict) or "nonce" in claims:
         raise LogoutRefused

@@ -1,4 +1,4 @@
-"""Sign-ins under way: begun by a browser, for ten minutes, finished once and by the same browser.
+"""Sign-ins under way, each for ten minutes, finished once and by the same browser.
 
 State, nonce and PKCE verifier are made of random numbers that only the browser has, so the database could give none of
 them away, and who writes there can neither begin nor bend a sign-in.

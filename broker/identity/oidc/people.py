@@ -80,7 +80,9 @@ async def arrive(
 
 
 async def give(session: AsyncSession, account: AccountRow, rights: Rights, *, approval: bool, now: Millis) -> bool:
-    """Let an account have these rights and no others; whether that changed it, which ends its sessions.
+    """Let an account have these rights and no others; whether that changed it.
+
+    A change ends its sessions.
 
     Raises:
         SignInRefused: none of its customers is here. RowAltered.
@@ -101,7 +103,10 @@ async def give(session: AsyncSession, account: AccountRow, rights: Rights, *, ap
 
 
 async def take(session: AsyncSession, account: AccountRow, now: Millis) -> None:
-    """Take every role of an account and end its sessions, as its provider doesn't vouch for it any more."""
+    """Take every role of an account, as its provider doesn't vouch for it any more.
+
+    Its sessions end.
+    """
     account.vouched_for()
     if account.roles:
         account.roles = []
@@ -118,7 +123,9 @@ async def link(
     subject: str,
     now: Millis,
 ) -> IdentityRow:
-    """Let a provider's person have an account that is there; what it may do is from their next sign-in on theirs.
+    """Let a provider's person have an account that is there.
+
+    From their next sign-in on it may do what they may.
 
     Raises:
         NotFound: no such account inside ``scope``. RowAltered.
@@ -184,7 +191,7 @@ async def _limits(session: AsyncSession, rights: Rights) -> list[OrganizationId]
 
 
 async def _ask_again(session: AsyncSession, account: AccountRow, now: Millis) -> None:
-    """Let an account wait anew whose approval nobody gave in time."""
+    """Let an account wait once more whose approval nobody gave in time."""
     if not in_force(account) and shown_state(account, now) == Unapproved.EXPIRED:
         account.created_at = now
         await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": account.id})

@@ -1,4 +1,4 @@
-"""OpenID providers that people sign in by, as the file that BROKER_SIGN_IN_FILE names has them."""
+"""OpenID providers that people sign in by, as the file of BROKER_SIGN_IN_FILE has them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class _Part(BaseModel):
 
 
 class Mapped(_Part):
-    """What one exact value of the claim gives; without ``organizations`` it is for every customer."""
+    """What one exact value of the claim gives.
+
+    Without ``organizations`` it is for every customer.
+    """
 
     value: Text
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
@@ -87,7 +90,7 @@ class Provider(_Part):
         return Declared(self.issuer, frozenset(self.hosts), self.private, tls, self.algorithms)
 
     def secret(self) -> str | None:
-        """The client's secret, read anew; None of a public client.
+        """The client's secret, as the file has it now; None of a public client.
 
         Raises:
             OSError, OpenToOthers: the file can't be read, or is open to others. ValueError: it is empty, or no text.

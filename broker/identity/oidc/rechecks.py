@@ -1,7 +1,8 @@
-"""Whether people who signed in still may be here: their provider is asked every few minutes, with a refresh token.
+"""Whether people who signed in still may be here.
 
-So who loses a group, or is locked out at the provider, loses their sessions here within ten minutes.  A provider that
-doesn't answer is asked again; after an hour without an answer the sessions end.
+Their provider is asked every few minutes, with a refresh token.  So who loses a group, or is locked out at the
+provider, loses their sessions here within ten minutes.  A provider that doesn't answer is asked again; after an hour
+without an answer the sessions end.
 """
 
 from __future__ import annotations
@@ -50,14 +51,20 @@ async def sealed(keystore: Keystore, identity_id: IdentityId, refresh_token: str
 
 
 async def keep(session: AsyncSession, identity_id: IdentityId, token: bytes, now: Millis) -> None:
-    """Keep by what somebody's provider is asked from now on, sealed; it has just vouched for them."""
+    """Keep the sealed token by which somebody's provider is asked from now on.
+
+    It has just vouched for them.
+    """
     given = {"sealed": token, "checked_at": now}
     put = upsert(session, RecheckRow).values(identity_id=identity_id, **given)
     await session.execute(put.on_conflict_do_update(index_elements=[RecheckRow.identity_id], set_=given))
 
 
 async def refuse(session: AsyncSession, provider: Provider, account: AccountRow, reason: str, now: Millis) -> None:
-    """Put on the record that a provider's person is refused, and take what they have if that is why."""
+    """Put on the record that a provider's person is refused.
+
+    If they may do nothing any more, what they have is taken.
+    """
     refused = Event.about(
         account, "session.refused", account.as_actor(), now, decision="denied", reason=reason, provider=provider.id
     )
@@ -73,21 +80,21 @@ class Rechecks:
     """
 
     def __init__(self, parts: Parts, clients: Mapping[str, Client], *, approval: bool) -> None:
-        self._parts = parts
+        self.parts = parts
         self._clients = {one.provider.issuer: one for one in clients.values()}
         self._approval = approval
 
     async def work(self) -> None:
         """Ask about everybody whose time has come."""
-        due = RecheckRow.checked_at <= self._parts.clock() - EVERY_MS
-        async with self._parts.db.read(EVERY_TENANT) as session:
+        due = RecheckRow.checked_at <= self.parts.clock() - EVERY_MS
+        async with self.parts.db.read(EVERY_TENANT) as session:
             found = select(RecheckRow).where(due).order_by(RecheckRow.checked_at).limit(PAGE)
             rows = list(await session.scalars(found))
         await few_at_once(rows, self._ask)
 
     async def _ask(self, row: RecheckRow) -> None:
-        now = self._parts.clock()
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        now = self.parts.clock()
+        async with self.parts.db.write(EVERY_TENANT) as session:
             identity = await session.get(IdentityRow, row.identity_id)
             if identity is None or not await self._is_signed_in(session, identity, now):
                 await session.execute(delete(RecheckRow).where(RecheckRow.identity_id == row.identity_id))
@@ -110,7 +117,7 @@ class Rechecks:
 
     async def _compare(self, client: Client, identity: IdentityRow, row: RecheckRow) -> None:
         """Ask, and let the account have what the answer gives."""
-        keystore = self._parts.keys.keystore()
+        keystore = self.parts.keys.keystore()
         kept = (await keystore.open(row.sealed, recheck_binding(identity.id))).reveal().decode()
         tokens = await client.refresh(kept)
         claims = None if tokens is None else await self._claims(client, tokens, identity.subject)
@@ -118,8 +125,8 @@ class Rechecks:
             await self._end(identity, _GONE)
             return
         fresh = await sealed(keystore, identity.id, tokens.refresh_token or kept)
-        now = self._parts.clock()
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        now = self.parts.clock()
+        async with self.parts.db.write(EVERY_TENANT) as session:
             found = await people.known(session, identity.issuer, identity.subject)
             if found is None:
                 return
@@ -135,7 +142,7 @@ class Rechecks:
         found: Mapping[str, Any] = {}
         try:
             if tokens.id_token:
-                now = self._parts.clock()
+                now = self.parts.clock()
                 found = await verifying.verified(tokens.id_token, client.issuer, client.expected, now)
                 if id_token.subject(client.provider, found) != subject:
                     return None
@@ -150,8 +157,8 @@ class Rechecks:
         return {**(said or {}), **found}
 
     async def _end(self, identity: IdentityRow, reason: str) -> None:
-        now = self._parts.clock()
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        now = self.parts.clock()
+        async with self.parts.db.write(EVERY_TENANT) as session:
             for one in await sessions.listed(session, identity.account_id, now):
                 if one.issuer == identity.issuer:
                     await sessions.end(session, BROKER, one, now, reason=reason)

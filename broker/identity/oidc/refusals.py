@@ -1,4 +1,4 @@
-"""Why nobody was signed in, in words for the person and for whoever can mend it.
+"""Why nobody was signed in, in words for the person and for whoever can fix it.
 
 Nothing that the provider wrote stands in them.
 """

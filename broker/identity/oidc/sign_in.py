@@ -101,7 +101,7 @@ class SignIn:
     """
 
     def __init__(self, parts: Parts, providers: Sequence[Provider], public_url: str, *, approval: bool) -> None:
-        self._parts = parts
+        self.parts = parts
         self._approval = approval
         self._begun = Tally(parts.clock)
         self.clients: Mapping[str, Client] = {
@@ -129,8 +129,8 @@ class SignIn:
             raise TooManySignIns
         self._begun.add(whose)
         await client.issuer.metadata()  # so that nothing is written for a provider that is away
-        secret, now = pending.browser_secret(wish.browser), self._parts.clock()
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        secret, now = pending.browser_secret(wish.browser), self.parts.clock()
+        async with self.parts.db.write(EVERY_TENANT) as session:
             begun = pending.begin(
                 session,
                 self._key,
@@ -176,19 +176,19 @@ class SignIn:
 
     @property
     def _key(self) -> bytes:
-        return self._parts.keys.sign_in
+        return self.parts.keys.signing_in
 
     async def _used(self, state: str, browser: str | None) -> Pending:
         """The sign-in under way, which from here on is no more."""
-        now = self._parts.clock()
-        async with self._parts.db.read(EVERY_TENANT) as session:  # so that no stranger takes a writer
+        now = self.parts.clock()
+        async with self.parts.db.read(EVERY_TENANT) as session:  # so that no stranger takes a writer
             begun = await pending.check(session, self._key, browser, state, now)
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        async with self.parts.db.write(EVERY_TENANT) as session:
             await pending.use(session, self._key, state)
         return begun
 
     async def _person(self, client: Client, tokens: Tokens, begun: Pending) -> Person:
-        now = self._parts.clock()
+        now = self.parts.clock()
         try:
             claims = await verifying.verified(tokens.id_token, client.issuer, client.expected, now)
             return id_token.person(client.provider, claims, begun, now)
@@ -206,10 +206,10 @@ class SignIn:
         device: Device,
         present: SessionId | None,
     ) -> Finished:
-        now, keys = self._parts.clock(), self._parts.keys
+        now, keys = self.parts.clock(), self.parts.keys
         proof = SignedIn(Way.OIDC, person.authenticated_at, provider.issuer, person.issuer_session)
         token = ""
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        async with self.parts.db.write(EVERY_TENANT) as session:
             again = await self._again(session, provider, person, begun, present, now)
             identity, account = await people.arrive(
                 session, provider, person.claims, rights, approval=self._approval, now=now
@@ -248,9 +248,9 @@ class SignIn:
         return row
 
     async def _note(self, provider: Provider, person: Person, reason: str) -> None:
-        """Put a refusal of somebody known on the record; whoever may do nothing any more loses what they have."""
-        now = self._parts.clock()
-        async with self._parts.db.write(EVERY_TENANT) as session:
+        """Put a refusal of somebody known on the record, with what follows from it."""
+        now = self.parts.clock()
+        async with self.parts.db.write(EVERY_TENANT) as session:
             found = await people.known(session, provider.issuer, person.subject)
             if found is None:
                 return

@@ -1,4 +1,4 @@
-"""Rows of people's sign-ins by a provider: those under way, whose they are, and how they are looked at again."""
+"""Rows of people's sign-ins by a provider."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class IdentityRow(GivesRights, Table):
     created_by: Mapped[str]
 
 
-def recheck_binding(identity_id: str) -> Binding:
+def recheck_binding(identity_id: IdentityId) -> Binding:
     """Where the sealed refresh token of a person belongs."""
     return Binding("sign-in-refresh", credential=identity_id)
 

@@ -1,4 +1,4 @@
-"""Sign-in by an identity provider: the way there and back, and what the provider tells without a browser.
+"""Sign-in by an identity provider: the way there and back, and what it tells by itself.
 
 Of what a provider or anybody else wrote into an address, nothing is shown.
 """
