@@ -1,4 +1,4 @@
-"""Rows of leases and of the uses under them, written with their events; uses by day."""
+"""Rows of leases and of uses, written with their events; uses and refusals by day."""
 
 from __future__ import annotations
 
@@ -115,3 +115,28 @@ class UseDayRow(TenantOwned, Table):
     last_use: Mapped[Millis]
     last_reveal: Mapped[Millis]
     last_lease: Mapped[Millis]
+
+
+class DayRow(Table):
+    """How many calls there were in one day, and how many were refused, of all customers.
+
+    Days are those of UTC since the epoch.  Refusals count those of leases, too.
+    """
+
+    __tablename__ = "days"
+
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uses: Mapped[int]
+    refusals: Mapped[int]
+
+
+class OrganizationDayRow(TenantOwned, Table):
+    """The same of one customer; a day without any has no row."""
+
+    __tablename__ = "organization_days"
+    __table_args__ = (Index("ix_organization_days_day", "day", "organization_id"),)
+
+    organization_id: Mapped[OrganizationId] = mapped_column(primary_key=True, index=False)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uses: Mapped[int]
+    refusals: Mapped[int]

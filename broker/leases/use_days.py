@@ -21,6 +21,7 @@ from broker.base.duty import Duty
 from broker.credentials.tables import CredentialRow
 from broker.formats.ids import CredentialId, OrganizationId, WorkloadId
 from broker.grants.policy import Mode
+from broker.leases import days
 from broker.leases.tables import UseDayRow
 
 CURSOR: Final = "use_days"
@@ -132,6 +133,7 @@ async def _page(db: Database) -> bool:
             select(EventRow.core).where(EventRow.idx >= cursor.next, EventRow.idx < until, EventRow.kind.in_(_KINDS))
         )
         await _count(session, [_decode(core) for core in cores])
+        await days.count(session, cursor.next, until)
         cursor.next = until
         return until < size
 

@@ -10,7 +10,7 @@ from broker.pruning import leases
 from broker.pruning.keeping import Keeping
 from broker.pruning.notices import Notices
 from broker.pruning.requests import Requests
-from broker.pruning.use_days import UseDays
+from broker.pruning.use_days import OrganizationDays, UseDays
 
 _EVERY_MS = 60_000
 
@@ -21,6 +21,7 @@ def duties(db: Database, clock: Clock, keeping: Keeping) -> tuple[Duty, ...]:
     pages: dict[str, Page] = {
         "leases": leases.Leases(keeping.leases).page,
         "use_days": UseDays(keeping.leases).page,
+        "organization_days": OrganizationDays(keeping.leases).page,
         "guards": leases.guards,
         "quotas": leases.quotas,
         "intakes": requests.intakes,

@@ -37,6 +37,7 @@ SMALL: Mapping[str, str] = {
     "bootstrap": "one row",
     "identities": "people",
     "identity_rechecks": "people who are signed in",
+    "days": "one for each day",
     "internal_keys": "one row",
     "keystore_strays": "what a keystore elsewhere has yet to destroy",
     "needed_keystores": "one for each keystore there ever was",

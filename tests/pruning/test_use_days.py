@@ -8,7 +8,7 @@ from broker.base.clock import DAY_MS
 from broker.base.db import EVERY_TENANT
 from broker.formats import ids
 from broker.formats.ids import CredentialId, WorkloadId
-from broker.leases.tables import UseDayRow
+from broker.leases.tables import OrganizationDayRow, UseDayRow
 from tests.pruning.conftest import Rows, ago
 
 
@@ -47,3 +47,13 @@ async def test_days_long_ago_go_but_those_on_which_a_living_key_was_shown(kept: 
     assert await days_left(kept) == [ago(500) // DAY_MS, ago(399) // DAY_MS]
     await kept.prune("use_days")
     assert len(await days_left(kept)) == 2
+
+
+async def test_how_often_a_customers_keys_were_used_is_forgotten_as_late(kept: Rows) -> None:
+    for days in (399, 402, 500):
+        await kept.add(
+            OrganizationDayRow(organization_id=kept.organization, day=ago(days) // DAY_MS, uses=1, refusals=2)
+        )
+    await kept.prune("organization_days")
+    async with kept.db.read(EVERY_TENANT) as session:
+        assert list(await session.scalars(select(OrganizationDayRow.day))) == [ago(399) // DAY_MS]

@@ -14,10 +14,10 @@ from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, Database
 from broker.base.pruning import Key, Walk, forget, oldest
 from broker.credentials.tables import KeyEvidenceRow, RotationRow
-from broker.formats.ids import CredentialId, DeliveryId, IntakeId, LeaseId, NoticeId, RotationId, of
+from broker.formats.ids import CredentialId, DeliveryId, IntakeId, LeaseId, NoticeId, OrganizationId, RotationId, of
 from broker.identity.tables import AssertionRow
 from broker.intake.tables import IntakeRow, ThrottleRow, UsedChallengeRow
-from broker.leases.tables import LeaseRow, UseDayRow
+from broker.leases.tables import LeaseRow, OrganizationDayRow, UseDayRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.pruning import leases, notices, requests
 from broker.pruning.keeping import page_of
@@ -133,6 +133,11 @@ PAGES: dict[str, Executable] = {
         (UseDayRow.day, UseDayRow.credential_id, UseDayRow.version),
         (1, of(CredentialId, bytes(16)), 1),
         UseDayRow.day < 9,
+    ),
+    "organization_days": page_of(
+        (OrganizationDayRow.day, OrganizationDayRow.organization_id),
+        (1, of(OrganizationId, bytes(16))),
+        OrganizationDayRow.day < 9,
     ),
     "deliveries": page_of((DeliveryRow.id,), (of(DeliveryId, bytes(16)),), DeliveryRow.id < of(DeliveryId, b"\1" * 16)),
     "notices": page_of((NoticeRow.id,), (of(NoticeId, bytes(16)),), NoticeRow.id < of(NoticeId, b"\1" * 16)),

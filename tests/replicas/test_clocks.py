@@ -32,7 +32,7 @@ FINAL = {
     "forget_answers",
     "retire_log_key",
     *(f"prune_{what}" for what in ("leases", "guards", "quotas", "use_days", "notices", "deliveries")),
-    *(f"prune_{what}" for what in ("intakes", "rotations", "evidence", "record")),
+    *(f"prune_{what}" for what in ("intakes", "rotations", "evidence", "record", "organization_days")),
 }
 GO_ON = {
     "verify_due",

@@ -21,6 +21,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -63,10 +64,10 @@ def _measured(home: Path, organizations: int, url: str | None) -> Iterator[tuple
         with broker.running(home, f"http://127.0.0.1:{port}", database_url=url) as prepared:
             public_port, operator_token = prepared.port, prepared.operator_token
         declare(home / "providers")
-        settings = _settings(home, url, public_port)
+        settings = settings_of(home, url, public_port)
         print(f"growth: making {organizations:,} organizations …", flush=True)
         began = time.perf_counter()
-        customers = asyncio.run(_filled(settings, Size.of(organizations), private))
+        customers = asyncio.run(filled(settings, Size.of(organizations), public(private)))
         yield "filled_s", time.perf_counter() - began
         weigh = scales(url, settings.state_dir / "broker.db")
         yield "disk_mb", weigh().disk / 2**20
@@ -92,7 +93,8 @@ _PARTS: tuple[Callable[[served.Serving], Iterator[tuple[str, float]]], ...] = (
 )
 
 
-def _settings(home: Path, url: str | None, public_port: int) -> Settings:
+def settings_of(home: Path, url: str | None, public_port: int) -> Settings:
+    """The settings of a broker in ``home`` on the database at ``url``, or on SQLite."""
     return Settings(
         state_dir=home,
         providers_dir=home / "providers",
@@ -102,13 +104,14 @@ def _settings(home: Path, url: str | None, public_port: int) -> Settings:
     )
 
 
-async def _filled(settings: Settings, size: Size, private: dict[str, str]) -> Customers:
+async def filled(settings: Settings, size: Size, jwks: dict[str, Any]) -> Customers:
+    """The rows of so many customers, in the database of these settings."""
     db = Database(settings.database())
     try:
         async with keystore_setup.opened(settings, db, now_ms, may_create=False) as opened:
             keystore = keystore_setup.in_force(settings, opened)
             keys = await internal.load(db, keystore, now_ms())
-            return await fill(db, keystore, keys, size, public(private))
+            return await fill(db, keystore, keys, size, jwks)
     finally:
         await db.close()
 

@@ -50,7 +50,7 @@ from broker.keystore.internal import InternalKeys
 from broker.keystore.keystore import Keystore
 from broker.leaks.tables import FindingRow
 from broker.leases.listing import REVOKED
-from broker.leases.tables import LeaseRow, UseDayRow, UseRow
+from broker.leases.tables import DayRow, LeaseRow, OrganizationDayRow, UseDayRow, UseRow
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.queues import queue_of
 from broker.notifications.tables import DeliveryRow, NoticeRow, QueueRow
@@ -258,6 +258,8 @@ class Customers:
             (LeaseRow, self._lease_rows()),
             (UseRow, self._use_rows()),
             (UseDayRow, self._use_day_rows()),
+            (OrganizationDayRow, self._organization_day_rows()),
+            (DayRow, self._whole_day_rows()),
             (RotationRow, self._rotation_rows()),
             (NoticeRow, self._notice_rows()),
             (DeliveryRow, self._delivery_rows()),
@@ -632,6 +634,20 @@ class Customers:
                 "last_reveal": 0,
                 "last_lease": at,
             }
+
+    def _organization_day_rows(self) -> Iterator[Row]:
+        """What each customer's keys were used for on each day, by the same leases."""
+        today, seen = self._now // DAY_MS, dict[tuple[str, int], int]()
+        for number in range(self._size.leases):
+            where = self._granted(number).key.organization, today - number % _RECORD_DAYS
+            seen[where] = seen.get(where, 0) + 10
+        for (organization, day), uses in seen.items():
+            yield {"organization_id": organization, "day": day, "uses": uses, "refusals": uses // 100}
+
+    def _whole_day_rows(self) -> Iterator[Row]:
+        today, uses = self._now // DAY_MS, 10 * self._size.leases // _RECORD_DAYS
+        for day in range(today - _RECORD_DAYS + 1, today + 1):
+            yield {"day": day, "uses": uses, "refusals": uses // 100}
 
     def _rotation_rows(self) -> Iterator[Row]:
         for number, key in enumerate(self._credentials):
