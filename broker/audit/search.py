@@ -21,8 +21,18 @@ from broker.audit.subjects import Part, subjects_of
 from broker.audit.tables import EventRow
 from broker.base.clock import Millis
 from broker.base.db import Database, Scope
+from broker.base.errors import NotFound
 from broker.formats.archive import Stored
-from broker.formats.ids import CredentialId, LeaseId, NoId, OperatorId, OrganizationId, RequestId, WorkloadId
+from broker.formats.ids import (
+    AuditEventId,
+    CredentialId,
+    LeaseId,
+    NoId,
+    OperatorId,
+    OrganizationId,
+    RequestId,
+    WorkloadId,
+)
 from broker.formats.packed_core import unpack
 
 # Events in no block yet that are looked at by one statement.
@@ -78,14 +88,33 @@ async def search(db: Database, scope: Scope, wanted: Filter, limit: int) -> list
     Events of no tenant are seen only by a scope of every tenant.
     """
     async with db.read(scope) as session:
-        series = await known(session)
-        found = await rows(session, scope, wanted, limit)
-        parts = [Part(json.loads(row.core), row.personal, row.personal_commitment) for row in found]
-        opened = await subjects_of(session).opened(session, parts)
-        return [
-            Recorded(row.idx, series.of(row.idx), dict(part.core), clear.document(), clear.erased, _stored(row))
-            for row, part, clear in zip(found, parts, opened, strict=True)
-        ]
+        return await _recorded(session, await rows(session, scope, wanted, limit))
+
+
+async def one(db: Database, scope: Scope, event: AuditEventId) -> Recorded:
+    """The event of that id inside ``scope``.
+
+    Raises:
+        NotFound: there is none here.
+    """
+    async with db.read(scope) as session:
+        query = select(EventRow).where(EventRow.id == event)
+        if scope.organizations is not None:
+            query = query.where(EventRow.organization_id.in_(sorted(scope.organizations)))
+        found = await _recorded(session, list(await session.scalars(query)))
+    if not found:
+        raise NotFound("There is no such event here. One of a month that was archived is in that month's archive.")
+    return found[0]
+
+
+async def _recorded(session: AsyncSession, found: Sequence[EventRow]) -> list[Recorded]:
+    series = await known(session)
+    parts = [Part(json.loads(row.core), row.personal, row.personal_commitment) for row in found]
+    opened = await subjects_of(session).opened(session, parts)
+    return [
+        Recorded(row.idx, series.of(row.idx), dict(part.core), clear.document(), clear.erased, _stored(row))
+        for row, part, clear in zip(found, parts, opened, strict=True)
+    ]
 
 
 def _stored(row: EventRow) -> Stored:

@@ -5,7 +5,7 @@ A cursor moves once a sink has taken what is before it, and never back.  So a si
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import delete, select, update
@@ -57,3 +57,10 @@ async def behind(session: AsyncSession, end: int) -> Sequence[str]:
     """The sinks that don't have all events before ``end`` yet."""
     late = select(CursorRow.name).where(CursorRow.name.startswith(_PREFIX), CursorRow.next < end)
     return [name.removeprefix(_PREFIX) for name in await session.scalars(late.order_by(CursorRow.name))]
+
+
+async def places(session: AsyncSession) -> Mapping[str, int]:
+    """The index of the first event that each sink doesn't have, by its name."""
+    row = CursorRow
+    query = select(row.name, row.next).where(row.name.startswith(_PREFIX)).order_by(row.name)
+    return {name.removeprefix(_PREFIX): following for name, following in await session.execute(query)}

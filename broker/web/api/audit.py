@@ -38,7 +38,7 @@ from broker.web.api.forms import Form
 from broker.web.api.listing import OrganizationSought, WorkloadSought
 from broker.web.callers import BySecurityRole, Call
 
-_KIND = Form(
+KIND = Form(
     r"^[a-z_]+(\.[a-z_]+)*(\.\*)?$", "write a kind of events such as lease.issued, or a group such as lease.*", 60
 )
 
@@ -127,10 +127,10 @@ _OUTCOME = (
 )
 
 
-async def _wanted(
+async def wanted(
     call: BySecurityRole,
     organization: OrganizationSought = None,
-    kind: Annotated[Annotated[str, _KIND] | None, Query(description="Or a group: `lease.*`.")] = None,
+    kind: Annotated[Annotated[str, KIND] | None, Query(description="Or a group: `lease.*`.")] = None,
     actor: Annotated[Name | None, Query(description="The actor's id.")] = None,
     credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
     lease: Annotated[IdSought[LeaseId] | None, Query()] = None,
@@ -172,7 +172,7 @@ async def _wanted(
 
 @router.get("/events", summary="Search the record")
 async def events(
-    asked: Annotated[Wanted, Depends(_wanted)],
+    asked: Annotated[Wanted, Depends(wanted)],
     limit: Limit = 100,
     cursor: Cursor = "",
     order: Annotated[Literal["oldest", "newest"], Query()] = "oldest",
@@ -182,18 +182,18 @@ async def events(
 
     The search is itself on the record.  Months that were archived are not read; `archived` names them.
     """
-    call, wanted = asked
-    if order == "newest" and wanted.after is not None:
+    call, sought = asked
+    if order == "newest" and sought.after is not None:
         raise Invalid("after: goes with the oldest first; leave it out, or ask with order=oldest.")
-    wanted = replace(wanted, after=_later(wanted.after, _index(cursor)), newest=order == "newest")
+    sought = replace(sought, after=_later(sought.after, _index(cursor)), newest=order == "newest")
     parts = call.services.parts
-    begun = await reading.put_on_record(parts.audit, parts.db, reading_of(wanted, call.actor, call.now), following)
-    found = await search(parts.db, call.scope, wanted, limit + 1)
+    begun = await reading.put_on_record(parts.audit, parts.db, reading_of(sought, call.actor, call.now), following)
+    found = await search(parts.db, call.scope, sought, limit + 1)
     # After the search: a month is known as archived before its first event goes.
     async with parts.db.read(call.scope) as session:
-        behind = None if wanted.newest else wanted.after
-        beside = await archives.elsewhere(session, wanted.since, wanted.until, behind)
-        gone = await pruned.between(session, wanted.since, wanted.until, behind)
+        behind = None if sought.newest else sought.after
+        beside = await archives.elsewhere(session, sought.since, sought.until, behind)
+        gone = await pruned.between(session, sought.since, sought.until, behind)
     archived = None if beside is None else ElsewhereView(first=beside.first, months=list(beside.months))
     without = None if gone is None else PrunedView(first=gone.first, end=gone.end)
     shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
@@ -202,7 +202,7 @@ async def events(
 
 @router.get("/export", summary="Export events for a SIEM", response_class=StreamingResponse)
 async def export(
-    asked: Annotated[Wanted, Depends(_wanted)],
+    asked: Annotated[Wanted, Depends(wanted)],
     form: Annotated[SiemForm, Query(alias="format", description=_FORMS)],
     limit: Annotated[int, Query(ge=1, le=100_000, description="At most this many events.")] = 10_000,
 ) -> StreamingResponse:
@@ -211,12 +211,12 @@ async def export(
     The next batch is asked for with `after`, the number of the last event that came.  The export is itself on the
     record.
     """
-    call, wanted = asked
+    call, sought = asked
     parts, exporter = call.services.parts, call.services.exporter
-    await exporter.refuse_archived(wanted.after)
-    await reading.put_on_record(parts.audit, parts.db, reading_of(wanted, call.actor, call.now, form))
+    await exporter.refuse_archived(sought.after)
+    await reading.put_on_record(parts.audit, parts.db, reading_of(sought, call.actor, call.now, form))
     media = "text/plain; charset=utf-8" if form == "cef" else "application/x-ndjson"
-    return StreamingResponse(exporter.batch(call.scope, wanted, form, limit), media_type=media)
+    return StreamingResponse(exporter.batch(call.scope, sought, form, limit), media_type=media)
 
 
 def _later(*indices: int | None) -> int | None:

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import Millis
@@ -19,9 +20,10 @@ from broker.grants import jobs
 from broker.grants.commands import LONGEST_TTL_S
 from broker.grants.policy import AccessRequest, AccessTarget, Mode
 from broker.identity.workloads import NoSuchWorkload
-from broker.leases.lease import Lease
+from broker.leases.lease import Lease, lease_of
 from broker.leases.leasing import Issued
 from broker.leases.listing import LeaseState, Sought, state_of
+from broker.leases.tables import LeaseRow
 from broker.organizations import commands as organizations
 from broker.web.api.fields import (
     Body,
@@ -227,6 +229,14 @@ async def _with_names(session: AsyncSession, leases: Sequence[Lease], now: Milli
         )
         for lease in leases
     ]
+
+
+async def several(call: Call, lease_ids: Sequence[LeaseId]) -> list[NamedLease]:
+    """Those of these leases that the caller sees, oldest first."""
+    async with call.services.parts.db.read(call.scope) as session:
+        rows = await session.scalars(select(LeaseRow).where(LeaseRow.id.in_(lease_ids)).order_by(LeaseRow.issued_at))
+        counted = [call.services.leasing.counted(lease_of(row)) for row in rows]
+        return await _with_names(session, counted, call.now)
 
 
 async def _named_one(caller: WorkloadCall | Call, wired: Services, lease: Lease) -> NamedLease:
