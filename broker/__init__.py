@@ -57,7 +57,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     serving archiving kv_audit restored rewrap app database rights keystore_setup worker schema tables config
                           composition root, restores, periodic work, migrations, settings
     pruning               what is over, deleted after a time
-    web                   the edge: api, pages, proxy; callers, idempotency, services, middleware, metrics.  No rules
+    web                   the edge: api, console, pages, proxy; callers, services, middleware, metrics.  No rules
     erasure               people and organizations, erased
     leaks                 our keys where they should not be
     incidents             exposed keys: cut off, replaced, accounted for

@@ -16,7 +16,7 @@ from broker.base.ending import told
 from broker.base.parent import Parent
 from broker.config import Settings
 from broker.proxy.in_flight import InFlightCalls
-from broker.web import errors
+from broker.web import console, errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
 from broker.web.pages import account, cli_login, evidence, login, oidc, reference
@@ -118,8 +118,8 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     errors.install(app)
     customers = (intake_pages.router, status_pages.router, evidence.router)
-    pages = (login.router, cli_login.router, oidc.router, account.router, reference.router)
-    for router in (*ROUTERS, *customers, *pages):
+    people = (login.router, cli_login.router, oidc.router, account.router, *console.ROUTERS)
+    for router in (*ROUTERS, *customers, *people, reference.router):
         app.include_router(router)
     return app
 

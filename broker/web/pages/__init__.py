@@ -1,4 +1,4 @@
 """The customers' pages: one for one-time links, one for status links.
 
-Operators have no page here.
+Operators have theirs in :mod:`broker.web.console`.
 """

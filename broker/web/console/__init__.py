@@ -1,0 +1,36 @@
+"""The console: pages for people at the vendor, each another rendering of the API's answers.
+
+A page asks the API's own functions in its process, as the caller that the API's own dependencies established.  So it
+has no rules, and shows nobody more than the API does.
+"""
+
+from fastapi import APIRouter
+
+from broker.web.console import (
+    audit,
+    grants,
+    incidents,
+    jobs,
+    keys,
+    leases,
+    organizations,
+    overview,
+    page,
+    requests,
+    settings,
+)
+
+ROUTERS: tuple[APIRouter, ...] = (
+    page.router,
+    overview.router,
+    organizations.router,
+    keys.router,
+    requests.router,
+    jobs.router,
+    grants.router,
+    leases.router,
+    incidents.router,
+    audit.router,
+    settings.router,
+    page.nowhere,  # Last: it takes what no other has.
+)
