@@ -20,6 +20,7 @@ from rich.table import Table
 from tests.bench import (
     checks,
     cold,
+    console,
     edge,
     exposure,
     growth,
@@ -60,6 +61,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "checks": checks.measure,
     "cold_sqlite": cold.on_sqlite,
     "cold_postgres": cold.on_postgres,
+    "console": console.measure,
     "growth": growth.on_postgres,
     "growth_sqlite": growth.on_sqlite,
 }
