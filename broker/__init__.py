@@ -32,6 +32,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     plan                  what doesn't change between two calls under one lease on one access snapshot
     guard, epoch          a condition of an event: "this row's epoch is still 7"; the number that any change raises
     quota                 a counter that an event takes from in its own transaction
+    dry run               what a job's call would get now: decided, and not made
     proxied call, use     a call as the job asked for it; the same, allowed and on the record
     in-flight call        a proxied call between these two and its end; *cut* if what it depends on is revoked
     commit point          the audit append: before it nothing is revealed or used

@@ -12,13 +12,14 @@ from broker.cli.asking import Yes, insist
 from broker.cli.discreet import unsaid
 from broker.cli.failing import Status, fail
 from broker.cli.lists import prints_list
-from broker.cli.output import AsJson, Columns, Item, listing, show
+from broker.cli.output import AsJson, Columns, Item, listing, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Who may use what.")
 
 Grant = Annotated[str, typer.Argument(help="Its id, grt_…; `broker grant list` shows it.")]
 
 _COLUMNS = Columns("workload org provider state id", "modes limits label expires_at max_ttl")
+_ANSWERS = Columns("grant state answer reason", "rule")
 # So many are named in a question.
 _NAMED = 10
 _RATES = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
@@ -140,6 +141,45 @@ def show_(grant: Grant, as_json: AsJson = False) -> None:
     """One grant."""
     found = call("GET", f"/v1/grants/{grant}")
     show(found if as_json else {**found, "rules": _limits({**found, "presets": []})}, as_json)
+
+
+@app.command()
+def explain(
+    workload: Annotated[str, typer.Option(help="The job: name or id.")],
+    org: Annotated[str, typer.Option("--org", help="Organization: slug or id.")],
+    provider: Annotated[str, typer.Option(help="Provider id.")],
+    method: Annotated[str, typer.Option(help="GET, POST, …")] = "GET",
+    path: Annotated[str, typer.Option(help="Below the provider's base URL, such as /facilities/7.")] = "",
+    label: Annotated[str, typer.Option(help="The credential's label.")] = "default",
+    purpose: Annotated[str, typer.Option(help="What the job would say that it is for.")] = "",
+    implicit: Annotated[bool, typer.Option(help="As a call with the access token alone, without a lease.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try the policy on a call: would it pass, which rule decides, what fixes a refusal."""
+    asked: dict[str, Any] = {"workload": workload, "organization": org, "provider": provider, "label": label}
+    asked |= {"method": method.upper(), "path": path, "purpose": purpose, "implicit": implicit}
+    found = call("POST", "/v1/grants/explain", json=asked)
+    if as_json:
+        show(found, as_json)
+        return
+    show(_answer(found), as_json)
+    if others := [one for one in found["grants"] if one["grant"] != found["grant"]]:
+        say("\nWith the job's other grants, if it names one:\n")
+        listing(map(_answer_of_grant, others), _ANSWERS, as_json)
+
+
+def _answer(found: Item) -> Item:
+    """What decides, without what says nothing."""
+    if found["allowed"]:
+        return {"answer": "allowed", "grant": found["grant"], "rule": found["rule"] or "none: the grant allows all"}
+    told = {"answer": "refused", "reason": found["cause"]}
+    if found["cause"] != found["reason"]:
+        told["job is told"] = found["reason"]
+    return {**told, **({"grant": found["grant"]} if found["grant"] else {}), "fix": found["fix"]}
+
+
+def _answer_of_grant(one: Item) -> Item:
+    return {**one, "answer": "allowed" if one["allowed"] else "refused"}
 
 
 @app.command()

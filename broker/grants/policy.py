@@ -137,6 +137,16 @@ class Denied:
     allowed: tuple[str, ...] = ()
 
 
+class Uncovered(StrEnum):
+    """Why a grant doesn't cover a request."""
+
+    NOT_IN_FORCE = "not_in_force"  # revoked, or it waits for a second person
+    EXPIRED = "expired"
+    OTHER_PROVIDER = "other_provider"
+    OTHER_LABEL = "other_label"
+    NOT_NAMED = "not_named"  # the request names another one
+
+
 RIGHTS_ALTERED = Denied(
     "rights_altered",
     "What this access stands on was changed by something else than the broker; a security account has to look "
@@ -157,7 +167,7 @@ def decide(request: AccessRequest, policy_input: PolicyInput, now: Millis) -> Al
 def _decide(request: AccessRequest, known: PolicyInput, now: Millis) -> Allowed | Denied:
     if not known.workload_active:
         return Denied("workload_revoked", "This workload was revoked; ask an operator to register it again.")
-    standing = [grant for grant in known.grants if _covers(grant, request, now)]
+    standing = [grant for grant in known.grants if uncovered(grant, request, now) is None]
     if known.organization_active is None or not standing:
         return Denied("no_grant", "No standing grant covers this organization and provider; ask an operator for one.")
     if not known.organization_active:
@@ -222,7 +232,7 @@ def refuse_call(grant: Grant, call: Call) -> Denied | None:
     # call (8) whether its grant allows it
     if not grant.rules:
         return None
-    if any(rule.allows(call.method, call.path) for rule in grant.rules):
+    if deciding_rule(grant, call) is not None:
         if any(not _OVERRIDES.isdisjoint(parameter.readings) for parameter in read(call.query)):
             return Denied(
                 "rule_refused",
@@ -239,11 +249,19 @@ def refuse_call(grant: Grant, call: Call) -> Denied | None:
     )
 
 
-def _covers(grant: Grant, request: AccessRequest, now: Millis) -> bool:
-    return (
-        grant.active
-        and grant.provider == request.target.provider
-        and grant.label in {None, request.target.label}
-        and request.grant in {"", grant.id}
-        and (grant.expires_at is None or grant.expires_at > now)
-    )
+def deciding_rule(grant: Grant, call: Call) -> Rule | None:
+    """The first of the grant's rules that allows the call's method and path, if one does."""
+    return next((rule for rule in grant.rules if rule.allows(call.method, call.path)), None)
+
+
+def uncovered(grant: Grant, request: AccessRequest, now: Millis) -> Uncovered | None:
+    """Why a grant is none for the request at ``now``, whatever it carries; None if it covers it."""
+    if not grant.active:
+        return Uncovered.NOT_IN_FORCE
+    if grant.expires_at is not None and grant.expires_at <= now:
+        return Uncovered.EXPIRED
+    if grant.provider != request.target.provider:
+        return Uncovered.OTHER_PROVIDER
+    if grant.label not in {None, request.target.label}:
+        return Uncovered.OTHER_LABEL
+    return None if request.grant in {"", grant.id} else Uncovered.NOT_NAMED

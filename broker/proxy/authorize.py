@@ -16,13 +16,13 @@ from broker.base.errors import BrokerError, Forbidden, InvalidToken, TooMany, Un
 from broker.base.parameters import QueryRefused, read
 from broker.base.tracing import established
 from broker.formats import ids
-from broker.grants.policy import Denied, Grant, Mode, refuse_call
+from broker.grants.policy import Call, Denied, Grant, Mode, refuse_call
 from broker.identity.principal import Workload
 from broker.leases.lease import Lease
 from broker.leases.leasing import LeaseDenied, LeaseOver, Leasing, NoSuchLease
 from broker.leases.snapshot import SnapshotCache
 from broker.parts import Parts
-from broker.providers.catalog import UnknownProvider
+from broker.providers.catalog import Catalog, UnknownProvider
 from broker.providers.definition import Definition
 from broker.proxy.implicit import Implicit
 from broker.proxy.in_flight import InFlightCall
@@ -111,18 +111,10 @@ class Authorizer:
     async def _judge(self, call: ProxiedCall, whose: Lease | Workload) -> None:
         """Refuse a path or query that can be read in more than one way."""
         try:
-            if call.path:  # empty: the base URL itself
-                judged(call.path.encode("latin-1"), self._encoded_slashes(call.provider))
-            read(call.query)
+            refuse_two_readings(call, call.provider, self._catalog)
         except (PathRefused, QueryRefused) as refusal:
             await self._deny(call, whose, refusal)
             raise
-
-    def _encoded_slashes(self, provider: str) -> tuple[str, ...]:
-        try:
-            return self._catalog.get(provider).encoded_slashes
-        except UnknownProvider:  # refused as soon as its lease is looked at
-            return ()
 
     async def expect(self, in_flight: InFlightCall, call: ProxiedCall) -> None:
         """Have a call that still comes end when its lease does.
@@ -177,7 +169,7 @@ class Authorizer:
             if call.provider != lease.provider or call.organization not in {snapshot.slug, lease.organization_id}:
                 raise WrongTarget("This lease is for another organization or provider than the address names.")
             plan = self.plans.of(lease, snapshot)
-            if denied := _refused(plan.grant, call):
+            if denied := refused(plan.grant, call):
                 raise LeaseDenied(denied)
             way, fallback = plan.usual, plan.fallback
             if fall_back and fallback is not None:
@@ -205,7 +197,7 @@ class Authorizer:
                 await self._snapshots.get(lease.target, fresh=True)
                 continue
             except Exhausted as exhausted:
-                raise _used_up(exhausted, plan.grant, plan.definition) from None
+                raise used_up(exhausted, plan.grant, plan.definition) from None
             return Use(event, plan, way, fallback is not None)
         raise Unavailable("Access to this key is being changed just now; try again.", retry_after=1)
 
@@ -239,13 +231,30 @@ class Authorizer:
         await self._audit.append(event)
 
 
-def _refused(grant: Grant, call: ProxiedCall) -> Denied | None:
+def refuse_two_readings(call: Call, provider: str, catalog: Catalog) -> None:
+    """Refuse a path or query that can be read in more than one way.
+
+    Raises:
+        PathRefused, QueryRefused: it can.
+    """
+    try:
+        encoded_slashes = catalog.get(provider).encoded_slashes
+    except UnknownProvider:  # refused as soon as its lease is looked at
+        encoded_slashes = ()
+    if call.path:  # empty: the base URL itself
+        judged(call.path.encode("latin-1"), encoded_slashes)
+    read(call.query)
+
+
+def refused(grant: Grant, call: Call) -> Denied | None:
+    """Why the grant of a lease refuses a call under it; None if it allows it."""
     if Mode.USE not in grant.modes:
         return Denied("mode_not_granted", "The grant doesn't include use; ask an operator for that mode.")
     return refuse_call(grant, call)
 
 
-def _used_up(exhausted: Exhausted, grant: Grant, definition: Definition) -> BrokerError:
+def used_up(exhausted: Exhausted, grant: Grant, definition: Definition) -> BrokerError:
+    """What a job is told whose call found a quota used up."""
     if exhausted.wait is None:
         need = f"The {grant.max_uses} uses of grant {grant.id} are used up; ask an operator for a new grant."
         return LeaseDenied(Denied("uses_exhausted", need))

@@ -14,7 +14,7 @@ from broker.audit.events import Fields
 from broker.audit.quota import Quota
 from broker.base.recent import Recent
 from broker.credentials.cooldown import cooldown_id
-from broker.formats.ids import LeaseId
+from broker.formats.ids import CredentialId, LeaseId
 from broker.grants.policy import Grant, Mode
 from broker.leases.lease import Lease
 from broker.leases.leasing import Leasing
@@ -101,16 +101,16 @@ class Plans:
             Way.of(key, definition),
             Way.of(fallback, definition) if fallback is not None else None,
             self._leasing.guards_of(lease, snapshot),
-            tuple(_quotas(grant, key, definition)),
+            tuple(quotas_of(grant, key.credential, definition)),
             _uses_of(grant),
             grant.retries and definition.retry.retries,
             {**lease.event_fields(), "mode": Mode.USE},
         )
 
 
-def _quotas(grant: Grant, key: SealedKey, definition: Definition) -> list[Quota]:
+def quotas_of(grant: Grant, credential: CredentialId, definition: Definition) -> list[Quota]:
     """What a use takes from: the upstream's patience, and the grant's rate and number of uses."""
-    quotas: list[Quota] = [quota.Cooldown(cooldown_id(key.credential), definition.retry.cap_seconds * 1000)]
+    quotas: list[Quota] = [quota.Cooldown(cooldown_id(credential), definition.retry.cap_seconds * 1000)]
     if grant.rate is not None:
         quotas.append(quota.Rate(f"{grant.id}/rate", grant.rate.uses, grant.rate.seconds * 1000))
     if grant.max_uses is not None:

@@ -23,6 +23,8 @@ from broker.providers.definition import Definition
 from broker.proxy import retry
 from broker.proxy.plan import Plan, Way
 
+# Those that go further; TRACE, CONNECT and invented ones don't.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # One that is read whole goes out in one piece, and lets an idempotent call be tried again.
 READ_WHOLE_MAX = 65_536
 

@@ -14,14 +14,13 @@ from broker.base.errors import BrokerError, Invalid, NotFound, Unauthenticated
 from broker.formats.ids import Reference
 from broker.providers.catalog import UnknownProvider
 from broker.proxy.request_headers import Headers
-from broker.proxy.use import Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
+from broker.proxy.use import METHODS, Body, LeaseToken, ProxiedCall, Tries, WorkloadCaller
 from broker.web.api.fields import header_note
 from broker.web.errors import render
 from broker.web.middleware import ESTABLISHED
 from broker.web.services import Services
 
 ROUTE = "/proxy/{organization}/{provider}/{path}"
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PREFIX_SEGMENTS = 4  # "", "proxy", organization, provider
 # If a call has ended sooner, cancelling it saves nothing; to watch for it would cost each call of a busy broker a task.
 _NOTICED_AFTER_S = 0.2

@@ -120,6 +120,10 @@ def tour(bench: CliBench) -> None:
     once = shell.json("grant", "add", *wanted)[0]
     assert not once["retries"]
     assert "no retries" in shell.run("grant", "list")
+    call = ("grant", "explain", "--workload", "nightly", "--org", "acme", "--provider", "raptor-comply")
+    assert shell.json(*call, "--path", "/facilities")["allowed"]
+    assert "[" not in (told := shell.run(*call, "--path", "/a//b"))
+    assert "path_refused" in told
     shell.run("grant", "revoke", once["id"])
     asked = ("lease", "issue", "--identity", str(identity), "--org", "acme", "--provider", "raptor-comply")
     lease = shell.json(*asked)

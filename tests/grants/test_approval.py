@@ -46,6 +46,10 @@ async def test_a_grant_to_see_a_key_gives_nothing_until_a_second_person_approves
     assert sorted(noticed) == ["grant_waits", "recovery_offered"]
     for mode in ("use", "reveal"):
         assert (await job.ask("acme", mode=mode)).json()["code"] == "no_grant"
+    call = {"workload": job.id, "organization": "acme", "provider": "raptor-comply", "method": "GET", "path": "/"}
+    told = await world.call("POST", "/v1/grants/explain", json=call)
+    assert (told["reason"], told["cause"]) == ("no_grant", "grant_waiting")
+    assert told["fix"].endswith(f"`broker grant approve {grant}`.")
     # when she approves it, then it gives what it says
     approved = await world.call("POST", f"/v1/grants/{grant}/approve", as_=bea)
     assert approved["state"] == "active"

@@ -108,6 +108,10 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
         {"workload": "acme-job", "organizations": ["acme", "globex"], "modes": ["use"], **_UPSTREAM},
         {"workload": "globex-job", "organizations": ["acme"], "modes": ["use"], **_UPSTREAM},
     ],
+    "/v1/grants/explain": [  # makes nothing, and would tell
+        {"workload": "acme-job", "organization": "globex", "method": "GET", "path": "/x", **_UPSTREAM},
+        {"workload": "globex-job", "organization": "acme", "method": "GET", "path": "/x", **_UPSTREAM},
+    ],
     "/v1/intakes": [{"organization": "globex", "contact": "a@b.example", **_UPSTREAM}],
     "/v1/credentials": [{"organization": "globex", "key": _KEY, **_UPSTREAM}],
     "/v1/webhooks": [

@@ -13,15 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.clock import Millis
 from broker.base.errors import Invalid
 from broker.base.paging import by
-from broker.formats.ids import GrantId
+from broker.formats.ids import GrantId, OrganizationId, WorkloadId
 from broker.grants import commands, jobs
-from broker.grants.policy import Mode, Rate
+from broker.grants.policy import AccessTarget, Mode, Rate
 from broker.grants.shown import GrantState, covering, given, showing, state_of
 from broker.grants.tables import GrantRow
 from broker.organizations import commands as organizations
 from broker.providers import faults
 from broker.providers.definition import Definition
 from broker.providers.rule import Rule
+from broker.proxy import dry_run
+from broker.proxy.dry_run import Answer, AskedCall
+from broker.proxy.use import METHODS
 from broker.web.api.fields import (
     Body,
     Cursor,
@@ -29,6 +32,7 @@ from broker.web.api.fields import (
     Label,
     Limit,
     Moment,
+    Note,
     Page,
     Reason,
     Reference,
@@ -36,11 +40,15 @@ from broker.web.api.fields import (
     milliseconds,
     when,
 )
+from broker.web.api.forms import Form
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought, rows_of, shown
 from broker.web.api.names import JobName, Names, Slug, job_names, slugs_of
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"])
+
+
+_METHOD = f"^({'|'.join(sorted(METHODS))})$"
 
 
 class RuleBody(Body):
@@ -216,6 +224,94 @@ async def create(body: NewGrant, call: ByOperatorRole) -> Response:
         return Granted(items=await _views(session, rows, call.now))
 
     return await call.change(body, work, 201)
+
+
+class AskedCallBody(Body):
+    """A call that a job might make."""
+
+    workload: Reference
+    organization: Reference
+    provider: Label
+    label: Label = "default"
+    method: Annotated[str, Form(_METHOD, f"write one of {', '.join(sorted(METHODS))}")]
+    path: Annotated[
+        str,
+        Field(description="Below the provider's base URL, as it is sent, with the query if any."),
+        Form("^(/.*)?$", "begin with /, or leave it empty for the base URL itself", 16_384),
+    ]
+    purpose: Annotated[Note, Field(description="What the job would say that it is for.")] = ""
+    implicit: Annotated[bool, Field(description="With the job's access token alone, without a lease.")] = False
+
+    def asked(self, workload: WorkloadId, organization: OrganizationId) -> AskedCall:
+        """It, of this job for this customer."""
+        path, _, query = self.path.encode().decode("latin-1").partition("?")
+        target = AccessTarget(workload, organization, self.provider, self.label)
+        return AskedCall(target, self.method, path, query, self.purpose, self.implicit)
+
+
+class AnswerView(View):
+    """What a call would get under one grant."""
+
+    grant: str
+    state: str
+    allowed: bool
+    reason: Annotated[str, Field(description="The code of the refusal; empty if it is allowed.")]
+    need: Annotated[str, Field(description="What the job would be told.")]
+    rule: Annotated[str, Field(description="The rule that allows it; empty if none does, or the grant has none.")]
+
+
+class DryRunView(View):
+    """What a call would get now, and why."""
+
+    allowed: bool
+    reason: Annotated[str, Field(description="The code of the first thing that refuses; empty if it is allowed.")]
+    need: Annotated[str, Field(description="What the job would be told.")]
+    cause: Annotated[str, Field(description="The reason, or a closer word where jobs aren't told more.")]
+    fix: Annotated[str, Field(description="What would let the call through.")]
+    grant: Annotated[str | None, Field(description="The grant that decides, if it comes to that.")]
+    rule: Annotated[str, Field(description="Its rule that allows the call; empty if it has none, or none does.")]
+    grants: Annotated[
+        list[AnswerView],
+        Field(
+            description="The same under each of the job's grants for these keys, if the job names that one; "
+            f"the newest {dry_run.GRANTS_MOST}."
+        ),
+    ]
+
+
+def _answered(row: GrantRow, answer: Answer, now: Millis) -> AnswerView:
+    return AnswerView(
+        grant=row.id,
+        state=state_of(row, now),
+        allowed=answer.allowed,
+        reason=answer.reason,
+        need=answer.need,
+        rule=str(answer.rule or ""),
+    )
+
+
+@router.post("/explain", summary="Try the policy on a call")
+async def explain(body: AskedCallBody, call: ByAnyRole) -> DryRunView:
+    """What a job's call would get now, which rule decides, and what would fix a refusal.
+
+    It is decided as a real call is, but nothing is recorded, opened or used up.
+    """
+    async with call.services.parts.db.read(call.scope) as session:
+        whose = await organizations.find(session, body.organization)
+        job = await jobs.known(session, call.account, body.workload)
+        asked = body.asked(job.id, whose.id)
+        found = await dry_run.run(call.services.parts, call.services.snapshots, session, asked)
+    answer = found.answer
+    return DryRunView(
+        allowed=answer.allowed,
+        reason=answer.reason,
+        need=answer.need,
+        cause=found.cause,
+        fix=found.fix,
+        grant=answer.grant,
+        rule=str(answer.rule or ""),
+        grants=[_answered(row, one, call.now) for row, one in found.by_grant],
+    )
 
 
 @router.get("", summary="List grants")
