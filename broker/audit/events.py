@@ -66,6 +66,7 @@ KINDS: Mapping[str, str] = {
     "workload.revoked": "A job was ended.",
     "grant.created": "A job was given a right to keys; if it is to see them, it waits.",
     "grant.approved": "A second person let a grant that waited be used.",
+    "grant.tightened": "A grant was narrowed to what it was used for; `reason` has the number of rules.",
     "grant.revoked": "A grant was taken back.",
     "right.altered": "A row that gives a right is not as the broker wrote it; it gives nothing.",
     "intake.requested": "A key was asked for, and a one-time link made.",

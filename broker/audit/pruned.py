@@ -84,3 +84,13 @@ async def between(
         query = query.where(PrunedRow.block >= (after + 1) // places.BLOCK)
     low, high = (await session.execute(query)).one()
     return None if low is None else Gone(low * places.BLOCK, (high + 1) * places.BLOCK)
+
+
+async def any_of(session: AsyncSession, name: str, since: Millis) -> bool:
+    """Whether events of a class, in a block with events since ``since``, may have been pruned."""
+    next_ = await session.scalar(select(CursorRow.next).where(CursorRow.name == _OWN + name))
+    if next_ is None:
+        return False
+    some = select(PrunedRow.block).join(BlockRow, BlockRow.block == PrunedRow.block)
+    some = some.where(PrunedRow.block <= next_ // places.BLOCK, BlockRow.latest >= since)
+    return await session.scalar(some.limit(1)) is not None

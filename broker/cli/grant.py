@@ -183,6 +183,51 @@ def _answer_of_grant(one: Item) -> Item:
 
 
 @app.command()
+def tighten(
+    grant: Grant,
+    days: Annotated[int, typer.Option(help="What it was used for in so many days stays allowed.")] = 90,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Narrow a grant to what it was used for: shows what it would allow no more, and asks."""
+    found = call("GET", f"/v1/grants/{grant}/tightened", params={"days": days})
+    for line in _difference(found):
+        say(line, err=as_json)
+    if found["rules"] == found["present"]:
+        say("The grant is as narrow as that already.", err=as_json)
+        show(call("GET", f"/v1/grants/{grant}"), as_json)
+        return
+    insist("Narrowing the grant", "To allow more again takes a new grant.", yes=yes)
+    adopted = {"days": days, "rules": found["rules"]}
+    made = call("POST", f"/v1/grants/{grant}/tighten", json=adopted)
+    show(made if as_json else {**made, "rules": _limits({**made, "presets": []})}, as_json)
+
+
+def _difference(found: Item) -> Iterable[str]:
+    """What changes, a line for each path; no line is longer than its path needs."""
+    yield f"Its uses of {found['days']} days: {found['uses']} succeeded, {found['failed']} failed."
+    if found["unreadable"]:
+        yield f"Of {found['unreadable']} nobody knows the path any more; what they could do stays."
+    before, after = _pairs(found["present"]), _pairs(found["rules"])
+    yield ""
+    if not before:
+        yield "- every method and path"
+    yield from (f"- {line}" for line in before if line not in after)
+    yield from (f"  {line}" for line in before if line in after)
+    yield from (f"+ {line}" for line in after if line not in before)
+    if found["lost"]:
+        yield "\nNot allowed any more, for example:"
+        yield from (f"  {one['method']} {one['path']}" for one in found["lost"])
+    if found["failed_refused"]:
+        yield f"Neither are {found['failed_refused']} of the uses that failed."
+    yield ""
+
+
+def _pairs(rules: list[dict[str, list[str]]]) -> list[str]:
+    return sorted(f"{','.join(rule['methods'])} {path}" for rule in rules for path in rule["paths"])
+
+
+@app.command()
 def approve(grant: Grant, as_json: AsJson = False) -> None:
     """Let a job see keys, as the second person that this needs (role security or admin)."""
     show(call("POST", f"/v1/grants/{grant}/approve"), as_json)

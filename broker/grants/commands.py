@@ -18,7 +18,9 @@ from broker.base.errors import Conflict, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
 from broker.formats.ids import GrantId
+from broker.grants.learning import is_within
 from broker.grants.policy import Grant, Mode, Rate
+from broker.grants.shown import GrantState, state_of
 from broker.grants.tables import GrantRow
 from broker.identity.approval import approved, gives
 from broker.identity.tables import WorkloadRow
@@ -155,6 +157,62 @@ async def revoke(session: AsyncSession, actor: Actor, grant_id: GrantId, *, note
         await raise_epoch(session, row.id)
         await record(session, Event.about(row, "grant.revoked", actor, now, note=note))
     return row
+
+
+async def tighten(
+    session: AsyncSession,
+    actor: Actor,
+    grant_id: GrantId,
+    *,
+    present: Sequence[Rule],
+    rules: Sequence[Rule],
+    days: int,
+    now: Millis,
+) -> GrantRow:
+    """Narrow a grant to ``rules``, which were tried on its uses of so many days.  Idempotent.
+
+    As nothing that was refused is allowed by it, nobody has to approve it.  Calls that were let in go on.
+
+    Args:
+        present: the grant's rules when they were tried.
+
+    Raises:
+        NotFound: there is none inside the session's scope. RowAltered. Invalid: the rules allow more than the grant.
+        Conflict: it gives nothing, shows the key, or was changed meanwhile.
+    """
+    row = await find(session, grant_id)
+    await session.refresh(row, with_for_update=True)
+    row.vouched_for()
+    refuse_to_tighten(row, now)
+    held = grant_in(row).rules
+    if held == tuple(rules):
+        return row
+    if held != tuple(present):
+        raise Conflict("The grant was changed meanwhile; look again at what it can be narrowed to.")
+    if not rules or not is_within(rules, held):
+        raise Invalid("rules: allow something that the grant doesn't; a wider right is a new grant.")
+    row.rules, row.presets = [rule.model_dump(mode="json") for rule in rules], []
+    await raise_epoch(session, row.id)
+    told = f"days={days},rules={len(rules)},before={len(held)}"
+    note = " | ".join(map(str, rules))
+    await record(session, Event.about(row, "grant.tightened", actor, now, reason=told, note=note))
+    return row
+
+
+def refuse_to_tighten(row: GrantRow, now: Millis) -> None:
+    """Refuse a grant that rules can't narrow; raises Conflict."""
+    if state_of(row, now) is not GrantState.ACTIVE:
+        raise Conflict("This grant gives nothing now, so there is nothing to narrow.")
+    if Mode.REVEAL in row.modes:
+        raise Conflict(
+            "The job may see this key, and can use what it saw in any way; give it a grant for use alone instead, and "
+            "revoke this one."
+        )
+
+
+def grant_in(row: GrantRow) -> Grant:
+    """A grant's row as policy sees it."""
+    return grant_of({"state": row.state, **{name: getattr(row, name) for name in GrantRow.AUTHENTICATED}})
 
 
 def grant_of(row: Mapping[str, Any]) -> Grant:

@@ -39,7 +39,7 @@ class Rule(Part):
                 no separator.  The base URL itself is ``/`` with and without its slash.
         """
         within = method in self.methods or (method == "HEAD" and "GET" in self.methods)
-        return within and _anchored(self.paths).fullmatch(_decoded(path) or "/") is not None
+        return within and _anchored(self.paths).fullmatch(decoded(path) or "/") is not None
 
     def __str__(self) -> str:
         return f"{', '.join(self.methods)} {', '.join(self.paths)}"
@@ -62,17 +62,32 @@ def holds_slashes_where_it_may(path: str, patterns: tuple[str, ...]) -> bool:
         path: percent-encoded.
         patterns: as in rules; what ``**`` stands for holds none.
     """
-    return bool(patterns) and _holding(patterns).fullmatch(_decoded(path)) is not None
+    return bool(patterns) and _holding(patterns).fullmatch(decoded(path)) is not None
 
 
-def _decoded(path: str) -> str:
-    """The path decoded, but for encoded slashes: those are part of a segment, not between two."""
+def covers(patterns: tuple[str, ...], pattern: str) -> bool:
+    """Whether one of ``patterns`` matches every path that ``pattern`` does.
+
+    It may also say no where only several of them together do.
+    """
+    words = {"**": _ACROSS, "*": _WITHIN}
+    parts = re.split(r"(\*\*|\*)", _SLASH.sub("%2F", pattern))
+    return _covering(patterns).fullmatch("".join(words.get(part, part) for part in parts)) is not None
+
+
+def decoded(path: str) -> str:
+    """The path as rules compare it: decoded, but for encoded slashes.
+
+    Those are part of a segment, not between two.
+    """
     if "%" not in path:
         return path
     return "%2F".join(unquote(part) for part in _SLASH.split(path))
 
 
 _SLASH = re.compile("%2F", re.IGNORECASE)
+# Stand for what an inner pattern's * and ** match: no pattern has such characters.
+_WITHIN, _ACROSS = "\ue000", "\ue001"
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +100,13 @@ def _anchored(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(_expression(pattern) for pattern in patterns), re.DOTALL)
 
 
-def _expression(pattern: str, across: str = ".+") -> str:
-    words = {"**": across, "*": "[^/]+"}
+@lru_cache(maxsize=1024)
+def _covering(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    within = f"[^/{_ACROSS}]+"
+    return re.compile("|".join(_expression(pattern, within=within) for pattern in patterns), re.DOTALL)
+
+
+def _expression(pattern: str, across: str = ".+", within: str = "[^/]+") -> str:
+    words = {"**": across, "*": within}
     pattern = _SLASH.sub("%2F", pattern)
     return "".join(words.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", pattern))

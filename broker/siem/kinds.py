@@ -91,6 +91,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "workload.revoked": Meaning(_ACCOUNT, 6),
     "grant.created": Meaning(_SESSION, 1),
     "grant.approved": Meaning(_SESSION, 1),
+    "grant.tightened": Meaning(_SESSION, OTHER),
     "grant.revoked": Meaning(_SESSION, OTHER),
     "right.altered": Meaning(_ENTITY, OTHER, _HIGH),
     "intake.requested": Meaning(_ENTITY, _CREATE),

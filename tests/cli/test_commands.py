@@ -10,9 +10,11 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from broker import app as composition
@@ -131,6 +133,8 @@ def tour(bench: CliBench) -> None:
     assert "[mode_not_granted]" in shell.run(*asked, "--mode", "reveal", status=1)
     lease_id = lease["lease"]["id"]
     assert shell.json("lease", "list")[0]["id"] == lease_id
+    told = shell.run("grant", "tighten", grant["id"], "--yes", status=5)
+    assert f"broker grant revoke {grant['id']}" in told.replace("\n", " ")
     assert shell.json("lease", "renew", lease_id, "--identity", str(identity), "--ttl", "600")["state"] == "active"
     assert shell.json("lease", "end", lease_id, "--identity", str(identity))["state"] == "ended"
     lease_id = shell.json(*asked)["lease"]["id"]
@@ -480,3 +484,33 @@ def test_doctor_says_whether_the_clock_is_believed(tmp_path: Path) -> None:
         db.execute("UPDATE audit_head SET latest = 9999999999999")
     assert clock()["state"] == "record"
     assert "see that the clock is right" in clock()["what"]
+
+
+async def test_a_grant_is_narrowed_to_what_it_was_used_for(bench: CliBench) -> None:
+    shell = bench.shell
+    target = ("--org", "acme", "--provider", "raptor-comply")
+
+    def prepared() -> tuple[str, str]:
+        shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
+        shell.run("org", "add", "acme", "--name", "Acme Power")
+        key = bench.upstream.add_key(bench.upstream.add_organization("acme"))[1]
+        shell.run("key", "add", *target, given=key)
+        identity = shell.json("workload", "add", "nightly")["identity"]
+        grant = shell.json("grant", "add", "--workload", "nightly", *target)[0]
+        lease = shell.json("lease", "issue", "--identity", str(shell.directory / identity), *target)
+        return grant["id"], lease["token"]
+
+    grant, token = await asyncio.to_thread(prepared)
+    async with httpx2.AsyncClient(base_url=shell.environment["BROKER_URL"]) as job:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await job.get("/proxy/acme/raptor-comply/facilities", headers=headers)).status_code == 200
+        # without a terminal nobody is asked, and nothing is changed
+        assert "--yes" in await asyncio.to_thread(partial(shell.run, "grant", "tighten", grant, status=2))
+        told = await asyncio.to_thread(shell.run, "grant", "tighten", grant, "--yes")
+        lines = told.splitlines()
+        assert {"- every method and path", "+ GET /facilities"} <= {*lines}
+        assert max(map(len, lines)) <= 80
+        refused = await job.get("/proxy/acme/raptor-comply/control-centers", headers=headers)
+        assert refused.json()["code"] == "rule_refused"
+    again = await asyncio.to_thread(shell.json, "grant", "tighten", grant, "--yes")
+    assert again["rules"] == [{"methods": ["GET"], "paths": ["/facilities"]}]

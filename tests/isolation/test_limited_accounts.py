@@ -59,7 +59,7 @@ SOUGHT = {
     "operator": "operator_id",
 }
 SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
-SHAPING |= {"after", "following", "outcome", "request", "serial"}
+SHAPING |= {"days", "after", "following", "outcome", "request", "serial"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
@@ -74,6 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "revoke": {"reason": "x"},
     "renew": {"ttl": 60},
     "policy": {},
+    "tighten": {},
     "name": {"name": "x"},
     "rename": {"name": "x"},
     "link": {},

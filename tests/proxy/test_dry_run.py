@@ -1,4 +1,4 @@
-"""A dry run says what a real call gets: the same refusal, under the same grant, and what would fix it."""
+"""A dry run says what a real call gets, under which grant, and what would fix a refusal."""
 
 from __future__ import annotations
 

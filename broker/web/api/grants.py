@@ -10,11 +10,12 @@ from fastapi.responses import Response
 from pydantic import Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.clock import Millis
+from broker.audit.events import Event
+from broker.base.clock import Millis, rfc3339
 from broker.base.errors import Invalid
 from broker.base.paging import by
 from broker.formats.ids import GrantId, OrganizationId, WorkloadId
-from broker.grants import commands, jobs
+from broker.grants import commands, jobs, uses
 from broker.grants.policy import AccessTarget, Mode, Rate
 from broker.grants.shown import GrantState, covering, given, showing, state_of
 from broker.grants.tables import GrantRow
@@ -43,7 +44,7 @@ from broker.web.api.fields import (
 from broker.web.api.forms import Form
 from broker.web.api.listing import Order, OrganizationSought, ProviderSought, WorkloadSought, rows_of, shown
 from broker.web.api.names import JobName, Names, Slug, job_names, slugs_of
-from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole
+from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, BySecurityRole, Call
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"])
 
@@ -354,6 +355,117 @@ async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> GrantView:
     """One grant: which job may reach which keys, how, and within which limits."""
     async with call.services.parts.db.read(call.scope) as session:
         return (await _views(session, [await commands.find(session, grant_id)], call.now))[0]
+
+
+Days = Annotated[int, Field(ge=1, le=3_650, description="So many days of its uses count.")]
+
+
+class LostView(View):
+    """A call that the grant allows now and the new rules don't; `rule` is empty if the grant has none."""
+
+    rule: str
+    method: str
+    path: str
+
+
+class UseView(View):
+    """A use that the new rules would have refused."""
+
+    method: str
+    path: str
+
+
+class TightenedView(View):
+    """What a grant can be narrowed to, tried on all of its uses."""
+
+    grant: str
+    days: int
+    since: Annotated[str, Field(description="Uses from this time on count: the grant may be younger.")]
+    present: Annotated[list[RuleBody], Field(description="The grant's rules now; where there are none, it allows all.")]
+    rules: Annotated[list[RuleBody], Field(description="The smallest rules that cover its uses.")]
+    uses: Annotated[int, Field(description="Uses that succeeded; those whose end nobody knows count as such.")]
+    unreadable: Annotated[int, Field(description="Those of them whose path nobody knows any more.")]
+    failed: Annotated[int, Field(description="Uses that the upstream refused or didn't answer; these widen nothing.")]
+    refused: Annotated[int, Field(description="Uses that the rules would have refused; if any, nobody can adopt them.")]
+    failed_refused: Annotated[int, Field(description="The same of failed uses.")]
+    examples: Annotated[list[UseView], Field(description=f"Of refused uses; {uses.EXAMPLES} at most.")]
+    lost: Annotated[list[LostView], Field(description="An example of each thing that the grant allows no more.")]
+
+
+@router.get("/{grant_id}/tightened", summary="See what a grant can be narrowed to")
+async def tightened(
+    grant_id: IdPath[GrantId], call: ByOperatorOrSecurityRole, days: Annotated[Days, Query()] = uses.DAYS
+) -> TightenedView:
+    """The smallest rules that cover what the grant was used for, and what they would have done to each use.
+
+    It reads the record, which is itself on the record.
+    """
+    parts = call.services.parts
+    row = await _to_tighten(call, grant_id, days)
+    found = await uses.tightened(parts, row, days)
+    return TightenedView(
+        grant=row.id,
+        days=days,
+        since=rfc3339(found.since),
+        present=[RuleBody.model_validate(rule.model_dump(mode="json")) for rule in found.present],
+        rules=[RuleBody.model_validate(rule.model_dump(mode="json")) for rule in found.rules],
+        uses=found.trial.uses,
+        unreadable=found.trial.unreadable,
+        failed=found.trial.failed,
+        refused=found.trial.refused,
+        failed_refused=found.trial.failed_refused,
+        examples=[UseView(method=one.method, path=one.path) for one in found.trial.examples],
+        lost=[LostView(rule=one.rule, method=one.method, path=one.path) for one in found.lost],
+    )
+
+
+async def _to_tighten(call: Call, grant_id: GrantId, days: int) -> GrantRow:
+    """The grant, once it is on the record that its uses are read."""
+    parts = call.services.parts
+    async with parts.db.read(call.scope) as session:
+        row = await commands.find(session, grant_id)
+    row.vouched_for()
+    commands.refuse_to_tighten(row, call.now)
+    await parts.audit.append(Event.about(row, "audit.read", call.actor, call.now, reason=f"kind=use.,days={days}"))
+    return row
+
+
+class Tighten(Body):
+    """To what a grant is narrowed."""
+
+    days: Days = uses.DAYS
+    rules: Annotated[
+        tuple[RuleBody, ...] | None,
+        Field(
+            min_length=1, max_length=64, description="As they were proposed, or narrower; left out, as proposed now."
+        ),
+    ] = None
+
+
+@router.post("/{grant_id}/tighten", summary="Narrow a grant to what it was used for", response_model=GrantView)
+async def tighten(grant_id: IdPath[GrantId], body: Tighten, call: ByOperatorRole) -> Response:
+    """Narrow a grant: its rules allow what it was used for, and never more than before.
+
+    The rules are tried on all of its uses first, and refused if they would have refused one.
+    """
+    row = await _to_tighten(call, grant_id, body.days)
+    wanted = None if body.rules is None else [_rule(at, rule) for at, rule in enumerate(body.rules)]
+    found = await uses.tightened(call.services.parts, row, body.days, wanted)
+    found.insist_on_uses()
+
+    async def work(session: AsyncSession) -> GrantView:
+        row = await commands.tighten(
+            session,
+            call.actor,
+            grant_id,
+            present=found.present,
+            rules=found.rules,
+            days=body.days,
+            now=call.now,
+        )
+        return (await _views(session, [row], call.now))[0]
+
+    return await call.change(body, work)
 
 
 @router.post("/{grant_id}/approve", summary="Approve a grant to see keys", response_model=GrantView)
