@@ -27,6 +27,7 @@ Glossary: one word, one thing.  Names on the wire (routes, codes, event kinds, c
     passkey, ceremony     a key pair on a person's device, by which they sign in; making it, or proving that one has it
     issuer, claim         who signs tokens that others bring; what such a token says
     grant                 a workload's right to a credential; its *limits* are part of it
+    review                a decision whether a grant or an account is still needed; it is due before it is *overdue*
     lease                 minutes of a grant; *use* forwards calls, *reveal* hands the key out
     access snapshot       rights, key and states of one access target, read at one moment, kept in memory
     plan                  what doesn't change between two calls under one lease on one access snapshot
@@ -65,6 +66,7 @@ Floors, top to bottom; imports go down only (``pyproject.toml``, import-linter):
     rotations             changes of a key, whole: asked for, decided, retired, given up
     proxy | intake        one proxied call | receiving a key
     leases                short rights to use
+    reviews               whether grants and accounts are still needed, decided in time by people
     grants                who may use what, and how; policy is a pure function
     care                  keys in use: whether the upstream takes them, their age, policies
     credentials           what a key is: versions and their lawful moves; lifecycle is a pure function

@@ -72,6 +72,7 @@ from broker.proxy.forward import Forwarder
 from broker.proxy.in_flight import CallLimits, InFlightCalls
 from broker.pruning import duties as pruning_duties
 from broker.pruning.keeping import Keeping
+from broker.reviews import duties as reviews_duties
 from broker.rotations import duties as rotations_duties
 from broker.rotations.requests import Rotating
 from broker.siem import duties as siem_duties
@@ -257,6 +258,7 @@ def _options(settings: Settings) -> Options:
         rotation_ahead_days=settings.rotation_ahead_days,
         allow_client_secrets=settings.allow_client_secrets,
         approval=settings.reveal_approval == "on",
+        review_days=settings.review_days,
         refusals=settings.http_refusals,
         private_webhooks=settings.private_webhooks,
         one_time_token_file=settings.one_time_token_file(),
@@ -353,6 +355,7 @@ def _worker(services: Services, heads: Heads, listed: Sequence[Listed], settings
             *keystore_duties.duties(parts.db, parts.keystore, parts.clock),
             *identity_duties.duties(parts.db, parts.clock),
             *oidc_duties.duties(parts, Rechecks(parts, services.sign_in.clients, approval=services.options.approval)),
+            *reviews_duties.duties(parts.db, parts.clock, settings.review_days),
             *web_duties.duties(parts.db, parts.clock),
             *audit_duties.duties(parts.db, _signers(services), heads.cover, parts.clock),
             *witness_duties.duties(parts, listed, services.options.witness_quorum),

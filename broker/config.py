@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     rotation_ahead_days: int = Field(
         30, ge=0, le=365, description="Days before a key is due that a new one is asked for."
     )
+    review_days: int = Field(
+        450,
+        ge=60,
+        le=3_650,
+        description="Days until grants and accounts have to be reviewed again: a little less than 15 months.",
+    )
     keep_leases_days: int = Field(
         400, ge=90, le=36_500, description="Days that leases are kept once they are over; then the worker deletes them."
     )

@@ -14,6 +14,7 @@ import broker.leaks.tables
 import broker.leases.tables
 import broker.notifications.tables
 import broker.organizations.tables
+import broker.reviews.tables
 import broker.web.tables  # noqa: F401 - each declares its tables
 from broker.base.db import Table
 

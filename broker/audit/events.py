@@ -68,6 +68,8 @@ KINDS: Mapping[str, str] = {
     "grant.approved": "A second person let a grant that waited be used.",
     "grant.tightened": "A grant was narrowed to what it was used for; `reason` has the number of rules.",
     "grant.revoked": "A grant was taken back.",
+    "review.started": "A grant or an account is to be reviewed before its time.",
+    "review.decided": "Somebody decided whether a grant or an account is still needed; `reason` says what and by when.",
     "right.altered": "A row that gives a right is not as the broker wrote it; it gives nothing.",
     "intake.requested": "A key was asked for, and a one-time link made.",
     "intake.proof_refused": "Somebody without the link's secret, or the status code, asked for something.",

@@ -36,6 +36,7 @@ TABLE = {
     "provider": _asking("provider", "Upstreams, declared in TOML.", _KEYS),
     "workload": _asking("workload", "Jobs and their identities.", _JOBS),
     "grant": _asking("grant", "Who may use what.", _JOBS),
+    "review": _asking("review", "Whether grants and accounts are still needed.", _JOBS),
     "lease": _asking("lease", "Short-lived access.", _JOBS),
     "exec": Entry("broker.cli.exec", "Run a command with leased access in its environment.", _JOBS),
     "token": Entry("broker.cli.token", "Print a job's access token, for programs in other languages.", _JOBS),

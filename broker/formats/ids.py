@@ -35,6 +35,7 @@ SessionId = NewType("SessionId", str)
 AccountLinkId = NewType("AccountLinkId", str)
 PasskeyId = NewType("PasskeyId", str)
 IdentityId = NewType("IdentityId", str)
+ReviewId = NewType("ReviewId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -62,6 +63,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     AccountLinkId: "lnk",
     PasskeyId: "psk",
     IdentityId: "idn",
+    ReviewId: "rev",
 }
 
 Id = TypeVar("Id", bound=str)

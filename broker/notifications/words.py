@@ -39,6 +39,8 @@ Kind = Literal[
     "account_waits",
     "account_ends",
     "recovery_offered",
+    "reviews_due",
+    "reviews_overdue",
     "key_exposed",
     "key_overdue",
     "key_too_old",
@@ -176,6 +178,18 @@ WORDS: Mapping[Kind, Words] = {
         "Somebody who has the database and the master key ran `broker operator recover` (or `broker migrate "
         "--new-token`): within a day, whoever holds what it printed becomes an admin. If none of you did, look at "
         "`broker operator list`, revoke what nobody knows, and find out who reaches the server.",
+    ),
+    "reviews_due": Words(
+        "warning",
+        "Rights have to be reviewed",
+        "Within 30 days somebody has to decide whether grants or accounts are still needed. `broker review list "
+        "--state due` shows which, and `broker review decide` decides.",
+    ),
+    "reviews_overdue": Words(
+        "urgent",
+        "Rights should have been reviewed",
+        "Nobody has decided in time whether grants or accounts are still needed; they go on giving what they give. "
+        "`broker review list --state overdue` shows which, and `broker review decide` decides.",
     ),
     "rotation_requested": Words(
         "info",

@@ -93,6 +93,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "grant.approved": Meaning(_SESSION, 1),
     "grant.tightened": Meaning(_SESSION, OTHER),
     "grant.revoked": Meaning(_SESSION, OTHER),
+    "review.started": Meaning(_ENTITY, OTHER),
+    "review.decided": Meaning(_ENTITY, OTHER),
     "right.altered": Meaning(_ENTITY, OTHER, _HIGH),
     "intake.requested": Meaning(_ENTITY, _CREATE),
     "intake.proof_refused": Meaning(_ENTITY, _READ, _LOW),

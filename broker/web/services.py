@@ -47,6 +47,7 @@ class Options:
     rotation_ahead_days: int
     allow_client_secrets: bool
     approval: bool
+    review_days: int
     refusals: float
     private_webhooks: bool
     one_time_token_file: Path

@@ -39,6 +39,7 @@ NAMED = {
     "intake_id": ids.IntakeId,
     "rotation_id": ids.RotationId,
     "exposure_id": ids.ExposureId,
+    "review_id": ids.ReviewId,
     "webhook_id": ids.WebhookId,
     "delivery_id": ids.DeliveryId,
     "event_id": ids.AuditEventId,
@@ -63,7 +64,7 @@ SHAPING |= {"days", "after", "following", "outcome", "request", "serial"}
 # Those that narrow a list without naming a thing, and by what, so that globex's would be found.
 NARROWING = {
     "name": ("lobex", "LOB"),
-    "state": ("active", "open", "closed", "requested", "dead"),
+    "state": ("active", "overdue", "due", "decided", "open", "closed", "requested", "dead"),
     "provider": ("raptor-comply",),
     "format": ("ocsf", "ecs", "cef"),
     "label": ("default", "rotate", "exposure", "second"),
@@ -75,6 +76,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "renew": {"ttl": 60},
     "policy": {},
     "tighten": {},
+    "decide": {"decision": "keep", "reason": "x"},
     "name": {"name": "x"},
     "rename": {"name": "x"},
     "link": {},
@@ -119,6 +121,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
         {"url": "https://hooks.example.com/x"},
         {"url": "https://hooks.example.com/x", "organization": "globex"},
     ],
+    "/v1/reviews": [{"subject": "globex-grant"}],
     "/v1/leases": [{"organization": "globex", **_UPSTREAM}],  # by jobs alone
     "/v1/audit/log/rotate-key": [{}],  # every customer's
     "/v1/audit/holds": [{"organization": "globex"}, {}],
@@ -128,7 +131,7 @@ MADE: dict[str, list[dict[str, Any]] | None] = {
 # Without an account: a one-time token, a partner's signature.
 LOG = {f"/v1/audit/log/{what}" for what in ("checkpoint", "cosigned", "key", "tile/{path}")}
 # The record, which grows with every refusal.
-RECORD = {"/v1/audit/events", "/v1/audit/export", "/v1/audit/log/export"}
+RECORD = {"/v1/audit/events", "/v1/audit/export", "/v1/audit/log/export", "/v1/reviews/export"}
 OPEN = {"/v1/bootstrap", "/v1/leaks/reports/github", "/v1/certificates/key", *LOG}
 
 ROLES = ("operator", "security", "admin")
@@ -189,6 +192,8 @@ async def two(world: World) -> Two:
         "POST", f"/v1/credentials/{elsewhere['exposure']}/exposure", json={"found_by": "x", "where": "y"}
     )
     foreign["exposure_id"] = exposed["exposure"]["id"]
+    started = await world.call("POST", "/v1/reviews", json={"subject": foreign["grant_id"]})
+    foreign["review_id"] = started["id"]
     hook = {"url": "https://hooks.example.com/globex", "organization": "globex"}
     foreign["webhook_id"] = (await world.call("POST", "/v1/webhooks", status=201, json=hook))["webhook"]["id"]
     foreign["delivery_id"] = await _undelivered(world, foreign["webhook_id"])
@@ -297,7 +302,8 @@ async def test_nothing_can_be_made_that_reaches_beyond_the_accounts_customers(tw
     def of(value: Any, slug: str) -> Any:
         if isinstance(value, list):
             return [of(one, slug) for one in value]
-        return {"globex": slug, "globex-job": f"{slug}-job"}.get(value, value)
+        grant = (two.foreign if slug == "globex" else two.unknown)["grant_id"]
+        return {"globex": slug, "globex-job": f"{slug}-job", "globex-grant": grant}.get(value, value)
 
     before = await two.everything()
     for path, bodies in MADE.items():

@@ -55,5 +55,6 @@ _LISTED: Final = {
     ids.RequestId: "an answer's X-Request-Id",
     ids.SessionId: "`broker session list`",
     ids.PasskeyId: "`GET /v1/passkeys`",
+    ids.ReviewId: "`broker review list`",
     ids.AuditEventId: "`broker audit search --json`",
 }

@@ -55,6 +55,8 @@ from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.queues import queue_of
 from broker.notifications.tables import DeliveryRow, NoticeRow, QueueRow
 from broker.organizations.tables import OrganizationRow
+from broker.reviews.shown import ReviewState
+from broker.reviews.tables import ReviewRow
 from broker.web.tables import IdempotencyRow
 from tests.bench.growth.load import Row
 
@@ -126,6 +128,9 @@ class _Key(NamedTuple):
     provider: str
     label: str
     rotation: RotationState | None
+
+
+_REVIEWS = tuple(ReviewState)
 
 
 class _Grant(NamedTuple):
@@ -267,6 +272,7 @@ class Customers:
             (FindingRow, self._finding_rows()),
             (CertificateRow, self._certificate_rows()),
             (ExposureRow, self._exposure_rows()),
+            (ReviewRow, self._review_rows()),
             (GuardRow, self._guard_rows()),
             (QuotaRow, self._quota_rows()),
             (ThrottleRow, self._throttle_rows()),
@@ -813,6 +819,28 @@ class Customers:
                 "reported_by": "bench",
                 "reported_at": at,
                 "rotation_id": None,
+            }
+
+    def _review_rows(self) -> Iterator[Row]:
+        """One for each grant, of every state."""
+        for number, grant in enumerate(self._grants):
+            state = _REVIEWS[number % len(_REVIEWS)]
+            planned, decided = state is ReviewState.SCHEDULED, state is ReviewState.DECIDED
+            at, ahead = Millis(self._now - number % 300 * DAY_MS), 40 if planned else 10
+            open_ = planned or state in {ReviewState.DUE, ReviewState.OVERDUE}
+            yield {
+                "id": self._id(ids.ReviewId, at),
+                "organization_id": grant.key.organization,
+                "subject": grant.id,
+                "by_age": not planned,
+                "due_at": self._now + ahead * DAY_MS if planned or state is ReviewState.DUE else at,
+                "state": state,
+                "created_at": at,
+                "started_by": None,
+                "decision": "keep" if decided else None,
+                "decided_by": "bench" if decided else None,
+                "closed_at": None if open_ else at,
+                "event_id": None,
             }
 
     def _guard_rows(self) -> Iterator[Row]:

@@ -1,0 +1,1 @@
+"""Grants and accounts, looked at again by people in time: is this still needed?"""
