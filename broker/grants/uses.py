@@ -25,7 +25,7 @@ from broker.providers.rule import Rule
 DAYS = 90
 # Events that are read at most, and so many at once.
 EVENTS_MOST = 100_000
-_PAGE = 1_000
+PAGE = 1_000
 # A longer path was cut on the record.
 _CUT = 1_000
 EXAMPLES = 20
@@ -226,12 +226,12 @@ class _History:
                 since=self.since,
                 after=after,
             )
-            found = await search(self.db, scope, wanted, _PAGE)
+            found = await search(self.db, scope, wanted, PAGE)
             for event in found:
                 if event.core.get("grant") == self.row.id and event.core.get("use"):
                     yield event.core, event.personal or {}
             count += len(found)
-            if len(found) < _PAGE:
+            if len(found) < PAGE:
                 return
             if count >= EVENTS_MOST:
                 raise RecordNotWhole(f"There are more than {EVENTS_MOST:,} events of that time; ask for fewer days.")

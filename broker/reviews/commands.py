@@ -63,16 +63,17 @@ async def find(session: AsyncSession, review_id: ReviewId) -> ReviewRow:
 
 
 async def open_of_grants(session: AsyncSession, now: Millis, interval_ms: int, after: GrantId | NoId) -> GrantId | None:
-    """Open the first reviews of a page of grants that become due, those with ids behind ``after``.
+    """Open the first reviews of a page of grants that become due.
 
-    Ids are as old as their grants, so a page begins where the reviews that were opened by age end.
+    Their ids are behind ``after``.  Ids are as old as their grants, so a page begins where the reviews that were opened
+    by age end.
 
     Returns:
         The last grant of the page; None if there is none behind it.
     """
     if not after:
-        last = select(func.max(ReviewRow.subject)).where(ReviewRow.by_age.is_(True))
-        after = GrantId(await session.scalar(last) or "")
+        last = await session.scalar(select(func.max(ReviewRow.subject)).where(ReviewRow.by_age.is_(True))) or ""
+        after = last if ids.is_id(last, GrantId) else ""
     old = ids.first_at(GrantId, max(0, now - interval_ms + LEAD_MS))
     page = select(GrantRow).where(GrantRow.id > after, GrantRow.id < old).order_by(GrantRow.id).limit(PAGE)
     rows = (await session.scalars(page)).all()
@@ -81,7 +82,10 @@ async def open_of_grants(session: AsyncSession, now: Millis, interval_ms: int, a
 
 
 async def open_of_accounts(session: AsyncSession, now: Millis, interval_ms: int) -> None:
-    """Open the first reviews of accounts that become due; accounts are people, a few hundred at most."""
+    """Open the first reviews of accounts that become due.
+
+    Accounts are people, a few hundred at most.
+    """
     old = now - interval_ms + LEAD_MS
     query = select(AccountRow).where(AccountRow.state == Validity.ACTIVE, AccountRow.created_at < old)
     await _open(session, (await session.scalars(query)).all(), now, interval_ms)

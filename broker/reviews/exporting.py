@@ -1,4 +1,4 @@
-"""Decisions for export, each with the receipt of its event: evidence for auditors, verified without the broker."""
+"""Decisions for export, each with its event's receipt, which is verified without the broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Line = dict[str, Any]
 
 
 async def decisions(db: Database, scope: Scope, since: Millis, until: Millis, *, personal: bool) -> AsyncIterator[Line]:
-    """The decisions of a time inside ``scope``, oldest first, and at the end how many there were.
+    """The decisions of a time inside ``scope``, oldest first, and then how many there were.
 
     The receipt of an event that is in no database any more, as it was archived or pruned, is None.
 

@@ -55,12 +55,14 @@ class ReviewRow(TenantOwned, Table):
     @property
     def grant(self) -> GrantId | None:
         """The grant, if it is one that is reviewed."""
-        return GrantId(self.subject) if is_id(self.subject, GrantId) else None
+        subject = self.subject
+        return subject if is_id(subject, GrantId) else None
 
     @property
     def account(self) -> OperatorId | None:
         """The account, if it is one that is reviewed."""
-        return OperatorId(self.subject) if is_id(self.subject, OperatorId) else None
+        subject = self.subject
+        return subject if is_id(subject, OperatorId) else None
 
     def event_fields(self) -> Fields:
         if (grant := self.grant) is not None:

@@ -514,3 +514,22 @@ async def test_a_grant_is_narrowed_to_what_it_was_used_for(bench: CliBench) -> N
         assert refused.json()["code"] == "rule_refused"
     again = await asyncio.to_thread(shell.json, "grant", "tighten", grant, "--yes")
     assert again["rules"] == [{"methods": ["GET"], "paths": ["/facilities"]}]
+
+
+async def test_a_review_is_started_and_decided(bench: CliBench) -> None:
+    await asyncio.to_thread(reviewed, bench)
+
+
+def reviewed(bench: CliBench) -> None:
+    shell = bench.shell
+    shell.run("operator", "bootstrap", "--name", "ada", given=bench.bootstrap + "\n")
+    bea = shell.json("operator", "add", "bea", "--role", "security")["id"]
+    review = shell.json("review", "start", bea)
+    assert review["account_name"] == "bea"
+    assert "bea" in shell.run("review", "list", "--state", "due")
+    why = ("--reason", "she left")
+    assert "--yes" in shell.run("review", "decide", review["id"], "--decision", "revoke", *why, status=2)
+    kept = shell.json("review", "decide", review["id"], "--decision", "keep", "--reason", "still on the team")
+    assert (kept["state"], kept["decision"]) == ("decided", "keep")
+    assert shell.json("review", "show", review["id"]) == kept
+    assert [one["state"] for one in shell.json("review", "list")] == ["decided", "scheduled"]

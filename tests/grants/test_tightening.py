@@ -172,7 +172,7 @@ async def test_days_of_which_uses_were_pruned_or_are_too_many_are_refused(
     await used(world, job, "GET /facilities", "GET /control-centers")
     await integrate(world)
     monkeypatch.setattr(uses, "EVENTS_MOST", 1)
-    monkeypatch.setattr(uses, "_PAGE", 2)
+    monkeypatch.setattr(uses, "PAGE", 2)
     assert (await proposed(world, grant, status=409))["code"] == "record_not_whole"
 
 

@@ -1,4 +1,4 @@
-"""Grants and accounts are reviewed in time, by somebody else, and each decision can be proven."""
+"""Grants and accounts are reviewed in time, by somebody else; each decision is proven."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ async def test_decisions_are_exported_with_receipts_that_anybody_verifies(world:
 
 
 async def test_who_writes_the_database_beside_the_broker_makes_no_evidence(world: World) -> None:
-    """A decision that nobody made has no event, so no receipt; and a grant that was altered is not kept."""
+    """What nobody decided has no event, and a grant that was altered is not kept."""
     _, grant = await a_grant(world)
     review = await review_of(world, grant)
     async with world.services.parts.db.write(EVERY_TENANT) as session:

@@ -40,6 +40,7 @@ TAGS = {
     "providers": "Upstreams, each declared by a file.",
     "workloads": "Jobs: programs that use keys.",
     "grants": "Which job may reach which keys, and how.",
+    "reviews": "Whether grants and accounts are still needed, decided in time by people.",
     "intakes": "Requests for keys, each with a one-time link for the customer.",
     "credentials": "Places of keys (organization, provider, label), and the keys that each has had.",
     "rotations": "Changes of keys, from the wish for a new one until the old one is dead upstream.",

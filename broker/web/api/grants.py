@@ -234,7 +234,9 @@ class AskedCallBody(Body):
     organization: Reference
     provider: Label
     label: Label = "default"
-    method: Annotated[str, Form(_METHOD, f"write one of {', '.join(sorted(METHODS))}")]
+    method: Annotated[
+        str, Field(description="In capitals."), Form(_METHOD, f"write one of {', '.join(sorted(METHODS))}")
+    ]
     path: Annotated[
         str,
         Field(description="Below the provider's base URL, as it is sent, with the query if any."),

@@ -75,14 +75,16 @@ class StartReview(Body):
     """What is to be reviewed before its time."""
 
     subject: Annotated[
-        str, Form(r"^(grt|opr)_[0-9a-f]{32}$", "write the id of a grant (grt_…) or of an account (opr_…)")
+        str,
+        Field(description="A grant's id, or an account's."),
+        Form(r"^(grt|opr)_[0-9a-f]{32}$", "write the id of a grant (grt_…) or of an account (opr_…)"),
     ]
 
 
 class Decided(Body):
     """What comes of a review, and why."""
 
-    decision: Decision
+    decision: Annotated[Decision, Field(description="To narrow what is reviewed, it has to be a grant.")]
     reason: Annotated[Note, Field(min_length=1, description="Why; it is on the record.")]
     days: Annotated[
         int, Field(ge=1, le=3_650, description="To tighten: what the grant was used for in so many days stays allowed.")
@@ -224,7 +226,7 @@ async def decide(review_id: IdPath[ReviewId], body: Decided, call: BySecurityRol
 
 
 async def _narrowed(call: Call, row: ReviewRow, body: Decided) -> Tightened | None:
-    """What a grant is narrowed to, tried on all of its uses; None unless that is what was decided."""
+    """What a grant is narrowed to, tried on all of its uses; None for another decision."""
     if body.decision is not Decision.TIGHTEN or row.grant is None or row.decision is not None:
         return None
     parts = call.services.parts
