@@ -21,6 +21,8 @@ from broker.identity.principal import Role
 from broker.leases.attention import Selection
 from broker.leases.listing import LeaseState
 from broker.notifications.lifecycle import DeliveryState, WebhookState
+from broker.reviews.commands import Decision
+from broker.reviews.shown import ReviewState
 from tests.cli.test_account import Asked, Listener, listener
 from tests.cli.test_commands import CliBench, CliRunner, bench
 from tests.cli.test_getting_back_in import beside_the_broker
@@ -37,6 +39,7 @@ FREE = {
     *("--overlap-hours", "--rotation-days", "--ttl", "--version", "--expires", "--since", "--until", "--request"),
     *("--identity", "--key-out", "--out", "--providers", "command", "file", "path", "name"),
     *("--checkpoint", "--days", "--key", "--serial", "--skew", "event_id", "saved"),
+    *("--days", "--path", "--checkpoint", "--key", "--serial", "--skew", "event_id", "saved"),
 }
 
 
@@ -75,6 +78,8 @@ def parameters() -> Iterator[tuple[str, Any]]:
         ("notice --state", DeliveryState),
         ("webhook --state", WebhookState),
         ("org --state", Validity),
+        ("review --state", ReviewState),
+        ("review --decision", Decision),
         ("workload --state", Validity),
     ],
 )
