@@ -35,7 +35,7 @@ from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.database import open_database, prepared
 from broker.identity import duties as identity_duties
-from broker.identity import operators, relying_party
+from broker.identity import operators
 from broker.identity.access_tokens import AccessTokens
 from broker.identity.jobs import Jobs
 from broker.identity.oidc import duties as oidc_duties
@@ -139,7 +139,7 @@ async def running(
                 if not restored:
                     await _insist_on_newest(heads, db, outbound, listed)
                 await signing.load()
-                await _say_what_is_wrong(settings, keystore)
+                await _say_what_is_wrong(keystore)
                 await audit.start()
                 parts = Parts(db, audit, keystore, keys, catalog.load(settings.providers_dir), outbound, clock)
                 services = _services(settings, parts, signing, timekeeping)
@@ -184,13 +184,11 @@ async def _insist_on_newest(heads: Heads, db: Database, outbound: Outbound, list
     await starting.check(db, outbound, listed)
 
 
-async def _say_what_is_wrong(settings: Settings, keystore: Keystore) -> None:
-    """Log what will fail: a keystore without room for new values, an address without passkeys.
+async def _say_what_is_wrong(keystore: Keystore) -> None:
+    """Log what is wrong with a keystore that can't take new values.
 
-    The keystore may open what the broker began with all the same.  So people learn it now, not by a loss.
+    It may open what the broker began with all the same.  So people learn it now, not by a loss.
     """
-    if relying_party.RelyingParty.at(settings.public_url) is None:
-        _log.info("passkeys.none_here", mend=relying_party.mend(settings.public_url))
     try:
         await keystore.check()
     except KeystoreUnavailable as problem:

@@ -1,4 +1,4 @@
-"""The code by which a person sees that a page was opened by the command that they typed.  Pure."""
+"""The code by which people see that their own command has opened a page.  Pure."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def _checksum(body: str) -> str:
 
 
 def new(prefix: str) -> str:
-    """A fresh token with 256 random bits; ``prefix`` is ``kbo``, ``kbs``, ``kbe``, ``kbb`` or ``kbc``."""
+    """A fresh token with 256 random bits; ``prefix`` is one of those above but a lease's."""
     body = f"{prefix}_{base64url.encode(secrets.token_bytes(32))}"
     token = body + _checksum(body)
     if not is_token(token, prefix):

@@ -42,7 +42,7 @@ class LinkRefused(InvalidToken):
 
 
 async def offer(session: AsyncSession, hash_key: bytes, actor: Actor, account: AccountRow, now: Millis) -> str:
-    """The secret of a new link to a person's account, for a day; links that were made earlier work no more.
+    """The secret of a new link to a person's account, for a day; earlier links work no more.
 
     Raises:
         Conflict: the account has ended, or is a machine's. RowAltered.

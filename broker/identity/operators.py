@@ -1,4 +1,4 @@
-"""People's and machines' accounts: the first by a one-time bootstrap token, the others by an admin."""
+"""People's and machines' accounts: the first by a one-time token, the others by an admin."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class OneTimeTokenRefused(InvalidToken):
 
 
 class AccountAltered(TokenRefused):
-    """The token is right, but the account's or the session's ``row`` is not as the broker wrote it."""
+    """The token is right, but its account's or session's ``row`` isn't as the broker wrote it."""
 
     def __init__(self, row: AccountRow | SessionRow) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Wanted:
 async def create(
     session: AsyncSession, actor: Actor, scope: Scope, wanted: Wanted, *, approval: bool, now: Millis
 ) -> AccountRow:
-    """A person's account, into which a one-time link lets them (:mod:`broker.identity.enrolment`).
+    """A person's account; a one-time link lets them in (:mod:`broker.identity.enrolment`).
 
     With ``approval``, an admin's account may do nothing until a second person has approved it.
 
@@ -365,7 +365,7 @@ def _ends_at(row: AccountRow, hashed: bytes) -> Millis:
 
 
 async def renew(session: AsyncSession, hash_key: bytes, actor: Actor, now: Millis) -> tuple[AccountRow, str]:
-    """A new token for the machine's account of ``actor``, which lasts as long as the first one did.
+    """A new token for the machine of ``actor``, which lasts as long as the first one did.
 
     The previous one ends within the hour.  Others who know a token can renew it, too: then end the account instead.
 

@@ -152,7 +152,7 @@ class Passkeys:
         raise PasskeyRefused
 
     def made(self, answer: Answer, holder: str) -> tuple[Made, bytes]:
-        """The passkey that a browser made as it was asked by :meth:`offer`, and the challenge to claim.
+        """The passkey that a browser made as :meth:`offer` asked, and the challenge to claim.
 
         Raises:
             PasskeyRefused: it is not as it was asked for. CeremonyOver. NoPasskeysHere.

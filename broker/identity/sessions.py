@@ -111,9 +111,9 @@ async def begin(
 async def renew(
     session: AsyncSession, hash_key: bytes, row: SessionRow, proof: SignedIn, now: Millis
 ) -> tuple[SessionRow, str]:
-    """The session once its person has proved again who they are, and its new token; the previous one ends.
+    """The session once its person has proved again who they are, and its new token.
 
-    It ends as early as before.
+    The previous token ends.  The session ends as early as before.
 
     Raises:
         RowAltered: something else than the broker wrote it. NoSuchSession: it has ended.
@@ -147,7 +147,7 @@ async def find(session: AsyncSession, hash_key: bytes, unverified_token: str, no
 
 
 def is_due(seen_at: Millis, now: Millis) -> bool:
-    """Whether it has to be written down that a session that was seen then is in use (:func:`seen`)."""
+    """Whether it has to be written down that a session is in use (:func:`seen`)."""
     return now >= seen_at + _SEEN_MS
 
 
@@ -157,7 +157,9 @@ async def seen(session: AsyncSession, session_id: SessionId, now: Millis) -> Non
 
 
 async def insist(session: AsyncSession, session_id: SessionId, now: Millis) -> None:
-    """Refuse to go on if the session has ended meanwhile; until the transaction ends, nobody ends it.
+    """Refuse to go on if the session has ended meanwhile.
+
+    Until the transaction ends, nobody ends it.
 
     Raises:
         NoSuchSession: it has.
@@ -168,7 +170,7 @@ async def insist(session: AsyncSession, session_id: SessionId, now: Millis) -> N
 
 
 async def listed(session: AsyncSession, account: OperatorId, now: Millis, *, after: str = "") -> Sequence[SessionRow]:
-    """The sessions of an account that are in force, the oldest first, from behind the id ``after`` on."""
+    """The sessions of an account that are in force, by id, from behind ``after`` on."""
     theirs = (SessionRow.account_id == account, SessionRow.id > after, SessionRow.ends_at > now)
     rows = await session.scalars(select(SessionRow).where(*theirs).order_by(SessionRow.id))
     return [row for row in rows if in_force(row, now)]
@@ -208,7 +210,7 @@ async def end_of_account(
 async def end_of_issuer(
     session: AsyncSession, issuer: str, *, issuer_session: str = "", account: OperatorId | None = None, now: Millis
 ) -> int:
-    """End the sessions that an identity provider has ended: one of its own, or all of an account; how many."""
+    """End what an identity provider has ended: one session, or all of an account; how many."""
     named = SessionRow.issuer_session == issuer_session if issuer_session else false()
     which = (SessionRow.issuer == issuer, or_(named, SessionRow.account_id == account))
     rows = await session.scalars(select(SessionRow).where(*which, SessionRow.ended_at.is_(None)))

@@ -86,7 +86,7 @@ class AccountRow(GivesRights, Table):
 
     @property
     def ends_at(self) -> Millis | None:
-        """When its token ends, and with it all that it is good for; None if there is none, as of a person."""
+        """When its token ends, and with it the account; None if it is a person's."""
         return None if self.kind == PERSON else self.expires_at
 
     @property
@@ -96,11 +96,11 @@ class AccountRow(GivesRights, Table):
 
 
 class SessionRow(GivesRights, Table):
-    """A person who signed in, in a browser or on a command line.  Only the keyed hash of the token is kept.
+    """A person who signed in, in a browser or on a command line.
 
-    ``way`` is how they proved who they are, last at ``authenticated_at``.  ``issuer`` and ``issuer_session`` are their
-    identity provider, and what that one calls the session.  Times are in milliseconds; when it was last seen and ended
-    takes rights away alone.
+    Only the keyed hash of the token is kept.  ``way`` is how they proved who they are, last at ``authenticated_at``.
+    ``issuer`` and ``issuer_session`` are their identity provider, and what that one calls the session.  Times are in
+    milliseconds; when it was last seen and ended takes rights away alone.
     """
 
     __tablename__ = "sessions"
@@ -182,7 +182,7 @@ class BootstrapRow(Table):
 
 
 class PasskeyRow(GivesRights, Table):
-    """A person's passkey: the public half of a key pair that their device, or its maker's vault, holds.
+    """A person's passkey: the public half of a key pair that their device holds.
 
     ``sign_count`` is how often it was used, as far as it says; one that is on several devices says 0.  Its name is its
     owner's.
@@ -206,7 +206,7 @@ class PasskeyRow(GivesRights, Table):
 
 
 class UsedCeremonyRow(Table):
-    """The challenge of a passkey's ceremony that was finished; kept until it would have expired long since."""
+    """The challenge of a ceremony that was finished; kept until it has expired long since."""
 
     __tablename__ = "used_ceremonies"
 

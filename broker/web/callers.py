@@ -199,7 +199,7 @@ def operator_call(*roles: Role) -> Any:  # noqa: ANN401 - FastAPI's Depends is A
 
 
 async def operator_of(request: Request, wired: Services) -> Call:
-    """The call of whoever is signed in, for a page that anybody may ask for; raises Unauthenticated."""
+    """The call of whoever is signed in, for an open page; raises Unauthenticated."""
     account, actor = await _account(request, wired)
     return Call(wired, account, actor, f"{request.method} {request.url.path}", "")
 

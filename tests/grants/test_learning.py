@@ -15,7 +15,7 @@ from broker.grants.policy import Grant, Mode, refuse_call
 from broker.providers.rule import Method, Rule, covers
 
 
-class Call(NamedTuple):
+class Use(NamedTuple):
     """A use, as rules look at it."""
 
     method: Method
@@ -32,19 +32,19 @@ def grant(rules: Sequence[Rule]) -> Grant:
     return Grant(GrantId("grt_1"), "lab", None, frozenset({Mode.USE}), 60, False, None, True, tuple(rules))
 
 
-def allowed(rules: Sequence[Rule], call: Call) -> bool:
+def allowed(rules: Sequence[Rule], call: Use) -> bool:
     return refuse_call(grant(rules), call) is None
 
 
-def learnt(calls: Iterable[Call], present: Sequence[Rule] = ()) -> tuple[Rule, ...]:
+def learnt(calls: Iterable[Use], present: Sequence[Rule] = ()) -> tuple[Rule, ...]:
     learning = Learning(present)
     for call in calls:
         learning.add(call.method, call.path)
     return learning.rules()
 
 
-def of(*texts: str) -> list[Call]:
-    return [Call(method, path) for method, _, path in (text.partition(" ") for text in texts)]  # type: ignore[arg-type]
+def of(*texts: str) -> list[Use]:
+    return [Use(method, path) for method, _, path in (text.partition(" ") for text in texts)]  # type: ignore[arg-type]  # any text is one here
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_lost_is_shown_by_rule() -> None:
     before = (rule("GET,DELETE /a/*"), rule("POST /b"))
     found = lost(before, (rule("GET /a/*"),))
     assert [(one.rule, one.method) for one in found] == [("DELETE /a/*", "DELETE"), ("POST /b", "POST")]
-    assert not [one for one in found if not allowed(before, Call(one.method, one.path))]  # type: ignore[arg-type]
+    assert not [one for one in found if not allowed(before, Use(one.method, one.path))]  # type: ignore[arg-type]  # any text is one here
     everything = lost((), (rule("GET /a"),))
     assert {one.method for one in everything} == set(METHODS)
     assert lost(before, before) == []
@@ -133,7 +133,7 @@ rules = st.lists(
     ),
     max_size=3,
 )
-histories = st.lists(st.builds(Call, st.sampled_from(METHODS), paths), min_size=1, max_size=40)
+histories = st.lists(st.builds(Use, st.sampled_from(METHODS), paths), min_size=1, max_size=40)
 
 
 def test_the_rules_cover_every_use_are_never_wider_and_none_of_them_can_be_left_out() -> None:
@@ -141,7 +141,7 @@ def test_the_rules_cover_every_use_are_never_wider_and_none_of_them_can_be_left_
 
     @settings(max_examples=400)
     @given(present=rules, history=histories)
-    def every(present: list[Rule], history: list[Call]) -> None:
+    def every(present: list[Rule], history: list[Use]) -> None:
         nonlocal many
         used = [call for call in history if allowed(present, call)]
         if not used:

@@ -46,7 +46,6 @@ SMALL: Mapping[str, str] = {
     "signing_keys": "few, whatever is signed with them",
     "used_ceremonies": "of a day, in which people sign in a few times each",
     "pending_sign_ins": "those of a day",
-    "signing_keys": "few, whatever is signed with them",
     "used_logout_tokens": "those of a day",
     "webhooks": "made by hand",
 }

@@ -159,5 +159,5 @@ def test_a_kind_of_token_is_taken_where_it_is_asked_for_alone() -> None:
 @given(st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.lists(st.integers()))
 def test_a_time_is_a_number_that_somebody_could_mean(claim: object) -> None:
     found = verifying.seconds(claim)
-    meant = type(claim) in {int, float} and math.isfinite(claim) and 0 <= claim <= 2**40  # type: ignore[arg-type,operator]
+    meant = type(claim) in {int, float} and math.isfinite(claim) and 0 <= claim <= 2**40  # type: ignore[arg-type,operator]  # numbers, as was looked at first
     assert (found is not None) == meant

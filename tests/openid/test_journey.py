@@ -32,14 +32,14 @@ _FORM = re.compile(r'<form[^>]* action="([^"]+)"')
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 
-class Person:
+class Member:
     """Somebody at a browser, who fills in the provider's forms."""
 
     def __init__(self, url: str, name: str) -> None:
         self._url, self._name = url, name
         self.http = httpx2.AsyncClient(base_url=url, timeout=30)
 
-    async def __aenter__(self) -> Person:
+    async def __aenter__(self) -> Member:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,11 +110,11 @@ async def both(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[World, 
 async def test_a_person_signs_in_by_a_real_provider_and_out_again(both: tuple[World, str, str]) -> None:
     _world, public, _issuer = both
     # given somebody whose group has a role
-    async with Person(public, "olga") as olga:
+    async with Member(public, "olga") as olga:
         await _in_and_out(olga, public)
 
 
-async def _in_and_out(olga: Person, public: str) -> None:
+async def _in_and_out(olga: Member, public: str) -> None:
     answer = await olga.sign_in(to="/console")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/console")
     me = (await olga.http.get("/v1/operators/me")).json()
@@ -133,7 +133,7 @@ async def _in_and_out(olga: Person, public: str) -> None:
 
 async def test_a_group_that_a_real_provider_takes_away_is_gone_here(both: tuple[World, str, str]) -> None:
     world, public, issuer = both
-    async with Person(public, "olga") as olga, Person(public, "mallory") as mallory:
+    async with Member(public, "olga") as olga, Member(public, "mallory") as mallory:
         assert (await olga.sign_in()).status_code == 303
         assert (await mallory.sign_in()).status_code == 403
         for _ in range(10):

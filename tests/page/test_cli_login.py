@@ -51,7 +51,7 @@ class CommandLine:
         os.close(self._other)
         asyncio.get_running_loop().add_reader(self._main, self._read)
         await eventually(lambda: re.search(r"http\S+/login/cli\?\S+", self.said) is not None)
-        return re.findall(r"http\S+/login/cli\?\S+", self.said)[0]  # type: ignore[no-any-return]  # text
+        return re.findall(r"http\S+/login/cli\?\S+", self.said)[0]  # type: ignore[no-any-return]  # each is a text
 
     def _read(self) -> None:
         with suppress(OSError):

@@ -29,6 +29,7 @@ FINAL = {
     "forget_sign_ins",
     "forget_logout_tokens",
     "remind_of_accounts",
+    "review_rights",
     "forget_answers",
     "retire_log_key",
     *(f"prune_{what}" for what in ("leases", "guards", "quotas", "use_days", "notices", "deliveries")),

@@ -267,7 +267,7 @@ class World:
 
 
 class People:
-    """They sign in anew whenever a test lets time pass, unless it is about that.
+    """They sign in again whenever a test lets time pass, unless it is about that.
 
     Their sessions go on with the tokens that they have.
     """

@@ -19,6 +19,7 @@ _WITHOUT = {
     "OrganizationView",
     "HoldView",  # few, and one may be on everything
     "LiftedView",
+    "ReviewView",  # which tells the job's name alone
 }
 
 

@@ -28,8 +28,8 @@ router = APIRouter(prefix="/v1", tags=["sessions"])
 class NewSession(Body):
     """A one-time link's secret, or the code that a browser handed over with the verifier of its challenge."""
 
-    secret: Annotated[str, Field(max_length=100)]
-    verifier: Annotated[str, Field(max_length=128)] = ""
+    secret: Annotated[str, Field(max_length=100, description="What stands in the link behind the `#`, or the code.")]
+    verifier: Annotated[str, Field(max_length=128, description="Of the code's challenge (RFC 7636).")] = ""
 
 
 class SessionView(View):
@@ -130,7 +130,10 @@ async def end(session_id: IdPath[SessionId], call: ByAnyRole) -> Response:
 
     async def work(session: AsyncSession) -> SessionView:
         row = await sessions.of(session, session_id)
-        await _insist_on_admin_of(session, call, row.account_id)
+        try:
+            await _insist_on_admin_of(session, call, row.account_id)
+        except (Forbidden, accounts.NoSuchOperator):  # nobody is told whose sessions there are
+            raise sessions.NoSuchSession from None
         reason = "signed_out" if row.account_id == call.account.id else "ended_by_admin"
         ended = await sessions.end(session, call.actor, row, call.now, reason=reason)
         return view(ended, call.account.session)

@@ -27,7 +27,7 @@ def other_ways(wired: Services, to: str, *, again: bool) -> Sequence[OtherWay]:
 
 
 async def after_sign_out(wired: Services, issuer: str) -> str:
-    """The path to lead to once a session has ended; its identity provider, if it had one, may have one of its own."""
+    """The path to lead to once a session has ended: its identity provider may have one."""
     for client in wired.sign_in.clients.values():
         if client.provider.issuer == issuer and await client.logout_url():
             return f"/login/left/{client.provider.id}"
