@@ -18,7 +18,7 @@ from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
 from broker.identity import accounts
 from broker.identity.oidc.tables import IdentityRow, RecheckRow
-from broker.identity.tables import AccountRow, PasskeyRow
+from broker.identity.tables import AccountRow, LinkRow, PasskeyRow, SessionRow
 from broker.intake.tables import IntakeRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 
@@ -40,7 +40,8 @@ async def erase(
         raise Conflict(f"The account is in use; `broker operator revoke {row.id}` comes before erasing its person.")
     await holds.refuse_if_held(session, holds.EVERY)
     pseudonym = f"erased-{row.id[-12:]}"
-    await session.execute(delete(PasskeyRow).where(PasskeyRow.account_id == row.id))
+    for theirs in (PasskeyRow, SessionRow, LinkRow):
+        await session.execute(delete(theirs).where(theirs.account_id == row.id))
     mine = select(IdentityRow.id).where(IdentityRow.account_id == row.id)
     await session.execute(delete(RecheckRow).where(RecheckRow.identity_id.in_(mine)))
     await session.execute(delete(IdentityRow).where(IdentityRow.account_id == row.id))

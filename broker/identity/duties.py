@@ -8,7 +8,7 @@ from broker.base.duty import Duty
 from broker.base.pruning import forget as forget_rows
 from broker.formats.ids import NoId, OperatorId
 from broker.identity import challenges, operators
-from broker.identity.tables import AssertionRow
+from broker.identity.tables import AssertionRow, LinkRow, SessionRow
 
 _HOUR_MS = 3_600_000
 
@@ -23,6 +23,13 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
     async def forget_ceremonies() -> None:
         await challenges.forget_used(db, clock())
 
+    async def forget_sessions() -> None:
+        """A day late, as well: until then they show where somebody was."""
+        await forget_rows(db, SessionRow, SessionRow.ends_at < clock() - DAY_MS, SessionRow.ends_at)
+
+    async def forget_links() -> None:
+        await forget_rows(db, LinkRow, LinkRow.expires_at < clock() - DAY_MS, LinkRow.expires_at)
+
     async def remind() -> None:
         after: OperatorId | NoId | None = ""
         while after is not None:
@@ -32,5 +39,7 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
     return (
         Duty("forget_assertions", forget, final=True),  # what was used once could be used again
         Duty("forget_ceremonies", forget_ceremonies, final=True),  # likewise
+        Duty("forget_sessions", forget_sessions, final=True),  # whoever was in one would have to sign in again
+        Duty("forget_links", forget_links, final=True),  # an admin would have to make another one
         Duty("remind_of_accounts", remind, every=_HOUR_MS, final=True),  # operators are told once
     )

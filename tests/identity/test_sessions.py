@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from broker.base.db import EVERY_TENANT
 from broker.formats import base64url
@@ -246,3 +246,31 @@ async def test_what_can_do_harm_needs_a_person_who_just_proved_who_they_are(
     response = await world.http.request(method, path, headers=world.admin, **more)
     assert (response.status_code, response.json()["code"]) == (401, "reauthentication_needed")
     assert "max_age=300" in response.headers["WWW-Authenticate"]
+
+
+async def test_what_is_over_is_forgotten_a_day_later_and_with_its_person(world: World) -> None:
+    async def kept() -> tuple[int, int]:
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
+            theirs = [row.account_id == account for row in (SessionRow, LinkRow)]
+            counts = [await session.scalar(select(func.count()).where(one)) for one in theirs]
+        return counts[0] or 0, counts[1] or 0
+
+    account, secret = await invited(world)
+    await redeemed(world, secret)
+    await world.call("POST", f"/v1/operators/{account}/link")
+    assert await kept() == (1, 1)
+    world.people.stay = False
+    duties = world.broker.worker.duties
+    for hours, left in ((24 + 7, (1, 1)), (2, (0, 1)), (24 - 8, (0, 0))):
+        world.clock.forward(hours=hours)
+        await duties["forget_sessions"].run()
+        await duties["forget_links"].run()
+        assert await kept() == left
+    # whose account is erased
+    world.admin = await in_browser(world, "ada") | {"Sec-Fetch-Site": "same-origin"}
+    await world.call("POST", f"/v1/operators/{account}/link")
+    await in_browser(world, "olga")
+    assert await kept() == (1, 1)
+    await world.call("POST", f"/v1/operators/{account}/revoke")
+    await world.call("POST", f"/v1/operators/{account}/erase")
+    assert await kept() == (0, 0)

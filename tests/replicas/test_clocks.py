@@ -27,6 +27,8 @@ FINAL = {
     "forget_assertions",
     "forget_ceremonies",
     "forget_sign_ins",
+    "forget_sessions",
+    "forget_links",
     "forget_logout_tokens",
     "remind_of_accounts",
     "review_rights",
