@@ -41,6 +41,8 @@ _ENTRIES: Final = -1
 PAGE: Final = 16 * WIDTH
 PAGES: Final = 64
 SHARE: Final = 0.05
+# Events that one statement reads, so that others have their turn in between.
+_AT_ONCE: Final = 4 * WIDTH
 _LONGEST_PAUSE_S: Final = 1.0  # as a page that had to wait for a lock took no time of anybody's
 
 # Whose an event is, and its entry.
@@ -148,13 +150,17 @@ async def _kept(session: AsyncSession, size: int) -> Sequence[bytes]:
 
 async def _events(session: AsyncSession, first: int, end: int) -> Sequence[_Added]:
     """Whose the events from ``first`` to before ``end`` are, and their entries."""
-    query = select(EventRow.idx, EventRow.organization_id, EventRow.entry).where(
-        EventRow.idx >= first, EventRow.idx < end
-    )
-    rows = (await session.execute(query.order_by(EventRow.idx))).all()
-    if [row.idx for row in rows] != [*range(first, end)]:
-        raise Altered(f"an event is missing between {first} and {end - 1}")
-    return [(row.organization_id, row.entry) for row in rows]
+    found: list[_Added] = []
+    for start in range(first, end, _AT_ONCE):
+        stop = min(start + _AT_ONCE, end)
+        query = select(EventRow.idx, EventRow.organization_id, EventRow.entry).where(
+            EventRow.idx >= start, EventRow.idx < stop
+        )
+        rows = (await session.execute(query.order_by(EventRow.idx))).all()
+        if [row.idx for row in rows] != [*range(start, stop)]:
+            raise Altered(f"an event is missing between {start} and {stop - 1}")
+        found += [(row.organization_id, row.entry) for row in rows]
+    return found
 
 
 async def _edge(session: AsyncSession, size: int, entries: Sequence[bytes]) -> Edge:

@@ -111,8 +111,6 @@ class VersionRow(TenantOwned, Table):
             "ix_credential_versions_unhealthy", "state = 'active' AND health <> 'healthy'", "health", "credential_id"
         ),
         partial("ix_credential_versions_awaiting", "state = 'revoked' AND confirmed_at IS NULL", "credential_id"),
-        # All that counting keys by state and age needs, so that no row is read for it.
-        Index("ix_credential_versions_counted", "state", "health", "activated_at", "organization_id"),
     )
 
     credential_id: Mapped[CredentialId] = mapped_column(primary_key=True)

@@ -12,7 +12,11 @@ from broker.web import texts
 PAGES = Path(texts.__file__).parent / "pages"
 SHIPPED = texts.load()
 ENGLISH, GERMAN = (SHIPPED.languages[tag].words for tag in ("en", "de"))
-SCRIPT = "\n".join(file.read_text() for file in sorted((PAGES / "script/src").glob("*.js")))
+# The pages that people at the vendor sign in with are in English alone.
+_FOR_THE_VENDOR = {"asking.js", "login.js", "passkey.js"}
+SCRIPT = "\n".join(
+    file.read_text() for file in sorted((PAGES / "script/src").glob("*.js")) if file.name not in _FOR_THE_VENDOR
+)
 SHOWN = SCRIPT + (PAGES / "templates/page.html").read_text()
 _FORM = re.compile(r"\.(?:zero|one|two|few|many|other)$")
 

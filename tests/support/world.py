@@ -203,6 +203,7 @@ class World:
     async def work(self, *, seconds: float = 0, hours: float = 0) -> None:
         """Let time pass, then let the worker work."""
         self.clock.forward(seconds=seconds, hours=hours)
+        await self.people.sign_in_again(self)
         await self.broker.worker.once()
 
     async def noticed(self, lease: dict[str, Any], credential: str, version: int) -> None:
@@ -278,8 +279,13 @@ class People:
 
     async def ask(self, world: World, request: httpx2.Request) -> None:
         """Whoever sends this, they signed in a moment ago."""
+        if "kbs_" in request.headers.get("Authorization", ""):
+            await self.sign_in_again(world)
+
+    async def sign_in_again(self, world: World) -> None:
+        """As they do whenever some time has passed."""
         now = world.services.parts.clock()
-        if not self.stay or abs(now - self._at) < 60_000 or "kbs_" not in request.headers.get("Authorization", ""):
+        if not self.stay or abs(now - self._at) < 60_000:
             return
         self._at = now
         async with world.services.parts.db.write(EVERY_TENANT) as session:
