@@ -234,13 +234,11 @@ class AskedCallBody(Body):
     organization: Reference
     provider: Label
     label: Label = "default"
-    method: Annotated[
-        str, Field(description="In capitals."), Form(_METHOD, f"write one of {', '.join(sorted(METHODS))}")
-    ]
+    method: Annotated[str, Field(description="In capitals."), Form(_METHOD, "write a method such as GET")]
     path: Annotated[
         str,
         Field(description="Below the provider's base URL, as it is sent, with the query if any."),
-        Form("^(/.*)?$", "begin with /, or leave it empty for the base URL itself", 16_384),
+        Form("^(/.*)?$", "write a path such as /facilities, or leave it empty", 16_384),
     ]
     purpose: Annotated[Note, Field(description="What the job would say that it is for.")] = ""
     implicit: Annotated[bool, Field(description="With the job's access token alone, without a lease.")] = False

@@ -77,7 +77,7 @@ class StartReview(Body):
     subject: Annotated[
         str,
         Field(description="A grant's id, or an account's."),
-        Form(r"^(grt|opr)_[0-9a-f]{32}$", "write the id of a grant (grt_…) or of an account (opr_…)"),
+        Form(r"^(grt|opr)_[0-9a-f]{32}$", "write the id of a grant or account, such as grt_…"),
     ]
 
 

@@ -19,20 +19,23 @@ from broker.identity import enrolment, sessions
 from broker.identity.sessions import Client, SignedIn, Way
 from broker.identity.tables import AccountRow
 from broker.web.api.fields import Body
+from broker.web.api.forms import Form
 from broker.web.callers import ByAnyRole, Call, ReauthenticationNeeded, operator_of
 from broker.web.pages.login import NotInABrowser, rendered
 from broker.web.services import Wired
 
 router = APIRouter(include_in_schema=False)
 
+_WORDS = "is not what a command line asks; take the address that `broker login` prints"
+
 
 class Asking(Body):
     """What a command line asks by, where it waits, and what it says that it is called."""
 
     port: Annotated[int, Field(ge=1_024, le=65_535)]
-    state: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
-    challenge: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,64}$")]
+    state: Annotated[str, Form(r"^[A-Za-z0-9_-]{16,64}$", _WORDS)]
+    challenge: Annotated[str, Form(r"^[A-Za-z0-9_-]{43}$", _WORDS)]
+    host: Annotated[str, Form(r"^[A-Za-z0-9.-]{1,64}$", _WORDS)]
 
     def back(self, **brought: str) -> RedirectResponse:
         """To the command line, on this machine alone."""
