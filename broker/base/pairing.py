@@ -1,12 +1,22 @@
-"""The code by which people see that their own command has opened a page.  Pure."""
+"""What a page and the program that opened it know of each other (RFC 7636).  Pure.
+
+The challenge is for the program's server, and the code is for people who compare both.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Final
 
+from broker.formats import base64url
+
 # No vowel, so they make no words; no letter that is taken for another one.
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
+
+
+def challenge_of(verifier: str) -> str:
+    """The challenge of a verifier, by S256."""
+    return base64url.encode(hashlib.sha256(verifier.encode()).digest())
 
 
 def code_of(challenge: str) -> str:

@@ -6,7 +6,6 @@ with a code that only this process can redeem (RFC 7636).  So the identity provi
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import socket
@@ -18,14 +17,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import typer
 
-from broker.base.pairing import code_of
+from broker.base.pairing import challenge_of, code_of
 from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember
 from broker.cli.api import broker_url, send
 from broker.cli.failing import fail
 from broker.cli.operator import read_secret
 from broker.cli.output import AsJson, say, tell
 from broker.cli.whose import fit_to_send
-from broker.formats import base64url
 
 WAIT_S: Final = 300
 _LINK = re.compile(r"kbe_[A-Za-z0-9_-]{49}")
@@ -89,7 +87,7 @@ def _keep(token: str, me: dict[str, Any], until: str | None) -> None:
 def _by_browser() -> dict[str, Any]:
     """The session that a person begins in the browser."""
     verifier, state = secrets.token_urlsafe(32), secrets.token_urlsafe(16)
-    challenge = base64url.encode(hashlib.sha256(verifier.encode()).digest())
+    challenge = challenge_of(verifier)
     with _Answers(state) as answers:
         asked = {"port": answers.server_port, "state": state, "challenge": challenge, "host": _host()}
         page = f"{broker_url()}/login/cli?{urlencode(asked)}"

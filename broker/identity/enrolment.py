@@ -5,7 +5,6 @@ The secret stands in the link's fragment, so no server's log has it, and a progr
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from typing import Final
@@ -17,8 +16,9 @@ from broker.audit.events import Actor, Event
 from broker.audit.record import record
 from broker.base.clock import DAY_MS, Millis, later
 from broker.base.errors import Conflict, Invalid, InvalidToken
+from broker.base.pairing import challenge_of
 from broker.base.validity import Validity
-from broker.formats import base64url, ids, token
+from broker.formats import ids, token
 from broker.formats.ids import AccountLinkId
 from broker.identity.approval import in_force
 from broker.identity.sessions import SignedIn, Way
@@ -154,5 +154,5 @@ async def _waiting(
 
 def _fits(challenge: str, verifier: str) -> bool:
     """Whether this is the verifier of the challenge; none fits a link that has no challenge."""
-    made = base64url.encode(hashlib.sha256(verifier.encode()).digest()) if verifier else ""
+    made = challenge_of(verifier) if verifier else ""
     return hmac.compare_digest(challenge, made)

@@ -197,6 +197,12 @@ async def end(session: AsyncSession, actor: Actor, row: SessionRow, now: Millis,
     return row
 
 
+async def end_own(session: AsyncSession, row: SessionRow, now: Millis, *, reason: str) -> SessionRow:
+    """End a session as its own person does, in the place where they sit.  Idempotent."""
+    account = await session.get_one(AccountRow, row.account_id)
+    return await end(session, account.as_actor(row.address, row.agent), row, now, reason=reason)
+
+
 async def end_of_account(
     session: AsyncSession, actor: Actor, account: OperatorId, now: Millis, *, reason: str, but: SessionId | None = None
 ) -> int:
@@ -208,13 +214,19 @@ async def end_of_account(
 
 
 async def end_of_issuer(
-    session: AsyncSession, issuer: str, *, issuer_session: str = "", account: OperatorId | None = None, now: Millis
+    session: AsyncSession,
+    issuer: str,
+    *,
+    issuer_session: str = "",
+    account: OperatorId | None = None,
+    now: Millis,
+    reason: str = "ended_by_issuer",
 ) -> int:
-    """End what an identity provider has ended: one session, or all of an account; how many."""
+    """End what an identity provider vouched for: one session, or all of an account; how many."""
     named = SessionRow.issuer_session == issuer_session if issuer_session else false()
     which = (SessionRow.issuer == issuer, or_(named, SessionRow.account_id == account))
     rows = await session.scalars(select(SessionRow).where(*which, SessionRow.ended_at.is_(None)))
     found = [row for row in rows if in_force(row, now)]
     for row in found:
-        await end(session, BROKER, row, now, reason="ended_by_issuer")
+        await end(session, BROKER, row, now, reason=reason)
     return len(found)

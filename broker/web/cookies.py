@@ -1,8 +1,8 @@
-"""The cookie of a browser's session."""
+"""What browsers keep for the broker: a session's token, and secrets of a sign-in under way."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -13,6 +13,7 @@ from broker.identity.sessions import ABSOLUTE_MS
 from broker.web.middleware import header
 
 _NAME: Final = "keybroker"
+SameSite = Literal["lax", "strict"]
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -23,38 +24,46 @@ class CrossSite(Forbidden):
     title = "From another site"
 
 
-def name(public_url: str) -> str:
-    """The cookie's name.
+def name(public_url: str, purpose: str = "") -> str:
+    """The name of the session's cookie, or of one for another ``purpose``.
 
     The prefix makes browsers insist on https, and keeps other hosts of the same domain from setting it (RFC 6265bis
     §4.1.3.2).  Without https, which is development on this machine alone, there can be none.
     """
-    return f"__Host-{_NAME}" if _is_secure(public_url) else _NAME
+    return ("__Host-" if _is_secure(public_url) else "") + "-".join(filter(None, (_NAME, purpose)))
 
 
 def _is_secure(public_url: str) -> bool:
     return urlsplit(public_url).scheme == "https"
 
 
-def signed_in(response: Response, token: str, public_url: str) -> None:
-    """Let the browser keep a session's token.
+def keep(
+    response: Response, public_url: str, value: str, lasts_ms: int, *, purpose: str = "", same_site: SameSite = "lax"
+) -> None:
+    """Let the browser keep a secret of ours, which no script reads and no other host gets.
 
-    ``Lax``, as with ``Strict`` the page after an identity provider's would not have it.
+    ``Lax`` is for what has to be there after an identity provider's page, too.
     """
     response.set_cookie(
-        name(public_url),
-        token,
-        max_age=ABSOLUTE_MS // 1000,
+        name(public_url, purpose),
+        value,
+        max_age=lasts_ms // 1000,
         path="/",
         secure=_is_secure(public_url),
         httponly=True,
-        samesite="lax",
+        samesite=same_site,
     )
 
 
-def signed_out(response: Response, public_url: str) -> None:
+def forget(response: Response, public_url: str, *, purpose: str = "", same_site: SameSite = "lax") -> None:
     """Let the browser forget it."""
-    response.delete_cookie(name(public_url), path="/", secure=_is_secure(public_url), httponly=True, samesite="lax")
+    secure = _is_secure(public_url)
+    response.delete_cookie(name(public_url, purpose), path="/", secure=secure, httponly=True, samesite=same_site)
+
+
+def signed_in(response: Response, token: str, public_url: str) -> None:
+    """Let the browser keep a session's token."""
+    keep(response, public_url, token, ABSOLUTE_MS)
 
 
 def token(request: Request, public_url: str) -> str | None:

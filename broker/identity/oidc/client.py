@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +19,7 @@ from broker.base import closed
 from broker.base.clock import Clock
 from broker.base.errors import Unavailable
 from broker.base.outbound import Outbound
-from broker.formats import base64url
+from broker.base.pairing import challenge_of
 from broker.identity.oidc.pending import Pending
 from broker.identity.oidc.providers import Provider
 from broker.identity.oidc.refusals import SignInRefused
@@ -78,7 +77,7 @@ class Client:
             "scope": " ".join(provider.scopes),
             "state": pending.state,
             "nonce": pending.nonce,
-            "code_challenge": base64url.encode(hashlib.sha256(pending.verifier.encode()).digest()),
+            "code_challenge": challenge_of(pending.verifier),
             "code_challenge_method": "S256",
         }
         if pending.session_id is not None:

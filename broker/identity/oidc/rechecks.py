@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.audit.events import BROKER, Event
+from broker.audit.events import Event
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.db import EVERY_TENANT, upsert
@@ -159,7 +159,5 @@ class Rechecks:
     async def _end(self, identity: IdentityRow, reason: str) -> None:
         now = self.parts.clock()
         async with self.parts.db.write(EVERY_TENANT) as session:
-            for one in await sessions.listed(session, identity.account_id, now):
-                if one.issuer == identity.issuer:
-                    await sessions.end(session, BROKER, one, now, reason=reason)
+            await sessions.end_of_issuer(session, identity.issuer, account=identity.account_id, now=now, reason=reason)
             await session.execute(delete(RecheckRow).where(RecheckRow.identity_id == identity.id))

@@ -24,7 +24,7 @@ from broker.identity.oidc.pending import Pending
 from broker.identity.oidc.providers import Provider
 from broker.identity.oidc.refusals import SignInRefused
 from broker.identity.sessions import Device, SignedIn, Way
-from broker.identity.tables import AccountRow, SessionRow
+from broker.identity.tables import SessionRow
 from broker.issuers import verifying
 from broker.issuers.verifying import NotTaken
 from broker.parts import Parts
@@ -218,7 +218,8 @@ class SignIn:
                 if again is not None and again.ended_at is None:
                     _, token = await sessions.renew(session, keys.token_hash, again, proof, now)
                 else:
-                    await _end_previous(session, present, now)
+                    if present is not None and (previous := await session.get(SessionRow, present)) is not None:
+                        await sessions.end_own(session, previous, now, reason="signed_in_anew")
                     _, token = await sessions.begin(session, keys.token_hash, account, proof, device, now)
                 if provider.recheck:
                     sealed = await rechecks.sealed(keys.keystore(), identity.id, tokens.refresh_token)
@@ -255,11 +256,3 @@ class SignIn:
             if found is None:
                 return
             await rechecks.refuse(session, provider, found[1], reason, now)
-
-
-async def _end_previous(session: AsyncSession, present: SessionId | None, now: Millis) -> None:
-    """End the session that the browser had, as another one takes its place."""
-    row = await session.get(SessionRow, present) if present is not None else None
-    if row is not None:
-        account = await session.get_one(AccountRow, row.account_id)
-        await sessions.end(session, account.as_actor(row.address, row.agent), row, now, reason="signed_in_anew")

@@ -6,6 +6,7 @@ Without it, somebody could have another browser finish a ceremony of theirs, and
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -13,9 +14,7 @@ from fastapi.responses import Response
 from broker.identity.challenges import LASTS_MS, CeremonyOver
 from broker.web import cookies
 
-
-def _name(public_url: str) -> str:
-    return f"{cookies.name(public_url)}-ceremony"
+_PURPOSE: Final = "ceremony"
 
 
 def new() -> str:
@@ -25,26 +24,16 @@ def new() -> str:
 
 def keep(response: Response, holder: str, public_url: str) -> None:
     """Let the browser keep the secret ``holder`` for as long as a ceremony lasts."""
-    response.set_cookie(
-        _name(public_url),
-        holder,
-        max_age=LASTS_MS // 1000,
-        path="/",
-        secure=public_url.startswith("https:"),
-        httponly=True,
-        samesite="strict",
-    )
+    cookies.keep(response, public_url, holder, LASTS_MS, purpose=_PURPOSE, same_site="strict")
 
 
 def holder(request: Request, public_url: str) -> str:
     """The browser's secret; raises CeremonyOver if it began no ceremony, or long ago."""
-    if found := request.cookies.get(_name(public_url)):
+    if found := request.cookies.get(cookies.name(public_url, _PURPOSE)):
         return found
     raise CeremonyOver
 
 
 def forget(response: Response, public_url: str) -> None:
     """Let the browser forget it, as its ceremony is finished."""
-    response.delete_cookie(
-        _name(public_url), path="/", secure=public_url.startswith("https:"), httponly=True, samesite="strict"
-    )
+    cookies.forget(response, public_url, purpose=_PURPOSE, same_site="strict")

@@ -123,7 +123,7 @@ async def sign_out(request: Request, wired: Wired) -> Response:
     async with wired.parts.db.write(EVERY_TENANT) as session:
         ended = await _end_previous(session, wired, token, "signed_out")
     response = RedirectResponse(await after_sign_out(wired, ended.issuer if ended else ""), 303)
-    cookies.signed_out(response, wired.options.public_url)
+    cookies.forget(response, wired.options.public_url)
     return response
 
 
@@ -241,8 +241,7 @@ async def _end_previous(session: AsyncSession, wired: Services, token: str, reas
     key, now = wired.parts.keys.token_hash, wired.parts.clock()
     if (row := await sessions.find(session, key, token, now)) is None:
         return None
-    account = await session.get_one(AccountRow, row.account_id)
-    return await sessions.end(session, account.as_actor(row.address, row.agent), row, now, reason=reason)
+    return await sessions.end_own(session, row, now, reason=reason)
 
 
 def _entered(wired: Services, account: AccountRow, token: str) -> Response:

@@ -30,6 +30,7 @@ from broker.web.services import Services, Wired
 router = APIRouter(tags=["sign-in"])
 
 _CODE_MAX: Final = 4_096
+_PURPOSE: Final = "sign-in"
 _Asked = Annotated[str | None, Query(max_length=_CODE_MAX)]
 
 
@@ -39,22 +40,14 @@ async def leave(
 ) -> Response:
     """Send the browser to the provider."""
     row = await _present(request, wired) if again else None
-    kept = request.cookies.get(_cookie(wired))
+    kept = _kept(request, wired)
     wish = Wish(provider, address(request), kept, None if row is None else row.id, target(to or HOME))
     try:
         begun = await wired.sign_in.begin(wish)
     except BrokerError as refused:
         return _refused(wired, refused)
     response = RedirectResponse(begun.url, 303)
-    response.set_cookie(
-        _cookie(wired),
-        begun.browser,
-        max_age=LASTS_MS // 1000,
-        path="/",
-        secure=_is_secure(wired),
-        httponly=True,
-        samesite="lax",
-    )
+    cookies.keep(response, wired.options.public_url, begun.browser, LASTS_MS, purpose=_PURPOSE)
     return response
 
 
@@ -63,7 +56,7 @@ async def come_back(
     request: Request, wired: Wired, state: _Asked = None, code: _Asked = None, iss: _Asked = None
 ) -> Response:
     """Take the browser that the provider sent back, and sign its person in."""
-    row, kept = await _present(request, wired), request.cookies.get(_cookie(wired))
+    row, kept = await _present(request, wired), _kept(request, wired)
     device = Device(Client.BROWSER, address(request), agent(request))
     try:
         finished = await wired.sign_in.finish(Returned(state, code, iss), kept, device, row.id if row else None)
@@ -71,7 +64,7 @@ async def come_back(
         return _refused(wired, refused)
     response = RedirectResponse(finished.destination, 303)
     cookies.signed_in(response, finished.token, wired.options.public_url)
-    response.delete_cookie(_cookie(wired), path="/", secure=_is_secure(wired), httponly=True, samesite="lax")
+    cookies.forget(response, wired.options.public_url, purpose=_PURPOSE)
     return response
 
 
@@ -109,12 +102,9 @@ async def _present(request: Request, wired: Services) -> SessionRow | None:
         return await sessions.find(session, wired.parts.keys.token_hash, token, wired.parts.clock())
 
 
-def _cookie(wired: Services) -> str:
-    return f"{cookies.name(wired.options.public_url)}-sign-in"
-
-
-def _is_secure(wired: Services) -> bool:
-    return wired.options.public_url.startswith("https:")
+def _kept(request: Request, wired: Services) -> str | None:
+    """What the browser has kept of an earlier sign-in."""
+    return request.cookies.get(cookies.name(wired.options.public_url, _PURPOSE))
 
 
 def _refused(wired: Services, refused: BrokerError) -> HTMLResponse:
