@@ -412,6 +412,12 @@ async def admins(session: AsyncSession, now: Millis) -> int:
     return sum(_administers_all(row, now) for row in rows)
 
 
+async def waiting(session: AsyncSession, scope: Scope, now: Millis) -> list[AccountRow]:
+    """The accounts inside ``scope`` that wait for a second person, by id."""
+    rows = await accounts.listed(session, scope, after="")
+    return [row for row in rows if state_of(row, now) == Unapproved.WAITING]
+
+
 async def revoke(
     session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: Millis
 ) -> AccountRow:

@@ -6,18 +6,15 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from pydantic import TypeAdapter
-from sqlalchemy.exc import IntegrityError
 
-from broker.base.errors import BrokerError, Unauthenticated
 from broker.formats.ids import IntakeId
 from broker.web.api import intakes, providers
 from broker.web.api import organizations as customers
 from broker.web.api.fields import IdPath, Reference
 from broker.web.callers import Call
-from broker.web.console.page import Refusal, page, refusal_of
+from broker.web.console.page import Refusal, answered, page
 
 _INTAKE: Final[TypeAdapter[IntakeId]] = TypeAdapter(IdPath[IntakeId])
 
@@ -26,15 +23,14 @@ async def made(
     call: Call, work: Callable[[], Awaitable[Response]], again: Callable[[Refusal], Awaitable[Response]], then: str
 ) -> Response:
     """Do what makes a link, and show it this once; where none is made, lead to ``then``."""
-    try:
-        answer: dict[str, Any] = json.loads(bytes((await work()).body))
-    except Unauthenticated:
-        raise
-    except (BrokerError, RequestValidationError, IntegrityError) as error:
-        return await again(await refusal_of(error))
-    if (link := answer["link"]) is None:
-        return RedirectResponse(then, 303)
-    return await _shown_once(call, link, answer.get("also_open", ()))
+
+    async def show(response: Response) -> Response:
+        answer: dict[str, Any] = json.loads(bytes(response.body))
+        if (link := answer["link"]) is None:
+            return RedirectResponse(then, 303)
+        return await _shown_once(call, link, answer.get("also_open", ()))
+
+    return await answered(work, show, again)
 
 
 async def _shown_once(call: Call, link: str, also_open: object) -> Response:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from datetime import date
 from typing import Annotated, Final, Literal
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -21,7 +20,7 @@ from broker.web.api import audit as api
 from broker.web.api.fields import Cursor, IdPath, IdSought, Name
 from broker.web.callers import BySecurityRole
 from broker.web.console.forms import Blank
-from broker.web.console.page import page, routes
+from broker.web.console.page import listing, page, routes
 from broker.web.console.times import end_of, start_of
 
 router = routes()
@@ -81,13 +80,12 @@ async def events(
         start_of(since),
         end_of(until),
     )
-    return page(
+    return listing(
         call,
         "audit.html",
-        found=await api.events(wanted, LISTED, cursor, "newest"),
-        first=not cursor,
-        query=urlencode({name: value for name, value in sought.items() if value}),
-        sought={name: value or "" for name, value in sought.items()},
+        await api.events(wanted, LISTED, cursor, "newest"),
+        cursor,
+        sought,
         kinds=CHOICES,
         says=KINDS,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -15,7 +14,7 @@ from broker.web.api import grants as api
 from broker.web.api.fields import Cursor, IdPath, Label, Reason
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.forms import Blank, Sent
-from broker.web.console.page import Question, Refusal, acted, asked, page, routes
+from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 
 router = routes()
 
@@ -34,13 +33,12 @@ async def listed(
     """Who can use a customer's key, and what a job can use."""
     found = await api.listed(call, LISTED, cursor, organization, workload, provider, state=state, order="newest")
     sought = {"organization": organization, "workload": workload, "provider": provider, "state": state}
-    return page(
+    return listing(
         call,
         "grants.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({name: value for name, value in sought.items() if value}),
-        sought={name: value or "" for name, value in sought.items()},
+        found,
+        cursor,
+        sought,
         states=[(each.value, each.value) for each in GrantState],
         providers=[(each.id, each.title) for each in call.services.parts.catalog],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -17,7 +16,7 @@ from broker.web.api import exposures as api
 from broker.web.api.fields import Cursor, IdPath
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 from broker.web.console.forms import Blank
-from broker.web.console.page import page, routes
+from broker.web.console.page import listing, page, routes
 
 router = routes()
 
@@ -36,13 +35,12 @@ async def listed(
     """Reports of exposed keys, newest first."""
     found = await api.listed(call, LISTED, cursor, organization, state, "newest")
     sought = {"organization": organization, "state": state}
-    return page(
+    return listing(
         call,
         "incidents.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({name: value for name, value in sought.items() if value}),
-        sought={name: value or "" for name, value in sought.items()},
+        found,
+        cursor,
+        sought,
         states=[(each.value, each.value) for each in IncidentState],
     )
 

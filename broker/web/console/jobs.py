@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -17,7 +16,7 @@ from broker.web.api import workloads as api
 from broker.web.api.fields import Cursor, Line, Reason, ReferencePath
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, Call
 from broker.web.console.forms import Blank, Sent
-from broker.web.console.page import Question, Refusal, acted, asked, page, routes
+from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 
 router = routes()
 
@@ -35,13 +34,12 @@ async def listed(
     """Jobs, by name or state."""
     found = await api.listed(call, LISTED, cursor, state, name)
     sought = {"name": name, "state": state}
-    return page(
+    return listing(
         call,
         "jobs.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({key: value for key, value in sought.items() if value}),
-        sought={key: value or "" for key, value in sought.items()},
+        found,
+        cursor,
+        sought,
     )
 
 

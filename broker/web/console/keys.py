@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -20,7 +19,7 @@ from broker.web.api.rotations import NewRotation
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, Call
 from broker.web.console.asking import made
 from broker.web.console.forms import Blank, Form, Sent, once
-from broker.web.console.page import Question, Refusal, acted, asked, page, routes
+from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 from broker.web.console.timelines import certified
 
 router = routes()
@@ -41,13 +40,12 @@ async def listed(
     """Credentials, those that need something where asked for."""
     found = await api.listed(call, LISTED, cursor, organization, provider, only=only)
     sought = {"organization": organization, "provider": provider, "only": only}
-    return page(
+    return listing(
         call,
         "keys.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({name: value for name, value in sought.items() if value}),
-        sought={name: value or "" for name, value in sought.items()},
+        found,
+        cursor,
+        sought,
         selections=ONLY,
         providers=[(each.id, each.title) for each in call.services.parts.catalog],
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -17,7 +16,7 @@ from broker.web.api import leases as api
 from broker.web.api.fields import Body, Cursor, IdPath, Reason
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, Call
 from broker.web.console.forms import Blank, Form, Sent
-from broker.web.console.page import Refusal, acted, page, routes
+from broker.web.console.page import Refusal, acted, listing, page, routes
 
 router = routes()
 
@@ -41,13 +40,13 @@ async def listed(
     """Leases, newest first; live ones if nothing else is asked for."""
     found = await api.listed(call, call.services, LISTED, cursor, organization, workload, state=state, order="newest")
     sought = {"organization": organization, "workload": workload, "state": state}
-    return page(
+    return listing(
         call,
         "leases.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({name: value or "" for name, value in sought.items()}),
-        sought={name: value or "" for name, value in sought.items()},
+        found,
+        cursor,
+        sought,
+        always=("state",),
         states=[(each.value, each.value) for each in LeaseState],
     )
 

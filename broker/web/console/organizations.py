@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -24,7 +23,7 @@ from broker.web.api.organizations import NewOrganization
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, Call
 from broker.web.console import chart
 from broker.web.console.forms import Blank, Form, Sent
-from broker.web.console.page import Question, Refusal, acted, asked, page, routes
+from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 from broker.web.console.timelines import certified
 
 router = routes()
@@ -45,17 +44,7 @@ async def listed(
     found = await api.listed(call, LISTED, cursor, state, name)
     async with call.services.parts.db.read(call.scope) as session:
         keys = await _keys(session, [each.id for each in found.items])
-    query = urlencode({key: value for key, value in (("name", name), ("state", state)) if value})
-    return page(
-        call,
-        "organizations.html",
-        found=found,
-        keys=keys,
-        first=not cursor,
-        query=query,
-        name=name or "",
-        state=state or "",
-    )
+    return listing(call, "organizations.html", found, cursor, {"name": name, "state": state}, keys=keys)
 
 
 async def _keys(session: AsyncSession, whose: list[str]) -> dict[str, int]:

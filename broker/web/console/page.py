@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,8 @@ from broker.web import errors
 from broker.web.api.dependents import DependentsView
 from broker.web.callers import Call, ReauthenticationNeeded
 from broker.web.console import words
+
+Made = TypeVar("Made")
 
 CSP: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
@@ -155,6 +158,25 @@ def page(call: Call, template: str, *, refusal: Refusal | None = None, **given: 
     return _rendered(template, refusal.status if refusal else 200, {**given, **shell})
 
 
+def listing(
+    call: Call,
+    template: str,
+    found: object,
+    cursor: str,
+    sought: Mapping[str, object],
+    *,
+    always: Collection[str] = (),
+    **given: Any,
+) -> HTMLResponse:
+    """A page of a list: what was ``found`` of what was ``sought``, and the way to the next one.
+
+    ``always`` names what its links say also where it is empty, as they would ask for something else without it.
+    """
+    asked_for = {name: value or "" for name, value in sought.items()}
+    query = urlencode({name: value for name, value in asked_for.items() if value or name in always})
+    return page(call, template, found=found, first=not cursor, query=query, sought=asked_for, **given)
+
+
 def _alone(refusal: Refusal) -> HTMLResponse:
     """A refusal on a page of its own, for who may not even be known."""
     return _rendered("refused.html", refusal.status, {"refusal": refusal})
@@ -194,13 +216,26 @@ async def acted(
 
     Where it is refused, ``again`` shows the form and why.
     """
+
+    async def lead(_: object) -> Response:
+        return RedirectResponse(then, 303)
+
+    return await answered(work, lead, again)
+
+
+async def answered(
+    work: Callable[[], Awaitable[Made]],
+    then: Callable[[Made], Awaitable[Response]],
+    again: Callable[[Refusal], Awaitable[Response]],
+) -> Response:
+    """As :func:`acted`, where what was made is shown by ``then``."""
     try:
-        await work()
+        made = await work()
     except Unauthenticated:
         raise
     except (BrokerError, RequestValidationError, IntegrityError) as error:
         return await again(await refusal_of(error))
-    return RedirectResponse(then, 303)
+    return await then(made)
 
 
 async def refusal_of(error: Exception) -> Refusal:

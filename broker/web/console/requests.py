@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -16,7 +15,7 @@ from broker.web.api.intakes import Again, NewIntake
 from broker.web.callers import ByAnyRole, ByOperatorRole, Call
 from broker.web.console.asking import made
 from broker.web.console.forms import Blank, Form, Sent, once
-from broker.web.console.page import Question, Refusal, acted, asked, page, routes
+from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 
 router = routes()
 
@@ -35,13 +34,12 @@ async def listed(
     """Requests, newest first."""
     found = await api.listed(call, LISTED, cursor, organization, state=state, order="newest")
     sought = {"organization": organization, "state": state}
-    return page(
+    return listing(
         call,
         "requests.html",
-        found=found,
-        first=not cursor,
-        query=urlencode({name: value for name, value in sought.items() if value}),
-        sought={name: value or "" for name, value in sought.items()},
+        found,
+        cursor,
+        sought,
         states=STATES,
     )
 

@@ -15,7 +15,6 @@ from broker.audit.series import epochs
 from broker.audit.tables import WitnessRow
 from broker.base.db import EVERY_TENANT
 from broker.formats.ids import DeliveryId, OperatorId
-from broker.identity import accounts
 from broker.identity import operators as identity
 from broker.identity.principal import Role
 from broker.identity.tables import SigningKeyRow
@@ -64,8 +63,7 @@ async def _waiting(session: AsyncSession, call: Call) -> Sequence[operators.Oper
     """Accounts that wait for a second person, for who can be one."""
     if not call.account.may(Role.SECURITY):
         return []
-    rows = await accounts.listed(session, call.scope, after="")
-    return [operators.show(row, call.now) for row in rows if identity.state_of(row, call.now) == "waiting"]
+    return [operators.show(row, call.now) for row in await identity.waiting(session, call.scope, call.now)]
 
 
 async def _log(session: AsyncSession, call: Call) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from broker.credentials.tables import CredentialRow, RotationRow
 from broker.grants.shown import GrantState
 from broker.grants.shown import showing as grants_showing
 from broker.grants.tables import GrantRow
-from broker.identity import accounts, operators
+from broker.identity import operators
 from broker.identity.principal import Role
 from broker.incidents.shown import over
 from broker.incidents.tables import ExposureRow
@@ -201,8 +201,7 @@ def _delivery(row: DeliveryRow) -> One:
 
 
 async def _accounts(session: AsyncSession, call: Call) -> Kindred:
-    rows = await accounts.listed(session, call.scope, after="") if call.account.may(Role.SECURITY) else []
-    wait = [row for row in rows if operators.state_of(row, call.now) == "waiting"]
+    wait = await operators.waiting(session, call.scope, call.now) if call.account.may(Role.SECURITY) else []
     named = [One(row.name, "/console/settings", since=when(row.created_at)) for row in wait[:NAMED]]
     return Kindred(
         "waiting", "An admin's account waits for a second person.", "/console/settings", named, len(wait) > NAMED
