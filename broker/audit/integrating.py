@@ -43,7 +43,7 @@ PAGES: Final = 64
 SHARE: Final = 0.05
 # Events that one statement reads, so that others have their turn in between.
 _AT_ONCE: Final = 4 * WIDTH
-_LONGEST_PAUSE_S: Final = 1.0  # as a page that had to wait for a lock took no time of anybody's
+LONGEST_PAUSE_S: Final = 1.0  # as a page that had to wait for a lock took no time of anybody's
 
 # Whose an event is, and its entry.
 _Added = tuple[OrganizationId | NoId, bytes]
@@ -77,7 +77,7 @@ async def integrate(db: Database, signers: Signers, cover: Cover | None = None, 
         covered, began = await cover() if cover is not None else None, time.monotonic()
         if not await _page(db, signers, covered):
             return
-        await asyncio.sleep(min((time.monotonic() - began) * (1 / share - 1), _LONGEST_PAUSE_S))
+        await asyncio.sleep(min((time.monotonic() - began) * (1 / share - 1), LONGEST_PAUSE_S))
 
 
 async def _page(db: Database, signers: Signers, covered: int | None) -> bool:

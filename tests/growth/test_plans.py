@@ -110,7 +110,7 @@ async def test_a_broker_compares_what_it_kept_with_the_end_of_the_record_alone(g
 async def test_a_round_of_the_worker_reads_no_more_than_it_works_on(
     grown: Grown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.audit.integrating._LONGEST_PAUSE_S", 0)  # nobody else is there
+    monkeypatch.setattr("broker.audit.integrating.LONGEST_PAUSE_S", 0)  # nobody else is there
     db, worst = grown.world.broker.worker.db, {}
     for name, duty in grown.world.broker.worker.duties.items():
         with reading(db, times=5) as found:
