@@ -53,7 +53,7 @@ def bootstrap(
         refuse_in_clear(for_)
     except CallFailed as error:
         fail_call(error)
-    _insist_on_a_place(print_)
+    insist_on_keeping(print_)
     token = read_secret("One-time token")
     made = send("POST", "/v1/bootstrap", json={"token": token, "name": name})
     _greet(made, for_.rstrip("/") or broker_url(), show_it=print_)
@@ -76,12 +76,13 @@ def recover(_as_json: AsJson = False) -> None:
 def renew(print_: Shown = False, _as_json: AsJson = False) -> None:
     """As a machine: make a new token for the own account; the previous one works for an hour more."""
     from_environment = bool(os.environ.get(variables.TOKEN))
-    _insist_on_a_place(print_ or from_environment)
+    insist_on_keeping(print_ or from_environment)
     made = call("POST", "/v1/operators/me/renew")
     _greet(made, broker_url(), show_it=print_ or from_environment)
 
 
-def _insist_on_a_place(print_: bool) -> None:
+def insist_on_keeping(print_: bool = False) -> None:
+    """End the command if what it is to get once can't be kept, unless it is to be printed."""
     try:
         if not print_:
             insist_on_a_place()

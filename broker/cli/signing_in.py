@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import typer
 
 from broker.base.pairing import challenge_of, code_of
-from broker.cli.account import AccountUnusable, account_file, insist_on_a_place, remember
+from broker.cli.account import AccountUnusable, account_file, remember
 from broker.cli.api import broker_url, send
 from broker.cli.failing import fail
-from broker.cli.operator import read_secret
+from broker.cli.operator import insist_on_keeping, read_secret
 from broker.cli.output import AsJson, say, tell
 from broker.cli.whose import fit_to_send
 
@@ -41,22 +41,15 @@ def register(app: typer.Typer) -> None:
 def login(_as_json: AsJson = False) -> None:
     """Sign in, in the browser.  A one-time link or a machine's token on standard input is taken instead."""
     if sys.stdin.isatty():
-        _insist_on_a_place()
+        insist_on_keeping()
         _keep_session(_by_browser())
         return
     given = read_secret("A one-time link or a token")
     if found := _LINK.search(given):
-        _insist_on_a_place()
+        insist_on_keeping()
         _keep_session(send("POST", "/v1/sessions", json={"secret": found[0]}))
     else:
         _keep_token(given)
-
-
-def _insist_on_a_place() -> None:
-    try:
-        insist_on_a_place()
-    except AccountUnusable as error:
-        fail(str(error))
 
 
 def _keep_session(begun: dict[str, Any]) -> None:

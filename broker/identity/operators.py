@@ -178,7 +178,14 @@ class Wanted:
 
 
 async def create(
-    session: AsyncSession, actor: Actor, scope: Scope, wanted: Wanted, *, approval: bool, now: Millis
+    session: AsyncSession,
+    actor: Actor,
+    scope: Scope,
+    wanted: Wanted,
+    *,
+    approval: bool,
+    now: Millis,
+    kind: str = PERSON,
 ) -> AccountRow:
     """A person's account; a one-time link lets them in (:mod:`broker.identity.enrolment`).
 
@@ -188,7 +195,20 @@ async def create(
         Invalid: no role, or the name has the form of an id. Conflict: the name is taken.
         Forbidden: it would see more than ``scope``, its maker's.
     """
-    return await _create(session, actor, scope, wanted, approval=approval, now=now)
+    accounts.refuse_beyond(scope, wanted.organizations)
+    _check_name(wanted.name)
+    if not wanted.roles:
+        raise Invalid("roles: name at least one of operator, security, admin.")
+    await _refuse_taken(session, wanted.name, now)
+    row = _new(wanted.name, wanted.roles, wanted.organizations, now)
+    row.created_by, row.kind = actor.id, kind
+    row.needs_approval = approval and Role.ADMIN in wanted.roles
+    session.add(row)
+    if row.needs_approval:
+        await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
+    reason = "awaits_approval" if row.needs_approval else ""
+    await record(session, Event.about(row, "operator.created", actor, now, reason=reason, note=wanted.name))
+    return row
 
 
 async def create_arrived(session: AsyncSession, wanted: Wanted, *, approval: bool, now: Millis) -> AccountRow:
@@ -197,7 +217,7 @@ async def create_arrived(session: AsyncSession, wanted: Wanted, *, approval: boo
     Raises:
         As :func:`create`.
     """
-    row = await _create(session, BROKER, EVERY_TENANT, wanted, approval=approval, now=now)
+    row = await create(session, BROKER, EVERY_TENANT, wanted, approval=approval, now=now)
     row.created_by = ""  # nobody's who could act as them, so they are a root of their own
     return row
 
@@ -219,36 +239,10 @@ async def create_machine(
         As :func:`create`.
     """
     fresh = token.new(PREFIX)
-    row = await _create(session, actor, scope, wanted, approval=approval, now=now, kind=MACHINE)
+    row = await create(session, actor, scope, wanted, approval=approval, now=now, kind=MACHINE)
     row.token_hash, row.token_days = token.keyed_hash(hash_key, fresh), days
     row.expires_at = later(now, days * DAY_MS)
     return row, fresh
-
-
-async def _create(
-    session: AsyncSession,
-    actor: Actor,
-    scope: Scope,
-    wanted: Wanted,
-    *,
-    approval: bool,
-    now: Millis,
-    kind: str = PERSON,
-) -> AccountRow:
-    accounts.refuse_beyond(scope, wanted.organizations)
-    _check_name(wanted.name)
-    if not wanted.roles:
-        raise Invalid("roles: name at least one of operator, security, admin.")
-    await _refuse_taken(session, wanted.name, now)
-    row = _new(wanted.name, wanted.roles, wanted.organizations, now)
-    row.created_by, row.kind = actor.id, kind
-    row.needs_approval = approval and Role.ADMIN in wanted.roles
-    session.add(row)
-    if row.needs_approval:
-        await notify(session, "account_waits", organization="", provider="", now=now, facts={"account": row.id})
-    reason = "awaits_approval" if row.needs_approval else ""
-    await record(session, Event.about(row, "operator.created", actor, now, reason=reason, note=wanted.name))
-    return row
 
 
 def _check_name(name: str) -> None:
