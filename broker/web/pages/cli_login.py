@@ -16,12 +16,12 @@ from broker.base.db import EVERY_TENANT
 from broker.base.errors import Invalid, Unauthenticated
 from broker.base.pairing import code_of
 from broker.identity import enrolment, sessions
-from broker.identity.sessions import Client, SignedIn, Way
+from broker.identity.sessions import SignedIn, Way
 from broker.identity.tables import AccountRow
 from broker.web.api.fields import Body
 from broker.web.api.forms import Form
 from broker.web.callers import ByAnyRole, Call, ReauthenticationNeeded, operator_of
-from broker.web.pages.login import NotInABrowser, rendered
+from broker.web.pages.login import browser_session, rendered
 from broker.web.services import Wired
 
 router = APIRouter(include_in_schema=False)
@@ -85,12 +85,10 @@ async def answer(request: Request, call: ByAnyRole) -> Response:
 
 
 async def _code(call: Call, challenge: str) -> str:
-    present = call.account.session
-    if present is None or present.client != Client.BROWSER:
-        raise NotInABrowser
+    present = browser_session(call)
     async with call.services.parts.db.write(EVERY_TENANT) as session:
-        await sessions.insist(session, present.id, call.now)
-        row = await sessions.of(session, present.id)
+        await sessions.insist(session, present, call.now)
+        row = await sessions.of(session, present)
         account = await session.get_one(AccountRow, call.account.id)
         proof = SignedIn(Way(row.way), row.authenticated_at, row.issuer, row.issuer_session)
         key = call.services.parts.keys.token_hash

@@ -176,7 +176,7 @@ async def finish(body: Proof, request: Request, wired: Wired) -> Response:
 @router.post("/login/again/begin", summary="Begin to prove again that it is you")
 async def begin_again(call: ByAnyRole) -> Response:
     """What the browser asks the passkeys of whoever is signed in."""
-    _session(call)
+    browser_session(call)
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         mine = [row.credential_id for row in await passkeys.of_account(session, call.account.id)]
     return _ceremony(call.services, mine)
@@ -185,7 +185,7 @@ async def begin_again(call: ByAnyRole) -> Response:
 @router.post("/login/again/finish", summary="Prove again that it is you")
 async def finish_again(body: Proof, request: Request, call: ByAnyRole) -> Response:
     """Take the proof that it is still the same person; the session goes on under another token."""
-    wired, session_id = call.services, _session(call)
+    wired, session_id = call.services, browser_session(call)
     proof_of = await wired.passkeys.shown(
         body.answer, ceremony_cookie.holder(request, wired.options.public_url), address(request)
     )
@@ -202,14 +202,14 @@ async def begin_adding(call: ByAnyRole) -> Response:
     call.insist_on_a_fresh_person()
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         account = await session.get_one(AccountRow, call.account.id)
-        return JSONResponse(await call.services.passkeys.offer(session, account, _session(call)))
+        return JSONResponse(await call.services.passkeys.offer(session, account, browser_session(call)))
 
 
 @router.post("/login/passkey/add/finish", summary="Keep a passkey", response_model=PasskeyView)
 async def finish_adding(body: NewPasskey, call: ByAnyRole) -> Response:
     """Keep a passkey that the browser has made; from now on it signs its owner in."""
     call.insist_on_a_fresh_person()
-    made = call.services.passkeys.made(body.answer, _session(call))
+    made = call.services.passkeys.made(body.answer, browser_session(call))
 
     async def work(session: AsyncSession) -> PasskeyView:
         row = await passkeys.add(session, call.actor, call.account.id, made, name=body.name, now=call.now)
@@ -222,7 +222,7 @@ def _device(request: Request) -> Device:
     return Device(Client.BROWSER, address(request), agent(request))
 
 
-def _session(call: Call) -> SessionId:
+def browser_session(call: Call) -> SessionId:
     """The browser's session; raises NotInABrowser if it is another client's."""
     if call.account.session is None or call.account.session.client != Client.BROWSER:
         raise NotInABrowser
