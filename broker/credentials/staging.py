@@ -237,7 +237,7 @@ def _text(key: Secret, definition: Definition) -> str:
         text = ""
     if not definition.matches(text):
         raise KeyFormat(
-            f"This does not look like a {definition.title} {definition.key.label}; one looks like "
+            f"This does not look like your {definition.title} {definition.key.label}; one looks like "
             f"{definition.key.example}. Copy the whole key and paste it again."
         )
     return text

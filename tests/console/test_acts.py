@@ -48,7 +48,7 @@ async def test_a_customer_is_added_then_asked_for_a_key_and_the_link_works(admin
     # then the link is there with a message, and takes a key
     link = link_of(page)
     assert page.count(link) == 2
-    assert "Gridwise Compliance needs a Raptor Comply API key of Elm Water." in page
+    assert "Gridwise Compliance needs the Raptor Comply API key of Elm Water." in page
     intake, _, secret = link.rpartition("/")[2].partition("#")
     assert secret not in await admin.get(f"/requests/{intake}")
     done = await world.submit(intake, secret, key)

@@ -32,7 +32,7 @@ async def test_the_page_asks_for_no_key_for_anybody_but_whom_the_link_names(visi
         await visit.shot("recipient-changed")
     # the link is as good as before
     await visit.open(link)
-    assert await visit.title() == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert await visit.title() == "Gridwise Compliance asks for your Raptor Comply API key"
 
 
 async def test_the_form_for_the_next_key_opens_for_nobody_else(visit: Visit) -> None:

@@ -29,7 +29,9 @@ async def test_what_was_added_to_a_link_is_taken_away(visit: Visit) -> None:
     await visit.world.organization("acme")
     intake, secret = await visit.world.request_key("acme")
     for end in changed_links.kept(secret):
-        assert await arrive(visit, "intake", intake, end) == "Gridwise Compliance asks for a Raptor Comply API key", end
+        assert (
+            await arrive(visit, "intake", intake, end) == "Gridwise Compliance asks for your Raptor Comply API key"
+        ), end
         assert visit.page.url == f"{visit.url}/intake/{intake}", "the address is put right"
         assert await visit.page.query_selector("#was-sent") is None
     assert not any(secret in f"{request.url}{request.headers}{request.post_data}" for request in visit.requests)
@@ -44,7 +46,9 @@ async def test_a_link_that_was_sent_to_servers_goes_on_and_operators_are_told_on
     await visit.world.organization("acme")
     intake, secret = await visit.world.request_key("acme")
     for end in changed_links.sent(secret):
-        assert await arrive(visit, "intake", intake, end) == "Gridwise Compliance asks for a Raptor Comply API key", end
+        assert (
+            await arrive(visit, "intake", intake, end) == "Gridwise Compliance asks for your Raptor Comply API key"
+        ), end
         assert visit.page.url == f"{visit.url}/intake/{intake}"
         assert "may send you a new link" in await visit.page.inner_text("#was-sent")
     notices = (await visit.world.call("GET", "/v1/notices"))["items"]
@@ -111,7 +115,9 @@ async def test_a_link_that_is_pasted_over_an_open_page_is_put_right(visit: Visit
 async def test_a_link_from_before_works_and_says_that_it_is_old(visit: Visit) -> None:
     await visit.world.organization("acme")
     intake, secret = await old_link(visit.world, "acme")
-    assert await arrive(visit, "intake", intake, f"#{secret}") == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert (
+        await arrive(visit, "intake", intake, f"#{secret}") == "Gridwise Compliance asks for your Raptor Comply API key"
+    )
     assert "does not say whom the key is to be sealed to" in await visit.page.inner_text("#old-link")
     await visit.submit(visit.world.upstream_keys["acme"])
     assert await visit.title() == "Thank you. The key was received and works"

@@ -94,7 +94,7 @@ async def test_a_page_that_the_browser_dropped_comes_back_to_the_form(visit: Vis
         await visit.page.goto("about:blank")
         await visit.page.go_back()
     await visit.page.wait_for_selector("h1")
-    assert await visit.title() == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert await visit.title() == "Gridwise Compliance asks for your Raptor Comply API key"
     assert visit.page.url == f"{visit.url}/intake/{link[0]}"
     await visit.submit(visit.world.upstream_keys["acme"])
     assert await visit.title() == "Thank you. The key was received and works"
@@ -298,7 +298,7 @@ async def test_the_broker_down_is_said_in_plain_words(visit: Visit, monkeypatch:
         await visit.open(link)
         assert await visit.title() == "Not available just now"
     await visit.page.get_by_role("button", name="Try again").click()
-    await visit.page.wait_for_selector("h1:has-text('asks for a Raptor Comply API key')")
+    await visit.page.wait_for_selector("h1:has-text('asks for your Raptor Comply API key')")
 
 
 async def test_a_second_link_for_one_key_says_so_and_asks_for_nothing_once_it_was_given(visit: Visit) -> None:
