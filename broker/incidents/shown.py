@@ -8,9 +8,10 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from broker.base.clock import Millis
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import RotationRow, VersionRow
-from broker.formats.ids import ExposureId
+from broker.formats.ids import CredentialId, ExposureId
 from broker.incidents.tables import ExposureRow
 
 
@@ -34,6 +35,13 @@ def over() -> ColumnElement[bool]:
     )
     going_on = exists().where(RotationRow.id == ExposureRow.rotation_id, RotationRow.ended_at.is_(None))
     return dead & ~going_on
+
+
+async def reported_at(session: AsyncSession, credential: CredentialId, version: int) -> Millis | None:
+    """When a key was reported to be exposed, if it was."""
+    row = ExposureRow
+    query = select(row.reported_at).where(row.credential_id == credential, row.version == version)
+    return await session.scalar(query)
 
 
 async def states_of(session: AsyncSession, rows: Sequence[ExposureRow]) -> Mapping[ExposureId, IncidentState]:

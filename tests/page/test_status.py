@@ -180,6 +180,7 @@ async def test_a_key_that_works_again_alarms_and_says_what_to_do(visit: Visit) -
     assert await visit.title() == "The key works again"
     said = await visit.page.inner_text(".callout")
     assert said.startswith("Raptor Comply accepted this key on ")
+    assert "that others may have this key" in await visit.page.inner_text(".callout >> nth=1"), "it was exposed"
     assert "choose Revoke" in await visit.page.inner_text("main")
     assert b"accepted-again" in await kept(visit)
     await visit.page.wait_for_selector("h2:has-text('Who used the key')")
@@ -207,7 +208,7 @@ async def test_they_submit_the_next_key_from_here(visit: Visit) -> None:
     assert "The vendor asks for a new key" in await visit.page.inner_text("main")
     await visit.page.click("text=Submit a new key")
     await visit.page.wait_for_selector("#key")
-    assert await visit.title() == "Gridwise Compliance asks for a Raptor Comply API key"
+    assert await visit.title() == "Gridwise Compliance asks for your Raptor Comply API key"
     assert "ada, keys@gridwise.example" in await visit.page.inner_text(".facts"), "the vendor asked, and by whom"
     await visit.shot("rotate-form")
     new = visit.world.new_key("acme")

@@ -25,6 +25,7 @@ from broker.credentials.versions import serves
 from broker.formats import base64url, link_proof, link_secret
 from broker.formats.certificate import Certificate
 from broker.formats.ids import CredentialId
+from broker.incidents.shown import reported_at
 from broker.intake.logged import status_link_logged
 from broker.intake.proving import Proof
 from broker.intake.tables import IntakeRow
@@ -172,6 +173,7 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
         received = await receipt(session, wired, row)
         version = _present(versions, row)
         stated = await certificates.newest_of_all(session, wired.parts.keys, credential.id)
+        exposed = await reported_at(session, credential.id, version.number)
     following = next_key.following(credential, versions, changing, first)
     return {
         **shared,
@@ -188,6 +190,7 @@ async def _status(wired: Services, row: IntakeRow, request: Request) -> dict[str
             "paused_at": when(credential.paused_at),
             "revoked_at": when(version.revoked_at or version.destroyed_at),
             "confirmed_at": when(version.confirmed_at),
+            "exposed_at": when(exposed),
             "due_at": when(credential.due_at if version.state == State.ACTIVE else None),
         },
         "older": [

@@ -32,6 +32,7 @@ export function status(opened, holder, { keep, next }) {
   show(
     say(`status.${state}_title`, names),
     callout(KINDS[state], el("p", {}, stated(key, names) ?? say(`status.${state}`, names))),
+    exposure(key, names),
     proof(key, holder, names),
     keep,
     renewal(opened),
@@ -53,6 +54,13 @@ export function status(opened, holder, { keep, next }) {
     ]),
     !TO_REVOKE.has(state) && state !== "dead" && revoke,
   );
+}
+
+// That others may have the key: the customer's own admin has to know it, and the vendor may not have told them yet.
+function exposure(key, names) {
+  if (!key.exposed_at) return null;
+  const said = pieces("status.exposed", { ...names, reported: when(key.exposed_at) });
+  return callout(TO_REVOKE.has(key.state) ? "bad" : "over", el("p", {}, said));
 }
 
 function proof(key, holder, names) {
