@@ -29,13 +29,15 @@ _DEVICE = {
 
 
 @asynccontextmanager
-async def at_a_name(tmp_path: Path, database_url: str, host: str) -> AsyncIterator[tuple[World, str]]:
-    """A broker whose public address has that host, and a port of this machine."""
+async def at_a_name(tmp_path: Path, database_url: str, host: str, **more: Any) -> AsyncIterator[tuple[World, str]]:
+    """A broker whose public address has that host, and a port of this machine; ``more`` are its settings."""
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://{host}:{listening.getsockname()[1]}"
     async with (
         upstream() as (state, upstream_url),
-        running_world(settings_for(tmp_path, database_url, upstream_url, public_url=url), state, upstream_url) as world,
+        running_world(
+            settings_for(tmp_path, database_url, upstream_url, public_url=url, **more), state, upstream_url
+        ) as world,
         serving(world.edge, bound=listening, protocol=Connection),
     ):
         yield world, url

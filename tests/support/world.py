@@ -225,7 +225,7 @@ class World:
         """A registered workload."""
         private = generate("EdDSA")
         made = await self.call("POST", "/v1/workloads", status=201, json={"name": name, "jwks": public(private)})
-        return Job(self, Identity(PUBLIC_URL, made["id"], private))
+        return Job(self, Identity(self.settings.public_url, made["id"], private))
 
     async def grant(self, job: Job, *slugs: str, modes: tuple[str, ...] = ("use",), **more: Any) -> str:
         """A right of ``job``; the first grant's id."""
