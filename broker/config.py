@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     vault_kv_prefix: str = Field(
         "keybroker", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", description="Path below which values are kept."
     )
-    public_url: str = Field("http://127.0.0.1:8080", description="How customers and jobs reach the broker; no path.")
+    public_url: str = Field("http://localhost:8080", description="How customers and jobs reach the broker; no path.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     worker_port: int = Field(

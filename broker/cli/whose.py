@@ -12,7 +12,7 @@ from broker.base import variables
 from broker.cli import account
 from broker.cli.account import DEFAULT, AccountUnusable
 
-DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_URL = "http://localhost:8080"
 _HOST_AND_PORT = re.compile(r"([A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
 # What a header can carry; every token is of these.
 _CAN_BE_SENT = re.compile(r"[!-~]+")

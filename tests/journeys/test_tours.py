@@ -70,7 +70,7 @@ class PastedShell:
 
     def _on_own_ports(self, text: str) -> str:
         text = re.sub("broker sandbox (?=>|--providers)", f"broker sandbox --port {self.sandbox_port} ", text)
-        return text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
+        return text.replace("localhost:8080", f"localhost:{self.port}")
 
     def said_by(self, start: str) -> str:
         """What the lines printed that begin so."""
@@ -92,7 +92,7 @@ def fresh_machine(directory: Path) -> Iterator[PastedShell]:
     home.mkdir()
     (clone / ".venv").symlink_to(sys.prefix)
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://localhost:{port}"
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),
