@@ -317,8 +317,8 @@ def receipt(data: str, trusted: Sequence[Key]) -> Proven:
     proof = [_base64(line) for line in read[3].split()]
     if root_by_inclusion(event.entry, int(read[2]), found.size, proof) != found.root:
         raise Refused("the event is not in the log: it was changed, or was never there")
-    personal = json.loads(event.personal) if event.personal else None
-    return Proven(int(read[2]), json.loads(event.core), personal, event.entry, found)
+    personal = _object(event.personal) if event.personal else None
+    return Proven(int(read[2]), _object(event.core), personal, event.entry, found)
 
 
 # --- exports ---
@@ -513,6 +513,21 @@ def _parsed(text: str | bytes) -> Any:  # noqa: ANN401 - what JSON has
         return json.loads(text)
     except (ValueError, RecursionError):
         raise Refused("the line is cut off, or is no event") from None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """An event's core or personal part; there are no numbers in it that JSON doesn't have."""
+    try:
+        value = json.loads(text.decode(), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Refused("the event is no object of JSON")
+    return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
 
 
 def _members(value: object, *names: str) -> list[Any]:
