@@ -121,14 +121,14 @@ export async function checkpoint(note, trusted, told = () => {}) {
     throw new Refused("the checkpoint is signed with a key that signed no more when the log was so large");
   }
   const found = { origin, size, root: base64(read[3]), by: ofLog };
-  told("signed", found);
+  await told("signed", found);
   const witnesses = trusted.filter(({ witness }) => witness);
   for (const key of witnesses) {
     if (!(await signed(key, text, signatures))) {
       throw new Refused(`the witness ${key.name} has not cosigned the checkpoint`);
     }
   }
-  if (witnesses.length) told("cosigned", witnesses);
+  if (witnesses.length) await told("cosigned", witnesses);
   return found;
 }
 
@@ -217,7 +217,7 @@ export async function receipt(file, trusted, told = () => {}) {
   const shown = read ? decodedOr(base64(read[1]), "") : "";
   const event = shown.startsWith("{") ? await eventOf(`${shown}\n`, 1) : null;
   if (!event) throw new Refused("not a receipt of an event");
-  told("commitment", event);
+  await told("commitment", event);
   const found = await checkpoint(read[4], trusted, told);
   const proof = read[3].split("\n").filter(Boolean).map(base64);
   const index = BigInt(read[2]);
@@ -226,7 +226,7 @@ export async function receipt(file, trusted, told = () => {}) {
   }
   const personal = event.personal ? object(event.personal) : null;
   const core = object(event.core);
-  told("included", { index, size: found.size });
+  await told("included", { index, size: found.size });
   return { index, core, text: event.core, personal, entry: event.entry, checkpoint: found };
 }
 

@@ -49,6 +49,11 @@ async def take(folder: Path, only: str = "") -> None:
                         await page.goto(f"{address}/console{path}")
                         file = folder / f"{_name(path)}-{width}-{scheme}.png"
                         await page.screenshot(path=str(file), full_page=True)
+                    if only in (event := f"/audit/{filled.event}"):
+                        await page.goto(f"{address}/console{event}")
+                        await page.click("text=Verify in this browser")
+                        await page.wait_for_selector("#verdict.callout")
+                        await page.screenshot(path=str(folder / f"verified-{width}-{scheme}.png"), full_page=True)
                     if not only:
                         await page.goto(f"{address}/console/requests/new?organization=dune-solar")
                         await page.select_option("#provider", "raptor-comply")

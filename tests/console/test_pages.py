@@ -7,24 +7,31 @@ import re
 import pytest
 
 from broker.web.console.page import CSP
+from broker.web.console.scripts import policy, scripts
 from tests.console.conftest import Reader
 from tests.console.demo import Filled, pages
 from tests.support.world import World
 
 
-async def test_every_page_answers_without_script_or_style_inside_and_is_small(admin: Reader, filled: Filled) -> None:
+async def test_every_page_answers_with_no_script_but_an_events_and_no_style_inside_and_is_small(
+    admin: Reader, filled: Filled
+) -> None:
     for path in pages(filled):
         response = await filled.world.http.get(f"/console{path}", headers=admin.who)
         assert response.status_code == 200, f"{path}: {response.status_code} {response.text[:2000]}"
-        assert response.headers["content-security-policy"] == CSP
+        verifies = path == f"/audit/{filled.event}"
+        assert response.headers["content-security-policy"] == (policy() if verifies else CSP)
         assert response.headers["cache-control"] == "no-store"
-        page = response.text
+        named = [f'<script type="module" src="{one.path}" integrity="{one.integrity}"></script>' for one in scripts()]
+        assert re.findall("<script.*?</script>", response.text) == (named if verifies else [])
+        page = re.sub("<script.*?</script>", "", response.text)
         assert not re.search(r"<script|<style|\sstyle=|\son[a-z]+=|javascript:|https?://(?!127)", _ours(page)), path
         assert len(re.findall("<h1", page)) == 1, path
         sheet = re.findall(r'rel="stylesheet" href="([^"]+)"', page)
         styles = await filled.world.http.get(sheet[0])
         assert styles.headers["content-type"].startswith("text/css")
-        assert len(page) + len(styles.content) < 100_000, path
+        loaded = len(response.content) + len(styles.content) + sum(len(one.content) for one in scripts() if verifies)
+        assert loaded < 100_000, path
 
 
 def _ours(page: str) -> str:
@@ -71,3 +78,12 @@ async def test_a_page_shows_what_others_wrote_as_text_that_nobody_is_led_astray_
     page = await admin.get("/organizations/odd")
     assert "<b>A</b>" not in page
     assert "&lt;b&gt;A&lt;/b&gt; &amp; &#34;B&#34;" in page
+
+
+def test_the_policy_of_an_events_page_adds_its_files_by_their_hashes_and_calls_of_this_broker() -> None:
+    added = policy().removeprefix(CSP)
+    assert re.fullmatch(
+        r"; script-src 'sha256-[A-Za-z0-9+/=]{44}' 'sha256-[A-Za-z0-9+/=]{44}'; connect-src 'self'", added
+    )
+    assert CSP.startswith("default-src 'none';")
+    assert "script-src" not in CSP

@@ -17,11 +17,13 @@ from broker.web.console import (
     overview,
     page,
     requests,
+    scripts,
     settings,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
     page.router,
+    scripts.router,
     overview.router,
     organizations.router,
     keys.router,

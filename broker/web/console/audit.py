@@ -19,6 +19,7 @@ from broker.formats.ids import AuditEventId, CredentialId, LeaseId, Reference, R
 from broker.web.api import audit as api
 from broker.web.api.fields import Cursor, IdPath, IdSought, Name
 from broker.web.callers import BySecurityRole
+from broker.web.console import scripts
 from broker.web.console.forms import Blank
 from broker.web.console.page import listing, page, routes
 from broker.web.console.times import end_of, start_of
@@ -107,4 +108,6 @@ async def one(event_id: IdPath[AuditEventId], call: BySecurityRole) -> Response:
         core=json.dumps(view.core, indent=2, ensure_ascii=False),
         personal=None if view.personal is None else json.dumps(view.personal, indent=2, ensure_ascii=False),
         time=rfc3339(recorded.core["time"]),
+        policy=scripts.policy(),
+        scripts=scripts.scripts(),
     )

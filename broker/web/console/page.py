@@ -1,6 +1,7 @@
 """What every page of the console is made of: frame, headers, and refusals that are pages.
 
-A page is another rendering of the API's own answers.  There is no script, so nothing that is shown can become one.
+A page is another rendering of the API's own answers.  No page but an event's has a script, and no policy lets run what
+stands in a page, so nothing that is shown can become one.
 """
 
 from __future__ import annotations
@@ -36,12 +37,11 @@ CSP: Final = (
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS: Final = {
-    "Content-Security-Policy": CSP,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), clipboard-read=()",
     "X-Robots-Tag": "noindex",
 }
-_FOR_GOOD: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+FOR_GOOD: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 SIGN_IN: Final = "/login"
 SIGN_IN_AGAIN: Final = "/login/again"
 HOME: Final = "/console"
@@ -131,7 +131,7 @@ router, nowhere = routes(), routes()
 @router.get("/static/console.css")
 async def sheet() -> FileResponse:
     """The one style sheet; its address changes with it."""
-    return FileResponse(_SHEET, media_type="text/css", headers=_FOR_GOOD)
+    return FileResponse(_SHEET, media_type="text/css", headers=FOR_GOOD)
 
 
 @nowhere.get("/{_rest:path}")
@@ -140,10 +140,10 @@ async def elsewhere(_rest: str) -> Response:
     raise NotFound("The console has no such page.")
 
 
-def page(call: Call, template: str, *, refusal: Refusal | None = None, **given: Any) -> HTMLResponse:
+def page(call: Call, template: str, *, refusal: Refusal | None = None, policy: str = CSP, **given: Any) -> HTMLResponse:
     """A page of the console, for who calls; ``given`` is what its template shows.
 
-    With ``refusal`` it says on top why something was not done, and has that status.
+    With ``refusal`` it says on top why something was not done, and has that status.  ``policy`` says what may run.
     """
     path = call.route.partition(" ")[2]
     shell = {
@@ -155,7 +155,7 @@ def page(call: Call, template: str, *, refusal: Refusal | None = None, **given: 
         "vendor": call.services.options.vendor_name,
         "refusal": refusal,
     }
-    return _rendered(template, refusal.status if refusal else 200, {**given, **shell})
+    return _rendered(template, refusal.status if refusal else 200, {**given, **shell}, policy)
 
 
 def listing(
@@ -182,9 +182,9 @@ def _alone(refusal: Refusal) -> HTMLResponse:
     return _rendered("refused.html", refusal.status, {"refusal": refusal})
 
 
-def _rendered(template: str, status: int, given: Mapping[str, Any]) -> HTMLResponse:
+def _rendered(template: str, status: int, given: Mapping[str, Any], policy: str = CSP) -> HTMLResponse:
     shown = _templates().get_template(template).render(sheet=f"{HOME}/static/console.css?v={_digest()}", **given)
-    return HTMLResponse(shown, status, _HEADERS)
+    return HTMLResponse(shown, status, {"Content-Security-Policy": policy, **_HEADERS})
 
 
 @dataclass(frozen=True, slots=True)
