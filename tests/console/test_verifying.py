@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
@@ -20,6 +20,7 @@ from broker.audit.events import BROKER, Event
 from broker.sandbox.serve import running as serving
 from broker.web.console.scripts import scripts
 from broker.wire.server import Connection
+from tests.console.test_in_browser import AXE, RULES
 from tests.page.conftest import browser as browser  # noqa: PLC0414 - the same browser
 from tests.page.test_verify import Signer
 from tests.support.integrated import integrate
@@ -156,6 +157,23 @@ async def test_by_keyboard_alone_and_the_verdict_is_announced(looking: Looking) 
         await looking.page.keyboard.press("Tab")
     await looking.page.keyboard.press("Enter")
     await expect(looking.page.get_by_role("status")).to_contain_text("Verified: event")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_what_is_shown_then_is_accessible_and_fits_a_phone(
+    browser: Browser, place: tuple[World, str, str], scheme: Literal["light", "dark"]
+) -> None:
+    async with sitting(browser, place, viewport={"width": 320, "height": 740}, color_scheme=scheme) as looking:
+        await looking.open()
+        await looking.verify()
+        for otherwise in ({}, {"size": "99999"}):
+            await looking.remembers(**otherwise)
+            await looking.verify()
+            await looking.page.evaluate("for (const more of document.querySelectorAll('details')) more.open = true")
+            await looking.page.evaluate(AXE)
+            found = await looking.page.evaluate("(tags) => axe.run({runOnly: {type: 'tag', values: tags}})", RULES)
+            assert not [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
+            assert await looking.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def of_another_event(receipt: str) -> str:

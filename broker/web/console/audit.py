@@ -6,8 +6,10 @@ Reading it is itself on the record.
 from __future__ import annotations
 
 import json
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Annotated, Final, Literal
+from urllib.parse import quote, urlencode
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -16,6 +18,7 @@ from broker.audit import search
 from broker.audit.events import KINDS, Event
 from broker.base.clock import rfc3339
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, Reference, RequestId
+from broker.siem.export import FORMS
 from broker.web.api import audit as api
 from broker.web.api.fields import Cursor, IdPath, IdSought, Name
 from broker.web.callers import BySecurityRole
@@ -27,6 +30,8 @@ from broker.web.console.times import end_of, start_of
 router = routes()
 
 LISTED: Final = 50
+# As many as the API exports at once.
+_EXPORTED: Final = 100_000
 # Kinds, and before those of each group the group.
 _GROUPS: Final = sorted({kind.partition(".")[0] for kind in KINDS})
 CHOICES: Final = [
@@ -66,6 +71,7 @@ async def events(
         "since": since,
         "until": until,
     }
+    first, end = start_of(since), end_of(until)
     wanted = await api.wanted(
         call,
         organization,
@@ -78,8 +84,8 @@ async def events(
         decision,
         None,
         request,
-        start_of(since),
-        end_of(until),
+        first,
+        end,
     )
     return listing(
         call,
@@ -89,7 +95,27 @@ async def events(
         sought,
         kinds=CHOICES,
         says=KINDS,
+        forms={form.upper(): _export(form, sought, first, end) for form in FORMS},
+        proved=_proved(organization, first, end),
     )
+
+
+def _export(form: str, sought: Mapping[str, object], first: datetime | None, end: datetime | None) -> str:
+    """Where the API exports what is sought."""
+    asked = {**sought, **_days(first, end), "format": form, "limit": _EXPORTED}
+    return "/v1/audit/export?" + urlencode({name: value for name, value in asked.items() if value})
+
+
+def _proved(organization: str | None, first: datetime | None, end: datetime | None) -> str:
+    """Where the API exports all events of a customer in these days, with proof; empty if none is named."""
+    if organization is None:
+        return ""
+    days = {name: value for name, value in _days(first, end).items() if value}
+    return f"/v1/audit/organizations/{quote(organization, safe='')}/export?{urlencode(days)}"
+
+
+def _days(first: datetime | None, end: datetime | None) -> Mapping[str, str]:
+    return {"since": first.isoformat() if first else "", "until": end.isoformat() if end else ""}
 
 
 @router.get("/audit/{event_id}")
