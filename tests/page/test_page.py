@@ -323,9 +323,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("npm") is None:
         pytest.skip("no npm here; the script is built where there is one")
     root = tmp_path_factory.mktemp("built")
-    copy = root / "pages" / "script"
+    copy = root / "web" / "pages" / "script"
     shutil.copytree(PAGE, copy, ignore=shutil.ignore_patterns("node_modules"))
-    (root / "pages" / "static").mkdir()
+    (root / "web" / "pages" / "static").mkdir()
+    (root / "client").mkdir()
+    shutil.copy(ROOT / "broker/client/verify.js", root / "client")
     (command,) = re.findall(r"^\tcd \S+ && (npm .+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert "--ignore-scripts" in command, "what is installed runs nothing of its own here"
     subprocess.run(["sh", "-c", command], cwd=copy, check=True, capture_output=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route, expect
 
 from broker.client import verify
 from broker.formats.certificate_file import CertificateFile
@@ -163,6 +164,38 @@ async def test_they_keep_a_receipt_of_a_use_and_a_file_that_has_all(visit: Visit
     overflow = await visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     assert not overflow, "nothing is wider than the screen"
     assert visit.complaints == []
+
+
+@pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
+async def test_they_verify_a_receipt_where_they_see_it_and_read_what_is_wrong(visit: Visit) -> None:
+    link, _ = await given(visit)
+    page, said = visit.page, visit.page.locator("td .said").nth(1)
+    async with integrating(visit.world):
+        await visit.paste(*link)
+        await page.get_by_role("button", name="Verify").first.click()
+        await expect(said).to_contain_text(
+            re.compile(r"^Verified: this call is number \d+ of the \d+ entries of the log")
+        )
+        await visit.shot("verified")
+        # when somebody changes the answer, or gives that of another call, then it is named
+        asked: list[str] = []
+
+        async def answer(route: Route) -> None:
+            came = await (await route.fetch()).json()
+            asked.append(came["file"])
+            file = asked[0] if len(asked) > 1 else came["file"].replace("index ", "index 1")
+            await route.fulfill(json={"file": file})
+
+        await page.route("**/status/*/receipt", answer)
+        await page.get_by_role("button", name="Verify").first.click()
+        await expect(said).to_contain_text("NOT verified: the checkpoint is of a smaller log than the event's index.")
+        await page.get_by_role("button", name="Verify").nth(1).click()
+        await expect(page.locator("td .said").nth(3)).to_contain_text("NOT verified: the receipt is of another event.")
+        # and what is not answered is no proof
+        await page.route("**/v1/audit/log/key", lambda route: route.abort())
+        await page.get_by_role("button", name="Verify").first.click()
+        await expect(said).to_contain_text("It could not be fetched just now.")
+    assert [text for text in visit.complaints if "ERR_FAILED" not in text] == [], "no policy was violated"
 
 
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
