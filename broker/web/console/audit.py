@@ -107,7 +107,7 @@ def _export(form: str, sought: Mapping[str, object], first: datetime | None, end
 
 
 def _proved(organization: str | None, first: datetime | None, end: datetime | None) -> str:
-    """Where the API exports all events of a customer in these days, with proof; empty if none is named."""
+    """Where the API exports all of a named customer's events in these days, with proof."""
     if organization is None:
         return ""
     days = {name: value for name, value in _days(first, end).items() if value}
