@@ -23,7 +23,7 @@ from broker.wire.server import Connection
 from tests.console.test_in_browser import AXE, RULES
 from tests.page.conftest import browser as browser  # noqa: PLC0414 - the same browser
 from tests.page.test_verify import Signer
-from tests.support.integrated import integrate
+from tests.support.integrated import integrate, used
 from tests.support.world import World, running_world, settings_for, upstream
 
 WITNESS = Signer("witness.example", b"\2" * 32, witness=True)
@@ -101,13 +101,7 @@ async def place(tmp_path: Path, sqlite_url: str) -> AsyncIterator[tuple[World, s
         running_world(settings_for(tmp_path, sqlite_url, upstream_url), state, upstream_url) as world,
         serving(world.edge, protocol=Connection) as url,
     ):
-        await world.key_for("acme")
-        job = await world.job()
-        await world.grant(job, "acme")
-        await world.proxied(await job.lease("acme"), "/facilities")
-        (used,) = await world.events(kind="use.authorized")
-        await integrate(world)
-        yield world, url, used["core"]["id"]
+        yield world, url, (await used(world))["core"]["id"]
 
 
 @asynccontextmanager
@@ -284,24 +278,48 @@ async def test_a_checkpoint_from_before_the_receipt_is_noticed(looking: Looking)
     assert before.strip() in (await looking.page.locator("#evidence pre").text_content() or "")
 
 
-async def test_another_log_or_key_than_this_browser_saw_is_said(looking: Looking) -> None:
+async def test_another_log_or_key_stays_odd_until_somebody_verifies_with_keys_that_they_kept(looking: Looking) -> None:
+    keys = (await looking.world.http.get("/v1/audit/log/key")).text
     await looking.open()
     await looking.verify()
-    known = await looking.memory()
-    await looking.remembers(signers=["another"])
-    said = await looking.verify()
-    assert said.startswith("Verified: event")
-    assert "Another key signs than this browser saw" in said
-    renamed = known.replace("keybroker-log/", "keybroker-log/of-before/")
-    await looking.page.evaluate("(text) => localStorage.setItem('keybroker.log', text)", renamed)
-    assert "It is another log than this browser saw here before" in await looking.verify()
-    assert (await looking.steps())["grown"] == "another log"
+    renamed = (await looking.memory()).replace("keybroker-log/", "keybroker-log/of-before/")
+    await looking.page.get_by_text("Keys that you kept", exact=True).click()
+    field = looking.page.get_by_label("The log's keys")
+
+    async def remembering_a_key() -> None:
+        await looking.remembers(signers=["another"])
+
+    async def remembering_a_log() -> None:
+        await looking.page.evaluate("(text) => localStorage.setItem('keybroker.log', text)", renamed)
+
+    for remembering, why in (
+        (remembering_a_key, "Another key signs than this browser saw."),
+        (remembering_a_log, "Another log than this browser knows"),
+    ):
+        await remembering()
+        await field.fill("")
+        for _ in range(2):
+            said = await looking.verify()
+            assert said.startswith("Verified: event")
+            assert why in said
+        await field.fill(keys)
+        assert why not in await looking.verify()
+        await field.fill("")
+        assert why not in await looking.verify()
+
+
+async def test_keys_that_are_none_are_named_where_they_are_needed(looking: Looking) -> None:
+    await looking.open()
+    await looking.page.get_by_text("Keys that you kept", exact=True).click()
+    await looking.page.get_by_label("The log's keys").fill("what somebody pasted")
+    assert (await looking.verify()).startswith("NOT verified: the file of keys has none")
+    assert [name for name, state in (await looking.steps()).items() if state == "wrong"] == ["signed"]
 
 
 async def test_what_the_broker_does_not_answer_verifies_nothing(looking: Looking) -> None:
     await looking.open()
     await looking.page.route("**/v1/audit/receipts/*", lambda route: route.abort())
-    assert await looking.verify() == "Nothing was verified: the broker can't be reached"
+    assert await looking.verify() == "Nothing was verified: the broker can't be reached."
     await looking.page.unroute("**/v1/audit/receipts/*")
     await looking.page.route(
         "**/v1/audit/log/checkpoint", lambda route: route.fulfill(status=404, json={"detail": "Gone."})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 
 from broker.client import verify
-from tests.support.integrated import integrate, integrating
+from tests.support.integrated import integrate, integrating, used
 from tests.support.world import World
 
 EXPORT = "/v1/audit/organizations/{}/export"
@@ -26,28 +26,23 @@ def lines(answer: httpx2.Response) -> list[str]:
 
 async def test_the_receipt_of_a_use_verifies_without_the_broker(world: World) -> None:
     # given a use
-    await world.key_for("acme")
-    job = await world.job()
-    await world.grant(job, "acme")
-    await world.proxied(await job.lease("acme"), "/facilities")
-    (used,) = await world.events(kind="use.authorized")
-    await integrate(world)
+    event = await used(world)
     # when security asks for its receipt
-    path = f"/v1/audit/receipts/{used['core']['id']}"
+    path = f"/v1/audit/receipts/{event['core']['id']}"
     answer = await get(world, path)
     # then it proves the use, without its personal part
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.headers["content-disposition"] == f'attachment; filename="{used["core"]["id"]}.tlog-proof"'
+    assert answer.headers["content-disposition"] == f'attachment; filename="{event["core"]["id"]}.tlog-proof"'
     proven = verify.receipt(answer.text, await keys(world))
-    assert (proven.core, proven.personal) == (used["core"], None)
+    assert (proven.core, proven.personal) == (event["core"], None)
     # and with it, if they say so
     whole = verify.receipt((await get(world, path, personal="true")).text, await keys(world))
-    assert whole.personal == used["personal"]
+    assert whole.personal == event["personal"]
     # and both are on the record
     asked = await world.events(kind="audit.exported")
     assert [(one["core"]["subject"], one["core"]["reason"]) for one in asked] == [
-        (used["core"]["id"], "core"),
-        (used["core"]["id"], "personal"),
+        (event["core"]["id"], "core"),
+        (event["core"]["id"], "personal"),
     ]
 
 

@@ -18,11 +18,11 @@ async function fetched(path) {
   try {
     answer = await fetch(path, { cache: "no-store", credentials: "same-origin", redirect: "error", referrerPolicy: "no-referrer" });
   } catch {
-    throw new Unanswered("the broker can't be reached");
+    throw new Unanswered("the broker can't be reached.");
   }
   if (answer.ok) return new Uint8Array(await answer.arrayBuffer());
   const { detail } = await answer.json().catch(() => ({}));
-  throw new Unanswered(detail ?? `the broker answered with ${answer.status}`);
+  throw new Unanswered(detail ?? `the broker answered with ${answer.status}.`);
 }
 
 const text = async (path) => decoded(await fetched(path));
@@ -52,7 +52,7 @@ async function verify() {
   document.getElementById("steps").hidden = false;
   evidence.hidden = true;
   say("", "Verifying…");
-  const progress = { at: "commitment" }; // the step that isn't proved yet
+  const progress = { at: "signed" }; // the step that isn't proved yet; at first there are no keys for that one
   try {
     say(...(await verified(progress)));
   } catch (problem) {
@@ -66,6 +66,7 @@ async function verify() {
 async function verified(progress) {
   const kept = form.elements.namedItem("keys").value.trim();
   const trusted = keys(kept || (await text(`${LOG}/key`)));
+  progress.at = "commitment";
   const witnessed = trusted.some(({ witness }) => witness);
   const next = { commitment: "signed", signed: witnessed ? "cosigned" : "included", cosigned: "included", included: "grown" };
   const whose = kept ? "A key that you kept" : "The key that the broker shows now";
@@ -77,7 +78,7 @@ async function verified(progress) {
   const file = await text(form.dataset.receipt);
   const { index, core, checkpoint: found } = await receipt(file, trusted, told);
   progress.done = `Verified: event ${index} (${core.kind}) is in the log of ${events(found.size)}.`;
-  const odd = await comparedWithBefore({ ...found, note: file.slice(file.indexOf("\n\n") + 2) }, trusted);
+  const odd = await comparedWithBefore({ ...found, note: file.slice(file.indexOf("\n\n") + 2) }, trusted, Boolean(kept));
   return odd ? ["wait", progress.done, odd] : ["good", progress.done];
 }
 
@@ -105,37 +106,40 @@ const proved = {
 
 // --- what this browser saw before ---
 
-// Holds the log to the newest checkpoint that was seen here, then keeps the newest of now. Says what is odd.
-async function comparedWithBefore(found, trusted) {
+// Holds the log to the newest checkpoint that was seen here, then keeps the newest of now. Says what is odd. Another log or
+// key than was seen is remembered once it was verified with keys that somebody kept; until then it stays odd.
+async function comparedWithBefore(found, trusted, kept) {
   const note = await text(`${LOG}/checkpoint`);
   const now = { ...(await checkpoint(note, trusted.filter(({ witness }) => !witness))), note };
   if (now.origin !== found.origin) {
-    mark("grown", "wait", "another log", `The log is called ${now.origin} now.`);
-    return "The log goes on under another name since: its database was restored.";
+    mark("grown", "wait", "another log", `The newest checkpoint is of ${now.origin}.`);
+    return "The log has another name by now: the database was restored, or somebody makes believe that it was.";
   }
   await grown(found, now);
   const seen = remembered();
   const before = seen[now.origin];
   if (before) await grown({ size: BigInt(before.size), root: base64(before.root), note: before.note }, now);
   const signers = await Promise.all(now.by.map(keyLine));
-  const entry = { size: String(now.size), root: toBase64(now.root), signers, at: new Date().toISOString(), note };
-  const kept = remember({ ...seen, [now.origin]: entry });
-  return before ? sinceBefore(before, signers) : firstSeen(Object.keys(seen), kept);
+  const known = before ? signers.some((line) => before.signers.includes(line)) : !Object.keys(seen).length;
+  const entry = { size: String(now.size), root: toBase64(now.root), at: new Date().toISOString(), note };
+  entry.signers = known || kept ? signers : before?.signers;
+  const stored = entry.signers && remember({ ...seen, [now.origin]: entry });
+  if (before) return sinceBefore(before, known || kept);
+  return firstSeen(known || kept ? [] : Object.keys(seen), stored);
 }
 
-function sinceBefore({ size, at, signers }, now) {
+function sinceBefore({ size, at }, sure) {
   const when = `${at.slice(0, 16).replace("T", " ")} UTC`;
   mark("grown", "good", "proved", `The log begins with the ${events(BigInt(size))} that this browser saw at ${when}.`);
-  if (now.some((line) => signers.includes(line))) return null;
-  return `Another key signs than this browser saw at ${when}. Compare it with the one that you kept.`;
+  return sure ? null : "Another key signs than this browser saw. Compare it with the one that you were given, and verify with that.";
 }
 
-function firstSeen(others, kept) {
+function firstSeen(others, stored) {
   if (others.length) {
-    mark("grown", "wait", "another log", `This browser knew ${others.join(", ")} here.`);
-    return "It is another log than this browser saw here before: the database was restored, or this is another broker.";
+    mark("grown", "wait", "another log", `This browser knows ${others.join(", ")} here.`);
+    return "Another log than this browser knows: the database was restored, or this is another broker. Verify with keys that you kept.";
   }
-  if (kept) mark("grown", "quiet", "first time", "This browser remembers the log from now on.");
+  if (stored) mark("grown", "quiet", "first time", "This browser remembers the log from now on.");
   else mark("grown", "quiet", "not kept", "This browser keeps nothing, so it can't compare.");
   return null;
 }
