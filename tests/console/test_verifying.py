@@ -264,6 +264,9 @@ async def test_a_log_that_was_cut_off_or_rewritten_is_noticed_and_the_proof_kept
     assert said.startswith("NOT verified: ")
     assert why in said
     assert (await looking.steps())["grown"] == "wrong"
+    assert "wrong The log begins with what this browser saw of it before." in " ".join(
+        (await looking.page.inner_text("#steps")).split()
+    )
     assert await looking.memory() == memory
     await looking.page.get_by_text("Both checkpoints", exact=True).click()
     assert (await looking.page.inner_text("#evidence pre")).count("keybroker-log/") == 4

@@ -34,6 +34,11 @@ function say(tone, ...sentences) {
   verdict.textContent = sentences.join(" ");
 }
 
+// What each step is to prove, as the page says it at first.
+const sought = Object.fromEntries(
+  [...document.querySelectorAll("[data-step]")].map((line) => [line.dataset.step, line.querySelector(".says").textContent]),
+);
+
 // A step's state is a word with its colour; without a sentence its own one stays.
 function mark(step, tone, word, sentence) {
   const line = document.querySelector(`[data-step=${step}]`);
@@ -48,7 +53,7 @@ const events = (number) => `${number.toLocaleString("en")} ${number === 1n ? "ev
 // --- the steps ---
 
 async function verify() {
-  for (const { dataset } of document.querySelectorAll("[data-step]")) mark(dataset.step, "quiet", "not checked");
+  for (const [step, sentence] of Object.entries(sought)) mark(step, "quiet", "not checked", sentence);
   document.getElementById("steps").hidden = false;
   evidence.hidden = true;
   say("", "Verifying…");
