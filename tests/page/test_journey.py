@@ -105,6 +105,8 @@ async def test_a_key_is_asked_for_given_used_proven_and_contained(
         lease = await job.lease("acme-power", purpose="the nightly run")
         assert (await world.proxied(lease, "/facilities")).status_code == 200
         event = await found_use(sam)
+        await sam.get_by_role("button", name="Verify in this browser").click()
+        await expect(sam.get_by_role("status")).to_contain_text("Verified: event")
         proven = verify.receipt(
             (await kept(sam)).decode(), verify.keys((await world.http.get("/v1/audit/log/key")).text)
         )
