@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS, Millis
@@ -92,6 +92,15 @@ def grant(row: GrantRow) -> Cut:
         and_(*keys),
         GrantRow.id == row.id,
         and_(LeaseRow.workload_id == row.workload_id, LeaseRow.grant_id == row.id),
+    )
+
+
+def together(cuts: Sequence[Cut]) -> Cut:
+    """Everything of several cuts; what is in two of them counts once."""
+    return Cut(
+        or_(false(), *(cut.credentials for cut in cuts)),
+        or_(false(), *(cut.grants for cut in cuts)),
+        or_(false(), *(cut.leases for cut in cuts)),
     )
 
 

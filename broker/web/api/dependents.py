@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
@@ -13,6 +15,7 @@ from broker.credentials import versions
 from broker.formats.ids import CredentialId, GrantId
 from broker.grants import commands as grants
 from broker.grants import jobs
+from broker.grants.tables import GrantRow
 from broker.leases import dependents
 from broker.leases.dependents import Cut
 from broker.organizations import commands as organizations
@@ -88,6 +91,13 @@ async def of_workload(workload: ReferencePath, call: ByAnyRole) -> DependentsVie
         row = await jobs.find(session, call.account, workload, now=call.now)
     async with call.services.parts.db.read(call.scope) as session:
         return await _view(session, call, dependents.workload(row.id, call.now))
+
+
+async def of_grants(grant_ids: Sequence[GrantId], call: Call) -> DependentsView:
+    """What stops if all of these grants are revoked at once, as far as the caller sees them."""
+    async with call.services.parts.db.read(call.scope) as session:
+        rows = await session.scalars(select(GrantRow).where(GrantRow.id.in_(grant_ids)))
+        return await _view(session, call, dependents.together([dependents.grant(row) for row in rows]))
 
 
 @router.get("/grants/{grant_id}/dependents", tags=["grants"], summary="What stops with a grant")

@@ -37,7 +37,12 @@ class Names(dict[str, str]):
 
 async def slugs_of(session: AsyncSession, rows: Iterable[Owned]) -> Names:
     """The slugs of the organizations of these rows, as far as the session may see them."""
-    wanted = {row.organization_id for row in rows} - {""}
+    return await slugs(session, (row.organization_id for row in rows if row.organization_id))
+
+
+async def slugs(session: AsyncSession, organizations: Iterable[str]) -> Names:
+    """The slugs of these organizations, as far as the session may see them."""
+    wanted = set(organizations)
     if not wanted:
         return Names()
     found = await session.scalars(select(OrganizationRow).where(OrganizationRow.id.in_(sorted(wanted))))

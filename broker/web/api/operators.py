@@ -246,6 +246,12 @@ async def listed(
     return page(found, limit, lambda one: one, lambda one: one.id)
 
 
+async def one(call: Call, operator_id: OperatorId) -> OperatorView:
+    """The account of that id within the caller's own limits."""
+    async with call.services.parts.db.read(EVERY_TENANT) as session:
+        return show(await accounts.find(session, call.scope, operator_id), call.now)
+
+
 @router.get("/operators/me", summary="Show your own account")
 async def me(call: ByAnyRole) -> Me:
     """The account whose token this is, with its roles and its limits, and until when you are signed in."""

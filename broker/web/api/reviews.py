@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit import receipts
@@ -191,6 +192,14 @@ async def one(review_id: IdPath[ReviewId], call: ByOperatorOrSecurityRole) -> Re
     """One review: of what, by when, and what was decided."""
     async with call.services.parts.db.read(call.scope) as session:
         return await _view(session, await commands.find(session, review_id), call.now)
+
+
+async def several(call: Call, review_ids: Sequence[ReviewId]) -> list[ReviewView]:
+    """Those of these reviews that the caller sees, by the time that they are due."""
+    row = ReviewRow
+    async with call.services.parts.db.read(call.scope) as session:
+        query = select(row).where(row.id.in_(review_ids)).order_by(row.due_at, row.id)
+        return list((await _views(session, (await session.scalars(query)).all(), call.now)).values())
 
 
 @router.post("/{review_id}/decide", summary="Decide a review", response_model=ReviewView)
