@@ -25,6 +25,9 @@ class Filled:
     open_request: IntakeId
     secret: str
     event: str
+    review: str
+    person: str
+    machine: str
 
 
 async def fill(world: World) -> Filled:
@@ -53,6 +56,7 @@ async def fill(world: World) -> Filled:
     await world.request_key("dune-solar", hours=1)
     await world.work(hours=2)
     open_request, secret = await world.request_key("dune-solar", label="second", purpose="nightly synchronisation")
+    review, person, machine = await _people(world, grant)
     lease = await sync.lease("acme-power", purpose="nightly synchronisation of facilities")
     await use_days.duty(world.services.parts.db).do(1)
     return Filled(
@@ -68,7 +72,22 @@ async def fill(world: World) -> Filled:
         open_request,
         secret,
         (await world.events(kind="lease.denied"))[0]["core"]["id"],
+        review,
+        person,
+        machine,
     )
+
+
+async def _people(world: World, grant: str) -> tuple[str, str, str]:
+    """Accounts of several kinds, and reviews of a grant and of one of them: ids of a review, a person and a machine."""
+    mira = await world.operator("mira", "security", organizations=["acme-power", "birch-grid"])
+    person = (await world.call("GET", "/v1/operators/me", as_=mira))["id"]
+    wanted = {"name": "report-mailer", "roles": ["operator"], "days": 30}
+    machine = (await world.call("POST", "/v1/operator-tokens", status=201, json=wanted))["operator"]["id"]
+    await world.call("POST", "/v1/operators", status=201, json={"name": "cleo", "roles": ["admin"]})
+    await world.call("POST", "/v1/reviews", json={"subject": person})
+    review = await world.call("POST", "/v1/reviews", json={"subject": grant})
+    return review["id"], person, machine
 
 
 def pages(filled: Filled) -> list[str]:
@@ -114,6 +133,24 @@ def pages(filled: Filled) -> list[str]:
         "/incidents?state=open",
         f"/incidents/{filled.exposure}",
         f"/incidents/{filled.exposure}/timeline",
+        "/reviews",
+        "/reviews?state=scheduled&organization=acme-power",
+        "/reviews?state=decided",
+        "/reviews/new",
+        f"/reviews/{filled.review}",
+        f"/reviews/{filled.review}/decide?decision=keep",
+        f"/reviews/{filled.review}/decide?decision=tighten",
+        f"/reviews/{filled.review}/decide?decision=revoke",
+        "/accounts",
+        "/accounts?name=m&state=active",
+        "/accounts/new",
+        "/accounts/token",
+        f"/accounts/{filled.person}",
+        f"/accounts/{filled.person}/link",
+        f"/accounts/{filled.person}/revoke",
+        f"/accounts/{filled.person}/sessions/end",
+        f"/accounts/{filled.machine}",
+        f"/accounts/{filled.machine}/revoke",
         "/audit",
         "/audit?organization=acme-power&kind=lease.*&decision=&since=2020-01-01&until=",
         f"/audit/{filled.event}",

@@ -33,7 +33,9 @@ async def grown(world: World, job: Job, first: int, end: int) -> CredentialId:
     """More of everything that a page lists; one of the keys."""
     for number in range(first, end):
         key = await world.key_for(f"customer-{number}")
-        await world.grant(job, f"customer-{number}")
+        grant = await world.grant(job, f"customer-{number}")
+        await world.call("POST", "/v1/reviews", json={"subject": grant})
+        await world.operator(f"person-{number}", "security", organizations=["customer-0", f"customer-{number}"])
         other = await world.job(f"job-{number}")
         await world.grant(other, "customer-0", label=f"label-{number}")
         await world.grant(other, f"customer-{number}", modes=("reveal",))
@@ -45,6 +47,13 @@ async def grown(world: World, job: Job, first: int, end: int) -> CredentialId:
             await world.call("POST", f"/v1/credentials/{key}/exposure", json=leaked)
     await use_days.duty(world.services.parts.db).do(1)
     return key
+
+
+async def statements(reader: Reader, path: str) -> int:
+    """How many statements a page takes."""
+    with counting(reader.world.services.parts.db) as said:
+        await reader.get(path)
+    return len(said)
 
 
 PAGES = (
@@ -59,6 +68,8 @@ PAGES = (
     "/grants?organization=customer-0",
     "/leases?state=",
     "/incidents",
+    "/reviews",
+    "/accounts",
     "/audit?kind=lease.issued",
     "/settings",
 )
@@ -72,11 +83,10 @@ async def test_a_page_takes_as_many_statements_with_many_rows_as_with_few(admin:
         counts.append({})
         for path in PAGES:
             await admin.get(path)  # what is remembered, is
-            with counting(world.services.parts.db) as said:
-                await admin.get(path)
-            counts[-1][path] = len(said)
+            # The lower of two: the database is probed now and then, by whoever comes.
+            counts[-1][path] = min([await statements(admin, path) for _ in range(2)])
     few, many = counts
-    # A list that no index narrows down looks a second time, and probes go by the time: neither grows with rows.
+    # A list that no index narrows down looks a second time; that doesn't grow with rows.
     more = {path: (few[path], many[path]) for path in PAGES if many[path] - few[path] >= (MANY - FEW) // 2 + 1}
     assert not more
     assert max(many.values()) < 100

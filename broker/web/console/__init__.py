@@ -7,9 +7,11 @@ has no rules, and shows nobody more than the API does.
 from fastapi import APIRouter
 
 from broker.web.console import (
+    accounts,
     audit,
     grants,
     incidents,
+    invitations,
     jobs,
     keys,
     leases,
@@ -18,6 +20,7 @@ from broker.web.console import (
     page,
     requests,
     scripts,
+    reviews,
     settings,
 )
 
@@ -32,7 +35,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     grants.router,
     leases.router,
     incidents.router,
+    reviews.router,
     audit.router,
+    invitations.router,
+    accounts.router,  # After these: an account's id is any word to it.
     settings.router,
     page.nowhere,  # Last: it takes what no other has.
 )

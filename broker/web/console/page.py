@@ -68,7 +68,9 @@ PLACES: Final = (
     Place("Grants", f"{HOME}/grants"),
     Place("Leases", f"{HOME}/leases"),
     Place("Incidents", f"{HOME}/incidents"),
+    Place("Reviews", f"{HOME}/reviews"),
     Place("Audit", f"{HOME}/audit", (Role.SECURITY,)),
+    Place("Accounts", f"{HOME}/accounts", (Role.ADMIN,)),
     Place("Settings", f"{HOME}/settings"),
 )
 

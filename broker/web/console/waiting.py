@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.audit.tables import WitnessRow
 from broker.base.clock import DAY_MS
 from broker.base.db import Table
-from broker.base.paging import Column, Cut, Filter, by, sheet
+from broker.base.paging import Column, Cut, Filter, Sheet, by, sheet
 from broker.credentials.rotation_lifecycle import RotationState
 from broker.credentials.tables import CredentialRow, RotationRow
 from broker.grants.shown import GrantState
@@ -32,12 +32,18 @@ from broker.leases.attention import BY_DUE_TIME, Selection, selected
 from broker.notifications.lifecycle import DeliveryState
 from broker.notifications.tables import DeliveryRow, NoticeRow
 from broker.notifications.words import WORDS, Kind, filled
+from broker.reviews import subjects
+from broker.reviews.shown import ReviewState
+from broker.reviews.subjects import Subject
+from broker.reviews.tables import ReviewRow
 from broker.web.api.fields import when
-from broker.web.api.names import Names, slugs_of
+from broker.web.api.names import Names, job_names, slugs_of
 from broker.web.callers import Call
 
 # So many of a kind are named.
 NAMED: Final = 4
+# Of reviews, as what some are about may have ended since the worker looked.
+_REVIEWS_LOOKED_AT: Final = 20
 # What was only told, and nobody can settle, stands here for so long.
 _TOLD_FOR_MS: Final = 14 * DAY_MS
 _TOLD: Final[Sequence[Kind]] = ("right_altered", "log_contradicted", "log_unwitnessed", "link_logged")
@@ -234,4 +240,38 @@ async def _told(session: AsyncSession, call: Call) -> Kindred:
     return Kindred("warning", "Told in the last 14 days.", "/console/settings", named, len(rows) > NAMED)
 
 
-_OTHERS: Final[Sequence[Callable[[AsyncSession, Call], Awaitable[Kindred]]]] = (_accounts, _witnesses, _told)
+async def _overdue_reviews(session: AsyncSession, call: Call) -> Kindred:
+    return await _reviews(session, call, ReviewState.OVERDUE, "A review is overdue: keep or revoke what it is about.")
+
+
+async def _due_reviews(session: AsyncSession, call: Call) -> Kindred:
+    return await _reviews(session, call, ReviewState.DUE, "A review is due: is the grant or account still needed?")
+
+
+async def _reviews(session: AsyncSession, call: Call, state: ReviewState, title: str) -> Kindred:
+    """Reviews of a state whose subjects stand, for who decides them."""
+    rows: Sheet[ReviewRow] = Sheet([], None)
+    if call.account.may(Role.SECURITY):
+        key = ReviewRow.due_at, ReviewRow.id
+        rows = await sheet(session, ReviewRow, [by(ReviewRow.state, state)], Cut(_REVIEWS_LOOKED_AT), *key)
+    about = await subjects.found(session, (row.subject for row in rows.rows))
+    standing = [row for row in rows.rows if subjects.state_of(row, about.get(row.subject), call.now) == state]
+    jobs = await job_names(session, (each.workload_id for each in about.values() if isinstance(each, GrantRow)))
+    named = [_review(row, about[row.subject], jobs) for row in standing[:NAMED]]
+    return Kindred(
+        state, title, f"/console/reviews?state={state}", named, rows.next is not None or len(standing) > NAMED
+    )
+
+
+def _review(row: ReviewRow, subject: Subject, jobs: Names) -> One:
+    text = (jobs[subject.workload_id] or "a job") if isinstance(subject, GrantRow) else f"account of {subject.name}"
+    return One(text, f"/console/reviews/{row.id}", row.organization_id, when(row.due_at))
+
+
+_OTHERS: Final[Sequence[Callable[[AsyncSession, Call], Awaitable[Kindred]]]] = (
+    _accounts,
+    _overdue_reviews,
+    _due_reviews,
+    _witnesses,
+    _told,
+)

@@ -16,10 +16,10 @@ _MINUTE_MS: Final = 60_000
 # Which words call for somebody, and which are as they should be.  What is in none of these is quiet.
 _BAD: Final = frozenset({"failing", "gone", "altered", "denied", "dead", "overdue", "urgent", "behind", "contradicts"})
 _WAIT: Final = frozenset(
-    {"waiting", "held", "open", "expired", "unreachable", "verifying", "staged", "verified", "paused", "pending"}
+    {"waiting", "held", "open", "due", "expired", "unreachable", "verifying", "staged", "verified", "paused", "pending"}
     | {"requested", "retiring", "warning", "grace", "awaiting upstream revocation", "slow", "silent"}
 )
-_GOOD: Final = frozenset({"active", "healthy", "accepted", "closed", "allowed", "ok", "sent", "completed"})
+_GOOD: Final = frozenset({"active", "healthy", "accepted", "closed", "allowed", "ok", "sent", "completed", "decided"})
 
 
 def tone(word: str) -> str:
