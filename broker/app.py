@@ -51,6 +51,7 @@ from broker.intake.proving import Links
 from broker.intake.submission import Submissions
 from broker.keystore import duties as keystore_duties
 from broker.keystore import internal
+from broker.keystore.census import Census
 from broker.keystore.internal import INTERNAL_ROOT
 from broker.keystore.keystore import Keystore, KeystoreUnavailable
 from broker.keystore.vault.server import Vault
@@ -242,6 +243,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         metrics=Metrics(),
         timekeeping=timekeeping,
         exporter=Exporter(parts.db, clock, cache(lambda epoch: parts.keys.log(epoch).name)),
+        census=Census(parts.db, parts.keystore),
     )
 
 

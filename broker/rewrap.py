@@ -30,7 +30,7 @@ from broker.base.statements import execute_many
 from broker.credentials.tables import CredentialRow, VersionRow
 from broker.formats.kv_reference import is_reference
 from broker.keystore import needed, orphans
-from broker.keystore.columns import SealedColumn, sealed_columns
+from broker.keystore.columns import SealedColumn, under_master_keys
 from broker.keystore.held import Key, held_in, kek_in, within
 from broker.keystore.keyring import kek_of, name_of
 from broker.keystore.keystore import NOTHING_KNOWN, CannotOpen, Keystore, KeystoreUnavailable
@@ -48,11 +48,6 @@ _KV_PAGE = 32
 _KV_AT_ONCE = 8
 # A broker that still seals the old way could make this go on for ever; whoever destroys the old keys counts again.
 _PASSES = 20
-
-
-def _places() -> list[SealedColumn]:
-    """The columns that master keys hold; what is under the internal root moves with it."""
-    return [column for column in sealed_columns() if not column.own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ class Moved:
 async def held_by(db: Database) -> dict[str, int]:
     """How many sealed values each master key holds at this moment; asks no keystore."""
     held: Counter[str] = Counter()
-    for _, here in await held_in(db, _places()):
+    for _, here in await held_in(db, under_master_keys()):
         held.update(here)
     held.pop("", None)  # what no keystore made, no master key opens
     return dict(held)
@@ -184,7 +179,7 @@ class _Moving:
     async def once(self) -> bool:
         """Look once at every value that is to move; returns whether to look again."""
         self.done.stuck = []
-        columns = [await self._column(place, held) for place, held in await held_in(self._db, _places())]
+        columns = [await self._column(place, held) for place, held in await held_in(self._db, under_master_keys())]
         self._total = self._seen + sum(column.left for column in columns)
         self._advance(self._seen, self._total)
         again = False

@@ -61,3 +61,8 @@ def sealed_columns() -> Iterator[SealedColumn]:
             if isinstance(declared, _Declared):
                 sealed = mapper.get_property_by_column(column).class_attribute
                 yield SealedColumn(mapper.class_, sealed, key, declared.binding, declared.own)
+
+
+def under_master_keys() -> list[SealedColumn]:
+    """The columns that master keys hold; what is under the internal root moves with it."""
+    return [column for column in sealed_columns() if not column.own]

@@ -20,6 +20,7 @@ from broker.identity.signing import SigningKeys
 from broker.identity.token_endpoint import TokenEndpoint
 from broker.intake.proving import Links
 from broker.intake.submission import Submissions
+from broker.keystore.census import Census
 from broker.leaks.reports import Reports
 from broker.leases.leasing import Leasing
 from broker.leases.snapshot import SnapshotCache
@@ -82,6 +83,7 @@ class Services:
     metrics: Metrics
     timekeeping: Timekeeping
     exporter: Exporter
+    census: Census
 
 
 async def services(request: Request) -> Services:
