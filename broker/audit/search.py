@@ -135,6 +135,35 @@ async def rows(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many events were found, and whether there are ``more``.
+
+    ``last`` is the index of the last of these.
+    """
+
+    events: int
+    more: bool
+    last: int | None
+
+
+async def counted(db: Database, scope: Scope, wanted: Filter, most: int) -> Counted:
+    """How many events :func:`search` would find, ``most`` at most."""
+    found: list[int] = []
+    async with db.read(scope) as session:
+        async for where in _parts(session, scope, wanted, CANDIDATES):
+            query = select(EventRow).where(where, *_conditions(scope, wanted))
+            if _is_inside(wanted):
+                found += await _having(session, query, wanted)
+            else:
+                indices = query.with_only_columns(EventRow.idx).order_by(_order(wanted))
+                found += await session.scalars(indices.limit(most + 1 - len(found)))
+            if len(found) > most:
+                break
+    here = found[:most]
+    return Counted(len(here), len(found) > most, here[-1] if here else None)
+
+
 async def _parts(session: AsyncSession, scope: Scope, wanted: Filter, limit: int) -> AsyncIterator[ColumnElement[bool]]:
     """Parts of the record that may hold what is wanted, in order; each is small, or full of it."""
     sought = _sought(scope, wanted)

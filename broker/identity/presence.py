@@ -1,4 +1,7 @@
-"""How people with accounts are there: when they were seen last, and what they sign in with; of many at once."""
+"""How people with accounts are there, of many at once.
+
+When they were seen last, where they are signed in, and what with.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,14 @@ from broker.identity.tables import PasskeyRow, SessionRow
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """When a session of the account was in use last, as far as it is kept; its open sessions, and its passkeys."""
+    """When a session of the account was in use last, as far as that is kept.
+
+    And how many are open, and how many passkeys it has.
+    """
 
     seen_at: Millis | None
-    sessions: int
-    passkeys: int
+    open_sessions: int
+    own_passkeys: int
 
 
 async def of(session: AsyncSession, accounts: Sequence[OperatorId], now: Millis) -> Mapping[OperatorId, Presence]:

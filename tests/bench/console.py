@@ -72,6 +72,8 @@ def addresses(customers: Customers) -> Mapping[str, str]:
         "keys_overdue": "/keys?only=overdue",
         "key": f"/keys/{key}",
         "revoke_asked": f"/organizations/{organization}/revoke",
+        "reviews": "/reviews?state=due",
+        "accounts": "/accounts",
         "requests": "/requests",
         "requests_open": "/requests?state=open",
         "jobs": "/jobs",

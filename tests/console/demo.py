@@ -154,5 +154,8 @@ def pages(filled: Filled) -> list[str]:
         "/audit",
         "/audit?organization=acme-power&kind=lease.*&decision=&since=2020-01-01&until=",
         f"/audit/{filled.event}",
+        "/audit/export",
+        "/audit/export?organization=acme-power&kind=lease.*&decision=&since=2020-01-01&until=&after=3",
         "/settings",
+        "/settings/work",
     ]

@@ -1,4 +1,4 @@
-"""The record's page leads to exports of what it shows, as the API has them."""
+"""The record's page leads to exports of what it shows: in each form of a SIEM, and with proof."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from tests.support.integrated import integrate, integrating
 from tests.support.world import World
 
 
-def exports(page: str) -> dict[str, str]:
-    """The addresses of exports on a page, by what they are called."""
-    found = re.findall(r'<a href="(/v1/audit/[^"]*)" download[^>]*>([^<]*)</a>', page)
-    return {name: html.unescape(path) for path, name in found}
+def forms(page: str) -> list[str]:
+    """The forms that a page offers."""
+    return re.findall(r'<option value="([a-z]+)"', page)
+
+
+def proofs(page: str) -> list[str]:
+    """The addresses of exports with proof on a page."""
+    return [html.unescape(path) for path in re.findall(r'<a href="(/v1/audit/[^"]*)" download', page)]
 
 
 async def test_what_is_sought_is_exported_in_each_form_of_the_api(admin: Reader, world: World) -> None:
@@ -32,11 +36,11 @@ async def test_what_is_sought_is_exported_in_each_form_of_the_api(admin: Reader,
     await integrate(world)
     # when that day's leases of that customer are searched
     sought = f"organization=acme&kind=lease.*&workload=sync&since={day}&until={day}&decision=allowed"
-    forms = exports(await admin.get(f"/audit?{sought}"))
-    # then each link gives these alone, and a checkpoint
-    assert list(forms) == ["OCSF", "ECS", "CEF", "the proof that none is left out"]
-    for form in ("OCSF", "ECS", "CEF"):
-        answer = await world.http.get(forms[form], headers=admin.who)
+    offered = forms(await admin.get(f"/audit/export?{sought}"))
+    # then each form gives these alone, and a checkpoint
+    assert offered == ["ocsf", "ecs", "cef"]
+    for form in offered:
+        answer = await world.http.get(f"/console/audit/export/file?{sought}&format={form}", headers=admin.who)
         lines = answer.text.splitlines()
         assert (answer.status_code, len(lines)) == (200, 2), answer.text
         assert "lease.issued" in lines[0]
@@ -49,9 +53,9 @@ async def test_what_is_sought_is_exported_in_each_form_of_the_api(admin: Reader,
 
 async def test_a_customers_events_are_exported_with_their_proof(admin: Reader, world: World) -> None:
     await world.key_for("acme")
-    page = await admin.get("/audit?organization=acme&kind=lease.*")
+    (proof,) = proofs(await admin.get("/audit/export?organization=acme&kind=lease.*"))
     async with integrating(world):
-        answer = await world.http.get(exports(page)["the proof that none is left out"], headers=admin.who)
+        answer = await world.http.get(proof, headers=admin.who)
     keys = verify.keys((await world.http.get("/v1/audit/log/key")).text)
     found = verify.export(answer.text.splitlines(keepends=True), keys)
     acme = (await world.call("GET", "/v1/organizations/acme"))["id"]
@@ -59,7 +63,7 @@ async def test_a_customers_events_are_exported_with_their_proof(admin: Reader, w
 
 
 async def test_without_a_customer_no_proof_is_offered_and_all_events_are_exported(admin: Reader, world: World) -> None:
-    forms = exports(await admin.get("/audit"))
-    assert list(forms) == ["OCSF", "ECS", "CEF"]
-    lines = (await world.http.get(forms["OCSF"], headers=admin.who)).text.splitlines()
+    assert proofs(await admin.get("/audit/export")) == []
+    answer = await world.http.get("/console/audit/export/file?format=ocsf", headers=admin.who)
+    lines = answer.text.splitlines()
     assert len({json.loads(line)["metadata"]["uid"] for line in lines if "uid" in json.loads(line)["metadata"]}) > 1

@@ -144,7 +144,7 @@ async def test_what_is_refused_stays_on_the_page_and_the_rest_is_done(world: Wor
 async def test_a_grant_is_tightened_to_what_it_was_used_for(world: World, filled: Filled) -> None:
     sam = await security(world)
     assert "so many days" in await sam.get(f"/reviews/{filled.review}/decide?decision=tighten")
-    fields = {"decision": "tighten", "sure": "yes", "reason": "seldom", "days": "30"}
+    fields: dict[str, Any] = {"decision": "tighten", "sure": "yes", "reason": "seldom", "days": "30"}
     await sam.post("/reviews/decide", review=filled.review, **fields)
     rules = (await world.call("GET", f"/v1/grants/{filled.grant}"))["rules"]
     assert rules == [{"methods": ["GET"], "paths": ["/facilities"]}]

@@ -72,6 +72,8 @@ PAGES = (
     "/accounts",
     "/audit?kind=lease.issued",
     "/settings",
+    "/settings/work",
+    "/audit/export",
 )
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from broker.audit import archives, pruned, reading
+from broker.audit import archives, pruned, reading, search
 from broker.audit.inside import Outcome
 from broker.audit.reading import reading_of
-from broker.audit.search import Filter, Recorded, search
+from broker.audit.search import Counted, Filter, Recorded
 from broker.base.clock import rfc3339
 from broker.base.errors import Invalid
 from broker.formats.audit_event import LARGEST
@@ -188,7 +188,7 @@ async def events(
     sought = replace(sought, after=_later(sought.after, _index(cursor)), newest=order == "newest")
     parts = call.services.parts
     begun = await reading.put_on_record(parts.audit, parts.db, reading_of(sought, call.actor, call.now), following)
-    found = await search(parts.db, call.scope, sought, limit + 1)
+    found = await search.search(parts.db, call.scope, sought, limit + 1)
     # After the search: a month is known as archived before its first event goes.
     async with parts.db.read(call.scope) as session:
         behind = None if sought.newest else sought.after
@@ -198,6 +198,17 @@ async def events(
     without = None if gone is None else PrunedView(first=gone.first, end=gone.end)
     shown, read = page(found, limit, show, lambda recorded: str(recorded.index)), ReadView.model_validate(asdict(begun))
     return EventsView(items=shown.items, next=shown.next, archived=archived, pruned=without, read=read)
+
+
+async def counted(asked: Wanted, most: int) -> Counted:
+    """How many events an export would hold, ``most`` at most.
+
+    That this was asked is on the record.
+    """
+    call, sought = asked
+    parts = call.services.parts
+    await reading.put_on_record(parts.audit, parts.db, reading_of(sought, call.actor, call.now), None)
+    return await search.counted(parts.db, call.scope, sought, most)
 
 
 @router.get("/export", summary="Export events for a SIEM", response_class=StreamingResponse)
@@ -216,7 +227,8 @@ async def export(
     await exporter.refuse_archived(sought.after)
     await reading.put_on_record(parts.audit, parts.db, reading_of(sought, call.actor, call.now, form))
     media = "text/plain; charset=utf-8" if form == "cef" else "application/x-ndjson"
-    return StreamingResponse(exporter.batch(call.scope, sought, form, limit), media_type=media)
+    named = {"Content-Disposition": f'attachment; filename="events.{form}.{"log" if form == "cef" else "ndjson"}"'}
+    return StreamingResponse(exporter.batch(call.scope, sought, form, limit), media_type=media, headers=named)
 
 
 def _later(*indices: int | None) -> int | None:

@@ -22,6 +22,7 @@ from broker.web.console import (
     scripts,
     reviews,
     settings,
+    work,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -40,5 +41,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     invitations.router,
     accounts.router,  # After these: an account's id is any word to it.
     settings.router,
+    work.router,
     page.nowhere,  # Last: it takes what no other has.
 )

@@ -64,7 +64,7 @@ class Seen(NamedTuple):
 async def _seen(call: Call, ids: Sequence[OperatorId]) -> dict[OperatorId, Seen]:
     async with call.services.parts.db.read(EVERY_TENANT) as session:
         found = await presence.of(session, ids, call.now)
-    return {each: Seen(when(there.seen_at), there.sessions, there.passkeys) for each, there in found.items()}
+    return {each: Seen(when(there.seen_at), there.open_sessions, there.own_passkeys) for each, there in found.items()}
 
 
 @router.get("/accounts/{operator_id}")

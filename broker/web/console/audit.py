@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Annotated, Final, Literal
+from dataclasses import replace
+from datetime import date
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
-from fastapi import Query
+from fastapi import Depends, Query
 from fastapi.responses import Response
 
-from broker.audit import search
+from broker.audit import archives, search
 from broker.audit.events import KINDS, Event
-from broker.base.clock import rfc3339
+from broker.base.clock import Millis, rfc3339
+from broker.formats.audit_event import LARGEST
 from broker.formats.ids import AuditEventId, CredentialId, LeaseId, Reference, RequestId
-from broker.siem.export import FORMS
+from broker.siem.export import Form
 from broker.web.api import audit as api
-from broker.web.api.fields import Cursor, IdPath, IdSought, Name
+from broker.web.api.fields import Cursor, IdPath, IdSought, Name, when
 from broker.web.callers import BySecurityRole
 from broker.web.console import scripts
 from broker.web.console.forms import Blank
@@ -30,8 +32,8 @@ from broker.web.console.times import end_of, start_of
 router = routes()
 
 LISTED: Final = 50
-# As many as the API exports at once.
-_EXPORTED: Final = 100_000
+# Of one file; the next one goes on behind its last event.
+EXPORTED: Final = 10_000
 # Kinds, and before those of each group the group.
 _GROUPS: Final = sorted({kind.partition(".")[0] for kind in KINDS})
 CHOICES: Final = [
@@ -41,10 +43,15 @@ CHOICES: Final = [
 ]
 
 
-@router.get("/audit")
-async def events(
+class Asked(NamedTuple):
+    """What events are asked for, as the API takes it, and as the form has it."""
+
+    wanted: api.Wanted
+    sought: Mapping[str, object]
+
+
+async def asked_for(
     call: BySecurityRole,
-    cursor: Cursor = "",
     organization: Annotated[Reference | None, Blank, Query()] = None,
     kind: Annotated[Annotated[str, api.KIND] | None, Blank, Query()] = None,
     decision: Annotated[Literal["allowed", "denied"] | None, Blank, Query()] = None,
@@ -56,8 +63,8 @@ async def events(
     request: Annotated[IdSought[RequestId] | None, Blank, Query()] = None,
     since: Annotated[date | None, Blank, Query()] = None,
     until: Annotated[date | None, Blank, Query()] = None,
-) -> Response:
-    """Events that match every field given, newest first; ``until`` is the last day that counts."""
+) -> Asked:
+    """A dependency: the fields of the form; ``until`` is the last day that counts."""
     sought = {
         "organization": organization,
         "kind": kind,
@@ -87,35 +94,60 @@ async def events(
         first,
         end,
     )
-    return listing(
+    return Asked(wanted, sought)
+
+
+ByFields = Annotated[Asked, Depends(asked_for)]
+After = Annotated[int | None, Blank, Query(ge=0, le=LARGEST)]
+
+
+@router.get("/audit")
+async def events(asked: ByFields, cursor: Cursor = "") -> Response:
+    """Events that match every field given, newest first."""
+    found = await api.events(asked.wanted, LISTED, cursor, "newest")
+    return listing(asked.wanted.call, "audit.html", found, cursor, asked.sought, kinds=CHOICES, says=KINDS)
+
+
+@router.get("/audit/export")
+async def ask_to_export(asked: ByFields, after: After = None) -> Response:
+    """How many events a file would hold, before it begins."""
+    call, wanted = asked.wanted.call, replace(asked.wanted.filter, after=after)
+    count = await api.counted(api.Wanted(call, wanted), EXPORTED)
+    async with call.services.parts.db.read(call.scope) as session:
+        archived = await archives.elsewhere(session, wanted.since, wanted.until, after)
+    sought = {name: value for name, value in asked.sought.items() if value}
+    return page(
         call,
-        "audit.html",
-        await api.events(wanted, LISTED, cursor, "newest"),
-        cursor,
-        sought,
-        kinds=CHOICES,
-        says=KINDS,
-        forms={form.upper(): _export(form, sought, first, end) for form in FORMS},
-        proved=_proved(organization, first, end),
+        "audit_export.html",
+        sought=sought,
+        query=urlencode(sought),
+        after=after,
+        size=count.events,
+        more=count.more,
+        last=count.last,
+        archived=archived,
+        proved=_proved(asked.sought["organization"], wanted.since, wanted.until),
     )
 
 
-def _export(form: str, sought: Mapping[str, object], first: datetime | None, end: datetime | None) -> str:
-    """Where the API exports what is sought."""
-    asked = {**sought, **_days(first, end), "format": form, "limit": _EXPORTED}
-    return "/v1/audit/export?" + urlencode({name: value for name, value in asked.items() if value})
-
-
-def _proved(organization: str | None, first: datetime | None, end: datetime | None) -> str:
+def _proved(organization: object, since: Millis | None, until: Millis | None) -> str:
     """Where the API exports all of a named customer's events in these days, with proof."""
     if organization is None:
         return ""
-    days = {name: value for name, value in _days(first, end).items() if value}
-    return f"/v1/audit/organizations/{quote(organization, safe='')}/export?{urlencode(days)}"
+    days = {name: at for name, at in (("since", when(since)), ("until", when(until))) if at}
+    return f"/v1/audit/organizations/{quote(str(organization), safe='')}/export?{urlencode(days)}"
 
 
-def _days(first: datetime | None, end: datetime | None) -> Mapping[str, str]:
-    return {"since": first.isoformat() if first else "", "until": end.isoformat() if end else ""}
+@router.get("/audit/export/file")
+async def export(
+    asked: ByFields,
+    form: Annotated[Form, Query(alias="format")],
+    limit: Annotated[int, Query(ge=1, le=EXPORTED)] = EXPORTED,
+    after: After = None,
+) -> Response:
+    """The file: what was counted, oldest first, and the log's newest checkpoint."""
+    call, wanted = asked.wanted
+    return await api.export(api.Wanted(call, replace(wanted, after=after)), form, limit)
 
 
 @router.get("/audit/{event_id}")

@@ -1,4 +1,7 @@
-"""Making accounts: a person's with its one-time link, and a machine's with its token, both shown this once."""
+"""Making accounts: a person's with its one-time link, a machine's with its token.
+
+Both are shown once.
+"""
 
 from __future__ import annotations
 

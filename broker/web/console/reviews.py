@@ -1,4 +1,7 @@
-"""Reviews: which grants and accounts somebody has to look at again, deciding one or many, and the evidence of it."""
+"""Reviews: which grants and accounts somebody has to look at again.
+
+One or many are decided at once, and exported as evidence.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +151,10 @@ async def ask_to_decide(review_id: IdPath[ReviewId], decision: Decision, call: B
 
 
 async def _deciding(call: Call, given: Form, refusal: Refusal | None = None, refused: Sequence[str] = ()) -> Response:
-    """The page that asks, with those that are still undecided, and which of them were ``refused``."""
+    """The page that asks.
+
+    It has those that are still undecided, and says which of them were ``refused``.
+    """
     chosen = _chosen(given)
     found = await api.several(call, chosen.reviews)
     views = [view for view in found if not refused or view.state in OPEN or view.id in refused]

@@ -17,7 +17,7 @@ _MINUTE_MS: Final = 60_000
 _BAD: Final = frozenset({"failing", "gone", "altered", "denied", "dead", "overdue", "urgent", "behind", "contradicts"})
 _WAIT: Final = frozenset(
     {"waiting", "held", "open", "due", "expired", "unreachable", "verifying", "staged", "verified", "paused", "pending"}
-    | {"requested", "retiring", "warning", "grace", "awaiting upstream revocation", "slow", "silent"}
+    | {"requested", "retiring", "warning", "under way", "grace", "awaiting upstream revocation", "slow", "silent"}
 )
 _GOOD: Final = frozenset({"active", "healthy", "accepted", "closed", "allowed", "ok", "sent", "completed", "decided"})
 
