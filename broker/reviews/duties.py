@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import DAY_MS, Clock, Millis, later
@@ -35,6 +35,8 @@ def duties(db: Database, clock: Clock, interval_days: int) -> tuple[Duty, ...]:
         for state in (ReviewState.DUE, ReviewState.SCHEDULED):
             await _move(db, clock, state, ReviewState.OVERDUE)
         await _move(db, clock, ReviewState.SCHEDULED, ReviewState.DUE)
+        for state in (ReviewState.DUE, ReviewState.OVERDUE):
+            await _end(db, clock, state)
 
     return (Duty("review_rights", review, every=_HOUR_MS, final=True),)  # operators are told once
 
@@ -59,3 +61,18 @@ async def _page(session: AsyncSession, before: ReviewState, after: ReviewState, 
     if await commands.still_standing(session, rows, now):
         await notify(session, kind, organization="", provider="", now=now, dedup=f"{kind}/{now // DAY_MS}")
     return len(rows) == commands.PAGE
+
+
+async def _end(db: Database, clock: Clock, state: ReviewState) -> None:
+    """End all reviews of a state whose subjects give nothing any more, a page at a time."""
+    row = ReviewRow
+    query = select(row).where(row.state == state).order_by(row.due_at, row.id).limit(commands.PAGE)
+    page = query
+    while True:
+        async with db.write(EVERY_TENANT) as session:
+            rows = (await session.scalars(page.with_for_update(skip_locked=True))).all()
+            await commands.still_standing(session, rows, clock())
+        if len(rows) < commands.PAGE:
+            return
+        last = tuple_(literal(rows[-1].due_at, row.due_at.type), literal(rows[-1].id, row.id.type))
+        page = query.where(tuple_(row.due_at, row.id) > last)

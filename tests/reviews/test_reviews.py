@@ -182,6 +182,33 @@ async def test_a_review_of_what_ended_meanwhile_is_no_work(world: World) -> None
     assert await told(world) == ["reviews_due"], "of the account alone"
 
 
+async def test_a_review_of_what_ended_is_ended_within_the_hour_page_by_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.key_for("acme")
+    job = await world.job()
+    grants = [await world.grant(job, "acme") for _ in range(5)]
+    monkeypatch.setattr(commands, "PAGE", 2)
+    await look(world, 31)
+
+    async def kept_as(state: str) -> int:
+        """How many are kept as that, whatever is shown."""
+        async with world.services.parts.db.read(EVERY_TENANT) as session:
+            rows = await session.scalars(select(ReviewRow.id).where(ReviewRow.state == state))
+            return len(rows.all())
+
+    assert await kept_as("due") == 6, "of the grants, and of the account"
+    for grant in grants[1:4]:
+        await world.call("POST", f"/v1/grants/{grant}/revoke", json={})
+    await look(world)
+    assert (await kept_as("due"), await kept_as("ended")) == (3, 3)
+    # and so are those that are overdue
+    await look(world, 30)
+    await world.call("POST", f"/v1/grants/{grants[4]}/revoke", json={})
+    await look(world)
+    assert (await kept_as("overdue"), await kept_as("ended")) == (2, 4)
+
+
 async def test_many_grants_are_opened_page_by_page_each_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.key_for("acme")
     job = await world.job()
