@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from broker.archiving import Archiving
+from broker.audit.months import month_of
 from broker.base.db import EVERY_TENANT
 from broker.client import verify
 from broker.grants.tables import GrantRow
+from broker.leases import use_days
 from broker.reviews import commands
 from broker.reviews.tables import ReviewRow
-from tests.support.integrated import integrating
+from tests.support.integrated import integrate, integrating
 from tests.support.world import Job, World, running_world, settings_for, upstream
 
 DAY_H = 24
@@ -257,6 +260,31 @@ async def test_decisions_are_exported_with_receipts_that_anybody_verifies(world:
         begin = {"since": "2999-01-01T00:00:00Z", "until": "2999-01-02T00:00:00Z"}
         later = await world.http.get("/v1/reviews/export", params=begin, headers=world.admin)
     assert json.loads(later.text)["decisions"] == 0
+
+
+async def test_a_decision_whose_month_was_archived_is_exported_without_a_receipt(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """It is not refused: who decided what stays known, and the archive has the event."""
+    # PostgreSQL goes by its own clock, which no test moves to another month.
+    async with (
+        upstream() as (state, url),
+        running_world(settings_for(tmp_path, sqlite_url, url), state, url) as world,
+    ):
+        _, grant = await a_grant(world)
+        made = await decided(world, await review_of(world, grant), "keep", await world.operator("bea", "security"))
+        world.clock.forward(hours=40 * DAY_H)
+        await world.call("GET", "/v1/audit/events")  # something happens in the new month
+        await integrate(world)
+        await use_days.duty(world.services.parts.db).do(1)
+        (folder := tmp_path / "archives").mkdir()
+        archiving = Archiving(world.broker, folder, lambda _done, _total: None)
+        assert [one.month async for one in archiving.before(month_of(world.clock()))]
+        async with integrating(world):
+            answer = await world.http.get("/v1/reviews/export", headers=world.admin)
+        line, end = [json.loads(line) for line in answer.text.splitlines()]
+        assert (line["review"], line["decision"], line["event"]) == (made["id"], "keep", made["event"])
+        assert (line["receipt"], end["decisions"]) == (None, 1)
 
 
 async def test_who_writes_the_database_beside_the_broker_makes_no_evidence(world: World) -> None:
