@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from broker.web.console import (
     accounts,
     audit,
+    dry_run,
     grants,
     incidents,
     invitations,
@@ -33,6 +34,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     keys.router,
     requests.router,
     jobs.router,
+    dry_run.router,  # Before what takes a grant's id there.
     grants.router,
     leases.router,
     incidents.router,

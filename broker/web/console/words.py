@@ -14,7 +14,9 @@ from broker.base.shown import shown
 _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 # Which words call for somebody, and which are as they should be.  What is in none of these is quiet.
-_BAD: Final = frozenset({"failing", "gone", "altered", "denied", "dead", "overdue", "urgent", "behind", "contradicts"})
+_BAD: Final = frozenset(
+    {"failing", "gone", "altered", "denied", "refused", "dead", "overdue", "urgent", "behind", "contradicts"}
+)
 _WAIT: Final = frozenset(
     {"waiting", "held", "open", "due", "expired", "unreachable", "verifying", "staged", "verified", "paused", "pending"}
     | {"requested", "retiring", "warning", "under way", "grace", "awaiting upstream revocation", "slow", "silent"}
