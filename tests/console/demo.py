@@ -21,6 +21,7 @@ class Filled:
     job: Job
     lease: dict[str, object]
     grant: str
+    other: str
     waiting: str
     open_request: IntakeId
     secret: str
@@ -35,7 +36,7 @@ async def fill(world: World) -> Filled:
     key, failing, exposed = [await world.key_for(slug) for slug in ("acme-power", "birch-grid", "cedar-energy")]
     sync, report = await world.job("nightly-sync"), await world.job("monthly-report")
     grant = await world.grant(sync, "acme-power", "birch-grid", "cedar-energy", presets=["read-only"])
-    await world.grant(report, "acme-power", rate={"uses": 100, "seconds": 60})
+    other = await world.grant(report, "acme-power", rate={"uses": 100, "seconds": 60})
     for day in range(5):
         lease = await sync.lease("acme-power", purpose="nightly synchronisation of facilities")
         for _ in range(1 + day * 3 % 5):
@@ -68,6 +69,7 @@ async def fill(world: World) -> Filled:
         sync,
         lease["lease"],
         grant,
+        other,
         waiting,
         open_request,
         secret,
@@ -126,6 +128,8 @@ def pages(filled: Filled) -> list[str]:
         "/grants/dry-run?workload=nightly-sync&organization=acme-power&provider=raptor-comply&method=GET&path=/facilities",
         "/grants/dry-run?workload=monthly-report&organization=birch-grid&provider=raptor-comply&method=DELETE&path=/a",
         grant,
+        f"{grant}/tighten?days=30",
+        f"/grants/{filled.other}/tighten",
         f"{grant}/revoke",
         f"/grants/{filled.waiting}",
         "/leases",

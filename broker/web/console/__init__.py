@@ -24,6 +24,7 @@ from broker.web.console import (
     reviews,
     settings,
     work,
+    tighten,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -36,6 +37,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
     dry_run.router,  # Before what takes a grant's id there.
     grants.router,
+    tighten.router,
     leases.router,
     incidents.router,
     reviews.router,
