@@ -16,6 +16,8 @@ from broker.web.console import (
     jobs,
     keys,
     leases,
+    new_grant,
+    new_job,
     organizations,
     overview,
     page,
@@ -34,8 +36,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     organizations.router,
     keys.router,
     requests.router,
+    new_job.router,  # Before what takes a job's name there.
     jobs.router,
-    dry_run.router,  # Before what takes a grant's id there.
+    dry_run.router,  # These two before what takes a grant's id there.
+    new_grant.router,
     grants.router,
     tighten.router,
     leases.router,

@@ -68,8 +68,8 @@ def prose(text: str) -> Markup:
 
 
 def lines(text: str) -> Markup:
-    """A text of several lines."""
-    return Markup("\n").join(shown(line) for line in text.split("\n"))
+    """A text of several lines, also as a browser sends them."""
+    return Markup("\n").join(shown(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def counted(number: int, what: str) -> str:
