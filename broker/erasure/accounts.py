@@ -39,18 +39,23 @@ async def erase(
     if row.state != Validity.REVOKED:
         raise Conflict(f"The account is in use; `broker operator revoke {row.id}` comes before erasing its person.")
     await holds.refuse_if_held(session, holds.EVERY)
-    pseudonym = f"erased-{row.id[-12:]}"
+    instead = pseudonym(row.id)
     for theirs in (PasskeyRow, SessionRow, LinkRow):
         await session.execute(delete(theirs).where(theirs.account_id == row.id))
     mine = select(IdentityRow.id).where(IdentityRow.account_id == row.id)
     await session.execute(delete(RecheckRow).where(RecheckRow.identity_id.in_(mine)))
     await session.execute(delete(IdentityRow).where(IdentityRow.account_id == row.id))
     await _forget_notices(session, row.name)
-    await _forget_requests(session, row, pseudonym)
-    row.name = pseudonym
+    await _forget_requests(session, row, instead)
+    row.name = instead
     if await subjects.erase(session, row.id, now):
         await record(session, Event.about(row, "audit.erased", actor, now))
     return row
+
+
+def pseudonym(account: OperatorId) -> str:
+    """What stands in place of an erased person's name."""
+    return f"erased-{account[-12:]}"
 
 
 async def _forget_notices(session: AsyncSession, name: str) -> None:
@@ -61,11 +66,11 @@ async def _forget_notices(session: AsyncSession, name: str) -> None:
     await session.execute(delete(NoticeRow).where(NoticeRow.id.in_(named)))
 
 
-async def _forget_requests(session: AsyncSession, row: AccountRow, pseudonym: str) -> None:
+async def _forget_requests(session: AsyncSession, row: AccountRow, instead: str) -> None:
     """Take the name out of requests for keys, which tell customers who asked.
 
     Another person may have it since.
     """
     theirs = (IntakeRow.created_at >= row.created_at, IntakeRow.created_at <= row.revoked_at)
     named = update(IntakeRow).where(IntakeRow.requested_by == row.name, *theirs)
-    await session.execute(named.values(requested_by=pseudonym))
+    await session.execute(named.values(requested_by=instead))

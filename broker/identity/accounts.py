@@ -44,6 +44,14 @@ async def listed(session: AsyncSession, scope: Scope, *, after: str) -> Sequence
     return [row for row in rows if scope.covers(_scope_of(row))]
 
 
+async def of(session: AsyncSession, scope: Scope, ids: Sequence[OperatorId]) -> Sequence[AccountRow]:
+    """Those of these accounts that are inside ``scope`` and were written by the broker."""
+    if not ids:
+        return ()
+    rows = await session.scalars(select(AccountRow).where(AccountRow.id.in_(ids)))
+    return [row for row in rows if row.genuine and scope.covers(_scope_of(row))]
+
+
 async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> AccountRow:
     """The account of that id.
 

@@ -27,6 +27,7 @@ from broker.web.callers import BySecurityRole
 from broker.web.console import scripts
 from broker.web.console.forms import Blank
 from broker.web.console.page import listing, page, routes
+from broker.web.console.people import actors_of, named
 from broker.web.console.times import end_of, start_of
 
 router = routes()
@@ -105,7 +106,9 @@ After = Annotated[int | None, Blank, Query(ge=0, le=LARGEST)]
 async def events(asked: ByFields, cursor: Cursor = "") -> Response:
     """Events that match every field given, newest first."""
     found = await api.events(asked.wanted, LISTED, cursor, "newest")
-    return listing(asked.wanted.call, "audit.html", found, cursor, asked.sought, kinds=CHOICES, says=KINDS)
+    call = asked.wanted.call
+    names = await named(call, actors_of([each.core for each in found.items]))
+    return listing(call, "audit.html", found, cursor, asked.sought, kinds=CHOICES, says=KINDS, names=names)
 
 
 @router.get("/audit/export")
@@ -162,6 +165,7 @@ async def one(event_id: IdPath[AuditEventId], call: BySecurityRole) -> Response:
         call,
         "event.html",
         view=view,
+        names=await named(call, actors_of([view.core])),
         says=KINDS[view.kind],
         core=json.dumps(view.core, indent=2, ensure_ascii=False),
         personal=None if view.personal is None else json.dumps(view.personal, indent=2, ensure_ascii=False),

@@ -15,6 +15,7 @@ from broker.web.api.fields import Cursor, IdPath, Label, Reason
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.forms import Blank, Sent
 from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
+from broker.web.console.people import named
 
 router = routes()
 
@@ -51,7 +52,10 @@ async def one(grant_id: IdPath[GrantId], call: ByAnyRole) -> Response:
 
 
 async def _one(call: Call, grant_id: GrantId, refusal: Refusal | None = None) -> Response:
-    return page(call, "grant.html", view=await api.one(grant_id, call), refusal=refusal)
+    view = await api.one(grant_id, call)
+    return page(
+        call, "grant.html", view=view, names=await named(call, [view.created_by, view.approved_by]), refusal=refusal
+    )
 
 
 @router.post("/grants/{grant_id}/approve")

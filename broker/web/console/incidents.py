@@ -17,6 +17,7 @@ from broker.web.api.fields import Cursor, IdPath
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 from broker.web.console.forms import Blank
 from broker.web.console.page import listing, page, routes
+from broker.web.console.people import actors_of, named
 
 router = routes()
 
@@ -48,7 +49,8 @@ async def listed(
 @router.get("/incidents/{exposure_id}")
 async def one(exposure_id: IdPath[ExposureId], call: ByAnyRole) -> Response:
     """One exposed key, and how far it is dealt with."""
-    return page(call, "incident.html", view=await api.one(exposure_id, call), lines=None, shown=SHOWN)
+    view = await api.one(exposure_id, call)
+    return page(call, "incident.html", view=view, lines=None, shown=SHOWN, names=await named(call, [view.reported_by]))
 
 
 @router.get("/incidents/{exposure_id}/timeline")
@@ -66,4 +68,6 @@ async def its_timeline(exposure_id: IdPath[ExposureId], call: ByOperatorOrSecuri
         if counts[kind] <= SHOWN:
             lines.setdefault(kind, []).append(line)
     view = await api.one(exposure_id, call)
-    return page(call, "incident.html", view=view, lines=lines, counts=counts, shown=SHOWN)
+    ids = [view.reported_by, *(each["actor"] for each in lines["summary"][0]["used_by"])]
+    names = await named(call, [*ids, *actors_of([each["core"] for each in lines.get("event", ())])])
+    return page(call, "incident.html", view=view, lines=lines, counts=counts, shown=SHOWN, names=names)

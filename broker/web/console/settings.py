@@ -24,6 +24,7 @@ from broker.web.api import health, notices, operators, providers, webhooks
 from broker.web.api.fields import IdPath, when
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.page import Refusal, acted, page, routes
+from broker.web.console.people import named
 
 router = routes()
 
@@ -53,6 +54,7 @@ async def _settings(call: Call, refusal: Refusal | None = None) -> Response:
         webhooks=await webhooks.listed(call, FEW),
         dead=await notices.deliveries(call, FEW, state=DeliveryState.DEAD, order="newest") if sees_deliveries else None,
         waiting=waiting,
+        names=await named(call, (each.created_by for each in waiting)),
         log=log,
         options=wired.options,
         keystore=type(wired.parts.keystore).__name__,
