@@ -29,6 +29,7 @@ class Filled:
     review: str
     person: str
     machine: str
+    webhook: str
 
 
 async def fill(world: World) -> Filled:
@@ -60,6 +61,8 @@ async def fill(world: World) -> Filled:
     review, person, machine = await _people(world, grant)
     lease = await sync.lease("acme-power", purpose="nightly synchronisation of facilities")
     await use_days.duty(world.services.parts.db).do(1)
+    hook = {"url": "https://siem.gridwise.example/keybroker", "kinds": ["key_exposed", "key_failing"]}
+    webhook = await world.call("POST", "/v1/webhooks", status=201, json=hook)
     return Filled(
         world,
         key,
@@ -77,6 +80,7 @@ async def fill(world: World) -> Filled:
         review,
         person,
         machine,
+        webhook["webhook"]["id"],
     )
 
 
@@ -167,4 +171,8 @@ def pages(filled: Filled) -> list[str]:
         "/audit/export?organization=acme-power&kind=lease.*&decision=&since=2020-01-01&until=&after=3",
         "/settings",
         "/settings/work",
+        "/settings/webhooks/new",
+        f"/settings/webhooks/{filled.webhook}",
+        f"/settings/webhooks/{filled.webhook}/rotate-secret",
+        f"/settings/webhooks/{filled.webhook}/revoke",
     ]

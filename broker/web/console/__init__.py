@@ -27,6 +27,7 @@ from broker.web.console import (
     settings,
     work,
     tighten,
+    webhooks,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -50,5 +51,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     accounts.router,  # After these: an account's id is any word to it.
     settings.router,
     work.router,
+    webhooks.router,
     page.nowhere,  # Last: it takes what no other has.
 )

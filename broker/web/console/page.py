@@ -194,7 +194,8 @@ class Question:
     """What is asked before something is done that can't be undone.
 
     ``says`` has a sentence each of what happens.  ``button`` names the act, ``back`` is the page to go back to.  With
-    ``cut`` it tells what stops and for whom, with ``reason`` it asks why, for the record.
+    ``cut`` it tells what stops and for whom, with ``reason`` it asks why, for the record.  A repeat is known
+    by ``once``.
     """
 
     title: str
@@ -204,6 +205,7 @@ class Question:
     cut: DependentsView | None = None
     reason: bool = True
     danger: bool = True
+    once: str = ""
 
 
 def asked(call: Call, question: Question, refusal: Refusal | None = None) -> HTMLResponse:
