@@ -5,22 +5,19 @@ The call is in the address, so that its answer can be passed on.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Query
 from fastapi.responses import Response
 
 from broker.proxy.use import METHODS
 from broker.web.api import grants as api
 from broker.web.api.grants import AskedCallBody, DryRunView
 from broker.web.callers import ByAnyRole, Call
-from broker.web.console.forms import Form
+from broker.web.console.forms import Form, Written, written
 from broker.web.console.page import Refusal, answered, page, routes
 
 router = routes()
 
-# As it was written: the API says what is wrong with it.
-Written = Annotated[str, Query()]
 _METHODS: Final = tuple((each, each) for each in sorted(METHODS))
 
 
@@ -37,17 +34,16 @@ async def dry_run(
     implicit: Written = "",
 ) -> Response:
     """The form of a call; once its method is told, with the answer."""
-    fields = {
-        "workload": workload,
-        "organization": organization,
-        "provider": provider,
-        "label": label,
-        "method": method,
-        "path": path,
-        "purpose": purpose,
-        "implicit": implicit,
-    }
-    given = Form({name: [text.strip()] for name, text in fields.items()})
+    given = written(
+        workload=workload,
+        organization=organization,
+        provider=provider,
+        label=label,
+        method=method,
+        path=path,
+        purpose=purpose,
+        implicit=implicit,
+    )
     if not method:
         return _page(call, given)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator, ValidationError
 
@@ -25,6 +25,8 @@ Parsed = TypeVar("Parsed", bound=Body)
 
 # Of a parameter of the address: a field that was left empty is none.
 Blank = BeforeValidator(lambda text: text or None)
+# A parameter that stands in a form as it was written; the API says what is wrong with it.
+Written = Annotated[str, Query()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ async def _form(request: Request) -> Form:
 
 
 Sent = Annotated[Form, Depends(_form)]
+
+
+def written(**fields: str) -> Form:
+    """Parameters of the address as a form."""
+    return Form({name: [text.strip()] for name, text in fields.items()})
 
 
 def once() -> str:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import Query
 from fastapi.responses import RedirectResponse, Response
 
 from broker.grants.commands import LONGEST_TTL_S
 from broker.web.api import grants as api
 from broker.web.api.grants import NewGrant
 from broker.web.callers import ByOperatorRole, Call
-from broker.web.console.forms import Form, Sent, once
+from broker.web.console.forms import Form, Sent, Written, once, written
 from broker.web.console.page import Refusal, answered, page, routes
 from broker.web.console.rules import of_lines
 
 router = routes()
 
-Written = Annotated[str, Query()]
 _SHORTEST_FORM: Final = {"modes": ["use"], "max_ttl": ["3600"]}
 
 
@@ -33,14 +31,8 @@ async def new(
     rules: Written = "",
 ) -> Response:
     """The form of a grant, with what is known of it."""
-    fields = {
-        "workload": workload,
-        "organizations": organizations,
-        "provider": provider,
-        "label": label,
-        "rules": rules,
-    }
-    return _new(call, Form(_SHORTEST_FORM | {name: [text] for name, text in fields.items()}))
+    known = written(workload=workload, organizations=organizations, provider=provider, label=label, rules=rules)
+    return _new(call, Form({**_SHORTEST_FORM, **known.fields}))
 
 
 def _new(call: Call, given: Form, refusal: Refusal | None = None) -> Response:

@@ -1,4 +1,7 @@
-"""The names that stand beside ids of accounts and jobs, looked up once for all that a page shows."""
+"""The names that stand beside ids of accounts and jobs.
+
+They are looked up once for all that a page shows.
+"""
 
 from __future__ import annotations
 

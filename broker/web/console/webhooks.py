@@ -1,4 +1,4 @@
-"""Webhooks: where notices are posted, and the secrets that verify them, which are shown once."""
+"""Webhooks: where notices are posted, and the secrets that verify them, shown once."""
 
 from __future__ import annotations
 
