@@ -66,6 +66,7 @@ PAGES = (
     "/jobs/sync",
     "/grants",
     "/grants?organization=customer-0",
+    "/grants/dry-run?workload=sync&organization=customer-0&provider=raptor-comply&method=GET",
     "/leases?state=",
     "/incidents",
     "/reviews",

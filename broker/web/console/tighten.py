@@ -53,13 +53,15 @@ async def _asking(call: Call, grant_id: GrantId, days: int, refusal: Refusal | N
 
 
 @router.post("/grants/{grant_id}/tighten")
-async def tighten(grant_id: IdPath[GrantId], call: ByOperatorRole, form: Sent) -> Response:
+async def tighten(
+    grant_id: IdPath[GrantId], call: ByOperatorRole, form: Sent, days: Annotated[Days, Query()] = uses.DAYS
+) -> Response:
     """Narrow a grant to the rules that were shown."""
 
     async def again(refusal: Refusal) -> Response:
-        return await _asking(call, grant_id, uses.DAYS, refusal)
+        return await _asking(call, grant_id, days, refusal)
 
     async def work() -> Response:
-        return await api.tighten(grant_id, form.read(Tighten, rules=of_lines(form.one("rules"))), call)
+        return await api.tighten(grant_id, form.read(Tighten, days=days, rules=of_lines(form.one("rules"))), call)
 
     return await acted(work, f"/console/grants/{grant_id}", again)
