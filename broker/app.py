@@ -37,6 +37,7 @@ from broker.database import open_database, prepared
 from broker.identity import duties as identity_duties
 from broker.identity import operators
 from broker.identity.access_tokens import AccessTokens
+from broker.identity.device_sign_in import DeviceSignIns
 from broker.identity.jobs import Jobs
 from broker.identity.oidc import duties as oidc_duties
 from broker.identity.oidc import providers as sign_in_providers
@@ -221,6 +222,7 @@ def _services(settings: Settings, parts: Parts, signing: SigningKeys, timekeepin
         ),
         passkeys=Passkeys(parts, options.public_url, options.vendor_name),
         sign_in=sign_in,
+        device_sign_ins=DeviceSignIns(parts, offered=settings.login_device),
         logout=Logout(parts, sign_in.clients),
         verification=verification,
         certificates=Certificates(parts, receipts.of_event),

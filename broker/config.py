@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     sign_in_file: Path | None = Field(
         None, description="TOML of the OpenID providers that people sign in by: Entra ID, Okta, Keycloak and others."
     )
+    login_device: bool = Field(
+        False,
+        description="Whether `broker login --device` signs people in by a code, without a browser; phishers use that.",
+    )
     audit_deadline: float = Field(2.0, gt=0, le=30, description="Seconds until an event that isn't durable is a no.")
     egress_proxy: str | None = Field(
         None, description="http://HOST:PORT that every call to an upstream goes through; it resolves the names."

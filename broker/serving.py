@@ -19,7 +19,7 @@ from broker.proxy.in_flight import InFlightCalls
 from broker.web import console, errors
 from broker.web.api import ROUTERS, description, health, leases
 from broker.web.middleware import Direct, Edge
-from broker.web.pages import account, cli_login, evidence, login, oidc, reference
+from broker.web.pages import account, cli_login, device_login, evidence, login, oidc, reference
 from broker.web.pages import intake as intake_pages
 from broker.web.pages import status as status_pages
 from broker.web.proxy import Forwarding
@@ -118,7 +118,7 @@ def api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     errors.install(app)
     customers = (intake_pages.router, status_pages.router, evidence.router)
-    people = (login.router, cli_login.router, oidc.router, account.router, *console.ROUTERS)
+    people = (login.router, cli_login.router, device_login.router, oidc.router, account.router, *console.ROUTERS)
     for router in (*ROUTERS, *customers, *people, reference.router):
         app.include_router(router)
     return app

@@ -48,6 +48,7 @@ KINDS: Mapping[str, str] = {
     "session.begun": "A person signed in; `mode` says how.",
     "session.renewed": "A person proved again that it is they who sit there.",
     "session.ended": "A person's session was ended; `reason` says why.",
+    "session.device_answered": "A person allowed or refused a command line elsewhere; `reason` is its id.",
     "passkey.added": "A person made a passkey for their account.",
     "passkey.used": "A person proved themselves with a passkey.",
     "passkey.refused": "A passkey's counter went back, as that of a copy does; nobody was let in.",

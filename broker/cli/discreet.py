@@ -15,7 +15,7 @@ from typer._click.exceptions import UsageError
 UNSAID = "(not shown)"
 _SHORT = 20
 _OPTION = re.compile(r"--?[a-z][a-z-]*")
-_TOKEN = re.compile(r"kb[oales]_[A-Za-z0-9_-]{8}")
+_TOKEN = re.compile(r"kb[oaldes]_[A-Za-z0-9_-]{8}")
 _ID = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 # No key is shorter, and most words are left out by it.
 _PERHAPS_A_KEY = re.compile(r"[A-Za-z0-9_-]{16}")

@@ -36,6 +36,7 @@ AccountLinkId = NewType("AccountLinkId", str)
 PasskeyId = NewType("PasskeyId", str)
 IdentityId = NewType("IdentityId", str)
 ReviewId = NewType("ReviewId", str)
+DeviceSignInId = NewType("DeviceSignInId", str)
 
 # What a caller names a thing by: its id or its name, whichever it turns out to be.
 Reference = NewType("Reference", str)
@@ -64,6 +65,7 @@ PREFIXES: Final[Mapping[Callable[[str], str], str]] = {
     PasskeyId: "psk",
     IdentityId: "idn",
     ReviewId: "rev",
+    DeviceSignInId: "dsi",
 }
 
 Id = TypeVar("Id", bound=str)

@@ -3,7 +3,8 @@
 ::
 
     kbo_<43 base64url: 32 random bytes><6 base64url: CRC>      machine; session (kbs_), link of an account (kbe_),
-                                                               bootstrap (kbb_), development client (kbc_)
+                                                               device code (kbd_), bootstrap (kbb_),
+                                                               development client (kbc_)
     kbl_<54 base64url: 16-byte lease id | 24-byte tag>          lease
 
 The prefix lets scanners find a leaked token.  The checksum lets a caller tell a cut-off paste from a wrong token
@@ -22,7 +23,7 @@ import secrets
 
 from broker.formats import base64url, ids
 
-_TOKEN = re.compile(r"(kb[obces])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
+_TOKEN = re.compile(r"(kb[obcdes])_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})")
 _LEASE = re.compile(r"kbl_([A-Za-z0-9_-]{54})")
 _TAG_BYTES = 24
 

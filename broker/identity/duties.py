@@ -8,7 +8,7 @@ from broker.base.duty import Duty
 from broker.base.pruning import forget as forget_rows
 from broker.formats.ids import NoId, OperatorId
 from broker.identity import challenges, operators
-from broker.identity.tables import AssertionRow, LinkRow, SessionRow
+from broker.identity.tables import AssertionRow, DeviceSignInRow, LinkRow, SessionRow
 
 _HOUR_MS = 3_600_000
 
@@ -30,6 +30,11 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
     async def forget_links() -> None:
         await forget_rows(db, LinkRow, LinkRow.expires_at < clock() - DAY_MS, LinkRow.expires_at)
 
+    async def forget_devices() -> None:
+        """A day late, as well: until then whoever is late is told why."""
+        past = DeviceSignInRow.expires_at < clock() - DAY_MS
+        await forget_rows(db, DeviceSignInRow, past, DeviceSignInRow.expires_at)
+
     async def remind() -> None:
         after: OperatorId | NoId | None = ""
         while after is not None:
@@ -41,5 +46,6 @@ def duties(db: Database, clock: Clock) -> tuple[Duty, ...]:
         Duty("forget_ceremonies", forget_ceremonies, final=True),  # likewise
         Duty("forget_sessions", forget_sessions, final=True),  # whoever was in one would have to sign in again
         Duty("forget_links", forget_links, final=True),  # an admin would have to make another one
+        Duty("forget_device_sign_ins", forget_devices, final=True),  # whoever began one would have to begin again
         Duty("remind_of_accounts", remind, every=_HOUR_MS, final=True),  # operators are told once
     )

@@ -11,7 +11,15 @@ from broker.audit.events import Actor, Fields
 from broker.base.clock import Millis
 from broker.base.db import Table, partial
 from broker.formats.envelope import Binding
-from broker.formats.ids import AccountLinkId, OperatorId, OrganizationId, PasskeyId, SessionId, WorkloadId
+from broker.formats.ids import (
+    AccountLinkId,
+    DeviceSignInId,
+    OperatorId,
+    OrganizationId,
+    PasskeyId,
+    SessionId,
+    WorkloadId,
+)
 from broker.keystore.columns import sealed_column
 from broker.keystore.genuine import GivesRights
 
@@ -169,6 +177,41 @@ class LinkRow(GivesRights, Table):
     created_at: Mapped[Millis]
     created_by: Mapped[str]
     expires_at: Mapped[Millis] = mapped_column(index=True)
+
+
+class DeviceSignInRow(GivesRights, Table):
+    """A command line without a browser that waits for its person; gone once it has its session.
+
+    Only keyed hashes of its secret and of its code are kept.  ``address`` and ``agent`` are those of whoever asked.
+    ``session_id`` is the browser's session in which its person allowed it.  Asking on and a refusal take rights away
+    alone.
+    """
+
+    __tablename__ = "device_sign_ins"
+    AUTHENTICATED = (
+        "id",
+        "secret_hash",
+        "code_hash",
+        "address",
+        "agent",
+        "session_id",
+        "created_at",
+        "expires_at",
+    )
+
+    id: Mapped[DeviceSignInId] = mapped_column(primary_key=True)
+    secret_hash: Mapped[bytes] = mapped_column(unique=True)
+    code_hash: Mapped[bytes] = mapped_column(unique=True)
+    address: Mapped[str]
+    agent: Mapped[str]
+    session_id: Mapped[SessionId | None]
+    created_at: Mapped[Millis]
+    expires_at: Mapped[Millis] = mapped_column(index=True)
+    asked_at: Mapped[Millis]
+    refused_at: Mapped[Millis | None]
+
+    def event_fields(self) -> Fields:
+        return {"reason": self.id}
 
 
 class BootstrapRow(Table):

@@ -73,6 +73,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "session.begun": Meaning(_AUTH, 1),
     "session.renewed": Meaning(_AUTH, 1),
     "session.ended": Meaning(_AUTH, 2),
+    "session.device_answered": Meaning(_AUTH, OTHER, _LOW),
     "passkey.added": Meaning(_ACCOUNT, 4, _LOW),
     "passkey.used": Meaning(_AUTH, 1),
     "passkey.refused": Meaning(_AUTH, 1, _HIGH),

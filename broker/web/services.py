@@ -12,6 +12,7 @@ from broker.audit.timekeeping import Timekeeping
 from broker.credentials.certificates import Certificates
 from broker.credentials.verification import Verification
 from broker.identity.access_tokens import AccessTokens
+from broker.identity.device_sign_in import DeviceSignIns
 from broker.identity.jobs import Jobs
 from broker.identity.oidc.logout import Logout
 from broker.identity.oidc.sign_in import SignIn
@@ -68,6 +69,7 @@ class Services:
     token_endpoint: TokenEndpoint
     passkeys: Passkeys
     sign_in: SignIn
+    device_sign_ins: DeviceSignIns
     logout: Logout
     verification: Verification
     certificates: Certificates

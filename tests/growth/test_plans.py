@@ -35,6 +35,7 @@ SMALL: Mapping[str, str] = {
     "audit_tiles": "one for hundreds of events",
     "audit_witnesses": "listed by hand",
     "bootstrap": "one row",
+    "device_sign_ins": "those of a day",
     "identities": "people",
     "identity_rechecks": "people who are signed in",
     "days": "one for each day",

@@ -39,6 +39,8 @@ _NOT_SEALED = {
     "audit_tiles.hashes",
     "bootstrap.token_hash",
     "certificates.note",
+    "device_sign_ins.code_hash",
+    "device_sign_ins.secret_hash",
     "intakes.proof_hash",
     "intakes.public_key",
     "keystore_strays.reference",

@@ -29,6 +29,7 @@ FINAL = {
     "forget_sign_ins",
     "forget_sessions",
     "forget_links",
+    "forget_device_sign_ins",
     "forget_logout_tokens",
     "remind_of_accounts",
     "review_rights",

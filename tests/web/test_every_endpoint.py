@@ -82,7 +82,7 @@ def judge(response: Any) -> None:
     # only the log's tiles and checkpoints, which are anybody's, are for caches
     if response.status_code != 200 or "/v1/audit/log/" not in str(response.request.url):
         assert response.headers["cache-control"] == "no-store"
-    if response.status_code >= 400 and "/oauth/token" not in str(response.request.url):
+    if response.status_code >= 400 and "/oauth/" not in str(response.request.url):
         assert response.headers["content-type"] == "application/problem+json"
         body = response.json()
         assert set(body) >= PROBLEM, body
@@ -197,7 +197,7 @@ BODIES = [
 @pytest.mark.parametrize("body", BODIES)
 def test_malformed_bodies_say_what_to_fix(running: Running, body: bytes) -> None:
     for path, operations in running.world.app.openapi()["paths"].items():
-        if "post" in operations and "requestBody" in operations["post"] and path != "/oauth/token":
+        if "post" in operations and "requestBody" in operations["post"] and not path.startswith("/oauth/"):
             url = path.replace("{number}", "1").replace("{organization}", "acme").replace("{workload}", "sync")
             headers = {"Authorization": running.tokens[0], "Content-Type": "application/json"}
             response = running.send("POST", url, headers=headers, content=body)
@@ -230,6 +230,7 @@ def test_every_route_but_the_open_ones_needs_a_caller(running: Running) -> None:
     open_routes = {
         "/v1/bootstrap",
         "/oauth/token",
+        "/oauth/device_authorization",
         "/.well-known/oauth-authorization-server",
         "/.well-known/jwks.json",
         "/healthz",

@@ -5,38 +5,20 @@ Its buttons ask the API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter
+from fastapi.responses import Response
 
 from broker.base.db import EVERY_TENANT
-from broker.base.errors import Unauthenticated
 from broker.identity import passkeys, sessions
 from broker.web.api.passkeys import view as passkey_view
 from broker.web.api.sessions import view as session_view
 from broker.web.callers import ByAnyRole, Call
 from broker.web.pages.login import rendered
+from broker.web.pages.signed_in import ForThoseSignedIn
 
-
-class _ForThoseSignedIn(APIRoute):
-    """A page's route; whoever isn't signed in is led to where they can."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Unauthenticated:
-                return RedirectResponse(f"/login?to={self.path}", 303)
-
-        return handle
-
-
-router = APIRouter(include_in_schema=False, route_class=_ForThoseSignedIn)
+router = APIRouter(include_in_schema=False, route_class=ForThoseSignedIn)
 
 
 @router.get("/console/account")

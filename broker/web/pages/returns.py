@@ -7,8 +7,8 @@ from typing import Final
 
 HOME: Final = "/console"
 _LONGEST: Final = 500
-# Pages of the console, and the one that lets a command line in, with what it was opened with.
-_OURS: Final = re.compile(r"/console(?:/[A-Za-z0-9_-]+)*|/login/cli\?[A-Za-z0-9_=&.~-]+")
+# Pages of the console, and those that let a command line in; the one at this machine with what it was opened with.
+_OURS: Final = re.compile(r"/console(?:/[A-Za-z0-9_-]+)*|/login/device|/login/cli\?[A-Za-z0-9_=&.~-]+")
 
 
 def target(asked: str) -> str:
