@@ -11,7 +11,7 @@ from broker.base import variables
 from broker.cli import running, whose
 from broker.cli.account import Account, AccountUnusable
 from broker.cli.failing import fail, fail_call
-from broker.client.errors import CallFailed, answer, unreachable
+from broker.client.errors import CallFailed, answer, token_answer, unreachable
 
 if TYPE_CHECKING:
     import httpx2
@@ -63,6 +63,12 @@ def ask(method: str, path: str, **options: Any) -> dict[str, Any]:
     """One call as the operator; raises CallFailed."""
     with _calling() as http:
         return _Answered(answer(http.request(method, path, headers=_authorization(), **options)))
+
+
+def post_form(path: str, **fields: str) -> dict[str, Any]:
+    """One call of OAuth's endpoints, without an account; raises CallFailed, with OAuth's code."""
+    with _calling() as http:
+        return _Answered(token_answer(http.post(path, data=fields)))
 
 
 @contextmanager

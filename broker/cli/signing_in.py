@@ -1,4 +1,4 @@
-"""``broker login``: who you are, by the browser, by a one-time link, or by a token.
+"""``broker login``: who you are, by a browser, by a one-time link, or by a token.
 
 The browser's way is RFC 8252: the broker's own page asks the person, then sends the browser to a port of this machine
 with a code that only this process can redeem (RFC 7636).  So the identity provider never hears of the command line.
@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import typer
@@ -20,6 +20,7 @@ import typer
 from broker.base.pairing import challenge_of, code_of
 from broker.cli.account import AccountUnusable, account_file, remember
 from broker.cli.api import broker_url, send
+from broker.cli.by_code import token_by_code
 from broker.cli.failing import fail
 from broker.cli.operator import insist_on_keeping, read_secret
 from broker.cli.output import AsJson, say, tell
@@ -38,8 +39,17 @@ def register(app: typer.Typer) -> None:
     app.command()(login)
 
 
-def login(_as_json: AsJson = False) -> None:
+def login(
+    device: Annotated[
+        bool, typer.Option("--device", help="By a code, in a browser on another machine; the broker has to allow it.")
+    ] = False,
+    _as_json: AsJson = False,
+) -> None:
     """Sign in, in the browser.  A one-time link or a machine's token on standard input is taken instead."""
+    if device:
+        insist_on_keeping()
+        _keep_by_code(token_by_code())
+        return
     if sys.stdin.isatty():
         insist_on_keeping()
         _keep_session(_by_browser())
@@ -54,6 +64,11 @@ def login(_as_json: AsJson = False) -> None:
 
 def _keep_session(begun: dict[str, Any]) -> None:
     _keep(begun["token"], begun["operator"], begun["ends_at"])
+
+
+def _keep_by_code(token: str) -> None:
+    me = send("GET", "/v1/operators/me", headers={"Authorization": f"Bearer {token}"})
+    _keep(token, me, me["session"]["ends_at"])
 
 
 def _keep_token(given: str) -> None:

@@ -31,7 +31,7 @@ __all__ = ["at_a_name", "page_world"]
 class CommandLine:
     """``broker login`` at a terminal, whose browser is the tests'."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *options: str) -> None:
         self._main, other = pty.openpty()
         environment = {
             **MINIMAL,
@@ -41,17 +41,21 @@ class CommandLine:
             "HOME": str(folder),
         }
         self._starting = asyncio.create_subprocess_exec(
-            sys.executable, "-m", "broker", "login", stdin=other, stdout=other, stderr=other, env=environment
+            *(sys.executable, "-m", "broker", "login", *options),
+            stdin=other,
+            stdout=other,
+            stderr=other,
+            env=environment,
         )
         self._other, self.said = other, ""
 
-    async def begin(self) -> str:
-        """Start it; the address that it opens."""
+    async def begin(self, says: str = r"http\S+/login/cli\?\S+") -> str:
+        """Start it; what it says, by default the address that it opens."""
         self.process = await self._starting
         os.close(self._other)
         asyncio.get_running_loop().add_reader(self._main, self._read)
-        await eventually(lambda: re.search(r"http\S+/login/cli\?\S+", self.said) is not None)
-        return re.findall(r"http\S+/login/cli\?\S+", self.said)[0]  # type: ignore[no-any-return]  # each is a text
+        await eventually(lambda: re.search(says, self.said) is not None)
+        return re.findall(says, self.said)[0]  # type: ignore[no-any-return]  # each is a text
 
     def _read(self) -> None:
         with suppress(OSError):
