@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -21,10 +22,16 @@ from broker.client.errors import CallFailed
 
 app = typer.Typer(no_args_is_help=True, help="People's accounts, and machines'.")
 
+Operator = Annotated[str, typer.Argument(help="Its name or id; `broker operator list` shows both.")]
 OperatorId = Annotated[str, typer.Argument(help="Its id, opr_…; `broker operator list` shows it.")]
 Roles = Annotated[list[str], typer.Option("--role", help="operator, security or admin; may be repeated.")]
 Only = Annotated[list[str] | None, typer.Option("--org", help="Only these customers; may be repeated.")]
 Shown = Annotated[bool, typer.Option("--print", help="Print the token instead of keeping it on this machine.")]
+
+
+def _path(operator: str) -> str:
+    """Where the broker has an account; names of people hold anything."""
+    return f"/v1/operators/{quote(operator, safe='')}"
 
 
 def read_secret(what: str) -> str:
@@ -114,9 +121,9 @@ def add(
 
 
 @app.command()
-def link(operator_id: OperatorId, as_json: AsJson = False) -> None:
+def link(operator: Operator, as_json: AsJson = False) -> None:
     """Make another one-time link for a person who has lost their way in; it is printed this once."""
-    _invite(call("POST", f"/v1/operators/{operator_id}/link"), as_json)
+    _invite(call("POST", f"{_path(operator)}/link"), as_json)
 
 
 def _invite(made: dict[str, Any], as_json: bool) -> None:
@@ -150,21 +157,21 @@ def _say_if_it_waits(operator: dict[str, Any]) -> None:
 
 
 @app.command()
-def approve(operator_id: OperatorId, as_json: AsJson = False) -> None:
+def approve(operator: Operator, as_json: AsJson = False) -> None:
     """Let an admin's account work, as the second person that this needs (role security or admin)."""
-    show(call("POST", f"/v1/operators/{operator_id}/approve"), as_json)
+    show(call("POST", f"{_path(operator)}/approve"), as_json)
 
 
 @app.command()
 def identify(
-    operator_id: OperatorId,
+    operator: Operator,
     provider: Annotated[str, typer.Option(help="The identity provider's id, as BROKER_SIGN_IN_FILE has it.")],
     subject: Annotated[str, typer.Option(help="What the provider calls the person in `sub`; no name, no address.")],
     as_json: AsJson = False,
 ) -> None:
     """Let somebody at an identity provider have an account that is there already; its roles become theirs there."""
     told = {"provider": provider, "subject": subject}
-    show(call("POST", f"/v1/operators/{operator_id}/identity", json=told), as_json)
+    show(call("POST", f"{_path(operator)}/identity", json=told), as_json)
 
 
 @app.command("list")
@@ -178,9 +185,9 @@ def list_(
 
 
 @app.command()
-def revoke(operator_id: OperatorId, as_json: AsJson = False) -> None:
+def revoke(operator: Operator, as_json: AsJson = False) -> None:
     """End an account."""
-    show(call("POST", f"/v1/operators/{operator_id}/revoke"), as_json)
+    show(call("POST", f"{_path(operator)}/revoke"), as_json)
 
 
 @app.command()

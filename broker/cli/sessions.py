@@ -13,7 +13,7 @@ from broker.cli.output import AsJson, Columns, Item, show, tell
 
 app = typer.Typer(no_args_is_help=True, help="Where you are signed in.")
 
-Whose = Annotated[str | None, typer.Option("--operator", help="As an admin: whose, opr_…; left out, your own.")]
+Whose = Annotated[str | None, typer.Option("--operator", help="As an admin: whose, by name or id; left out, your own.")]
 
 
 @app.command("list")

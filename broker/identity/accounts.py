@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import Scope
 from broker.base.errors import Forbidden, NotFound
+from broker.base.validity import Validity
 from broker.formats.ids import OperatorId, OrganizationId, Reference, is_id
 from broker.identity.tables import AccountRow
 
@@ -52,16 +53,24 @@ async def of(session: AsyncSession, scope: Scope, ids: Sequence[OperatorId]) -> 
     return [row for row in rows if row.genuine and scope.covers(_scope_of(row))]
 
 
-async def find(session: AsyncSession, scope: Scope, operator_id: OperatorId) -> AccountRow:
-    """The account of that id.
+async def find(session: AsyncSession, scope: Scope, reference: OperatorId | Reference) -> AccountRow:
+    """The account of that id or name.  What has the form of an id is never a name.
+
+    Of several with one name it is the one that is in force, else the last that was made.
 
     Raises:
         NoSuchOperator: there is none inside ``scope``.
     """
-    row = await session.get(AccountRow, operator_id)
-    if row is None or not scope.covers(_scope_of(row)):
+    if is_id(reference, OperatorId):
+        row = await session.get(AccountRow, reference)
+        found = [] if row is None else [row]
+    else:
+        newest = (AccountRow.state == Validity.ACTIVE, AccountRow.created_at, AccountRow.id)
+        found = [*await session.scalars(select(AccountRow).where(AccountRow.name == reference).order_by(*newest))]
+    seen = [row for row in found if scope.covers(_scope_of(row))]
+    if not seen:
         raise NoSuchOperator
-    return row
+    return seen[-1]
 
 
 async def named(session: AsyncSession, scope: Scope, reference: Reference) -> Sequence[OperatorId]:

@@ -21,7 +21,7 @@ from broker.base.errors import Conflict, Invalid, InvalidToken
 from broker.base.pruning import PAGE
 from broker.base.validity import Validity
 from broker.formats import ids, token
-from broker.formats.ids import NoId, OperatorId, OrganizationId
+from broker.formats.ids import NoId, OperatorId, OrganizationId, Reference
 from broker.identity import accounts, sessions
 from broker.identity.approval import Unapproved, approved, in_force, shown_state
 from broker.identity.principal import Account, Role, Session
@@ -276,14 +276,14 @@ async def _end(session: AsyncSession, actor: Actor, row: AccountRow, now: Millis
 
 
 async def approve(
-    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: Millis
+    session: AsyncSession, actor: Actor, scope: Scope, account: OperatorId | Reference, *, now: Millis
 ) -> AccountRow:
     """Approve an account that waits, as a second person (``actor``).  Idempotent.
 
     Raises:
         NotFound: no such account inside ``scope``. Conflict, NotASecondPerson, RowAltered: as for any approval.
     """
-    row = await accounts.find(session, scope, operator_id)
+    row = await accounts.find(session, scope, account)
     await session.refresh(row, with_for_update=True)
     if asked := await approved(session, row, actor, now):
         await record(session, Event.about(row, "operator.approved", actor, now, note=f"{row.name}, {asked}"))
@@ -413,14 +413,14 @@ async def waiting(session: AsyncSession, scope: Scope, now: Millis) -> list[Acco
 
 
 async def revoke(
-    session: AsyncSession, actor: Actor, scope: Scope, operator_id: OperatorId, *, now: Millis
+    session: AsyncSession, actor: Actor, scope: Scope, account: OperatorId | Reference, *, now: Millis
 ) -> AccountRow:
     """End an account.  Idempotent.
 
     Raises:
         NotFound: no such operator inside ``scope``. Conflict: nobody else who can sign in administers every customer.
     """
-    row = await accounts.find(session, scope, operator_id)
+    row = await accounts.find(session, scope, account)
     if row.state == Validity.ACTIVE:
         if not await admins(session, now) - _administers_all(row, now):
             raise Conflict("This is the last admin without limits who can sign in; make another one first.")

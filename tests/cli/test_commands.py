@@ -453,7 +453,7 @@ def approving(ada: CliRunner, bea: CliRunner) -> None:
     assert bea.json("grant", "list", "--waiting") == []
     account = ada.json("operator", "add", "cyd", "--role", "admin")
     assert account["state"] == "waiting"
-    assert bea.json("operator", "approve", account["id"])["state"] == "active"
+    assert bea.json("operator", "approve", account["name"])["state"] == "active"
 
 
 def test_doctor_says_who_approves_and_lists_rights_that_the_broker_did_not_give(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_the_brokers_names_are_offered_to_whoever_has_an_account(bench: CliBench
     assert tab(shell, "broker key show --org acme --provider raptor-comply --label ") == ["spare"]
     assert tab(shell, "broker key show --org globex --label ") == []
     assert tab(shell, "broker grant add --workload ni") == ["nightly"]
+    assert tab(shell, "broker operator link a") == ["ada"]
+    assert tab(shell, "broker session list --operator a") == ["ada"]
     assert "read-only" in tab(shell, "broker grant add --provider raptor-comply --preset ")
     assert tab(shell, "broker grant revoke grt_") == [grant["id"]]
     # with the account of the profile that the line names

@@ -132,3 +132,30 @@ async def test_the_last_admin_stays(world: World) -> None:
     await world.call("POST", f"/v1/operators/{me['id']}/revoke", status=409)
     await world.operator("grace", "admin")
     await world.call("POST", f"/v1/operators/{me['id']}/revoke")
+
+
+async def test_an_account_is_found_by_its_name_as_by_its_id(world: World) -> None:
+    made = await world.call("POST", "/v1/operators", status=201, json={"name": "Jane Doe", "roles": ["operator"]})
+    account = made["operator"]["id"]
+    for named in ("Jane%20Doe", account):
+        again = await world.call("POST", f"/v1/operators/{named}/link")
+        assert again["operator"]["id"] == account
+    assert (await world.call("GET", "/v1/sessions", params={"operator": "Jane Doe"}))["items"] == []
+    assert (await world.call("POST", "/v1/operators/Jane%20Doe/revoke"))["state"] == "revoked"
+    # when the name is somebody else's meanwhile, it is theirs
+    other = await world.call("POST", "/v1/operators", status=201, json={"name": "Jane Doe", "roles": ["operator"]})
+    again = await world.call("POST", "/v1/operators/Jane%20Doe/link")
+    assert again["operator"]["id"] == other["operator"]["id"]
+    # and what can't be undone takes no name
+    await world.call("POST", "/v1/operators/Jane%20Doe/erase", status=422)
+    await world.call("POST", "/v1/operators/nobody/link", status=404)
+
+
+async def test_a_limited_admin_finds_nobody_beyond_their_limits_by_name(world: World) -> None:
+    for slug in ("acme", "globex"):
+        await world.organization(slug)
+    admin = await world.operator("acme-admin", "admin", organizations=["acme"])
+    await world.operator("gina", "operator", organizations=["globex"])
+    for verb in ("link", "revoke"):
+        refused = await world.call("POST", f"/v1/operators/gina/{verb}", as_=admin, status=404)
+        assert refused == await world.call("POST", f"/v1/operators/nobody/{verb}", as_=admin, status=404)

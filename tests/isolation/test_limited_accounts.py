@@ -44,6 +44,7 @@ NAMED = {
     "delivery_id": ids.DeliveryId,
     "event_id": ids.AuditEventId,
     "workload": ids.WorkloadId,
+    "operator": ids.OperatorId,
     "operator_id": ids.OperatorId,
     "passkey_id": ids.PasskeyId,
     "session_id": ids.SessionId,
@@ -57,7 +58,7 @@ SOUGHT = {
     "lease": "lease_id",
     "workload": "workload",
     "actor": "operator_id",
-    "operator": "operator_id",
+    "operator": "operator",
 }
 SHAPING = {"limit", "cursor", "only", "ended", "kind", "decision", "since", "until", "waiting", "personal"}
 SHAPING |= {"days", "after", "following", "outcome", "request", "serial"}
@@ -199,6 +200,7 @@ async def two(world: World) -> Two:
     foreign["delivery_id"] = await _undelivered(world, foreign["webhook_id"])
     theirs = await world.operator("globex-gina", "operator", organizations=["globex"])
     foreign["operator_id"] = (await world.call("GET", "/v1/operators/me", as_=theirs))["id"]
+    foreign["operator"] = foreign["operator_id"]
     foreign["session_id"] = (await world.call("GET", "/v1/sessions", as_=theirs))["items"][0]["id"]
     foreign["passkey_id"] = await _passkey(world, ids.OperatorId(foreign["operator_id"]))
     foreign["event_id"] = (await world.events(kind="organization.created", organization="globex"))[0]["core"]["id"]

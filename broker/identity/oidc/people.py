@@ -117,7 +117,7 @@ async def link(
     session: AsyncSession,
     actor: Actor,
     scope: Scope,
-    account_id: OperatorId,
+    whose: OperatorId | Reference,
     provider: Provider,
     *,
     subject: str,
@@ -131,7 +131,7 @@ async def link(
         NotFound: no such account inside ``scope``. RowAltered.
         Conflict: it has ended or is a machine's, or the person has another one that is in force.
     """
-    account = await accounts.find(session, scope, account_id)
+    account = await accounts.find(session, scope, whose)
     account.vouched_for()
     if account.is_machine or account.state != Validity.ACTIVE:
         raise Conflict("This account has ended, or is a machine's: nobody can sign in to it.")

@@ -22,13 +22,13 @@ from broker.identity import accounts
 from broker.organizations import commands as organizations
 from broker.siem.export import Form as SiemForm
 from broker.web.api.fields import (
+    AccountReference,
     Cursor,
     IdSought,
     Limit,
     Moment,
     Name,
     Page,
-    Reference,
     View,
     after,
     milliseconds,
@@ -135,7 +135,7 @@ async def wanted(
     credential: Annotated[IdSought[CredentialId] | None, Query()] = None,
     lease: Annotated[IdSought[LeaseId] | None, Query()] = None,
     workload: WorkloadSought = None,
-    operator: Annotated[Reference | None, Query(description="Done by this operator: an account's id or name.")] = None,
+    operator: Annotated[AccountReference | None, Query(description="Done by this account: its id or name.")] = None,
     decision: Annotated[Literal["allowed", "denied"] | None, Query()] = None,
     outcome: Annotated[Outcome | None, Query(description=_OUTCOME)] = None,
     request: Annotated[IdSought[RequestId] | None, Query(description="The request that it came with.")] = None,

@@ -102,6 +102,9 @@ Name = Annotated[str, Form(_NAME, f"write {_OF_NAMES}")]
 _REFERENCE = Form(_NAME, f"write an id, or a name of {_OF_NAMES}")
 Reference = Annotated[ids.Reference, _REFERENCE]
 ReferencePath = Annotated[ids.Reference, _REFERENCE, Path(description="Id or name.")]
+# An account is named as its person is, or as their identity provider calls them.
+AccountReference = Annotated[ids.Reference, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
+AccountPath = Annotated[AccountReference, Path(description="Id or name.")]
 # By whose id a list is narrowed.
 IdSought = Annotated[ids.Id, FormOfId(_NAME, "write an id")]
 # What is asked for as one, and has the form of an id; whether there is such a thing is the look-up's to say.

@@ -1,4 +1,4 @@
-"""/v1/operators/{operator_id}/identity: whose account somebody at an identity provider has."""
+"""/v1/operators/{operator}/identity: whose account somebody at an identity provider has."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.db import EVERY_TENANT
-from broker.formats.ids import OperatorId
 from broker.identity.oidc import people
-from broker.web.api.fields import Body, IdPath, Line, View
+from broker.web.api.fields import AccountPath, Body, Line, View
 from broker.web.callers import ByAdminRole
 
 router = APIRouter(prefix="/v1", tags=["operators"])
@@ -35,11 +34,11 @@ class IdentityView(View):
 
 
 @router.post(
-    "/operators/{operator_id}/identity",
+    "/operators/{operator}/identity",
     summary="Link somebody at an identity provider to an account",
     response_model=IdentityView,
 )
-async def link(operator_id: IdPath[OperatorId], body: NewIdentity, call: ByAdminRole) -> Response:
+async def link(operator: AccountPath, body: NewIdentity, call: ByAdminRole) -> Response:
     """Let somebody at an identity provider have an account that is there already.
 
     They sign in to it from now on, and what the provider says of them replaces its roles.
@@ -48,9 +47,7 @@ async def link(operator_id: IdPath[OperatorId], body: NewIdentity, call: ByAdmin
     provider = call.services.sign_in.client(body.provider).provider
 
     async def work(session: AsyncSession) -> IdentityView:
-        row = await people.link(
-            session, call.actor, call.scope, operator_id, provider, subject=body.subject, now=call.now
-        )
+        row = await people.link(session, call.actor, call.scope, operator, provider, subject=body.subject, now=call.now)
         return IdentityView(id=row.id, operator=row.account_id, issuer=row.issuer, subject=row.subject)
 
     return await call.change(body, work, scope=EVERY_TENANT)

@@ -21,7 +21,20 @@ from broker.identity.principal import Role
 from broker.identity.sessions import Client, Device, SignedIn, Way
 from broker.identity.tables import MACHINE, AccountRow
 from broker.organizations import commands as organizations
-from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, Reference, View, after, page, when
+from broker.web.api.fields import (
+    AccountPath,
+    Body,
+    Cursor,
+    IdPath,
+    Limit,
+    Line,
+    Page,
+    Reference,
+    View,
+    after,
+    page,
+    when,
+)
 from broker.web.api.listing import NameSought
 from broker.web.callers import ByAdminRole, ByAnyRole, BySecurityRole, Call, address, agent
 from broker.web.services import Services, Wired
@@ -189,9 +202,9 @@ async def _wanted(call: Call, body: NewOperator) -> operators.Wanted:
 
 
 @router.post(
-    "/operators/{operator_id}/link", summary="Make a new link to a person's account", response_model=OperatorInvited
+    "/operators/{operator}/link", summary="Make a new link to a person's account", response_model=OperatorInvited
 )
-async def link(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
+async def link(operator: AccountPath, call: ByAdminRole) -> Response:
     """Make another one-time link, for a person who has lost their way in; earlier links work no more.
 
     Whoever has it signs in as that person, so it needs a proof that it is you who ask.
@@ -199,7 +212,7 @@ async def link(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
     call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OperatorInvited:
-        return await _invited(session, call, await accounts.find(session, call.scope, operator_id))
+        return await _invited(session, call, await accounts.find(session, call.scope, operator))
 
     return await call.change(None, work, scope=EVERY_TENANT)
 
@@ -277,30 +290,30 @@ async def renew(call: ByAnyRole) -> Response:
 
 
 @router.post(
-    "/operators/{operator_id}/approve",
+    "/operators/{operator}/approve",
     summary="Approve an admin's account",
     response_model=OperatorView,
 )
-async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Response:
+async def approve(operator: AccountPath, call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person: not from an account of whoever asked for it."""
     call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OperatorView:
-        return show(await operators.approve(session, call.actor, call.scope, operator_id, now=call.now), call.now)
+        return show(await operators.approve(session, call.actor, call.scope, operator, now=call.now), call.now)
 
     return await call.change(None, work, scope=EVERY_TENANT)
 
 
 @router.post(
-    "/operators/{operator_id}/revoke",
+    "/operators/{operator}/revoke",
     summary="Revoke an operator's account",
     response_model=OperatorView,
 )
-async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
+async def revoke(operator: AccountPath, call: ByAdminRole) -> Response:
     """End an account; its token stops working with the answer."""
 
     async def work(session: AsyncSession) -> OperatorView:
-        return show(await operators.revoke(session, call.actor, call.scope, operator_id, now=call.now), call.now)
+        return show(await operators.revoke(session, call.actor, call.scope, operator, now=call.now), call.now)
 
     return await call.change(None, work, scope=EVERY_TENANT)
 
@@ -313,7 +326,8 @@ async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response
 async def erase(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
     """Erase the person whose account has ended, for good: nobody reads any more who they were, or from where they came.
 
-    The account's id stays, as a pseudonym, and every proof stays valid.  A legal hold keeps them.
+    It is named by its id, as a name may have been several people's.  The id stays, as a pseudonym, and every proof
+    stays valid.  A legal hold keeps them.
     """
     call.insist_on_a_fresh_person()
 

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
 from broker.base.errors import Forbidden
+from broker.formats import ids
 from broker.formats.ids import OperatorId, SessionId
 from broker.identity import accounts, enrolment, sessions
 from broker.identity.principal import Role, Session
 from broker.identity.sessions import Client, Device
 from broker.identity.tables import SessionRow
-from broker.web.api.fields import Body, Cursor, IdPath, IdSought, Limit, Page, View, after, page
+from broker.web.api.fields import AccountReference, Body, Cursor, IdPath, Limit, Page, View, after, page
 from broker.web.api.operators import OperatorView, show
 from broker.web.callers import ByAnyRole, Call, address, agent
 from broker.web.services import Wired
@@ -100,14 +101,14 @@ async def listed(
     limit: Limit = 100,
     cursor: Cursor = "",
     operator: Annotated[
-        IdSought[OperatorId] | None, Query(description="Whose; left out, your own. An admin may ask for others'.")
+        AccountReference | None,
+        Query(description="Whose, by id or name; left out, your own. For others', an admin."),
     ] = None,
 ) -> Page[SessionView]:
     """The sessions in force: your own, or as an admin somebody else's within your limits."""
-    whose = operator or call.account.id
     present = call.account.session
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        await _insist_on_admin_of(session, call, whose)
+        whose = await _whose(session, call, operator)
         rows = await sessions.listed(session, whose, call.now, after=after(cursor))
     return page(rows, limit, lambda row: view(row, present), lambda row: row.id)
 
@@ -131,7 +132,7 @@ async def end(session_id: IdPath[SessionId], call: ByAnyRole) -> Response:
     async def work(session: AsyncSession) -> SessionView:
         row = await sessions.of(session, session_id)
         try:
-            await _insist_on_admin_of(session, call, row.account_id)
+            await _whose(session, call, row.account_id)
         except (Forbidden, accounts.NoSuchOperator):  # nobody is told whose sessions there are
             raise sessions.NoSuchSession from None
         reason = "signed_out" if row.account_id == call.account.id else "ended_by_admin"
@@ -141,9 +142,10 @@ async def end(session_id: IdPath[SessionId], call: ByAnyRole) -> Response:
     return await call.change(None, work, scope=EVERY_TENANT)
 
 
-async def _insist_on_admin_of(session: AsyncSession, call: Call, whose: OperatorId) -> None:
-    if whose == call.account.id:
-        return
+async def _whose(session: AsyncSession, call: Call, asked: OperatorId | ids.Reference | None) -> OperatorId:
+    """The account that is asked for, if the caller may look after its sessions."""
+    if asked is None or asked in {call.account.id, call.account.name}:
+        return call.account.id
     if not call.account.may(Role.ADMIN):
         raise Forbidden("These are somebody else's sessions; an admin may look at them and end them.")
-    await accounts.find(session, call.scope, whose)
+    return (await accounts.find(session, call.scope, asked)).id

@@ -14,14 +14,14 @@ from broker.audit import integrating, log_keys
 from broker.audit.series import epochs
 from broker.audit.tables import WitnessRow
 from broker.base.db import EVERY_TENANT
-from broker.formats.ids import DeliveryId, OperatorId
+from broker.formats.ids import DeliveryId
 from broker.identity import operators as identity
 from broker.identity.principal import Role
 from broker.identity.tables import SigningKeyRow
 from broker.notifications.lifecycle import DeliveryState
 from broker.siem import cursors
 from broker.web.api import health, notices, operators, providers, webhooks
-from broker.web.api.fields import IdPath, when
+from broker.web.api.fields import AccountPath, IdPath, when
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.page import Refusal, acted, page, routes
 from broker.web.console.people import named
@@ -99,14 +99,14 @@ async def _log(session: AsyncSession, call: Call) -> dict[str, Any]:
     }
 
 
-@router.post("/settings/operators/{operator_id}/approve")
-async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Response:
+@router.post("/settings/operators/{operator}/approve")
+async def approve(operator: AccountPath, call: BySecurityRole) -> Response:
     """Let an admin's account that waits work, as a second person."""
 
     async def again(refusal: Refusal) -> Response:
         return await _settings(call, refusal)
 
-    return await acted(lambda: operators.approve(operator_id, call), "/console/settings", again)
+    return await acted(lambda: operators.approve(operator, call), "/console/settings", again)
 
 
 @router.post("/settings/deliveries/{delivery_id}/resend")
