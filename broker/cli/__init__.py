@@ -47,6 +47,7 @@ TABLE = {
     "whoami": _asking("session", "Who you are to which broker", _ACCOUNTS),
     "logout": _asking("session", "Sign out, and remove your stored account from this machine.", _ACCOUNTS),
     "session": _asking("sessions", "Where you are signed in.", _ACCOUNTS),
+    "passkey": _asking("passkey", "What people sign in with.", _ACCOUNTS),
     "profile": Entry("broker.cli.profile", "Accounts at several brokers.", _ACCOUNTS),
     "operator": _asking("operator", "People's accounts, and machines'.", _ACCOUNTS),
     "version": Entry("broker.cli.version", "The version of this program.", _ACCOUNTS),

@@ -112,6 +112,8 @@ VALUES: Mapping[str, Values] = {
     "rotation_id": listed("/v1/rotations", "id"),
     "exposure_id": listed("/v1/exposures", "id"),
     "session_id": listed("/v1/sessions", "id"),
+    "passkey_id": listed("/v1/passkeys", "id"),
+    "identity_id": listed("/v1/identities", "id"),
     "webhook_id": listed("/v1/webhooks", "id", state="active"),
     "delivery_id": listed("/v1/notices/deliveries", "id", state="dead"),
     "operator": listed("/v1/operators", "name", by_name=True),

@@ -174,6 +174,30 @@ def identify(
     show(call("POST", f"{_path(operator)}/identity", json=told), as_json)
 
 
+@app.command()
+@prints_list(Columns("issuer subject id", "created_at operator"))
+def identities(
+    operator: Annotated[str | None, typer.Argument(help="As an admin: whose, by name or id; else your own.")] = None,
+) -> Iterable[Item]:
+    """Whom identity providers know a person as."""
+    return pages("/v1/identities", operator=operator)
+
+
+@app.command()
+def unlink(
+    identity_id: Annotated[str, typer.Argument(help="Its id, idn_…; `broker operator identities` shows it.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """End the link of somebody at an identity provider to an account that is not yours."""
+    ends = (
+        "The person is signed out everywhere, and the provider is not asked about them any more. The account keeps its "
+        "roles: `broker operator revoke` ends it."
+    )
+    insist(f"Unlinking the identity {identity_id}", ends, yes=yes)
+    show(call("POST", f"/v1/identities/{identity_id}/unlink"), as_json)
+
+
 @app.command("list")
 @prints_list(Columns("name kind roles state id", "expires_at organizations"))
 def list_(

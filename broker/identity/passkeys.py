@@ -23,7 +23,7 @@ from broker.base.errors import Conflict, NotFound, TooMany
 from broker.base.strangers import WINDOW_MS, Pace, Tally, network
 from broker.formats import ids
 from broker.formats.ids import OperatorId, PasskeyId
-from broker.identity import ceremonies
+from broker.identity import ceremonies, sessions
 from broker.identity.approval import in_force
 from broker.identity.ceremonies import Answer, Known, Made, PasskeyRefused, Proved, goes_on
 from broker.identity.challenges import Challenges, claim
@@ -43,7 +43,7 @@ class NoSuchPasskey(NotFound):
     """There is none, or it is somebody else's."""
 
     def __init__(self) -> None:
-        super().__init__("You have no such passkey.")
+        super().__init__("There is no such passkey for you; `broker passkey list` shows yours.")
 
 
 class LastWayIn(Conflict):
@@ -289,8 +289,33 @@ async def remove(
     return row
 
 
-async def _own(session: AsyncSession, account_id: OperatorId, passkey_id: PasskeyId) -> PasskeyRow:
+async def find(session: AsyncSession, passkey_id: PasskeyId) -> PasskeyRow:
+    """The passkey of that id, whoever's it is.
+
+    Raises:
+        NoSuchPasskey: there is none that the broker wrote.
+    """
     row = await session.get(PasskeyRow, passkey_id, with_for_update=True)
-    if row is None or row.account_id != account_id or not row.genuine:
+    if row is None or not row.genuine:
+        raise NoSuchPasskey
+    return row
+
+
+async def take(session: AsyncSession, actor: Actor, row: PasskeyRow, now: Millis) -> PasskeyRow:
+    """Remove somebody else's passkey, their last one too.
+
+    All their sessions end, as its device may have some.
+    """
+    account = await session.get_one(AccountRow, row.account_id, with_for_update=True)
+    await session.delete(row)
+    note = f"{account.name}: {row.name}"
+    await record(session, Event.about(row, "passkey.removed", actor, now, reason="removed_by_admin", note=note))
+    await sessions.end_of_account(session, actor, account.id, now, reason="passkey_removed")
+    return row
+
+
+async def _own(session: AsyncSession, account_id: OperatorId, passkey_id: PasskeyId) -> PasskeyRow:
+    row = await find(session, passkey_id)
+    if row.account_id != account_id:
         raise NoSuchPasskey
     return row

@@ -69,6 +69,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "operator.recovery_offered": Meaning(_ACCOUNT, OTHER, _HIGH),
     "operator.link_made": Meaning(_ACCOUNT, OTHER),
     "operator.linked": Meaning(_ACCOUNT, OTHER),
+    "operator.unlinked": Meaning(_ACCOUNT, OTHER, _LOW),
     "operator.roles_changed": Meaning(_ACCOUNT, OTHER),
     "session.begun": Meaning(_AUTH, 1),
     "session.renewed": Meaning(_AUTH, 1),

@@ -416,6 +416,41 @@ async def test_an_admin_links_somebody_to_an_account_that_is_there(there: Signin
     await linked(there, machine["operator"]["id"], status=409)
 
 
+async def test_an_admin_unlinks_somebody_and_it_is_clear_whose_account_is_whose(there: SigningIn) -> None:
+    browser = await let_in(there)
+    me = await browser.me()
+    (known,) = await there.world.items("/v1/identities", operator=me["name"])
+    assert (known["operator"], known["subject"]) == (me["id"], "ada-1")
+    assert (await browser.http.get("/v1/identities")).json()["items"] == [known]
+    await there.world.call("POST", f"/v1/identities/{known['id']}/unlink")
+    await there.world.call("POST", f"/v1/identities/{known['id']}/unlink", status=404)
+    # then the person is out, and nobody is asked about them
+    await browser.me(401)
+    asked = there.provider.asked[TOKEN]
+    await work(there, 10)
+    assert there.provider.asked[TOKEN] == asked
+    (event,) = await there.world.events(kind="operator.unlinked")
+    assert (event["core"]["subject"], event["core"]["provider"]) == (me["id"], "entra")
+    assert event["personal"]["note"] == f"{me['name']}: ada-1"
+    # and who comes by the provider again has another account
+    assert (await (await let_in(there)).me())["id"] != me["id"]
+
+
+async def test_nobody_unlinks_themselves_or_somebody_beyond_their_limits(there: SigningIn) -> None:
+    await there.world.organization("acme")
+    ada = (await there.world.call("GET", "/v1/operators/me"))["id"]
+    await linked(there, ada)
+    (mine,) = await there.world.items("/v1/identities")
+    refused = await there.world.call("POST", f"/v1/identities/{mine['id']}/unlink", status=403)
+    assert "Another admin" in refused["detail"]
+    limited = await there.world.operator("acme-admin", "admin", organizations=["acme"])
+    await there.world.call("POST", f"/v1/identities/{mine['id']}/unlink", as_=limited, status=404)
+    await there.world.call("GET", "/v1/identities", as_=limited, params={"operator": ada}, status=404)
+    security = await there.world.operator("sam", "security")
+    await there.world.call("GET", "/v1/identities", as_=security, params={"operator": ada}, status=403)
+    assert await there.world.items("/v1/identities") == [mine]
+
+
 async def test_who_comes_back_is_linked_to_another_account(there: SigningIn) -> None:
     browser = await let_in(there)
     ended = (await browser.me())["id"]

@@ -22,6 +22,7 @@ from broker.grants import commands, jobs
 from broker.grants.policy import Mode
 from broker.identity import passkeys, workloads
 from broker.identity.ceremonies import Made
+from broker.identity.oidc.tables import IdentityRow
 from broker.identity.principal import Account, Role
 from broker.identity.tables import AccountRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
@@ -47,6 +48,7 @@ NAMED = {
     "operator": ids.OperatorId,
     "operator_id": ids.OperatorId,
     "passkey_id": ids.PasskeyId,
+    "identity_id": ids.IdentityId,
     "session_id": ids.SessionId,
     "number": None,  # of a version, below its credential
     "provider": None,  # upstreams are declared for all alike
@@ -203,6 +205,7 @@ async def two(world: World) -> Two:
     foreign["operator"] = foreign["operator_id"]
     foreign["session_id"] = (await world.call("GET", "/v1/sessions", as_=theirs))["items"][0]["id"]
     foreign["passkey_id"] = await _passkey(world, ids.OperatorId(foreign["operator_id"]))
+    foreign["identity_id"] = await _identity(world, ids.OperatorId(foreign["operator_id"]))
     foreign["event_id"] = (await world.events(kind="organization.created", organization="globex"))[0]["core"]["id"]
     unknown = {name: ids.new(kind) for name, kind in NAMED.items() if kind} | {"organization": "unknown-org"}
     return Two(world, foreign, unknown, await accounts(world) | {"job": acme_job})
@@ -214,6 +217,21 @@ async def _passkey(world: World, operator: ids.OperatorId) -> str:
         actor = (await session.get_one(AccountRow, operator)).as_actor()
         made = Made(b"globex", b"key", 0, backed_up=False), b"challenge"
         return (await passkeys.add(session, actor, operator, made, name="x", now=world.clock())).id
+
+
+async def _identity(world: World, operator: ids.OperatorId) -> str:
+    """Whom an identity provider knows an account of globex's as."""
+    row = IdentityRow(
+        id=ids.new(ids.IdentityId),
+        account_id=operator,
+        issuer="https://idp.example",
+        subject="gina",
+        created_at=1,
+        created_by=operator,
+    )
+    async with world.services.parts.db.write(EVERY_TENANT) as session:
+        session.add(row)
+    return row.id
 
 
 async def _undelivered(world: World, webhook: str) -> str:

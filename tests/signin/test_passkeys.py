@@ -193,13 +193,40 @@ async def test_the_last_way_in_is_never_removed(world: World, grace: Person) -> 
     assert len((await grace.http.get("/v1/passkeys")).json()["items"]) == 1
 
 
-async def test_nobody_sees_names_or_removes_somebody_elses(world: World, grace: Person) -> None:
-    linus = await enrolled(world, "linus", "admin")
+async def test_nobody_but_an_admin_sees_or_removes_somebody_elses(world: World, grace: Person) -> None:
+    linus = await enrolled(world, "linus", "security")
     (theirs,) = (await grace.http.get("/v1/passkeys")).json()["items"]
     assert [one["id"] for one in (await linus.http.get("/v1/passkeys")).json()["items"]] != [theirs["id"]]
     for asked in ("rename", "remove"):
         answer = await linus.send(f"/v1/passkeys/{theirs['id']}/{asked}", {"name": "mine"})
         assert outcome(answer) == (404, "not_found")
+    assert (await linus.http.get("/v1/passkeys", params={"operator": "grace"})).status_code == 403
+    # and their names are theirs alone
+    ada = await enrolled(world, "bea", "admin")
+    assert outcome(await ada.send(f"/v1/passkeys/{theirs['id']}/rename", {"name": "mine"})) == (404, "not_found")
+
+
+async def test_an_admin_removes_the_passkey_of_a_lost_device(world: World, grace: Person) -> None:
+    (lost,) = await world.items("/v1/passkeys", operator="grace")
+    assert (await world.call("POST", f"/v1/passkeys/{lost['id']}/remove"))["name"] == lost["name"]
+    # then whoever has the device is out, and doesn't get in again
+    assert await grace.who() is None
+    assert outcome(await grace.sign_in()) == REFUSED
+    (removed,) = await world.events(kind="passkey.removed")
+    assert (removed["core"]["reason"], removed["personal"]["note"]) == ("removed_by_admin", f"grace: {lost['name']}")
+    # and a link lets grace in
+    link = (await world.call("POST", "/v1/operators/grace/link"))["link"]
+    assert (await grace.use(link)).status_code == 200
+
+
+async def test_an_admin_removes_nobodys_passkey_long_after_they_proved_who_they_are(
+    world: World, grace: Person
+) -> None:
+    (mine,) = (await grace.http.get("/v1/passkeys")).json()["items"]
+    world.people.stay = False
+    world.clock.forward(seconds=301)
+    refused = await world.call("POST", f"/v1/passkeys/{mine['id']}/remove", status=401)
+    assert refused["code"] == "reauthentication_needed"
 
 
 async def test_a_passkey_has_the_name_that_its_owner_gives_it(world: World, grace: Person) -> None:

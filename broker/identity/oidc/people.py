@@ -7,18 +7,19 @@ gone there is gone here, and whatever an account with other roles had begun ends
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
 from broker.audit.record import record
 from broker.base.clock import Millis
 from broker.base.db import Scope
-from broker.base.errors import Conflict, Invalid
+from broker.base.errors import Conflict, Forbidden, Invalid, NotFound
 from broker.base.validity import Validity
 from broker.formats import ids
 from broker.formats.ids import IdentityId, OperatorId, OrganizationId, Reference
@@ -27,7 +28,7 @@ from broker.identity.approval import Unapproved, in_force, shown_state
 from broker.identity.oidc.mapping import Rights
 from broker.identity.oidc.providers import Provider
 from broker.identity.oidc.refusals import SignInRefused
-from broker.identity.oidc.tables import IdentityRow
+from broker.identity.oidc.tables import IdentityRow, RecheckRow
 from broker.identity.principal import Role
 from broker.identity.tables import AccountRow
 from broker.notifications.notices import notify
@@ -145,6 +146,61 @@ async def link(
     return found[0] if found else await _linked(session, actor, account, provider, subject, now)
 
 
+class NoSuchIdentity(NotFound):
+    """There is none, or it is of an account beyond the limits of who asks."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such identity for you; `broker operator identities NAME` shows an account's.")
+
+
+class OwnIdentity(Forbidden):
+    """Whoever unlinks themselves would keep what their provider may take."""
+
+    def __init__(self) -> None:
+        super().__init__("What you may do here is your identity provider's word. Another admin has to unlink you.")
+
+
+async def of_account(session: AsyncSession, account_id: OperatorId, *, after: str = "") -> Sequence[IdentityRow]:
+    """Whom identity providers know an account's person as, from behind the id ``after`` on."""
+    theirs = (IdentityRow.account_id == account_id, IdentityRow.id > after)
+    rows = await session.scalars(select(IdentityRow).where(*theirs).order_by(IdentityRow.id))
+    return [row for row in rows if row.genuine]
+
+
+async def identity(session: AsyncSession, identity_id: IdentityId) -> IdentityRow:
+    """The identity of that id, whoever's it is; raises NoSuchIdentity."""
+    row = await session.get(IdentityRow, identity_id, with_for_update=True)
+    if row is None:
+        raise NoSuchIdentity
+    return row
+
+
+async def unlink(
+    session: AsyncSession, actor: Actor, scope: Scope, row: IdentityRow, provider: str, now: Millis
+) -> IdentityRow:
+    """End the link of a provider's person to an account; its sessions end.
+
+    The account keeps its roles, for which whoever unlinks it answers from now on.  ``provider`` is the provider's id,
+    as far as it is known.
+
+    Raises:
+        NoSuchIdentity: there is none inside ``scope``. OwnIdentity: it is the actor's. RowAltered.
+    """
+    try:
+        account = await accounts.find(session, scope, row.account_id)
+    except accounts.NoSuchOperator:
+        raise NoSuchIdentity from None
+    row.vouched_for()
+    if account.id == actor.id:
+        raise OwnIdentity
+    await session.execute(delete(RecheckRow).where(RecheckRow.identity_id == row.id))
+    await session.delete(row)
+    note = f"{account.name}: {row.subject}"
+    await record(session, Event.about(account, "operator.unlinked", actor, now, provider=provider, note=note))
+    await sessions.end_of_account(session, actor, account.id, now, reason="identity_unlinked")
+    return row
+
+
 async def _linked(
     session: AsyncSession, actor: Actor, account: AccountRow, provider: Provider, subject: str, now: Millis
 ) -> IdentityRow:
@@ -169,12 +225,12 @@ async def _made(
     digest = hashlib.sha256(f"{provider.issuer}\0{claims['sub']}".encode()).hexdigest()[:12]
     name = told if isinstance(told, str) and told.isprintable() and 0 < len(told) <= 100 else ""
     roles, limits = sorted(rights.roles), await _limits(session, rights)
-    if name:
-        # A name tells people apart and no more: whoever has it already keeps it.
+    # A name tells people apart and no more: whoever has it already keeps it, somebody who was unlinked too.
+    for one in filter(None, (name, f"{provider.id}-{digest}")):
         with suppress(Conflict, Invalid):
-            wanted = operators.Wanted(name, roles, limits)
+            wanted = operators.Wanted(one, roles, limits)
             return await operators.create_arrived(session, wanted, approval=approval, now=now)
-    wanted = operators.Wanted(f"{provider.id}-{digest}", roles, limits)
+    wanted = operators.Wanted(f"{provider.id}-{digest}-{secrets.token_hex(4)}", roles, limits)
     return await operators.create_arrived(session, wanted, approval=approval, now=now)
 
 

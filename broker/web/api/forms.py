@@ -54,7 +54,8 @@ _LISTED: Final = {
     ids.DeliveryId: "`broker notice deliveries`",
     ids.RequestId: "an answer's X-Request-Id",
     ids.SessionId: "`broker session list`",
-    ids.PasskeyId: "`GET /v1/passkeys`",
+    ids.PasskeyId: "`broker passkey list`",
+    ids.IdentityId: "`broker operator identities`",
     ids.ReviewId: "`broker review list`",
     ids.AuditEventId: "`broker audit search --json`",
 }

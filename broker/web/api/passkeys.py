@@ -1,4 +1,4 @@
-"""/v1/passkeys: what people sign in with, each their own."""
+"""/v1/passkeys: what people sign in with."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from broker.formats.ids import PasskeyId
 from broker.identity import passkeys
 from broker.identity.tables import PasskeyRow
 from broker.web.api.fields import Body, Cursor, IdPath, Limit, Line, Page, View, after, page, when
+from broker.web.api.whose import WhoseSought, is_seen, whose
 from broker.web.callers import ByAnyRole
 
 router = APIRouter(prefix="/v1", tags=["passkeys"])
@@ -44,11 +45,14 @@ def view(row: PasskeyRow) -> PasskeyView:
     )
 
 
-@router.get("/passkeys", summary="List your passkeys")
-async def listed(call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "") -> Page[PasskeyView]:
-    """Your own passkeys, the oldest first."""
+@router.get("/passkeys", summary="List passkeys")
+async def listed(
+    call: ByAnyRole, limit: Limit = 100, cursor: Cursor = "", operator: WhoseSought = None
+) -> Page[PasskeyView]:
+    """Your own passkeys, or as an admin somebody else's within your limits; the oldest first."""
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        rows = await passkeys.of_account(session, call.account.id, after=after(cursor))
+        account = await whose(session, call, operator)
+        rows = await passkeys.of_account(session, account, after=after(cursor))
     return page(rows, limit, view, lambda row: row.id)
 
 
@@ -65,10 +69,18 @@ async def rename(passkey_id: IdPath[PasskeyId], body: PasskeyName, call: ByAnyRo
 
 @router.post("/passkeys/{passkey_id}/remove", summary="Remove a passkey", response_model=PasskeyView)
 async def remove(passkey_id: IdPath[PasskeyId], call: ByAnyRole) -> Response:
-    """Remove a passkey of yours, such as one of a device that was lost; your last one stays."""
+    """Remove a passkey of yours, such as one of a device that was lost; your last one stays.
+
+    An admin may remove anybody else's within their limits, the last one too.  Then all sessions of that person end.
+    """
     call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> PasskeyView:
-        return view(await passkeys.remove(session, call.actor, call.account.id, passkey_id, now=call.now))
+        row = await passkeys.find(session, passkey_id)
+        if row.account_id == call.account.id:
+            return view(await passkeys.remove(session, call.actor, call.account.id, passkey_id, now=call.now))
+        if not await is_seen(session, call, row.account_id):
+            raise passkeys.NoSuchPasskey
+        return view(await passkeys.take(session, call.actor, row, call.now))
 
     return await call.change(None, work, scope=EVERY_TENANT)

@@ -11,16 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.base.clock import rfc3339
 from broker.base.db import EVERY_TENANT
-from broker.base.errors import Forbidden
-from broker.formats import ids
-from broker.formats.ids import OperatorId, SessionId
-from broker.identity import accounts, enrolment, sessions
-from broker.identity.principal import Role, Session
+from broker.formats.ids import SessionId
+from broker.identity import enrolment, sessions
+from broker.identity.principal import Session
 from broker.identity.sessions import Client, Device
 from broker.identity.tables import SessionRow
 from broker.web.api.fields import AccountReference, Body, Cursor, IdPath, Limit, Page, View, after, page
 from broker.web.api.operators import OperatorView, show
-from broker.web.callers import ByAnyRole, Call, address, agent
+from broker.web.api.whose import is_seen, whose
+from broker.web.callers import ByAnyRole, address, agent
 from broker.web.services import Wired
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
@@ -108,8 +107,8 @@ async def listed(
     """The sessions in force: your own, or as an admin somebody else's within your limits."""
     present = call.account.session
     async with call.services.parts.db.read(EVERY_TENANT) as session:
-        whose = await _whose(session, call, operator)
-        rows = await sessions.listed(session, whose, call.now, after=after(cursor))
+        account = await whose(session, call, operator)
+        rows = await sessions.listed(session, account, call.now, after=after(cursor))
     return page(rows, limit, lambda row: view(row, present), lambda row: row.id)
 
 
@@ -131,21 +130,10 @@ async def end(session_id: IdPath[SessionId], call: ByAnyRole) -> Response:
 
     async def work(session: AsyncSession) -> SessionView:
         row = await sessions.of(session, session_id)
-        try:
-            await _whose(session, call, row.account_id)
-        except (Forbidden, accounts.NoSuchOperator):  # nobody is told whose sessions there are
-            raise sessions.NoSuchSession from None
+        if not await is_seen(session, call, row.account_id):
+            raise sessions.NoSuchSession
         reason = "signed_out" if row.account_id == call.account.id else "ended_by_admin"
         ended = await sessions.end(session, call.actor, row, call.now, reason=reason)
         return view(ended, call.account.session)
 
     return await call.change(None, work, scope=EVERY_TENANT)
-
-
-async def _whose(session: AsyncSession, call: Call, asked: OperatorId | ids.Reference | None) -> OperatorId:
-    """The account that is asked for, if the caller may look after its sessions."""
-    if asked is None or asked in {call.account.id, call.account.name}:
-        return call.account.id
-    if not call.account.may(Role.ADMIN):
-        raise Forbidden("These are somebody else's sessions; an admin may look at them and end them.")
-    return (await accounts.find(session, call.scope, asked)).id
