@@ -53,6 +53,14 @@ class _Kept:
     fresh_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When an issuer last answered well, and since when it fails; None for never."""
+
+    at: Millis | None
+    failing_since: Millis | None
+
+
 class Issuer:
     """One declared issuer, and what it said last."""
 
@@ -62,8 +70,13 @@ class Issuer:
         self._clock = clock
         self._kept: _Kept | None = None
         self._tried_at: Millis | None = None
-        self._failed = False
+        self._failing_since: Millis | None = None
         self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def heard(self) -> Heard:
+        """What there is of it; nobody is asked."""
+        return Heard(None if self._kept is None else self._kept.at, self._failing_since)
 
     async def metadata(self) -> Mapping[str, Any]:
         """What the issuer says of itself; raises IssuerUnreachable."""
@@ -79,7 +92,7 @@ class Issuer:
         if not found:
             await self._ask()
             found = (await self._usable()).published.candidates(kid, algorithm)
-        if not found and self._failed:
+        if not found and self._failing_since is not None:
             raise IssuerUnreachable(self._seconds_left())
         return found
 
@@ -124,9 +137,10 @@ class Issuer:
     async def _fetch(self, now: Millis) -> None:
         try:
             self._keep(await self._documents(now))
-            self._failed = False
+            self._failing_since = None
         except NotHad as fault:
-            self._failed = True
+            if self._failing_since is None:
+                self._failing_since = now
             _log.warning("issuer.unreachable", issuer=self.declared.issuer, why=str(fault))
         finally:
             self._asking = None

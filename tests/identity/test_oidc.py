@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from broker.base.db import EVERY_TENANT
 from broker.identity.oidc.refusals import REASONS
 from broker.identity.oidc.tables import IdentityRow, PendingRow, RecheckRow
+from tests.identity.test_sessions import in_browser
 from tests.support.issuer import pair, signed
 from tests.support.signing_in import ACME, ADMINS, OPERATORS, Browser, SigningIn, signing_in
 
@@ -466,6 +467,30 @@ async def test_an_account_that_has_ended_lets_nobody_in(there: SigningIn) -> Non
     await there.world.call("POST", f"/v1/operators/{account}/revoke", json={})
     await browser.me(401)
     await there.refused(await browser.sign_in(there.provider, **GROUPS), "account_ended", REASONS)
+
+
+async def test_people_see_whether_a_provider_answers(there: SigningIn) -> None:
+    async def seen() -> tuple[bool, bool, str]:
+        (one,) = await there.world.items("/v1/sign-in-providers")
+        assert (one["id"], one["issuer"]) == ("entra", there.provider.url)
+        there.world.people.stay = True
+        page = await there.world.http.get("/console/settings", headers=await in_browser(there.world, "ada"))
+        return one["keys_at"] is not None, one["failing_since"] is not None, page.text
+
+    keys, failing, page = await seen()
+    assert (keys, failing, "not asked yet" in page) == (False, False, True)
+    await let_in(there)
+    assert (await seen())[:2] == (True, False)
+    # when it answers no more, that is seen beside what it said last
+    there.provider.answers["/.well-known/openid-configuration"] = lambda: Response(status_code=503)
+    there.world.clock.forward(hours=2)
+    await there.browser().http.get("/login/oidc/entra")
+    keys, failing, page = await seen()
+    assert (keys, failing, "failing" in page.lower()) == (True, True, True)
+    there.provider.answers.clear()
+    there.world.clock.forward(seconds=61)
+    await let_in(there)
+    assert (await seen())[:2] == (True, False)
 
 
 async def test_a_provider_that_is_away_is_no_refusal(there: SigningIn) -> None:

@@ -27,6 +27,7 @@ from broker.web.api import (
     reviews,
     rotations,
     sessions,
+    sign_in_providers,
     webhooks,
     workloads,
 )
@@ -35,6 +36,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     leases.router,  # First: routes are matched in order, and this one is asked most.
     operators.router,
     identities.router,
+    sign_in_providers.router,
     sessions.router,
     passkeys.router,
     organizations.router,
