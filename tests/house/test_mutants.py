@@ -6,7 +6,7 @@ from tests.house.named import found_in
 from tests.mutants.kept import ROOT, kept
 
 ROOMS = {
-    "audit", "base", "care", "credentials", "grants", "identity", "intake", "keystore", "leaks", "leases",
+    "audit", "base", "care", "credentials", "grants", "identity", "intake", "issuers", "keystore", "leaks", "leases",
     "notifications", "proxy", "rotations", "web",
 }  # fmt: skip
 

@@ -83,8 +83,13 @@ async def test_a_sign_in_is_its_own_browsers_alone(there: SigningIn) -> None:
 async def test_a_sign_in_is_finished_once_and_within_ten_minutes(there: SigningIn) -> None:
     browser = there.browser()
     code = there.provider.give_code(await browser.leave(), **GROUPS)
+    kept = browser.http.cookies["keybroker-sign-in"]
     assert (await browser.come_back(code=code)).status_code == 303
     await there.refused(await browser.come_back(code=code), "sign_in_unknown", REASONS)
+    # nor by a browser that forgets nothing, and a provider that gives another code
+    browser.http.cookies.set("keybroker-sign-in", kept)
+    again = await browser.come_back(code=there.provider.give_code(browser.sent, **GROUPS))
+    await there.refused(again, "sign_in_unknown", REASONS)
     late = there.browser()
     code = there.provider.give_code(await late.leave(), **GROUPS)
     there.world.clock.forward(seconds=601)
