@@ -112,6 +112,22 @@ async def test_a_code_is_used_once_however_many_ask_at_once(world: World) -> Non
     assert (await send(world, olga, asked["user_code"], allow="yes")).status_code == 404
 
 
+async def test_one_replica_begins_another_is_answered_and_any_lets_it_in(
+    world: World, tmp_path: Path, database_url: str
+) -> None:
+    """Two processes on one database."""
+    settings = settings_for(tmp_path, database_url, world.upstream_url, login_device=True)
+    other_world = running_world(settings, world.upstream, world.upstream_url, bootstrap=False, clock=world.clock)
+    async with other_world as other:
+        asked = await begun(world)
+        world.clock.forward(seconds=5)
+        assert await told(other, asked["device_code"]) == "authorization_pending"
+        assert await told(world, asked["device_code"]) == "slow_down"
+        await send(other, await in_browser(world, "olga"), asked["user_code"], allow="yes")
+        answers = await asyncio.gather(*(ask(one, asked["device_code"]) for one in (world, other) * 3))
+        assert sorted(answer.status_code for answer in answers) == [200, *[400] * 5]
+
+
 async def test_a_refusal_ends_it(world: World) -> None:
     asked, olga = await begun(world), await in_browser(world, "olga")
     assert "refused" in (await send(world, olga, asked["user_code"], allow="no")).text

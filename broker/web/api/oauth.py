@@ -29,43 +29,24 @@ _WORDS: Final[Mapping[Unfinished, str]] = {
     Unfinished.UNKNOWN: "This device code is none of ours, or was used. Run `broker login --device` again.",
 }
 
-_DEVICE_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["client_id"],
-                    "properties": {"client_id": {"type": "string", "const": CLIENT, "description": "The program."}},
-                }
-            }
-        },
-    }
-}
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "required": ["grant_type"],
-                    "properties": {
-                        "grant_type": {"type": "string", "enum": ["client_credentials", DEVICE]},
-                        "client_assertion_type": {
-                            "type": "string",
-                            "const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                        },
-                        "client_assertion": {"type": "string", "description": "A JWT of RFC 7523, at most 5 minutes."},
-                        "client_id": {"type": "string", "const": CLIENT, "description": "With a device code."},
-                        "device_code": {"type": "string", "description": "What device_authorization answered."},
-                    },
-                }
-            }
-        },
-    }
-}
+
+def _takes(*required: str, **properties: Mapping[str, object]) -> dict[str, Any]:
+    """How a form is described."""
+    schema = {"type": "object", "required": [*required], "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+
+
+_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_CLIENT: Final = {"type": "string", "const": CLIENT, "description": "The program that asks."}
+_DEVICE_FORM: Final = _takes("client_id", client_id=_CLIENT)
+_FORM: Final = _takes(
+    "grant_type",
+    grant_type={"type": "string", "enum": ["client_credentials", DEVICE]},
+    client_assertion_type={"type": "string", "const": _ASSERTION},
+    client_assertion={"type": "string", "description": "A JWT of RFC 7523, at most 5 minutes."},
+    client_id=_CLIENT,
+    device_code={"type": "string", "description": "What device_authorization answered."},
+)
 
 
 @router.post("/oauth/token", summary="Get an access token", openapi_extra=_FORM, responses={400: {}, 401: {}})
