@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, CDPSession, expect
+from sqlalchemy import select
 
+from broker.base.db import EVERY_TENANT
+from broker.formats import ids
+from broker.identity.oidc.tables import IdentityRow
+from broker.identity.tables import AccountRow
 from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
 from tests.page.conftest import Visit, visiting
@@ -302,3 +307,24 @@ async def _id(world: World) -> str:
 
 def _is_phone(visit: Visit) -> bool:
     return (visit.page.viewport_size or {"width": 0})["width"] < 600
+
+
+@ON_EACH_SCREEN
+async def test_a_person_sees_whom_their_identity_provider_knows_them_as(visit: Visit) -> None:
+    await enrolled(visit)
+    issuer = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"
+    async with visit.world.services.parts.db.write(EVERY_TENANT) as session:
+        account = (await session.scalars(select(AccountRow).where(AccountRow.name == "grace"))).one()
+        session.add(
+            IdentityRow(
+                id=ids.new(ids.IdentityId),
+                account_id=account.id,
+                issuer=issuer,
+                subject="AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
+                created_at=visit.world.clock(),
+                created_by="broker",
+            )
+        )
+    await visit.page.reload()
+    await expect(visit.page.get_by_role("list", name="Identity providers")).to_contain_text(issuer)
+    await judged(visit, "account-identity")
