@@ -159,6 +159,11 @@ def tour(bench: CliBench) -> None:
 
     # accounts
     other = shell.json("operator", "add", "sven", "--role", "security")
+    for words in (("passkey", "list", "--operator", "sven"), ("operator", "identities", "sven")):
+        assert shell.json(*words) == []
+    assert "--yes" in shell.run("passkey", "remove", "psk_" + "0" * 32, status=2)
+    assert shell.run("operator", "unlink", "idn_" + "0" * 32, "--yes", status=4)
+    assert "BROKER_LOGIN_DEVICE=true" in shell.run("login", "--device", status=1)
     assert "You are sven (security)" in shell.run("login", given=other["link"] + "\n")
     assert "needs the role" in shell.run("org", "add", "globex", status=1)
 
