@@ -22,12 +22,12 @@ from broker.web.console import (
     overview,
     page,
     requests,
-    scripts,
     reviews,
+    scripts,
     settings,
-    work,
     tighten,
     webhooks,
+    work,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (

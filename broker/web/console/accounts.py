@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import TypeAdapter
 
 from broker.base.db import EVERY_TENANT
-from broker.formats.ids import OperatorId, SessionId
+from broker.formats.ids import OperatorId, Reference, SessionId
 from broker.identity import presence
 from broker.web.api import operators as api
 from broker.web.api import sessions
@@ -90,7 +90,7 @@ async def _one(call: Call, operator_id: OperatorId, refusal: Refusal | None = No
 
 
 async def _sessions(call: Call, operator_id: OperatorId) -> Sequence[SessionView]:
-    return (await sessions.listed(call, SESSIONS, operator=operator_id)).items
+    return (await sessions.listed(call, SESSIONS, operator=Reference(operator_id))).items
 
 
 @router.post("/accounts/{operator_id}/approve")
@@ -100,7 +100,7 @@ async def approve(operator_id: IdPath[OperatorId], call: BySecurityRole) -> Resp
     async def again(refusal: Refusal) -> Response:
         return await _one(call, operator_id, refusal)
 
-    return await acted(lambda: api.approve(operator_id, call), f"/console/accounts/{operator_id}", again)
+    return await acted(lambda: api.approve(Reference(operator_id), call), f"/console/accounts/{operator_id}", again)
 
 
 @router.get("/accounts/{operator_id}/revoke")
@@ -139,7 +139,7 @@ async def revoke(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response
     async def again(refusal: Refusal) -> Response:
         return await _revoking(call, operator_id, refusal)
 
-    return await acted(lambda: api.revoke(operator_id, call), f"/console/accounts/{operator_id}", again)
+    return await acted(lambda: api.revoke(Reference(operator_id), call), f"/console/accounts/{operator_id}", again)
 
 
 @router.get("/accounts/{operator_id}/sessions/end")

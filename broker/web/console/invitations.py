@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fastapi.responses import Response
 
-from broker.formats.ids import OperatorId
+from broker.formats.ids import OperatorId, Reference
 from broker.identity.principal import Role
 from broker.web.api import operators as api
 from broker.web.api.fields import IdPath
@@ -104,7 +104,7 @@ async def link(operator_id: IdPath[OperatorId], call: ByAdminRole) -> Response:
     async def again(refusal: Refusal) -> Response:
         return await _linking(call, operator_id, refusal)
 
-    return await answered(lambda: api.link(operator_id, call), _link_of(call), again)
+    return await answered(lambda: api.link(Reference(operator_id), call), _link_of(call), again)
 
 
 def _link_of(call: Call) -> Callable[[Response], Awaitable[Response]]:
