@@ -34,6 +34,12 @@ async def test_who_made_a_grant_reported_a_key_or_used_it_is_named(admin: Reader
     assert f'nightly-sync <code class="quiet">{filled.job.id}</code>' in timeline
 
 
+async def test_who_made_what_is_reviewed_or_an_account_is_named(admin: Reader, filled: Filled) -> None:
+    mine = await me(admin)
+    for path in (f"/reviews/{filled.review}", f"/accounts/{filled.person}"):
+        assert f'ada <code class="quiet">{mine}</code>' in await admin.get(path)
+
+
 async def test_who_was_erased_is_shown_as_erased(admin: Reader, world: World, filled: Filled) -> None:
     # given a grant of somebody who then left and was erased
     olga = Reader(world, await world.operator("olga", "operator"))

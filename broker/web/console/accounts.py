@@ -20,6 +20,7 @@ from broker.web.api.sessions import SessionView
 from broker.web.callers import ByAdminRole, ByAnyRole, BySecurityRole, Call
 from broker.web.console.forms import Blank
 from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
+from broker.web.console.people import named
 
 router = routes()
 
@@ -85,6 +86,7 @@ async def _one(call: Call, operator_id: OperatorId, refusal: Refusal | None = No
         seen=seen,
         customers=customers,
         sessions=await _sessions(call, operator_id),
+        names=await named(call, [view.created_by, view.approved_by]),
         refusal=refusal,
     )
 

@@ -28,6 +28,7 @@ from broker.web.api.reviews import Decided, ReviewView, StartReview
 from broker.web.callers import ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.forms import Blank, Form, Sent
 from broker.web.console.page import Refusal, answered, listing, page, routes
+from broker.web.console.people import named
 from broker.web.console.times import end_of, start_of
 
 router = routes()
@@ -141,7 +142,9 @@ async def decide(call: BySecurityRole, form: Sent) -> Response:
 @router.get("/reviews/{review_id}")
 async def one(review_id: IdPath[ReviewId], call: ByOperatorOrSecurityRole) -> Response:
     """One review."""
-    return page(call, "review.html", view=await api.one(review_id, call), undecided=OPEN)
+    view = await api.one(review_id, call)
+    names = await named(call, [view.created_by, view.started_by, view.decided_by])
+    return page(call, "review.html", view=view, undecided=OPEN, names=names)
 
 
 @router.get("/reviews/{review_id}/decide")
