@@ -6,7 +6,7 @@ DOCS := .venv-docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench torture mutants wheel lock page reference docs clean browser screenshots
+.PHONY: help demo test check serve bench torture mutants wheel lock page reference docs clean browser screenshots pictures
 
 # Tests run in so many processes beside each other: they also wait, for servers and clocks.
 PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
@@ -61,6 +61,9 @@ torture: $(VENV)/.dev ## three brokers under faults for minutes, their history c
 
 screenshots: $(VENV)/.dev browser ## every page of the console as a picture, under screenshots/, for people to look at
 	$(BIN)/python -m tests.console.shots screenshots
+
+pictures: $(VENV)/.dev browser ## the README's pictures of the console, taken anew
+	$(BIN)/python -m tests.console.shots docs/pictures
 
 mutants: $(VENV)/.dev ## make each kept one-line change and see a test fail (ARGS="-n 4 proxy leases/leasing")
 	$(BIN)/python -m tests.mutants $(ARGS)
