@@ -20,6 +20,7 @@ FEW: Mapping[str, str] = {
     "/v1/webhooks": "made by hand",
     "/v1/sessions": "of one person",
     "/v1/passkeys": "of one person",
+    "/v1/identities": "of one person",
     "/v1/credentials/{credential_id}/versions": "of one credential",
 }
 _OTHER = {"oldest": "newest", "newest": "oldest"}
