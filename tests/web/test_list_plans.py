@@ -45,6 +45,8 @@ _NOT_HERE = {
     "/v1/audit/holds",
     "/v1/sessions",
     "/v1/passkeys",
+    "/v1/identities",
+    "/v1/sign-in-providers",
     "/v1/reviews",  # by when each is due: tests/growth/test_plans.py
 }
 # What other tasks of the broker ask meanwhile, and which rows a session sees.

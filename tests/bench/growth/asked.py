@@ -21,6 +21,7 @@ FEW: Mapping[str, str] = {
     "/v1/sessions": "of one person",
     "/v1/passkeys": "of one person",
     "/v1/identities": "of one person",
+    "/v1/sign-in-providers": "files",
     "/v1/credentials/{credential_id}/versions": "of one credential",
 }
 _OTHER = {"oldest": "newest", "newest": "oldest"}
