@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import false, or_, select, update
+from sqlalchemy import delete, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from broker.audit.events import BROKER, Actor, Event
@@ -20,7 +20,7 @@ from broker.base.clock import Millis, later
 from broker.base.errors import NotFound
 from broker.formats import ids, token
 from broker.formats.ids import OperatorId, SessionId
-from broker.identity.tables import AccountRow, SessionRow
+from broker.identity.tables import AccountRow, LinkRow, SessionRow
 
 PREFIX: Final = "kbs"
 ABSOLUTE_MS: Final = 8 * 3_600_000
@@ -189,10 +189,12 @@ async def of(session: AsyncSession, session_id: SessionId) -> SessionRow:
 
 
 async def end(session: AsyncSession, actor: Actor, row: SessionRow, now: Millis, *, reason: str) -> SessionRow:
-    """End a session.  Idempotent."""
+    """End a session, and codes that its person handed over to command lines.  Idempotent."""
     await session.refresh(row, with_for_update=True)
     if row.ended_at is None:
         row.ended_at = now
+        # Whoever redeems one just then is waited for.
+        await session.execute(delete(LinkRow).where(LinkRow.account_id == row.account_id, LinkRow.challenge != ""))
         await record(session, Event.about(row, "session.ended", actor, now, reason=reason, note=row.id))
     return row
 
@@ -207,10 +209,13 @@ async def end_of_account(
     session: AsyncSession, actor: Actor, account: OperatorId, now: Millis, *, reason: str, but: SessionId | None = None
 ) -> int:
     """End all sessions of an account, ``but`` one; how many these were."""
-    rows = [row for row in await listed(session, account, now) if row.id != but]
-    for row in rows:
-        await end(session, actor, row, now, reason=reason)
-    return len(rows)
+    ended = 0
+    # It looks again: a command line may have come in by one of these meanwhile, and none can once they have ended.
+    while rows := [row for row in await listed(session, account, now) if row.id != but]:
+        for row in rows:
+            await end(session, actor, row, now, reason=reason)
+        ended += len(rows)
+    return ended
 
 
 async def end_of_issuer(
@@ -225,8 +230,9 @@ async def end_of_issuer(
     """End what an identity provider vouched for: one session, or all of an account; how many."""
     named = SessionRow.issuer_session == issuer_session if issuer_session else false()
     which = (SessionRow.issuer == issuer, or_(named, SessionRow.account_id == account))
-    rows = await session.scalars(select(SessionRow).where(*which, SessionRow.ended_at.is_(None)))
-    found = [row for row in rows if in_force(row, now)]
-    for row in found:
-        await end(session, BROKER, row, now, reason=reason)
-    return len(found)
+    query, ended = select(SessionRow).where(*which, SessionRow.ended_at.is_(None)), 0
+    while rows := [row for row in await session.scalars(query) if in_force(row, now)]:  # again, for the same reason
+        for row in rows:
+            await end(session, BROKER, row, now, reason=reason)
+        ended += len(rows)
+    return ended

@@ -6,15 +6,20 @@ import asyncio
 import hashlib
 import secrets
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
+from broker.audit.events import BROKER
 from broker.base.db import EVERY_TENANT
+from broker.base.pairing import challenge_of
 from broker.formats import base64url
+from broker.formats.ids import OperatorId
 from broker.identity import enrolment, sessions
 from broker.identity.sessions import Client, Device, SignedIn, Way
 from broker.identity.tables import AccountRow, LinkRow, SessionRow
+from tests.support.waiting import eventually
 from tests.support.world import World
 
 ME = "/v1/operators/me"
@@ -172,6 +177,62 @@ async def test_a_change_that_was_under_way_when_its_session_was_ended_changes_no
     async with db.write(EVERY_TENANT) as session:
         with pytest.raises(sessions.NoSuchSession):
             await sessions.insist(session, mine, now)
+
+
+@pytest.mark.parametrize("ends", ["one", "others", "passkey", "provider"])
+async def test_a_code_for_the_command_line_ends_with_the_session_that_handed_it_over(world: World, ends: str) -> None:
+    account, secret = await invited(world)
+    olga, browser = await redeemed(world, secret), await in_browser(world, "olga")
+    here = next(one for one in await world.items("/v1/sessions", operator=account) if one["client"] == "browser")
+    verifier = secrets.token_urlsafe(32)
+    asked = {"port": "50000", "state": "s" * 16, "challenge": challenge_of(verifier), "host": "there", "allow": "yes"}
+    same = {**browser, "Sec-Fetch-Site": "same-origin"}
+    handed = await world.http.post("/login/cli", data=asked, headers=same)
+    (code,) = parse_qs(urlsplit(handed.headers["location"]).query)["code"]
+    if ends == "one":
+        await world.call("POST", f"/v1/sessions/{here['id']}/end")
+    elif ends == "others":
+        await world.call("POST", "/v1/sessions/end", as_=olga)
+    else:
+        async with world.services.parts.db.write(EVERY_TENANT) as session:
+            hers, now = OperatorId(account), world.clock()
+            if ends == "passkey":
+                await sessions.end_of_account(session, BROKER, hers, now, reason="passkey_removed")
+            else:
+                await sessions.end_of_issuer(session, "", account=hers, now=now)
+    await redeemed(world, code, 401, verifier=verifier)
+
+
+async def test_what_begins_while_all_sessions_of_a_person_are_ended_is_ended_with_them(world: World) -> None:
+    """A command line that redeems its code just then is in or is refused, and is out afterwards."""
+    account, secret = await invited(world)
+    await redeemed(world, secret)
+    db, key, now = world.services.parts.db, world.services.parts.keys.token_hash, world.clock()
+    proof, verifier = SignedIn(Way.PASSKEY, now), secrets.token_urlsafe(32)
+
+    async def redeem(code: str) -> None:
+        async with db.write(EVERY_TENANT) as session:
+            owner, proved = await enrolment.redeem(session, key, code, now, verifier=verifier)
+            redeeming.set()
+            await sessions.begin(session, key, owner, proved, Device(Client.CLI, "203.0.113.9", "cli"), now)
+            if db.dialect == "postgresql":  # where the other one goes on as far as it can
+                await eventually(ends_waits)
+
+    async def ends_waits() -> bool:
+        async with db.read(EVERY_TENANT) as session:
+            return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    async def end() -> None:
+        await redeeming.wait()
+        async with db.write(EVERY_TENANT) as session:
+            await sessions.end_of_account(session, BROKER, OperatorId(account), now, reason="passkey_removed")
+
+    async with db.write(EVERY_TENANT) as session:
+        owner = await session.get_one(AccountRow, account)
+        code = enrolment.hand_over(session, key, owner, proof, challenge_of(verifier), now)
+    redeeming = asyncio.Event()
+    await asyncio.gather(redeem(code), end())
+    assert await world.items("/v1/sessions", operator=account) == []
 
 
 async def test_an_account_that_is_ended_ends_its_sessions(world: World) -> None:
