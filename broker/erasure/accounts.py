@@ -18,7 +18,7 @@ from broker.base.validity import Validity
 from broker.formats.ids import OperatorId
 from broker.identity import accounts
 from broker.identity.oidc.tables import IdentityRow, RecheckRow
-from broker.identity.tables import AccountRow, LinkRow, PasskeyRow, SessionRow
+from broker.identity.tables import AccountRow, DeviceSignInRow, LinkRow, PasskeyRow, SessionRow
 from broker.intake.tables import IntakeRow
 from broker.notifications.tables import DeliveryRow, NoticeRow
 
@@ -40,6 +40,8 @@ async def erase(
         raise Conflict(f"The account is in use; `broker operator revoke {row.id}` comes before erasing its person.")
     await holds.refuse_if_held(session, holds.EVERY)
     instead = pseudonym(row.id)
+    places = select(SessionRow.id).where(SessionRow.account_id == row.id)
+    await session.execute(delete(DeviceSignInRow).where(DeviceSignInRow.session_id.in_(places)))
     for theirs in (PasskeyRow, SessionRow, LinkRow):
         await session.execute(delete(theirs).where(theirs.account_id == row.id))
     mine = select(IdentityRow.id).where(IdentityRow.account_id == row.id)

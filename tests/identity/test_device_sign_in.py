@@ -17,6 +17,7 @@ from broker.base.pairing import LETTERS
 from broker.identity import device_sign_in
 from broker.identity.duties import duties
 from broker.identity.tables import AccountRow, DeviceSignInRow, SessionRow
+from tests.erasure.test_erasing import everything
 from tests.identity.test_sessions import ME, in_browser, invited
 from tests.support.world import World, running_world, settings_for, upstream
 
@@ -169,6 +170,17 @@ async def test_it_is_not_let_in_by_a_person_who_left_meanwhile(world: World, end
     what = f"sessions/{me['session']['id']}/end" if ends == "session" else f"operators/{me['id']}/revoke"
     await world.call("POST", f"/v1/{what}")
     assert await told(world, asked["device_code"]) == "access_denied"
+
+
+async def test_where_an_erased_person_let_a_command_line_in_is_forgotten(world: World) -> None:
+    terminal = {"User-Agent": "olga's very own terminal"}
+    answer = await world.http.post("/oauth/device_authorization", data={"client_id": "broker-cli"}, headers=terminal)
+    await send(world, await in_browser(world, "olga"), answer.json()["user_code"], allow="yes")
+    # given that it never asks for its session
+    olga = next(one["id"] for one in await world.items("/v1/operators") if one["name"] == "olga")
+    for act in ("revoke", "erase"):
+        await world.call("POST", f"/v1/operators/{olga}/{act}")
+    assert terminal["User-Agent"] not in await everything(world.services.parts.db)
 
 
 async def test_codes_are_not_guessed(world: World) -> None:
