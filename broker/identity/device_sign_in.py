@@ -4,7 +4,7 @@ Whoever asks gets a secret, with which it asks on, and a code, which its person 
 page leads on, and no address that somebody could send has a code in it: who is sent a code reads first what it does.
 
 The session counts as long as any, but never as a proof of the last minutes.  So a person who allowed a stranger all
-the same has given them nothing that gives or destroys access.
+the same has given them no approval, no account, and nothing that can't be undone; and nothing once it has ended.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,13 @@ async def test_a_command_line_is_signed_in_once_its_person_says_so(world: World)
     assert (await world.events(kind="session.begun"))[-1]["core"]["subject"] == answered["core"]["subject"]
 
 
-async def test_its_session_gives_and_destroys_nothing_that_needs_a_fresh_person(world: World) -> None:
+@pytest.mark.parametrize("roles", [["admin"], ["operator", "security"]])
+async def test_its_session_gives_and_destroys_nothing_that_needs_a_fresh_person(
+    world: World, roles: Sequence[str]
+) -> None:
+    """Not even an account with fewer roles: by its link a stranger would be somebody who proves who they are."""
     terminal = await let_in(world, "ada")
-    refused = await world.call(
-        "POST", "/v1/operators", as_=terminal, status=401, json={"name": "x", "roles": ["admin"]}
-    )
+    refused = await world.call("POST", "/v1/operators", as_=terminal, status=401, json={"name": "x", "roles": roles})
     assert refused["code"] == "reauthentication_needed"
 
 

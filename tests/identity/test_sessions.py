@@ -282,6 +282,7 @@ async def test_a_cookie_is_taken_from_our_own_pages_alone_and_a_token_from_its_o
 
 FRESH = [
     ("POST", "/v1/operators", {"name": "eve", "roles": ["admin"]}),
+    ("POST", "/v1/operators", {"name": "eve", "roles": ["operator"]}),
     ("POST", "/v1/operator-tokens", {"name": "eve", "roles": ["security"]}),
     ("POST", "/v1/operators/opr_00000000000000000000000000000000/link", None),
     ("POST", "/v1/operators/opr_00000000000000000000000000000000/approve", None),

@@ -172,9 +172,11 @@ def link_of(wired: Services, secret: str) -> str:
 
 @router.post("/operators", summary="Make a person's account", status_code=201, response_model=OperatorInvited)
 async def create(body: NewOperator, call: ByAdminRole) -> Response:
-    """Make an account; the link by which its person signs in first is shown this once.  Give it to them alone."""
-    if Role.ADMIN in body.roles:
-        call.insist_on_a_fresh_person()
+    """Make an account; the link by which its person signs in first is shown this once.  Give it to them alone.
+
+    Whoever has it signs in as that person, so it needs a proof that it is you who ask.
+    """
+    call.insist_on_a_fresh_person()
     wanted = await _wanted(call, body)
 
     async def work(session: AsyncSession) -> OperatorInvited:

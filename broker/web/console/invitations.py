@@ -31,7 +31,8 @@ ROLES: Final = (
 
 @router.get("/accounts/new")
 async def new_person(call: ByAdminRole) -> Response:
-    """The form of a person's account."""
+    """The form of a person's account.  Its link needs a fresh person, who is asked for before anything is written."""
+    call.insist_on_a_fresh_person()
     return _new(call, "person", Form({}))
 
 
