@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from tests.console.conftest import Reader
 from tests.console.demo import Filled
 from tests.support.integrated import integrating
@@ -122,11 +124,16 @@ async def test_what_stops_with_several_grants_is_counted_once_for_all(world: Wor
     assert "1 key of 1 credential" in page
 
 
-async def test_what_is_refused_stays_on_the_page_and_the_rest_is_done(world: World, filled: Filled) -> None:
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_is_refused_stays_on_the_page_and_the_rest_is_done(
+    world: World, filled: Filled, *, first: bool
+) -> None:
     """Nobody keeps their own account; who decided others in the same form has decided them."""
     sam = await security(world)
     own = await started(world, (await world.call("GET", "/v1/operators/me", as_=sam.who))["id"])
-    both = [filled.review, own]
+    assert "Whoever has the account can't keep it" in await sam.get(f"/reviews/{own}")
+    assert "Whoever made the grant can't keep it" in await sam.get(f"/reviews/{filled.review}")
+    both = [own, filled.review] if first else [filled.review, own]
     fields: dict[str, Any] = {"decision": "keep", "sure": "yes", "reason": "looked at with Bea"}
     page = (await sam.post("/reviews/decide", 403, review=both, **fields)).text
     assert "Somebody else has to review this" in page
@@ -134,7 +141,7 @@ async def test_what_is_refused_stays_on_the_page_and_the_rest_is_done(world: Wor
     assert "looked at with Bea" in page
     assert f'value="{own}"' in page
     assert f'value="{filled.review}"' not in page
-    assert [await state(world, each) for each in both] == ["decided", "due"]
+    assert [await state(world, each) for each in (filled.review, own)] == ["decided", "due"]
     # and without a reason nothing is decided
     page = (await sam.post("/reviews/decide", 422, review=own, decision="keep", sure="yes")).text
     assert "reason: " in page

@@ -16,7 +16,7 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from broker.base.errors import BrokerError, Invalid
+from broker.base.errors import BrokerError, Invalid, Unauthenticated, Unavailable
 from broker.formats.ids import GrantId, Reference, ReviewId, is_id
 from broker.reviews.commands import Decision
 from broker.reviews.shown import ReviewState
@@ -113,7 +113,8 @@ async def export(
 async def decide(call: BySecurityRole, form: Sent) -> Response:
     """Decide the reviews that were chosen.
 
-    The list sends what was chosen, the page that asks sends that it is ``sure``.  What is refused stays on that page.
+    The list sends what was chosen, the page that asks sends that it is ``sure``.  What is refused stays on that page,
+    with the first reason, and the others are decided.
     """
     if not form.one("sure"):
         return await _deciding(call, form)
@@ -125,12 +126,17 @@ async def decide(call: BySecurityRole, form: Sent) -> Response:
     async def work() -> Sequence[ReviewId]:
         decided = form.read(Decided)
         chosen = _chosen(form).reviews
+        first: BrokerError | None = None
         for each in chosen:
             try:
                 await api.decide(each, decided, call)
-            except BrokerError:
-                refused.append(each)
+            except (Unauthenticated, Unavailable):  # so would the others be
                 raise
+            except BrokerError as error:
+                refused.append(each)
+                first = first or error
+        if first is not None:
+            raise first
         return chosen
 
     async def lead(chosen: Sequence[ReviewId]) -> Response:
