@@ -16,10 +16,12 @@ from broker.audit.events import Actor
 from broker.base.clock import Millis
 from broker.base.errors import Conflict, Forbidden
 from broker.base.validity import Validity
+from broker.identity.principal import Role
 from broker.identity.tables import AccountRow
 
 APPROVAL_MS = 72 * 3_600_000
 _DEEPEST = 100
+_APPROVING = frozenset({Role.SECURITY, Role.ADMIN})
 
 
 class Unapproved(StrEnum):
@@ -105,6 +107,25 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
         )
     row.approved_by, row.approved_at = actor.id, now
     return f"asked for by {asked}"
+
+
+async def refuse_other_trees(session: AsyncSession, actor: Actor, account: AccountRow) -> None:
+    """Refuse ``actor`` a way in to an account that may approve what they ask for.
+
+    By it they would be their own second person.
+
+    Raises:
+        NotASecondPerson: the account was made apart from theirs, or nobody can tell.
+    """
+    if _APPROVING.isdisjoint(account.roles):
+        return
+    mine, theirs = await _root(session, actor.id), await _root(session, account.id)
+    if mine is None or mine != theirs:
+        raise NotASecondPerson(
+            "This account was made apart from yours and may approve what you ask for, so you make no way in to it. "
+            "Somebody whose account goes back to the same person does, or `broker operator recover`, on the server, "
+            "lets them in anew."
+        )
 
 
 async def _root(session: AsyncSession, operator_id: str) -> str | None:

@@ -105,6 +105,21 @@ async def test_nobody_approves_their_own_request_through_an_account_they_made(wo
     await world.call("POST", f"/v1/grants/{grant}/approve", as_=bea)
 
 
+async def test_nobody_makes_a_way_in_to_an_account_that_could_approve_what_they_ask_for(world: World) -> None:
+    """Whoever has a link signs in by it, so they would be their own second person."""
+    bea = await second(world)
+    refused = await world.call("POST", "/v1/operators/bea/link", status=403)
+    assert refused["code"] == "not_a_second_person"
+    assert "`broker operator recover`" in refused["detail"]
+    # of those that go back to the same person, and those that approve nothing, links are made as ever
+    for name, roles in (("dana", ["operator"]), ("sam", ["security"])):
+        await world.call("POST", "/v1/operators", as_=bea, status=201, json={"name": name, "roles": roles})
+    await world.call("POST", "/v1/operators/dana/link")
+    await world.call("POST", "/v1/operators/sam/link", status=403)
+    await world.call("POST", "/v1/operators/sam/link", as_=bea)
+    await world.call("POST", "/v1/operators/bea/link", as_=bea)
+
+
 async def test_an_operator_can_not_approve(world: World) -> None:
     bea = await second(world)
     made = await world.call("POST", "/v1/operators", as_=bea, status=201, json={"name": "op", "roles": ["operator"]})

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.responses import JSONResponse, Response
 
+from broker.app import bootstrap_token
 from broker.base.db import EVERY_TENANT
 from broker.identity.oidc.refusals import REASONS
 from broker.identity.oidc.tables import IdentityRow, PendingRow, RecheckRow
@@ -420,6 +421,17 @@ async def test_an_admin_links_somebody_to_an_account_that_is_there(there: Signin
         "POST", "/v1/operator-tokens", status=201, json={"name": "bot", "roles": ["operator"]}
     )
     await linked(there, machine["operator"]["id"], status=409)
+
+
+async def test_nobody_links_somebody_to_an_account_that_could_approve_what_they_ask_for(
+    tmp_path: Path, database_url: str
+) -> None:
+    """They would choose who at the provider it is."""
+    async with signing_in(tmp_path, database_url, reveal_approval="on") as there:
+        token = await bootstrap_token(there.world.services, replace=True)
+        made = await there.world.call("POST", "/v1/bootstrap", status=201, json={"token": token, "name": "bea"})
+        await linked(there, made["operator"]["id"], status=403)
+        await linked(there, (await there.world.call("GET", "/v1/operators/me"))["id"])
 
 
 async def test_an_admin_unlinks_somebody_and_it_is_clear_whose_account_is_whose(there: SigningIn) -> None:

@@ -24,7 +24,7 @@ from broker.base.validity import Validity
 from broker.formats import ids
 from broker.formats.ids import IdentityId, OperatorId, OrganizationId, Reference
 from broker.identity import accounts, operators, sessions
-from broker.identity.approval import Unapproved, in_force, shown_state
+from broker.identity.approval import Unapproved, in_force, refuse_other_trees, shown_state
 from broker.identity.oidc.mapping import Rights
 from broker.identity.oidc.providers import Provider
 from broker.identity.oidc.refusals import SignInRefused
@@ -122,6 +122,7 @@ async def link(
     provider: Provider,
     *,
     subject: str,
+    approval: bool,
     now: Millis,
 ) -> IdentityRow:
     """Let a provider's person have an account that is there.
@@ -130,10 +131,13 @@ async def link(
 
     Raises:
         NotFound: no such account inside ``scope``. RowAltered.
+        NotASecondPerson: there is ``approval``, and the actor would get into an account that gives it.
         Conflict: it has ended or is a machine's, or the person has another one that is in force.
     """
     account = await accounts.find(session, scope, whose)
     account.vouched_for()
+    if approval:
+        await refuse_other_trees(session, actor, account)
     if account.is_machine or account.state != Validity.ACTIVE:
         raise Conflict("This account has ended, or is a machine's: nobody can sign in to it.")
     found = await known(session, provider.issuer, subject)

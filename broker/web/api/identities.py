@@ -91,7 +91,17 @@ async def link(operator: AccountPath, body: NewIdentity, call: ByAdminRole) -> R
     provider = call.services.sign_in.client(body.provider).provider
 
     async def work(session: AsyncSession) -> IdentityView:
-        row = await people.link(session, call.actor, call.scope, operator, provider, subject=body.subject, now=call.now)
-        return view(row)
+        return view(
+            await people.link(
+                session,
+                call.actor,
+                call.scope,
+                operator,
+                provider,
+                subject=body.subject,
+                approval=call.services.options.approval,
+                now=call.now,
+            )
+        )
 
     return await call.change(body, work, scope=EVERY_TENANT)

@@ -17,6 +17,7 @@ from broker.base.validity import Validity
 from broker.erasure import accounts as erasing
 from broker.formats.ids import OperatorId
 from broker.identity import accounts, enrolment, operators, sessions
+from broker.identity.approval import refuse_other_trees
 from broker.identity.principal import Role
 from broker.identity.sessions import Client, Device, SignedIn, Way
 from broker.identity.tables import MACHINE, AccountRow
@@ -209,12 +210,16 @@ async def _wanted(call: Call, body: NewOperator) -> operators.Wanted:
 async def link(operator: AccountPath, call: ByAdminRole) -> Response:
     """Make another one-time link, for a person who has lost their way in; earlier links work no more.
 
-    Whoever has it signs in as that person, so it needs a proof that it is you who ask.
+    Whoever has it signs in as that person, so it needs a proof that it is you who ask.  If the account may approve what
+    others ask for, it goes back to the same person as yours.
     """
     call.insist_on_a_fresh_person()
 
     async def work(session: AsyncSession) -> OperatorInvited:
-        return await _invited(session, call, await accounts.find(session, call.scope, operator))
+        account = await accounts.find(session, call.scope, operator)
+        if call.services.options.approval:
+            await refuse_other_trees(session, call.actor, account)
+        return await _invited(session, call, account)
 
     return await call.change(None, work, scope=EVERY_TENANT)
 
