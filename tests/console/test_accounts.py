@@ -155,11 +155,13 @@ async def test_what_makes_access_asks_for_a_fresh_proof(admin: Reader, filled: F
     for path, back in ((f"{account}/link", f"{account}/link"), ("/accounts/token", "/accounts/token")):
         led = await admin.post(path, name="x", role="operator")
         assert led.headers["location"] == f"/login/again?to=/console{back}"
-    led = await admin.post("/accounts/new", name="x", role="admin")
-    assert led.headers["location"] == "/login/again?to=/console/accounts/new"
-    # a machine's form asks before anything is written on it
-    response = await filled.world.http.get("/console/accounts/token", headers=admin.who)
-    assert response.headers["location"] == "/login/again?to=/console/accounts/token"
+    for role in ("admin", "operator"):
+        led = await admin.post("/accounts/new", name="x", role=role)
+        assert led.headers["location"] == "/login/again?to=/console/accounts/new"
+    # the forms ask before anything is written on them
+    for form in ("new", "token"):
+        response = await filled.world.http.get(f"/console/accounts/{form}", headers=admin.who)
+        assert response.headers["location"] == f"/login/again?to=/console/accounts/{form}"
     names = [one["name"] for one in await filled.world.items("/v1/operators")]
     assert "x" not in names
 

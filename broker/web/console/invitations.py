@@ -25,7 +25,7 @@ router = routes()
 ROLES: Final = (
     (Role.OPERATOR.value, "Operator", "asks customers for keys, and gives jobs their rights"),
     (Role.SECURITY.value, "Security", "reads the record, approves as a second person, decides reviews, contains"),
-    (Role.ADMIN.value, "Admin", "all of it, and accounts; needs a fresh proof that it is you who ask"),
+    (Role.ADMIN.value, "Admin", "all of it, and accounts"),
 )
 
 
