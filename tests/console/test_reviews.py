@@ -160,7 +160,10 @@ async def test_a_grant_is_tightened_to_what_it_was_used_for(world: World, filled
 async def test_only_an_admin_ends_an_account_by_its_review(world: World, admin: Reader, filled: Filled) -> None:
     sam = await security(world)
     review = await started(world, filled.person)
-    page = await sam.get(f"/reviews/{review}/decide?decision=revoke")
+    revoke = f"/reviews/{review}/decide?decision=revoke"
+    assert revoke in await admin.get(f"/reviews/{review}")
+    assert revoke not in await sam.get(f"/reviews/{review}"), "it would be refused"
+    page = await sam.get(revoke)
     assert "mira is signed out everywhere" in page
     fields: dict[str, Any] = {"review": review, "decision": "revoke", "sure": "yes", "reason": "left"}
     assert "Only an admin ends accounts" in (await sam.post("/reviews/decide", 403, **fields)).text
