@@ -83,13 +83,16 @@ async def test_what_is_refused_is_told_on_the_form_with_what_was_written(admin: 
 async def test_a_reminder_makes_a_new_link_and_a_cancelled_request_has_none(admin: Reader, filled: Filled) -> None:
     request = f"/requests/{filled.open_request}"
     page = (await admin.post(f"{request}/remind", 200, hours="24")).text
+    assert "this one takes its place, and that one works no more." in page
     assert (await filled.world.open(filled.open_request, filled.secret)).status_code == 404
     secret = link_of(page).partition("#")[2]
     assert (await filled.world.open(filled.open_request, secret)).json()["state"] == "open"
     assert "stops working" in await admin.get(f"{request}/cancel")
     await admin.post(f"{request}/cancel")
     assert (await filled.world.open(filled.open_request, secret)).status_code == 410
-    assert ">cancelled<" in await admin.get(request)
+    cancelled = await admin.get(request)
+    assert ">cancelled<" in cancelled
+    assert "Link end" not in cancelled, "it ended with the request, and not at the time that it was given"
 
 
 async def test_before_a_customer_is_revoked_the_page_names_what_stops_and_for_whom(
@@ -123,13 +126,33 @@ async def test_an_exposed_key_is_contained_and_its_timeline_tells_who_used_it(ad
     key = f"/keys/{filled.key}"
     assert "1 lease" in await admin.get(f"{key}/expose")
     fields = {"found_by": "security", "where": "a log", "once": mark_of(await admin.get(f"{key}/expose"))}
-    page = (await admin.post(f"{key}/expose", 200, **fields)).text
-    assert "Please replace your Raptor Comply key" in page
+    await admin.post(f"{key}/expose", 200, **fields)
     incident = (await filled.world.items("/v1/exposures", organization="acme-power"))[0]
     timeline = await admin.get(f"/incidents/{incident['id']}/timeline")
     assert "Cut off here" in timeline
     assert filled.job.id in timeline
     assert (await filled.job.ask("acme-power")).status_code == 403
+
+
+async def test_whose_key_is_exposed_is_asked_to_revoke_it_before_they_make_a_new_one(
+    admin: Reader, filled: Filled
+) -> None:
+    # when a key is reported as exposed
+    last4 = filled.world.upstream_keys["acme-power"][-4:]
+    form = await admin.get(f"/keys/{filled.key}/expose")
+    assert "Grants that end" not in form, "grants stand, and reach the next key"
+    fields = {"found_by": "security", "where": "a log", "once": mark_of(form)}
+    page = (await admin.post(f"/keys/{filled.key}/expose", 200, **fields)).text
+    # then the message asks for the urgent first, by the provider's own steps, and promises nothing that isn't so
+    intake = link_of(page).rpartition("/")[2].partition("#")[0]
+    reminder = (await admin.post(f"/requests/{intake}/remind", 200, hours="24")).text
+    for message in (page, reminder):
+        assert "Urgent: revoke your Raptor Comply key" in message
+        assert f"that ends in {last4} may be known to others" in message
+        assert "choose Revoke" in message
+        assert "stays in use" not in message
+    # and nobody is told that giving the request up leaves the key in use
+    assert "the present key stays in use" not in await admin.get(f"/requests/{intake}/cancel")
 
 
 async def test_a_grant_that_waits_is_approved_by_a_second_person(world: World, filled: Filled) -> None:

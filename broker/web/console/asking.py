@@ -9,32 +9,69 @@ from typing import Any, Final
 from fastapi.responses import RedirectResponse, Response
 from pydantic import TypeAdapter
 
-from broker.formats.ids import IntakeId
-from broker.web.api import intakes, providers
+from broker.formats.ids import CredentialId, IntakeId, RotationId
+from broker.web.api import credentials, intakes, providers, rotations
 from broker.web.api import organizations as customers
 from broker.web.api.fields import IdPath, Reference
 from broker.web.callers import Call
 from broker.web.console.page import Refusal, answered, page
 
 _INTAKE: Final[TypeAdapter[IntakeId]] = TypeAdapter(IdPath[IntakeId])
+_ROTATION: Final[TypeAdapter[RotationId]] = TypeAdapter(IdPath[RotationId])
+_CREDENTIAL: Final[TypeAdapter[CredentialId]] = TypeAdapter(IdPath[CredentialId])
 
 
 async def made(
-    call: Call, work: Callable[[], Awaitable[Response]], again: Callable[[Refusal], Awaitable[Response]], then: str
+    call: Call,
+    work: Callable[[], Awaitable[Response]],
+    again: Callable[[Refusal], Awaitable[Response]],
+    then: str,
+    *,
+    reminds: bool = False,
 ) -> Response:
-    """Do what makes a link, and show it this once; where none is made, lead to ``then``."""
+    """Do what makes a link, and show it this once; where none is made, lead to ``then``.
+
+    The message says so if it ``reminds``, as the link before stops working.
+    """
 
     async def show(response: Response) -> Response:
         answer: dict[str, Any] = json.loads(bytes(response.body))
         if (link := answer["link"]) is None:
             return RedirectResponse(then, 303)
-        return await _shown_once(call, link, answer.get("also_open", ()))
+        return await _shown_once(call, link, answer.get("also_open", ()), reminds=reminds)
 
     return await answered(work, show, again)
 
 
-async def _shown_once(call: Call, link: str, also_open: object) -> Response:
+async def _shown_once(call: Call, link: str, also_open: object, *, reminds: bool) -> Response:
     view = await intakes.one(_INTAKE.validate_python(link.rpartition("#")[0].rpartition("/")[2]), call)
-    customer = await customers.one(Reference(view.organization), call)
-    provider = await providers.one(Reference(view.provider), call)
-    return page(call, "link.html", view=view, customer=customer, provider=provider, link=link, also_open=also_open)
+    return page(
+        call,
+        "link.html",
+        view=view,
+        customer=await customers.one(Reference(view.organization), call),
+        provider=await providers.one(Reference(view.provider), call),
+        steps=call.services.parts.catalog.get(view.provider).admin.revoke,
+        exposed=await _exposed(call, view),
+        link=link,
+        also_open=also_open,
+        reminds=reminds,
+    )
+
+
+async def _exposed(call: Call, view: intakes.IntakeView) -> list[str] | None:
+    """The last characters of the keys that others may know, if a new one is asked for because of that.
+
+    They are cut off here, so the message must not say that they stay in use.
+    """
+    if view.rotation is None:
+        return None
+    change = await rotations.one(_ROTATION.validate_python(view.rotation), call)
+    if change.kind != "urgent":
+        return None
+    credential = await credentials.one(_CREDENTIAL.validate_python(change.credential), call)
+    return [
+        each.last4
+        for each in credential.versions
+        if each.revoked_at and not each.retired_at and not each.revocation_confirmed_at
+    ]

@@ -94,7 +94,7 @@ async def remind(intake_id: RequestId, call: ByOperatorRole, form: Sent) -> Resp
     async def work() -> Response:
         return await api.replace_link(intake_id, form.read(Again), form.once(call))
 
-    return await made(call, work, again, f"/console/requests/{intake_id}")
+    return await made(call, work, again, f"/console/requests/{intake_id}", reminds=True)
 
 
 @router.get("/requests/{intake_id}/cancel")
@@ -107,7 +107,7 @@ async def _cancelling(call: Call, intake_id: IntakeId, refusal: Refusal | None =
     view = await api.one(intake_id, call)
     says = [f"The link that {view.contact} has stops working. No key comes over it any more."]
     if view.rotation:
-        says.append("The change of key that it belongs to is given up; the present key stays in use.")
+        says.append("The change of key that it belongs to is given up. A key that is in use stays so.")
     back = f"/console/requests/{intake_id}"
     return asked(call, Question("Cancel this request?", says, "Cancel the request", back, reason=False), refusal)
 
