@@ -22,6 +22,8 @@ from broker.identity.tables import AccountRow
 APPROVAL_MS = 72 * 3_600_000
 _DEEPEST = 100
 _APPROVING = frozenset({Role.SECURITY, Role.ADMIN})
+_SAME = "You asked for this yourself."
+_KIN = "Your account and the one that asked go back to the same person, who could be both."
 
 
 class Unapproved(StrEnum):
@@ -101,9 +103,8 @@ async def approved(session: AsyncSession, row: Approvable, actor: Actor, now: Mi
     mine, theirs = await _root(session, actor.id), await _root(session, asked)
     if mine is None or theirs is None or mine == theirs:
         raise NotASecondPerson(
-            "Your account and the one that asked go back to the same person, who could be both. Somebody whose account "
-            "was made apart has to approve it: `broker operator recover`, on the server, gives out a one-time token "
-            "for such a person."
+            f"{_SAME if actor.id == asked else _KIN} Somebody whose account was made apart has to approve it: `broker "
+            "operator recover`, on the server, gives out a one-time token for such a person."
         )
     row.approved_by, row.approved_at = actor.id, now
     return f"asked for by {asked}"

@@ -142,7 +142,9 @@ async def test_an_admin_who_waits_is_approved_by_a_second_person_on_the_page(adm
     cleo = next(one["id"] for one in await world.items("/v1/operators", state="waiting"))
     page = await admin.get(f"/accounts/{cleo}")
     assert "It waits for a second person." in page
-    assert "second person" in (await admin.post(f"/accounts/{cleo}/approve", 403)).text
+    assert "You asked for it, so somebody else approves it." in page
+    assert "Approve<" not in page
+    assert "You asked for this yourself." in (await admin.post(f"/accounts/{cleo}/approve", 403)).text
     second = await second_admin(world)
     await second.post(f"/accounts/{cleo}/approve")
     assert ">active<" in await second.get(f"/accounts/{cleo}")
