@@ -83,7 +83,7 @@ async def test_what_is_refused_is_told_on_the_form_with_what_was_written(admin: 
 async def test_a_reminder_makes_a_new_link_and_a_cancelled_request_has_none(admin: Reader, filled: Filled) -> None:
     request = f"/requests/{filled.open_request}"
     page = (await admin.post(f"{request}/remind", 200, hours="24")).text
-    assert "this one takes its place, and that one works no more." in page
+    assert "This one takes its place, and that one works no more." in page
     assert (await filled.world.open(filled.open_request, filled.secret)).status_code == 404
     secret = link_of(page).partition("#")[2]
     assert (await filled.world.open(filled.open_request, secret)).json()["state"] == "open"

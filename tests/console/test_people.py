@@ -40,6 +40,17 @@ async def test_who_made_what_is_reviewed_or_an_account_is_named(admin: Reader, f
         assert f'ada <code class="quiet">{mine}</code>' in await admin.get(path)
 
 
+async def test_an_event_names_its_customer_and_its_job(admin: Reader, filled: Filled) -> None:
+    customer = (await filled.world.call("GET", "/v1/organizations/acme-power"))["id"]
+    page = await admin.get("/audit?kind=lease.issued&organization=acme-power")
+    assert f'<a href="/console/organizations/{customer}">acme-power</a>' in page
+    assert f'<a href="/console/jobs/{filled.job.id}">nightly-sync</a>' in page
+    (event, *_) = await filled.world.events(kind="lease.issued", organization="acme-power")
+    page = await admin.get(f"/audit/{event['core']['id']}")
+    assert f'acme-power</a> <code class="quiet">{customer}</code>' in page
+    assert "<dt>By</dt><dd>job nightly-sync" in page
+
+
 async def test_who_was_erased_is_shown_as_erased(admin: Reader, world: World, filled: Filled) -> None:
     # given a grant of somebody who then left and was erased
     olga = Reader(world, await world.operator("olga", "operator"))

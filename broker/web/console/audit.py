@@ -27,7 +27,7 @@ from broker.web.callers import BySecurityRole
 from broker.web.console import scripts
 from broker.web.console.forms import Blank
 from broker.web.console.page import listing, page, routes
-from broker.web.console.people import actors_of, named
+from broker.web.console.people import ids_in, named
 from broker.web.console.times import end_of, start_of
 
 router = routes()
@@ -107,7 +107,7 @@ async def events(asked: ByFields, cursor: Cursor = "") -> Response:
     """Events that match every field given, newest first."""
     found = await api.events(asked.wanted, LISTED, cursor, "newest")
     call = asked.wanted.call
-    names = await named(call, actors_of([each.core for each in found.items]))
+    names = await named(call, ids_in([each.core for each in found.items]))
     return listing(call, "audit.html", found, cursor, asked.sought, kinds=CHOICES, says=KINDS, names=names)
 
 
@@ -165,7 +165,7 @@ async def one(event_id: IdPath[AuditEventId], call: BySecurityRole) -> Response:
         call,
         "event.html",
         view=view,
-        names=await named(call, actors_of([view.core])),
+        names=await named(call, ids_in([view.core])),
         says=KINDS[view.kind],
         core=json.dumps(view.core, indent=2, ensure_ascii=False),
         personal=None if view.personal is None else json.dumps(view.personal, indent=2, ensure_ascii=False),

@@ -17,7 +17,7 @@ from broker.web.api.fields import Cursor, IdPath
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole
 from broker.web.console.forms import Blank
 from broker.web.console.page import listing, page, routes
-from broker.web.console.people import actors_of, named
+from broker.web.console.people import ids_in, named
 
 router = routes()
 
@@ -69,5 +69,5 @@ async def its_timeline(exposure_id: IdPath[ExposureId], call: ByOperatorOrSecuri
             lines.setdefault(kind, []).append(line)
     view = await api.one(exposure_id, call)
     ids = [view.reported_by, *(each["actor"] for each in lines["summary"][0]["used_by"])]
-    names = await named(call, [*ids, *actors_of([each["core"] for each in lines.get("event", ())])])
+    names = await named(call, [*ids, *ids_in([each["core"] for each in lines.get("event", ())])])
     return page(call, "incident.html", view=view, lines=lines, counts=counts, shown=SHOWN, names=names)

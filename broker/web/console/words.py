@@ -72,6 +72,11 @@ def lines(text: str) -> Markup:
     return Markup("\n").join(shown(line) for line in text.replace("\r\n", "\n").split("\n"))
 
 
+def dotted(kind: str) -> Markup:
+    """A kind of event, that a narrow column breaks after its dots first."""
+    return Markup(".<wbr>").join(str(shown(kind)).split("."))
+
+
 def counted(number: int, what: str) -> str:
     """``1 key``, ``2 keys``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -85,4 +90,5 @@ FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "counted": counted,
     "prose": prose,
     "lines": lines,
+    "dotted": dotted,
 }
