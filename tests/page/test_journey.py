@@ -46,7 +46,7 @@ async def made_apart(world: World) -> str:
 
 async def asked_for(page: Page) -> str:
     """The link with which a customer is asked for a key, who wasn't known before."""
-    await page.get_by_role("link", name="Organizations").click()
+    await page.get_by_role("link", name="Customers").click()
     await page.get_by_role("link", name="Add a customer").first.click()
     await page.get_by_label("Slug").fill("acme-power")
     await page.get_by_label("Name").fill("Acme Power")

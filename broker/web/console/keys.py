@@ -166,7 +166,7 @@ async def _activating(call: Call, credential_id: CredentialId, number: int, refu
     says = (
         f"The upstream takes version {number}, and nothing proves that it is {view.organization_slug}'s.",
         "Jobs with a right to this credential use it from then on.",
-        "If it is another organization's key, they reach that organization's data with it.",
+        "If it is another customer's key, they reach that customer's data with it.",
     )
     question = Question(
         f"Take version {number} into use?", says, "Take it into use", _back(credential_id), reason=False, danger=False

@@ -61,7 +61,7 @@ class Place:
 
 PLACES: Final = (
     Place("Overview", HOME),
-    Place("Organizations", f"{HOME}/organizations"),
+    Place("Customers", f"{HOME}/organizations"),
     Place("Keys", f"{HOME}/keys"),
     Place("Requests", f"{HOME}/requests"),
     Place("Jobs", f"{HOME}/jobs"),
