@@ -47,9 +47,10 @@ def token() -> str:
     kept = account.stored()
     if kept is None:
         raise AccountUnusable(
-            "There is no operator token. Set BROKER_TOKEN, or run `broker operator bootstrap` or `broker login`."
+            "Nobody is signed in here. Run `broker login`; a program sets BROKER_TOKEN, and the first admin runs "
+            "`broker operator bootstrap`."
             if name == DEFAULT
-            else f"There is no operator token in the profile {name}. {_makes_one(name)}"
+            else f"Nobody is signed in under the profile {name}. {_makes_one(name)}"
         )
     if not kept.is_for(address()):
         raise AccountUnusable(

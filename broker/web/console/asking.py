@@ -60,7 +60,7 @@ async def _shown_once(call: Call, link: str, also_open: object, *, reminds: bool
 
 
 async def _exposed(call: Call, view: intakes.IntakeView) -> list[str] | None:
-    """The last characters of the keys that others may know, if a new one is asked for because of that.
+    """How keys end that others may know, if a new one is asked for because of that.
 
     They are cut off here, so the message must not say that they stay in use.
     """

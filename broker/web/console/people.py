@@ -34,7 +34,7 @@ async def named(call: Call, ids: Iterable[str | None]) -> Names:
 
 
 def ids_in(cores: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The ids of those who did events, and of whose keys and jobs they are about, from the cores of these."""
+    """Who did the events with these cores, and the customers and jobs of these, by id."""
     return [
         each
         for core in cores
