@@ -73,6 +73,7 @@ class Load:
     def record(self) -> tuple[list[int], list[str]]:
         """The indices of all events, and the leases that were issued, in order."""
         with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("BEGIN")  # what follows is of one moment: the broker goes on
             indices = [index for (index,) in connection.execute("SELECT idx FROM audit_events ORDER BY idx")]
             ((size,),) = connection.execute("SELECT size FROM audit_head")
             assert indices == list(range(size)), "dense"
