@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from broker.identity.principal import Account, Role, Workload
 from broker.identity.sessions import Client
 from broker.notifications.altered import report
 from broker.web import cookies
-from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key
+from broker.web.idempotency import IdempotencyKey, Repeats, answer, checked_key, told
 from broker.web.middleware import ESTABLISHED, header
 from broker.web.services import Services, Wired
 
@@ -146,7 +145,7 @@ class Call:
             what: the id that calls rely on; left out, it is the answer's own.
         """
         response = await self.change(body, work, scope=scope)
-        cut_off = what or json.loads(bytes(response.body))["id"]
+        cut_off = what or told(response)["id"]
         self.services.jobs.heard(cut_off)
         await self.services.in_flight.drained(cut_off)
         return response

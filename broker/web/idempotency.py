@@ -6,10 +6,11 @@ for the transaction of that claim, and then finds its answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from fastapi.responses import Response
@@ -180,6 +181,12 @@ class Repeats:
 def answer(made: BaseModel, status: int) -> Response:
     """A JSON response of this model."""
     return _response(_json(made), status)
+
+
+def told(response: Response) -> dict[str, Any]:
+    """What a JSON response says, as :func:`answer` and others made it."""
+    said: dict[str, Any] = json.loads(bytes(response.body))
+    return said
 
 
 def _json(made: BaseModel) -> bytes:

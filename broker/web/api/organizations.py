@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -33,6 +32,7 @@ from broker.web.api.fields import (
 )
 from broker.web.api.listing import NameSought, Order, named, rows_of, shown
 from broker.web.callers import ByAdminRole, ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole
+from broker.web.idempotency import told
 
 router = APIRouter(prefix="/v1/organizations", tags=["organizations"])
 
@@ -164,5 +164,5 @@ async def erase(organization: ReferencePath, call: ByAdminRole) -> Response:
         return show(await erasing.erase(session, call.actor, organization, now=call.now))
 
     response = await call.change(None, work)
-    of_process(call.services.parts.db).heard(json.loads(bytes(response.body))["id"])
+    of_process(call.services.parts.db).heard(told(response)["id"])
     return response

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi.responses import RedirectResponse, Response
 from pydantic import TypeAdapter
@@ -15,6 +14,7 @@ from broker.web.api import organizations as customers
 from broker.web.api.fields import IdPath, Reference
 from broker.web.callers import Call
 from broker.web.console.page import Refusal, answered, page
+from broker.web.idempotency import told
 
 _INTAKE: Final[TypeAdapter[IntakeId]] = TypeAdapter(IdPath[IntakeId])
 _ROTATION: Final[TypeAdapter[RotationId]] = TypeAdapter(IdPath[RotationId])
@@ -35,7 +35,7 @@ async def made(
     """
 
     async def show(response: Response) -> Response:
-        answer: dict[str, Any] = json.loads(bytes(response.body))
+        answer = told(response)
         if (link := answer["link"]) is None:
             return RedirectResponse(then, 303)
         return await _shown_once(call, link, answer.get("also_open", ()), reminds=reminds)

@@ -13,7 +13,7 @@ from broker.proxy.use import METHODS
 from broker.web.api import grants as api
 from broker.web.api.grants import AskedCallBody, DryRunView
 from broker.web.callers import ByAnyRole, Call
-from broker.web.console.forms import Form, Written, written
+from broker.web.console.forms import Form, Written, providers, written
 from broker.web.console.page import Refusal, answered, page, routes
 
 router = routes()
@@ -65,7 +65,7 @@ def _page(call: Call, given: Form, *, found: DryRunView | None = None, refusal: 
         "dry_run.html",
         given=given,
         found=found,
-        providers=[(each.id, each.title) for each in call.services.parts.catalog],
+        providers=providers(call),
         methods=_METHODS,
         refusal=refusal,
     )

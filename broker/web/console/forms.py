@@ -79,6 +79,11 @@ def written(**fields: str) -> Form:
     return Form({name: [text.strip()] for name, text in fields.items()})
 
 
+def providers(call: Call) -> list[tuple[str, str]]:
+    """The declared providers, to choose from."""
+    return [(each.id, each.title) for each in call.services.parts.catalog]
+
+
 def once() -> str:
     """A mark by which a form's repeats are known."""
     return secrets.token_urlsafe(16)

@@ -13,7 +13,7 @@ from broker.web.api import dependents
 from broker.web.api import grants as api
 from broker.web.api.fields import Cursor, IdPath, Label, Reason
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
-from broker.web.console.forms import Blank, Sent
+from broker.web.console.forms import Blank, Sent, providers
 from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 from broker.web.console.people import named
 
@@ -41,7 +41,7 @@ async def listed(
         cursor,
         sought,
         states=[(each.value, each.value) for each in GrantState],
-        providers=[(each.id, each.title) for each in call.services.parts.catalog],
+        providers=providers(call),
     )
 
 

@@ -5,9 +5,8 @@ Both are shown once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fastapi.responses import Response
 
@@ -19,6 +18,7 @@ from broker.web.api.operators import NewMachine, NewOperator
 from broker.web.callers import ByAdminRole, Call
 from broker.web.console.forms import Form, Sent, once
 from broker.web.console.page import Question, Refusal, answered, asked, page, routes
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -76,7 +76,7 @@ async def create_machine(call: ByAdminRole, form: Sent) -> Response:
         return await api.create_machine(form.read(NewMachine, **_lists(form)), form.once(call))
 
     async def show(response: Response) -> Response:
-        return page(call, "account_token.html", **_answer(response))
+        return page(call, "account_token.html", **told(response))
 
     return await answered(work, show, again)
 
@@ -112,11 +112,6 @@ def _link_of(call: Call) -> Callable[[Response], Awaitable[Response]]:
     """Shows the link of an answer."""
 
     async def show(response: Response) -> Response:
-        return page(call, "account_link.html", **_answer(response))
+        return page(call, "account_link.html", **told(response))
 
     return show
-
-
-def _answer(response: Response) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(bytes(response.body))
-    return answer

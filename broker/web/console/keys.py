@@ -18,7 +18,7 @@ from broker.web.api.fields import Cursor, IdPath, Label, Reason
 from broker.web.api.rotations import NewRotation
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, ByOperatorRole, Call
 from broker.web.console.asking import made
-from broker.web.console.forms import Blank, Form, Sent, once
+from broker.web.console.forms import Blank, Form, Sent, once, providers
 from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 from broker.web.console.timelines import certified
 
@@ -47,7 +47,7 @@ async def listed(
         cursor,
         sought,
         selections=ONLY,
-        providers=[(each.id, each.title) for each in call.services.parts.catalog],
+        providers=providers(call),
     )
 
 

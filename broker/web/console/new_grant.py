@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Final
 
@@ -12,9 +11,10 @@ from broker.grants.commands import LONGEST_TTL_S
 from broker.web.api import grants as api
 from broker.web.api.grants import NewGrant
 from broker.web.callers import ByOperatorRole, Call
-from broker.web.console.forms import Form, Sent, Written, once, written
+from broker.web.console.forms import Form, Sent, Written, once, providers, written
 from broker.web.console.page import Refusal, answered, page, routes
 from broker.web.console.rules import of_lines
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -36,16 +36,15 @@ async def new(
 
 
 def _new(call: Call, given: Form, refusal: Refusal | None = None) -> Response:
-    catalog = call.services.parts.catalog
     presets: dict[str, list[str]] = {}
-    for each in catalog:
+    for each in call.services.parts.catalog:
         for name in each.presets:
             presets.setdefault(name, []).append(each.title)
     return page(
         call,
         "grant_new.html",
         given=given,
-        providers=[(each.id, each.title) for each in catalog],
+        providers=providers(call),
         presets=sorted(presets.items()),
         longest_ttl=LONGEST_TTL_S,
         once=once(),
@@ -64,7 +63,7 @@ async def create(call: ByOperatorRole, form: Sent) -> Response:
         return await api.create(form.read(NewGrant, **_more(form)), form.once(call))
 
     async def lead(response: Response) -> Response:
-        made = json.loads(bytes(response.body))["items"]
+        made = told(response)["items"]
         one = f"/console/grants/{made[0]['id']}"
         return RedirectResponse(one if len(made) == 1 else f"/console/grants?workload={made[0]['workload']}", 303)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
@@ -15,6 +14,7 @@ from broker.web.api.workloads import NewWorkload
 from broker.web.callers import ByOperatorRole, Call
 from broker.web.console.forms import Form, Sent, once
 from broker.web.console.page import Refusal, answered, page, routes
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -40,7 +40,7 @@ async def create(call: ByOperatorRole, form: Sent) -> Response:
         return await api.create(form.read(NewWorkload, jwks=_key_set(form)), form.once(call))
 
     async def lead(response: Response) -> Response:
-        return RedirectResponse(f"/console/jobs/{json.loads(bytes(response.body))['id']}", 303)
+        return RedirectResponse(f"/console/jobs/{told(response)['id']}", 303)
 
     return await answered(work, lead, again)
 

@@ -7,7 +7,6 @@ stands in a page, so nothing that is shown can become one.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +28,7 @@ from broker.web import errors
 from broker.web.api.dependents import DependentsView
 from broker.web.callers import Call, ReauthenticationNeeded
 from broker.web.console import words
+from broker.web.idempotency import told
 
 Made = TypeVar("Made")
 
@@ -244,8 +244,8 @@ async def answered(
 
 async def refusal_of(error: Exception) -> Refusal:
     """The refusal as the API would tell it."""
-    told = json.loads(bytes((await errors.render(error)).body))
-    return Refusal(told["title"], told["detail"], told["status"])
+    said = told(await errors.render(error))
+    return Refusal(said["title"], said["detail"], said["status"])
 
 
 @cache

@@ -14,7 +14,7 @@ from broker.web.api.fields import Cursor, IdPath
 from broker.web.api.intakes import Again, NewIntake
 from broker.web.callers import ByAnyRole, ByOperatorRole, Call
 from broker.web.console.asking import made
-from broker.web.console.forms import Blank, Form, Sent, once
+from broker.web.console.forms import Blank, Form, Sent, once, providers
 from broker.web.console.page import Question, Refusal, acted, asked, listing, page, routes
 
 router = routes()
@@ -51,8 +51,7 @@ async def new(call: ByOperatorRole, organization: Annotated[Reference | None, Bl
 
 
 def _new(call: Call, given: Form, refusal: Refusal | None = None) -> Response:
-    providers = [(each.id, each.title) for each in call.services.parts.catalog]
-    return page(call, "request_new.html", given=given, providers=providers, once=once(), refusal=refusal)
+    return page(call, "request_new.html", given=given, providers=providers(call), once=once(), refusal=refusal)
 
 
 @router.post("/requests/new")

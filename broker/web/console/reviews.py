@@ -5,10 +5,9 @@ One or many are decided at once, and exported as evidence.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Query
 from fastapi.responses import RedirectResponse, Response
@@ -30,6 +29,7 @@ from broker.web.console.forms import Blank, Form, Sent
 from broker.web.console.page import Refusal, answered, listing, page, routes
 from broker.web.console.people import named
 from broker.web.console.times import end_of, start_of
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -92,8 +92,7 @@ async def start(call: BySecurityRole, form: Sent) -> Response:
         return await api.start(form.read(StartReview), call)
 
     async def show(response: Response) -> Response:
-        begun: dict[str, Any] = json.loads(bytes(response.body))
-        return RedirectResponse(f"/console/reviews/{begun['id']}", 303)
+        return RedirectResponse(f"/console/reviews/{told(response)['id']}", 303)
 
     return await answered(work, show, again)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from broker.web.api.fields import AccountPath, IdPath, when
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, BySecurityRole, Call
 from broker.web.console.page import Refusal, acted, page, routes
 from broker.web.console.people import named
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -41,7 +41,7 @@ async def settings(call: ByAnyRole) -> Response:
 async def _settings(call: Call, refusal: Refusal | None = None) -> Response:
     wired, whole = call.services, call.scope == EVERY_TENANT
     sees_deliveries = call.account.may(Role.OPERATOR, Role.SECURITY)
-    state = json.loads(bytes((await health.readyz(wired, "database")).body))
+    state = told(await health.readyz(wired, "database"))
     async with wired.parts.db.read(call.scope) as session:
         waiting = await _waiting(session, call)
         log = await _log(session, call) if whole else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi.responses import Response
 
@@ -18,6 +17,7 @@ from broker.web.api.webhooks import NewWebhook, Tested, WebhookView
 from broker.web.callers import ByAnyRole, ByOperatorOrSecurityRole, Call
 from broker.web.console.forms import Form, Sent, once
 from broker.web.console.page import Question, Refusal, acted, answered, asked, page, routes
+from broker.web.idempotency import told
 
 router = routes()
 
@@ -55,7 +55,7 @@ async def _made(
     """Do what makes a secret, and show it this once."""
 
     async def show(response: Response) -> Response:
-        made: dict[str, Any] = json.loads(bytes(response.body))
+        made = told(response)
         return page(call, "webhook_made.html", view=made["webhook"], secret=made["secret"])
 
     return await answered(work, show, again)
