@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from broker.base.clock import Millis
 from broker.credentials.lifecycle import State
 from broker.credentials.tables import RotationRow, VersionRow
-from broker.formats.ids import CredentialId, ExposureId
+from broker.formats.ids import CredentialId, ExposureId, RotationId
 from broker.incidents.tables import ExposureRow
 
 
@@ -42,6 +42,13 @@ async def reported_at(session: AsyncSession, credential: CredentialId, version: 
     row = ExposureRow
     query = select(row.reported_at).where(row.credential_id == credential, row.version == version)
     return await session.scalar(query)
+
+
+async def replaced_by(session: AsyncSession, rotation: RotationId, credential: CredentialId) -> Sequence[int]:
+    """The versions of a credential that this rotation replaces because they were exposed."""
+    row = ExposureRow
+    query = select(row.version).where(row.credential_id == credential, row.rotation_id == rotation)
+    return (await session.scalars(query.order_by(row.version))).all()
 
 
 async def states_of(session: AsyncSession, rows: Sequence[ExposureRow]) -> Mapping[ExposureId, IncidentState]:

@@ -10,8 +10,11 @@ from typing import get_type_hints
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from sqlalchemy import update
 
 from broker import app as composition
+from broker.base.db import EVERY_TENANT
+from broker.credentials.tables import RotationRow
 from broker.web.api import ROUTERS as OF_THE_API
 from broker.web.console import ROUTERS
 from tests.console.conftest import Reader
@@ -153,6 +156,20 @@ async def test_whose_key_is_exposed_is_asked_to_revoke_it_before_they_make_a_new
         assert "stays in use" not in message
     # and nobody is told that giving the request up leaves the key in use
     assert "the present key stays in use" not in await admin.get(f"/requests/{intake}/cancel")
+
+
+async def test_nobody_is_told_that_a_key_is_known_to_others_who_only_is_to_make_one_soon(
+    admin: Reader, filled: Filled
+) -> None:
+    # given a change of key that is urgent for another reason than an exposure, as after a restore
+    form = await admin.get(f"/keys/{filled.key}/rotate")
+    fields = {"contact": "ann@acme.example", "once": mark_of(form)}
+    intake = link_of((await admin.post(f"/keys/{filled.key}/rotate", 200, **fields)).text).rpartition("/")[2]
+    async with filled.world.services.parts.db.write(EVERY_TENANT) as session:
+        await session.execute(update(RotationRow).values(kind="urgent"))
+    reminder = (await admin.post(f"/requests/{intake.partition('#')[0]}/remind", 200, hours="24")).text
+    assert "may be known to others" not in reminder
+    assert "The present one stays in use until the new one works" in reminder
 
 
 async def test_a_grant_that_waits_is_approved_by_a_second_person(world: World, filled: Filled) -> None:

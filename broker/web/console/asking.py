@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import TypeAdapter
 
 from broker.formats.ids import CredentialId, IntakeId, RotationId
+from broker.incidents.shown import replaced_by
 from broker.web.api import credentials, intakes, providers, rotations
 from broker.web.api import organizations as customers
 from broker.web.api.fields import IdPath, Reference
@@ -62,16 +63,15 @@ async def _shown_once(call: Call, link: str, also_open: object, *, reminds: bool
 async def _exposed(call: Call, view: intakes.IntakeView) -> list[str] | None:
     """How keys end that others may know, if a new one is asked for because of that.
 
-    They are cut off here, so the message must not say that they stay in use.
+    None if it isn't.  They are cut off here, so the message must not say that they stay in use.
     """
     if view.rotation is None:
         return None
-    change = await rotations.one(_ROTATION.validate_python(view.rotation), call)
-    if change.kind != "urgent":
+    rotation = _ROTATION.validate_python(view.rotation)
+    credential = _CREDENTIAL.validate_python((await rotations.one(rotation, call)).credential)
+    async with call.services.parts.db.read(call.scope) as session:
+        numbers = await replaced_by(session, rotation, credential)
+    if not numbers:
         return None
-    credential = await credentials.one(_CREDENTIAL.validate_python(change.credential), call)
-    return [
-        each.last4
-        for each in credential.versions
-        if each.revoked_at and not each.retired_at and not each.revocation_confirmed_at
-    ]
+    versions = (await credentials.one(credential, call)).versions
+    return [each.last4 for each in versions if each.number in numbers and not each.revocation_confirmed_at]
