@@ -11,6 +11,10 @@ from typing import Final
 
 from broker.formats import base64url
 
+# How a command line without a browser calls itself, and what it asks for (RFC 8628 §3.4).  It has no secret:
+# everybody has the program.
+DEVICE_CLIENT: Final = "broker-cli"
+DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 # No vowel, so they make no words; no letter that is taken for another one.
 LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"
 # Of a code that is typed: one of 25,600 million, so that few guesses meet none (RFC 8628 §5.1).

@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import typer
 
+from broker.base.pairing import DEVICE_CLIENT, DEVICE_GRANT
 from broker.cli.api import post_form
 from broker.cli.failing import fail, fail_call
 from broker.cli.output import say
 from broker.client.errors import CallFailed
 
-_CLIENT: Final = "broker-cli"
-_DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 # So much longer the command waits each time that it is told to, or isn't answered (RFC 8628 §3.5).
 _LONGER_S: Final = 5
 
@@ -22,7 +21,7 @@ _LONGER_S: Final = 5
 def token_by_code() -> str:
     """The token of a session that a person allows elsewhere; ends the command if nobody does."""
     try:
-        asked = post_form("/oauth/device_authorization", client_id=_CLIENT)
+        asked = post_form("/oauth/device_authorization", client_id=DEVICE_CLIENT)
     except CallFailed as error:
         fail_call(error)
     say(f"Open this in a browser, on any machine, and sign in:\n\n{asked['verification_uri']}\n")
@@ -38,7 +37,9 @@ def _wait(asked: dict[str, Any]) -> str:
             _end_line()
             fail("Nobody typed the code in its time; run `broker login --device` again.")
         try:
-            given = post_form("/oauth/token", grant_type=_DEVICE, client_id=_CLIENT, device_code=asked["device_code"])
+            given = post_form(
+                "/oauth/token", grant_type=DEVICE_GRANT, client_id=DEVICE_CLIENT, device_code=asked["device_code"]
+            )
         except CallFailed as error:
             if error.code == "slow_down" or error.transient:
                 apart += _LONGER_S

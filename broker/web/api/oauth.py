@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from broker.base.pairing import DEVICE_CLIENT, DEVICE_GRANT
+from broker.formats.assertion import ASSERTION_TYPE
 from broker.identity.device_sign_in import INTERVAL_S, LASTS_MS, DeviceSignInOff, Unfinished
 from broker.identity.sessions import Client, Device
 from broker.identity.token_endpoint import ALGORITHMS
@@ -17,9 +19,6 @@ from broker.web.services import Services, Wired
 
 router = APIRouter(tags=["oauth"])
 
-# What is written in RFC 8628 §3.4, and the one client that may ask so: it has no secret, as everybody has the program.
-DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
-CLIENT: Final = "broker-cli"
 _UNSTORED: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _WORDS: Final[Mapping[Unfinished, str]] = {
     Unfinished.PENDING: "Nobody has typed the code yet.",
@@ -36,13 +35,12 @@ def _takes(*required: str, **properties: Mapping[str, object]) -> dict[str, Any]
     return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
 
 
-_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_CLIENT: Final = {"type": "string", "const": CLIENT, "description": "The program that asks."}
+_CLIENT: Final = {"type": "string", "const": DEVICE_CLIENT, "description": "The program that asks."}
 _DEVICE_FORM: Final = _takes("client_id", client_id=_CLIENT)
 _FORM: Final = _takes(
     "grant_type",
-    grant_type={"type": "string", "enum": ["client_credentials", DEVICE]},
-    client_assertion_type={"type": "string", "const": _ASSERTION},
+    grant_type={"type": "string", "enum": ["client_credentials", DEVICE_GRANT]},
+    client_assertion_type={"type": "string", "const": ASSERTION_TYPE},
     client_assertion={"type": "string", "description": "A JWT of RFC 7523, at most 5 minutes."},
     client_id=_CLIENT,
     device_code={"type": "string", "description": "What device_authorization answered."},
@@ -58,7 +56,7 @@ async def token(request: Request, wired: Wired) -> JSONResponse:
     form = await _form(request)
     if form is None:
         return _refused("invalid_request", "A parameter is repeated.")
-    if form.get("grant_type") == DEVICE:
+    if form.get("grant_type") == DEVICE_GRANT:
         return await _of_device(form, request, wired)
     headers = {"Authorization": request.headers["authorization"]} if "authorization" in request.headers else {}
     answer = await wired.token_endpoint.answer(form, headers, address(request))
@@ -80,8 +78,8 @@ async def begin_device(request: Request, wired: Wired) -> JSONResponse:
     form = await _form(request)
     if form is None:
         return _refused("invalid_request", "A parameter is repeated.")
-    if form.get("client_id") != CLIENT:
-        return _refused("unauthorized_client", f"Only the client {CLIENT} signs people in by a code.")
+    if form.get("client_id") != DEVICE_CLIENT:
+        return _refused("unauthorized_client", f"Only the client {DEVICE_CLIENT} signs people in by a code.")
     try:
         begun = await wired.device_sign_ins.begin(_device(request))
     except DeviceSignInOff as off:
@@ -97,8 +95,8 @@ async def begin_device(request: Request, wired: Wired) -> JSONResponse:
 
 
 async def _of_device(form: Mapping[str, str], request: Request, wired: Services) -> JSONResponse:
-    if form.get("client_id") != CLIENT:
-        return _refused("unauthorized_client", f"Only the client {CLIENT} signs people in by a code.")
+    if form.get("client_id") != DEVICE_CLIENT:
+        return _refused("unauthorized_client", f"Only the client {DEVICE_CLIENT} signs people in by a code.")
     try:
         found = await wired.device_sign_ins.ask(form.get("device_code", ""), _device(request))
     except DeviceSignInOff as off:
@@ -132,7 +130,7 @@ async def metadata(wired: Wired) -> dict[str, Any]:
         "issuer": ours,
         "token_endpoint": f"{ours}/oauth/token",
         "jwks_uri": f"{ours}/.well-known/jwks.json",
-        "grant_types_supported": ["client_credentials", *([DEVICE] if device else [])],
+        "grant_types_supported": ["client_credentials", *([DEVICE_GRANT] if device else [])],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": wired.token_endpoint.auth_methods,
         "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
