@@ -42,6 +42,8 @@ from broker.web.services import Services, Wired
 
 router = APIRouter(prefix="/v1", tags=["operators"])
 
+AccountState = Literal["active", "waiting", "expired", "revoked", "altered"]
+
 
 class Bootstrap(Body):
     """The one-time token that was given out on the server, and the admin's name."""
@@ -254,7 +256,7 @@ async def listed(
     call: ByAdminRole,
     limit: Limit = 100,
     cursor: Cursor = "",
-    state: Annotated[Literal["active", "waiting", "expired", "revoked", "altered"] | None, Query()] = None,
+    state: Annotated[AccountState | None, Query()] = None,
     name: NameSought = None,
 ) -> Page[OperatorView]:
     """Every account within your own limits."""

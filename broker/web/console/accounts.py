@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, NamedTuple, get_args
 
 from fastapi import Query
 from fastapi.responses import Response
@@ -29,8 +29,7 @@ LISTED: Final = 50
 SESSIONS: Final = 500
 # Of one account's customers so many are named.
 NAMED: Final = 3
-State = Literal["active", "waiting", "expired", "revoked", "altered"]
-STATES: Final = [(each, each) for each in ("active", "waiting", "expired", "revoked", "altered")]
+STATES: Final = [(each, each) for each in get_args(api.AccountState)]
 _OPERATOR: Final[TypeAdapter[OperatorId]] = TypeAdapter(IdPath[OperatorId])
 _SESSION: Final[TypeAdapter[SessionId]] = TypeAdapter(IdPath[SessionId])
 
@@ -40,7 +39,7 @@ async def listed(
     call: ByAdminRole,
     cursor: Cursor = "",
     name: Annotated[Line | None, Blank, Query()] = None,
-    state: Annotated[State | None, Blank, Query()] = None,
+    state: Annotated[api.AccountState | None, Blank, Query()] = None,
 ) -> Response:
     """Every account within one's own limits."""
     found = await api.listed(call, LISTED, cursor, state, name)
