@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, Locator, Page, Request, async_playwright
 
 from broker.sandbox.serve import running as serving
 from broker.wire.server import Connection
@@ -84,6 +84,13 @@ class Visit:
         await self.page.fill("#key", key)
         await self.page.click("button[type=submit]")
         await self.page.wait_for_selector("form[aria-busy=false] #trouble h2, h1:not(:has(~ form))")
+
+
+async def file_from(button: Locator) -> bytes:
+    """The file that a button or link gives."""
+    async with button.page.expect_download() as downloading:
+        await button.click()
+    return (await (await downloading.value).path()).read_bytes()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, expect
 
 from broker import app as composition
 from broker.client import verify
-from tests.page.conftest import Visit, visiting
+from tests.page.conftest import Visit, file_from, visiting
 from tests.page.test_page import expected
 from tests.page.test_sign_in import at_a_name, devices_of, invited
 from tests.support.integrated import integrating
@@ -108,7 +108,8 @@ async def test_a_key_is_asked_for_given_used_proven_and_contained(
         await sam.get_by_role("button", name="Verify in this browser").click()
         await expect(sam.get_by_role("status")).to_contain_text("Verified: event")
         proven = verify.receipt(
-            (await kept(sam)).decode(), verify.keys((await world.http.get("/v1/audit/log/key")).text)
+            (await file_from(sam.get_by_role("link", name="Download the receipt"))).decode(),
+            verify.keys((await world.http.get("/v1/audit/log/key")).text),
         )
         assert (proven.core["kind"], proven.core["id"]) == ("use.authorized", event)
 
@@ -137,13 +138,6 @@ async def found_use(page: Page) -> str:
     await page.get_by_role("link", name="use.authorized").click()
     await expect(page.get_by_role("heading", name="use.authorized")).to_be_visible()
     return page.url.rpartition("/")[2]
-
-
-async def kept(page: Page) -> bytes:
-    """The receipt that is downloaded."""
-    async with page.expect_download() as downloading:
-        await page.get_by_role("link", name="Download the receipt").click()
-    return (await (await downloading.value).path()).read_bytes()
 
 
 async def contained(page: Page, url: str) -> None:

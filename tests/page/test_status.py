@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Route, expect
 
 from broker.client import verify
 from broker.formats.certificate_file import CertificateFile
-from tests.page.conftest import Visit, visiting
+from tests.page.conftest import Visit, file_from, visiting
 from tests.support.integrated import integrating
 from tests.support.world import World
 
@@ -84,10 +84,8 @@ async def test_withdrawing_asks_once_more_and_then_says_what_is_left_to_do(visit
 
 
 async def kept(visit: Visit, button: int = 0) -> bytes:
-    """The file that the page's button gives."""
-    async with visit.page.expect_download() as downloading:
-        await visit.page.locator("button:has-text('Download the certificate')").nth(button).click()
-    return (await (await downloading.value).path()).read_bytes()
+    """The certificate that the page's button gives."""
+    return await file_from(visit.page.locator("button:has-text('Download the certificate')").nth(button))
 
 
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
@@ -132,9 +130,7 @@ async def test_they_read_when_their_key_was_refused_and_keep_the_proof(visit: Vi
 
 async def file_of(visit: Visit, button: str) -> bytes:
     """The file that a button of the page gives."""
-    async with visit.page.expect_download() as downloading:
-        await visit.page.locator(f"button:has-text('{button}')").first.click()
-    return (await (await downloading.value).path()).read_bytes()
+    return await file_from(visit.page.locator(f"button:has-text('{button}')").first)
 
 
 @pytest.mark.parametrize("visit", ["desktop-light", "phone-dark"], indirect=True)
